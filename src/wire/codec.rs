@@ -1,0 +1,275 @@
+//! A frame is a minimal unsigned varint n, 1 ≤ n ≤ limit, then n bytes; one frame a direction.
+//!
+//! Entry type: [`FrameCodec`], one for each protocol. The rule it keeps: it never reserves more
+//! than the limit, never reads past the frame, and names each violation ([`FrameError`]).
+
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::StreamProtocol;
+use libp2p::request_response;
+
+/// The largest frames of a protocol, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest request.
+    pub request: usize,
+    /// The largest response.
+    pub response: usize,
+}
+
+/// Why the bytes on a stream are no frame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The length is zero.
+    #[error("the frame is empty")]
+    Empty,
+    /// The length is over the protocol's limit.
+    #[error("the frame's length of {len} bytes is over the limit of {limit}")]
+    TooLong {
+        /// The length that the frame claims.
+        len: u64,
+        /// The protocol's limit.
+        limit: usize,
+    },
+    /// The length is not a minimal unsigned varint.
+    #[error("the frame's length is not a minimal varint")]
+    BadLength,
+    /// The stream ended inside the frame.
+    #[error("the stream ended before the frame did")]
+    Truncated,
+    /// More bytes follow the frame.
+    #[error("bytes follow the frame")]
+    Trailing,
+}
+
+impl FrameError {
+    /// The violation behind an I/O error of a stream, if it is one.
+    pub fn of(error: &io::Error) -> Option<&FrameError> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+impl From<FrameError> for io::Error {
+    fn from(error: FrameError) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+/// A request as it came: the frame's body, or why there is none. The violation is handed on as a
+/// request, because libp2p's request-response tells nobody of a request that cannot be read.
+pub type Request = Result<Vec<u8>, FrameError>;
+
+/// The codec of one request-response protocol; requests and responses are the frames' bodies.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameCodec {
+    limits: Limits,
+}
+
+impl FrameCodec {
+    /// A codec with these limits.
+    pub const fn new(limits: Limits) -> FrameCodec {
+        FrameCodec { limits }
+    }
+}
+
+impl request_response::Codec for FrameCodec {
+    type Protocol = StreamProtocol;
+    type Request = Request;
+    type Response = Vec<u8>;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Request>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        match read_frame(io, self.limits.request).await {
+            Ok(body) => Ok(Ok(body)),
+            Err(error) => FrameError::of(&error).cloned().map(Err).ok_or(error),
+        }
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        read_frame(io, self.limits.response).await
+    }
+
+    async fn write_request<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        request: Request,
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write_frame(io, &request?, self.limits.request).await
+    }
+
+    async fn write_response<T>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        body: Vec<u8>,
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        write_frame(io, &body, self.limits.response).await
+    }
+}
+
+async fn read_frame<T: AsyncRead + Unpin>(io: &mut T, limit: usize) -> io::Result<Vec<u8>> {
+    let len = read_length(io, limit).await?;
+    let mut body = vec![0; len];
+    io.read_exact(&mut body).await.map_err(truncated)?;
+    refuse_trailing(io).await?;
+    Ok(body)
+}
+
+async fn read_length<T: AsyncRead + Unpin>(io: &mut T, limit: usize) -> io::Result<usize> {
+    let mut len = 0u64;
+    // Five bytes hold any u32: no protocol's limit comes near.
+    for shift in [0, 7, 14, 21, 28] {
+        let mut byte = [0];
+        io.read_exact(&mut byte).await.map_err(truncated)?;
+        let [byte] = byte;
+        len |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return match len {
+                0 if shift == 0 => Err(FrameError::Empty.into()),
+                _ if byte == 0 => Err(FrameError::BadLength.into()),
+                len if len > limit as u64 => Err(FrameError::TooLong { len, limit }.into()),
+                len => Ok(len as usize),
+            };
+        }
+        // Refuse as soon as what came can only grow past the limit.
+        if len.max(1 << (shift + 7)) > limit as u64 {
+            return Err(FrameError::TooLong {
+                len: len.max(1 << (shift + 7)),
+                limit,
+            }
+            .into());
+        }
+    }
+    Err(FrameError::BadLength.into())
+}
+
+/// Looks, without waiting, whether bytes follow the frame: its sender half-closes after it, but
+/// whoever answers need not wait for that.
+async fn refuse_trailing<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<()> {
+    let mut byte = [0];
+    futures::future::poll_fn(|cx| match Pin::new(&mut *io).poll_read(cx, &mut byte) {
+        Poll::Ready(Ok(0)) | Poll::Pending => Poll::Ready(Ok(())),
+        Poll::Ready(Ok(_)) => Poll::Ready(Err(FrameError::Trailing.into())),
+        // The frame is whole: what becomes of the stream afterwards concerns nobody.
+        Poll::Ready(Err(_)) => Poll::Ready(Ok(())),
+    })
+    .await
+}
+
+async fn write_frame<T: AsyncWrite + Unpin>(
+    io: &mut T,
+    body: &[u8],
+    limit: usize,
+) -> io::Result<()> {
+    if body.is_empty() {
+        return Err(FrameError::Empty.into());
+    }
+    if body.len() > limit {
+        return Err(FrameError::TooLong {
+            len: body.len() as u64,
+            limit,
+        }
+        .into());
+    }
+    let mut frame = Vec::with_capacity(body.len() + 5);
+    let mut len = body.len();
+    while len >= 0x80 {
+        frame.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    frame.push(len as u8);
+    frame.extend_from_slice(body);
+    io.write_all(&frame).await?;
+    io.flush().await
+}
+
+fn truncated(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => FrameError::Truncated.into(),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use futures::io::Cursor;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(bytes: &[u8], limit: usize) -> Result<Vec<u8>, FrameError> {
+        block_on(read_frame(&mut Cursor::new(bytes), limit)).map_err(|e| {
+            FrameError::of(&e)
+                .expect("an in-memory stream fails with nothing else")
+                .clone()
+        })
+    }
+
+    fn written(body: &[u8], limit: usize) -> Vec<u8> {
+        let mut out = Cursor::new(Vec::new());
+        block_on(write_frame(&mut out, body, limit)).expect("within the limit");
+        out.into_inner()
+    }
+
+    #[test]
+    fn each_violation_is_named() {
+        assert_eq!(read(&[0], 1024), Err(FrameError::Empty));
+        assert_eq!(read(&[0x80, 0x00], 1024), Err(FrameError::BadLength));
+        assert_eq!(
+            read(&[0x81, 0x08], 1024),
+            Err(FrameError::TooLong {
+                len: 1025,
+                limit: 1024
+            })
+        );
+        assert!(matches!(
+            read(&[0x80, 0x80, 0x01], 1024),
+            Err(FrameError::TooLong { .. })
+        ));
+        assert_eq!(read(&[3, 1, 2], 1024), Err(FrameError::Truncated));
+        assert_eq!(read(&[], 1024), Err(FrameError::Truncated));
+        assert_eq!(read(&[1, 7, 9], 1024), Err(FrameError::Trailing));
+        assert_eq!(read(&[0xff; 10], usize::MAX), Err(FrameError::BadLength));
+    }
+
+    #[test]
+    fn the_largest_frame_passes_and_one_byte_more_does_not_leave() {
+        let body = vec![7; 1024];
+        assert_eq!(read(&written(&body, 1024), 1024), Ok(body));
+        let too_long = block_on(write_frame(&mut Cursor::new(Vec::new()), &[7; 1025], 1024));
+        assert!(matches!(
+            FrameError::of(&too_long.unwrap_err()),
+            Some(FrameError::TooLong { .. })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(body in proptest::collection::vec(any::<u8>(), 1..5000)) {
+            prop_assert_eq!(read(&written(&body, 5000), 5000), Ok(body));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_yield_a_frame_over_the_limit(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            if let Ok(body) = read(&bytes, 100) {
+                prop_assert!((1..=100).contains(&body.len()));
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! How bytes become frames: one bounded codec for every request-response protocol, the types
+//! generated from `proto/`, and where bytes come from.
+//!
+//! Entry types: [`FrameCodec`], [`Source`]. The rule it keeps: a length is checked against its
+//! protocol's limit before a byte of the frame is read or reserved.
+
+mod codec;
+pub mod proto;
+mod source;
+
+pub use codec::{FrameCodec, FrameError, Limits, Request};
+pub use source::{Source, ip_of, is_loopback};

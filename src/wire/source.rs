@@ -1,0 +1,87 @@
+//! Where a connection comes from, as every per-address cap counts it.
+//!
+//! Entry type: [`Source`]. The rule it keeps: one IPv4 address, or one IPv6 /64, is one source,
+//! since whoever has one IPv6 address commonly has the /64 around it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+
+/// An IPv4 address, an IPv6 /64, or anything without an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// One IPv4 address, also when it came mapped into IPv6.
+    V4(Ipv4Addr),
+    /// The upper 64 bits of an IPv6 address.
+    V6([u16; 4]),
+    /// A multiaddr without an IP address: all of them are one source.
+    Other,
+}
+
+impl Source {
+    /// The source of a peer's address.
+    pub fn of(address: &Multiaddr) -> Source {
+        match ip_of(address).map(|ip| ip.to_canonical()) {
+            Some(IpAddr::V4(ip)) => Source::V4(ip),
+            Some(IpAddr::V6(ip)) => {
+                let [a, b, c, d, ..] = ip.segments();
+                Source::V6([a, b, c, d])
+            }
+            None => Source::Other,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::V4(ip) => ip.fmt(f),
+            Source::V6([a, b, c, d]) => {
+                write!(f, "{}/64", Ipv6Addr::new(*a, *b, *c, *d, 0, 0, 0, 0))
+            }
+            Source::Other => f.write_str("an address without IP"),
+        }
+    }
+}
+
+/// The IP address a multiaddr begins with.
+pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+/// Whether a multiaddr begins with a loopback address.
+pub fn is_loopback(address: &Multiaddr) -> bool {
+    ip_of(address).is_some_and(|ip| ip.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(address: &str) -> Source {
+        Source::of(&address.parse().expect("a multiaddr"))
+    }
+
+    #[test]
+    fn one_ipv6_network_is_one_source_and_a_mapped_ipv4_address_is_ipv4() {
+        assert_eq!(
+            source("/ip6/2001:db8::1/tcp/1"),
+            source("/ip6/2001:db8::2/tcp/9")
+        );
+        assert_ne!(
+            source("/ip6/2001:db8::1/tcp/1"),
+            source("/ip6/2001:db8:0:1::1/tcp/1")
+        );
+        assert_eq!(
+            source("/ip6/::ffff:1.2.3.4/tcp/1"),
+            source("/ip4/1.2.3.4/tcp/1")
+        );
+        assert_eq!(source("/dns/example.org/tcp/1"), Source::Other);
+    }
+}
