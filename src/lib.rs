@@ -29,4 +29,5 @@
 //! * [`node`]: all of it composed. Applications need [`Node`], [`Event`] and [`Identity`].
 
 pub mod clock;
+pub mod identity;
 pub mod wire;

@@ -1,0 +1,169 @@
+//! The key of a private network: 32 random bytes that all its nodes share.
+//!
+//! Entry type: [`NetworkKey`]. The rule it keeps: it is exactly 32 bytes, in whichever of the usual
+//! forms a file holds them, and it is never printed.
+
+use std::fmt;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::os_random;
+use super::secret_file::{self, IfExists, SecretFileError};
+
+const KEY_BYTES: usize = 32;
+const HEX_DIGITS: usize = 2 * KEY_BYTES;
+
+const NETWORK_ID_DOMAIN: &[u8] = b"diatribe/network/v1";
+
+/// The first line of libp2p's `swarm.key`; the second names the encoding of the third.
+const SWARM_KEY_HEADER: &[u8] = b"/key/swarm/psk/1.0.0/";
+
+/// Four times the longest of the forms.
+const MAX_FILE_BYTES: usize = 512;
+
+/// A network's shared secret.
+#[derive(Clone)]
+pub struct NetworkKey(Zeroizing<[u8; KEY_BYTES]>);
+
+/// Why a network key was not read or not written.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkKeyError {
+    /// None of the forms that a key file may have.
+    #[error(
+        "not a network key ({reason}): expected are 32 random bytes, raw or as 64 hex digits, or \
+         libp2p's swarm.key; `diatribe key network FILE` makes one"
+    )]
+    Malformed {
+        /// What does not fit.
+        reason: &'static str,
+    },
+    /// The file itself.
+    #[error(transparent)]
+    File(#[from] SecretFileError),
+}
+
+impl NetworkKey {
+    /// A new random key.
+    ///
+    /// # Panics
+    ///
+    /// When the operating system has no randomness to give.
+    pub fn generate() -> NetworkKey {
+        NetworkKey(os_random())
+    }
+
+    /// The key of these 32 bytes.
+    pub fn from_bytes(bytes: &[u8; KEY_BYTES]) -> NetworkKey {
+        NetworkKey(Zeroizing::new(*bytes))
+    }
+
+    /// Reads the content of a key file: 32 raw bytes, 64 hex digits with or without a newline, or
+    /// libp2p's `swarm.key`.
+    pub fn parse(content: &[u8]) -> Result<NetworkKey, NetworkKeyError> {
+        let key = match after_line(content, SWARM_KEY_HEADER) {
+            Some(rest) => parse_swarm_key(rest)?,
+            None if content.len() == KEY_BYTES => copy_key(content)?,
+            None => parse_hex(content)?,
+        };
+        // Random bytes are neither, by all odds; mistakes are.
+        if key.iter().all(|byte| *byte == 0) {
+            return Err(malformed("it is all zeros"));
+        }
+        if key.iter().all(u8::is_ascii_hexdigit) {
+            return Err(malformed("it has 32 hex digits, which is half a key"));
+        }
+        Ok(NetworkKey(key))
+    }
+
+    /// Reads the key file at `path`.
+    pub fn read(path: &Path) -> Result<NetworkKey, NetworkKeyError> {
+        NetworkKey::parse(&secret_file::read_any(path, MAX_FILE_BYTES)?)
+    }
+
+    /// Writes the key to `path` as 64 hex digits and a newline, for this user alone.
+    pub fn write(&self, path: &Path, if_exists: IfExists) -> Result<(), NetworkKeyError> {
+        let mut text = Zeroizing::new([b'\n'; HEX_DIGITS + 1]);
+        hex::encode_to_slice(self.as_bytes(), &mut text[..HEX_DIGITS])
+            .expect("two digits a byte fit");
+        Ok(secret_file::write(path, text.as_slice(), if_exists)?)
+    }
+
+    /// The key itself.
+    pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for NetworkKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NetworkKey(…)")
+    }
+}
+
+/// What nodes tell each other about their network key: equal for equal keys, and nothing more is
+/// to be learnt from it. Zeros for the open network.
+pub fn network_id(key: Option<&NetworkKey>) -> [u8; 32] {
+    key.map_or([0; 32], |key| {
+        Sha256::new()
+            .chain_update(NETWORK_ID_DOMAIN)
+            .chain_update(key.as_bytes())
+            .finalize()
+            .into()
+    })
+}
+
+fn parse_swarm_key(rest: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, NetworkKeyError> {
+    if let Some(text) = after_line(rest, b"/base16/") {
+        parse_hex(text)
+    } else if let Some(text) = after_line(rest, b"/base64/") {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES + 1]);
+        match STANDARD.decode_slice(without_newline(text), bytes.as_mut_slice()) {
+            Ok(KEY_BYTES) => copy_key(&bytes[..KEY_BYTES]),
+            _ => Err(malformed("its base64 is not that of 32 bytes")),
+        }
+    } else if let Some(bytes) = after_line(rest, b"/bin/") {
+        copy_key(bytes)
+    } else {
+        Err(malformed("its second line names no known encoding"))
+    }
+}
+
+fn parse_hex(text: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, NetworkKeyError> {
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    match hex::decode_to_slice(without_newline(text), key.as_mut_slice()) {
+        Ok(()) => Ok(key),
+        Err(hex::FromHexError::InvalidHexCharacter { .. }) => {
+            Err(malformed("it is neither 32 bytes nor hex digits"))
+        }
+        Err(_) => Err(malformed("it has another length")),
+    }
+}
+
+fn copy_key(bytes: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, NetworkKeyError> {
+    let bytes: &[u8; KEY_BYTES] = bytes
+        .try_into()
+        .map_err(|_| malformed("it has another length"))?;
+    Ok(Zeroizing::new(*bytes))
+}
+
+/// What follows the line `line`, if `content` begins with it.
+fn after_line<'a>(content: &'a [u8], line: &[u8]) -> Option<&'a [u8]> {
+    let rest = content.strip_prefix(line)?;
+    rest.strip_prefix(b"\r\n")
+        .or_else(|| rest.strip_prefix(b"\n"))
+}
+
+fn without_newline(text: &[u8]) -> &[u8] {
+    match text {
+        [rest @ .., b'\r', b'\n'] | [rest @ .., b'\n'] => rest,
+        _ => text,
+    }
+}
+
+fn malformed(reason: &'static str) -> NetworkKeyError {
+    NetworkKeyError::Malformed { reason }
+}

@@ -1,0 +1,188 @@
+//! Passphrases: read, judged, invented, and turned into the seed of an identity.
+//!
+//! Entry: [`crate::identity::Identity::from_passphrase`]. The rule kept here: the derivation is
+//! frozen. The same passphrase and salt give the same key on any machine, in any language, in every
+//! version 1; `proto/vectors/identity.json` holds examples.
+
+use std::path::Path;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use sha2::{Digest, Sha256};
+use unicode_normalization::UnicodeNormalization;
+use zeroize::Zeroizing;
+
+use super::os_random;
+use super::secret_file::{self, SecretFileError};
+
+/// 256 MiB: PeerIds are public, so whoever wants to guess a passphrase can do so on machines of
+/// his own choosing; memory is what makes that dear.
+const ARGON2_MEMORY_KIB: u32 = 262_144;
+const ARGON2_PASSES: u32 = 3;
+const ARGON2_LANES: u32 = 1;
+
+const SALT_DOMAIN: &[u8] = b"diatribe/identity/v1\0";
+
+/// The longest passphrase, in NFC: more than anyone types, and less than a file given by mistake.
+pub const MAX_PASSPHRASE_BYTES: usize = 1024;
+
+/// Room for the longest passphrase before NFC has made it shorter, and for the newline.
+const MAX_PASSPHRASE_FILE_BYTES: usize = 4 * MAX_PASSPHRASE_BYTES;
+
+/// A passphrase that takes fewer guesses is refused unless it is asked for: at 0.6 s a guess,
+/// 10^10 are 200 years of one core, and one core is not what an attacker brings.
+pub const REFUSED_BELOW_GUESSES: u64 = 10_000_000_000;
+
+/// A passphrase that takes fewer guesses is taken with a warning.
+pub const WARNED_BELOW_GUESSES: u64 = 100_000_000_000_000;
+
+/// 2,048 English words of which no two begin with the same four letters: the list of BIP-39
+/// (public domain). Nothing else of BIP-39 is used.
+const WORDS: &str = include_str!("words.txt");
+
+/// 11 bits each: 77 bits, some 10^23 guesses.
+const GENERATED_WORDS: usize = 7;
+
+/// How long a passphrase withstands guessing, as zxcvbn estimates it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strength {
+    /// Fewer than [`REFUSED_BELOW_GUESSES`].
+    Refused {
+        /// The estimate.
+        guesses: u64,
+    },
+    /// Fewer than [`WARNED_BELOW_GUESSES`]: usable, and worth a warning.
+    Weak {
+        /// The estimate.
+        guesses: u64,
+    },
+    /// As many as that or more.
+    Strong,
+}
+
+/// What is wrong with a passphrase.
+#[derive(Debug, thiserror::Error)]
+pub enum PassphraseError {
+    /// Nothing was given.
+    #[error("the passphrase is empty: give one, or have one made with `diatribe key passphrase`")]
+    Empty,
+    /// Not text.
+    #[error("the passphrase is not UTF-8 text: a passphrase is typed, not a binary key")]
+    NotUtf8,
+    /// Longer than [`MAX_PASSPHRASE_BYTES`].
+    #[error("the passphrase has more than 1024 bytes: is it the right file?")]
+    TooLong,
+    /// Guessed too easily, and a weak one was not asked for.
+    #[error(
+        "the passphrase is too weak: about {guesses} guesses find it, 10000000000 are the least; \
+         take a longer one, have one made with `diatribe key passphrase`, or insist with \
+         `--allow-weak-passphrase`"
+    )]
+    TooWeak {
+        /// How many guesses find it, as estimated.
+        guesses: u64,
+    },
+    /// The file that should hold it cannot be read.
+    #[error(transparent)]
+    File(#[from] SecretFileError),
+    /// The machine cannot give Argon2 its 256 MiB.
+    #[error("the passphrase cannot be turned into a key: {0}; 256 MiB of free memory are needed")]
+    Derivation(argon2::Error),
+}
+
+impl Strength {
+    /// Estimates the strength of `passphrase`.
+    pub fn of(passphrase: &str) -> Strength {
+        match zxcvbn::zxcvbn(passphrase, &["diatribe"]).guesses() {
+            guesses if guesses < REFUSED_BELOW_GUESSES => Strength::Refused { guesses },
+            guesses if guesses < WARNED_BELOW_GUESSES => Strength::Weak { guesses },
+            _ => Strength::Strong,
+        }
+    }
+}
+
+/// The strength of `passphrase`, or an error when it is below what is taken and `allow_weak` is
+/// not set.
+pub fn check_passphrase(passphrase: &str, allow_weak: bool) -> Result<Strength, PassphraseError> {
+    match Strength::of(passphrase) {
+        Strength::Refused { guesses } if !allow_weak => Err(PassphraseError::TooWeak { guesses }),
+        strength => Ok(strength),
+    }
+}
+
+/// Invents a passphrase of seven words: 77 bits from the operating system's randomness.
+///
+/// # Panics
+///
+/// When the operating system has no randomness to give.
+pub fn generate_passphrase() -> Zeroizing<String> {
+    let words: Vec<&str> = WORDS.lines().collect();
+    let random = os_random::<{ GENERATED_WORDS * 2 }>();
+    let longest = words.iter().map(|word| word.len()).max().unwrap_or(0);
+    // Reserved in full, so that no half-made passphrase is left behind by a reallocation.
+    let mut passphrase = Zeroizing::new(String::with_capacity(GENERATED_WORDS * (longest + 1)));
+    for (index, pair) in random.chunks_exact(2).enumerate() {
+        if index > 0 {
+            passphrase.push(' ');
+        }
+        // 2,048 divides 65,536, so that every word is equally likely.
+        let pick = usize::from(pair[0]) << 8 | usize::from(pair[1]);
+        passphrase.push_str(words[pick % words.len()]);
+    }
+    passphrase
+}
+
+/// A passphrase as it came from a file, from stdin or the environment: UTF-8, without one trailing
+/// newline, in NFC.
+pub fn passphrase_from_bytes(bytes: &[u8]) -> Result<Zeroizing<String>, PassphraseError> {
+    let text = std::str::from_utf8(without_newline(bytes)).map_err(|_| PassphraseError::NotUtf8)?;
+    normalized(text)
+}
+
+/// Reads a passphrase from the file at `path`, as [`passphrase_from_bytes`] does.
+pub fn read_passphrase_file(path: &Path) -> Result<Zeroizing<String>, PassphraseError> {
+    let bytes = secret_file::read_any(path, MAX_PASSPHRASE_FILE_BYTES)?;
+    passphrase_from_bytes(&bytes)
+}
+
+/// The Ed25519 seed of a passphrase and a salt.
+pub(super) fn derive_seed(
+    passphrase: &str,
+    salt: &str,
+) -> Result<Zeroizing<[u8; 32]>, PassphraseError> {
+    let passphrase = normalized(passphrase)?;
+    let salt: String = salt.nfc().collect();
+    let salt = Sha256::new()
+        .chain_update(SALT_DOMAIN)
+        .chain_update(salt)
+        .finalize();
+    let params = Params::new(ARGON2_MEMORY_KIB, ARGON2_PASSES, ARGON2_LANES, Some(32))
+        .map_err(PassphraseError::Derivation)?;
+    let mut seed = Zeroizing::new([0; 32]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(passphrase.as_bytes(), &salt, seed.as_mut_slice())
+        .map_err(PassphraseError::Derivation)?;
+    Ok(seed)
+}
+
+/// `text` in NFC, so that the keyboards that compose accents and those that do not agree.
+fn normalized(text: &str) -> Result<Zeroizing<String>, PassphraseError> {
+    if text.is_empty() {
+        return Err(PassphraseError::Empty);
+    }
+    // NFC makes UTF-8 at most three times as long (Unicode Standard Annex 15), so that the text
+    // is not left behind by a reallocation.
+    let mut composed = Zeroizing::new(String::with_capacity(3 * text.len()));
+    composed.extend(text.nfc());
+    if composed.len() > MAX_PASSPHRASE_BYTES {
+        return Err(PassphraseError::TooLong);
+    }
+    Ok(composed)
+}
+
+/// `bytes` without one newline at their end, of either kind.
+fn without_newline(bytes: &[u8]) -> &[u8] {
+    match bytes {
+        [rest @ .., b'\r', b'\n'] | [rest @ .., b'\n'] => rest,
+        _ => bytes,
+    }
+}
