@@ -29,5 +29,6 @@
 //! * [`node`]: all of it composed. Applications need [`Node`], [`Event`] and [`Identity`].
 
 pub mod clock;
+pub mod handshake;
 pub mod identity;
 pub mod wire;

@@ -1,0 +1,572 @@
+//! The handshake on real connections: one [`Machine`] and one libp2p request-response behaviour
+//! for each, so that a frame always travels on the connection it proves.
+//!
+//! Entry type: [`Behaviour`]. The rule it keeps: it decides nothing. Frames, failures and time go
+//! into the machine; what comes out is sent, told to the node, or closes the connection.
+
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use libp2p::core::transport::PortUse;
+use libp2p::core::{ConnectedPoint, Endpoint};
+use libp2p::request_response::{
+    self as rr, InboundFailure, OutboundFailure, ProtocolSupport, ResponseChannel,
+};
+use libp2p::swarm::{
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use rand::rand_core::UnwrapErr;
+use rand::rngs::SysRng;
+use tokio::time::Sleep;
+
+use super::hellos::Hellos;
+use super::{
+    Entropy, Failure, Input, Local, MAX_FRAME, Machine, Output, PROTOCOL, REJECT_FLUSH, RejectCode,
+    Role, VerifiedPeer,
+};
+use crate::clock::{Clock, Time};
+use crate::wire::{FrameCodec, Limits, Request};
+
+/// Streams that a connection may have open at once for this protocol: the handshake needs one
+/// each way, a third arrives only with a violation, which must still be read to be named.
+const MAX_STREAMS: usize = 4;
+
+const NOT_SPOKEN: &str = "the peer does not speak /diatribe/handshake/1.0.0: \
+     it is another libp2p program, or another version of diatribe";
+
+const HUNG_UP: &str = "the peer closed the connection before the handshake was over";
+
+/// The proof that a connection's peer has passed: opens its gate. Made here alone.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    connection_id: ConnectionId,
+    verified: Arc<VerifiedPeer>,
+}
+
+impl Proof {
+    /// The connection that was proved.
+    pub fn connection_id(&self) -> ConnectionId {
+        self.connection_id
+    }
+
+    /// Whether this node dialled the connection.
+    pub fn is_dialer(&self) -> bool {
+        self.verified.role() == Role::Dialer
+    }
+
+    /// Who was proved on it.
+    pub fn verified(&self) -> &VerifiedPeer {
+        &self.verified
+    }
+}
+
+/// What the handshake tells the node.
+#[derive(Debug)]
+pub enum Event {
+    /// The peer proved its key: answer with [`Behaviour::rule`].
+    Judge {
+        /// Which connection.
+        connection_id: ConnectionId,
+        /// Who proved its key.
+        peer_id: PeerId,
+        /// The peer's process, as its Hello or Challenge named it.
+        instance_id: [u8; 16],
+        /// Where it is.
+        endpoint: ConnectedPoint,
+    },
+    /// Open the gate inbound, then call [`Behaviour::gate_open`].
+    Verified(Proof),
+    /// Both sides hold the connection a pass: open the gate outbound.
+    Passed {
+        /// The proof that came with [`Event::Verified`].
+        proof: Proof,
+        /// Where the peer is.
+        endpoint: ConnectedPoint,
+        /// From the connection to the pass.
+        took: Duration,
+    },
+    /// The handshake failed, or was broken afterwards; the connection is being closed.
+    Failed {
+        /// Which connection.
+        connection_id: ConnectionId,
+        /// Whose.
+        peer_id: PeerId,
+        /// Where it is.
+        endpoint: ConnectedPoint,
+        /// What was wrong.
+        failure: Failure,
+    },
+}
+
+type Exchange = rr::Behaviour<FrameCodec>;
+
+/// One connection's handshake.
+struct Session {
+    peer_id: PeerId,
+    endpoint: ConnectedPoint,
+    since: Time,
+    machine: Machine,
+    exchange: Exchange,
+    /// Where the response to the request that is being served goes.
+    reply: Option<ResponseChannel<Vec<u8>>>,
+    proof: Option<Proof>,
+    /// The first request to a listener is its Hello: only that one is counted by [`Hellos`].
+    hello_came: bool,
+    passed: bool,
+    /// A `Reject` is on its way out: close by then at the latest.
+    closing_by: Option<Time>,
+    failed: bool,
+}
+
+/// The handshake of all connections.
+pub struct Behaviour {
+    local: Arc<Local>,
+    clock: Clock,
+    hellos: Hellos,
+    sessions: HashMap<ConnectionId, Session>,
+    actions: VecDeque<ToSwarm<Event, THandlerInEvent<Exchange>>>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Behaviour {
+    /// A handshake in the name of `local`; `hellos` bounds how many strangers may begin one.
+    pub fn new(local: Arc<Local>, clock: Clock, hellos: Hellos) -> Behaviour {
+        Behaviour {
+            local,
+            clock,
+            hellos,
+            sessions: HashMap::new(),
+            actions: VecDeque::new(),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        }
+    }
+
+    /// The node's answer to [`Event::Judge`].
+    pub fn rule(&mut self, connection_id: ConnectionId, ruling: Result<(), RejectCode>) {
+        self.feed(connection_id, Input::Ruling(ruling));
+    }
+
+    /// The connection's gate takes the peer's streams: the handshake may finish.
+    pub fn gate_open(&mut self, connection_id: ConnectionId) {
+        self.feed(connection_id, Input::GateOpen);
+    }
+
+    fn enter(&mut self, connection_id: ConnectionId, peer_id: PeerId, endpoint: ConnectedPoint) {
+        let role = match endpoint {
+            ConnectedPoint::Dialer { .. } => Role::Dialer,
+            ConnectedPoint::Listener { .. } => Role::Listener,
+        };
+        let config = rr::Config::default().with_max_concurrent_streams(MAX_STREAMS);
+        let limits = Limits {
+            request: MAX_FRAME,
+            response: MAX_FRAME,
+        };
+        let now = self.clock.now();
+        self.sessions.insert(
+            connection_id,
+            Session {
+                peer_id,
+                endpoint,
+                since: now,
+                machine: Machine::new(self.local.clone(), role, peer_id, now, system_entropy()),
+                exchange: rr::Behaviour::with_codec(
+                    FrameCodec::new(limits),
+                    [(StreamProtocol::new(PROTOCOL), ProtocolSupport::Full)],
+                    config,
+                ),
+                reply: None,
+                proof: None,
+                hello_came: role == Role::Dialer,
+                passed: false,
+                closing_by: None,
+                failed: false,
+            },
+        );
+    }
+
+    fn feed(&mut self, connection_id: ConnectionId, input: Input) {
+        let now = self.clock.now();
+        let Some(session) = self.sessions.get_mut(&connection_id) else {
+            return;
+        };
+        let mut out = Vec::new();
+        session.machine.handle(now, input, &mut out);
+        for output in out {
+            self.carry_out(connection_id, now, output);
+        }
+    }
+
+    fn carry_out(&mut self, connection_id: ConnectionId, now: Time, output: Output) {
+        let Some(session) = self.sessions.get_mut(&connection_id) else {
+            return;
+        };
+        let peer_id = session.peer_id;
+        match output {
+            Output::SendRequest(frame) => {
+                session.exchange.send_request(&peer_id, Ok(frame));
+            }
+            Output::SendResponse(frame) => session.respond(frame),
+            Output::Judge { peer, instance_id } => {
+                let peer_id = peer;
+                let endpoint = session.endpoint.clone();
+                self.tell(Event::Judge {
+                    connection_id,
+                    peer_id,
+                    instance_id,
+                    endpoint,
+                });
+            }
+            Output::Verified(verified) => {
+                let proof = Proof {
+                    connection_id,
+                    verified: Arc::new(verified),
+                };
+                session.proof = Some(proof.clone());
+                self.tell(Event::Verified(proof));
+            }
+            Output::Passed => {
+                let Some(proof) = session.proof.clone() else {
+                    return;
+                };
+                session.passed = true;
+                let (endpoint, took) = (session.endpoint.clone(), now - session.since);
+                self.tell(Event::Passed {
+                    proof,
+                    endpoint,
+                    took,
+                });
+            }
+            Output::Close(failure) => {
+                self.fail(connection_id, failure);
+                self.close(connection_id);
+            }
+            Output::CloseAfterResponse(failure) => {
+                session.closing_by = Some(now + REJECT_FLUSH);
+                self.fail(connection_id, failure);
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.actions.push_back(ToSwarm::GenerateEvent(event));
+    }
+
+    fn fail(&mut self, connection_id: ConnectionId, failure: Failure) {
+        let Some(session) = self.sessions.get_mut(&connection_id) else {
+            return;
+        };
+        if !std::mem::replace(&mut session.failed, true) {
+            let (peer_id, endpoint) = (session.peer_id, session.endpoint.clone());
+            self.tell(Event::Failed {
+                connection_id,
+                peer_id,
+                endpoint,
+                failure,
+            });
+        }
+    }
+
+    fn close(&mut self, connection_id: ConnectionId) {
+        let Some(session) = self.sessions.get(&connection_id) else {
+            return;
+        };
+        self.actions.push_back(ToSwarm::CloseConnection {
+            peer_id: session.peer_id,
+            connection: CloseConnection::One(connection_id),
+        });
+    }
+
+    fn on_exchange_event(
+        &mut self,
+        connection_id: ConnectionId,
+        event: rr::Event<Request, Vec<u8>>,
+    ) {
+        match event {
+            rr::Event::Message {
+                message:
+                    rr::Message::Request {
+                        request, channel, ..
+                    },
+                ..
+            } => {
+                self.on_request(connection_id, request, channel);
+            }
+            rr::Event::Message {
+                message: rr::Message::Response { response, .. },
+                ..
+            } => {
+                self.feed(connection_id, Input::Response(response));
+            }
+            rr::Event::ResponseSent { .. } => self.on_response_sent(connection_id),
+            rr::Event::OutboundFailure { error, .. } => {
+                self.on_outbound_failure(connection_id, error);
+            }
+            rr::Event::InboundFailure { error, .. } => {
+                self.on_inbound_failure(connection_id, error)
+            }
+        }
+    }
+
+    fn on_request(
+        &mut self,
+        connection_id: ConnectionId,
+        request: Request,
+        channel: ResponseChannel<Vec<u8>>,
+    ) {
+        let now = self.clock.now();
+        let Some(session) = self.sessions.get_mut(&connection_id) else {
+            return;
+        };
+        session.reply = Some(channel);
+        if !std::mem::replace(&mut session.hello_came, true)
+            && !self.hellos.admit(now, &session.endpoint)
+        {
+            self.feed(connection_id, Input::Busy);
+        }
+        match request {
+            Ok(frame) => self.feed(connection_id, Input::Request(frame)),
+            Err(violation) => self.feed(connection_id, Input::StreamFailed(violation.to_string())),
+        }
+    }
+
+    fn on_response_sent(&mut self, connection_id: ConnectionId) {
+        // After a Reject the client closes, once it has read it. Closing here at once could
+        // overtake the Reject on its way through the client's buffers: the deadline closes.
+        if !self.is_closing(connection_id) {
+            self.feed(connection_id, Input::ResponseSent);
+        }
+    }
+
+    fn on_outbound_failure(&mut self, connection_id: ConnectionId, error: OutboundFailure) {
+        let reason = match error {
+            OutboundFailure::UnsupportedProtocols => NOT_SPOKEN.to_owned(),
+            // The end of the connection tells, or the machine's own deadline.
+            OutboundFailure::ConnectionClosed
+            | OutboundFailure::DialFailure
+            | OutboundFailure::Timeout => return,
+            OutboundFailure::Io(error) => error.to_string(),
+        };
+        self.feed(connection_id, Input::StreamFailed(reason));
+    }
+
+    fn on_inbound_failure(&mut self, connection_id: ConnectionId, error: InboundFailure) {
+        match error {
+            // The response could not be written: the peer is gone or going, and its deadline runs.
+            InboundFailure::Io(_) | InboundFailure::Timeout if self.is_closing(connection_id) => {
+                self.close(connection_id);
+            }
+            error => tracing::debug!(%connection_id, %error, "a handshake response was not taken"),
+        }
+    }
+
+    fn is_closing(&self, connection_id: ConnectionId) -> bool {
+        self.sessions
+            .get(&connection_id)
+            .is_some_and(|s| s.closing_by.is_some())
+    }
+
+    fn on_connection_closed(&mut self, connection_id: ConnectionId) {
+        // A peer that hangs up half-way is told to whoever waits for this connection.
+        if self
+            .sessions
+            .get(&connection_id)
+            .is_some_and(|session| !session.passed)
+        {
+            self.feed(connection_id, Input::StreamFailed(HUNG_UP.to_owned()));
+        }
+        self.sessions.remove(&connection_id);
+    }
+
+    /// Fires what is due; returns whether anything was.
+    fn fire(&mut self, now: Time) -> bool {
+        let due: Vec<(ConnectionId, bool)> = self
+            .sessions
+            .iter()
+            .filter(|(_, s)| s.deadline().is_some_and(|d| d <= now))
+            .map(|(id, s)| (*id, s.closing_by.is_some()))
+            .collect();
+        for (connection_id, closing) in &due {
+            if *closing {
+                if let Some(session) = self.sessions.get_mut(connection_id) {
+                    session.closing_by = None;
+                }
+                self.close(*connection_id);
+            } else {
+                self.feed(*connection_id, Input::Deadline);
+            }
+        }
+        !due.is_empty()
+    }
+}
+
+impl Behaviour {
+    /// Waits for the next deadline; pending unless it has come meanwhile.
+    fn sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = self.sessions.values().filter_map(Session::deadline).min() else {
+            return Poll::Pending;
+        };
+        self.timer
+            .as_mut()
+            .reset(self.clock.instant(deadline).into());
+        self.timer.as_mut().poll(cx)
+    }
+}
+
+/// Nonces and keys come from the operating system alone.
+fn system_entropy() -> Entropy {
+    Box::new(UnwrapErr(SysRng))
+}
+
+impl Session {
+    fn deadline(&self) -> Option<Time> {
+        match (self.closing_by, self.failed) {
+            (Some(by), _) => Some(by),
+            (None, true) => None,
+            (None, false) => self.machine.deadline(),
+        }
+    }
+
+    fn respond(&mut self, frame: Vec<u8>) {
+        if let Some(channel) = self.reply.take() {
+            // An error means that the stream is gone: the connection's end or the deadline tells.
+            let _ = self.exchange.send_response(channel, frame);
+        }
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = THandler<Exchange>;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        peer_id: PeerId,
+        local_addr: &Multiaddr,
+        send_back_addr: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let endpoint = ConnectedPoint::Listener {
+            local_addr: local_addr.clone(),
+            send_back_addr: send_back_addr.clone(),
+        };
+        self.enter(connection_id, peer_id, endpoint);
+        match self.sessions.get_mut(&connection_id) {
+            Some(session) => session.exchange.handle_established_inbound_connection(
+                connection_id,
+                peer_id,
+                local_addr,
+                send_back_addr,
+            ),
+            None => Err(ConnectionDenied::new("the connection was not entered")),
+        }
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        peer_id: PeerId,
+        address: &Multiaddr,
+        role_override: Endpoint,
+        port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let endpoint = ConnectedPoint::Dialer {
+            address: address.clone(),
+            role_override,
+            port_use,
+        };
+        self.enter(connection_id, peer_id, endpoint);
+        match self.sessions.get_mut(&connection_id) {
+            Some(session) => session.exchange.handle_established_outbound_connection(
+                connection_id,
+                peer_id,
+                address,
+                role_override,
+                port_use,
+            ),
+            None => Err(ConnectionDenied::new("the connection was not entered")),
+        }
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(mut established) => {
+                let connection_id = established.connection_id;
+                // Each exchange knows its own connection alone.
+                established.other_established = 0;
+                if let Some(session) = self.sessions.get_mut(&connection_id) {
+                    session
+                        .exchange
+                        .on_swarm_event(FromSwarm::ConnectionEstablished(established));
+                }
+                self.feed(connection_id, Input::Start);
+            }
+            FromSwarm::ConnectionClosed(closed) => self.on_connection_closed(closed.connection_id),
+            // Denied by a behaviour after this one had entered it.
+            FromSwarm::DialFailure(failure) => {
+                self.sessions.remove(&failure.connection_id);
+            }
+            FromSwarm::ListenFailure(failure) => {
+                self.sessions.remove(&failure.connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer_id: PeerId,
+        connection_id: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        if let Some(session) = self.sessions.get_mut(&connection_id) {
+            session
+                .exchange
+                .on_connection_handler_event(peer_id, connection_id, event);
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(action) = self.actions.pop_front() {
+                return Poll::Ready(action);
+            }
+            let mut progress = false;
+            let mut happened = Vec::new();
+            for (connection_id, session) in &mut self.sessions {
+                while let Poll::Ready(action) = session.exchange.poll(cx) {
+                    progress = true;
+                    match action {
+                        ToSwarm::GenerateEvent(event) => happened.push((*connection_id, event)),
+                        ToSwarm::NotifyHandler {
+                            peer_id,
+                            handler,
+                            event,
+                        } => self.actions.push_back(ToSwarm::NotifyHandler {
+                            peer_id,
+                            handler,
+                            event,
+                        }),
+                        // A dial for a connection that has just gone: nothing is to be done.
+                        _ => {}
+                    }
+                }
+            }
+            for (connection_id, event) in happened {
+                self.on_exchange_event(connection_id, event);
+            }
+            let now = self.clock.now();
+            progress |= self.fire(now);
+            if !progress && self.sleep(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Sealing, opening, confirming: the handshake's uses of HPKE, HKDF and HMAC.
+//!
+//! Entry points: [`seal`], [`open`], [`Keys`]. The rule it keeps: secrets are wiped when they are
+//! dropped, and are compared in constant time.
+
+use hkdf::Hkdf;
+use hmac::digest::CtOutput;
+use hmac::{Hmac, KeyInit, Mac};
+use hpke::aead::ChaCha20Poly1305;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
+use rand::CryptoRng;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::message::CIPHERTEXT;
+use super::reason::Reason;
+use super::transcript::{self, Transcript};
+use crate::identity::NetworkKey;
+
+/// Where nonces, secrets and ephemeral keys come from: the operating system, but in tests.
+pub type Entropy = Box<dyn CryptoRng + Send>;
+
+/// 32 bytes that are wiped when dropped.
+pub(super) type Secret = Zeroizing<[u8; 32]>;
+
+pub(super) fn random(entropy: &mut Entropy) -> Secret {
+    let mut bytes = Zeroizing::new([0; 32]);
+    entropy.fill_bytes(&mut *bytes);
+    bytes
+}
+
+/// Seals the peer's nonce and a secret of our own to the peer's key.
+pub(super) fn seal(
+    to: &[u8; 32],
+    info: &[u8],
+    bound_to: Transcript,
+    nonce: &[u8; 32],
+    secret: &Secret,
+    entropy: &mut Entropy,
+) -> Result<([u8; 32], [u8; CIPHERTEXT]), Reason> {
+    let mut text = Zeroizing::new([0; 64]);
+    text[..32].copy_from_slice(nonce);
+    text[32..].copy_from_slice(&secret[..]);
+    let key =
+        <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(to).map_err(|_| Reason::WeakSealingKey)?;
+    // The one way this fails is a key that makes every shared secret zero (RFC 9180 §7.1.4).
+    let (enc, ciphertext) =
+        hpke::single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+            &OpModeS::Base,
+            &key,
+            info,
+            &text[..],
+            bound_to.as_bytes(),
+            entropy,
+        )
+        .map_err(|_| Reason::WeakSealingKey)?;
+    let ciphertext = ciphertext.try_into().map_err(|_| Reason::WeakSealingKey)?;
+    Ok((enc.to_bytes().into(), ciphertext))
+}
+
+/// Opens what the peer sealed, and yields its secret when our nonce is in it.
+pub(super) fn open(
+    with: &<X25519HkdfSha256 as Kem>::PrivateKey,
+    info: &[u8],
+    bound_to: Transcript,
+    enc: &[u8; 32],
+    ciphertext: &[u8; CIPHERTEXT],
+    nonce: &Secret,
+) -> Result<Secret, Reason> {
+    let enc =
+        <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(enc).map_err(|_| Reason::Sealed)?;
+    let text = hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
+        &OpModeR::Base,
+        with,
+        &enc,
+        info,
+        ciphertext,
+        bound_to.as_bytes(),
+    )
+    .map_err(|_| Reason::Sealed)?;
+    let text = Zeroizing::new(text);
+    let (Some(returned), Some(theirs)) = (text.first_chunk::<32>(), text.last_chunk::<32>()) else {
+        return Err(Reason::Sealed);
+    };
+    if !same(returned, nonce) {
+        return Err(Reason::Nonce);
+    }
+    Ok(Zeroizing::new(*theirs))
+}
+
+/// K: what both sides hold once each has opened what the other sealed.
+pub(super) struct Keys(Zeroizing<[u8; 64]>);
+
+impl Keys {
+    pub(super) fn derive(
+        t5: Transcript,
+        server: &Secret,
+        client: &Secret,
+        network: Option<&NetworkKey>,
+    ) -> Keys {
+        let mut ikm = Zeroizing::new([0; 96]);
+        ikm[..32].copy_from_slice(&server[..]);
+        ikm[32..64].copy_from_slice(&client[..]);
+        if let Some(network) = network {
+            ikm[64..].copy_from_slice(network.as_bytes());
+        }
+        let mut keys = Zeroizing::new([0; 64]);
+        Hkdf::<Sha256>::new(Some(t5.as_bytes()), &ikm[..])
+            .expand(transcript::CONFIRM, &mut keys[..])
+            // RFC 5869 bounds the output at 255 hashes; this is two.
+            .expect("64 bytes are within HKDF's limit");
+        Keys(keys)
+    }
+
+    /// The client's confirmation, over h(T5, signature).
+    pub(super) fn confirm(&self, said: &[u8; 32]) -> [u8; 32] {
+        mac(&self.0[..32], said)
+    }
+
+    /// The server's pass, over T_end.
+    pub(super) fn pass(&self, end: Transcript) -> [u8; 32] {
+        mac(&self.0[32..], end.as_bytes())
+    }
+
+    #[cfg(test)]
+    pub(super) fn as_bytes(&self) -> &[u8; 64] {
+        &self.0
+    }
+}
+
+/// Whether two values are the same, in a time that does not tell where they differ.
+pub(super) fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    CtOutput::<Sha256>::new((*a).into()) == CtOutput::<Sha256>::new((*b).into())
+}
+
+fn mac(key: &[u8], text: &[u8; 32]) -> [u8; 32] {
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key)
+        // HMAC hashes a key that is too long and pads one that is too short.
+        .expect("HMAC takes a key of any length");
+    mac.update(text);
+    mac.finalize().into_bytes().into()
+}

@@ -1,0 +1,268 @@
+//! Frames as bytes and as types: what a frame is, which lengths its fields have, in which order
+//! they are looked at.
+//!
+//! Entry types: [`Frame`] for what arrives, [`encode`] for what leaves. The rule it keeps: what
+//! comes out of here has exact lengths, and whatever is hashed stays the bytes that arrived.
+
+use std::fmt;
+
+use bytes::Bytes;
+use prost::Message as _;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+
+use super::reason::{Reason, RejectCode};
+use crate::wire::proto::handshake as proto;
+
+/// The libp2p protocol id.
+pub const PROTOCOL: &str = "/diatribe/handshake/1.0.0";
+
+/// The largest frame in bytes. The largest honest one, a Challenge, has some 450.
+pub const MAX_FRAME: usize = 1024;
+
+/// The version of the handshake that this node speaks.
+pub(super) const VERSION: u32 = 1;
+
+/// The bytes that HPKE adds to 32 bytes of nonce and 32 bytes of secret: one tag.
+pub(super) const CIPHERTEXT: usize = 80;
+
+/// The names of the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FrameKind {
+    /// Opens a round.
+    Hello,
+    /// The server's proof.
+    Challenge,
+    /// The client's proof.
+    Answer,
+    /// The round is passed.
+    Pass,
+    /// The server refuses.
+    Reject,
+}
+
+impl fmt::Display for FrameKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A frame that arrived. Hello and Challenge still hold their Core as bytes, to be hashed.
+#[derive(Debug)]
+pub(super) enum Frame {
+    Hello(Hello),
+    Challenge(Challenge),
+    Answer(Answer),
+    Pass(Pass),
+    Reject(RejectCode),
+}
+
+#[derive(Debug)]
+pub(super) struct Hello {
+    pub(super) core: Bytes,
+}
+
+#[derive(Debug)]
+pub(super) struct Challenge {
+    pub(super) core: Bytes,
+    enc: Bytes,
+    ciphertext: Bytes,
+    signature: Bytes,
+}
+
+#[derive(Debug)]
+pub(super) struct Answer(proto::Answer);
+
+#[derive(Debug)]
+pub(super) struct Pass(proto::Pass);
+
+/// A nonce and a secret as one side sealed them to the other, and what signs them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Proof {
+    pub(super) enc: [u8; 32],
+    pub(super) ciphertext: [u8; CIPHERTEXT],
+    pub(super) signature: [u8; 64],
+}
+
+/// Who a side says it is: fields of exact lengths, nothing about them believed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Core {
+    pub(super) round: u32,
+    pub(super) network_id: [u8; 32],
+    pub(super) public_key: [u8; 36],
+    pub(super) peer_id: [u8; 38],
+    pub(super) enc_key: [u8; 32],
+    pub(super) nonce: [u8; 32],
+    pub(super) instance_id: [u8; 16],
+    pub(super) features: u64,
+    pub(super) prev: [u8; 32],
+}
+
+impl Frame {
+    /// Reads the body of a frame: which of the five it is. Its fields are looked at when its turn
+    /// has come.
+    pub(super) fn decode(body: Vec<u8>) -> Result<Frame, Reason> {
+        if body.len() > MAX_FRAME {
+            return Err(Reason::Malformed);
+        }
+        use proto::frame::Kind;
+        let frame = proto::Frame::decode(Bytes::from(body)).map_err(|_| Reason::Malformed)?;
+        Ok(match frame.kind.ok_or(Reason::Malformed)? {
+            Kind::Hello(proto::Hello { core }) => Frame::Hello(Hello { core }),
+            Kind::Challenge(proto::Challenge {
+                core,
+                enc,
+                ciphertext,
+                signature,
+            }) => Frame::Challenge(Challenge {
+                core,
+                enc,
+                ciphertext,
+                signature,
+            }),
+            Kind::Answer(answer) => Frame::Answer(Answer(answer)),
+            Kind::Pass(pass) => Frame::Pass(Pass(pass)),
+            Kind::Reject(proto::Reject { code }) => Frame::Reject(RejectCode::from_number(code)),
+        })
+    }
+
+    pub(super) fn kind(&self) -> FrameKind {
+        match self {
+            Frame::Hello(_) => FrameKind::Hello,
+            Frame::Challenge(_) => FrameKind::Challenge,
+            Frame::Answer(_) => FrameKind::Answer,
+            Frame::Pass(_) => FrameKind::Pass,
+            Frame::Reject(_) => FrameKind::Reject,
+        }
+    }
+}
+
+impl Challenge {
+    pub(super) fn proof(&self) -> Result<Proof, Reason> {
+        Proof::of(&self.enc, &self.ciphertext, &self.signature)
+    }
+}
+
+impl Answer {
+    pub(super) fn parse(&self) -> Result<(Proof, [u8; 32]), Reason> {
+        let proof = Proof::of(&self.0.enc, &self.0.ciphertext, &self.0.signature)?;
+        Ok((proof, exact(&self.0.confirm, "confirm")?))
+    }
+}
+
+impl Pass {
+    pub(super) fn parse(&self) -> Result<[u8; 32], Reason> {
+        exact(&self.0.confirm, "confirm")
+    }
+}
+
+impl Proof {
+    fn of(enc: &[u8], ciphertext: &[u8], signature: &[u8]) -> Result<Proof, Reason> {
+        Ok(Proof {
+            enc: exact(enc, "enc")?,
+            ciphertext: exact(ciphertext, "ciphertext")?,
+            signature: exact(signature, "signature")?,
+        })
+    }
+}
+
+impl Core {
+    /// Reads an introduction: its version first, then every length.
+    pub(super) fn decode(bytes: &Bytes) -> Result<Core, Reason> {
+        let version = version_of(bytes)?;
+        if version != VERSION {
+            return Err(Reason::Version(version));
+        }
+        let core = proto::Core::decode(bytes.clone()).map_err(|_| Reason::Malformed)?;
+        Ok(Core {
+            round: core.round,
+            network_id: exact(&core.network_id, "network_id")?,
+            public_key: exact(&core.public_key, "public_key")?,
+            peer_id: exact(&core.peer_id, "peer_id")?,
+            enc_key: exact(&core.enc_key, "enc_key")?,
+            nonce: exact(&core.nonce, "nonce")?,
+            instance_id: exact(&core.instance_id, "instance_id")?,
+            features: core.features,
+            prev: exact(&core.prev, "prev")?,
+        })
+    }
+
+    pub(super) fn encode(&self) -> Bytes {
+        let core = proto::Core {
+            version: VERSION,
+            round: self.round,
+            network_id: Bytes::copy_from_slice(&self.network_id),
+            public_key: Bytes::copy_from_slice(&self.public_key),
+            peer_id: Bytes::copy_from_slice(&self.peer_id),
+            enc_key: Bytes::copy_from_slice(&self.enc_key),
+            nonce: Bytes::copy_from_slice(&self.nonce),
+            instance_id: Bytes::copy_from_slice(&self.instance_id),
+            features: self.features,
+            prev: Bytes::copy_from_slice(&self.prev),
+        };
+        core.encode_to_vec().into()
+    }
+}
+
+/// Frames on their way out.
+pub(super) mod encode {
+    use super::*;
+
+    pub(in super::super) fn hello(core: Bytes) -> Vec<u8> {
+        frame(proto::frame::Kind::Hello(proto::Hello { core }))
+    }
+
+    pub(in super::super) fn challenge(core: Bytes, proof: &Proof) -> Vec<u8> {
+        frame(proto::frame::Kind::Challenge(proto::Challenge {
+            core,
+            enc: Bytes::copy_from_slice(&proof.enc),
+            ciphertext: Bytes::copy_from_slice(&proof.ciphertext),
+            signature: Bytes::copy_from_slice(&proof.signature),
+        }))
+    }
+
+    pub(in super::super) fn answer(proof: &Proof, confirm: &[u8; 32]) -> Vec<u8> {
+        frame(proto::frame::Kind::Answer(proto::Answer {
+            enc: Bytes::copy_from_slice(&proof.enc),
+            ciphertext: Bytes::copy_from_slice(&proof.ciphertext),
+            signature: Bytes::copy_from_slice(&proof.signature),
+            confirm: Bytes::copy_from_slice(confirm),
+        }))
+    }
+
+    pub(in super::super) fn pass(confirm: &[u8; 32]) -> Vec<u8> {
+        frame(proto::frame::Kind::Pass(proto::Pass {
+            confirm: Bytes::copy_from_slice(confirm),
+        }))
+    }
+
+    pub(in super::super) fn reject(code: RejectCode) -> Vec<u8> {
+        frame(proto::frame::Kind::Reject(proto::Reject {
+            code: code.number(),
+        }))
+    }
+
+    fn frame(kind: proto::frame::Kind) -> Vec<u8> {
+        proto::Frame { kind: Some(kind) }.encode_to_vec()
+    }
+}
+
+/// The version in an encoded Core, whatever else a later version may have made of its fields.
+fn version_of(core: &Bytes) -> Result<u32, Reason> {
+    let mut rest = core.clone();
+    let mut version = 0;
+    while !rest.is_empty() {
+        let (tag, wire_type) = decode_key(&mut rest).map_err(|_| Reason::Malformed)?;
+        if tag == 1 && wire_type == WireType::Varint {
+            // Protobuf: the last one counts, and a uint32 is the low half of its varint.
+            version = decode_varint(&mut rest).map_err(|_| Reason::Malformed)? as u32;
+        } else {
+            skip_field(wire_type, tag, &mut rest, DecodeContext::default())
+                .map_err(|_| Reason::Malformed)?;
+        }
+    }
+    Ok(version)
+}
+
+fn exact<const N: usize>(bytes: &[u8], field: &'static str) -> Result<[u8; N], Reason> {
+    bytes.try_into().map_err(|_| Reason::Length(field))
+}

@@ -1,0 +1,37 @@
+//! Two nodes that noise has connected prove their keys to each other: challenge and signature, in
+//! two rounds, both ways round. Success yields a [`VerifiedPeer`], and nothing else does.
+//!
+//! In each round the client introduces itself (Hello); the server introduces itself, seals the
+//! client's nonce and a secret of its own to the client's key and signs that (Challenge); the client
+//! checks, and does the same the other way (Answer); the server checks, and gives a pass (Pass).
+//! Whatever is signed, sealed or confirmed stands for all that was said before it, between these two
+//! ids, on this connection: replayed, reflected and relayed answers fail. `proto/handshake.proto` is
+//! the specification, `proto/vectors/handshake.json` has its bytes.
+//!
+//! * [`state`]: the [`Machine`] of one connection: whose turn it is, until when. `signals`: what goes
+//!   into it and comes out.
+//! * `round`: one round as a chain of steps, with the checks in their order.
+//! * `transcript`, `crypto`: what is hashed; what is sealed, opened and confirmed.
+//! * `message`: frames as bytes and as types. [`reason`]: everything that can be wrong, by name.
+
+mod behaviour;
+mod crypto;
+mod hellos;
+mod message;
+pub mod reason;
+mod round;
+mod signals;
+pub mod state;
+mod transcript;
+
+#[cfg(test)]
+mod tests;
+
+pub use behaviour::{Behaviour, Event, Proof};
+pub use crypto::Entropy;
+pub use hellos::{HelloCaps, Hellos};
+pub use message::{FrameKind, MAX_FRAME, PROTOCOL};
+pub use reason::{By, Failure, Reason, RejectCode, Stage};
+pub use round::Local;
+pub use signals::{Input, Output, Role};
+pub use state::{FRAME_TIMEOUT, Machine, REJECT_FLUSH, TIMEOUT, VerifiedPeer};

@@ -1,0 +1,291 @@
+//! What goes wrong in a handshake, by name: for logs, for people, for tests.
+//!
+//! Entry type: [`Failure`]. The rule it keeps: a stranger learns no more than a [`RejectCode`], and
+//! every failed proof has the same one; whoever runs this node learns exactly which check failed.
+
+use std::fmt;
+
+use super::message::FrameKind;
+
+/// The two rounds. The connection's dialer is the client of the first, its listener of the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// The dialer asks, the listener proves its key first.
+    Round1,
+    /// The listener asks.
+    Round2,
+}
+
+impl Stage {
+    /// The round as it stands on the wire.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Stage::Round1 => 1,
+            Stage::Round2 => 2,
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "handshake round {}", self.number())
+    }
+}
+
+/// What a server says when it refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RejectCode {
+    /// A malformed frame, or a proof that does not hold. Unknown codes count as this one.
+    Auth,
+    /// The versions differ.
+    Version,
+    /// The network keys differ.
+    Network,
+    /// Another live node already runs with this identity.
+    DuplicateIdentity,
+    /// Too many handshakes at once.
+    Busy,
+    /// The operator's deny-list or allow-list.
+    Policy,
+}
+
+impl RejectCode {
+    /// The code as it stands on the wire.
+    pub const fn number(self) -> u32 {
+        match self {
+            RejectCode::Auth => 1,
+            RejectCode::Version => 2,
+            RejectCode::Network => 3,
+            RejectCode::DuplicateIdentity => 4,
+            RejectCode::Busy => 5,
+            RejectCode::Policy => 6,
+        }
+    }
+
+    /// The code behind a number from the wire.
+    pub const fn from_number(number: u32) -> RejectCode {
+        match number {
+            2 => RejectCode::Version,
+            3 => RejectCode::Network,
+            4 => RejectCode::DuplicateIdentity,
+            5 => RejectCode::Busy,
+            6 => RejectCode::Policy,
+            _ => RejectCode::Auth,
+        }
+    }
+
+    /// The code's name in `proto/handshake.proto`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            RejectCode::Auth => "AUTH",
+            RejectCode::Version => "VERSION",
+            RejectCode::Network => "NETWORK",
+            RejectCode::DuplicateIdentity => "DUPLICATE_IDENTITY",
+            RejectCode::Busy => "BUSY",
+            RejectCode::Policy => "POLICY",
+        }
+    }
+}
+
+impl fmt::Display for RejectCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Who ended a handshake, or what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum By {
+    /// This node found something wrong and refused.
+    Us,
+    /// The remote refused, and said so.
+    Remote,
+    /// Time ran out.
+    Timeout,
+    /// The remote broke the protocol's order.
+    Violation,
+    /// A stream failed underneath.
+    Stream,
+}
+
+/// A handshake that did not pass: where, by whom, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{stage}: {reason}")]
+pub struct Failure {
+    /// In which round.
+    pub stage: Stage,
+    /// Who ended it.
+    pub by: By,
+    /// The code that went over the wire, or would have if a server had found it; none for a
+    /// time-out, a violation of order or a failed stream.
+    pub code: Option<RejectCode>,
+    /// What exactly was wrong.
+    pub reason: Reason,
+}
+
+impl Failure {
+    pub(crate) fn new(stage: Stage, reason: Reason) -> Failure {
+        let (by, code) = match &reason {
+            Reason::RefusedByRemote(code) => (By::Remote, Some(*code)),
+            Reason::NoFrame(_) | Reason::PassNotTaken | Reason::TooSlow => (By::Timeout, None),
+            Reason::Unexpected(_) => (By::Violation, None),
+            Reason::Stream(_) => (By::Stream, None),
+            reason => (By::Us, Some(reason.code())),
+        };
+        Failure {
+            stage,
+            by,
+            code,
+            reason,
+        }
+    }
+}
+
+/// The single check that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The versions differ.
+    #[error(
+        "the peer speaks version {0} of the handshake, this node version 1: \
+         update whichever of the two is older"
+    )]
+    Version(u32),
+    /// The bytes are no frame.
+    #[error("the peer sent bytes that are no handshake frame")]
+    Malformed,
+    /// A field is longer or shorter than it must be.
+    #[error("the field {0} of the peer's frame has a wrong length")]
+    Length(&'static str),
+    /// The network keys differ.
+    #[error("{}", NETWORKS_DIFFER)]
+    Network,
+    /// The introduction names another round than the one that is due.
+    #[error("the peer's introduction is of another round")]
+    Round,
+    /// Round 2 does not continue the round 1 of this connection.
+    #[error("the peer's introduction does not continue what this connection began")]
+    Prev,
+    /// The public key is not an Ed25519 key in its one encoding.
+    #[error("the peer's public key is not a well-formed Ed25519 key")]
+    PublicKey,
+    /// The public key is one of the few under which anyone can sign.
+    #[error("the peer's public key is weak: anyone could sign with it")]
+    WeakKey,
+    /// The peer claims a PeerId that is not its key's.
+    #[error("the peer claims a PeerId that does not belong to its public key")]
+    ClaimedId,
+    /// The peer's key is not the one with which it holds this connection.
+    #[error(
+        "the peer's key is not the one that this connection was made with: \
+         something may be relaying between the two"
+    )]
+    ConnectionId,
+    /// The peer claims to be this node.
+    #[error("the peer is this node itself, or runs with the same identity")]
+    OwnId,
+    /// The peer sent this node's nonce back.
+    #[error("the peer sent this node's own nonce back")]
+    OwnNonce,
+    /// The peer sent this node's instance back.
+    #[error("the peer claims to be this running instance")]
+    OwnInstance,
+    /// The peer's instance is not that of round 1.
+    #[error("the peer's instance is not the one of round 1")]
+    InstanceChanged,
+    /// The peer's sealing key is not that of round 1.
+    #[error("the peer's sealing key is not the one of round 1")]
+    SealingKeyChanged,
+    /// Nothing can be sealed to the peer's key.
+    #[error("the peer's sealing key is weak: what is sealed to it would be open to anyone")]
+    WeakSealingKey,
+    /// The signature does not hold.
+    #[error("the peer's signature does not fit what was said on this connection")]
+    Signature,
+    /// What the peer sealed cannot be opened.
+    #[error("what the peer sealed to this node does not open")]
+    Sealed,
+    /// The peer did not return this node's nonce.
+    #[error("the peer did not return the nonce that it was sent")]
+    Nonce,
+    /// The peer's confirmation does not hold.
+    #[error("the peer's confirmation does not fit what was said on this connection")]
+    Confirm,
+    /// The peer's pass does not hold.
+    #[error("the peer's pass does not fit what was said on this connection")]
+    Pass,
+    /// The peer proved its key, and this node refuses it all the same.
+    #[error("{}", ours(*.0))]
+    RefusedByUs(RejectCode),
+    /// The peer refused this node.
+    #[error("{}", theirs(*.0))]
+    RefusedByRemote(RejectCode),
+    /// A frame that is extra, repeated or out of order.
+    #[error("the peer sent {0} where none was due")]
+    Unexpected(FrameKind),
+    /// A frame did not come in time.
+    #[error("the peer sent no {0} within 3 s")]
+    NoFrame(FrameKind),
+    /// The peer did not take our Pass in time.
+    #[error("the peer did not take this node's Pass within 3 s")]
+    PassNotTaken,
+    /// The whole took too long.
+    #[error("the handshake did not pass within 10 s of the connection")]
+    TooSlow,
+    /// A stream failed underneath.
+    #[error("a handshake stream failed: {0}")]
+    Stream(String),
+}
+
+impl Reason {
+    /// The one thing about it that a stranger is told.
+    pub(crate) fn code(&self) -> RejectCode {
+        match self {
+            Reason::Version(_) => RejectCode::Version,
+            Reason::Network => RejectCode::Network,
+            Reason::RefusedByUs(code) => *code,
+            _ => RejectCode::Auth,
+        }
+    }
+}
+
+const NETWORKS_DIFFER: &str = "the network keys differ: this node and the peer are on different networks; \
+     give both the same --network-key file, or neither";
+
+fn ours(code: RejectCode) -> &'static str {
+    match code {
+        RejectCode::Auth => "this node refused the peer's proof",
+        RejectCode::Version => "this node refused the peer's version",
+        RejectCode::Network => NETWORKS_DIFFER,
+        RejectCode::DuplicateIdentity => {
+            "another live node with the peer's identity is already linked: the same key runs twice"
+        }
+        RejectCode::Busy => "this node has too many handshakes at once and asked the peer to wait",
+        RejectCode::Policy => {
+            "this node's deny-list or allow-list refuses the peer: \
+             see --deny and --trust"
+        }
+    }
+}
+
+fn theirs(code: RejectCode) -> &'static str {
+    match code {
+        RejectCode::Auth => {
+            "the peer refused this node's proof: something between the two may be altering or \
+             relaying what they say, or one of the two programs is faulty"
+        }
+        RejectCode::Version => {
+            "the peer speaks another version of the handshake: update whichever of the two is older"
+        }
+        RejectCode::Network => NETWORKS_DIFFER,
+        RejectCode::DuplicateIdentity => {
+            "the peer is already linked to another live node with this node's identity: \
+             stop the other one, or give this one a key of its own"
+        }
+        RejectCode::Busy => "the peer has too many handshakes at once: try again later",
+        RejectCode::Policy => {
+            "the peer's operator does not admit this node: \
+             ask for its PeerId to be trusted there"
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! A side that holds its own keys and signs what it should not: what no altered frame can show,
+//! because a signature stands before it.
+
+use prost::Message;
+
+use super::pair::*;
+use crate::handshake::crypto::{self, Keys};
+use crate::handshake::message::{CIPHERTEXT, Challenge, Core, Frame, Proof, encode};
+use crate::handshake::reason::Stage;
+use crate::handshake::transcript::{SEAL_TO_CLIENT, SEAL_TO_SERVER, Transcript};
+use crate::identity::{Identity, NetworkKey};
+use crate::wire::proto::handshake as proto;
+
+/// What the forger does otherwise than an honest side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forgery {
+    /// Nothing: shows that the forger's frames are otherwise those of an honest side.
+    None,
+    /// Seals another nonce than the peer's.
+    Nonce,
+    /// Seals to a key that is not the peer's.
+    SealedToOther,
+    /// Seals under the label of the other direction.
+    SealedAsOtherRole,
+    /// Binds the sealed text to nothing.
+    SealedUnbound,
+    /// Sends random bytes as sealed text.
+    SealedGarbage,
+    /// Sends an encapsulated key of small order.
+    SmallOrderEnc,
+    /// Signs with a key that is not its own.
+    SignedByOther,
+    /// Signs under the label of the other role.
+    SignedAsOtherRole,
+    /// Signs the bare transcript, without a label.
+    SignedBare,
+    /// Knows the network's public id, not its key.
+    NetworkKey,
+}
+
+/// A listener's Challenge of round 1, in answer to `hello`, with the Core of an honest one.
+pub(super) fn challenge(hello: &[u8], honest: &[u8], forgery: Forgery) -> Vec<u8> {
+    let (hello, core) = (core_of(hello), core_of(honest));
+    let nonce = Core::decode(&hello).unwrap().nonce;
+    let t2 = start(None).hello(&hello).challenge(&core);
+    let (enc, ciphertext) = seal(
+        forgery,
+        dialer(),
+        SEAL_TO_CLIENT,
+        SEAL_TO_SERVER,
+        t2,
+        nonce,
+        [8; 32],
+    );
+    let t3 = t2.challenge_sealed(&enc, &ciphertext);
+    let signature = sign(forgery, listener(), t3, &t3.for_server(), &t3.for_client());
+    encode::challenge(
+        core,
+        &Proof {
+            enc,
+            ciphertext,
+            signature,
+        },
+    )
+}
+
+/// A dialer's Answer of round 1.
+pub(super) fn answer(
+    hello: &[u8],
+    challenge: &[u8],
+    network: Option<NetworkKey>,
+    forgery: Forgery,
+) -> Vec<u8> {
+    let theirs = honest_challenge(challenge);
+    let core = Core::decode(&theirs.core).unwrap();
+    let proof = theirs.proof().unwrap();
+    let (t2, t4) = transcripts(hello, challenge, network.as_ref());
+    let nonce = Core::decode(&core_of(hello)).unwrap().nonce.into();
+    let k_server = crypto::open(
+        &secret(&dialer()),
+        SEAL_TO_CLIENT,
+        t2,
+        &proof.enc,
+        &proof.ciphertext,
+        &nonce,
+    )
+    .unwrap();
+    let k_client = [9; 32];
+    let (enc, ciphertext) = seal(
+        forgery,
+        listener(),
+        SEAL_TO_SERVER,
+        SEAL_TO_CLIENT,
+        t4,
+        core.nonce,
+        k_client,
+    );
+    let t5 = t4.answer_sealed(&enc, &ciphertext);
+    let signature = sign(forgery, dialer(), t5, &t5.for_client(), &t5.for_server());
+    let network = network.filter(|_| forgery != Forgery::NetworkKey);
+    let keys = Keys::derive(t5, &k_server, &k_client.into(), network.as_ref());
+    encode::answer(
+        &Proof {
+            enc,
+            ciphertext,
+            signature,
+        },
+        &keys.confirm(&t5.to_confirm(&signature)),
+    )
+}
+
+/// T2 and T4 of round 1.
+pub(super) fn transcripts(
+    hello: &[u8],
+    challenge: &[u8],
+    network: Option<&NetworkKey>,
+) -> (Transcript, Transcript) {
+    let theirs = honest_challenge(challenge);
+    let proof = theirs.proof().unwrap();
+    let t2 = start(network)
+        .hello(&core_of(hello))
+        .challenge(&theirs.core);
+    let t3 = t2.challenge_sealed(&proof.enc, &proof.ciphertext);
+    (t2, t3.challenge_signed(&proof.signature))
+}
+
+/// What the listener signed in its Challenge of round 1, and the signature.
+pub(super) fn signed(hello: &[u8], challenge: &[u8]) -> (Vec<u8>, [u8; 64]) {
+    let theirs = honest_challenge(challenge);
+    let proof = theirs.proof().unwrap();
+    let t2 = start(None).hello(&core_of(hello)).challenge(&theirs.core);
+    (
+        t2.challenge_sealed(&proof.enc, &proof.ciphertext)
+            .for_server(),
+        proof.signature,
+    )
+}
+
+fn start(network: Option<&NetworkKey>) -> Transcript {
+    let (client, server) = (
+        dialer().peer_id().to_bytes(),
+        listener().peer_id().to_bytes(),
+    );
+    let network_id = crate::identity::network_id(network);
+    Transcript::start(Stage::Round1, &network_id, &client, &server, &[0; 32])
+}
+
+fn seal(
+    forgery: Forgery,
+    to: Identity,
+    label: &[u8],
+    other_label: &[u8],
+    bound_to: Transcript,
+    nonce: [u8; 32],
+    k: [u8; 32],
+) -> ([u8; 32], [u8; CIPHERTEXT]) {
+    let to = match forgery {
+        Forgery::SealedToOther => stranger().sealing_public(),
+        _ => to.sealing_public(),
+    };
+    let label = if forgery == Forgery::SealedAsOtherRole {
+        other_label
+    } else {
+        label
+    };
+    let nonce = if forgery == Forgery::Nonce {
+        [0; 32]
+    } else {
+        nonce
+    };
+    let bound_to = match forgery {
+        Forgery::SealedUnbound => Transcript::start(Stage::Round1, &[0; 32], &[], &[], &[0; 32]),
+        _ => bound_to,
+    };
+    let (enc, ciphertext) =
+        crypto::seal(&to, label, bound_to, &nonce, &k.into(), &mut entropy(5)).unwrap();
+    match forgery {
+        Forgery::SealedGarbage => (enc, [0x5a; CIPHERTEXT]),
+        Forgery::SmallOrderEnc => ([0; 32], ciphertext),
+        _ => (enc, ciphertext),
+    }
+}
+
+fn sign(
+    forgery: Forgery,
+    by: Identity,
+    transcript: Transcript,
+    text: &[u8],
+    other_text: &[u8],
+) -> [u8; 64] {
+    match forgery {
+        Forgery::SignedByOther => stranger().sign(text),
+        Forgery::SignedAsOtherRole => by.sign(other_text),
+        Forgery::SignedBare => by.sign(transcript.as_bytes()),
+        _ => by.sign(text),
+    }
+}
+
+fn secret(of: &Identity) -> <hpke::kem::X25519HkdfSha256 as hpke::Kem>::PrivateKey {
+    hpke::Deserializable::from_bytes(of.sealing_secret()).unwrap()
+}
+
+fn honest_challenge(body: &[u8]) -> Challenge {
+    match Frame::decode(body.to_vec()).unwrap() {
+        Frame::Challenge(challenge) => challenge,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn core_of(body: &[u8]) -> bytes::Bytes {
+    match proto::Frame::decode(body).unwrap().kind.unwrap() {
+        proto::frame::Kind::Hello(hello) => hello.core,
+        proto::frame::Kind::Challenge(challenge) => challenge.core,
+        other => panic!("{other:?}"),
+    }
+}
