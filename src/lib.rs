@@ -29,6 +29,7 @@
 //! * [`node`]: all of it composed. Applications need [`Node`], [`Event`] and [`Identity`].
 
 pub mod clock;
+pub mod gate;
 pub mod handshake;
 pub mod identity;
 pub mod wire;

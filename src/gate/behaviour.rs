@@ -1,0 +1,324 @@
+//! Which connections are bound, and what the inner behaviours hear of them.
+//!
+//! Entry type: [`Gate`]. The rule it keeps: the inner behaviours hear of a connection only
+//! after a [`Permit`] for it was shown, and every count they are given is over bound
+//! connections alone.
+
+use std::collections::{HashMap, VecDeque};
+use std::task::{Context, Poll};
+
+use libp2p::core::transport::PortUse;
+use libp2p::core::{ConnectedPoint, Endpoint};
+use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
+use libp2p::swarm::{
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler,
+    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId};
+
+use super::Permit;
+use super::handler::{FromHandler, Handler, ToHandler};
+
+/// What the gate tells.
+#[derive(Debug)]
+pub enum Event<E> {
+    /// The connection now takes the peer's gated streams: the handshake may go on.
+    Open {
+        /// Whose connection.
+        peer_id: PeerId,
+        /// Which connection.
+        connection_id: ConnectionId,
+    },
+    /// A behaviour behind the gate has given up a protocol on this connection, for good: libp2p's
+    /// gossipsub does so after a few failed streams, and tells nobody.
+    GaveUp {
+        /// Whose connection.
+        peer_id: PeerId,
+        /// Which connection.
+        connection_id: ConnectionId,
+    },
+    /// From the inner behaviours.
+    Inner(E),
+}
+
+type Action<B> = ToSwarm<Event<<B as NetworkBehaviour>::ToSwarm>, ToHandler<THandler<B>>>;
+
+/// Wraps the behaviours that only verified peers may reach.
+pub struct Gate<B: NetworkBehaviour> {
+    inner: B,
+    /// Every connection, bound or not; bounded by the connection limits before the gate.
+    connections: HashMap<ConnectionId, Entry>,
+    actions: VecDeque<Action<B>>,
+}
+
+struct Entry {
+    peer_id: PeerId,
+    endpoint: ConnectedPoint,
+    bound: bool,
+}
+
+impl<B: NetworkBehaviour> Gate<B> {
+    /// Puts `inner` behind a gate.
+    pub fn new(inner: B) -> Self {
+        Gate {
+            inner,
+            connections: HashMap::new(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// The behaviours behind the gate.
+    pub fn inner(&self) -> &B {
+        &self.inner
+    }
+
+    /// The behaviours behind the gate.
+    pub fn inner_mut(&mut self) -> &mut B {
+        &mut self.inner
+    }
+
+    /// Whether `peer_id` has a connection whose gate is open.
+    pub fn is_open(&self, peer_id: &PeerId) -> bool {
+        self.bound(peer_id) > 0
+    }
+
+    /// Takes the peer's streams on the permitted connection. [`Event::Open`] follows when it does.
+    /// A connection that is gone or bound already is left as it is.
+    pub fn open_inbound(&mut self, permit: &impl Permit) {
+        let (peer_id, connection_id) = (permit.peer_id(), permit.connection_id());
+        let others = self.bound(&peer_id);
+        let Some(entry) = self.connections.get_mut(&connection_id) else {
+            return;
+        };
+        if entry.bound || entry.peer_id != peer_id {
+            return;
+        }
+        let handler = match &entry.endpoint {
+            ConnectedPoint::Dialer {
+                address,
+                role_override,
+                port_use,
+            } => self.inner.handle_established_outbound_connection(
+                connection_id,
+                peer_id,
+                address,
+                *role_override,
+                *port_use,
+            ),
+            ConnectedPoint::Listener {
+                local_addr,
+                send_back_addr,
+            } => self.inner.handle_established_inbound_connection(
+                connection_id,
+                peer_id,
+                local_addr,
+                send_back_addr,
+            ),
+        };
+        let handler = match handler {
+            Ok(handler) => handler,
+            Err(denied) => {
+                tracing::debug!(%peer_id, %denied, "a behaviour behind the gate denied the connection");
+                self.actions.push_back(ToSwarm::CloseConnection {
+                    peer_id,
+                    connection: CloseConnection::One(connection_id),
+                });
+                return;
+            }
+        };
+        entry.bound = true;
+        self.actions.push_back(ToSwarm::NotifyHandler {
+            peer_id,
+            handler: NotifyHandler::One(connection_id),
+            event: ToHandler::Bind(Box::new(handler)),
+        });
+        self.inner
+            .on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint: &entry.endpoint,
+                failed_addresses: &[],
+                other_established: others,
+            }));
+    }
+
+    /// Lets our own streams open on a connection whose inbound gate is open.
+    pub fn open_outbound(&mut self, permit: &impl Permit) {
+        let connection_id = permit.connection_id();
+        if self
+            .connections
+            .get(&connection_id)
+            .is_some_and(|entry| entry.bound)
+        {
+            self.actions.push_back(ToSwarm::NotifyHandler {
+                peer_id: permit.peer_id(),
+                handler: NotifyHandler::One(connection_id),
+                event: ToHandler::OpenOutbound,
+            });
+        }
+    }
+
+    fn bound(&self, peer_id: &PeerId) -> usize {
+        self.connections
+            .values()
+            .filter(|e| e.bound && e.peer_id == *peer_id)
+            .count()
+    }
+
+    fn enter(&mut self, connection_id: ConnectionId, peer_id: PeerId, endpoint: ConnectedPoint) {
+        self.connections.insert(
+            connection_id,
+            Entry {
+                peer_id,
+                endpoint,
+                bound: false,
+            },
+        );
+    }
+
+    fn on_connection_closed(&mut self, closed: ConnectionClosed<'_>) {
+        let Some(entry) = self.connections.remove(&closed.connection_id) else {
+            return;
+        };
+        if entry.bound {
+            let remaining_established = self.bound(&entry.peer_id);
+            self.inner
+                .on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+                    remaining_established,
+                    ..closed
+                }));
+        }
+    }
+
+    fn wrap(&self, action: ToSwarm<B::ToSwarm, THandlerInEvent<B>>) -> Option<Action<B>> {
+        let action = action.map_out(Event::Inner);
+        let ToSwarm::NotifyHandler {
+            peer_id,
+            handler,
+            event,
+        } = action
+        else {
+            return Some(action.map_in(ToHandler::Inner));
+        };
+        // "Any" must be one whose gate is open, not any at all.
+        let connection_id = match handler {
+            NotifyHandler::One(id) => self.connections.get(&id).filter(|e| e.bound).map(|_| id),
+            NotifyHandler::Any => self
+                .connections
+                .iter()
+                .find(|(_, e)| e.bound && e.peer_id == peer_id)
+                .map(|(id, _)| *id),
+        }?;
+        Some(ToSwarm::NotifyHandler {
+            peer_id,
+            handler: NotifyHandler::One(connection_id),
+            event: ToHandler::Inner(event),
+        })
+    }
+}
+
+impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
+    type ConnectionHandler = Handler<THandler<B>>;
+    type ToSwarm = Event<B::ToSwarm>;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        peer_id: PeerId,
+        local_addr: &Multiaddr,
+        send_back_addr: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let endpoint = ConnectedPoint::Listener {
+            local_addr: local_addr.clone(),
+            send_back_addr: send_back_addr.clone(),
+        };
+        self.enter(connection_id, peer_id, endpoint);
+        Ok(Handler::shut())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        peer_id: PeerId,
+        address: &Multiaddr,
+        role_override: Endpoint,
+        port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let endpoint = ConnectedPoint::Dialer {
+            address: address.clone(),
+            role_override,
+            port_use,
+        };
+        self.enter(connection_id, peer_id, endpoint);
+        Ok(Handler::shut())
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            // Told when the gate opens, not before.
+            FromSwarm::ConnectionEstablished(_) => {}
+            FromSwarm::ConnectionClosed(closed) => self.on_connection_closed(closed),
+            FromSwarm::AddressChange(change) => {
+                if self
+                    .connections
+                    .get(&change.connection_id)
+                    .is_some_and(|e| e.bound)
+                {
+                    self.inner.on_swarm_event(event);
+                }
+            }
+            // A connection that another behaviour denied after `handle_established_*`.
+            FromSwarm::DialFailure(failure) => {
+                self.connections.remove(&failure.connection_id);
+                self.inner.on_swarm_event(event);
+            }
+            FromSwarm::ListenFailure(failure) => {
+                self.connections.remove(&failure.connection_id);
+                self.inner.on_swarm_event(event);
+            }
+            other => self.inner.on_swarm_event(other),
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer_id: PeerId,
+        connection_id: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {
+            FromHandler::Bound => {
+                self.actions.push_back(ToSwarm::GenerateEvent(Event::Open {
+                    peer_id,
+                    connection_id,
+                }));
+            }
+            FromHandler::GaveUp => {
+                self.actions
+                    .push_back(ToSwarm::GenerateEvent(Event::GaveUp {
+                        peer_id,
+                        connection_id,
+                    }));
+            }
+            FromHandler::Inner(event) => {
+                self.inner
+                    .on_connection_handler_event(peer_id, connection_id, event);
+            }
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        if let Some(action) = self.actions.pop_front() {
+            return Poll::Ready(action);
+        }
+        while let Poll::Ready(action) = self.inner.poll(cx) {
+            if let Some(action) = self.wrap(action) {
+                return Poll::Ready(action);
+            }
+        }
+        Poll::Pending
+    }
+}
