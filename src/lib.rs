@@ -30,6 +30,7 @@
 
 pub mod clock;
 pub mod gate;
+pub mod gossip;
 pub mod handshake;
 pub mod identity;
 pub mod wire;

@@ -1,0 +1,96 @@
+//! gossipsub as configured here: the settings on which other implementations must agree.
+//!
+//! Entry type: [`Behaviour`]. The rule it keeps: message ids are the SHA-256 of the data, nothing
+//! is forwarded before the application's verdict, and every size has a bound.
+
+use std::time::Duration;
+
+use libp2p::gossipsub::{
+    self, ConfigBuilderError, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter,
+    MessageAuthenticity, MessageId, TopicHash, TopicSubscriptionFilter, ValidationMode,
+};
+use sha2::{Digest, Sha256};
+
+use super::message::MAX_MESSAGE;
+use super::room::RoomName;
+
+/// libp2p's gossipsub, as configured here.
+pub type Behaviour =
+    gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<WellFormedRooms>>;
+
+/// Rooms that one peer may be in.
+pub const MAX_ROOMS: usize = 32;
+/// gossipsub compares its limit with its whole read buffer, so that messages near it that come
+/// back to back kill the stream without an error: this much above the largest message none does.
+const BUFFER_SLACK: usize = 128 * 1024;
+/// Control messages (ids offered and asked for) of one RPC, in bytes. js-libp2p sends up to 5,000
+/// ids of 32 bytes at once; over the limit the stream closes silently.
+const MAX_CONTROL: usize = 256 * 1024;
+/// Messages that one RPC may carry.
+const MAX_MESSAGES_PER_RPC: usize = 500;
+/// Messages that wait for one link. At 64 KiB, the size that batches grow to under load, 64 MiB.
+const QUEUE: usize = 1024;
+/// How long a message may wait for a slow link before it is given up there.
+const QUEUE_TIME: Duration = Duration::from_secs(30);
+/// How long a message id is remembered: several times what a message needs to cross the mesh.
+const DUPLICATE_TIME: Duration = Duration::from_secs(300);
+/// Batches above this size are announced as "do not send me that": an id costs 40 bytes a link.
+const IDONTWANT_ABOVE: usize = 16 * 1024;
+
+/// Makes the behaviour.
+pub fn behaviour() -> Result<Behaviour, String> {
+    let config = config().map_err(|e| format!("gossipsub refuses its configuration: {e}"))?;
+    let filter = MaxCountSubscriptionFilter {
+        filter: WellFormedRooms,
+        max_subscribed_topics: MAX_ROOMS,
+        max_subscriptions_per_request: MAX_ROOMS,
+    };
+    gossipsub::Behaviour::new_with_subscription_filter(
+        MessageAuthenticity::Anonymous,
+        config,
+        filter,
+    )
+    .map_err(str::to_owned)
+}
+
+fn config() -> Result<gossipsub::Config, ConfigBuilderError> {
+    gossipsub::ConfigBuilder::default()
+        // StrictNoSign: a batch has its own signature, checked once, after duplicates are dropped.
+        .validation_mode(ValidationMode::Anonymous)
+        .validate_messages()
+        .message_id_fn(|message| message_id(&message.data))
+        .max_transmit_size(MAX_MESSAGE + BUFFER_SLACK)
+        .max_control_message_size(MAX_CONTROL)
+        .max_publish_messages(MAX_MESSAGES_PER_RPC)
+        // The mesh inside five links.
+        .mesh_n(4)
+        .mesh_n_low(3)
+        .mesh_n_high(5)
+        .mesh_outbound_min(2)
+        .connection_handler_queue_len(QUEUE)
+        .publish_queue_duration(QUEUE_TIME)
+        .forward_queue_duration(QUEUE_TIME)
+        .duplicate_cache_time(DUPLICATE_TIME)
+        .idontwant_message_size_threshold(IDONTWANT_ABOVE)
+        .build()
+}
+
+/// The id of a message, which is the id of its batch: the SHA-256 of the data.
+pub fn message_id(data: &[u8]) -> MessageId {
+    MessageId::from(Sha256::digest(data).to_vec())
+}
+
+/// The gossipsub topic of a room.
+pub fn topic(room: &RoomName) -> IdentTopic {
+    IdentTopic::new(room.topic())
+}
+
+/// Peers may subscribe to topics that are a room's, and to nothing else.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WellFormedRooms;
+
+impl TopicSubscriptionFilter for WellFormedRooms {
+    fn can_subscribe(&mut self, topic: &TopicHash) -> bool {
+        RoomName::from_topic(topic.as_str()).is_some()
+    }
+}

@@ -1,0 +1,21 @@
+//! Rooms, and the signed batches that travel in them.
+//!
+//! A room is a gossipsub topic. What an application broadcasts is an [`Event`]; events travel in
+//! batches, each signed by its author ([`seal`]) and checked once by every node that receives it
+//! ([`open`]), before it is handed on. `proto/gossip.proto` is the specification.
+//!
+//! * `room`: what a room may be called.
+//! * `message`: bytes ↔ batches. A [`VerifiedBatch`] comes from the signer or from the verifier, and
+//!   from nowhere else.
+//! * `behaviour`: libp2p's gossipsub, with the settings on which implementations must agree.
+
+mod behaviour;
+mod message;
+mod room;
+
+pub use behaviour::{Behaviour, MAX_ROOMS, WellFormedRooms, behaviour, message_id, topic};
+pub use message::{
+    BatchError, BatchId, Event, MAX_AHEAD_MS, MAX_BATCH_BYTES, MAX_EVENT_DATA, MAX_EVENT_NAME,
+    MAX_EVENTS, MAX_MESSAGE, MAX_SEQ, Sealed, VerifiedBatch, open, seal,
+};
+pub use room::{MAX_ROOM_NAME_BYTES, RoomName, RoomNameError};

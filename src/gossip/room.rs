@@ -1,0 +1,169 @@
+//! The names of rooms.
+//!
+//! Entry type: [`RoomName`]. The rule it keeps: a name has one spelling and shows what it is, so
+//! that two people who read the same name are in the same room, and a stranger cannot make a node
+//! keep topics of arbitrary bytes.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use unicode_normalization::{UnicodeNormalization, is_nfc};
+
+/// Long enough for a sentence's worth of name, short enough to be in every message.
+pub const MAX_ROOM_NAME_BYTES: usize = 64;
+
+/// What stands before the room's name in its topic.
+const TOPIC_PREFIX: &str = "/diatribe/1/";
+
+/// The name of a room: UTF-8 in NFC, of 1 to 64 bytes, without control characters, `/`, whitespace
+/// other than U+0020 within, and the invisible characters that reorder or hide text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoomName(Arc<str>);
+
+/// Why a text is not the name of a room.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RoomNameError {
+    /// No text.
+    #[error("a room's name is not empty")]
+    Empty,
+    /// Longer than [`MAX_ROOM_NAME_BYTES`].
+    #[error("a room's name has at most 64 bytes, this one has {0}")]
+    TooLong(usize),
+    /// A character that no name has.
+    #[error("a room's name has no {0:?}")]
+    Character(char),
+    /// A space at the beginning or the end.
+    #[error("a room's name neither begins nor ends with a space")]
+    OuterSpace,
+}
+
+impl RoomName {
+    /// The room that a person calls `name`, which is brought into NFC.
+    pub fn new(name: &str) -> Result<RoomName, RoomNameError> {
+        let name: String = name.nfc().collect();
+        check(&name)?;
+        Ok(RoomName(name.into()))
+    }
+
+    /// The room of a gossipsub topic, if it is one, spelt as [`RoomName::topic`] spells it.
+    pub fn from_topic(topic: &str) -> Option<RoomName> {
+        let name = topic.strip_prefix(TOPIC_PREFIX)?;
+        (check(name).is_ok() && is_nfc(name)).then(|| RoomName(name.into()))
+    }
+
+    /// The room's gossipsub topic.
+    pub fn topic(&self) -> String {
+        format!("{TOPIC_PREFIX}{}", self.0)
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn check(name: &str) -> Result<(), RoomNameError> {
+    if name.is_empty() {
+        return Err(RoomNameError::Empty);
+    }
+    if name.len() > MAX_ROOM_NAME_BYTES {
+        return Err(RoomNameError::TooLong(name.len()));
+    }
+    if let Some(character) = name.chars().find(|character| is_forbidden(*character)) {
+        return Err(RoomNameError::Character(character));
+    }
+    if name.starts_with(' ') || name.ends_with(' ') {
+        return Err(RoomNameError::OuterSpace);
+    }
+    Ok(())
+}
+
+fn is_forbidden(character: char) -> bool {
+    match character {
+        ' ' => false,
+        '/' => true,
+        // No width, or a change of direction: two names would look alike. The joiners U+200C and
+        // U+200D stay, because scripts and emoji need them.
+        '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' => true,
+        '\u{2060}'..='\u{2069}' | '\u{feff}' => true,
+        _ => character.is_control() || character.is_whitespace(),
+    }
+}
+
+impl fmt::Display for RoomName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RoomName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for RoomName {
+    type Err = RoomNameError;
+
+    fn from_str(name: &str) -> Result<RoomName, RoomNameError> {
+        RoomName::new(name)
+    }
+}
+
+impl AsRef<str> for RoomName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn vectors(part: &str) -> Vec<Value> {
+        let all: Value =
+            serde_json::from_str(include_str!("../../proto/vectors/batch.json")).unwrap();
+        all[part].as_array().unwrap().clone()
+    }
+
+    #[test]
+    fn the_published_topics_name_their_rooms() {
+        for case in vectors("rooms") {
+            let (room, topic) = (
+                case["room"].as_str().unwrap(),
+                case["topic"].as_str().unwrap(),
+            );
+            assert_eq!(RoomName::from_topic(topic).unwrap().as_str(), room);
+            assert_eq!(RoomName::new(room).unwrap().topic(), topic);
+        }
+    }
+
+    #[test]
+    fn topics_of_malformed_names_are_refused() {
+        for case in vectors("refused_topics") {
+            let topic = case["topic"].as_str().unwrap();
+            assert_eq!(RoomName::from_topic(topic), None, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_name_typed_with_decomposed_accents_is_the_same_room() {
+        assert_eq!(RoomName::new("cafe\u{301}"), RoomName::new("caf\u{e9}"));
+        assert!("lobby".parse::<RoomName>().is_ok());
+    }
+
+    #[test]
+    fn a_refused_name_is_told_why() {
+        assert_eq!(RoomName::new(""), Err(RoomNameError::Empty));
+        assert_eq!(RoomName::new("a/b"), Err(RoomNameError::Character('/')));
+        assert_eq!(RoomName::new("a\tb"), Err(RoomNameError::Character('\t')));
+        assert_eq!(RoomName::new("a "), Err(RoomNameError::OuterSpace));
+        assert_eq!(
+            RoomName::new(&"a".repeat(65)),
+            Err(RoomNameError::TooLong(65))
+        );
+    }
+}
