@@ -27,10 +27,46 @@
 //! * [`gate`]: for what stands behind it, "connected" means "verified".
 //! * [`gossip`]: rooms and signed batches.
 //! * [`node`]: all of it composed. Applications need [`Node`], [`Event`] and [`Identity`].
+//!
+//! # In a program
+//!
+//! ```
+//! use diatribe::{Event, Identity, Node};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listen = || ["/ip4/127.0.0.1/tcp/0/ws".parse().expect("a multiaddr")];
+//! let alice = Node::builder().identity(Identity::generate()).listen(listen()).start().await?;
+//! let bob = Node::builder().identity(Identity::generate()).listen(listen()).start().await?;
+//!
+//! let mut heard = bob.events();
+//! alice.connect(bob.addresses()[0].clone().try_into()?).await?;
+//! alice.broadcast_when_linked("lobby", "chat", "hello").await?;
+//!
+//! while let Some(event) = heard.next().await {
+//!     if let Event::Message(message) = event {
+//!         assert_eq!((message.author, &message.data[..]), (alice.peer_id(), &b"hello"[..]));
+//!         break;
+//!     }
+//! }
+//! alice.shutdown().await;
+//! bob.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod clock;
 pub mod gate;
 pub mod gossip;
 pub mod handshake;
 pub mod identity;
+pub mod node;
 pub mod wire;
+
+pub use gossip::{BatchId, RoomName, RoomNameError};
+pub use identity::{Identity, NetworkKey};
+pub use node::{
+    Address, AddressError, BroadcastError, ConnectError, DEFAULT_LISTEN, DEFAULT_ROOM, Direction,
+    Event, Events, JoinError, LinkInfo, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message, Node,
+    NodeBuilder, Sent, Stage, StageError, StartError,
+};

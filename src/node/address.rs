@@ -1,0 +1,251 @@
+//! Addresses as people write them: a multiaddr, `[IPV6]:PORT`, `HOST:PORT`, or a ws:// URL.
+//!
+//! Entry type: [`Address`]. The rule it keeps: what cannot be dialled over WebSocket is refused
+//! here, with what it should look like.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+
+/// An address to dial, and who must answer there if that is known.
+///
+/// ```
+/// use diatribe::Address;
+///
+/// let address: Address = "[::1]:9000".parse()?;
+/// assert_eq!(address.to_string(), "/ip6/::1/tcp/9000/ws");
+/// let address: Address = "chat.example.org:443".parse()?;
+/// assert_eq!(address.to_string(), "/dns/chat.example.org/tcp/443/ws");
+/// assert!("chat.example.org".parse::<Address>().is_err());
+/// # Ok::<(), diatribe::AddressError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    multiaddr: Multiaddr,
+    peer_id: Option<PeerId>,
+}
+
+/// Why a text is no address to dial.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not an address to dial: {reason}")]
+pub struct AddressError {
+    text: String,
+    reason: String,
+}
+
+impl Address {
+    /// The address without the peer id.
+    pub fn multiaddr(&self) -> &Multiaddr {
+        &self.multiaddr
+    }
+
+    /// The peer that must answer, when the address names one.
+    pub fn peer_id(&self) -> Option<PeerId> {
+        self.peer_id
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.peer_id {
+            Some(peer_id) => write!(f, "{}/p2p/{peer_id}", self.multiaddr),
+            None => self.multiaddr.fmt(f),
+        }
+    }
+}
+
+impl TryFrom<Multiaddr> for Address {
+    type Error = AddressError;
+
+    fn try_from(mut multiaddr: Multiaddr) -> Result<Address, AddressError> {
+        let text = multiaddr.to_string();
+        let wrong = |reason: &str| AddressError {
+            text: text.clone(),
+            reason: reason.to_owned(),
+        };
+        let peer_id = match multiaddr.iter().last() {
+            Some(Protocol::P2p(peer_id)) => {
+                multiaddr.pop();
+                Some(peer_id)
+            }
+            _ => None,
+        };
+        let parts: Vec<Protocol<'_>> = multiaddr.iter().collect();
+        match parts.first() {
+            Some(Protocol::Ip4(ip)) if ip.is_unspecified() => {
+                return Err(wrong("0.0.0.0 is where to listen, not where to dial"));
+            }
+            Some(Protocol::Ip6(ip)) if ip.is_unspecified() => {
+                return Err(wrong("`::` is where to listen, not where to dial"));
+            }
+            Some(
+                Protocol::Ip4(_)
+                | Protocol::Ip6(_)
+                | Protocol::Dns(_)
+                | Protocol::Dns4(_)
+                | Protocol::Dns6(_)
+                | Protocol::Dnsaddr(_),
+            ) => {}
+            _ => return Err(wrong("it must begin with /ip4, /ip6 or /dns")),
+        }
+        if matches!(parts.first(), Some(Protocol::Dnsaddr(_))) {
+            return Ok(Address { multiaddr, peer_id });
+        }
+        match parts.get(1) {
+            Some(Protocol::Tcp(0)) => return Err(wrong("port 0 cannot be dialled")),
+            Some(Protocol::Tcp(_)) => {}
+            _ => return Err(wrong("/tcp/PORT must follow the host")),
+        }
+        match parts.get(2..) {
+            Some([Protocol::Ws(_) | Protocol::Wss(_)]) => {}
+            Some([Protocol::Tls, Protocol::Ws(_)]) => {}
+            Some([]) => return Err(wrong("it must end with /ws (or /tls/ws): add it")),
+            _ => return Err(wrong("only /ws, /tls/ws or /wss can follow the port")),
+        }
+        Ok(Address { multiaddr, peer_id })
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Address, AddressError> {
+        let text = text.trim();
+        let wrong = |reason: String| AddressError {
+            text: text.to_owned(),
+            reason,
+        };
+        if text.starts_with('/') {
+            let multiaddr =
+                Multiaddr::from_str(text).map_err(|e| wrong(format!("no multiaddr ({e})")))?;
+            return Address::try_from(multiaddr);
+        }
+        let (host_port, last, default_port) = match text.split_once("://") {
+            Some(("ws", rest)) => (
+                rest.trim_end_matches('/'),
+                Protocol::Ws("/".into()),
+                Some(80),
+            ),
+            Some(("wss", rest)) => (
+                rest.trim_end_matches('/'),
+                Protocol::Wss("/".into()),
+                Some(443),
+            ),
+            Some((scheme, _)) => {
+                return Err(wrong(format!(
+                    "`{scheme}` is not spoken here, only ws and wss"
+                )));
+            }
+            None => (text, Protocol::Ws("/".into()), None),
+        };
+        if host_port.contains('/') {
+            return Err(wrong("a path cannot be dialled, only HOST:PORT".into()));
+        }
+        let (host, port) = split_port(host_port, default_port).map_err(wrong)?;
+        let mut multiaddr = Multiaddr::empty();
+        multiaddr.push(parse_host(host).map_err(|reason| AddressError {
+            text: text.to_owned(),
+            reason,
+        })?);
+        multiaddr.push(Protocol::Tcp(port));
+        multiaddr.push(last);
+        Address::try_from(multiaddr)
+    }
+}
+
+fn split_port(host_port: &str, default: Option<u16>) -> Result<(&str, u16), String> {
+    let bare_v6 = host_port.parse::<Ipv6Addr>().is_ok();
+    match host_port.rsplit_once(':') {
+        Some((host, port)) if !bare_v6 && !host_port.ends_with(']') => {
+            let port = port
+                .parse()
+                .map_err(|_| format!("`{port}` is no port (1 to 65535)"))?;
+            Ok((host, port))
+        }
+        _ if bare_v6 => Err(format!(
+            "an IPv6 address needs brackets and a port: [{host_port}]:9000"
+        )),
+        _ => match default {
+            Some(port) => Ok((host_port, port)),
+            None => Err(format!(
+                "it has no port; write {host_port}:9000, or a multiaddr"
+            )),
+        },
+    }
+}
+
+fn parse_host(host: &str) -> Result<Protocol<'_>, String> {
+    if let Some(inner) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        let ip: Ipv6Addr = inner
+            .parse()
+            .map_err(|_| format!("`{inner}` is no IPv6 address"))?;
+        return Ok(Protocol::Ip6(ip));
+    }
+    if let Ok(ip) = host.parse::<Ipv4Addr>() {
+        return Ok(Protocol::Ip4(ip));
+    }
+    if host.parse::<IpAddr>().is_ok() || host.contains(':') {
+        return Err(format!("an IPv6 address needs brackets: [{host}]"));
+    }
+    let labels_fit = host.split('.').all(|label| {
+        (1..=63).contains(&label.len())
+            && label
+                .chars()
+                .all(|c| c.is_alphanumeric() || c == '-' || c == '_')
+    });
+    if host.len() > 253 || !labels_fit {
+        return Err(format!("`{host}` is no host name"));
+    }
+    Ok(Protocol::Dns(host.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parsed(text: &str) -> String {
+        text.parse::<Address>()
+            .map_or_else(|e| e.to_string(), |a| a.to_string())
+    }
+
+    #[test]
+    fn every_documented_form_is_understood() {
+        assert_eq!(parsed("[2001:db8::1]:9000"), "/ip6/2001:db8::1/tcp/9000/ws");
+        assert_eq!(parsed("192.0.2.1:9000"), "/ip4/192.0.2.1/tcp/9000/ws");
+        assert_eq!(parsed("localhost:9000"), "/dns/localhost/tcp/9000/ws");
+        assert_eq!(parsed("ws://localhost:9000/"), "/dns/localhost/tcp/9000/ws");
+        assert_eq!(
+            parsed("wss://chat.example.org"),
+            "/dns/chat.example.org/tcp/443/wss"
+        );
+        let with_peer = "/ip4/192.0.2.1/tcp/9000/tls/ws/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        assert_eq!(parsed(with_peer), with_peer);
+    }
+
+    #[test]
+    fn what_cannot_be_dialled_says_why() {
+        assert!(parsed("/ip4/192.0.2.1/tcp/9000").contains("add it"));
+        assert!(parsed("/ip4/0.0.0.0/tcp/9000/ws").contains("where to listen"));
+        assert!(parsed("/ip4/192.0.2.1/udp/9000/quic-v1").contains("/tcp/PORT"));
+        assert!(parsed("::1").contains("[::1]:9000"));
+        assert!(parsed("localhost").contains("localhost:9000"));
+        assert!(parsed("localhost:99999").contains("no port"));
+        assert!(parsed("http://localhost:1").contains("ws and wss"));
+        assert!(parsed("a b:1").contains("no host name"));
+        assert!(parsed("/ip4/1.2.3.4/tcp/0/ws").contains("port 0"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_an_address_or_an_error(text in ".{0,60}") {
+            if let Ok(address) = text.parse::<Address>() {
+                prop_assert_eq!(&address.to_string().parse::<Address>().unwrap(), &address);
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Who may stay once it has proved its key: allow-list, deny-list, and those sent away for a while.
+//!
+//! Entry type: [`Admission`], pure. The rule it keeps: a deny-list beats an allow-list, and what is
+//! remembered of offenders is bounded.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use libp2p::PeerId;
+
+use crate::clock::Time;
+use crate::handshake::RejectCode;
+
+/// How long a peer that sent what no honest one sends is not let back.
+const BANISHED: Duration = Duration::from_secs(60);
+/// The most peers that are remembered as banished: keys cost nothing, memory does.
+const MAX_BANISHED: usize = 1024;
+
+/// The operator's lists, and the node's own.
+#[derive(Debug, Default)]
+pub(crate) struct Admission {
+    /// Empty: any peer that proves its key.
+    trust: HashSet<PeerId>,
+    deny: HashSet<PeerId>,
+    banished: HashMap<PeerId, Time>,
+}
+
+impl Admission {
+    pub(crate) fn new(trust: Vec<PeerId>, deny: Vec<PeerId>) -> Admission {
+        Admission {
+            trust: trust.into_iter().collect(),
+            deny: deny.into_iter().collect(),
+            banished: HashMap::new(),
+        }
+    }
+
+    /// Whether `peer_id` may have a link.
+    pub(crate) fn rule(&self, now: Time, peer_id: &PeerId) -> Result<(), RejectCode> {
+        let banished = self.banished.get(peer_id).is_some_and(|until| now < *until);
+        let trusted = self.trust.is_empty() || self.trust.contains(peer_id);
+        if banished || !trusted || self.deny.contains(peer_id) {
+            return Err(RejectCode::Policy);
+        }
+        Ok(())
+    }
+
+    /// Sends `peer_id` away for a while.
+    pub(crate) fn banish(&mut self, now: Time, peer_id: PeerId) {
+        self.banished.retain(|_, until| now < *until);
+        if self.banished.len() < MAX_BANISHED {
+            self.banished.insert(peer_id, now + BANISHED);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denied_peer_stays_denied_although_it_is_trusted() {
+        let (a, b, c) = (PeerId::random(), PeerId::random(), PeerId::random());
+        let admission = Admission::new(vec![a, b], vec![b]);
+        assert_eq!(admission.rule(Time::ZERO, &a), Ok(()));
+        assert_eq!(admission.rule(Time::ZERO, &b), Err(RejectCode::Policy));
+        assert_eq!(admission.rule(Time::ZERO, &c), Err(RejectCode::Policy));
+    }
+
+    #[test]
+    fn an_offender_may_come_back_after_a_while() {
+        let peer = PeerId::random();
+        let mut admission = Admission::default();
+        admission.banish(Time::ZERO, peer);
+        assert_eq!(
+            admission.rule(Time::from_millis(59_999), &peer),
+            Err(RejectCode::Policy)
+        );
+        assert_eq!(admission.rule(Time::from_millis(60_000), &peer), Ok(()));
+    }
+
+    #[test]
+    fn memory_of_offenders_is_bounded() {
+        let mut admission = Admission::default();
+        for _ in 0..5000 {
+            admission.banish(Time::ZERO, PeerId::random());
+        }
+        assert!(admission.banished.len() <= MAX_BANISHED);
+    }
+}

@@ -1,0 +1,91 @@
+//! The behaviours of a node, in the order that matters.
+//!
+//! Entry type: [`Behaviour`]. The rule it keeps: what denies a connection stands first and the gate
+//! last, because gossipsub never forgets a connection that a later behaviour denied.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::{connection_limits, identify, memory_connection_limits, ping};
+
+use super::limits;
+use crate::clock::Clock;
+use crate::gate::{Gate, Permit};
+use crate::gossip;
+use crate::handshake::{self, HelloCaps, Hellos, Local};
+use crate::identity::Identity;
+
+/// What identify says this program speaks.
+pub(crate) const PROTOCOL_VERSION: &str = "/diatribe/1.0.0";
+/// Connections with one peer: the second is there only while two that crossed are sorted out.
+const MAX_PER_PEER: u32 = 2;
+/// New connections are refused while the process takes more than this: 512 MiB.
+const MAX_MEMORY: usize = 512 << 20;
+/// A link is asked for a sign of life this often.
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// A link that gives none for this long is lost.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Everything on a connection.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviour {
+    pub(crate) limits: limits::Behaviour,
+    per_peer: connection_limits::Behaviour,
+    memory: memory_connection_limits::Behaviour,
+    pub(crate) identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    pub(crate) handshake: handshake::Behaviour,
+    pub(crate) gate: Gate<Verified>,
+}
+
+/// What only verified peers reach.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Verified {
+    pub(crate) gossip: gossip::Behaviour,
+}
+
+/// The one thing that opens a gate.
+impl Permit for handshake::Proof {
+    fn peer_id(&self) -> libp2p::PeerId {
+        self.verified().peer_id()
+    }
+
+    fn connection_id(&self) -> libp2p::swarm::ConnectionId {
+        self.connection_id()
+    }
+}
+
+impl Behaviour {
+    pub(crate) fn new(
+        identity: &Identity,
+        local: Arc<Local>,
+        clock: Clock,
+        caps: limits::Caps,
+        hellos: HelloCaps,
+    ) -> Result<Behaviour, String> {
+        let per_peer = connection_limits::ConnectionLimits::default()
+            .with_max_established_per_peer(Some(MAX_PER_PEER));
+        Ok(Behaviour {
+            limits: limits::Behaviour::new(caps),
+            per_peer: connection_limits::Behaviour::new(per_peer),
+            memory: memory_connection_limits::Behaviour::with_max_bytes(MAX_MEMORY),
+            identify: identify::Behaviour::new(identify_config(identity)),
+            ping: ping::Behaviour::new(
+                ping::Config::new()
+                    .with_interval(PING_EVERY)
+                    .with_timeout(PING_TIMEOUT),
+            ),
+            handshake: handshake::Behaviour::new(local, clock, Hellos::new(hellos)),
+            gate: Gate::new(Verified {
+                gossip: gossip::behaviour()?,
+            }),
+        })
+    }
+}
+
+/// What a node says of itself to any peer.
+pub(crate) fn identify_config(identity: &Identity) -> identify::Config {
+    identify::Config::new(PROTOCOL_VERSION.to_owned(), identity.keypair().public())
+        .with_agent_version(concat!("diatribe/", env!("CARGO_PKG_VERSION")).to_owned())
+}

@@ -1,0 +1,363 @@
+//! From what the application asks for to a node that is online.
+//!
+//! Entry type: [`NodeBuilder`]. The rule it keeps: `start` answers only when every address is
+//! listened on, or says which is not and why.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use libp2p::core::transport::TransportError;
+use libp2p::swarm::{Config as SwarmConfig, Swarm, SwarmEvent};
+use libp2p::{Multiaddr, PeerId};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+use super::address::Address;
+use super::admission::Admission;
+use super::behaviour::Behaviour;
+use super::error::StartError;
+use super::event::EventBus;
+use super::handle::{Node, Shared};
+use super::limits::Caps;
+use super::runner::{Channels, Command, Runner};
+use super::tls::{self, Tls};
+use super::{inbox, outbox, transport};
+use crate::clock::Clock;
+use crate::gossip::{MAX_ROOMS, RoomName};
+use crate::handshake::{HelloCaps, Local};
+use crate::identity::{Identity, NetworkKey};
+
+/// Where a node listens when it is not told: IPv6 and IPv4 apart, because libp2p binds IPv6 alone.
+pub const DEFAULT_LISTEN: [&str; 2] = ["/ip6/::/tcp/9000/ws", "/ip4/0.0.0.0/tcp/9000/ws"];
+/// The room a node is in when it is not told.
+pub const DEFAULT_ROOM: &str = "lobby";
+/// Commands of the application that may wait for the loop.
+const MAX_COMMANDS: usize = 64;
+/// A connection on which nothing happens and that is neither a link nor in a handshake.
+const IDLE: Duration = Duration::from_secs(15);
+/// Streams of one connection whose protocol is not negotiated yet.
+const MAX_NEGOTIATING: usize = 16;
+
+/// How a node is to be: [`super::Node::builder`] begins one, [`NodeBuilder::start`] ends it.
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing before `start`"]
+pub struct NodeBuilder {
+    identity: Option<Identity>,
+    listen: Option<Vec<Multiaddr>>,
+    dial: Vec<Address>,
+    rooms: Option<Vec<RoomName>>,
+    network: Option<NetworkKey>,
+    trust: Vec<PeerId>,
+    deny: Vec<PeerId>,
+    tls: Tls,
+    announce: Vec<Multiaddr>,
+    per_address: Option<usize>,
+    exempt_loopback: bool,
+}
+
+impl NodeBuilder {
+    /// The node's identity; a new random one when it is not given.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Listens on these addresses instead of [`DEFAULT_LISTEN`]; on none when there are none.
+    pub fn listen(mut self, addresses: impl IntoIterator<Item = Multiaddr>) -> Self {
+        self.listen = Some(addresses.into_iter().collect());
+        self
+    }
+
+    /// Dials these addresses until they answer, and again when their links are lost.
+    pub fn dial(mut self, addresses: impl IntoIterator<Item = Address>) -> Self {
+        self.dial.extend(addresses);
+        self
+    }
+
+    /// Joins these rooms instead of [`DEFAULT_ROOM`].
+    pub fn rooms(mut self, rooms: impl IntoIterator<Item = RoomName>) -> Self {
+        self.rooms = Some(rooms.into_iter().collect());
+        self
+    }
+
+    /// Links only with nodes that have the same network key.
+    pub fn network_key(mut self, key: NetworkKey) -> Self {
+        self.network = Some(key);
+        self
+    }
+
+    /// Links only with these peers. Without any: with every peer that proves its key.
+    pub fn trust(mut self, peers: impl IntoIterator<Item = PeerId>) -> Self {
+        self.trust.extend(peers);
+        self
+    }
+
+    /// Never links with these peers.
+    pub fn deny(mut self, peers: impl IntoIterator<Item = PeerId>) -> Self {
+        self.deny.extend(peers);
+        self
+    }
+
+    /// Listens on `/tls/ws` addresses with this certificate chain and its key (PEM files).
+    pub fn tls(mut self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
+        self.tls.certificate = Some((certificate.as_ref().into(), key.as_ref().into()));
+        self
+    }
+
+    /// Trusts this certificate (a PEM file) when dialling `/tls/ws` and `/wss`, beside the usual
+    /// authorities.
+    pub fn tls_ca(mut self, certificate: impl AsRef<Path>) -> Self {
+        self.tls.authorities.push(certificate.as_ref().into());
+        self
+    }
+
+    /// Tells peers that the node can be dialled there: behind a proxy or a forwarded port.
+    pub fn announce(mut self, addresses: impl IntoIterator<Item = Multiaddr>) -> Self {
+        self.announce.extend(addresses);
+        self
+    }
+
+    /// How many connections of one address may wait for their handshake, instead of 4; twice as
+    /// many may be half-open, and as many handshakes may begin at once.
+    pub fn per_address_limit(mut self, connections: usize) -> Self {
+        self.per_address = Some(connections);
+        self
+    }
+
+    /// Does not count loopback addresses in the limits by address: for many nodes on one machine.
+    pub fn exempt_loopback(mut self, exempt: bool) -> Self {
+        self.exempt_loopback = exempt;
+        self
+    }
+
+    /// Starts the node. Resolves when it is online: every address is listened on and every room is
+    /// joined. Dialling goes on from there.
+    ///
+    /// Must be called inside a Tokio runtime.
+    pub async fn start(self) -> Result<Node, StartError> {
+        let clock = Clock::start();
+        let identity = self.identity.clone().unwrap_or_else(Identity::generate);
+        let instance_id = rand::random();
+        let rooms = self.initial_rooms()?;
+        let mut swarm = self.swarm(&identity, instance_id, clock)?;
+        let addresses = self.listen_all(&mut swarm).await?;
+        for address in &self.announce {
+            swarm.add_external_address(address.clone());
+        }
+
+        let bus = EventBus::default();
+        let (commands, commands_in) = mpsc::channel(MAX_COMMANDS);
+        let (outgoing, outgoing_in) = mpsc::channel(outbox::MAX_WAITING);
+        let (publishes, publishes_in) = mpsc::channel(1);
+        let (incoming, incoming_in) = mpsc::channel(inbox::MAX_WAITING);
+        let (verdicts, verdicts_in) = mpsc::channel(inbox::MAX_WAITING);
+        tokio::spawn(outbox::run(
+            identity.clone(),
+            instance_id,
+            clock,
+            outgoing_in,
+            publishes,
+        ));
+        tokio::spawn(inbox::run(clock, incoming_in, verdicts, bus.clone()));
+        let channels = Channels {
+            commands: commands_in,
+            publishes: publishes_in,
+            incoming,
+            verdicts: verdicts_in,
+        };
+        let bell = Arc::new(Notify::new());
+        let runner = Runner::new(
+            swarm,
+            clock,
+            channels,
+            bus.clone(),
+            bell.clone(),
+            StdRng::from_rng(&mut rand::rng()),
+            Admission::new(self.trust, self.deny),
+        );
+        tokio::spawn(runner.run());
+
+        let own = identity.peer_id();
+        let node = Node {
+            shared: Arc::new(Shared {
+                peer_id: own,
+                addresses: dialable(addresses.into_iter().chain(self.announce), own),
+                commands,
+                outbox: outgoing,
+                outbox_bytes: Arc::new(Semaphore::new(outbox::MAX_WAITING_BYTES)),
+                bell,
+                bus,
+            }),
+        };
+        for room in rooms {
+            node.join(room)
+                .await
+                .map_err(|e| StartError::System(e.to_string()))?;
+        }
+        for address in self.dial {
+            let _ = node
+                .shared
+                .commands
+                .send(Command::KeepDialing { address })
+                .await;
+        }
+        Ok(node)
+    }
+
+    fn initial_rooms(&self) -> Result<Vec<RoomName>, StartError> {
+        let rooms = match &self.rooms {
+            Some(rooms) => rooms.clone(),
+            None => DEFAULT_ROOM.parse().into_iter().collect(),
+        };
+        let distinct: HashSet<&RoomName> = rooms.iter().collect();
+        if distinct.len() > MAX_ROOMS {
+            return Err(StartError::TooManyRooms {
+                max: MAX_ROOMS,
+                asked: distinct.len(),
+            });
+        }
+        Ok(rooms)
+    }
+
+    fn swarm(
+        &self,
+        identity: &Identity,
+        instance_id: [u8; 16],
+        clock: Clock,
+    ) -> Result<Swarm<Behaviour>, StartError> {
+        let tls = tls::load(&self.tls).map_err(StartError::Tls)?;
+        let transport = transport::build(identity.keypair(), tls, None)
+            .map_err(|e| StartError::System(e.to_string()))?;
+        let local = Arc::new(Local::new(
+            identity.clone(),
+            self.network.clone(),
+            instance_id,
+        ));
+        let behaviour = Behaviour::new(identity, local, clock, self.caps(), self.hello_caps())
+            .map_err(StartError::System)?;
+        let config = SwarmConfig::with_tokio_executor()
+            .with_idle_connection_timeout(IDLE)
+            .with_max_negotiating_inbound_streams(MAX_NEGOTIATING);
+        Ok(Swarm::new(transport, behaviour, identity.peer_id(), config))
+    }
+
+    fn caps(&self) -> Caps {
+        let mut caps = Caps {
+            exempt_loopback: self.exempt_loopback,
+            ..Caps::default()
+        };
+        if let Some(n) = self.per_address {
+            caps.unverified_per_source = n;
+            caps.pending_per_source = n.saturating_mul(2);
+        }
+        caps
+    }
+
+    fn hello_caps(&self) -> HelloCaps {
+        let mut caps = HelloCaps {
+            exempt_loopback: self.exempt_loopback,
+            ..HelloCaps::default()
+        };
+        if let Some(n) = self.per_address {
+            caps.burst = caps.burst.max(n as f64);
+        }
+        caps
+    }
+
+    /// Listens, and waits until each address is really listened on.
+    async fn listen_all(&self, swarm: &mut Swarm<Behaviour>) -> Result<Vec<Multiaddr>, StartError> {
+        let defaults = DEFAULT_LISTEN.iter().filter_map(|a| a.parse().ok());
+        let wanted = self.listen.clone().unwrap_or_else(|| defaults.collect());
+        let mut waiting = HashSet::new();
+        let mut first_error = None;
+        for address in wanted {
+            match swarm.listen_on(address.clone()) {
+                Ok(id) => {
+                    waiting.insert(id);
+                }
+                // A machine may lack IPv6, or IPv4: of the defaults, one will do.
+                Err(error) if self.listen.is_none() && is_missing_family(&error) => {
+                    tracing::warn!(%address, "not listened on: the machine has no such addresses");
+                    first_error.get_or_insert(listen_error(&address, &error, &self.tls));
+                }
+                Err(error) => return Err(listen_error(&address, &error, &self.tls)),
+            }
+        }
+        if let (true, Some(error)) = (waiting.is_empty(), first_error) {
+            return Err(error);
+        }
+        let mut addresses = Vec::new();
+        while !waiting.is_empty() {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr {
+                    listener_id,
+                    address,
+                } => {
+                    waiting.remove(&listener_id);
+                    addresses.push(address);
+                }
+                SwarmEvent::ListenerClosed {
+                    addresses,
+                    reason: Err(error),
+                    ..
+                } => {
+                    let address = addresses
+                        .first()
+                        .map(ToString::to_string)
+                        .unwrap_or_default();
+                    return Err(StartError::Listen {
+                        address,
+                        reason: error.to_string(),
+                    });
+                }
+                _ => {}
+            }
+        }
+        Ok(addresses)
+    }
+}
+
+fn is_missing_family(error: &TransportError<io::Error>) -> bool {
+    transport::stage_of(error)
+        .reason
+        .contains("Address family not supported")
+        || transport::stage_of(error)
+            .reason
+            .contains("annot assign requested address")
+}
+
+fn listen_error(address: &Multiaddr, error: &TransportError<io::Error>, tls: &Tls) -> StartError {
+    let mut reason = transport::stage_of(error).reason;
+    let secure = address.iter().any(|p| {
+        matches!(
+            p,
+            libp2p::multiaddr::Protocol::Tls | libp2p::multiaddr::Protocol::Wss(_)
+        )
+    });
+    if reason.contains("in use") {
+        reason =
+            "another program has the port; stop it, or choose another port with --listen".into();
+    } else if reason.contains("ermission denied") {
+        reason = "the system does not permit it; choose a port above 1023 with --listen".into();
+    } else if reason.contains("annot assign") {
+        reason = "the machine has no such address; choose one that it has".into();
+    } else if secure && tls.certificate.is_none() {
+        reason = "TLS needs a certificate: give --tls-cert and --tls-key".into();
+    }
+    StartError::Listen {
+        address: address.to_string(),
+        reason,
+    }
+}
+
+/// Adds `/p2p/`, so that whoever dials one of them knows whom to expect.
+fn dialable(addresses: impl Iterator<Item = Multiaddr>, own: PeerId) -> Vec<Multiaddr> {
+    addresses
+        .map(|address| address.with_p2p(own).unwrap_or_else(|address| address))
+        .collect()
+}

@@ -1,0 +1,189 @@
+//! Addresses that a node keeps dialling until they answer: with back-off and jitter, for ever.
+//!
+//! Entry type: [`Dialing`], pure: time and randomness come in, addresses to dial go out. The rule
+//! it keeps: one dial at a time for each address, and none while its peer is linked.
+
+use std::time::Duration;
+
+use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId};
+use rand::{Rng, RngExt};
+
+use super::address::Address;
+use crate::clock::Time;
+
+/// The wait after the first failure; it doubles with each.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The longest wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// Addresses to keep dialling.
+#[derive(Debug, Default)]
+pub(crate) struct Dialing {
+    targets: Vec<Target>,
+}
+
+#[derive(Debug)]
+struct Target {
+    address: Address,
+    /// Who answered there last.
+    peer_id: Option<PeerId>,
+    failures: u32,
+    state: State,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Waiting(Time),
+    Dialing(ConnectionId),
+    Linked(PeerId),
+}
+
+impl Dialing {
+    /// Keeps dialling `address` from `now` on; an address that is kept already stays one.
+    pub(crate) fn add(&mut self, now: Time, address: Address) {
+        if self.targets.iter().any(|t| t.address == address) {
+            return;
+        }
+        let peer_id = address.peer_id();
+        self.targets.push(Target {
+            address,
+            peer_id,
+            failures: 0,
+            state: State::Waiting(now),
+        });
+    }
+
+    /// When [`Dialing::due`] has something to say.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.targets
+            .iter()
+            .filter_map(|t| match t.state {
+                State::Waiting(until) => Some(until),
+                _ => None,
+            })
+            .min()
+    }
+
+    /// The addresses whose wait is over. The caller dials each and says so with
+    /// [`Dialing::started`].
+    pub(crate) fn due(&self, now: Time) -> Vec<Address> {
+        self.targets
+            .iter()
+            .filter(|t| matches!(t.state, State::Waiting(until) if until <= now))
+            .map(|t| t.address.clone())
+            .collect()
+    }
+
+    /// `address` is being dialled as this connection.
+    pub(crate) fn started(&mut self, address: &Address, connection_id: ConnectionId) {
+        if let Some(target) = self.targets.iter_mut().find(|t| t.address == *address) {
+            target.state = State::Dialing(connection_id);
+        }
+    }
+
+    /// What is being dialled as this connection.
+    pub(crate) fn address_of(&self, connection_id: ConnectionId) -> Option<Multiaddr> {
+        let dialed = |t: &&Target| t.state == State::Dialing(connection_id);
+        self.targets
+            .iter()
+            .find(dialed)
+            .map(|t| t.address.multiaddr().clone())
+    }
+
+    /// The connection came to nothing. Whether this is the first failure in a row, which people
+    /// want to see at once; none when it was not one of these dials.
+    pub(crate) fn failed(
+        &mut self,
+        now: Time,
+        connection_id: ConnectionId,
+        rng: &mut impl Rng,
+    ) -> Option<bool> {
+        let target = self
+            .targets
+            .iter_mut()
+            .find(|t| t.state == State::Dialing(connection_id))?;
+        target.failures += 1;
+        target.state = State::Waiting(now + wait(target.failures, rng));
+        Some(target.failures == 1)
+    }
+
+    /// A peer is linked, whoever dialled.
+    pub(crate) fn linked(&mut self, connection_id: ConnectionId, peer_id: PeerId) {
+        for target in &mut self.targets {
+            let dialled = target.state == State::Dialing(connection_id);
+            if dialled || target.peer_id == Some(peer_id) {
+                target.peer_id = Some(peer_id);
+                target.failures = 0;
+                target.state = State::Linked(peer_id);
+            }
+        }
+    }
+
+    /// A peer's last link is gone: dial it again, soon.
+    pub(crate) fn unlinked(&mut self, now: Time, peer_id: PeerId, rng: &mut impl Rng) {
+        for target in &mut self.targets {
+            if target.state == State::Linked(peer_id) {
+                target.state = State::Waiting(now + wait(1, rng));
+            }
+        }
+    }
+}
+
+/// Exponential back-off with jitter over its upper half, so that a crowd does not return as one.
+fn wait(failures: u32, rng: &mut impl Rng) -> Duration {
+    let full = FIRST_WAIT
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(LONGEST_WAIT);
+    full.mul_f64(rng.random_range(0.5..1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    fn address() -> Address {
+        "127.0.0.1:9000".parse().expect("an address")
+    }
+
+    #[test]
+    fn a_dead_address_is_dialled_for_ever_with_growing_waits_up_to_a_minute() {
+        let (mut dialing, mut rng) = (Dialing::default(), StdRng::seed_from_u64(1));
+        dialing.add(Time::ZERO, address());
+        let mut now = Time::ZERO;
+        let mut longest = Duration::ZERO;
+        for n in 0..100 {
+            assert_eq!(dialing.due(now), [address()]);
+            let id = ConnectionId::new_unchecked(n);
+            dialing.started(&address(), id);
+            assert_eq!(dialing.due(now), []);
+            assert_eq!(dialing.failed(now, id, &mut rng), Some(n == 0));
+            let next = dialing.deadline().expect("it is dialled again");
+            longest = longest.max(next.since(now));
+            now = next;
+        }
+        assert!(longest <= LONGEST_WAIT && longest > LONGEST_WAIT / 2);
+    }
+
+    #[test]
+    fn a_linked_peer_is_not_dialled_until_its_link_is_lost() {
+        let (mut dialing, mut rng) = (Dialing::default(), StdRng::seed_from_u64(1));
+        let (id, peer) = (ConnectionId::new_unchecked(1), PeerId::random());
+        dialing.add(Time::ZERO, address());
+        dialing.started(&address(), id);
+        dialing.linked(id, peer);
+        assert_eq!(dialing.deadline(), None);
+        dialing.unlinked(Time::ZERO, peer, &mut rng);
+        assert!(
+            dialing
+                .deadline()
+                .is_some_and(|d| d <= Time::from_millis(500))
+        );
+        // It came back by itself.
+        dialing.linked(ConnectionId::new_unchecked(2), peer);
+        assert_eq!(dialing.deadline(), None);
+    }
+}

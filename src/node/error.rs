@@ -1,0 +1,89 @@
+//! What a node's calls answer when they cannot do as asked.
+//!
+//! Entry types: [`StartError`], [`ConnectError`], [`BroadcastError`]. The rule they keep: each says
+//! what was wrong, whether anything was lost, and what to do.
+
+use super::stage::StageError;
+use crate::gossip::{MAX_EVENT_DATA, MAX_EVENT_NAME, RoomName};
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address to listen on that cannot be.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// The address as it was given.
+        address: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The certificate or its key.
+    #[error("cannot use the TLS certificate: {0}")]
+    Tls(String),
+    /// More rooms than a node may be in.
+    #[error("a node can be in at most {max} rooms, {asked} were asked for")]
+    TooManyRooms {
+        /// The most.
+        max: usize,
+        /// How many were asked for.
+        asked: usize,
+    },
+    /// The system refused something a node cannot be without.
+    #[error("the node cannot start: {0}")]
+    System(String),
+}
+
+/// Why a link did not come up.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// It failed at a stage.
+    #[error("{0}")]
+    Stage(StageError),
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+/// Why an event was not broadcast. Nothing of it left the node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BroadcastError {
+    /// The data is too large.
+    #[error(
+        "the event has {bytes} bytes of data, the limit is {MAX_EVENT_DATA} bytes: send it in parts"
+    )]
+    TooLarge {
+        /// How large it is.
+        bytes: usize,
+    },
+    /// The name is too long.
+    #[error("the event's name has {bytes} bytes, the limit is {MAX_EVENT_NAME} bytes")]
+    NameTooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// The node is not in the room.
+    #[error("this node is not in the room `{0}`: join it first")]
+    NotInRoom(RoomName),
+    /// Nobody is there to take it.
+    #[error(
+        "no linked peer is in the room `{0}`: nothing was sent; connect to one first, or wait for one"
+    )]
+    NoLinks(RoomName),
+    /// The events make no batch.
+    #[error("the event cannot be sent: {0}")]
+    Unsendable(String),
+    /// The node has stopped.
+    #[error("the node has stopped: nothing was sent")]
+    Stopped,
+}
+
+/// Why a room was not joined.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// The node is in as many rooms as it may be.
+    #[error("this node is in {0} rooms already, the most it can be in: leave one first")]
+    TooMany(usize),
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+}

@@ -1,0 +1,244 @@
+//! The handle by which an application uses a running node.
+//!
+//! Entry type: [`Node`]. The rule it keeps: every call answers, with a result or with the reason why
+//! not, also when the node has stopped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+
+use super::address::Address;
+use super::builder::NodeBuilder;
+use super::error::{BroadcastError, ConnectError, JoinError};
+use super::event::{Direction, EventBus, Events};
+use super::links::Link;
+use super::outbox::{self, Outgoing, Sent};
+use super::runner::Command;
+use crate::clock::Time;
+use crate::gossip::{self, MAX_EVENT_DATA, MAX_EVENT_NAME, RoomName};
+
+/// A running node. Cloning it gives another handle to the same one; when the last is dropped, the
+/// node stops.
+///
+/// ```no_run
+/// use diatribe::{Event, Identity, Node};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let node = Node::builder().identity(Identity::generate()).start().await?;
+/// let mut events = node.events();
+/// node.connect("[2001:db8::1]:9000".parse()?).await?;
+/// node.broadcast("lobby", "chat", "hello").await?;
+/// while let Some(event) = events.next().await {
+///     if let Event::Message(message) = event {
+///         println!("{}: {:?}", message.author, message.data);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) peer_id: PeerId,
+    pub(super) addresses: Vec<Multiaddr>,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) outbox: mpsc::Sender<Outgoing>,
+    pub(super) outbox_bytes: Arc<Semaphore>,
+    pub(super) bell: Arc<Notify>,
+    pub(super) bus: EventBus,
+}
+
+/// A link, as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// Who is at the other end.
+    pub peer_id: PeerId,
+    /// Where.
+    pub address: Multiaddr,
+    /// Which side dialled.
+    pub direction: Direction,
+    /// The last round-trip time, once it was measured.
+    pub rtt: Option<Duration>,
+    /// How long the link has stood.
+    pub age: Duration,
+}
+
+impl LinkInfo {
+    pub(super) fn of(link: &Link, now: Time) -> LinkInfo {
+        LinkInfo {
+            peer_id: link.peer_id,
+            address: link.address.clone(),
+            direction: link.direction,
+            rtt: link.rtt,
+            age: now.since(link.since),
+        }
+    }
+}
+
+impl Node {
+    /// How to start one.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    /// The node's public id.
+    pub fn peer_id(&self) -> PeerId {
+        self.shared.peer_id
+    }
+
+    /// Where the node could be dialled when it came online, `/p2p/` included. Addresses that come
+    /// up later are told as [`super::Event::Listening`].
+    pub fn addresses(&self) -> &[Multiaddr] {
+        &self.shared.addresses
+    }
+
+    /// A reader of the node's events, from now on.
+    pub fn events(&self) -> Events {
+        self.shared.bus.subscribe()
+    }
+
+    /// Dials `address` once. Resolves when the link is proved in both rounds, or says at which stage
+    /// it failed and why. A peer that is linked already is not dialled again.
+    pub async fn connect(&self, address: Address) -> Result<LinkInfo, ConnectError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Connect { address, reply };
+        self.shared
+            .commands
+            .send(command)
+            .await
+            .map_err(|_| ConnectError::Stopped)?;
+        answer.await.unwrap_or(Err(ConnectError::Stopped))
+    }
+
+    /// Dials `address` until it answers, and again whenever its link is lost: with back-off and
+    /// jitter, for as long as the node runs. The first failure in a row is told as
+    /// [`super::Event::Refused`].
+    pub async fn keep_dialing(&self, address: Address) {
+        // A node that has stopped dials nobody; there is nothing else to say about it here.
+        let _ = self
+            .shared
+            .commands
+            .send(Command::KeepDialing { address })
+            .await;
+    }
+
+    /// Sends an event to everyone in `room`. Resolves when the event is signed and on its way, with
+    /// the number of links that took it; waits while the queues are full.
+    ///
+    /// Errors say why nothing was sent, among them [`BroadcastError::NoLinks`].
+    pub async fn broadcast(
+        &self,
+        room: &str,
+        name: &str,
+        data: impl Into<Bytes>,
+    ) -> Result<Sent, BroadcastError> {
+        let (room, event) = self.event(room, name, data.into())?;
+        self.send(room, event).await
+    }
+
+    /// The same, but waits for somebody to be linked in the room when nobody is.
+    pub async fn broadcast_when_linked(
+        &self,
+        room: &str,
+        name: &str,
+        data: impl Into<Bytes>,
+    ) -> Result<Sent, BroadcastError> {
+        let (room, event) = self.event(room, name, data.into())?;
+        loop {
+            let came = self.shared.bell.notified();
+            tokio::pin!(came);
+            came.as_mut().enable();
+            match self.send(room.clone(), event.clone()).await {
+                Err(BroadcastError::NoLinks(_)) => came.await,
+                result => return result,
+            }
+        }
+    }
+
+    /// Checks what the application gave.
+    fn event(
+        &self,
+        room: &str,
+        name: &str,
+        data: Bytes,
+    ) -> Result<(RoomName, gossip::Event), BroadcastError> {
+        let room: RoomName = room
+            .parse()
+            .map_err(|e| BroadcastError::Unsendable(format!("{e}")))?;
+        if data.len() > MAX_EVENT_DATA {
+            return Err(BroadcastError::TooLarge { bytes: data.len() });
+        }
+        if name.len() > MAX_EVENT_NAME {
+            return Err(BroadcastError::NameTooLong { bytes: name.len() });
+        }
+        Ok((room, gossip::Event::new(name, data)))
+    }
+
+    async fn send(&self, room: RoomName, event: gossip::Event) -> Result<Sent, BroadcastError> {
+        let permit = outbox::permit(&self.shared.outbox_bytes, &event).await?;
+        let (reply, answer) = oneshot::channel();
+        let outgoing = Outgoing {
+            room,
+            event,
+            reply,
+            permit,
+        };
+        self.shared
+            .outbox
+            .send(outgoing)
+            .await
+            .map_err(|_| BroadcastError::Stopped)?;
+        answer.await.unwrap_or(Err(BroadcastError::Stopped))
+    }
+
+    /// Joins a room: what is said there from now on arrives as events.
+    pub async fn join(&self, room: RoomName) -> Result<(), JoinError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Join { room, reply };
+        self.shared
+            .commands
+            .send(command)
+            .await
+            .map_err(|_| JoinError::Stopped)?;
+        answer.await.unwrap_or(Err(JoinError::Stopped))
+    }
+
+    /// Leaves a room; whether the node was in it.
+    pub async fn leave(&self, room: RoomName) -> bool {
+        self.ask(|reply| Command::Leave { room, reply })
+            .await
+            .unwrap_or(false)
+    }
+
+    /// The rooms the node is in.
+    pub async fn rooms(&self) -> Vec<RoomName> {
+        self.ask(|reply| Command::Rooms { reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// The links as they stand, longest first.
+    pub async fn peers(&self) -> Vec<LinkInfo> {
+        self.ask(|reply| Command::Peers { reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Stops the node: the peers are told, and the events end.
+    pub async fn shutdown(&self) {
+        self.ask(|reply| Command::Shutdown { reply }).await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.commands.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}

@@ -1,0 +1,239 @@
+//! The links of a node: which connections have passed, and which one of two stays.
+//!
+//! Entry type: [`Links`]. The rule it keeps: a peer counts as one link however many connections it
+//! has, and both ends of two connections choose the same one to keep.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId};
+
+use super::event::Direction;
+use crate::clock::Time;
+
+/// Two connections that passed within this time were dialled at once from both ends; a later one
+/// shows that the peer has lost the earlier. A guess: several times the handshake's deadline of 10 s
+/// would also do, a second would not.
+const SIMULTANEOUS: Duration = Duration::from_secs(20);
+
+/// How long ago a link was heard of at most to count as alive when its peer's identity turns up in
+/// another process. A ping is answered every 5 s.
+const ALIVE: Duration = Duration::from_secs(8);
+
+/// One proved connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) connection_id: ConnectionId,
+    pub(crate) peer_id: PeerId,
+    pub(crate) instance_id: [u8; 16],
+    pub(crate) address: Multiaddr,
+    pub(crate) direction: Direction,
+    pub(crate) since: Time,
+    pub(crate) heard: Time,
+    pub(crate) rtt: Option<Duration>,
+}
+
+/// What is to be done about a connection that has just passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entered {
+    /// The peer had no link before.
+    New,
+    /// The peer has one already: close this connection, old or new, and keep the other.
+    Close(ConnectionId),
+}
+
+/// All proved connections; a handful, so that looking through them costs nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    by_connection: HashMap<ConnectionId, Link>,
+}
+
+impl Links {
+    /// Peers with a link.
+    pub(crate) fn count(&self) -> usize {
+        let mut peers: Vec<&PeerId> = self.by_connection.values().map(|l| &l.peer_id).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        peers.len()
+    }
+
+    /// One link for each peer, longest standing first.
+    pub(crate) fn all(&self) -> Vec<&Link> {
+        let mut links: Vec<&Link> = self.by_connection.values().collect();
+        links.sort_by_key(|l| (l.since, l.connection_id));
+        let mut seen = std::collections::HashSet::new();
+        links.retain(|l| seen.insert(l.peer_id));
+        links
+    }
+
+    /// The link of `peer_id`, if it has one.
+    pub(crate) fn of(&self, peer_id: &PeerId) -> Option<&Link> {
+        self.by_connection
+            .values()
+            .filter(|l| l.peer_id == *peer_id)
+            .min_by_key(|l| l.since)
+    }
+
+    /// The proved connection, if it is one.
+    pub(crate) fn get(&self, connection_id: ConnectionId) -> Option<&Link> {
+        self.by_connection.get(&connection_id)
+    }
+
+    /// Something was heard from the peer on this connection.
+    pub(crate) fn heard(&mut self, connection_id: ConnectionId, now: Time, rtt: Option<Duration>) {
+        if let Some(link) = self.by_connection.get_mut(&connection_id) {
+            link.heard = now;
+            link.rtt = rtt.or(link.rtt);
+        }
+    }
+
+    /// Whether another process with this identity is linked and was heard of lately. One that was
+    /// not is to be replaced: its machine may have lost power.
+    pub(crate) fn duplicate(
+        &self,
+        peer_id: &PeerId,
+        instance_id: &[u8; 16],
+        now: Time,
+    ) -> Duplicate {
+        match self.of(peer_id) {
+            Some(link) if link.instance_id != *instance_id => {
+                if now.since(link.heard) < ALIVE {
+                    Duplicate::Alive
+                } else {
+                    Duplicate::Dead(link.connection_id)
+                }
+            }
+            _ => Duplicate::None,
+        }
+    }
+
+    /// A connection passed.
+    pub(crate) fn enter(&mut self, own: &PeerId, link: Link) -> Entered {
+        let old = self.of(&link.peer_id).cloned();
+        let entered = match &old {
+            None => Entered::New,
+            Some(old) => Entered::Close(loser(own, old, &link)),
+        };
+        self.by_connection.insert(link.connection_id, link);
+        entered
+    }
+
+    /// A connection is gone: the link it was, and whether its peer has none left.
+    pub(crate) fn leave(&mut self, connection_id: ConnectionId) -> Option<(Link, bool)> {
+        let link = self.by_connection.remove(&connection_id)?;
+        let last = self.of(&link.peer_id).is_none();
+        Some((link, last))
+    }
+}
+
+/// Whether an identity already runs elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Duplicate {
+    /// No other process of it is linked.
+    None,
+    /// One is, and answers.
+    Alive,
+    /// One was, and does not answer: close its connection.
+    Dead(ConnectionId),
+}
+
+fn loser(own: &PeerId, old: &Link, new: &Link) -> ConnectionId {
+    let crossed = old.direction != new.direction && new.since.since(old.since) < SIMULTANEOUS;
+    if !crossed {
+        // Dialled again from the same end, or long after: the peer knows nothing of the old one.
+        return old.connection_id;
+    }
+    // Of two that crossed, the one dialled by the smaller PeerId stays, on both ends.
+    let smaller_dialled = match new.direction {
+        Direction::Dialer => own.to_bytes() < new.peer_id.to_bytes(),
+        Direction::Listener => new.peer_id.to_bytes() < own.to_bytes(),
+    };
+    if smaller_dialled {
+        old.connection_id
+    } else {
+        new.connection_id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(id: usize, peer_id: PeerId, direction: Direction, at: u64) -> Link {
+        Link {
+            connection_id: ConnectionId::new_unchecked(id),
+            peer_id,
+            instance_id: [1; 16],
+            address: Multiaddr::empty(),
+            direction,
+            since: Time::from_millis(at),
+            heard: Time::from_millis(at),
+            rtt: None,
+        }
+    }
+
+    #[test]
+    fn both_ends_of_two_crossed_connections_keep_the_same_one() {
+        for _ in 0..50 {
+            let (a, b) = (PeerId::random(), PeerId::random());
+            // Connection 1 was dialled by a, 2 by b; each end may see them pass in either order.
+            let at_a = |first: usize| choose(a, b, first, |id| id == 1);
+            let at_b = |first: usize| choose(b, a, first, |id| id == 2);
+            assert_eq!(at_a(1), at_b(1));
+            assert_eq!(at_a(1), at_b(2));
+            assert_eq!(at_a(2), at_b(1));
+        }
+    }
+
+    fn choose(
+        own: PeerId,
+        peer: PeerId,
+        first: usize,
+        dialled: impl Fn(usize) -> bool,
+    ) -> ConnectionId {
+        let mut links = Links::default();
+        let direction = |id| {
+            if dialled(id) {
+                Direction::Dialer
+            } else {
+                Direction::Listener
+            }
+        };
+        links.enter(&own, link(first, peer, direction(first), 10));
+        let second = 3 - first;
+        match links.enter(&own, link(second, peer, direction(second), 15)) {
+            Entered::Close(loser) => loser,
+            Entered::New => unreachable!("the peer has a link"),
+        }
+    }
+
+    #[test]
+    fn a_peer_that_comes_again_later_replaces_its_old_connection() {
+        let (own, peer) = (PeerId::random(), PeerId::random());
+        let mut links = Links::default();
+        assert_eq!(
+            links.enter(&own, link(1, peer, Direction::Dialer, 0)),
+            Entered::New
+        );
+        let again = links.enter(&own, link(2, peer, Direction::Listener, 60_000));
+        assert_eq!(again, Entered::Close(ConnectionId::new_unchecked(1)));
+        assert_eq!(links.count(), 1);
+        let (_, last) = links
+            .leave(ConnectionId::new_unchecked(1))
+            .expect("it was a link");
+        assert!(!last);
+    }
+
+    #[test]
+    fn another_process_with_a_linked_identity_is_a_duplicate_while_the_first_answers() {
+        let (own, peer) = (PeerId::random(), PeerId::random());
+        let mut links = Links::default();
+        links.enter(&own, link(1, peer, Direction::Listener, 0));
+        let at = |s: u64| Time::from_millis(s * 1000);
+        assert_eq!(links.duplicate(&peer, &[1; 16], at(1)), Duplicate::None);
+        assert_eq!(links.duplicate(&peer, &[2; 16], at(1)), Duplicate::Alive);
+        let dead = Duplicate::Dead(ConnectionId::new_unchecked(1));
+        assert_eq!(links.duplicate(&peer, &[2; 16], at(9)), dead);
+    }
+}

@@ -1,0 +1,36 @@
+//! A node: the behaviours composed, one event loop, and the handle for applications.
+//!
+//! * [`NodeBuilder`] starts one, [`Node`] is the handle, [`Events`] what it tells.
+//! * `runner` is the loop; whatever crosses between protocols crosses there.
+//! * `outbox` signs what the application sends, `inbox` checks what the mesh brings, each a task of
+//!   its own, so that the loop only moves bytes.
+//! * `transport` and [`Stage`] say where a connection failed; `limits` bounds strangers.
+//! * `links`, `dialing`, `admission`, `rooms`, `refusals` are plain state, without any network.
+
+mod address;
+mod admission;
+mod behaviour;
+mod builder;
+mod dialing;
+mod error;
+mod event;
+mod failure;
+mod handle;
+mod inbox;
+mod limits;
+mod links;
+mod outbox;
+mod refusals;
+mod rooms;
+mod runner;
+mod stage;
+mod tls;
+mod transport;
+
+pub use address::{Address, AddressError};
+pub use builder::{DEFAULT_LISTEN, DEFAULT_ROOM, NodeBuilder};
+pub use error::{BroadcastError, ConnectError, JoinError, StartError};
+pub use event::{Direction, Event, Events, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message};
+pub use handle::{LinkInfo, Node};
+pub use outbox::Sent;
+pub use stage::{Stage, StageError};

@@ -1,0 +1,85 @@
+//! The rooms a node is in, and which links have not yet said in which they are.
+//!
+//! Entry type: [`Rooms`], pure but for the bell. The rule it keeps: what is sent right after a link
+//! came up waits, shortly, until gossipsub knows the peer's rooms.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p::PeerId;
+use tokio::sync::Notify;
+
+use super::error::JoinError;
+use crate::clock::Time;
+use crate::gossip::{MAX_ROOMS, RoomName};
+
+/// How long a new link may take to say in which rooms it is; a peer in none says nothing.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// The node's rooms.
+#[derive(Debug)]
+pub(crate) struct Rooms {
+    joined: BTreeSet<RoomName>,
+    settling: HashMap<PeerId, Time>,
+    bell: Arc<Notify>,
+}
+
+impl Rooms {
+    /// In no room; `bell` is rung whenever a peer comes into one.
+    pub(crate) fn new(bell: Arc<Notify>) -> Rooms {
+        Rooms {
+            joined: BTreeSet::new(),
+            settling: HashMap::new(),
+            bell,
+        }
+    }
+
+    pub(crate) fn join(&mut self, room: RoomName) -> Result<(), JoinError> {
+        if self.joined.len() >= MAX_ROOMS && !self.joined.contains(&room) {
+            return Err(JoinError::TooMany(MAX_ROOMS));
+        }
+        self.joined.insert(room);
+        Ok(())
+    }
+
+    /// Whether the node was in it.
+    pub(crate) fn leave(&mut self, room: &RoomName) -> bool {
+        self.joined.remove(room)
+    }
+
+    pub(crate) fn is_in(&self, room: &RoomName) -> bool {
+        self.joined.contains(room)
+    }
+
+    pub(crate) fn joined(&self) -> Vec<RoomName> {
+        self.joined.iter().cloned().collect()
+    }
+
+    /// A link came up and has said nothing yet: until when to wait for it.
+    pub(crate) fn settling(&mut self, now: Time, peer_id: PeerId) -> Time {
+        self.settling.insert(peer_id, now + SETTLE);
+        now + SETTLE
+    }
+
+    /// The peer has said in which rooms it is.
+    pub(crate) fn settled(&mut self, peer_id: &PeerId) {
+        self.settling.remove(peer_id);
+    }
+
+    /// The peer is gone.
+    pub(crate) fn gone(&mut self, peer_id: &PeerId) {
+        self.settling.remove(peer_id);
+    }
+
+    /// Until when to wait for links that have not said in which rooms they are.
+    pub(crate) fn unsettled_until(&mut self, now: Time) -> Option<Time> {
+        self.settling.retain(|_, until| now < *until);
+        self.settling.values().max().copied()
+    }
+
+    /// Somebody came into a room.
+    pub(crate) fn announce(&self) {
+        self.bell.notify_waiters();
+    }
+}

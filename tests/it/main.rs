@@ -1,0 +1,4 @@
+//! Whole nodes over real loopback sockets: one file for each promise.
+
+mod cluster;
+mod link;
