@@ -355,12 +355,11 @@ impl Behaviour {
     }
 
     fn on_inbound_failure(&mut self, connection_id: ConnectionId, error: InboundFailure) {
-        match error {
-            // The response could not be written: the peer is gone or going, and its deadline runs.
-            InboundFailure::Io(_) | InboundFailure::Timeout if self.is_closing(connection_id) => {
-                self.close(connection_id);
-            }
-            error => tracing::debug!(%connection_id, %error, "a handshake response was not taken"),
+        tracing::debug!(%connection_id, %error, "the end of a handshake response was not taken");
+        // A peer may reset its stream as soon as it has read the response. If it has not read it,
+        // its own deadline tells, or the end of the connection does.
+        if matches!(error, InboundFailure::Io(_)) {
+            self.on_response_sent(connection_id);
         }
     }
 

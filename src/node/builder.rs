@@ -26,7 +26,7 @@ use super::handle::{Node, Shared};
 use super::limits::Caps;
 use super::runner::{Channels, Command, Runner};
 use super::tls::{self, Tls};
-use super::{inbox, outbox, transport};
+use super::{inbox, outbox, ports, transport};
 use crate::clock::Clock;
 use crate::gossip::{MAX_ROOMS, RoomName};
 use crate::handshake::{HelloCaps, Local};
@@ -273,6 +273,12 @@ impl NodeBuilder {
     async fn listen_all(&self, swarm: &mut Swarm<Behaviour>) -> Result<Vec<Multiaddr>, StartError> {
         let defaults = DEFAULT_LISTEN.iter().filter_map(|a| a.parse().ok());
         let wanted = self.listen.clone().unwrap_or_else(|| defaults.collect());
+        for address in &wanted {
+            ports::check_free(address).map_err(|reason| StartError::Listen {
+                address: address.to_string(),
+                reason,
+            })?;
+        }
         let mut waiting = HashSet::new();
         let mut first_error = None;
         for address in wanted {

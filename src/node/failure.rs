@@ -30,7 +30,8 @@ pub(crate) fn of_dial(error: &DialError) -> StageError {
             .map(|(_, error)| stage_of(error))
             .max_by_key(|error| error.stage)
             .unwrap_or_else(|| StageError::new(Stage::Address, "no address to dial")),
-        DialError::NoAddresses => StageError::new(Stage::Address, "no address to dial"),
+        // An address is always given; libp2p leaves out those on which this node listens.
+        DialError::NoAddresses => StageError::new(Stage::Address, OWN_ID).with_code("OWN_ID"),
         DialError::Aborted | DialError::DialPeerConditionFalse(_) => {
             StageError::new(Stage::Link, "the dial was given up")
         }

@@ -20,6 +20,7 @@ mod inbox;
 mod limits;
 mod links;
 mod outbox;
+mod ports;
 mod refusals;
 mod rooms;
 mod runner;

@@ -52,7 +52,7 @@ pub(crate) fn build(
     let observer = observer.unwrap_or_else(|| Arc::new(|_| {}));
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true).listen_backlog(BACKLOG));
     let tcp = Observed {
-        inner: tcp.map_err(|e| staged(Stage::Tcp, &e)),
+        inner: tcp.map_err(|e| of_tcp(&e)),
         observer: observer.clone(),
     };
     let dns = dns::tokio::Transport::system(tcp)?.map_err(of_dns);
@@ -130,6 +130,14 @@ fn staged(stage: Stage, error: &dyn std::error::Error) -> StageError {
     StageError::new(stage, reason)
 }
 
+fn of_tcp(error: &io::Error) -> StageError {
+    let mut staged = staged(Stage::Tcp, error);
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        staged.reason += ": nothing listens there; is the node running, and is the port right?";
+    }
+    staged
+}
+
 fn of_timeout(stage: Stage, error: TransportTimeoutError<StageError>) -> StageError {
     match error {
         TransportTimeoutError::Timeout => {
@@ -143,6 +151,12 @@ fn of_timeout(stage: Stage, error: TransportTimeoutError<StageError>) -> StageEr
 fn of_dns(error: dns::Error<StageError>) -> StageError {
     match error {
         dns::Error::Transport(error) => error,
+        // A name has several addresses: the one that got furthest says most.
+        dns::Error::Dial(errors) => errors
+            .into_iter()
+            .map(of_dns)
+            .max_by_key(|error| error.stage)
+            .unwrap_or_else(|| StageError::new(Stage::Resolve, "the name has no addresses")),
         error => staged(Stage::Resolve, &error),
     }
 }

@@ -1,0 +1,353 @@
+//! The loop's part in links: dials, handshakes, connections that come and go.
+//!
+//! The rule it keeps: whoever waits for a link is answered, once, with the link or the reason.
+
+use std::collections::hash_map::Entry;
+use std::time::Duration;
+
+use libp2p::core::ConnectedPoint;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionError, ConnectionId};
+use libp2p::{Multiaddr, PeerId, identify, ping};
+use tokio::sync::oneshot;
+
+use super::Runner;
+use crate::clock::Time;
+use crate::handshake::{self, Proof, RejectCode};
+use crate::node::address::Address;
+use crate::node::error::ConnectError;
+use crate::node::event::{Direction, Event};
+use crate::node::failure;
+use crate::node::handle::LinkInfo;
+use crate::node::links::{Duplicate, Entered, Link};
+use crate::node::stage::{Stage, StageError};
+
+/// A connection that lost against another is closed this much later, so that what travels on it
+/// arrives.
+const RETIRE_AFTER: Duration = Duration::from_secs(2);
+
+impl Runner {
+    /// Dials; the id is that of the attempt, also when it was refused at once.
+    pub(super) fn dial(&mut self, address: &Address) -> Result<ConnectionId, ConnectionId> {
+        let opts = dial_opts(address);
+        let connection_id = opts.connection_id();
+        match self.swarm.dial(opts) {
+            Ok(()) => Ok(connection_id),
+            Err(error) => {
+                self.refused(
+                    address.peer_id(),
+                    address.multiaddr().clone(),
+                    failure::of_dial(&error),
+                );
+                Err(connection_id)
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self, connection_id: ConnectionId, why: impl Into<String>) {
+        if self.swarm.close_connection(connection_id) {
+            self.closing
+                .entry(connection_id)
+                .or_insert_with(|| why.into());
+        }
+    }
+
+    pub(super) fn on_connect(
+        &mut self,
+        address: &Address,
+        reply: oneshot::Sender<Result<LinkInfo, ConnectError>>,
+    ) {
+        let linked = address
+            .peer_id()
+            .and_then(|peer_id| self.links.of(&peer_id));
+        if let Some(link) = linked {
+            let _ = reply.send(Ok(LinkInfo::of(link, self.clock.now())));
+            return;
+        }
+        let opts = dial_opts(address);
+        let connection_id = opts.connection_id();
+        match self.swarm.dial(opts) {
+            Ok(()) => self.waiters.entry(connection_id).or_default().push(reply),
+            Err(error) => {
+                let _ = reply.send(Err(ConnectError::Stage(failure::of_dial(&error))));
+            }
+        }
+    }
+
+    pub(super) fn on_established(
+        &mut self,
+        peer_id: PeerId,
+        connection_id: ConnectionId,
+        at: &ConnectedPoint,
+    ) {
+        // A second dial to a peer that is linked: the link that stands serves.
+        if at.is_dialer()
+            && let Some(link) = self.links.of(&peer_id)
+        {
+            let link = LinkInfo::of(link, self.clock.now());
+            self.answer(connection_id, || Ok(link.clone()));
+            self.dialing.linked(connection_id, peer_id);
+            self.close(connection_id, "the peer is linked already");
+        }
+    }
+
+    pub(super) fn on_dial_failed(
+        &mut self,
+        connection_id: ConnectionId,
+        peer_id: Option<PeerId>,
+        address: Option<Multiaddr>,
+        error: StageError,
+    ) {
+        let awaited = self.answer(connection_id, || Err(ConnectError::Stage(error.clone())));
+        let now = self.clock.now();
+        let address = address.or_else(|| self.dialing.address_of(connection_id));
+        match self.dialing.failed(now, connection_id, &mut self.rng) {
+            Some(first) if first => {
+                self.refused(peer_id, address.unwrap_or_else(Multiaddr::empty), error);
+            }
+            Some(_) => tracing::info!(%error, "a dial failed again"),
+            None if awaited => {}
+            None => self.refused(peer_id, address.unwrap_or_else(Multiaddr::empty), error),
+        }
+    }
+
+    /// Answers whoever waits for a dial; whether anybody did.
+    pub(super) fn answer(
+        &mut self,
+        connection_id: ConnectionId,
+        answer: impl Fn() -> Result<LinkInfo, ConnectError>,
+    ) -> bool {
+        let waiters = self.waiters.remove(&connection_id).unwrap_or_default();
+        let awaited = !waiters.is_empty();
+        for waiter in waiters {
+            let _ = waiter.send(answer());
+        }
+        awaited
+    }
+
+    pub(super) fn refused(
+        &mut self,
+        peer_id: Option<PeerId>,
+        address: Multiaddr,
+        error: StageError,
+    ) {
+        if self.refusals.may_tell(self.clock.now()) {
+            self.bus.emit(Event::Refused {
+                peer_id,
+                address,
+                error,
+            });
+        }
+    }
+
+    pub(super) fn on_handshake(&mut self, event: handshake::Event) {
+        match event {
+            handshake::Event::Judge {
+                connection_id,
+                peer_id,
+                instance_id,
+                ..
+            } => {
+                let ruling = self.judge(connection_id, &peer_id, &instance_id);
+                self.swarm
+                    .behaviour_mut()
+                    .handshake
+                    .rule(connection_id, ruling);
+            }
+            handshake::Event::Verified(proof) => {
+                let gate = &mut self.swarm.behaviour_mut().gate;
+                gate.open_inbound(&proof);
+                if proof.is_dialer() {
+                    gate.open_outbound(&proof);
+                }
+            }
+            handshake::Event::Passed {
+                proof,
+                endpoint,
+                took,
+            } => {
+                self.on_passed(&proof, &endpoint, took);
+            }
+            handshake::Event::Failed {
+                connection_id,
+                peer_id,
+                endpoint,
+                failure,
+            } => {
+                // Our own closing is no failure of the handshake.
+                if let Entry::Vacant(entry) = self.closing.entry(connection_id) {
+                    let address = endpoint.get_remote_address().clone();
+                    let error = failure::of_handshake(&failure);
+                    entry.insert(error.to_string());
+                    self.on_handshake_failed(connection_id, peer_id, address, &endpoint, error);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_handshake_failed(
+        &mut self,
+        connection_id: ConnectionId,
+        peer_id: PeerId,
+        address: Multiaddr,
+        endpoint: &ConnectedPoint,
+        error: StageError,
+    ) {
+        if endpoint.is_dialer() {
+            self.on_dial_failed(connection_id, Some(peer_id), Some(address), error);
+        } else {
+            self.refused(Some(peer_id), address, error);
+        }
+    }
+
+    pub(super) fn judge(
+        &mut self,
+        connection_id: ConnectionId,
+        peer_id: &PeerId,
+        instance_id: &[u8; 16],
+    ) -> Result<(), RejectCode> {
+        let now = self.clock.now();
+        self.admission.rule(now, peer_id)?;
+        match self.links.duplicate(peer_id, instance_id, now) {
+            Duplicate::None => Ok(()),
+            Duplicate::Alive => Err(RejectCode::DuplicateIdentity),
+            Duplicate::Dead(old) if old != connection_id => {
+                self.close(old, "the peer runs anew and its old link was dead");
+                Ok(())
+            }
+            Duplicate::Dead(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn on_passed(&mut self, proof: &Proof, endpoint: &ConnectedPoint, took: Duration) {
+        let now = self.clock.now();
+        let behaviour = self.swarm.behaviour_mut();
+        behaviour.limits.verified(proof.connection_id());
+        if !proof.is_dialer() {
+            behaviour.gate.open_outbound(proof);
+        }
+        let peer_id = proof.verified().peer_id();
+        let link = Link {
+            connection_id: proof.connection_id(),
+            peer_id,
+            instance_id: proof.verified().instance_id(),
+            address: endpoint.get_remote_address().clone(),
+            direction: if endpoint.is_dialer() {
+                Direction::Dialer
+            } else {
+                Direction::Listener
+            },
+            since: now,
+            heard: now,
+            rtt: None,
+        };
+        tracing::debug!(%peer_id, ?took, "the handshake passed");
+        let info = LinkInfo::of(&link, now);
+        match self.links.enter(self.swarm.local_peer_id(), link) {
+            Entered::New => {
+                let until = self.rooms.settling(now, peer_id);
+                self.rising.push((until, info, proof.connection_id()));
+            }
+            Entered::Close(loser) => {
+                self.retiring.push((now + RETIRE_AFTER, loser));
+                self.answer(proof.connection_id(), || Ok(info.clone()));
+            }
+        }
+        self.dialing.linked(proof.connection_id(), peer_id);
+    }
+
+    /// Tells of the links that are ready.
+    pub(super) fn rise(&mut self, ready: impl Fn(&(Time, LinkInfo, ConnectionId)) -> bool) {
+        let risen: Vec<_> = self.rising.extract_if(.., |r| ready(r)).collect();
+        for (_, info, connection_id) in risen {
+            self.bus.emit(Event::LinkUp {
+                peer_id: info.peer_id,
+                address: info.address.clone(),
+                direction: info.direction,
+                links: self.links.count(),
+            });
+            self.answer(connection_id, || Ok(info.clone()));
+        }
+    }
+
+    pub(super) fn on_closed(
+        &mut self,
+        connection_id: ConnectionId,
+        cause: Option<&ConnectionError>,
+    ) {
+        let ours = self.closing.remove(&connection_id);
+        self.retiring.retain(|(_, id)| *id != connection_id);
+        let now = self.clock.now();
+        let Some((link, last)) = self.links.leave(connection_id) else {
+            self.on_closed_before_link(connection_id);
+            return;
+        };
+        if last {
+            self.rise(|(_, info, _)| info.peer_id == link.peer_id);
+            let reason = ours.unwrap_or_else(|| failure::of_close(cause));
+            self.rooms.gone(&link.peer_id);
+            let links = self.links.count();
+            self.bus.emit(Event::LinkDown {
+                peer_id: link.peer_id,
+                reason,
+                links,
+            });
+            self.dialing.unlinked(now, link.peer_id, &mut self.rng);
+            self.retry_deferred(now);
+        }
+    }
+
+    /// The handshake has told already why, unless it never got to say a word.
+    pub(super) fn on_closed_before_link(&mut self, connection_id: ConnectionId) {
+        let error = StageError::new(Stage::Handshake1, "the connection was closed");
+        self.answer(connection_id, || Err(ConnectError::Stage(error.clone())));
+        self.dialing
+            .failed(self.clock.now(), connection_id, &mut self.rng);
+    }
+
+    pub(super) fn on_ping(&mut self, event: ping::Event) {
+        match event.result {
+            Ok(rtt) => self
+                .links
+                .heard(event.connection, self.clock.now(), Some(rtt)),
+            Err(ping::Failure::Unsupported) => {}
+            Err(error) => {
+                if self.links.get(event.connection).is_some() {
+                    self.close(
+                        event.connection,
+                        format!("the peer gives no sign of life: {error}"),
+                    );
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_identify(&mut self, event: &identify::Event) {
+        if let identify::Event::Received {
+            connection_id,
+            peer_id,
+            info,
+        } = event
+        {
+            tracing::debug!(%peer_id, agent = %info.agent_version, "identified");
+            self.links.heard(*connection_id, self.clock.now(), None);
+        }
+    }
+}
+
+/// A dial from a port of its own: from the listening port, two nodes that dial each other at once
+/// would meet in one TCP connection of which both are the dialer.
+fn dial_opts(address: &Address) -> DialOpts {
+    let multiaddr = address.multiaddr().clone();
+    match address.peer_id() {
+        Some(peer_id) => DialOpts::peer_id(peer_id)
+            .condition(PeerCondition::Always)
+            .addresses(vec![multiaddr])
+            .allocate_new_port()
+            .build(),
+        None => DialOpts::unknown_peer_id()
+            .address(multiaddr)
+            .allocate_new_port()
+            .build(),
+    }
+}

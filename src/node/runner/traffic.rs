@@ -1,0 +1,181 @@
+//! The loop's part in what links carry: rooms, messages in, batches out.
+//!
+//! The rule it keeps: nothing is dropped for want of a place; who is too fast waits.
+
+use std::time::Duration;
+
+use libp2p::PeerId;
+use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
+use tokio::sync::mpsc;
+
+use super::Runner;
+use crate::clock::Time;
+use crate::gossip::{self, RoomName};
+use crate::node::error::{BroadcastError, JoinError};
+use crate::node::inbox::{Incoming, Verdict};
+use crate::node::outbox::Publish;
+use crate::node::stage::{Stage, StageError};
+
+/// How soon a batch that found all queues full is tried again.
+const RETRY_FULL: Duration = Duration::from_millis(5);
+
+impl Runner {
+    pub(super) fn refill_inbox(&mut self) {
+        while let Some(incoming) = self.held.pop_front() {
+            if let Err(mpsc::error::TrySendError::Full(incoming)) =
+                self.channels.incoming.try_send(incoming)
+            {
+                self.held.push_front(incoming);
+                return;
+            }
+        }
+    }
+
+    pub(super) fn on_join(&mut self, room: RoomName) -> Result<(), JoinError> {
+        self.rooms.join(room.clone())?;
+        let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
+        if let Err(error) = gossip.subscribe(&gossip::topic(&room)) {
+            // Every well-formed room may be subscribed to, and `room` is one.
+            tracing::error!(%room, %error, "gossipsub refused a subscription");
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_gossip(&mut self, event: gossipsub::Event) {
+        match event {
+            gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            } => {
+                self.on_message(propagation_source, message_id, message);
+            }
+            gossipsub::Event::Subscribed { peer_id, .. } => {
+                self.rooms.settled(&peer_id);
+                self.rise(|(_, info, _)| info.peer_id == peer_id);
+                self.rooms.announce();
+                self.retry_deferred(self.clock.now());
+            }
+            gossipsub::Event::SlowPeer {
+                peer_id,
+                failed_messages,
+            } => {
+                tracing::warn!(%peer_id, ?failed_messages, "a link is too slow: messages for it were dropped");
+            }
+            gossipsub::Event::GossipsubNotSupported { peer_id } => {
+                tracing::debug!(%peer_id, "the peer does not speak gossipsub");
+                self.rooms.settled(&peer_id);
+                self.rise(|(_, info, _)| info.peer_id == peer_id);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_message(
+        &mut self,
+        from: PeerId,
+        message_id: gossipsub::MessageId,
+        message: gossipsub::Message,
+    ) {
+        let Some(room) = RoomName::from_topic(message.topic.as_str()) else {
+            self.report(&message_id, &from, MessageAcceptance::Reject);
+            return;
+        };
+        let incoming = Incoming {
+            from,
+            message_id,
+            room,
+            data: message.data.into(),
+        };
+        match self.channels.incoming.try_send(incoming) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(incoming)) => self.held.push_back(incoming),
+            Err(mpsc::error::TrySendError::Closed(_)) => {}
+        }
+    }
+
+    pub(super) fn on_verdict(&mut self, verdict: Verdict) {
+        let Verdict {
+            from,
+            message_id,
+            result,
+        } = verdict;
+        let acceptance = match &result {
+            Ok(()) => MessageAcceptance::Accept,
+            Err(error) if error.is_offence() => MessageAcceptance::Reject,
+            Err(_) => MessageAcceptance::Ignore,
+        };
+        self.report(&message_id, &from, acceptance);
+        let Err(error) = result else { return };
+        tracing::warn!(peer_id = %from, %error, "a message was refused");
+        if !error.is_offence() {
+            return;
+        }
+        // Nodes check before they forward: whoever handed it on is who broke the rule.
+        self.admission.banish(self.clock.now(), from);
+        let Some(link) = self.links.of(&from).cloned() else {
+            return;
+        };
+        let error = StageError::new(
+            Stage::Link,
+            format!("the peer sent what is no batch: {error}"),
+        )
+        .with_code("INVALID_BATCH");
+        self.close(link.connection_id, error.reason.clone());
+        self.refused(Some(from), link.address, error);
+    }
+
+    pub(super) fn report(
+        &mut self,
+        id: &gossipsub::MessageId,
+        from: &PeerId,
+        acceptance: MessageAcceptance,
+    ) {
+        let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
+        gossip.report_message_validation_result(id, from, acceptance);
+    }
+
+    pub(super) fn on_publish(&mut self, publish: Publish) {
+        let now = self.clock.now();
+        // A link that has just come up has not told its rooms yet: wait for it, shortly.
+        match self.rooms.unsettled_until(now) {
+            Some(until) => self.deferred = Some((until, publish)),
+            None => self.publish(now, publish),
+        }
+    }
+
+    pub(super) fn retry_deferred(&mut self, now: Time) {
+        if self.rooms.unsettled_until(now).is_none()
+            && let Some((_, publish)) = self.deferred.take()
+        {
+            self.publish(now, publish);
+        }
+    }
+
+    pub(super) fn publish(&mut self, now: Time, publish: Publish) {
+        let room = publish.batch.room().clone();
+        if !self.rooms.is_in(&room) {
+            let _ = publish.reply.send(Err(BroadcastError::NotInRoom(room)));
+            return;
+        }
+        let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
+        let topic = gossip::topic(&room);
+        let result = gossip.publish(topic.clone(), publish.batch.bytes().to_vec());
+        let answer = match result {
+            Ok(_) => {
+                let hash = topic.hash();
+                Ok(gossip
+                    .all_peers()
+                    .filter(|(_, topics)| topics.contains(&&hash))
+                    .count())
+            }
+            Err(PublishError::NoPeersSubscribedToTopic) => Err(BroadcastError::NoLinks(room)),
+            Err(PublishError::AllQueuesFull(_)) => {
+                self.deferred = Some((now + RETRY_FULL, publish));
+                return;
+            }
+            Err(error) => Err(BroadcastError::Unsendable(error.to_string())),
+        };
+        let _ = publish.reply.send(answer);
+    }
+}
