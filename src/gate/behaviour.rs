@@ -47,11 +47,11 @@ type Action<B> = ToSwarm<Event<<B as NetworkBehaviour>::ToSwarm>, ToHandler<THan
 pub struct Gate<B: NetworkBehaviour> {
     inner: B,
     /// Every connection, bound or not; bounded by the connection limits before the gate.
-    connections: HashMap<ConnectionId, Entry>,
+    pub(super) connections: HashMap<ConnectionId, Entry>,
     actions: VecDeque<Action<B>>,
 }
 
-struct Entry {
+pub(super) struct Entry {
     peer_id: PeerId,
     endpoint: ConnectedPoint,
     bound: bool,
@@ -276,6 +276,8 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
                 self.connections.remove(&failure.connection_id);
                 self.inner.on_swarm_event(event);
             }
+            // What a stranger says of itself is not for them either.
+            FromSwarm::NewExternalAddrOfPeer(new) if !self.is_open(&new.peer_id) => {}
             other => self.inner.on_swarm_event(other),
         }
     }

@@ -19,6 +19,8 @@
 
 mod behaviour;
 mod handler;
+#[cfg(test)]
+mod tests;
 
 pub use behaviour::{Event, Gate};
 pub use handler::Handler;

@@ -13,13 +13,13 @@ use std::time::Duration;
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::request_response::{
-    self as rr, InboundFailure, OutboundFailure, ProtocolSupport, ResponseChannel,
+    self as rr, InboundFailure, OutboundFailure, ResponseChannel,
 };
 use libp2p::swarm::{
     CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
     THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
-use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use libp2p::{Multiaddr, PeerId};
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 use tokio::time::Sleep;
@@ -27,10 +27,10 @@ use tokio::time::Sleep;
 use super::hellos::Hellos;
 use super::{
     Entropy, Failure, Input, Local, MAX_FRAME, Machine, Output, PROTOCOL, REJECT_FLUSH, RejectCode,
-    Role, VerifiedPeer,
+    Role, Stage, TIMEOUT, VerifiedPeer,
 };
 use crate::clock::{Clock, Time};
-use crate::wire::{FrameCodec, Limits, Request};
+use crate::wire::{Exchange, Limits, Request, exchange};
 
 /// Streams that a connection may have open at once for this protocol: the handshake needs one
 /// each way, a third arrives only with a violation, which must still be read to be named.
@@ -103,8 +103,6 @@ pub enum Event {
     },
 }
 
-type Exchange = rr::Behaviour<FrameCodec>;
-
 /// One connection's handshake.
 struct Session {
     peer_id: PeerId,
@@ -156,12 +154,25 @@ impl Behaviour {
         self.feed(connection_id, Input::GateOpen);
     }
 
+    /// The node itself closes this connection: its end is no failure of the handshake.
+    pub fn abandon(&mut self, connection_id: ConnectionId) {
+        if let Some(session) = self.sessions.get_mut(&connection_id) {
+            session.failed = true;
+        }
+    }
+
+    /// In which round a connection's handshake is; none when there is no such connection.
+    pub fn stage(&self, connection_id: ConnectionId) -> Option<Stage> {
+        self.sessions
+            .get(&connection_id)
+            .map(|session| session.machine.stage())
+    }
+
     fn enter(&mut self, connection_id: ConnectionId, peer_id: PeerId, endpoint: ConnectedPoint) {
         let role = match endpoint {
             ConnectedPoint::Dialer { .. } => Role::Dialer,
             ConnectedPoint::Listener { .. } => Role::Listener,
         };
-        let config = rr::Config::default().with_max_concurrent_streams(MAX_STREAMS);
         let limits = Limits {
             request: MAX_FRAME,
             response: MAX_FRAME,
@@ -174,11 +185,7 @@ impl Behaviour {
                 endpoint,
                 since: now,
                 machine: Machine::new(self.local.clone(), role, peer_id, now, system_entropy()),
-                exchange: rr::Behaviour::with_codec(
-                    FrameCodec::new(limits),
-                    [(StreamProtocol::new(PROTOCOL), ProtocolSupport::Full)],
-                    config,
-                ),
+                exchange: exchange(PROTOCOL, limits, MAX_STREAMS, TIMEOUT),
                 reply: None,
                 proof: None,
                 hello_came: role == Role::Dialer,

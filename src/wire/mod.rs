@@ -5,8 +5,10 @@
 //! protocol's limit before a byte of the frame is read or reserved.
 
 mod codec;
+mod exchange;
 pub mod proto;
 mod source;
 
+pub use exchange::{Exchange, exchange};
 pub use codec::{FrameCodec, FrameError, Limits, Request};
 pub use source::{Source, ip_of, is_loopback};

@@ -18,3 +18,9 @@ pub mod gossip {
 pub mod sync {
     include!("generated/diatribe.sync.v1.rs");
 }
+
+/// `proto/overlay.proto`: who is linked to whom.
+#[allow(clippy::all)]
+pub mod overlay {
+    include!("generated/diatribe.overlay.v1.rs");
+}

@@ -1,0 +1,30 @@
+//! A request-response behaviour over the bounded codec, the same for every protocol.
+//!
+//! Entry function: [`exchange`].
+
+use std::time::Duration;
+
+use libp2p::StreamProtocol;
+use libp2p::request_response::{Behaviour, Config, ProtocolSupport};
+
+use super::codec::{FrameCodec, Limits};
+
+/// libp2p's request-response over frames.
+pub type Exchange = Behaviour<FrameCodec>;
+
+/// `protocol` with these limits, at most `streams` at once on a connection, each for at most `time`.
+pub fn exchange(
+    protocol: &'static str,
+    limits: Limits,
+    streams: usize,
+    time: Duration,
+) -> Exchange {
+    let config = Config::default()
+        .with_max_concurrent_streams(streams)
+        .with_request_timeout(time);
+    Behaviour::with_codec(
+        FrameCodec::new(limits),
+        [(StreamProtocol::new(protocol), ProtocolSupport::Full)],
+        config,
+    )
+}
