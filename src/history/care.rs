@@ -1,0 +1,332 @@
+//! Looking after a log that no node has open: look for damage, save what can be read, carry it away
+//! and back.
+//!
+//! Entry points: [`check`], [`repair`], [`export`], [`import`]. The rules they keep: a damaged file is
+//! kept, whatever becomes of its copy; what comes back in goes through the verifier again.
+
+use std::fs;
+use std::io::{BufRead, Read, Write};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::error::LogError;
+use super::log::{Keep, Log};
+use super::read::{Query, Reader, RoomStats};
+use super::record::{Outcome, Stored, Verified};
+use super::schema::{self, FILE_NAME, Lock};
+
+/// Complaints of SQLite that a [`Report`] holds at most.
+const COMPLAINTS_MOST: usize = 20;
+
+/// The longest line of an export: the largest envelope in base64, and the rest.
+const LINE_MOST: u64 = 4 << 20;
+
+/// Batches stored in one transaction while importing.
+const AT_ONCE: usize = 1000;
+
+/// What [`check`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The log's file.
+    pub path: PathBuf,
+    /// What is held, room by room.
+    pub rooms: Vec<RoomStats>,
+    /// How many batches were read and found whole.
+    pub whole: u64,
+    /// Batches whose envelope is not what their id says.
+    pub altered: u64,
+    /// What SQLite found wrong with the file.
+    pub complaints: Vec<String>,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.altered == 0 && self.complaints.is_empty()
+    }
+}
+
+/// What [`repair`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// Batches saved.
+    pub saved: u64,
+    /// Batches that could be read but did not verify.
+    pub refused: u64,
+    /// Where the old file lies now.
+    pub kept: PathBuf,
+}
+
+/// What [`import`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Batches that are new.
+    pub stored: u64,
+    /// Batches that were held before.
+    pub held: u64,
+    /// Batches older than what the log keeps.
+    pub too_old: u64,
+}
+
+/// Reads all of the log in `dir`. A node may run meanwhile.
+pub fn check(dir: &Path) -> Result<Report, LogError> {
+    let path = dir.join(FILE_NAME);
+    let conn = schema::open_to_read(&path)?;
+    let complaints = match complaints_of(&conn).map_err(|error| LogError::from_sqlite(&path, error))
+    {
+        Ok(complaints) => complaints,
+        // So damaged that not even the check comes to its end.
+        Err(LogError::Damaged { detail, .. }) => vec![detail],
+        Err(error) => return Err(error),
+    };
+    let mut report = Report {
+        rooms: Vec::new(),
+        whole: 0,
+        altered: 0,
+        complaints,
+        path,
+    };
+    let reader = Reader::new(&conn, &report.path);
+    let looked = reader.rooms().and_then(|rooms| {
+        report.rooms = rooms;
+        for page in reader.history(Query {
+            conflicts: true,
+            ..Query::default()
+        }) {
+            for stored in page? {
+                let whole = Sha256::digest(&stored.record.bytes)[..] == stored.record.id;
+                *(if whole {
+                    &mut report.whole
+                } else {
+                    &mut report.altered
+                }) += 1;
+            }
+        }
+        Ok(())
+    });
+    if let Err(LogError::Damaged { detail, .. }) = looked {
+        report.complaints.push(detail);
+    } else {
+        looked?;
+    }
+    Ok(report)
+}
+
+fn complaints_of(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut query = conn.prepare(&format!("PRAGMA integrity_check({COMPLAINTS_MOST})"))?;
+    let lines = query.query_map([], |row| row.get::<_, String>(0))?;
+    lines
+        .filter(|line| !matches!(line, Ok(line) if line == "ok"))
+        .collect()
+}
+
+/// Saves what can be read of the log in `dir` into a new one, which takes its place; the old file is
+/// kept beside it. `verify` turns an envelope into a checked batch, or says why not. `now_ms` names the
+/// old file.
+pub fn repair<C: Verified>(
+    dir: &Path,
+    keep: Keep,
+    now_ms: u64,
+    verify: impl FnMut(&[u8]) -> Result<C, String>,
+) -> Result<Repaired, LogError> {
+    let path = dir.join(FILE_NAME);
+    let _lock = Lock::take(&path)?;
+    fs::metadata(&path).map_err(|error| LogError::from_io(&path, error))?;
+    let fresh = schema::beside(&path, ".repaired");
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(schema::beside(&fresh, suffix));
+    }
+    let mut repaired = Repaired {
+        saved: 0,
+        refused: 0,
+        kept: schema::beside(&path, &format!(".damaged-{now_ms}")),
+    };
+    {
+        let mut log = Log::open_file(&fresh, keep)?;
+        // A file that cannot be opened at all holds nothing that can be saved; a newer or foreign one
+        // is none of ours to repair.
+        match schema::open_to_read(&path) {
+            Ok(conn) => salvage(&conn, &mut log, now_ms, verify, &mut repaired)?,
+            Err(LogError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let moved = |from: &Path, to: &Path| match fs::rename(from, to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(LogError::from_io(from, error))
+        }
+        _ => Ok(()),
+    };
+    for suffix in ["-wal", "-shm", ""] {
+        moved(
+            &schema::beside(&path, suffix),
+            &schema::beside(&repaired.kept, suffix),
+        )?;
+    }
+    for suffix in ["-wal", "-shm", ""] {
+        moved(
+            &schema::beside(&fresh, suffix),
+            &schema::beside(&path, suffix),
+        )?;
+    }
+    let _ = fs::remove_file(schema::beside(&fresh, ".lock"));
+    Ok(repaired)
+}
+
+/// Takes over every row that can be read, and steps over those that cannot.
+fn salvage<C: Verified>(
+    conn: &Connection,
+    log: &mut Log,
+    now_ms: u64,
+    mut verify: impl FnMut(&[u8]) -> Result<C, String>,
+    repaired: &mut Repaired,
+) -> Result<(), LogError> {
+    let Ok(mut query) = conn.prepare("SELECT envelope FROM batch WHERE n = ?1") else {
+        return Ok(());
+    };
+    // The highest number may itself be unreadable; it is then looked for in what can be read.
+    let last = [
+        "SELECT max(n) FROM batch",
+        "SELECT max(n) FROM (SELECT n FROM batch INDEXED BY batch_by_time)",
+    ]
+    .into_iter()
+    .filter_map(|sql| {
+        conn.query_row(sql, [], |row| row.get::<_, Option<i64>>(0))
+            .ok()
+            .flatten()
+    })
+    .max()
+    .unwrap_or(0);
+    let mut group = Vec::new();
+    for n in 1..=last {
+        // No row with this number, or one that cannot be read.
+        let Ok(envelope) = query.query_row([n], |row| row.get::<_, Vec<u8>>(0)) else {
+            continue;
+        };
+        match verify(&envelope) {
+            Ok(batch) => group.push(batch),
+            Err(_) => repaired.refused += 1,
+        }
+        if group.len() == AT_ONCE || n == last {
+            repaired.saved += count_new(&log.append(now_ms, &group)?);
+            group.clear();
+        }
+    }
+    repaired.saved += count_new(&log.append(now_ms, &group)?);
+    Ok(())
+}
+
+fn count_new(outcomes: &[Outcome]) -> u64 {
+    let new = |o: &&Outcome| matches!(o, Outcome::New { .. } | Outcome::Conflict { .. });
+    outcomes.iter().filter(new).count() as u64
+}
+
+/// A line of an export. Only the envelope is taken back; the rest is for people and programs.
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
+    room: String,
+    author: String,
+    instance: String,
+    first_seq: u64,
+    count: u64,
+    sent_at_ms: u64,
+    id: String,
+    envelope: String,
+}
+
+/// Writes what `query` asks for, a JSON object a line; returns how many. A node may run meanwhile.
+pub fn export(dir: &Path, query: Query, out: &mut impl Write) -> Result<u64, LogError> {
+    let path = dir.join(FILE_NAME);
+    let conn = schema::open_to_read(&path)?;
+    let mut written = 0;
+    for page in Reader::new(&conn, &path).history(query) {
+        for Stored { record, .. } in page? {
+            let line = Line {
+                author: hex::encode(&record.author),
+                instance: hex::encode(record.instance),
+                first_seq: record.first_seq,
+                count: record.count,
+                sent_at_ms: record.sent_at_ms,
+                id: hex::encode(record.id),
+                envelope: BASE64.encode(&record.bytes),
+                room: record.room,
+            };
+            serde_json::to_writer(&mut *out, &line)
+                .map_err(std::io::Error::from)
+                .and_then(|()| out.write_all(b"\n"))
+                .map_err(|source| LogError::Io {
+                    path: PathBuf::from("the export"),
+                    source,
+                })?;
+            written += 1;
+        }
+    }
+    Ok(written)
+}
+
+/// Stores what [`export`] wrote into the log in `dir`. `verify` turns an envelope into a checked
+/// batch, or says why not.
+pub fn import<C: Verified>(
+    dir: &Path,
+    keep: Keep,
+    now_ms: u64,
+    input: &mut impl BufRead,
+    mut verify: impl FnMut(&[u8]) -> Result<C, String>,
+) -> Result<Imported, LogError> {
+    let mut log = Log::open(dir, keep)?;
+    let mut imported = Imported::default();
+    let mut group = Vec::new();
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        let read = input.by_ref().take(LINE_MOST).read_until(b'\n', &mut line);
+        let read = read.map_err(|source| LogError::Io {
+            path: PathBuf::from("the import"),
+            source,
+        })?;
+        let batch = if read == 0 {
+            None
+        } else {
+            Some(envelope_of(&line).and_then(|e| verify(&e)))
+        };
+        let bad = match batch {
+            Some(Ok(batch)) => {
+                group.push(batch);
+                None
+            }
+            Some(Err(detail)) => Some(LogError::Import {
+                line: number,
+                detail,
+            }),
+            None => None,
+        };
+        if group.len() == AT_ONCE || read == 0 || bad.is_some() {
+            for outcome in log.append(now_ms, &group)? {
+                *(match outcome {
+                    Outcome::New { .. } | Outcome::Conflict { .. } => &mut imported.stored,
+                    Outcome::Held => &mut imported.held,
+                    Outcome::TooOld | Outcome::OutOfRange => &mut imported.too_old,
+                }) += 1;
+            }
+            group.clear();
+        }
+        match bad {
+            Some(error) => return Err(error),
+            None if read == 0 => break,
+            None => {}
+        }
+    }
+    Ok(imported)
+}
+
+fn envelope_of(line: &[u8]) -> Result<Vec<u8>, String> {
+    let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    BASE64
+        .decode(line.envelope)
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,332 @@
+//! One comparison with one neighbour, from our side: find out what we lack, fetch it.
+//!
+//! Entry type: [`Errand`]. The rules it keeps: a neighbour is held to what it claims; a comparison
+//! takes a bounded number of steps, of ids and of bytes at a time.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::items::Items;
+use super::message::{MAX_IDS, MAX_REQUEST_FRAME, MAX_RESPONSE, Malformed, Request, Response};
+use super::reconcile::{self, BadFrame, Difference, Window};
+use super::record::Id;
+use crate::clock::Time;
+
+/// Fetches under way at once: while one is verified and stored, the next travels.
+const FETCHES_AT_ONCE: usize = 2;
+
+/// Fetched answers that may wait to be stored: with those under way some 5 MiB.
+const UNSETTLED_MOST: usize = 2;
+
+/// Ids that are known to be lacking past which the comparison itself waits.
+const LACKING_MOST: usize = 16_384;
+
+/// Steps of a comparison beyond those that its findings account for. Honest ones need the depth of
+/// a tree of 16 branches, and some more for each frame that was too small.
+const STEPS: u64 = 256;
+
+/// Findings that account for one step more: an eighth of the ids of a full frame.
+const FINDINGS_A_STEP: u64 = 256;
+
+/// Ids that a neighbour may have claimed and then not hold: it may remove its oldest meanwhile.
+const MISSING_MOST: u64 = 256;
+
+/// How often a neighbour may put off one comparison before it is left for another time.
+const LATERS_MOST: u32 = 20;
+
+/// How often its beginning may move.
+const RESTARTS_MOST: u32 = 8;
+
+/// A neighbour's violation: it is dropped for it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// A message that is none.
+    #[error("it sent what is no message of data checking: {0}")]
+    Malformed(#[from] Malformed),
+    /// A frame that is none.
+    #[error("it sent what is no reconciliation frame: {0}")]
+    Frame(#[from] BadFrame),
+    /// An answer of another kind than the question.
+    #[error("its answer does not belong to the question")]
+    Mismatched,
+    /// A batch that was not asked for.
+    #[error("it sent a batch that was not asked for")]
+    Unasked,
+    /// Neither the batches it claims to hold nor word that it does not.
+    #[error("it holds back batches that it claims to have")]
+    Withheld,
+    /// Too many ids claimed that it does not hold.
+    #[error("it claims batches that it does not hold")]
+    Unheld,
+    /// A batch that did not verify.
+    #[error("it keeps batches that are not genuine")]
+    Forged,
+    /// A comparison without end.
+    #[error("comparing with it does not come to an end")]
+    Endless,
+    /// Too many requests.
+    #[error("it keeps asking although it was told to wait")]
+    Flood,
+    /// No answers.
+    #[error("it does not answer data checking")]
+    Silent,
+}
+
+/// What was asked, so that the answer can be held against it.
+#[derive(Debug)]
+pub(super) enum Asked {
+    Ranges,
+    Batches(Vec<Id>),
+}
+
+/// How a comparison went so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    /// Whether anything differed.
+    pub(super) differs: bool,
+    /// Whether it was ended early.
+    pub(super) unfinished: bool,
+    /// Batches stored that were not held.
+    pub(super) repaired: u64,
+    /// Batches that the neighbour lacked.
+    pub(super) ahead: u64,
+    /// Ids of batches that it claims to hold and we did not.
+    pub(super) claimed: u64,
+    /// Ids that it claimed and did not hold.
+    pub(super) missing: u64,
+    /// Requests and responses, in bytes, with their lengths.
+    pub(super) bytes: u64,
+    /// Steps of the comparison, fetches apart.
+    pub(super) steps: u64,
+}
+
+/// A comparison under way.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub(super) room: String,
+    pub(super) window: Window,
+    pub(super) started: Time,
+    /// When it goes on, after the neighbour put it off.
+    pub(super) resume_at: Option<Time>,
+    pub(super) report: Report,
+    /// The frame to send next, or to send again.
+    frame: Option<Vec<u8>>,
+    comparing: bool,
+    lacking: VecDeque<Id>,
+    fetching: usize,
+    unsettled: usize,
+    /// Ids to ask for in one fetch, so that the answer just fits.
+    ids_a_fetch: usize,
+    laters: u32,
+    restarts: u32,
+    /// Whether it asks for nothing more.
+    winding_down: bool,
+}
+
+impl Errand {
+    pub(super) fn new(now: Time, room: String, window: Window, items: &Items) -> Errand {
+        Errand {
+            frame: Some(reconcile::opening(items, window)),
+            room,
+            window,
+            started: now,
+            resume_at: None,
+            report: Report::default(),
+            comparing: false,
+            lacking: VecDeque::new(),
+            fetching: 0,
+            unsettled: 0,
+            ids_a_fetch: 32,
+            laters: 0,
+            restarts: 0,
+            winding_down: false,
+        }
+    }
+
+    /// The next request, when one is to be sent now.
+    pub(super) fn next_request(&mut self, now: Time) -> Option<(Asked, Request)> {
+        if self.resume_at.is_some_and(|at| now < at) {
+            return None;
+        }
+        self.resume_at = None;
+        let room = self.room.clone();
+        if !self.comparing
+            && self.lacking.len() < LACKING_MOST
+            && let Some(frame) = self.frame.clone()
+        {
+            self.comparing = true;
+            self.report.steps += 1;
+            let request = Request::Compare {
+                room,
+                window: self.window,
+                frame: frame.into(),
+            };
+            return Some((Asked::Ranges, request));
+        }
+        if self.fetching < FETCHES_AT_ONCE
+            && self.unsettled < UNSETTLED_MOST
+            && !self.lacking.is_empty()
+        {
+            self.fetching += 1;
+            let count = self.ids_a_fetch.min(self.lacking.len());
+            let ids: Vec<Id> = self.lacking.drain(..count).collect();
+            return Some((Asked::Batches(ids.clone()), Request::Fetch { room, ids }));
+        }
+        None
+    }
+
+    /// Takes an answer; returns the envelopes in it, which are those that were asked for.
+    pub(super) fn on_response(
+        &mut self,
+        now: Time,
+        items: &Items,
+        asked: Asked,
+        response: Response,
+    ) -> Result<Vec<Bytes>, Fault> {
+        let mut fetched = Vec::new();
+        match (asked, response) {
+            (Asked::Ranges, Response::Ranges(frame)) => {
+                self.comparing = false;
+                self.on_ranges(items, &frame)?;
+            }
+            (Asked::Ranges, Response::From(since_ms)) => {
+                self.comparing = false;
+                self.on_later_beginning(items, since_ms)?;
+            }
+            (Asked::Batches(ids), Response::Batches { envelopes, missing }) => {
+                self.fetching -= 1;
+                self.on_batches(ids, &envelopes, &missing)?;
+                self.unsettled += usize::from(!envelopes.is_empty());
+                fetched = envelopes;
+            }
+            (asked, Response::Later(after)) => self.on_later(now, asked, after),
+            (asked, Response::Absent) => {
+                self.take_back(asked);
+                self.winding_down = true;
+            }
+            _ => return Err(Fault::Mismatched),
+        }
+        if self.winding_down {
+            self.wind_down();
+        }
+        Ok(fetched)
+    }
+
+    /// What was fetched has been dealt with.
+    pub(super) fn on_settled(&mut self, stored: u64) {
+        self.unsettled = self.unsettled.saturating_sub(1);
+        self.report.repaired += stored;
+    }
+
+    /// Asks for nothing more; what is under way is still taken.
+    pub(super) fn wind_down(&mut self) {
+        self.winding_down = true;
+        self.report.unfinished |= self.frame.is_some() || !self.lacking.is_empty();
+        self.frame = None;
+        self.lacking.clear();
+        self.resume_at = None;
+    }
+
+    /// Whether it was told to end.
+    pub(super) fn is_winding_down(&self) -> bool {
+        self.winding_down
+    }
+
+    /// Whether nothing is left to ask, to hear or to store.
+    pub(super) fn is_done(&self) -> bool {
+        self.frame.is_none()
+            && !self.comparing
+            && self.lacking.is_empty()
+            && self.fetching == 0
+            && self.unsettled == 0
+    }
+
+    fn on_ranges(&mut self, items: &Items, frame: &[u8]) -> Result<(), Fault> {
+        let limit = MAX_REQUEST_FRAME;
+        let mut difference = Difference::default();
+        let next = reconcile::advance(items, self.window, frame, limit, &mut difference)?;
+        self.report.differs |= frame.len() > 1;
+        self.report.ahead += difference.ahead;
+        self.report.claimed += difference.lacking.len() as u64;
+        self.lacking.extend(difference.lacking);
+        let findings = self.report.claimed + self.report.ahead;
+        if next.is_some() && self.report.steps > STEPS + findings / FINDINGS_A_STEP {
+            return Err(Fault::Endless);
+        }
+        self.frame = next;
+        Ok(())
+    }
+
+    fn on_later_beginning(&mut self, items: &Items, since_ms: u64) -> Result<(), Fault> {
+        if since_ms <= self.window.since_ms || self.report.differs {
+            return Err(Fault::Mismatched);
+        }
+        self.restarts += 1;
+        self.window.since_ms = since_ms;
+        self.frame = Some(reconcile::opening(items, self.window));
+        if self.restarts > RESTARTS_MOST || since_ms >= self.window.until_ms {
+            self.winding_down = true;
+        }
+        Ok(())
+    }
+
+    fn on_batches(
+        &mut self,
+        ids: Vec<Id>,
+        envelopes: &[Bytes],
+        missing: &[Id],
+    ) -> Result<(), Fault> {
+        if envelopes.is_empty() && missing.is_empty() {
+            return Err(Fault::Withheld);
+        }
+        let mut open: HashSet<Id> = ids.iter().copied().collect();
+        let mut bytes = 0;
+        for envelope in envelopes {
+            bytes += envelope.len();
+            if !open.remove(&<[u8; 32]>::from(Sha256::digest(envelope))) {
+                return Err(Fault::Unasked);
+            }
+        }
+        for id in missing {
+            if !open.remove(id) {
+                return Err(Fault::Unasked);
+            }
+        }
+        self.report.missing += missing.len() as u64;
+        if self.report.missing > MISSING_MOST {
+            return Err(Fault::Unheld);
+        }
+        let answered = ids.len() - open.len();
+        if !open.is_empty() {
+            self.ids_a_fetch = answered.max(1);
+        } else if bytes < MAX_RESPONSE / 2 {
+            self.ids_a_fetch = (2 * self.ids_a_fetch).min(MAX_IDS);
+        }
+        for id in ids.into_iter().rev().filter(|id| open.contains(id)) {
+            self.lacking.push_front(id);
+        }
+        Ok(())
+    }
+
+    fn on_later(&mut self, now: Time, asked: Asked, after: Duration) {
+        self.take_back(asked);
+        self.laters += 1;
+        self.resume_at = Some(now + after);
+        self.winding_down |= self.laters > LATERS_MOST;
+    }
+
+    fn take_back(&mut self, asked: Asked) {
+        match asked {
+            Asked::Ranges => self.comparing = false,
+            Asked::Batches(ids) => {
+                self.fetching -= 1;
+                for id in ids.into_iter().rev() {
+                    self.lacking.push_front(id);
+                }
+            }
+        }
+    }
+}

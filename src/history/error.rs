@@ -1,0 +1,160 @@
+//! What can go wrong with the log, said so that a person knows what to do.
+//!
+//! Entry type: [`LogError`]. The rule it keeps: each message names the file, says whether anything
+//! was lost, and what helps.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
+
+/// Why the log cannot be opened, written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Another process writes this log.
+    #[error(
+        "the log {path} is in use by another diatribe process{}: stop that one, or give this one a data directory of its own",
+        by.map(|pid| format!(" ({pid})")).unwrap_or_default()
+    )]
+    InUse {
+        /// The log's file.
+        path: PathBuf,
+        /// The process that holds it, as far as it said so.
+        by: Option<u32>,
+    },
+    /// The file or its directory cannot be written.
+    #[error(
+        "the log {path} cannot be written: make the file and its directory writable for this user, or run with --ephemeral; nothing was lost"
+    )]
+    ReadOnly {
+        /// The log's file.
+        path: PathBuf,
+    },
+    /// No space is left where the log lies.
+    #[error(
+        "no space is left for the log {path}: what was acknowledged is safe, this was not stored; free space or lower --keep-bytes"
+    )]
+    Full {
+        /// The log's file.
+        path: PathBuf,
+    },
+    /// The file is not what SQLite wrote.
+    #[error(
+        "the log {path} is damaged ({detail}): nothing was written over; `diatribe log repair` saves what can be read and keeps the old file"
+    )]
+    Damaged {
+        /// The log's file.
+        path: PathBuf,
+        /// What SQLite says.
+        detail: String,
+    },
+    /// The file is a database, but of another program.
+    #[error(
+        "{path} is a database of another program: nothing was written; choose another data directory"
+    )]
+    Foreign {
+        /// The log's file.
+        path: PathBuf,
+    },
+    /// The log was written by a later version.
+    #[error(
+        "the log {path} has schema {found}, this program knows {known}: use the newer diatribe, or export with it and import here; nothing was written"
+    )]
+    Newer {
+        /// The log's file.
+        path: PathBuf,
+        /// The schema in the file.
+        found: i64,
+        /// The schema of this program.
+        known: i64,
+    },
+    /// The log was written by an earlier version whose schema is no longer read.
+    #[error(
+        "the log {path} has schema {found}, too old for this program, which knows {known}: `diatribe log export` with the older diatribe, `log import` with this; nothing was written"
+    )]
+    Older {
+        /// The log's file.
+        path: PathBuf,
+        /// The schema in the file.
+        found: i64,
+        /// The schema of this program.
+        known: i64,
+    },
+    /// There is no log.
+    #[error("there is no log at {path}: a node that ran with this data directory makes one")]
+    Absent {
+        /// The log's file.
+        path: PathBuf,
+    },
+    /// Work was given to a log whose threads have ended.
+    #[error("the log is closed: this was not stored")]
+    Closed,
+    /// An exported line that cannot be taken back.
+    #[error(
+        "line {line} of the import is no exported batch: {detail}; the lines before it are stored"
+    )]
+    Import {
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The operating system failed.
+    #[error("the log {path}: {source}")]
+    Io {
+        /// The file concerned.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// SQLite failed in a way that has no name here.
+    #[error("the log {path}: {source}; what was acknowledged is safe")]
+    Sqlite {
+        /// The log's file.
+        path: PathBuf,
+        /// What it said.
+        source: rusqlite::Error,
+    },
+}
+
+impl LogError {
+    /// Names what SQLite reported about the log at `path`.
+    pub(super) fn from_sqlite(path: &Path, error: rusqlite::Error) -> LogError {
+        let path = path.to_owned();
+        let Some(code) = error.sqlite_error_code() else {
+            return LogError::Sqlite {
+                path,
+                source: error,
+            };
+        };
+        match code {
+            ErrorCode::DiskFull => LogError::Full { path },
+            ErrorCode::ReadOnly | ErrorCode::PermissionDenied => LogError::ReadOnly { path },
+            ErrorCode::CannotOpen if path.exists() => LogError::ReadOnly { path },
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => LogError::Damaged {
+                path,
+                detail: error.to_string(),
+            },
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+                LogError::InUse { path, by: None }
+            }
+            _ => LogError::Sqlite {
+                path,
+                source: error,
+            },
+        }
+    }
+
+    /// Names what the operating system reported about `path`.
+    pub(super) fn from_io(path: &Path, source: io::Error) -> LogError {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => LogError::Full { path },
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                LogError::ReadOnly { path }
+            }
+            io::ErrorKind::NotFound => LogError::Absent { path },
+            _ => LogError::Io { path, source },
+        }
+    }
+}

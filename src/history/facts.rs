@@ -1,0 +1,141 @@
+//! What happens to data checking, and what follows from it.
+//!
+//! Entry types: [`Input`], [`Output`]. The rule it keeps: whatever data checking learns or has done
+//! passes here, as a value.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::errand::Fault;
+use super::items::Item;
+use super::read::Found;
+use super::record::Id;
+
+/// How often a room is compared with one of its neighbours, in turn. In agreement that costs some 60
+/// bytes; the time bounds how long a lost batch stays lost. A guess.
+pub const INTERVAL: Duration = Duration::from_secs(10);
+
+/// A request of a neighbour, as the network names it.
+pub type RequestId = u64;
+
+/// What happens to data checking.
+#[derive(Debug)]
+pub enum Input<P> {
+    /// We are in this room now; the log is asked for what it holds ([`Output::Load`]).
+    Join(String),
+    /// What the log held of a room: its horizon and items.
+    Loaded(String, u64, Vec<Item>),
+    /// We left the room.
+    Leave(String),
+    /// The log stored a batch, as new or in conflict.
+    Stored {
+        /// The room.
+        room: String,
+        /// Its time and id.
+        item: Item,
+    },
+    /// The log removed what was sent before this time.
+    Pruned(String, u64),
+    /// A link is up.
+    LinkUp(P),
+    /// A link is down.
+    LinkDown(P),
+    /// The neighbour is in these rooms.
+    RoomsOf(P, Vec<String>),
+    /// A neighbour's request.
+    Request(P, RequestId, Bytes),
+    /// What the log holds of the ids of [`Output::Read`]; the default when it could not be read.
+    Found(P, RequestId, Found),
+    /// The answer to [`Output::Request`] with this token.
+    Response(u64, Bytes),
+    /// No answer will come.
+    Failed(u64),
+    /// [`Output::Fetched`] with this ticket is dealt with.
+    Settled {
+        /// The ticket.
+        ticket: u64,
+        /// How many of its batches the log stored as new.
+        stored: u64,
+        /// How many did not verify.
+        forged: u64,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What data checking wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output<P> {
+    /// Read the newest of a room's items, at most so many: [`Input::Loaded`].
+    Load(String, usize),
+    /// Ask a neighbour: [`Input::Response`] or [`Input::Failed`] with the token.
+    Request(P, u64, Vec<u8>),
+    /// Answer a neighbour.
+    Respond(P, RequestId, Vec<u8>),
+    /// Read these batches, up to so many bytes: [`Input::Found`].
+    Read {
+        /// Who asks.
+        peer: P,
+        /// Its request.
+        request: RequestId,
+        /// The room.
+        room: String,
+        /// The ids.
+        ids: Vec<Id>,
+        /// The bytes.
+        most: usize,
+    },
+    /// Verify these as if they had come by gossip, store them, in this order: [`Input::Settled`].
+    Fetched {
+        /// From whom.
+        peer: P,
+        /// The ticket.
+        ticket: u64,
+        /// The room that each must be of.
+        room: String,
+        /// The envelopes.
+        envelopes: Vec<Bytes>,
+    },
+    /// A comparison is over.
+    Checked(Checked<P>),
+    /// Close the link, for this reason.
+    Drop(P, Fault),
+}
+
+/// How a comparison went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked<P> {
+    /// The room.
+    pub room: String,
+    /// The neighbour.
+    pub peer: P,
+    /// Whether both hold the same now, in the part that was compared.
+    pub agreed: bool,
+    /// Batches that we lacked, stored now.
+    pub repaired: u64,
+    /// Batches that the neighbour lacked; it was told.
+    pub ahead: u64,
+    /// What it cost, both ways.
+    pub bytes: u64,
+    /// Its steps, fetches apart.
+    pub steps: u64,
+}
+
+/// How data checking is set.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// How long the log keeps.
+    pub keep: Duration,
+    /// How often each room is compared.
+    pub interval: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            keep: super::Keep::default().age,
+            interval: INTERVAL,
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Data checking's messages: bytes to types and back.
+//!
+//! Entry types: [`Request`], [`Response`]. The rule it keeps: what parses is within its limits.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::reconcile::Window;
+use super::record::Id;
+use crate::wire::proto::sync as proto;
+
+/// The protocol.
+pub const PROTOCOL: &str = "/diatribe/sync/1.0.0";
+
+/// The largest request, in bytes.
+pub const MAX_REQUEST: usize = 64 << 10;
+
+/// The largest response, in bytes: an event of 1 MiB and what is around it fit.
+pub const MAX_RESPONSE: usize = (1 << 20) + (128 << 10);
+
+/// The largest frame inside a request: the rest is for the room's name and the window.
+pub(super) const MAX_REQUEST_FRAME: usize = 60 << 10;
+
+/// The largest frame inside a response: 8,000 ids, which keep their receiver busy for a while.
+pub(super) const MAX_RESPONSE_FRAME: usize = 256 << 10;
+
+/// The most ids in a [`Request::Fetch`].
+pub const MAX_IDS: usize = 1024;
+
+/// The longest room name, in bytes. Rooms that are joined have shorter ones; this bounds a stranger's.
+const MAX_ROOM: usize = 255;
+
+/// The longest that a neighbour can put us off.
+const MAX_LATER: Duration = Duration::from_secs(30);
+
+/// What is asked of a neighbour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A step of a comparison.
+    Compare {
+        /// The room.
+        room: String,
+        /// The part of it that is compared.
+        window: Window,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// Batches by their ids.
+    Fetch {
+        /// The room.
+        room: String,
+        /// The ids.
+        ids: Vec<Id>,
+    },
+    /// The asked one lacks batches.
+    Behind {
+        /// The room.
+        room: String,
+        /// How many, or 0 when that is not known.
+        count: u64,
+    },
+}
+
+/// What a neighbour answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// The next step of a comparison.
+    Ranges(Bytes),
+    /// The window begins before what the answerer keeps: begin anew here.
+    From(u64),
+    /// Batches, in the order asked for, and what is not held.
+    Batches {
+        /// The envelopes.
+        envelopes: Vec<Bytes>,
+        /// The ids that are not held.
+        missing: Vec<Id>,
+    },
+    /// [`Request::Behind`] was taken note of.
+    Heard,
+    /// Not now: ask again after this time.
+    Later(Duration),
+    /// The answerer is not in the room.
+    Absent,
+}
+
+/// Why bytes are no message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// They are no protobuf of this kind.
+    #[error("the message cannot be decoded")]
+    Undecodable,
+    /// The message says nothing that this version knows.
+    #[error("the message is of no known kind")]
+    Unknown,
+    /// A room's name is too long.
+    #[error("the room's name is too long")]
+    Room,
+    /// Ids are not a multiple of 32 bytes, none, or too many.
+    #[error("the ids are not 32 bytes each, none, or too many")]
+    Ids,
+    /// A window ends before it begins.
+    #[error("the window is empty")]
+    Window,
+    /// A frame is larger than its limit.
+    #[error("the frame is too large")]
+    Frame,
+}
+
+impl Request {
+    /// The request in `bytes`.
+    pub fn decode(bytes: Bytes) -> Result<Request, Malformed> {
+        let request = proto::Request::decode(bytes).map_err(|_| Malformed::Undecodable)?;
+        match request.kind.ok_or(Malformed::Unknown)? {
+            proto::request::Kind::Compare(compare) => {
+                let until_ms = if compare.until_ms == 0 {
+                    u64::MAX
+                } else {
+                    compare.until_ms
+                };
+                if compare.since_ms >= until_ms {
+                    return Err(Malformed::Window);
+                }
+                if compare.frame.len() > MAX_REQUEST_FRAME {
+                    return Err(Malformed::Frame);
+                }
+                Ok(Request::Compare {
+                    room: room(compare.room)?,
+                    window: Window {
+                        since_ms: compare.since_ms,
+                        until_ms,
+                    },
+                    frame: compare.frame,
+                })
+            }
+            proto::request::Kind::Fetch(fetch) => {
+                let ids = ids(&fetch.ids)?;
+                if ids.is_empty() {
+                    return Err(Malformed::Ids);
+                }
+                Ok(Request::Fetch {
+                    room: room(fetch.room)?,
+                    ids,
+                })
+            }
+            proto::request::Kind::Behind(behind) => Ok(Request::Behind {
+                room: room(behind.room)?,
+                count: behind.count,
+            }),
+        }
+    }
+
+    /// The request as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let kind = match self.clone() {
+            Request::Compare {
+                room,
+                window,
+                frame,
+            } => {
+                let until_ms = if window.until_ms == u64::MAX {
+                    0
+                } else {
+                    window.until_ms
+                };
+                let since_ms = window.since_ms;
+                proto::request::Kind::Compare(proto::Compare {
+                    room,
+                    since_ms,
+                    until_ms,
+                    frame,
+                })
+            }
+            Request::Fetch { room, ids } => proto::request::Kind::Fetch(proto::Fetch {
+                room,
+                ids: ids.concat().into(),
+            }),
+            Request::Behind { room, count } => {
+                proto::request::Kind::Behind(proto::Behind { room, count })
+            }
+        };
+        proto::Request { kind: Some(kind) }.encode_to_vec()
+    }
+}
+
+impl Response {
+    /// The response in `bytes`.
+    pub fn decode(bytes: Bytes) -> Result<Response, Malformed> {
+        let response = proto::Response::decode(bytes).map_err(|_| Malformed::Undecodable)?;
+        match response.kind.ok_or(Malformed::Unknown)? {
+            proto::response::Kind::Ranges(ranges) if ranges.since_ms > 0 => {
+                Ok(Response::From(ranges.since_ms))
+            }
+            proto::response::Kind::Ranges(ranges) if ranges.frame.len() > MAX_RESPONSE_FRAME => {
+                Err(Malformed::Frame)
+            }
+            proto::response::Kind::Ranges(ranges) => Ok(Response::Ranges(ranges.frame)),
+            proto::response::Kind::Batches(batches) => Ok(Response::Batches {
+                envelopes: batches.envelopes,
+                missing: ids(&batches.missing)?,
+            }),
+            proto::response::Kind::Heard(_) => Ok(Response::Heard),
+            proto::response::Kind::Later(later) => Ok(Response::Later(
+                Duration::from_millis(later.after_ms.into()).min(MAX_LATER),
+            )),
+            proto::response::Kind::Absent(_) => Ok(Response::Absent),
+        }
+    }
+
+    /// The response as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let kind = match self.clone() {
+            Response::Ranges(frame) => {
+                proto::response::Kind::Ranges(proto::Ranges { frame, since_ms: 0 })
+            }
+            Response::From(since_ms) => proto::response::Kind::Ranges(proto::Ranges {
+                frame: Bytes::new(),
+                since_ms,
+            }),
+            Response::Batches { envelopes, missing } => {
+                let missing = missing.concat().into();
+                proto::response::Kind::Batches(proto::Batches { envelopes, missing })
+            }
+            Response::Heard => proto::response::Kind::Heard(proto::Heard {}),
+            Response::Later(after) => {
+                let after_ms = after.min(MAX_LATER).as_millis() as u32;
+                proto::response::Kind::Later(proto::Later { after_ms })
+            }
+            Response::Absent => proto::response::Kind::Absent(proto::Absent {}),
+        };
+        proto::Response { kind: Some(kind) }.encode_to_vec()
+    }
+}
+
+fn room(name: String) -> Result<String, Malformed> {
+    if name.len() > MAX_ROOM {
+        Err(Malformed::Room)
+    } else {
+        Ok(name)
+    }
+}
+
+fn ids(bytes: &[u8]) -> Result<Vec<Id>, Malformed> {
+    let (ids, rest) = bytes.as_chunks::<32>();
+    if !rest.is_empty() || ids.len() > MAX_IDS {
+        return Err(Malformed::Ids);
+    }
+    Ok(ids.to_vec())
+}

@@ -1,0 +1,54 @@
+//! Nothing is lost: every node keeps the batches of its rooms, and neighbours compare what they hold
+//! and repair the difference.
+//!
+//! * The log ([`Log`], on threads of its own: [`Writer`]) is an SQLite file that a person can read. What it
+//!   acknowledges survives the end of the process at once. It holds a batch once, knows an author that
+//!   gives the same numbers twice, and removes the oldest when it is full.
+//! * Data checking ([`Checks`]) compares each room with the neighbours in turn, which costs some 60 bytes
+//!   when both hold the same, and fetches what is lacking ([`message`] is what goes over the wire).
+//! * [`Order`] hands what the log stored to the application: once, an author's events in the order sent.
+//!
+//! The rule it keeps: what a neighbour sends is nothing until the verifier has said so; only a
+//! [`Verified`] batch enters the log.
+
+mod behaviour;
+mod care;
+mod errand;
+mod error;
+mod facts;
+mod items;
+mod log;
+pub mod message;
+mod neighbour;
+mod order;
+mod read;
+pub mod reconcile;
+mod record;
+mod room;
+mod schedule;
+mod schema;
+mod serve;
+mod state;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use behaviour::behaviour;
+pub use care::{Imported, Repaired, Report, check, export, import, repair};
+pub use errand::Fault;
+pub use error::LogError;
+pub use facts::{Checked, Config, INTERVAL, Input, Output, RequestId};
+pub use items::{Item, Items, Sum};
+pub use log::{Keep, Log, Pruned};
+pub use order::{Arrival, Delivery, GAP_WAIT, Order, Stream};
+pub use read::{Cursor, Found, History, PAGE_BYTES, PAGE_ROWS, Page, Query, Reader, RoomStats};
+pub use record::{Id, Outcome, Record, Stored, Verified};
+pub use room::{Agreement, ITEMS_MOST, Room};
+pub use schedule::SETTLE;
+pub use schema::{FILE_NAME, Sync};
+pub use state::Checks;
+pub use writer::{Appended, QueueFull, Writer};
+
+/// The envelope bytes of an answer to a fetch, as long as it has more than one: the answer stays below
+/// [`message::MAX_RESPONSE`] whatever their number.
+const FETCH_BYTES: usize = 1 << 20;

@@ -1,0 +1,374 @@
+//! Reading the log: by room, time and author in pages, by id for neighbours, as items to compare.
+//!
+//! Entry type: [`Reader`]. The rule it keeps: no answer is larger than its caller said, however
+//! large the log is.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::error::LogError;
+use super::items::Item;
+use super::record::{Id, Record, Stored};
+
+/// Rows in one page of history.
+pub const PAGE_ROWS: usize = 256;
+
+/// Envelope bytes after which a page of history ends: it holds at most this and one batch more.
+pub const PAGE_BYTES: usize = 4 << 20;
+
+/// Which batches of the log are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Of this room only, in the order of sending; of all rooms, in the order of arrival.
+    pub room: Option<String>,
+    /// By this author only (a libp2p `PublicKey`).
+    pub author: Option<Vec<u8>>,
+    /// Sent at this Unix time in milliseconds or later.
+    pub since_ms: Option<u64>,
+    /// The last so many batches only. A batch holds one event or more, so that the last so many
+    /// events are among them.
+    pub last: Option<usize>,
+    /// Also the batches whose numbers their author had given away before.
+    pub conflicts: bool,
+}
+
+/// Where the next page begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cursor {
+    /// At the beginning.
+    Start,
+    /// After this batch.
+    After {
+        /// When it was sent.
+        sent_at_ms: u64,
+        /// Its id.
+        id: Id,
+        /// Its place in the order of arrival.
+        n: i64,
+    },
+}
+
+/// A page of history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The batches, oldest first.
+    pub batches: Vec<Stored>,
+    /// Where the next page begins; none when this was the last.
+    pub next: Option<Cursor>,
+}
+
+/// What the log holds of some ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The envelopes of as many of the ids, in their order, as fit.
+    pub envelopes: Vec<Bytes>,
+    /// Those that are not held, of those looked at.
+    pub missing: Vec<Id>,
+    /// How many of the ids were looked at.
+    pub looked_at: usize,
+}
+
+/// What a log holds of a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomStats {
+    /// The room.
+    pub room: String,
+    /// How many batches.
+    pub batches: u64,
+    /// Nothing sent before this Unix time in milliseconds is kept.
+    pub horizon_ms: u64,
+    /// When the oldest and the newest were sent.
+    pub span_ms: Option<(u64, u64)>,
+}
+
+/// Reads over one connection to the log.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    conn: &'a Connection,
+    path: &'a Path,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(conn: &'a Connection, path: &'a Path) -> Reader<'a> {
+        Reader { conn, path }
+    }
+
+    /// All batches that `query` asks for, page by page.
+    pub fn history(&self, query: Query) -> History<'a> {
+        History {
+            reader: Reader { ..*self },
+            query,
+            cursor: Some(Cursor::Start),
+        }
+    }
+
+    /// The page of `query` that begins at `cursor`.
+    pub fn page(&self, query: &Query, cursor: Cursor) -> Result<Page, LogError> {
+        self.page_of(query, cursor)
+            .map_err(|error| self.failed(error))
+    }
+
+    /// The envelopes of `ids` in `room`, in that order, up to `most` bytes in all, but at least one.
+    pub fn fetch(&self, room: &str, ids: &[Id], most: usize) -> Result<Found, LogError> {
+        self.found(room, ids, most)
+            .map_err(|error| self.failed(error))
+    }
+
+    /// The newest `most` items of `room`, oldest first, and the room's horizon. When `most` cut some
+    /// off, the horizon is that of what is left.
+    pub fn items(&self, room: &str, most: usize) -> Result<(u64, Vec<Item>), LogError> {
+        self.newest_items(room, most)
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Whether the batch is held.
+    pub fn holds(&self, id: &Id) -> Result<bool, LogError> {
+        self.conn
+            .prepare_cached("SELECT 1 FROM batch WHERE id = ?1")
+            .and_then(|mut query| query.exists([id]))
+            .map_err(|error| self.failed(error))
+    }
+
+    /// What is held, room by room.
+    pub fn rooms(&self) -> Result<Vec<RoomStats>, LogError> {
+        self.room_stats().map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: rusqlite::Error) -> LogError {
+        LogError::from_sqlite(self.path, error)
+    }
+
+    fn page_of(&self, query: &Query, cursor: Cursor) -> rusqlite::Result<Page> {
+        let room = match &query.room {
+            None => None,
+            Some(name) => match self.room_number(name)? {
+                None => {
+                    return Ok(Page {
+                        batches: Vec::new(),
+                        next: None,
+                    });
+                }
+                room => room,
+            },
+        };
+        let since = query.since_ms.map_or(0, |ms| ms.min(i64::MAX as u64)) as i64;
+        let order = if room.is_some() {
+            ["sent_at_ms", "id"]
+        } else {
+            ["batch.n", "batch.n"]
+        };
+        let filter = format!(
+            "FROM batch JOIN instance ON instance.n = batch.instance
+             WHERE sent_at_ms >= ?1 {} AND (?3 IS NULL OR author = ?3) AND conflict <= ?4",
+            // `?2` must be there in both: SQLite counts the parameters.
+            if room.is_some() {
+                "AND room = ?2"
+            } else {
+                "AND ?2 IS NULL"
+            },
+        );
+        let place = |row: &Row<'_>| -> rusqlite::Result<(i64, Id, i64)> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        };
+        let (from, including) = match (cursor, query.last) {
+            (Cursor::After { sent_at_ms, id, n }, _) => (Some((sent_at_ms as i64, id, n)), ""),
+            (Cursor::Start, None) => (None, ""),
+            (Cursor::Start, Some(0)) => {
+                return Ok(Page {
+                    batches: Vec::new(),
+                    next: None,
+                });
+            }
+            (Cursor::Start, Some(last)) => {
+                let sql = format!(
+                    "SELECT sent_at_ms, id, batch.n {filter} ORDER BY {} DESC, {} DESC LIMIT 1 OFFSET ?5",
+                    order[0], order[1]
+                );
+                let first = self
+                    .conn
+                    .prepare_cached(&sql)?
+                    .query_row(
+                        params![since, room, query.author, query.conflicts, last as i64 - 1],
+                        place,
+                    )
+                    .optional()?;
+                (first, "=")
+            }
+        };
+        let (sent_at, id, n) = from.unwrap_or((i64::MIN, Id::default(), i64::MIN));
+        let after = if room.is_some() {
+            format!("(sent_at_ms, id) >{including} (?5, ?6) AND ?7 IS NOT NULL")
+        } else {
+            format!("batch.n >{including} ?7 AND ?5 IS NOT NULL AND ?6 IS NOT NULL")
+        };
+        let sql = format!(
+            "SELECT batch.n, id, (SELECT name FROM room WHERE room.n = batch.room), author, instance.instance,
+             first_seq, count, sent_at_ms, stored_at_ms, conflict, envelope {filter} AND {after}
+             ORDER BY {}, {} LIMIT {PAGE_ROWS}",
+            order[0], order[1]
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let mut rows = statement.query(params![
+            since,
+            room,
+            query.author,
+            query.conflicts,
+            sent_at,
+            id,
+            n
+        ])?;
+        let mut page = Page {
+            batches: Vec::new(),
+            next: None,
+        };
+        let mut bytes = 0;
+        while let Some(row) = rows.next()? {
+            let stored = stored(row)?;
+            bytes += stored.record.bytes.len();
+            let next = Cursor::After {
+                sent_at_ms: stored.record.sent_at_ms,
+                id: stored.record.id,
+                n: row.get(0)?,
+            };
+            page.batches.push(stored);
+            if bytes >= PAGE_BYTES || page.batches.len() == PAGE_ROWS {
+                page.next = Some(next);
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    fn found(&self, room: &str, ids: &[Id], most: usize) -> rusqlite::Result<Found> {
+        let mut found = Found::default();
+        let Some(room) = self.room_number(room)? else {
+            return Ok(Found {
+                missing: ids.to_vec(),
+                looked_at: ids.len(),
+                ..found
+            });
+        };
+        let mut query = self
+            .conn
+            .prepare_cached("SELECT envelope FROM batch WHERE id = ?1 AND room = ?2")?;
+        let mut bytes = 0;
+        for id in ids {
+            let envelope: Option<Vec<u8>> = query
+                .query_row(params![id, room], |row| row.get(0))
+                .optional()?;
+            match envelope {
+                None => found.missing.push(*id),
+                Some(envelope) if bytes > 0 && bytes + envelope.len() > most => break,
+                Some(envelope) => {
+                    bytes += envelope.len();
+                    found.envelopes.push(Bytes::from(envelope));
+                }
+            }
+            found.looked_at += 1;
+        }
+        Ok(found)
+    }
+
+    fn newest_items(&self, room: &str, most: usize) -> rusqlite::Result<(u64, Vec<Item>)> {
+        let Some((n, horizon)) = self
+            .conn
+            .prepare_cached("SELECT n, horizon_ms FROM room WHERE name = ?1")?
+            .query_row([room], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)? as u64))
+            })
+            .optional()?
+        else {
+            return Ok((0, Vec::new()));
+        };
+        let mut items: Vec<Item> = self
+            .conn
+            .prepare_cached(
+                "SELECT sent_at_ms, id FROM batch WHERE room = ?1
+                 ORDER BY sent_at_ms DESC, id DESC LIMIT ?2",
+            )?
+            .query_map(params![n, most as i64], |row| {
+                Ok(Item {
+                    sent_at_ms: row.get::<_, i64>(0)? as u64,
+                    id: row.get(1)?,
+                })
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        items.reverse();
+        let horizon = match items.first() {
+            // Of the first item's millisecond some may be cut off.
+            Some(first) if items.len() == most => horizon.max(first.sent_at_ms + 1),
+            _ => horizon,
+        };
+        Ok((horizon, items))
+    }
+
+    fn room_number(&self, name: &str) -> rusqlite::Result<Option<i64>> {
+        self.conn
+            .prepare_cached("SELECT n FROM room WHERE name = ?1")?
+            .query_row([name], |row| row.get(0))
+            .optional()
+    }
+
+    fn room_stats(&self) -> rusqlite::Result<Vec<RoomStats>> {
+        self.conn
+            .prepare_cached(
+                "SELECT name, (SELECT count(*) FROM batch WHERE room = room.n), horizon_ms,
+                 (SELECT min(sent_at_ms) FROM batch WHERE room = room.n),
+                 (SELECT max(sent_at_ms) FROM batch WHERE room = room.n)
+                 FROM room ORDER BY name",
+            )?
+            .query_map([], |row| {
+                let span: (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
+                Ok(RoomStats {
+                    room: row.get(0)?,
+                    batches: row.get::<_, i64>(1)? as u64,
+                    horizon_ms: row.get::<_, i64>(2)? as u64,
+                    span_ms: span.0.zip(span.1).map(|(a, b)| (a as u64, b as u64)),
+                })
+            })?
+            .collect()
+    }
+}
+
+/// Batches one after the other, read in pages; nothing is locked between them.
+#[derive(Debug)]
+pub struct History<'a> {
+    reader: Reader<'a>,
+    query: Query,
+    cursor: Option<Cursor>,
+}
+
+impl Iterator for History<'_> {
+    type Item = Result<Vec<Stored>, LogError>;
+
+    /// The next page, never empty.
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.reader.page(&self.query, self.cursor.take()?) {
+            Err(error) => Some(Err(error)),
+            Ok(page) => {
+                self.cursor = page.next;
+                (!page.batches.is_empty()).then_some(Ok(page.batches))
+            }
+        }
+    }
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    let number = |column: usize| row.get::<_, i64>(column).map(|value| value as u64);
+    Ok(Stored {
+        record: Record {
+            id: row.get(1)?,
+            room: row.get(2)?,
+            author: row.get::<_, Vec<u8>>(3)?.into(),
+            instance: row.get(4)?,
+            first_seq: number(5)?,
+            count: number(6)?,
+            sent_at_ms: number(7)?,
+            bytes: row.get::<_, Vec<u8>>(10)?.into(),
+        },
+        stored_at_ms: number(8)?,
+        conflict: row.get(9)?,
+    })
+}

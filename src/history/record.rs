@@ -1,0 +1,89 @@
+//! What the log keeps of a batch, and who may hand it one.
+//!
+//! Entry types: [`Record`], [`Verified`]. The rule it keeps: a record enters the log only out of a
+//! type that says of itself that it was checked.
+
+use bytes::Bytes;
+
+/// A batch's id: the SHA-256 of its envelope.
+pub type Id = [u8; 32];
+
+/// Implemented by the one type that only a verified signature yields; nothing else can be stored.
+pub trait Verified {
+    /// The batch as the log keeps it.
+    fn record(&self) -> Record;
+}
+
+/// A batch as the log keeps it: what it is found by, and its envelope as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// SHA-256 of `bytes`.
+    pub id: Id,
+    /// The room it was sent in.
+    pub room: String,
+    /// The author's libp2p `PublicKey`.
+    pub author: Bytes,
+    /// The author's process: random for each start.
+    pub instance: [u8; 16],
+    /// The number of its first event within author, instance and room, from 1.
+    pub first_seq: u64,
+    /// How many events it holds, at least one.
+    pub count: u64,
+    /// When its author says it was sent, in Unix milliseconds.
+    pub sent_at_ms: u64,
+    /// The envelope, byte for byte.
+    pub bytes: Bytes,
+}
+
+impl Record {
+    /// The number after its last event.
+    pub fn end_seq(&self) -> u64 {
+        self.first_seq.saturating_add(self.count)
+    }
+
+    /// Whether its numbers fit into the log's columns, which are signed.
+    pub(super) fn fits(&self) -> bool {
+        let most = i64::MAX as u64;
+        self.first_seq >= 1
+            && self.count >= 1
+            && self
+                .first_seq
+                .checked_add(self.count)
+                .is_some_and(|end| end <= most)
+            && self.sent_at_ms <= most
+    }
+}
+
+/// A record as it was read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The batch.
+    pub record: Record,
+    /// When it was stored, in Unix milliseconds.
+    pub stored_at_ms: u64,
+    /// Whether its author had given its numbers to another batch that was stored before.
+    pub conflict: bool,
+}
+
+/// What became of a batch that was handed to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is stored now, and was not before.
+    New {
+        /// Whether the author's events up to it are held: the one before its first, or there is none.
+        follows: bool,
+    },
+    /// It was stored before: not to be delivered again.
+    Held,
+    /// It is dated before what the log keeps: not stored.
+    TooOld,
+    /// It is stored now, but its author gave the same numbers to another batch before: the first one
+    /// counts. It is kept so that neighbours that met the two the other way round end with equal logs
+    /// (and nobody fetches it over and over), and it is not to be delivered.
+    Conflict {
+        /// The batch that came first.
+        with: Id,
+    },
+    /// Its numbers are beyond what a log can hold: not stored.
+    OutOfRange,
+}

@@ -1,0 +1,127 @@
+//! A room as data checking sees it: its items, and how it stands with the neighbours.
+//!
+//! Entry type: [`Room`]. The rule it keeps: its memory is bounded; what no longer fits is compared no
+//! more, as if it had been removed.
+
+use std::collections::BTreeMap;
+
+use super::items::{Item, Items};
+use crate::clock::Time;
+
+/// The most items of one room that are compared: 40 MiB of memory. The log may hold more.
+pub const ITEMS_MOST: usize = 1 << 20;
+
+/// A room that we are in.
+#[derive(Debug)]
+pub struct Room<P> {
+    items: Items,
+    horizon_ms: u64,
+    loaded: bool,
+    /// With whom it is being compared.
+    pub(super) busy_with: Option<P>,
+    /// When it is compared with the next neighbour.
+    pub(super) next_at: Time,
+    /// With whom it was compared last at an interval.
+    pub(super) in_turn: Option<P>,
+    /// When the neighbours hear that they may be behind.
+    pub(super) tell_at: Option<Time>,
+    /// Who agrees, since when without a break, and when it was last seen.
+    pub(super) agreed: BTreeMap<P, Agreement>,
+    repaired: u64,
+}
+
+/// How long a neighbour has held the same as we.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    /// In every comparison since this time.
+    pub since: Time,
+    /// The last of them.
+    pub last: Time,
+}
+
+impl<P: Clone + Ord> Room<P> {
+    pub(super) fn new(next_at: Time) -> Room<P> {
+        Room {
+            items: Items::new(),
+            horizon_ms: 0,
+            loaded: false,
+            busy_with: None,
+            next_at,
+            in_turn: None,
+            tell_at: None,
+            agreed: BTreeMap::new(),
+            repaired: 0,
+        }
+    }
+
+    /// The items that are compared.
+    pub fn items(&self) -> &Items {
+        &self.items
+    }
+
+    /// Nothing sent before this Unix millisecond is compared.
+    pub fn horizon_ms(&self) -> u64 {
+        self.horizon_ms
+    }
+
+    /// The neighbours with whom the last comparison ended in agreement.
+    pub fn agreed(&self) -> &BTreeMap<P, Agreement> {
+        &self.agreed
+    }
+
+    /// How many batches data checking has brought.
+    pub fn repaired(&self) -> u64 {
+        self.repaired
+    }
+
+    pub(super) fn is_loaded(&self) -> bool {
+        self.loaded
+    }
+
+    /// Takes what the log held; what was stored meanwhile is there already.
+    pub(super) fn load(&mut self, horizon_ms: u64, items: Vec<Item>) {
+        let meanwhile = std::mem::replace(&mut self.items, items.into_iter().collect());
+        for item in meanwhile.iter_from(0) {
+            self.items.insert(*item);
+        }
+        self.loaded = true;
+        self.forget_before(horizon_ms);
+        self.keep_bound();
+    }
+
+    pub(super) fn add(&mut self, item: Item) {
+        if item.sent_at_ms >= self.horizon_ms {
+            self.items.insert(item);
+            self.keep_bound();
+        }
+    }
+
+    pub(super) fn forget_before(&mut self, horizon_ms: u64) {
+        self.horizon_ms = self.horizon_ms.max(horizon_ms);
+        self.items.remove_before(Item::at(self.horizon_ms));
+    }
+
+    /// Notes the end of a comparison.
+    pub(super) fn note(&mut self, now: Time, peer: &P, agreed: bool, repaired: u64) {
+        self.repaired += repaired;
+        if agreed {
+            let agreement = self.agreed.entry(peer.clone()).or_insert(Agreement {
+                since: now,
+                last: now,
+            });
+            agreement.last = now;
+        } else {
+            self.agreed.remove(peer);
+        }
+    }
+
+    fn keep_bound(&mut self) {
+        if self.items.len() > ITEMS_MOST {
+            // Some more than need be, so that this is rare.
+            let first_kept = self.items.iter_from(ITEMS_MOST / 16).next();
+            if let Some(ms) = first_kept.map(|item| item.sent_at_ms) {
+                self.forget_before(ms + 1);
+            }
+        }
+    }
+}

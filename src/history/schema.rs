@@ -1,0 +1,272 @@
+//! The log's file: where it lies, what is in it, how it is opened without harming what is there.
+//!
+//! Entry points: [`open`], [`open_to_read`]. The rule it keeps: a file that this program does not
+//! understand is looked at read-only and left as it is.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::LogError;
+
+/// The log's file in the data directory.
+pub const FILE_NAME: &str = "log.sqlite3";
+
+/// The schema that this program reads and writes (SQLite's `user_version`).
+pub(super) const SCHEMA_VERSION: i64 = 1;
+
+/// SQLite's `application_id` of a log: "diat".
+const APPLICATION_ID: i64 = 0x6469_6174;
+
+/// 8 KiB pages: large batches are stored half as fast again as with SQLite's 4 KiB, and one small
+/// batch alone, which writes four pages, as fast; with 16 KiB and more that one waits longer (measured).
+const PAGE_SIZE: u32 = 8192;
+
+/// The writer's page cache in KiB: holds the inner pages of the indices of a full log.
+const CACHE_KIB: i64 = 8192;
+
+/// What the WAL's file is cut back to when it begins anew after a burst. Cutting stops commits for some
+/// ten milliseconds (measured), so that it must not happen at ordinary rates.
+const WAL_FILE_BYTES: i64 = 64 << 20;
+
+/// How long SQLite waits for a lock that another connection of ours holds for a moment.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// What survives a power cut. What is acknowledged always survives the end of the process, however
+/// it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sync {
+    /// Everything acknowledged: each commit waits for the disk.
+    Full,
+    /// Everything up to some moments before the power cut; never a damaged file.
+    #[default]
+    Normal,
+}
+
+/// The tables. `sqlite3 log.sqlite3` and `select * from readable` show a person what is kept.
+const SCHEMA: &str = "
+CREATE TABLE room (
+  n          INTEGER PRIMARY KEY,
+  name       TEXT NOT NULL UNIQUE,
+  -- batches sent before this Unix time in ms were removed and are not fetched again
+  horizon_ms INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE instance (
+  n        INTEGER PRIMARY KEY,
+  author   BLOB NOT NULL,          -- libp2p PublicKey
+  instance BLOB NOT NULL,          -- random for each start of the author's process
+  peer_id  TEXT NOT NULL,          -- the author as people see it
+  UNIQUE (author, instance)
+) STRICT;
+
+CREATE TABLE batch (
+  n            INTEGER PRIMARY KEY, -- order of arrival
+  id           BLOB NOT NULL,       -- SHA-256 of envelope
+  room         INTEGER NOT NULL REFERENCES room (n),
+  instance     INTEGER NOT NULL REFERENCES instance (n),
+  first_seq    INTEGER NOT NULL,    -- number of its first event
+  count        INTEGER NOT NULL,    -- how many events
+  sent_at_ms   INTEGER NOT NULL,    -- Unix time, as the author says
+  stored_at_ms INTEGER NOT NULL,
+  conflict     INTEGER NOT NULL,    -- 1: the author had used these numbers before
+  envelope     BLOB NOT NULL        -- as it came, signature included
+) STRICT;
+CREATE UNIQUE INDEX batch_by_id ON batch (id);
+CREATE INDEX batch_by_time ON batch (room, sent_at_ms, id);
+CREATE UNIQUE INDEX batch_by_seq ON batch (instance, room, first_seq) WHERE conflict = 0;
+
+CREATE VIEW readable AS
+  SELECT batch.n, room.name AS room, instance.peer_id AS author, lower(hex(instance.instance)) AS instance,
+         first_seq, count, strftime('%Y-%m-%d %H:%M:%f', sent_at_ms / 1000.0, 'unixepoch') AS sent_at,
+         strftime('%Y-%m-%d %H:%M:%f', stored_at_ms / 1000.0, 'unixepoch') AS stored_at,
+         length(envelope) AS bytes, conflict, lower(hex(id)) AS id
+  FROM batch JOIN room ON room.n = batch.room JOIN instance ON instance.n = batch.instance;
+";
+
+/// Opens the log at `path` to write it, and makes it when there is none.
+pub(super) fn open(path: &Path, sync: Sync) -> Result<Connection, LogError> {
+    let failed = |error| LogError::from_sqlite(path, error);
+    let fresh = make_private(path)?;
+    if !fresh {
+        // Whatever this finds wrong is found without having written a byte.
+        drop(open_to_read(path)?);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(path, flags).map_err(failed)?;
+    if conn.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
+        return Err(LogError::ReadOnly {
+            path: path.to_owned(),
+        });
+    }
+    set_up(&conn, sync).map_err(failed)?;
+    if version_of(&conn, path)? == 0 {
+        create_tables(&mut conn).map_err(failed)?;
+    }
+    Ok(conn)
+}
+
+/// An empty log in memory.
+pub(super) fn open_in_memory() -> rusqlite::Result<Connection> {
+    let mut conn = Connection::open_in_memory()?;
+    set_up(&conn, Sync::Normal)?;
+    create_tables(&mut conn)?;
+    Ok(conn)
+}
+
+/// Opens the log at `path` to read it; another process may write it meanwhile.
+pub(super) fn open_to_read(path: &Path) -> Result<Connection, LogError> {
+    let failed = |error| LogError::from_sqlite(path, error);
+    // SQLite would call an absent file and one it may not open the same.
+    File::open(path).map_err(|error| LogError::from_io(path, error))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
+    conn.busy_timeout(BUSY).map_err(failed)?;
+    version_of(&conn, path)?;
+    Ok(conn)
+}
+
+/// The schema in the file, when this program can go on with it: 0 in one without tables yet.
+fn version_of(conn: &Connection, path: &Path) -> Result<i64, LogError> {
+    let failed = |error| LogError::from_sqlite(path, error);
+    let pragma = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let application = pragma("application_id").map_err(failed)?;
+    let found = pragma("user_version").map_err(failed)?;
+    let tables: i64 = conn
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(failed)?;
+    let path = path.to_owned();
+    match (application, found) {
+        (0, 0) if tables == 0 => Ok(0),
+        (APPLICATION_ID, SCHEMA_VERSION) => Ok(found),
+        (APPLICATION_ID, _) if found > SCHEMA_VERSION => Err(LogError::Newer {
+            path,
+            found,
+            known: SCHEMA_VERSION,
+        }),
+        // There is no earlier schema yet: the first migration goes here.
+        (APPLICATION_ID, _) => Err(LogError::Older {
+            path,
+            found,
+            known: SCHEMA_VERSION,
+        }),
+        _ => Err(LogError::Foreign { path }),
+    }
+}
+
+fn set_up(conn: &Connection, sync: Sync) -> rusqlite::Result<()> {
+    conn.busy_timeout(BUSY)?;
+    conn.pragma_update(None, "page_size", PAGE_SIZE)?;
+    conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+    let level = match sync {
+        Sync::Full => "FULL",
+        Sync::Normal => "NORMAL",
+    };
+    conn.pragma_update(None, "synchronous", level)?;
+    // The writer says itself when the WAL goes into the file: see `writer.rs`.
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.pragma_update_and_check(None, "journal_size_limit", WAL_FILE_BYTES, |_| Ok(()))?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Moves what the WAL holds into the file, as far as no reader is in the way; waits for nobody.
+pub(super) fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
+    conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
+/// How far the WAL has grown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wal {
+    /// Its pages. It begins anew when all of them are in the file and no reader needs them.
+    pub(super) pages: i64,
+    /// Those that are not in the file yet.
+    pub(super) left: i64,
+}
+
+/// Looks how far the WAL has grown.
+pub(super) fn wal(conn: &Connection) -> rusqlite::Result<Wal> {
+    conn.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?
+        .query_row([], |row| {
+            let pages: i64 = row.get(1)?;
+            Ok(Wal {
+                pages,
+                left: pages - row.get::<_, i64>(2)?,
+            })
+        })
+}
+
+/// A connection that does nothing but [`checkpoint`].
+pub(super) fn open_to_checkpoint(path: &Path, sync: Sync) -> Result<Connection, LogError> {
+    let failed = |error| LogError::from_sqlite(path, error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
+    set_up(&conn, sync).map_err(failed)?;
+    Ok(conn)
+}
+
+/// All or nothing: a process that dies in between leaves an empty file, which counts as new.
+fn create_tables(conn: &mut Connection) -> rusqlite::Result<()> {
+    let tx = conn.transaction()?;
+    tx.execute_batch(SCHEMA)?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    tx.commit()
+}
+
+/// Makes an empty file that only its owner may read, when there is none; says whether it did.
+/// SQLite gives the files beside it the same permissions.
+fn make_private(path: &Path) -> Result<bool, LogError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(LogError::from_io(path, error)),
+    }
+}
+
+/// Held while this process may write the log. SQLite's own locks would keep readers out as well.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock on the log at `path`, or says who has it. The lock ends with the process.
+    pub(super) fn take(path: &Path) -> Result<Lock, LogError> {
+        let lock_path = beside(path, ".lock");
+        let failed = |error| LogError::from_io(&lock_path, error);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&lock_path).map_err(failed)?;
+        if file.try_lock().is_err() {
+            let mut text = String::new();
+            // Who it is only decorates the message: unreadable is as good as unknown.
+            let _ = file.take(20).read_to_string(&mut text);
+            return Err(LogError::InUse {
+                path: path.to_owned(),
+                by: text.trim().parse().ok(),
+            });
+        }
+        // For the message above, nothing else: a full disk must not keep a log from opening.
+        let _ = file.set_len(0);
+        let _ = write!(file, "{}", std::process::id());
+        Ok(Lock { _file: file })
+    }
+}
+
+/// `path` with `suffix` added to its name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}

@@ -1,0 +1,153 @@
+//! Answering a neighbour's requests, and no more of them than it has a right to.
+//!
+//! Entry type: [`Allowance`], one for each neighbour. The rule it keeps: what a neighbour can make
+//! us do is bounded by a rate, whatever it asks; one that catches up is not slowed down.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::items::Items;
+use super::message::{MAX_RESPONSE_FRAME, Request, Response};
+use super::reconcile::{self, BadFrame, Window};
+use super::record::Id;
+use crate::clock::Time;
+
+/// Exchanges other than fetches that a neighbour may make at once: those of a link-up in all of 32
+/// rooms, twice.
+const EXCHANGES: u32 = 64;
+
+/// One more exchange is allowed after this: 20 in 10 seconds. A fetch that was served allows one
+/// more as well, because it is progress.
+const EXCHANGE_EVERY: Duration = Duration::from_millis(500);
+
+/// What a neighbour may fetch at full speed: a whole log of the default size, once.
+const FETCHED_BYTES: u64 = 1 << 30;
+
+/// What it may fetch in each second after that.
+const FETCHED_BYTES_A_SECOND: u64 = 4 << 20;
+
+/// What a fetch counts at least: looking for ids costs something even when none is held.
+const FETCH_LEAST: u64 = 4096;
+
+/// The fetches of one neighbour that may wait for the log.
+const READS_AT_ONCE: usize = 4;
+
+/// How often in a row a neighbour may ask although it was told to come later. Those whose requests
+/// crossed our answer do so a few times.
+const IGNORED_MOST: u32 = 64;
+
+/// How a request is answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// With this.
+    Now(Response),
+    /// With what the log holds of these ids.
+    Read(Vec<Id>),
+    /// With [`Response::Heard`], and with a comparison of ours.
+    Compare,
+}
+
+/// Why a neighbour gets no answer but is dropped.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Frame(BadFrame),
+    Flood,
+}
+
+/// What a neighbour may still ask for.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    exchanges: u32,
+    exchanges_at: Time,
+    bytes: u64,
+    bytes_at: Time,
+    reads: usize,
+    ignored: u32,
+}
+
+impl Allowance {
+    pub(super) fn new(now: Time) -> Allowance {
+        Allowance {
+            exchanges: EXCHANGES,
+            exchanges_at: now,
+            bytes: FETCHED_BYTES,
+            bytes_at: now,
+            reads: 0,
+            ignored: 0,
+        }
+    }
+
+    /// Answers a request about a room whose items are these, from `since_ms` on.
+    pub(super) fn answer(
+        &mut self,
+        now: Time,
+        items: &Items,
+        since_ms: u64,
+        request: Request,
+    ) -> Result<Answer, Refusal> {
+        self.refill(now);
+        let allowed = match &request {
+            Request::Fetch { .. } => self.bytes > 0 && self.reads < READS_AT_ONCE,
+            Request::Compare { .. } | Request::Behind { .. } => self.exchanges > 0,
+        };
+        if !allowed {
+            self.ignored += 1;
+            if self.ignored > IGNORED_MOST {
+                return Err(Refusal::Flood);
+            }
+            return Ok(Answer::Now(Response::Later(EXCHANGE_EVERY)));
+        }
+        self.ignored = 0;
+        match request {
+            Request::Fetch { ids, .. } => {
+                self.reads += 1;
+                Ok(Answer::Read(ids))
+            }
+            Request::Behind { .. } => {
+                self.exchanges -= 1;
+                Ok(Answer::Compare)
+            }
+            Request::Compare { window, frame, .. } => {
+                self.exchanges -= 1;
+                compare(items, since_ms, window, &frame)
+                    .map(Answer::Now)
+                    .map_err(Refusal::Frame)
+            }
+        }
+    }
+
+    /// Counts a fetch that the log has answered with so many bytes.
+    pub(super) fn fetched(&mut self, bytes: usize) {
+        self.reads = self.reads.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub((bytes as u64).max(FETCH_LEAST));
+        if bytes > 0 {
+            self.exchanges = (self.exchanges + 1).min(EXCHANGES);
+        }
+    }
+
+    fn refill(&mut self, now: Time) {
+        let more = now.since(self.exchanges_at).as_millis() / EXCHANGE_EVERY.as_millis();
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        self.exchanges = self.exchanges.saturating_add(more).min(EXCHANGES);
+        self.exchanges_at += EXCHANGE_EVERY.saturating_mul(more);
+
+        let ms = u64::try_from(now.since(self.bytes_at).as_millis()).unwrap_or(u64::MAX);
+        let more = ms.saturating_mul(FETCHED_BYTES_A_SECOND / 1000);
+        self.bytes = self.bytes.saturating_add(more).min(FETCHED_BYTES);
+        self.bytes_at += Duration::from_millis(ms);
+    }
+}
+
+fn compare(
+    items: &Items,
+    since_ms: u64,
+    window: Window,
+    frame: &Bytes,
+) -> Result<Response, BadFrame> {
+    if window.since_ms < since_ms {
+        return Ok(Response::From(since_ms));
+    }
+    let answer = reconcile::answer(items, window, frame, MAX_RESPONSE_FRAME)?;
+    Ok(Response::Ranges(answer.into()))
+}

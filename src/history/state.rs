@@ -1,0 +1,382 @@
+//! Data checking: with whom which room is compared, and when.
+//!
+//! Entry type: [`Checks`], generic in the neighbour's id. The rules it keeps: a room is compared with
+//! one neighbour at a time, on link-up, at intervals with each in turn, and when a neighbour says that
+//! we are behind; nothing is taken that was not asked for; a neighbour that breaks the rules is named
+//! with its [`Fault`] and asked nothing more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::errand::{Asked, Fault};
+use super::facts::{Config, Input, Output, RequestId};
+use super::message::{Request, Response};
+use super::neighbour::Neighbour;
+use super::read::Found;
+use super::room::Room;
+use super::schedule::{TELL_EVERY, TURN, framed};
+use super::serve::{Answer, Refusal};
+use crate::clock::Time;
+
+/// After this the neighbours hear once more that they may be behind: by then what was sent just
+/// before has settled.
+const TELL_AGAIN: Duration = Duration::from_millis(2_500);
+
+/// A comparison that failed is tried again after this.
+pub(super) const RETRY: Duration = Duration::from_secs(5);
+
+/// Requests in a row without an answer after which a neighbour is dropped.
+const SILENCES: u32 = 3;
+
+/// Data checking with all neighbours, in all rooms.
+#[derive(Debug)]
+pub struct Checks<P> {
+    pub(super) config: Config,
+    pub(super) rooms: BTreeMap<String, Room<P>>,
+    pub(super) neighbours: BTreeMap<P, Neighbour>,
+    /// What was asked of whom; a notice has no answer worth keeping.
+    pub(super) asked: BTreeMap<u64, (P, Option<Asked>)>,
+    pub(super) tickets: BTreeMap<u64, P>,
+    pub(super) last_token: u64,
+}
+
+/// The moment of a call, in both times.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) now: Time,
+    pub(super) unix_ms: u64,
+}
+
+impl<P: Clone + Ord> Checks<P> {
+    /// With no rooms and no neighbours.
+    pub fn new(config: Config) -> Checks<P> {
+        Checks {
+            config,
+            rooms: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            last_token: 0,
+        }
+    }
+
+    /// Takes what happened and says what follows from it.
+    pub fn handle(&mut self, now: Time, unix_ms: u64, input: Input<P>, out: &mut Vec<Output<P>>) {
+        let moment = Moment { now, unix_ms };
+        match input {
+            // The two that come with each batch have no consequences.
+            Input::Stored { room, item } => {
+                if let Some(room) = self.rooms.get_mut(&room) {
+                    room.add(item);
+                }
+                return;
+            }
+            Input::Pruned(room, horizon_ms) => {
+                if let Some(room) = self.rooms.get_mut(&room) {
+                    room.forget_before(horizon_ms);
+                }
+                return;
+            }
+            Input::Join(room) => self.on_join(moment, room, out),
+            Input::Loaded(room, horizon_ms, items) => {
+                if let Some(room) = self.rooms.get_mut(&room) {
+                    room.load(horizon_ms, items);
+                }
+            }
+            Input::Leave(room) => self.on_leave(&room),
+            Input::LinkUp(peer) => {
+                self.neighbours
+                    .entry(peer)
+                    .or_insert_with(|| Neighbour::new(now));
+            }
+            Input::LinkDown(peer) => self.on_link_down(&peer),
+            Input::RoomsOf(peer, rooms) => self.on_rooms_of(now, &peer, rooms),
+            Input::Request(peer, id, bytes) => self.on_request(moment, peer, id, bytes, out),
+            Input::Found(peer, id, found) => self.on_found(peer, id, found, out),
+            Input::Response(token, bytes) => self.on_response(moment, token, bytes, out),
+            Input::Failed(token) => self.on_failed(now, token, out),
+            Input::Settled {
+                ticket,
+                stored,
+                forged,
+            } => {
+                self.on_settled(now, ticket, stored, forged, out);
+            }
+            Input::Tick => {}
+        }
+        self.go_on(moment, out);
+    }
+
+    /// When [`Input::Tick`] has something to do.
+    pub fn deadline(&self) -> Option<Time> {
+        let rooms = self.rooms.iter().filter_map(|(name, room)| {
+            let has_neighbours = self.neighbours.values().any(|n| n.rooms.contains(name));
+            let next = (room.is_loaded() && has_neighbours).then_some(room.next_at);
+            next.into_iter().chain(room.tell_at).min()
+        });
+        let due = self
+            .neighbours
+            .values()
+            .filter(|n| n.errand.is_none())
+            .flat_map(|n| {
+                n.due.iter().filter_map(|(name, due)| {
+                    let room = self.rooms.get(name).filter(|room| room.is_loaded())?;
+                    match &room.busy_with {
+                        None => Some(due.at),
+                        Some(other) => {
+                            let errand = self.neighbours.get(other)?.errand.as_ref()?;
+                            (!errand.is_winding_down()).then(|| due.at.max(errand.started + TURN))
+                        }
+                    }
+                })
+            });
+        let resumed = self
+            .neighbours
+            .values()
+            .filter_map(|n| n.errand.as_ref()?.resume_at);
+        rooms.chain(due).chain(resumed).min()
+    }
+
+    /// What we hold of a room.
+    pub fn room(&self, room: &str) -> Option<&Room<P>> {
+        self.rooms.get(room)
+    }
+
+    fn on_join(&mut self, moment: Moment, name: String, out: &mut Vec<Output<P>>) {
+        if self.rooms.contains_key(&name) {
+            return;
+        }
+        self.rooms
+            .insert(name.clone(), Room::new(moment.now + self.config.interval));
+        for neighbour in self
+            .neighbours
+            .values_mut()
+            .filter(|n| n.rooms.contains(&name))
+        {
+            neighbour.set_due(&name, moment.now, true);
+        }
+        out.push(Output::Load(name, super::room::ITEMS_MOST));
+    }
+
+    fn on_leave(&mut self, name: &str) {
+        self.rooms.remove(name);
+        let mut comparing = Vec::new();
+        for (peer, neighbour) in &mut self.neighbours {
+            neighbour.due.remove(name);
+            if neighbour
+                .errand
+                .take_if(|errand| errand.room == name)
+                .is_some()
+            {
+                comparing.push(peer.clone());
+            }
+        }
+        for peer in comparing {
+            self.forget_answers(&peer);
+        }
+    }
+
+    fn on_link_down(&mut self, peer: &P) {
+        self.neighbours.remove(peer);
+        self.asked.retain(|_, (of, _)| of != peer);
+        self.tickets.retain(|_, of| of != peer);
+        for room in self.rooms.values_mut() {
+            room.agreed.remove(peer);
+            room.busy_with.take_if(|with| with == peer);
+        }
+    }
+
+    fn on_rooms_of(&mut self, now: Time, peer: &P, rooms: Vec<String>) {
+        let Some(neighbour) = self.neighbours.get_mut(peer) else {
+            return;
+        };
+        let rooms: BTreeSet<String> = rooms.into_iter().collect();
+        for name in rooms.difference(&neighbour.rooms.clone()) {
+            if self.rooms.contains_key(name) {
+                neighbour.set_due(name, now, true);
+            }
+        }
+        neighbour.due.retain(|name, _| rooms.contains(name));
+        neighbour.rooms = rooms;
+    }
+
+    fn on_request(
+        &mut self,
+        moment: Moment,
+        peer: P,
+        id: RequestId,
+        bytes: Bytes,
+        out: &mut Vec<Output<P>>,
+    ) {
+        let since_ms = self.oldest_ms(moment.unix_ms, Duration::ZERO);
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else {
+            return;
+        };
+        let request = match Request::decode(bytes) {
+            Ok(request) => request,
+            Err(error) => return self.on_fault(peer, error.into(), out),
+        };
+        let (Request::Compare { room: name, .. }
+        | Request::Fetch { room: name, .. }
+        | Request::Behind { room: name, .. }) = &request;
+        let name = name.clone();
+        let response = match self.rooms.get(&name) {
+            None => Response::Absent,
+            Some(room) if !room.is_loaded() => Response::Later(TELL_EVERY),
+            Some(room) => {
+                let since_ms = since_ms.max(room.horizon_ms());
+                match neighbour
+                    .allowance
+                    .answer(moment.now, room.items(), since_ms, request)
+                {
+                    Ok(Answer::Now(response)) => response,
+                    Ok(Answer::Compare) => {
+                        neighbour.set_due(&name, moment.now, false);
+                        Response::Heard
+                    }
+                    Ok(Answer::Read(ids)) => {
+                        let most = super::FETCH_BYTES;
+                        out.push(Output::Read {
+                            peer,
+                            request: id,
+                            room: name,
+                            ids,
+                            most,
+                        });
+                        return;
+                    }
+                    Err(Refusal::Frame(error)) => return self.on_fault(peer, error.into(), out),
+                    Err(Refusal::Flood) => return self.on_fault(peer, Fault::Flood, out),
+                }
+            }
+        };
+        out.push(Output::Respond(peer, id, response.encode()));
+    }
+
+    fn on_found(&mut self, peer: P, id: RequestId, found: Found, out: &mut Vec<Output<P>>) {
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else {
+            return;
+        };
+        let bytes = found.envelopes.iter().map(Bytes::len).sum();
+        neighbour.allowance.fetched(bytes);
+        let response = if found.looked_at == 0 {
+            // The log could not be read.
+            Response::Later(RETRY)
+        } else {
+            Response::Batches {
+                envelopes: found.envelopes,
+                missing: found.missing,
+            }
+        };
+        out.push(Output::Respond(peer, id, response.encode()));
+    }
+
+    fn on_response(&mut self, moment: Moment, token: u64, bytes: Bytes, out: &mut Vec<Output<P>>) {
+        let Some((peer, Some(asked))) = self.asked.remove(&token) else {
+            return;
+        };
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else {
+            return;
+        };
+        neighbour.silences = 0;
+        let Some(errand) = &mut neighbour.errand else {
+            return;
+        };
+        let Some(room) = self.rooms.get(&errand.room) else {
+            return;
+        };
+        errand.report.bytes += framed(bytes.len());
+        let absorbed = Response::decode(bytes)
+            .map_err(Fault::from)
+            .and_then(|response| {
+                match response {
+                    Response::From(since_ms) => {
+                        neighbour.floors.insert(errand.room.clone(), since_ms);
+                    }
+                    Response::Absent => {
+                        neighbour.rooms.remove(&errand.room);
+                    }
+                    _ => {}
+                }
+                errand.on_response(moment.now, room.items(), asked, response)
+            });
+        match absorbed {
+            Err(fault) => self.on_fault(peer, fault, out),
+            Ok(envelopes) if envelopes.is_empty() => {}
+            Ok(envelopes) => {
+                let room = errand.room.clone();
+                self.last_token += 1;
+                let ticket = self.last_token;
+                self.tickets.insert(ticket, peer.clone());
+                out.push(Output::Fetched {
+                    peer,
+                    ticket,
+                    room,
+                    envelopes,
+                });
+            }
+        }
+    }
+
+    fn on_failed(&mut self, now: Time, token: u64, out: &mut Vec<Output<P>>) {
+        let Some((peer, asked)) = self.asked.remove(&token) else {
+            return;
+        };
+        let Some(neighbour) = self.neighbours.get_mut(&peer) else {
+            return;
+        };
+        neighbour.silences += 1;
+        if neighbour.silences >= SILENCES {
+            return self.on_fault(peer, Fault::Silent, out);
+        }
+        if asked.is_some()
+            && let Some(errand) = neighbour.errand.take()
+        {
+            neighbour.set_due(&errand.room, now + RETRY, true);
+            self.release(&peer, &errand.room);
+            self.forget_answers(&peer);
+        }
+    }
+
+    /// Answers to a comparison that is no more must not reach the next one.
+    fn forget_answers(&mut self, peer: &P) {
+        self.asked
+            .retain(|_, (of, asked)| of != peer || asked.is_none());
+        self.tickets.retain(|_, of| of != peer);
+    }
+
+    fn on_settled(
+        &mut self,
+        now: Time,
+        ticket: u64,
+        stored: u64,
+        forged: u64,
+        out: &mut Vec<Output<P>>,
+    ) {
+        let Some(peer) = self.tickets.remove(&ticket) else {
+            return;
+        };
+        if forged > 0 {
+            return self.on_fault(peer, Fault::Forged, out);
+        }
+        if let Some(errand) = self
+            .neighbours
+            .get_mut(&peer)
+            .and_then(|n| n.errand.as_mut())
+        {
+            errand.on_settled(stored);
+            if stored > 0
+                && let Some(room) = self.rooms.get_mut(&errand.room)
+            {
+                room.tell_at.get_or_insert(now + TELL_AGAIN);
+            }
+        }
+    }
+
+    fn on_fault(&mut self, peer: P, fault: Fault, out: &mut Vec<Output<P>>) {
+        self.on_link_down(&peer);
+        out.push(Output::Drop(peer, fault));
+    }
+}

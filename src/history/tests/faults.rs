@@ -1,0 +1,291 @@
+//! A neighbour that breaks the rules of data checking is named; one that is merely slow is not.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::checks::{Name, Net, batches};
+use super::*;
+use crate::history::message::{Request, Response};
+use crate::history::reconcile::Window;
+use crate::history::{Checked, Fault, Id, Input, Output};
+
+/// A node 1 with a neighbour 2 that the test plays itself.
+struct Played {
+    net: Net,
+}
+
+impl Played {
+    fn new(held: Vec<Batch>) -> Played {
+        let mut net = Net::new([1]);
+        net.give(1, held);
+        Played { net }
+    }
+
+    /// The first request to 2 after the link is up, with its token.
+    fn outputs(&mut self, input: Input<Name>) -> Vec<Output<Name>> {
+        let mut out = Vec::new();
+        let unix_ms = self.net.unix_ms();
+        self.net
+            .nodes
+            .get_mut(&1)
+            .unwrap()
+            .checks
+            .handle(self.net.now, unix_ms, input, &mut out);
+        out
+    }
+
+    fn link(&mut self) -> u64 {
+        self.outputs(Input::LinkUp(2));
+        token(&self.outputs(Input::RoomsOf(2, vec!["a".into()])))
+    }
+
+    fn answer(&mut self, token: u64, response: &Response) -> Vec<Output<Name>> {
+        self.outputs(Input::Response(token, response.encode().into()))
+    }
+}
+
+fn token(out: &[Output<Name>]) -> u64 {
+    match out {
+        [Output::Request(2, token, _), ..] => *token,
+        other => panic!("expected a request, not {other:?}"),
+    }
+}
+
+fn fault(out: &[Output<Name>]) -> &Fault {
+    match out {
+        [Output::Drop(2, fault)] => fault,
+        other => panic!("expected to be dropped, not {other:?}"),
+    }
+}
+
+/// A frame that claims these ids.
+fn claims(ids: &[Id]) -> Response {
+    let mut frame = vec![
+        0x61,
+        0,
+        0,
+        2,
+        (ids.len() >> 7) as u8 | 0x80,
+        ids.len() as u8 & 0x7f,
+    ];
+    frame.extend(ids.concat());
+    Response::Ranges(frame.into())
+}
+
+#[test]
+fn rubbish_and_answers_of_the_wrong_kind_are_named() {
+    let mut played = Played::new(vec![]);
+    let token = played.link();
+    assert!(matches!(
+        fault(&played.outputs(Input::Response(token, vec![0xff; 9].into()))),
+        Fault::Malformed(_)
+    ));
+    let mut played = Played::new(vec![]);
+    let token = played.link();
+    assert!(matches!(
+        fault(&played.answer(token, &Response::Ranges(vec![0x61, 9].into()))),
+        Fault::Frame(_)
+    ));
+    let mut played = Played::new(vec![]);
+    let token = played.link();
+    assert_eq!(
+        fault(&played.answer(token, &Response::Heard)),
+        &Fault::Mismatched
+    );
+    let mut played = Played::new(vec![]);
+    played.link();
+    assert!(matches!(
+        fault(&played.outputs(Input::Request(2, 1, vec![0xff; 9].into()))),
+        Fault::Malformed(_)
+    ));
+}
+
+#[test]
+fn a_neighbour_is_held_to_what_it_claims() {
+    let genuine = batch(1, 1);
+    let id = genuine.0.id;
+    let answered = |response: Response| {
+        let mut played = Played::new(vec![]);
+        let first = played.link();
+        let fetch = token(&played.answer(first, &claims(&[id])));
+        (played.answer(fetch, &response), played)
+    };
+    let none = Response::Batches {
+        envelopes: vec![],
+        missing: vec![],
+    };
+    assert_eq!(fault(&answered(none).0), &Fault::Withheld);
+    let other = Response::Batches {
+        envelopes: vec![batch(1, 2).0.bytes],
+        missing: vec![],
+    };
+    assert_eq!(fault(&answered(other).0), &Fault::Unasked);
+    let twice = Response::Batches {
+        envelopes: vec![genuine.0.bytes.clone(); 2],
+        missing: vec![],
+    };
+    assert_eq!(fault(&answered(twice).0), &Fault::Unasked);
+    let (out, mut played) = answered(Response::Batches {
+        envelopes: vec![genuine.0.bytes.clone()],
+        missing: vec![],
+    });
+    let [Output::Fetched { ticket, .. }] = out[..] else {
+        panic!("{out:?}")
+    };
+    let out = played.outputs(Input::Settled {
+        ticket,
+        stored: 0,
+        forged: 1,
+    });
+    assert_eq!(fault(&out), &Fault::Forged);
+    // One that has removed a batch meanwhile is no offender.
+    let (out, _) = answered(Response::Batches {
+        envelopes: vec![],
+        missing: vec![id],
+    });
+    assert!(
+        matches!(
+            &out[..],
+            [Output::Checked(Checked {
+                agreed: false,
+                repaired: 0,
+                ..
+            })]
+        ),
+        "{out:?}"
+    );
+}
+
+#[test]
+fn a_neighbour_that_claims_much_and_holds_nothing_is_named() {
+    let mut played = Played::new(vec![]);
+    let first = played.link();
+    let ids: Vec<Id> = batches(1..400).iter().map(|batch| batch.0.id).collect();
+    let mut asked: VecDeque<Output<Name>> = played.answer(first, &claims(&ids)).into();
+    while let Some(output) = asked.pop_front() {
+        match output {
+            Output::Request(2, token, bytes) => {
+                let Ok(Request::Fetch { ids, .. }) = Request::decode(bytes.into()) else {
+                    panic!("not a fetch")
+                };
+                let missing = Response::Batches {
+                    envelopes: vec![],
+                    missing: ids,
+                };
+                asked.extend(played.answer(token, &missing));
+            }
+            Output::Drop(2, fault) => return assert_eq!(fault, Fault::Unheld),
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("believed to the end");
+}
+
+#[test]
+fn a_comparison_without_end_is_ended() {
+    let mut played = Played::new((1..200).map(|n| batch(1, n)).collect());
+    let mut next = played.link();
+    for _ in 0..2000 {
+        // Always another fingerprint for everything.
+        let mut frame = vec![0x61, 0, 0, 1];
+        frame.extend([7; 16]);
+        let out = played.answer(next, &Response::Ranges(frame.into()));
+        if let [Output::Drop(2, fault)] = &out[..] {
+            return assert_eq!(fault, &Fault::Endless);
+        }
+        next = token(&out);
+    }
+    panic!("still comparing");
+}
+
+#[test]
+fn a_flood_of_requests_is_put_off_and_then_dropped() {
+    let mut played = Played::new(vec![batch(1, 1)]);
+    played.link();
+    let request = Request::Compare {
+        room: "a".into(),
+        window: Window {
+            since_ms: NOW_MS,
+            until_ms: u64::MAX,
+        },
+        frame: vec![0x61].into(),
+    };
+    let (mut answered, mut put_off) = (0, 0);
+    for n in 0..1000 {
+        match &played.outputs(Input::Request(2, n, request.encode().into()))[..] {
+            [Output::Respond(2, _, bytes)] => match Response::decode(bytes.clone().into()).unwrap()
+            {
+                Response::Ranges(_) => answered += 1,
+                Response::Later(_) => put_off += 1,
+                other => panic!("{other:?}"),
+            },
+            [Output::Drop(2, Fault::Flood)] => {
+                assert!(answered <= 64 && put_off >= 20, "{answered} {put_off}");
+                return;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("never dropped");
+}
+
+#[test]
+fn a_silent_neighbour_is_named_after_three_times() {
+    let mut played = Played::new(vec![]);
+    let mut next = played.link();
+    for _ in 0..2 {
+        assert_eq!(played.outputs(Input::Failed(next)), []);
+        played.net.now += Duration::from_secs(5);
+        next = token(&played.outputs(Input::Tick));
+    }
+    assert_eq!(fault(&played.outputs(Input::Failed(next))), &Fault::Silent);
+}
+
+#[test]
+fn an_answer_to_a_comparison_that_is_no_more_concerns_nobody() {
+    let mut played = Played::new(vec![]);
+    let old = played.link();
+    let fetch = token(&played.answer(old, &claims(&[[1; 32]])));
+    played.outputs(Input::Leave("a".into()));
+    played.outputs(Input::Join("a".into()));
+    let again = played.outputs(Input::Loaded("a".into(), 0, vec![]));
+    let none = Response::Batches {
+        envelopes: vec![],
+        missing: vec![],
+    };
+    assert_eq!(played.answer(fetch, &none), []);
+    assert_eq!(
+        played
+            .answer(token(&again), &Response::Ranges(vec![0x61].into()))
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn being_put_off_is_obeyed() {
+    let mut played = Played::new(vec![]);
+    let first = played.link();
+    assert_eq!(
+        played.answer(first, &Response::Later(Duration::from_secs(3))),
+        []
+    );
+    assert_eq!(played.outputs(Input::Tick), []);
+    played.net.now += Duration::from_secs(3);
+    token(&played.outputs(Input::Tick));
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_messages_never_panic(
+        bytes in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..20),
+    ) {
+        let mut played = Played::new((1..100).map(|n| batch(1, n)).collect());
+        for (bytes, token) in bytes.into_iter().zip(played.link()..) {
+            played.outputs(Input::Request(2, token, bytes.clone().into()));
+            played.outputs(Input::Response(token, bytes.into()));
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! What the log promises about what is in it, and about files that are not as they should be.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::*;
+use crate::clock::Clock;
+use crate::history::{Cursor, FILE_NAME, Log, LogError, Page, Query, Writer};
+
+fn seqs(page: &Page) -> Vec<u64> {
+    page.batches
+        .iter()
+        .map(|stored| stored.record.first_seq)
+        .collect()
+}
+
+#[test]
+fn a_batch_is_there_once_and_comes_back_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = batch(1, 1);
+    {
+        let mut log = Log::open(dir.path(), keep()).unwrap();
+        let twice = [one.clone(), one.clone()];
+        assert_eq!(log.append(NOW_MS, &twice).unwrap(), [NEW, Outcome::Held]);
+    }
+    let mut log = Log::open(dir.path(), keep()).unwrap();
+    assert_eq!(
+        log.append(NOW_MS, std::slice::from_ref(&one)).unwrap(),
+        [Outcome::Held]
+    );
+    let page = log.reader().page(&Query::default(), Cursor::Start).unwrap();
+    assert_eq!(page.batches.len(), 1);
+    assert_eq!(page.batches[0].record, one.0);
+    assert_eq!(page.batches[0].stored_at_ms, NOW_MS);
+}
+
+#[test]
+fn the_log_says_whether_the_batch_before_is_there() {
+    let mut log = Log::ephemeral(keep()).unwrap();
+    let outcomes = log.append(
+        NOW_MS,
+        &[batch(1, 2), batch(1, 1), batch(1, 3), batch(1, 5)],
+    );
+    let gap = Outcome::New { follows: false };
+    assert_eq!(outcomes.unwrap(), [gap, NEW, NEW, gap]);
+}
+
+#[test]
+fn numbers_given_twice_count_the_first_time_and_both_are_kept() {
+    let mut log = Log::ephemeral(keep()).unwrap();
+    let first = batch_in("a", 1, 1, 10, NOW_MS);
+    let second = batch_in("a", 1, 10, 5, NOW_MS);
+    let conflict = Outcome::Conflict { with: first.0.id };
+    let outcomes = log
+        .append(NOW_MS, &[first.clone(), second.clone(), second.clone()])
+        .unwrap();
+    assert_eq!(outcomes, [NEW, conflict, Outcome::Held]);
+    // The same numbers in another room, of another instance, are others.
+    assert_eq!(
+        log.append(NOW_MS, &[batch_in("b", 1, 1, 3, NOW_MS), batch(2, 1)])
+            .unwrap(),
+        [NEW; 2]
+    );
+
+    let in_a = Query {
+        room: Some("a".into()),
+        author: Some(first.0.author.to_vec()),
+        ..Query::default()
+    };
+    let page = log.reader().page(&in_a, Cursor::Start).unwrap();
+    assert_eq!(
+        page.batches.iter().map(|s| s.record.id).collect::<Vec<_>>(),
+        [first.0.id]
+    );
+    let (_, items) = log.reader().items("a", 100).unwrap();
+    assert!(
+        items.contains(&item_of(&second)),
+        "neighbours can be told of it"
+    );
+}
+
+#[test]
+fn numbers_beyond_the_columns_are_refused() {
+    let mut log = Log::ephemeral(keep()).unwrap();
+    let wild = [
+        batch_in("a", 1, u64::MAX, 1, NOW_MS),
+        batch_in("a", 1, 1, u64::MAX, NOW_MS),
+        batch_in("a", 1, 0, 1, NOW_MS),
+        batch_in("a", 1, 1, 0, NOW_MS),
+        batch_in("a", 1, 1, 1, u64::MAX),
+    ];
+    assert_eq!(log.append(NOW_MS, &wild).unwrap(), [Outcome::OutOfRange; 5]);
+}
+
+#[test]
+fn what_is_too_old_goes_and_does_not_come_back() {
+    let mut log = Log::ephemeral(Keep {
+        age: Duration::from_secs(10),
+        ..keep()
+    })
+    .unwrap();
+    let old: Vec<Batch> = (1..=600).map(|n| batch_in("a", 1, n, 1, NOW_MS)).collect();
+    let young = batch_in("a", 1, 601, 1, NOW_MS + 9_000);
+    log.append(NOW_MS, &old).unwrap();
+    log.append(NOW_MS, &[young]).unwrap();
+    let later = NOW_MS + 11_000;
+    let mut gone = 0;
+    while let [pruned] = &log.prune(later).unwrap()[..] {
+        assert!(pruned.horizon_ms > NOW_MS && pruned.horizon_ms <= later - 10_000);
+        gone += pruned.batches;
+    }
+    assert_eq!(gone, 600);
+    assert_eq!(log.append(later, &old[..1]).unwrap(), [Outcome::TooOld]);
+    assert_eq!(log.reader().rooms().unwrap()[0].batches, 1);
+}
+
+#[test]
+fn the_bound_in_bytes_holds_and_the_oldest_go_first() {
+    let bytes = 4 << 20;
+    let mut log = Log::ephemeral(Keep { bytes, ..keep() }).unwrap();
+    for n in 1..=2000 {
+        let room = if n % 3 == 0 { "b" } else { "a" };
+        log.append(
+            NOW_MS,
+            &[batch_of(room, (n % 3) as u8, n, 1, NOW_MS + n, 8192)],
+        )
+        .unwrap();
+        while !log.prune(NOW_MS).unwrap().is_empty() {}
+        assert!(log.used_bytes().unwrap() <= bytes);
+    }
+    let mut oldest = u64::MAX;
+    let mut left = 0;
+    for room in log.reader().rooms().unwrap() {
+        left += room.batches;
+        let (first, _) = room.span_ms.unwrap();
+        assert!(room.horizon_ms <= first);
+        oldest = oldest.min(first);
+    }
+    assert!(left > 100, "no more goes than must: {left} are left");
+    assert!(oldest > NOW_MS + 1000, "the young stay");
+}
+
+#[test]
+fn history_is_read_in_pages_by_room_time_author_and_the_last() {
+    let mut log = Log::ephemeral(keep()).unwrap();
+    let mut all: Vec<Batch> = (1..=700).map(|n| batch((n % 2) as u8, n)).collect();
+    all.rotate_left(300);
+    log.append(NOW_MS, &all).unwrap();
+    let reader = log.reader();
+    let read = |query: Query| -> Vec<u64> {
+        reader
+            .history(query)
+            .flat_map(|page| {
+                seqs(&Page {
+                    batches: page.unwrap(),
+                    next: None,
+                })
+            })
+            .collect()
+    };
+    let room = Some("a".to_owned());
+    let base = Query {
+        room: room.clone(),
+        ..Query::default()
+    };
+    assert_eq!(read(base.clone()), (1..=700).collect::<Vec<_>>());
+    assert_eq!(
+        read(Query {
+            last: Some(3),
+            ..base.clone()
+        }),
+        [698, 699, 700]
+    );
+    assert_eq!(
+        read(Query {
+            last: Some(0),
+            ..base.clone()
+        }),
+        [0; 0]
+    );
+    assert_eq!(
+        read(Query {
+            last: Some(300),
+            ..base.clone()
+        })
+        .len(),
+        300
+    );
+    assert_eq!(
+        read(Query {
+            last: Some(9999),
+            ..base.clone()
+        })
+        .len(),
+        700
+    );
+    assert_eq!(
+        read(Query {
+            since_ms: Some(NOW_MS + 699),
+            ..base.clone()
+        }),
+        [699, 700]
+    );
+    let author = Some(batch(1, 1).0.author.to_vec());
+    assert_eq!(
+        read(Query {
+            author,
+            last: Some(2),
+            ..base
+        }),
+        [697, 699]
+    );
+    // Of all rooms, in the order of arrival.
+    let arrived = read(Query::default());
+    assert_eq!(arrived.first(), Some(&301));
+    assert_eq!(arrived.len(), 700);
+    assert_eq!(
+        read(Query {
+            room: Some("nobody".into()),
+            ..Query::default()
+        }),
+        [0; 0]
+    );
+}
+
+#[test]
+fn a_fetch_answers_in_order_up_to_its_bytes_and_names_what_is_missing() {
+    let mut log = Log::ephemeral(keep()).unwrap();
+    let held: Vec<Batch> = (1..=5)
+        .map(|n| batch_of("a", 1, n, 1, NOW_MS, 1000))
+        .collect();
+    log.append(NOW_MS, &held).unwrap();
+    let ids: Vec<_> = [held[4].0.id, [9; 32], held[0].0.id, held[1].0.id].into();
+    let found = log.reader().fetch("a", &ids, 2500).unwrap();
+    assert_eq!(
+        found.envelopes,
+        [held[4].0.bytes.clone(), held[0].0.bytes.clone()]
+    );
+    assert_eq!((found.missing, found.looked_at), (vec![[9; 32]], 3));
+    let found = log.reader().fetch("a", &ids, 1).unwrap();
+    assert_eq!(found.envelopes.len(), 1, "one passes however large it is");
+    assert_eq!(
+        log.reader().fetch("b", &ids, 2500).unwrap().missing,
+        ids,
+        "not of another room"
+    );
+}
+
+#[test]
+fn the_newest_items_tell_where_they_begin() {
+    let mut log = Log::ephemeral(keep()).unwrap();
+    log.append(NOW_MS, &(1..=10).map(|n| batch(1, n)).collect::<Vec<_>>())
+        .unwrap();
+    let (horizon, items) = log.reader().items("a", 4).unwrap();
+    assert_eq!(
+        items
+            .iter()
+            .map(|i| i.sent_at_ms - NOW_MS)
+            .collect::<Vec<_>>(),
+        [7, 8, 9, 10]
+    );
+    assert_eq!(horizon, NOW_MS + 8);
+    assert_eq!(log.reader().items("a", 11).unwrap().0, 0);
+    assert_eq!(log.reader().items("b", 11).unwrap(), (0, vec![]));
+}
+
+#[test]
+fn a_second_process_is_told_who_has_the_log_and_may_read_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path(), keep()).unwrap();
+    log.append(NOW_MS, &[batch(1, 1)]).unwrap();
+    let error = Log::open(dir.path(), keep()).unwrap_err();
+    assert!(
+        matches!(error, LogError::InUse { by: Some(pid), .. } if pid == std::process::id()),
+        "{error}"
+    );
+    let mut out = Vec::new();
+    assert_eq!(
+        crate::history::export(dir.path(), Query::default(), &mut out).unwrap(),
+        1
+    );
+}
+
+#[test]
+fn files_of_others_and_of_later_versions_are_left_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let of_later = |conn: &rusqlite::Connection| {
+        conn.execute_batch(
+            "PRAGMA application_id = 0x64696174; PRAGMA user_version = 99; CREATE TABLE x (y)",
+        )
+        .unwrap();
+    };
+    let of_others = |conn: &rusqlite::Connection| conn.execute_batch("CREATE TABLE x (y)").unwrap();
+    for later in [true, false] {
+        let _ = fs::remove_file(&path);
+        let conn = rusqlite::Connection::open(&path).unwrap();
+        if later {
+            of_later(&conn)
+        } else {
+            of_others(&conn)
+        }
+        drop(conn);
+        let before = fs::read(&path).unwrap();
+        let error = Log::open(dir.path(), keep()).unwrap_err();
+        let expected = match error {
+            LogError::Newer { found, known, .. } => later && (found, known) == (99, 1),
+            LogError::Foreign { .. } => !later,
+            _ => false,
+        };
+        assert!(expected, "{error}");
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+    fs::write(
+        &path,
+        b"no database at all, but somebody's text".repeat(100),
+    )
+    .unwrap();
+    let before = fs::read(&path).unwrap();
+    let error = Log::open(dir.path(), keep()).unwrap_err();
+    assert!(matches!(error, LogError::Damaged { .. }), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Log::open(dir.path(), keep()).unwrap());
+    let set_mode =
+        |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(0o500);
+    // Nothing is forbidden to root: it is asked to write where nobody can.
+    let forbidden = fs::write(dir.path().join("x"), b"").is_err();
+    let place = if forbidden {
+        dir.path()
+    } else {
+        std::path::Path::new("/sys/kernel")
+    };
+    let error = Log::open(place, keep()).unwrap_err();
+    set_mode(0o700);
+    assert!(matches!(error, LogError::ReadOnly { .. }), "{error}");
+}
+
+#[test]
+fn an_absent_log_is_not_made_by_reading_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = crate::history::export(dir.path(), Query::default(), &mut Vec::new()).unwrap_err();
+    assert!(matches!(error, LogError::Absent { .. }), "{error}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_empty_file_left_by_a_crash_becomes_a_log() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(FILE_NAME), b"").unwrap();
+    let mut log = Log::open(dir.path(), keep()).unwrap();
+    assert_eq!(log.append(NOW_MS, &[batch(1, 1)]).unwrap(), [NEW]);
+}
+
+#[test]
+fn the_file_is_its_owners_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path(), keep()).unwrap();
+    log.append(NOW_MS, &[batch(1, 1)]).unwrap();
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?} is open to others", entry.file_name());
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_later_batches_are_stored_when_there_is_room_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path(), keep()).unwrap();
+    log.append(NOW_MS, &[batch(1, 1)]).unwrap();
+    log.limit_pages(Some(40)).unwrap();
+    let large = batch_of("b", 2, 1, 1, NOW_MS, 1 << 20);
+    let error = log
+        .append(NOW_MS, &[batch(1, 2), large.clone()])
+        .unwrap_err();
+    assert!(matches!(error, LogError::Full { .. }), "{error}");
+    assert_eq!(
+        log.append(NOW_MS, &[batch(1, 2)]).unwrap(),
+        [NEW],
+        "none of the two was stored"
+    );
+    log.limit_pages(None).unwrap();
+    assert_eq!(log.append(NOW_MS, &[large]).unwrap(), [NEW]);
+}
+
+#[test]
+fn a_person_can_read_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path(), keep()).unwrap();
+    log.append(NOW_MS, &[batch(7, 1)]).unwrap();
+    let conn = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    let row: (String, String, String) = conn
+        .query_row("SELECT room, author, sent_at FROM readable", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    assert_eq!(row.0, "a");
+    assert!(
+        row.1.starts_with("12D3KooW") && row.1.len() == 52,
+        "{}",
+        row.1
+    );
+    assert_eq!(row.2, "2026-01-01 00:00:00.001");
+}
+
+#[test]
+fn the_writer_acknowledges_each_append_with_its_own_outcomes() {
+    for ephemeral in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = if ephemeral {
+            Log::ephemeral(keep())
+        } else {
+            Log::open(dir.path(), keep())
+        };
+        let writer = Writer::start(log.unwrap(), Clock::start(), |_| {}).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let now_ms = Clock::start().unix_millis();
+        for n in 1..=100 {
+            let batches = [
+                batch_in("a", 1, n, 1, now_ms),
+                batch_in("b", 1, n, 1, now_ms),
+            ];
+            let sender = sender.clone();
+            writer
+                .append(&batches, move |done| {
+                    sender.send((n, done.unwrap())).unwrap()
+                })
+                .unwrap();
+        }
+        let sender_of_read = sender.clone();
+        for n in 1..=100 {
+            assert_eq!(receiver.recv().unwrap(), (n, vec![NEW, NEW]));
+        }
+        writer.read(move |reader| {
+            assert!(
+                reader
+                    .holds(&batch_in("a", 1, 100, 1, now_ms).0.id)
+                    .unwrap()
+            );
+            sender_of_read.send((0, vec![])).unwrap();
+        });
+        assert_eq!(receiver.recv().unwrap().0, 0);
+    }
+}
+
+#[test]
+fn a_full_queue_is_said_and_nothing_of_it_is_lost() {
+    let writer = Writer::start(Log::ephemeral(keep()).unwrap(), Clock::start(), |_| {}).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    let now_ms = Clock::start().unix_millis();
+    let batches: Vec<Batch> = (1..=40)
+        .map(|n| batch_of("a", 1, n, 1, now_ms, 1 << 20))
+        .collect();
+    // A log in memory reads on the writer's thread: this holds it up.
+    let (go_on, wait) = mpsc::channel::<()>();
+    writer.read(move |_| wait.recv().unwrap());
+    let mut taken = 0;
+    let mut refused = 0;
+    for batch in batches {
+        let sender = sender.clone();
+        match writer.append(&[batch], move |done| sender.send(done.unwrap()).unwrap()) {
+            Ok(()) => taken += 1,
+            Err(_) => refused += 1,
+        }
+    }
+    go_on.send(()).unwrap();
+    drop(writer);
+    drop(sender);
+    assert_eq!(receiver.iter().count(), taken);
+    assert!(refused > 0, "the queue has a bound");
+}

@@ -1,0 +1,265 @@
+//! Any two sets reconcile, with bytes that grow with the difference; no bytes do harm.
+
+use std::collections::BTreeSet;
+
+use negentropy::{Negentropy, NegentropyStorageVector};
+use proptest::prelude::*;
+
+use crate::history::reconcile::{Difference, Window, advance, answer, opening};
+use crate::history::{Id, Item, Items};
+
+const ALL: Window = Window {
+    since_ms: 0,
+    until_ms: u64::MAX,
+};
+
+/// Runs a comparison to its end; what the opener learnt, the bytes both ways, and the steps.
+fn compare(
+    ours: &Items,
+    theirs: &Items,
+    window: Window,
+    limits: (usize, usize),
+) -> (Difference, usize, usize) {
+    let mut difference = Difference::default();
+    let mut frame = opening(ours, window);
+    let (mut bytes, mut steps) = (0, 0);
+    loop {
+        let reply = answer(theirs, window, &frame, limits.1).unwrap();
+        bytes += frame.len() + reply.len();
+        steps += 1;
+        assert!(frame.len() <= limits.0.max(4096) && reply.len() <= limits.1.max(4096));
+        assert!(steps < 20_000, "comes to an end");
+        match advance(ours, window, &reply, limits.0, &mut difference).unwrap() {
+            Some(next) => frame = next,
+            None => return (difference, bytes, steps),
+        }
+    }
+}
+
+fn items_of(set: &BTreeSet<Item>) -> Items {
+    set.iter().copied().collect()
+}
+
+/// A set of items; few different times and few different bytes, so that bounds get long.
+fn sets(most: usize) -> impl Strategy<Value = BTreeSet<Item>> {
+    let id = prop_oneof![
+        any::<Id>(),
+        (0u8..4, 0u8..4).prop_map(|(first, last)| {
+            let mut id = [first; 32];
+            id[31] = last;
+            id
+        })
+    ];
+    let item = (0u64..50, id).prop_map(|(sent_at_ms, id)| Item { sent_at_ms, id });
+    prop::collection::btree_set(item, 0..most)
+}
+
+/// Two sets with much in common.
+fn pairs(most: usize) -> impl Strategy<Value = (BTreeSet<Item>, BTreeSet<Item>)> {
+    (sets(most), sets(most / 8), sets(most / 8))
+        .prop_map(|(common, mine, theirs)| (&common | &mine, &common | &theirs))
+}
+
+fn ids(items: impl IntoIterator<Item = Item>) -> BTreeSet<Id> {
+    items.into_iter().map(|item| item.id).collect()
+}
+
+proptest! {
+    #[test]
+    fn any_two_sets_reconcile(
+        (mine, theirs) in prop_oneof![pairs(600), (sets(300), sets(300))],
+        request in 4096usize..9000,
+        response in 4096usize..20_000,
+    ) {
+        let (difference, ..) = compare(&items_of(&mine), &items_of(&theirs), ALL, (request, response));
+        let lacking: BTreeSet<Id> = difference.lacking.iter().copied().collect();
+        // An id under two times cannot be, batches sign theirs; here it can, and then is known.
+        prop_assert!(lacking.is_superset(&(&ids(theirs.clone()) - &ids(mine.clone()))));
+        prop_assert!(lacking.is_subset(&ids(theirs.difference(&mine).copied())));
+        let alone = (&ids(mine.clone()) - &ids(theirs.clone())).len() as u64;
+        prop_assert!(difference.ahead >= alone);
+        prop_assert_eq!(mine == theirs, lacking.is_empty() && difference.ahead == 0);
+    }
+
+    #[test]
+    fn only_the_window_is_compared((mine, theirs) in pairs(300), since_ms in 0u64..50, span in 0u64..50) {
+        let window = Window { since_ms, until_ms: since_ms + span };
+        let inside = |set: &BTreeSet<Item>| -> BTreeSet<Item> {
+            set.iter().copied().filter(|i| (since_ms..since_ms + span).contains(&i.sent_at_ms)).collect()
+        };
+        let (difference, ..) = compare(&items_of(&mine), &items_of(&theirs), window, (4096, 4096));
+        let cut = compare(&items_of(&inside(&mine)), &items_of(&inside(&theirs)), ALL, (4096, 4096)).0;
+        prop_assert_eq!(ids_of(&difference), ids_of(&cut));
+        prop_assert_eq!(difference.ahead, cut.ahead);
+    }
+
+    /// The crate by the protocol's authors understands us, on either side.
+    #[test]
+    fn the_reference_reconciles_with_us((mine, theirs) in pairs(600), limit in 4096usize..20_000) {
+        // The reference takes an id to be of one time, as a batch's id is.
+        let mut seen = BTreeSet::new();
+        let once: BTreeSet<Item> = (&mine | &theirs).into_iter().filter(|i| seen.insert(i.id)).collect();
+        let (mine, theirs) = (&mine & &once, &theirs & &once);
+        let (ours, reference) = (items_of(&mine), storage_of(&theirs));
+
+        let mut difference = Difference::default();
+        let mut frame = opening(&ours, ALL);
+        let mut answerer = Negentropy::borrowed(&reference, limit as u64).unwrap();
+        for step in 0.. {
+            assert!(step < 1000);
+            let reply = answerer.reconcile(&frame).unwrap();
+            match advance(&ours, ALL, &reply, limit, &mut difference).unwrap() {
+                Some(next) => frame = next,
+                None => break,
+            }
+        }
+        prop_assert_eq!(ids_of(&difference), &ids(theirs.clone()) - &ids(mine.clone()));
+        prop_assert_eq!(difference.ahead, mine.difference(&theirs).count() as u64);
+
+        let mut opener = Negentropy::borrowed(&reference, limit as u64).unwrap();
+        let (mut have, mut need) = (Vec::new(), Vec::new());
+        let mut frame = opener.initiate().unwrap();
+        for step in 0.. {
+            assert!(step < 1000);
+            let reply = answer(&ours, ALL, &frame, limit).unwrap();
+            match opener.reconcile_with_ids(&reply, &mut have, &mut need).unwrap() {
+                Some(next) => frame = next,
+                None => break,
+            }
+        }
+        let set = |ids: Vec<negentropy::Id>| ids.into_iter().map(|id| id.to_bytes()).collect::<BTreeSet<_>>();
+        prop_assert_eq!(set(need), &ids(mine.clone()) - &ids(theirs.clone()));
+        prop_assert_eq!(set(have), &ids(theirs) - &ids(mine));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic_nor_grow(
+        mine in sets(600),
+        bytes in prop::collection::vec(any::<u8>(), 0..3000),
+        version in any::<bool>(),
+    ) {
+        harmless(&items_of(&mine), bytes, version);
+    }
+
+    #[test]
+    fn frames_with_bytes_changed_never_panic_nor_grow(
+        (mine, theirs) in pairs(600),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let (ours, theirs) = (items_of(&mine), items_of(&theirs));
+        let mut frame = answer(&theirs, ALL, &opening(&ours, ALL), 8192).unwrap();
+        for (at, byte) in changes {
+            let at = at.index(frame.len());
+            frame[at] = byte;
+        }
+        harmless(&ours, frame, false);
+    }
+
+    #[test]
+    fn sums_and_places_are_those_of_a_plain_list(
+        all in prop::collection::vec((0u64..300, 0u8..=255), 0..3000),
+        cut in 0u64..300,
+        (from, to) in (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+    ) {
+        let all: Vec<Item> = all.into_iter().map(|(ms, byte)| Item { sent_at_ms: ms, id: [byte; 32] }).collect();
+        let mut items: Items = all.iter().copied().collect();
+        let mut plain: BTreeSet<Item> = all.into_iter().collect();
+        items.remove_before(Item::at(cut));
+        plain.retain(|item| item.sent_at_ms >= cut);
+        let plain: Vec<Item> = plain.into_iter().collect();
+        prop_assert_eq!(items.iter_from(0).copied().collect::<Vec<_>>(), plain.clone());
+        prop_assert_eq!(items.len(), plain.len());
+        let (from, to) = (from.index(plain.len() + 1), to.index(plain.len() + 1));
+        let (from, to) = (from.min(to), from.max(to));
+        let part: Items = plain[from..to].iter().copied().collect();
+        prop_assert_eq!(items.sum(from, to), part.sum(0, to - from));
+        for item in plain.iter().step_by(97) {
+            prop_assert_eq!(items.index_of(item), plain.partition_point(|other| other < item));
+            prop_assert!(items.contains(item));
+        }
+    }
+}
+
+fn ids_of(difference: &Difference) -> BTreeSet<Id> {
+    difference.lacking.iter().copied().collect()
+}
+
+fn storage_of(set: &BTreeSet<Item>) -> NegentropyStorageVector {
+    let mut storage = NegentropyStorageVector::new();
+    for item in set {
+        storage
+            .insert(item.sent_at_ms, negentropy::Id::from_byte_array(item.id))
+            .unwrap();
+    }
+    storage.seal().unwrap();
+    storage
+}
+
+/// Whatever these bytes are, both sides stay within their limits and what they learn within the bytes.
+fn harmless(items: &Items, mut bytes: Vec<u8>, version: bool) {
+    if version && let Some(first) = bytes.first_mut() {
+        *first = 0x61;
+    }
+    if let Ok(reply) = answer(items, ALL, &bytes, 4096) {
+        assert!(reply.len() <= 4096);
+    }
+    let mut difference = Difference::default();
+    if let Ok(Some(next)) = advance(items, ALL, &bytes, 4096, &mut difference) {
+        assert!(next.len() <= 4096);
+    }
+    assert!(difference.lacking.len() <= bytes.len() / 32);
+    assert!(difference.ahead <= items.len() as u64);
+}
+
+#[test]
+fn agreement_is_said_in_21_bytes() {
+    let items: Items = (0..5000)
+        .map(|n| Item {
+            sent_at_ms: n,
+            id: [n as u8; 32],
+        })
+        .collect();
+    let (difference, bytes, steps) = compare(&items, &items, ALL, (60_000, 250_000));
+    assert_eq!((difference, bytes, steps), (Difference::default(), 21, 1));
+}
+
+/// `cargo test --release growth -- --nocapture` prints the figures for 100,000 items.
+#[test]
+fn growth_is_with_the_difference_and_not_with_the_set() {
+    let n: u64 = if cfg!(debug_assertions) {
+        10_000
+    } else {
+        100_000
+    };
+    let id =
+        |seed: u64| -> Id { <sha2::Sha256 as sha2::Digest>::digest(seed.to_le_bytes()).into() };
+    let all: Items = (0..n)
+        .map(|k| Item {
+            sent_at_ms: 1_767_225_600_000 + 17 * k,
+            id: id(k),
+        })
+        .collect();
+    let mut before = 0;
+    for d in [0, 1, 10, 100, 1000] {
+        let mine: Items = all
+            .iter_from(0)
+            .enumerate()
+            .filter(|(k, _)| d == 0 || (k * 7919 + 13) as u64 % n >= d)
+            .map(|(_, item)| *item)
+            .collect();
+        let start = std::time::Instant::now();
+        let (difference, bytes, steps) = compare(&mine, &all, ALL, (60 << 10, 256 << 10));
+        println!(
+            "n = {n}, d = {d}: {bytes} bytes, {steps} steps, {:?}",
+            start.elapsed()
+        );
+        assert_eq!(difference.lacking.len() as u64, d);
+        // A difference costs at most its way down the tree: fingerprints of 16 parts at each level.
+        assert!(
+            bytes as u64 <= 21 + d * 2 * 5 * 16 * 26,
+            "{bytes} bytes for {d}"
+        );
+        assert!(bytes >= before);
+        before = bytes;
+    }
+}

@@ -1,0 +1,384 @@
+//! The log on threads of its own: appends are queued, and each commit takes all that has queued.
+//!
+//! Entry type: [`Writer`]. The rules it keeps: `done` hears of a batch only after its commit; the
+//! queue is bounded, and whoever finds it full waits or is told, nothing is dropped; reading and
+//! moving the WAL into the file do not hold up a commit.
+
+use std::fmt;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::error::LogError;
+use super::log::{Log, PRUNED_AT_ONCE, Pruned};
+use super::read::Reader;
+use super::record::{Outcome, Record, Verified};
+use super::schema;
+use crate::clock::Clock;
+
+/// The most that may wait for its commit, in KiB: some hundred milliseconds of a disk's work.
+const QUEUE_KIB: u32 = 32 << 10;
+
+/// What a commit takes at most, in KiB, so that acknowledgements keep coming under load.
+const COMMIT_KIB: u32 = 4 << 10;
+
+/// Pages in the WAL past which they are moved into the file, in the background.
+const WAL_PAGES: i64 = 1024;
+
+/// How often the background tries to move the last of them. Only when none is left does the WAL begin
+/// anew, and the writer may add some at any time.
+const WAL_TRIES: u32 = 8;
+
+/// Pages past which the writer does that itself, so that the WAL ends with some 128 MiB however fast
+/// batches come; they wait meanwhile.
+const WAL_PAGES_MOST: i64 = 16 * WAL_PAGES;
+
+/// What the log says of an append: an outcome for each batch, or why none of them is stored.
+pub type Appended = Result<Vec<Outcome>, Arc<LogError>>;
+
+/// The queue is full: nothing was taken. Wait, or use [`Writer::append_when_room`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the log's queue is full")]
+pub struct QueueFull;
+
+type Done = Box<dyn FnOnce(Appended) + Send>;
+type ReadJob = Box<dyn FnOnce(&Reader<'_>) + Send>;
+
+enum Command {
+    Append {
+        records: Vec<Record>,
+        kib: u32,
+        room: OwnedSemaphorePermit,
+        done: Done,
+    },
+    Prune,
+    Read(ReadJob),
+}
+
+/// A log on threads of its own. Dropping it stores what has queued and closes the log.
+pub struct Writer {
+    commands: Option<Sender<Command>>,
+    /// Where reads go; the writer's own thread for a log in memory.
+    reads: Option<Sender<ReadJob>>,
+    room: Arc<Semaphore>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the threads of `log`. `pruned` hears of each room whose oldest batches were removed.
+    pub fn start(
+        log: Log,
+        clock: Clock,
+        pruned: impl FnMut(Pruned) + Send + 'static,
+    ) -> Result<Writer, LogError> {
+        let path = log.path().to_owned();
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(work)
+                .map_err(|error| LogError::from_io(&path, error))
+        };
+        let mut threads = Vec::new();
+        let mut reads = None;
+        let mut checkpoints = None;
+        if !log.is_ephemeral() {
+            let conn = schema::open_to_read(&path)?;
+            let (sender, jobs) = mpsc::channel::<ReadJob>();
+            let of = path.clone();
+            threads.push(spawn(
+                "log-reader",
+                Box::new(move || {
+                    for job in jobs {
+                        job(&Reader::new(&conn, &of));
+                    }
+                }),
+            )?);
+            reads = Some(sender);
+
+            let conn = schema::open_to_checkpoint(&path, log.keep().sync)?;
+            let (sender, due) = mpsc::sync_channel(1);
+            let turn = Arc::new(Mutex::new(()));
+            checkpoints = Some(Checkpoints {
+                due: sender,
+                turn: Arc::clone(&turn),
+                seen: 0,
+            });
+            threads.push(spawn(
+                "log-checkpoint",
+                Box::new(move || {
+                    for () in due {
+                        if let Err(error) = checkpoint(&conn, &turn) {
+                            // The writer meets the same failure and reports it.
+                            tracing::debug!(%error, "the WAL could not be moved into the log");
+                        }
+                    }
+                }),
+            )?);
+        }
+        let (commands, queue) = mpsc::channel();
+        let work = Work {
+            log,
+            clock,
+            pruned: Box::new(pruned),
+            checkpoints,
+        };
+        threads.push(spawn("log-writer", Box::new(move || work.run(&queue)))?);
+        let room = Arc::new(Semaphore::new(QUEUE_KIB as usize));
+        Ok(Writer {
+            commands: Some(commands),
+            reads,
+            room,
+            threads,
+        })
+    }
+
+    /// Queues `batches`; `done` is called on the log's thread when they are stored, or are not.
+    pub fn append<C: Verified>(
+        &self,
+        batches: &[C],
+        done: impl FnOnce(Appended) + Send + 'static,
+    ) -> Result<(), QueueFull> {
+        let records: Vec<Record> = batches.iter().map(Verified::record).collect();
+        let kib = kib_of(&records);
+        let room = Arc::clone(&self.room)
+            .try_acquire_many_owned(kib)
+            .map_err(|_| QueueFull)?;
+        self.queue(Command::Append {
+            records,
+            kib,
+            room,
+            done: Box::new(done),
+        });
+        Ok(())
+    }
+
+    /// Waits for room in the queue, then does as [`Writer::append`]: whoever waited first is stored
+    /// first, and hears of it first.
+    pub async fn append_in_turn<C: Verified>(
+        &self,
+        batches: &[C],
+        done: impl FnOnce(Appended) + Send + 'static,
+    ) {
+        let records: Vec<Record> = batches.iter().map(Verified::record).collect();
+        let kib = kib_of(&records);
+        let room = Arc::clone(&self.room).acquire_many_owned(kib).await;
+        let done = Box::new(done);
+        match room {
+            Ok(room) => self.queue(Command::Append {
+                records,
+                kib,
+                room,
+                done,
+            }),
+            Err(_) => done(Err(Arc::new(LogError::Closed))),
+        }
+    }
+
+    /// Waits for room in the queue, then for the commit.
+    pub async fn append_when_room<C: Verified>(&self, batches: &[C]) -> Appended {
+        let (sender, receiver) = oneshot::channel();
+        self.append_in_turn(batches, |appended| {
+            // Nobody waits any more: stored it is all the same.
+            let _ = sender.send(appended);
+        })
+        .await;
+        receiver
+            .await
+            .unwrap_or_else(|_| Err(Arc::new(LogError::Closed)))
+    }
+
+    /// Runs `job` on the log's reading thread. It sees everything that was acknowledged before.
+    pub fn read(&self, job: impl FnOnce(&Reader<'_>) + Send + 'static) {
+        match &self.reads {
+            // A reader that is gone drops the job: whoever waits for its answer sees that.
+            Some(reads) => drop(reads.send(Box::new(job))),
+            None => self.queue(Command::Read(Box::new(job))),
+        }
+    }
+
+    /// What `job` reads.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Reader<'_>) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<T, LogError> {
+        let (sender, receiver) = oneshot::channel();
+        self.read(|reader| drop(sender.send(job(reader))));
+        receiver.await.unwrap_or(Err(LogError::Closed))
+    }
+
+    /// Removes what is too old. Appends see to the size by themselves; age needs a call now and then.
+    pub fn prune(&self) {
+        self.queue(Command::Prune);
+    }
+
+    fn queue(&self, command: Command) {
+        if let Some(commands) = &self.commands
+            && let Err(mpsc::SendError(Command::Append { done, .. })) = commands.send(command)
+        {
+            done(Err(Arc::new(LogError::Closed)));
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.commands = None;
+        self.reads = None;
+        for thread in self.threads.drain(..).rev() {
+            // A panic there was printed there.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("room_kib", &self.room.available_permits())
+            .finish()
+    }
+}
+
+/// What an append takes of the queue: at least a KiB, at most what a queue has.
+fn kib_of(records: &[Record]) -> u32 {
+    let bytes: usize = records.iter().map(|record| record.bytes.len() + 256).sum();
+    u32::try_from(bytes.div_ceil(1024))
+        .unwrap_or(QUEUE_KIB)
+        .clamp(1, QUEUE_KIB)
+}
+
+/// The writing thread.
+struct Work {
+    log: Log,
+    clock: Clock,
+    pruned: Box<dyn FnMut(Pruned) + Send>,
+    checkpoints: Option<Checkpoints>,
+}
+
+/// How the writer has the WAL moved into the file.
+struct Checkpoints {
+    due: SyncSender<()>,
+    /// Whoever moves pages holds this: SQLite lets only one do it, and turns others away.
+    turn: Arc<Mutex<()>>,
+    /// Pages in the WAL when the writer last moved them itself, and a reader kept it from beginning anew.
+    seen: i64,
+}
+
+/// The background's part.
+fn checkpoint(conn: &rusqlite::Connection, turn: &Mutex<()>) -> rusqlite::Result<()> {
+    for _ in 0..WAL_TRIES {
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        schema::checkpoint(conn)?;
+        if schema::wal(conn)?.left == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl Work {
+    fn run(mut self, queue: &Receiver<Command>) {
+        let mut next = None;
+        while let Some(command) = next.take().or_else(|| queue.recv().ok()) {
+            match command {
+                Command::Append {
+                    records,
+                    kib,
+                    room,
+                    done,
+                } => {
+                    let mut group = vec![(records, room, done)];
+                    let mut total = kib;
+                    while total < COMMIT_KIB {
+                        match queue.try_recv() {
+                            Ok(Command::Append {
+                                records,
+                                kib,
+                                room,
+                                done,
+                            }) => {
+                                total += kib;
+                                group.push((records, room, done));
+                            }
+                            Ok(other) => {
+                                next = Some(other);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    let stored: usize = group.iter().map(|(records, _, _)| records.len()).sum();
+                    self.commit(group);
+                    // As many go as came, so that the bound holds under any load.
+                    for _ in 0..=stored / PRUNED_AT_ONCE {
+                        if !self.prune_once() {
+                            break;
+                        }
+                    }
+                    self.see_to_the_wal();
+                }
+                Command::Prune => while self.prune_once() {},
+                Command::Read(job) => job(&self.log.reader()),
+            }
+        }
+    }
+
+    fn commit(&mut self, group: Vec<(Vec<Record>, OwnedSemaphorePermit, Done)>) {
+        let now_ms = self.clock.unix_millis();
+        let all = group.iter().flat_map(|(records, _, _)| records);
+        match self.log.append_records(now_ms, all) {
+            Ok(outcomes) => {
+                let mut outcomes = outcomes.into_iter();
+                for (records, room, done) in group {
+                    done(Ok(outcomes.by_ref().take(records.len()).collect()));
+                    drop(room);
+                }
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for (_, _, done) in group {
+                    done(Err(Arc::clone(&error)));
+                }
+            }
+        }
+    }
+
+    /// Removes some of the oldest, when it is time; whether there may be more.
+    fn prune_once(&mut self) -> bool {
+        match self.log.prune(self.clock.unix_millis()) {
+            Ok(pruned) => {
+                let more = !pruned.is_empty();
+                pruned.into_iter().for_each(&mut self.pruned);
+                more
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the oldest batches could not be removed");
+                false
+            }
+        }
+    }
+
+    fn see_to_the_wal(&mut self) {
+        let Some(checkpoints) = &mut self.checkpoints else {
+            return;
+        };
+        let Ok(wal) = self.log.wal() else { return };
+        checkpoints.seen = checkpoints.seen.min(wal.pages);
+        if wal.left > 0 && wal.pages - checkpoints.seen > WAL_PAGES_MOST {
+            let _turn = checkpoints
+                .turn
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = self.log.checkpoint() {
+                tracing::warn!(%error, "the WAL could not be moved into the log");
+            }
+            // A reader that stays keeps it from beginning anew: then this is not tried each time.
+            checkpoints.seen = wal.pages;
+        } else if wal.left >= WAL_PAGES {
+            // When one is due already, that will do.
+            let _ = checkpoints.due.try_send(());
+        }
+    }
+}
