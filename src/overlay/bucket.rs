@@ -1,0 +1,52 @@
+//! A token bucket: so many at once, so many a minute after that.
+//!
+//! Entry type: [`Bucket`]. The rule it keeps: in any minute it grants at most its size and its
+//! rate together.
+
+use crate::clock::Time;
+
+/// A token bucket, filled at first.
+#[derive(Clone, Debug)]
+pub(crate) struct Bucket {
+    size: f64,
+    per_second: f64,
+    level: f64,
+    filled: Time,
+}
+
+impl Bucket {
+    /// A full bucket of `size`, refilled with `per_minute`.
+    pub(crate) fn new(size: u32, per_minute: f64) -> Bucket {
+        let size = f64::from(size);
+        Bucket { size, per_second: per_minute / 60.0, level: size, filled: Time::ZERO }
+    }
+
+    /// Takes a token if there is one.
+    pub(crate) fn take(&mut self, now: Time) -> bool {
+        let gained = now.since(self.filled).as_secs_f64() * self.per_second;
+        self.level = (self.level + gained).min(self.size);
+        self.filled = self.filled.max(now);
+        let granted = self.level >= 1.0;
+        if granted {
+            self.level -= 1.0;
+        }
+        granted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_grants_its_size_at_once_and_then_its_rate() {
+        let mut bucket = Bucket::new(8, 12.0);
+        let granted = |bucket: &mut Bucket, second: u64| {
+            (0..100).filter(|_| bucket.take(Time::from_millis(second * 1000))).count()
+        };
+        assert_eq!(granted(&mut bucket, 1), 8);
+        assert_eq!(granted(&mut bucket, 3), 0);
+        assert_eq!(granted(&mut bucket, 6), 1);
+        assert_eq!(granted(&mut bucket, 600), 8);
+    }
+}

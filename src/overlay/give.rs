@@ -1,0 +1,317 @@
+//! The side that moves a link: E moves its link with F to C, where C is a newcomer (a split) or a
+//! neighbour (a flip, or room for a visitor).
+//!
+//! This is one half of the 1-flipper (Mahlmann and Schindelhauer, 2005): the edge E–F becomes C–F
+//! while E–C stays, so that a walk over E–F can go E–C–F and the graph stays connected.
+//!
+//! The rule kept here: E–F is dropped only with both words, C's and F's; every other end keeps it.
+
+use std::sync::Arc;
+
+use rand::Rng;
+use rand::seq::SliceRandom;
+
+use super::address::Address;
+use super::event::*;
+use super::link::{Give, Link, Lock, Origin, Why};
+use super::message::{Contact, Request, Response, Role, Terms};
+use super::options::MAX_RETRIES;
+use super::state::{Overlay, Sent};
+use crate::clock::Time;
+
+/// Neighbours that are asked to take a link before there is no room.
+const MAX_TAKERS: usize = 3;
+
+impl<I, A, R> Overlay<I, A, R>
+where
+    I: Copy + Ord + std::hash::Hash + std::fmt::Debug,
+    A: Address,
+    R: Rng,
+{
+    /// Splits a link for a newcomer; `false` when none can be split.
+    pub(super) fn start_split(
+        &mut self,
+        now: Time,
+        newcomer: I,
+        terms: Terms<I, A>,
+        out: &mut Vec<Output<I, A>>,
+    ) -> bool {
+        let victims = self.victims(newcomer, &terms.links);
+        if victims.is_empty() || (terms.dialable && terms.addresses.is_empty()) {
+            return false;
+        }
+        let mut give = self.give(now, Why::Split, vec![newcomer]);
+        give.terms = Some(terms);
+        give.victims = victims;
+        self.lock = Some(Lock::Give(give));
+        self.next_victim(now, out);
+        true
+    }
+
+    /// Moves a link to a neighbour; `false` when there is none to ask.
+    pub(super) fn start_move(&mut self, now: Time, why: Why<I>, out: &mut Vec<Output<I, A>>) -> bool {
+        let fit = |link: &&Link<I, A>| link.settled && !link.plain && !self.penalised(now, link.peer);
+        let mut takers: Vec<I> = self.links.iter().filter(fit).map(|link| link.peer).collect();
+        takers.shuffle(&mut self.rng);
+        takers.truncate(MAX_TAKERS);
+        self.start_move_to(now, why, takers, out)
+    }
+
+    pub(super) fn start_move_to(
+        &mut self,
+        now: Time,
+        why: Why<I>,
+        takers: Vec<I>,
+        out: &mut Vec<Output<I, A>>,
+    ) -> bool {
+        if takers.is_empty() {
+            return false;
+        }
+        let give = self.give(now, why, takers);
+        let (taker, pair) = (give.taker, why == Why::Flip);
+        self.lock = Some(Lock::Give(give));
+        self.send(taker, Sent::Take, Request::Take { pair }, out);
+        true
+    }
+
+    fn give(&self, now: Time, why: Why<I>, mut takers: Vec<I>) -> Give<I, A> {
+        let taker = takers.pop().unwrap_or(self.me);
+        Give {
+            why,
+            takers,
+            taker,
+            terms: None,
+            victims: Vec::new(),
+            victim: None,
+            taker_reported: false,
+            victim_reported: false,
+            deadline: now + self.options.give_timeout,
+        }
+    }
+
+    /// Links that may move to this taker, in random order; of those that others have picked for us
+    /// the first, so that a flip does not add to them.
+    fn victims(&mut self, taker: I, taken: &[I]) -> Vec<I> {
+        let fit = |link: &&Link<I, A>| {
+            link.settled && !link.plain && link.peer != taker && !taken.contains(&link.peer)
+        };
+        let mut victims: Vec<(bool, I)> = self
+            .links
+            .iter()
+            .filter(fit)
+            .map(|link| (link.origin == Origin::Hint, link.peer))
+            .collect();
+        victims.shuffle(&mut self.rng);
+        victims.sort_by_key(|(hinted, _)| *hinted);
+        let from = victims.len().saturating_sub(1 + MAX_RETRIES);
+        victims.drain(from..).map(|(_, peer)| peer).collect()
+    }
+
+    /// The neighbour has answered whether it takes a link.
+    pub(super) fn on_taken(
+        &mut self,
+        now: Time,
+        from: I,
+        terms: Option<Terms<I, A>>,
+        out: &mut Vec<Output<I, A>>,
+    ) {
+        let asked = match &self.lock {
+            Some(Lock::Give(give)) => give.taker == from && give.terms.is_none(),
+            _ => false,
+        };
+        match terms {
+            Some(terms) if asked => {
+                let victims = self.victims(from, &terms.links);
+                if let Some(Lock::Give(give)) = &mut self.lock {
+                    give.victims = victims;
+                    give.terms = Some(terms);
+                }
+                self.next_victim(now, out);
+            }
+            Some(terms) => self.cancel(from, terms.nonce, true, out),
+            None if asked => self.next_taker(now, out),
+            None => {}
+        }
+    }
+
+    fn next_taker(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        let Some(Lock::Give(give)) = &mut self.lock else { return };
+        give.terms = None;
+        match give.takers.pop() {
+            Some(taker) => {
+                give.taker = taker;
+                let pair = give.why == Why::Flip;
+                self.send(taker, Sent::Take, Request::Take { pair }, out);
+            }
+            None => self.abort_give(now, out),
+        }
+    }
+
+    /// Sends the redirect hint to the next link that may move.
+    fn next_victim(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        let Some(Lock::Give(give)) = &mut self.lock else { return };
+        (give.victim, give.victim_reported, give.taker_reported) = (None, false, false);
+        let Some(terms) = &give.terms else { return };
+        let Some(victim) = give.victims.pop() else { return self.abort_give(now, out) };
+        give.victim = Some(victim);
+        let (nonce, taker) = (terms.nonce, give.taker);
+        let addresses: Arc<[A]> = if terms.dialable { terms.addresses.clone() } else { Arc::new([]) };
+        let role = if terms.dialable { Role::Dial } else { Role::Expect };
+        if terms.dialable {
+            let address = addresses.first().cloned();
+            out.push(Output::Report(Report::Redirected { told: victim, to: taker, address }));
+        }
+        let to = Contact { id: taker, addresses };
+        self.send(victim, Sent::Redirect(nonce), Request::Redirect { nonce, role, to }, out);
+    }
+
+    /// F or C has agreed to the redirect (with its addresses), or has not.
+    pub(super) fn on_redirected(
+        &mut self,
+        now: Time,
+        from: I,
+        nonce: u64,
+        agreed: Option<Arc<[A]>>,
+        out: &mut Vec<Output<I, A>>,
+    ) {
+        let Some(Lock::Give(give)) = &self.lock else { return };
+        let Some(terms) = give.terms.as_ref().filter(|terms| terms.nonce == nonce) else { return };
+        let (taker, victim, dialable) = (give.taker, give.victim, terms.dialable);
+        if Some(from) == victim {
+            match agreed {
+                Some(addresses) if dialable || !addresses.is_empty() => {
+                    let role = if dialable { Role::Expect } else { Role::Dial };
+                    if !dialable {
+                        let address = addresses.first().cloned();
+                        out.push(Output::Report(Report::Redirected { told: taker, to: from, address }));
+                    }
+                    let to = Contact { id: from, addresses };
+                    self.send(taker, Sent::Redirect(nonce), Request::Redirect { nonce, role, to }, out);
+                }
+                Some(_) => {
+                    self.cancel(from, nonce, true, out);
+                    self.next_victim(now, out);
+                }
+                None => self.next_victim(now, out),
+            }
+        } else if from == taker && agreed.is_none() {
+            if let Some(victim) = victim {
+                self.cancel(victim, nonce, true, out);
+            }
+            self.next_victim(now, out);
+        }
+    }
+
+    /// F or C says that they are linked, or will not be.
+    pub(super) fn on_report(
+        &mut self,
+        now: Time,
+        from: I,
+        nonce: u64,
+        linked: bool,
+        after: &mut Vec<Output<I, A>>,
+    ) -> Response<I, A> {
+        let done = Response::Done { ok: true };
+        let Some(Lock::Give(give)) = &mut self.lock else {
+            // The giver's own word to a visitor: room was made.
+            if linked {
+                self.settle(from);
+            }
+            return done;
+        };
+        if give.terms.as_ref().is_none_or(|terms| terms.nonce != nonce) {
+            return done;
+        }
+        let victim = give.victim;
+        if from == give.taker {
+            give.taker_reported = linked;
+        } else if Some(from) == victim {
+            give.victim_reported = linked;
+        } else {
+            return done;
+        }
+        if give.taker_reported && give.victim_reported {
+            self.commit_give(now, after);
+        } else if !linked {
+            if let Some(victim) = victim.filter(|victim| *victim != from) {
+                self.cancel(victim, nonce, true, after);
+            }
+            self.next_victim(now, after);
+        }
+        done
+    }
+
+    /// Both words are there: the old link may go.
+    fn commit_give(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        let Some(Lock::Give(give)) = self.lock.take() else { return };
+        self.settle(give.taker);
+        if let Some(victim) = give.victim {
+            self.close(victim, Reason::Handover, out);
+        }
+        match give.why {
+            Why::Room(visitor) => {
+                self.settle(visitor);
+                let nonce = give.terms.map_or(0, |terms| terms.nonce);
+                self.send(visitor, Sent::Word, Request::Report { nonce, linked: true }, out);
+            }
+            Why::Swap => self.dial_anchor(now, out),
+            Why::Split | Why::Flip | Why::Return => {}
+        }
+    }
+
+    /// The handover ends; E–F stays. A visitor for whom there is no room gets alternatives, and a
+    /// moment to go by itself.
+    pub(super) fn abort_give(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        let Some(Lock::Give(give)) = self.lock.take() else { return };
+        let nonce = give.terms.as_ref().map(|terms| terms.nonce);
+        if let (Some(victim), Some(nonce)) = (give.victim, nonce) {
+            self.cancel(victim, nonce, true, out);
+        }
+        let visitor = match give.why {
+            Why::Split => Some(give.taker),
+            Why::Room(visitor) => Some(visitor),
+            Why::Flip | Why::Return | Why::Swap => None,
+        };
+        if let Some(nonce) = nonce.filter(|_| visitor != Some(give.taker)) {
+            self.cancel(give.taker, nonce, true, out);
+        }
+        let Some(visitor) = visitor.filter(|visitor| self.linked(*visitor)) else { return };
+        let keep = self.links.len() <= self.options.max_links;
+        if keep {
+            self.settle(visitor);
+        } else {
+            let deadline = now + self.options.visit_timeout;
+            self.lock = Some(Lock::Visit { peer: visitor, deadline });
+        }
+        self.cancel(visitor, nonce.unwrap_or(0), keep, out);
+    }
+
+    pub(super) fn cancel(&mut self, to: I, nonce: u64, keep: bool, out: &mut Vec<Output<I, A>>) {
+        if !self.linked(to) {
+            return;
+        }
+        let contacts =
+            if keep { Vec::new() } else { self.contacts_for(to, self.reach_of(to)) };
+        self.send(to, Sent::Word, Request::Cancel { nonce, keep, contacts }, out);
+    }
+
+    /// A link of the giver's has ended in the middle.
+    pub(super) fn on_give_link_down(&mut self, now: Time, peer: I, out: &mut Vec<Output<I, A>>) {
+        let Some(Lock::Give(give)) = &self.lock else { return };
+        let visitor = give.why == Why::Room(peer);
+        if visitor || give.victim == Some(peer) || give.taker == peer {
+            self.abort_give(now, out);
+        }
+    }
+
+    /// The giver has waited long enough. Who did not do his part gets no other handover for a while.
+    pub(super) fn on_give_timeout(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        if let Some(Lock::Give(give)) = &self.lock {
+            let silent = if give.taker_reported { give.victim } else { Some(give.taker) };
+            if let Some(silent) = silent {
+                self.penalise(now, silent);
+            }
+        }
+        self.abort_give(now, out);
+    }
+}

@@ -1,0 +1,354 @@
+//! The two that get linked when a link moves: F, whose link with E moves, and C, who takes it.
+//!
+//! The rules kept here: a hint is obeyed only from a link and within the limits of `hint`; C agrees
+//! only to its own outstanding nonce; F gives up its new link, never its old one, when E's word
+//! does not come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+
+use super::address::Address;
+use super::event::*;
+use super::link::{Link, Lock, Origin, Part, Why};
+use super::message::{Contact, Refusal, Request, Response, Role};
+use super::state::{Overlay, Sent};
+use crate::clock::Time;
+
+/// How long the taker of a flip waits before it gives a link back: until the giver has had both
+/// words and is free again.
+const RETURN_PAUSE: Duration = Duration::from_secs(1);
+
+impl<I, A, R> Overlay<I, A, R>
+where
+    I: Copy + Ord + std::hash::Hash + std::fmt::Debug,
+    A: Address,
+    R: Rng,
+{
+    /// A link tells us to connect to a peer, or to expect it.
+    pub(super) fn on_redirect(
+        &mut self,
+        now: Time,
+        from: I,
+        nonce: u64,
+        role: Role,
+        to: Contact<I, A>,
+        after: &mut Vec<Output<I, A>>,
+    ) -> Response<I, A> {
+        let (peer, address) = (to.id, to.addresses.first().cloned());
+        let outcome = match self.obey(now, from, nonce, role, to, after) {
+            Ok(()) => {
+                return Response::Redirected { refusal: None, addresses: self.announced() };
+            }
+            Err(outcome) => outcome,
+        };
+        after.push(Output::Report(Report::Hint { from, to: peer, address, outcome }));
+        let refusal = match outcome {
+            HintOutcome::TooMany => Refusal::TooMany,
+            HintOutcome::Busy => Refusal::Busy,
+            HintOutcome::NotDialable => Refusal::NotDialable,
+            _ => Refusal::Unsuitable,
+        };
+        Response::Redirected { refusal: Some(refusal), addresses: Arc::new([]) }
+    }
+
+    fn announced(&self) -> Arc<[A]> {
+        if self.dialable { self.listens.clone() } else { Arc::new([]) }
+    }
+
+    fn obey(
+        &mut self,
+        now: Time,
+        from: I,
+        nonce: u64,
+        role: Role,
+        to: Contact<I, A>,
+        after: &mut Vec<Output<I, A>>,
+    ) -> Result<(), HintOutcome> {
+        if to.id == self.me {
+            return Err(HintOutcome::Ourselves);
+        }
+        let taking = match &self.lock {
+            None => false,
+            Some(Lock::Take(part)) if part.giver == from && part.nonce == nonce && !part.attached => true,
+            Some(_) => return Err(HintOutcome::Busy),
+        };
+        // The giver names another F when the first one failed; a link with that one has no use.
+        self.drop_unattached(after);
+        if self.linked(to.id) || self.closing.iter().any(|(id, _)| *id == to.id) {
+            return Err(HintOutcome::AlreadyLinked);
+        }
+        if role == Role::Expect && !self.dialable {
+            return Err(HintOutcome::NotDialable);
+        }
+        let addresses: Arc<[A]> = match role {
+            Role::Dial => {
+                let reach = self.reach_of(from);
+                self.hints.screen(now, &self.options, reach, &to.addresses)?.into()
+            }
+            Role::Expect => Arc::new([]),
+        };
+        if let Some(Lock::Take(part)) = self.lock.as_mut().filter(|_| taking) {
+            (part.other, part.role) = (Some(to.id), role);
+        } else {
+            let deadline = now + self.options.lock_timeout;
+            self.lock = Some(Lock::Yield(Part {
+                giver: from,
+                nonce,
+                other: Some(to.id),
+                role,
+                attached: false,
+                pair: false,
+                deadline,
+            }));
+        }
+        if role == Role::Dial {
+            self.dial(now, Some(to.id), addresses, Purpose::Hint(from), after);
+        }
+        Ok(())
+    }
+
+    fn part(&mut self) -> Option<&mut Part<I>> {
+        match &mut self.lock {
+            Some(Lock::Yield(part) | Lock::Take(part)) => Some(part),
+            _ => None,
+        }
+    }
+
+    /// Closes a link that was to be the handover's and on which both sides have not agreed.
+    fn drop_unattached(&mut self, out: &mut Vec<Output<I, A>>) {
+        let Some(part) = self.part() else { return };
+        if let Some(other) = part.other.filter(|_| !part.attached) {
+            part.other = None;
+            if self.links.iter().any(|link| link.peer == other && !link.settled) {
+                self.close(other, Reason::Aborted, out);
+            }
+        }
+    }
+
+    /// The link that the handover is about is up. Whoever has dialled says what it is for.
+    pub(super) fn on_expected_link(&mut self, peer: I, outbound: bool, out: &mut Vec<Output<I, A>>) {
+        let Some(part) = self.part() else { return };
+        let nonce = part.nonce;
+        if part.role == Role::Dial && outbound {
+            self.send(peer, Sent::Attach(nonce), Request::Attach { nonce }, out);
+        }
+    }
+
+    /// The dialling side claims this link for a handover.
+    pub(super) fn on_attach(
+        &mut self,
+        now: Time,
+        from: I,
+        nonce: u64,
+        after: &mut Vec<Output<I, A>>,
+    ) -> Response<I, A> {
+        let ours = self.part().is_some_and(|part| {
+            part.nonce == nonce && part.other == Some(from) && part.role == Role::Expect
+        });
+        if ours {
+            self.attach(now, from, after);
+        }
+        Response::Done { ok: ours }
+    }
+
+    /// The dialled side has answered the claim.
+    pub(super) fn on_attached(
+        &mut self,
+        now: Time,
+        from: I,
+        nonce: u64,
+        agreed: bool,
+        out: &mut Vec<Output<I, A>>,
+    ) {
+        let ours = self.part().is_some_and(|part| part.nonce == nonce && part.other == Some(from));
+        if !ours {
+            return;
+        }
+        let outcome = if agreed { HintOutcome::Linked } else { HintOutcome::Rejected };
+        self.hint_ended(from, outcome, out);
+        if agreed {
+            self.attach(now, from, out);
+        } else {
+            self.close(from, Reason::Aborted, out);
+            self.fail_part(out);
+        }
+    }
+
+    fn hint_ended(&mut self, to: I, outcome: HintOutcome, out: &mut Vec<Output<I, A>>) {
+        let Some(part) = self.part() else { return };
+        let from = part.giver;
+        let address = self.links.iter().find(|link| link.peer == to);
+        let address = address.and_then(|link| link.listens.first().cloned());
+        out.push(Output::Report(Report::Hint { from, to, address, outcome }));
+    }
+
+    /// Both sides have agreed on the new link: tell the giver.
+    fn attach(&mut self, now: Time, other: I, out: &mut Vec<Output<I, A>>) {
+        let Some(part) = self.part() else { return };
+        if std::mem::replace(&mut part.attached, true) {
+            return;
+        }
+        let (giver, nonce, pair) = (part.giver, part.nonce, part.pair);
+        self.send(giver, Sent::Word, Request::Report { nonce, linked: true }, out);
+        if matches!(self.lock, Some(Lock::Take(_))) {
+            // The taker is done: its new link and the giver's are both locked at their other ends.
+            self.lock = None;
+            self.settle(giver);
+            if let Some(link) = self.link_mut(other) {
+                link.settled = true;
+                link.origin = Origin::Hint;
+            }
+            if pair {
+                self.owed = Some((giver, now + RETURN_PAUSE));
+            }
+        }
+    }
+
+    /// The new link will not be: tell the giver. F is free, C waits for the next F.
+    fn fail_part(&mut self, out: &mut Vec<Output<I, A>>) {
+        let Some(part) = self.part() else { return };
+        let (giver, nonce) = (part.giver, part.nonce);
+        (part.other, part.attached) = (None, false);
+        if matches!(self.lock, Some(Lock::Yield(_))) {
+            self.lock = None;
+        }
+        if self.linked(giver) {
+            self.send(giver, Sent::Word, Request::Report { nonce, linked: false }, out);
+        }
+    }
+
+    /// The dial that a hint asked for has failed.
+    pub(super) fn on_hint_dial_failed(
+        &mut self,
+        to: I,
+        error: &DialError<I, A>,
+        out: &mut Vec<Output<I, A>>,
+    ) {
+        if self.expected() != Some(to) || self.linked(to) {
+            return;
+        }
+        let outcome = match error {
+            DialError::Failed => HintOutcome::Unreachable,
+            DialError::WrongPeer => HintOutcome::WrongPeer,
+            DialError::Busy(_) | DialError::Refused => HintOutcome::Rejected,
+            DialError::Duplicate => HintOutcome::AlreadyLinked,
+        };
+        self.hint_ended(to, outcome, out);
+        self.fail_part(out);
+    }
+
+    /// The giver takes the handover back, or has no room for us.
+    pub(super) fn on_cancel(
+        &mut self,
+        from: I,
+        nonce: u64,
+        keep: bool,
+        contacts: Vec<Contact<I, A>>,
+        after: &mut Vec<Output<I, A>>,
+    ) -> Response<I, A> {
+        self.learn(from, contacts, super::options::MAX_CONTACTS);
+        if self.part().is_some_and(|part| part.giver == from && part.nonce == nonce) {
+            self.end_part(after);
+        }
+        // Only a link that we asked for and that was not granted yet can be taken back.
+        let ours = |link: &Link<I, A>| {
+            link.peer == from && link.direction == Direction::Outbound && link.joined_through
+        };
+        if !keep && self.links.iter().any(ours) {
+            self.close(from, Reason::Refused, after);
+        } else if keep {
+            self.settle(from);
+        }
+        Response::Done { ok: true }
+    }
+
+    /// Ends our part without the giver having moved its link: the old state holds. A new link that
+    /// both sides agree on stays if there is room for it.
+    fn end_part(&mut self, out: &mut Vec<Output<I, A>>) {
+        self.drop_unattached(out);
+        let Some(Lock::Yield(part) | Lock::Take(part)) = self.lock.take() else { return };
+        let Some(other) = part.other else { return };
+        if self.links.len() > self.options.max_links {
+            self.close(other, Reason::Aborted, out);
+        } else {
+            self.settle(other);
+            if let Some(link) = self.link_mut(other) {
+                link.origin = Origin::Hint;
+            }
+        }
+    }
+
+    /// A link has ended while a lock is held; says why it ended.
+    pub(super) fn on_lock_link_down(
+        &mut self,
+        now: Time,
+        link: &Link<I, A>,
+        out: &mut Vec<Output<I, A>>,
+    ) -> Reason {
+        let peer = link.peer;
+        let lost = if link.leaving { Reason::Leaving } else { Reason::Lost };
+        match &self.lock {
+            Some(Lock::Visit { peer: visitor, .. }) if *visitor == peer => {
+                self.lock = None;
+                lost
+            }
+            Some(Lock::Give(_)) => {
+                self.on_give_link_down(now, peer, out);
+                lost
+            }
+            Some(Lock::Yield(part)) if part.giver == peer && part.attached => {
+                // The giver has both words: the new link stands for the old one, and is of its kind,
+                // since the giver could only spend its own place.
+                let other = part.other;
+                self.lock = None;
+                if let Some(link_) = other.and_then(|other| self.link_mut(other)) {
+                    link_.settled = true;
+                    link_.origin = link.origin;
+                }
+                Reason::Handover
+            }
+            Some(Lock::Yield(part) | Lock::Take(part)) if part.giver == peer => {
+                self.end_part(out);
+                lost
+            }
+            Some(Lock::Yield(part) | Lock::Take(part)) if part.other == Some(peer) => {
+                self.fail_part(out);
+                lost
+            }
+            _ => lost,
+        }
+    }
+
+    /// Every lock ends.
+    pub(super) fn on_lock_timeout(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        match &self.lock {
+            Some(Lock::Give(_)) => self.on_give_timeout(now, out),
+            Some(Lock::Yield(part) | Lock::Take(part)) => {
+                let giver = part.giver;
+                if part.role == Role::Dial && !part.attached && let Some(other) = part.other {
+                    self.hint_ended(other, HintOutcome::Cancelled, out);
+                }
+                self.penalise(now, giver);
+                self.offence(giver, "did not end a handover", out);
+                self.end_part(out);
+            }
+            Some(Lock::Visit { peer, .. }) => {
+                // A peer that does not speak our protocol is kept if a neighbour has room for one
+                // of our links; one that has joined has had its answer.
+                let peer = *peer;
+                self.lock = None;
+                let silent = |link: &Link<I, A>| link.peer == peer && !link.joined && !link.settled;
+                if self.links.iter().any(silent) {
+                    if let Some(link) = self.link_mut(peer) {
+                        link.plain = true;
+                        link.joined = true;
+                    }
+                    self.start_move(now, Why::Room(peer), out);
+                }
+            }
+            None => {}
+        }
+    }
+}

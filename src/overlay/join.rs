@@ -1,0 +1,232 @@
+//! Newcomers: how we join through a peer we have dialled, and how we serve one that joins through us.
+//!
+//! The rules kept here: only a fresh inbound link may join, once; it gets at most two links; a
+//! claim it makes about itself costs nobody but itself when it is false.
+
+use std::sync::Arc;
+
+use rand::{Rng, RngExt};
+
+use super::address::{Address, Reach};
+use super::event::*;
+use super::hint::in_scope;
+use super::link::{Lock, Origin, Part, Why};
+use super::message::{Answer, Contact, Request, Response, Role, Terms};
+use super::options::*;
+use super::state::{Overlay, Sent};
+use crate::clock::Time;
+
+/// Nonces of joins that are remembered: more than can be served while one of them is open.
+const MAX_NONCES: usize = 32;
+/// Peers whose handovers failed that are remembered.
+const MAX_PENALTIES: usize = 64;
+
+impl<I, A, R> Overlay<I, A, R>
+where
+    I: Copy + Ord + std::hash::Hash + std::fmt::Debug,
+    A: Address,
+    R: Rng,
+{
+    /// Asks a peer that we have dialled to keep us.
+    pub(super) fn join(
+        &mut self,
+        now: Time,
+        peer: I,
+        purpose: Option<Purpose<I>>,
+        out: &mut Vec<Output<I, A>>,
+    ) {
+        let before = self.links.len() - 1;
+        let need = match purpose {
+            Some(Purpose::TopUp) => 0,
+            Some(Purpose::Anchor) => 1,
+            _ if before + 2 > self.options.max_links || self.lock.is_some() => 1,
+            _ if !self.may_take_hint() => 1,
+            _ => 2,
+        };
+        let nonce = self.rng.random();
+        if need == 2 {
+            let deadline = now + self.options.lock_timeout;
+            self.lock = Some(Lock::Take(Part {
+                giver: peer,
+                nonce,
+                other: None,
+                role: Role::Expect,
+                attached: false,
+                pair: false,
+                deadline,
+            }));
+        }
+        if let Some(link) = self.link_mut(peer) {
+            link.joined_through = true;
+        }
+        let terms = self.terms(nonce);
+        self.send(peer, Sent::Join, Request::Join { terms, need }, out);
+    }
+
+    /// At most half of our links may be such that somebody else has picked the peer: whoever wants
+    /// us to see only his friends must wait until we dial them ourselves.
+    pub(super) fn may_take_hint(&self) -> bool {
+        let hinted = self.links.iter().filter(|link| link.origin == Origin::Hint).count();
+        hinted < self.options.max_links / 2
+    }
+
+    pub(super) fn terms(&self, nonce: u64) -> Terms<I, A> {
+        Terms {
+            nonce,
+            links: self.peers().into_iter().take(MAX_NAMED_LINKS).collect(),
+            dialable: self.dialable,
+            addresses: self.listens.clone(),
+        }
+    }
+
+    /// The peer has answered our join.
+    pub(super) fn on_joined(
+        &mut self,
+        now: Time,
+        from: I,
+        result: Result<Response<I, A>, ExchangeError>,
+        out: &mut Vec<Output<I, A>>,
+    ) {
+        let answer = match result {
+            Ok(Response::Joined { answer, contacts }) => {
+                self.learn(from, contacts, MAX_CONTACTS);
+                answer
+            }
+            // A plain link, which has room if it has let us in.
+            Err(ExchangeError::Unsupported) => Answer::Taken,
+            _ => Answer::Refused,
+        };
+        match answer {
+            Answer::Split | Answer::Room => {}
+            Answer::Taken => {
+                self.end_taking(from);
+                self.settle(from);
+            }
+            Answer::Refused => {
+                self.end_taking(from);
+                let until = now + self.jitter(self.options.max_busy_backoff);
+                self.book.busy(until, from);
+                self.close(from, Reason::Refused, out);
+            }
+        }
+    }
+
+    fn end_taking(&mut self, giver: I) {
+        if matches!(&self.lock, Some(Lock::Take(part)) if part.giver == giver) {
+            self.lock = None;
+        }
+    }
+
+    pub(super) fn settle(&mut self, peer: I) {
+        if let Some(link) = self.link_mut(peer) {
+            link.settled = true;
+        }
+    }
+
+    /// A newcomer asks us to keep it.
+    pub(super) fn on_join(
+        &mut self,
+        now: Time,
+        from: I,
+        terms: Terms<I, A>,
+        need: u32,
+        after: &mut Vec<Output<I, A>>,
+    ) -> Response<I, A> {
+        let listens = self.note_listens(from, &terms);
+        let repeated = self.nonces.contains(&terms.nonce);
+        let others = self.links.len() - 1;
+        let room = others < self.options.max_links;
+        let Some(link) = self.link_mut(from) else { return Response::Done { ok: false } };
+        let again = std::mem::replace(&mut link.joined, true) || link.direction == Direction::Outbound;
+        let settled = link.settled;
+        if again || repeated {
+            self.offence(from, "joined twice", after);
+            let answer = if settled { Answer::Taken } else { Answer::Refused };
+            return Response::Joined { answer, contacts: Vec::new() };
+        }
+        self.nonces.truncate(MAX_NONCES - 1);
+        self.nonces.insert(0, terms.nonce);
+        let contacts = self.mixed_contacts(from, self.reach_of(from), MAX_CONTACTS);
+        let ours = matches!(&self.lock, Some(Lock::Visit { peer, .. }) if *peer == from);
+        let free = (self.lock.is_none() || ours) && !self.penalised(now, from);
+        let joined = |answer| Response::Joined { answer, contacts };
+        if room && ours {
+            // Somebody went while the visitor spoke: it is no sixth link any more.
+            self.lock = None;
+            self.settle(from);
+        }
+
+        // Below the hard target a newcomer is welcome as it is; so is one with two links already
+        // while there is room, which brings mean degrees from 4 near to 5.
+        let take = others < self.options.wanted_links || terms.links.len() > 2;
+        if room && (take || !free) {
+            return joined(Answer::Taken);
+        }
+        if need >= 2 && free && self.start_split(now, from, Terms { addresses: listens, ..terms }, after) {
+            return joined(Answer::Split);
+        }
+        if room {
+            return joined(Answer::Taken);
+        }
+        if need >= 1 && free && self.start_move(now, Why::Room(from), after) {
+            return joined(Answer::Room);
+        }
+        joined(Answer::Refused)
+    }
+
+    /// What a peer says of where it listens, cut to what its link may name.
+    fn note_listens(&mut self, from: I, terms: &Terms<I, A>) -> Arc<[A]> {
+        let addresses = if terms.dialable { &terms.addresses[..] } else { &[] };
+        let listens: Arc<[A]> = in_scope(self.reach_of(from), addresses).into();
+        let Some(link) = self.link_mut(from) else { return listens };
+        if link.direction == Direction::Inbound {
+            link.listens = listens.clone();
+            self.book.met(&self.options, &mut self.rng, from, listens.clone(), false);
+        }
+        listens
+    }
+
+    /// Whom a peer may try: our links, and others that we have been in contact with, where its
+    /// link's reach lets us name them.
+    pub(super) fn contacts_for(&mut self, peer: I, reach: Option<Reach>) -> Vec<Contact<I, A>> {
+        let links = self.links.iter().filter(|link| link.settled && !link.listens.is_empty());
+        let mut known: Vec<Contact<I, A>> =
+            links.map(|link| Contact { id: link.peer, addresses: link.listens.clone() }).collect();
+        for contact in self.book.sample(&mut self.rng, MAX_CONTACTS) {
+            if known.iter().all(|other| other.id != contact.id) {
+                known.push(contact);
+            }
+        }
+        known.retain(|contact| contact.id != peer);
+        for contact in &mut known {
+            contact.addresses = in_scope(reach, &contact.addresses).into();
+        }
+        known.retain(|contact| !contact.addresses.is_empty());
+        while known.len() > MAX_CONTACTS {
+            known.swap_remove(self.rng.random_range(0..known.len()));
+        }
+        known
+    }
+
+    /// Takes note of whom a link has named.
+    pub(super) fn learn(&mut self, from: I, contacts: Vec<Contact<I, A>>, limit: usize) {
+        let reach = self.reach_of(from);
+        for contact in contacts.into_iter().take(limit) {
+            let addresses: Arc<[A]> = in_scope(reach, &contact.addresses).into();
+            if contact.id != self.me && !self.linked(contact.id) {
+                let contact = Contact { id: contact.id, addresses };
+                self.book.heard(&self.options, &mut self.rng, contact);
+            }
+        }
+    }
+
+    pub(super) fn penalise(&mut self, now: Time, peer: I) {
+        self.penalties.retain(|(id, until)| *until > now && *id != peer);
+        self.penalties.truncate(MAX_PENALTIES - 1);
+        self.penalties.insert(0, (peer, now + self.options.penalty));
+    }
+
+    pub(super) fn penalised(&self, now: Time, peer: I) -> bool {
+        self.penalties.iter().any(|(id, until)| *id == peer && *until > now)
+    }
+}

@@ -1,0 +1,129 @@
+//! One link as the overlay sees it, and the lock that a handover puts on a node.
+//!
+//! Entry types: [`Link`], [`Lock`]. The rule they keep: a node takes part in one handover at a
+//! time, and every lock has its end.
+
+use std::sync::Arc;
+
+use super::address::Reach;
+use super::event::Direction;
+use super::message::{Role, Terms};
+use crate::clock::Time;
+
+/// Who wanted a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// We have picked the peer.
+    Chosen,
+    /// The peer came.
+    Inbound,
+    /// Somebody else has picked it for us. At most half of all links: see `may_take_hint`.
+    Hint,
+}
+
+/// A link.
+#[derive(Clone, Debug)]
+pub struct Link<I, A> {
+    /// With whom.
+    pub peer: I,
+    /// Which side we are.
+    pub direction: Direction,
+    /// Who wanted it.
+    pub origin: Origin,
+    /// Since when.
+    pub since: Time,
+    /// Where the peer listens, as far as we know.
+    pub listens: Arc<[A]>,
+    /// How far the connection's address reaches.
+    pub(crate) reach: Option<Reach>,
+    /// Whether it is here to stay; a visitor's is not yet.
+    pub settled: bool,
+    /// The peer does not speak the overlay's protocol.
+    pub plain: bool,
+    /// The peer has sent its join.
+    pub(crate) joined: bool,
+    /// We have joined through it, and it may still take its consent back.
+    pub(crate) joined_through: bool,
+    /// The peer has taken its leave.
+    pub(crate) leaving: bool,
+    /// When its last offer of contacts was read.
+    pub(crate) shuffled: Option<Time>,
+    /// When it last gave us a link to take.
+    pub(crate) took: Option<Time>,
+    /// An offence of it was reported.
+    pub(crate) reported: bool,
+}
+
+/// What keeps a node from another handover.
+#[derive(Clone, Debug)]
+pub(crate) enum Lock<I, A> {
+    /// A sixth link has been let in and has yet to say what it wants, or to go.
+    Visit { peer: I, deadline: Time },
+    /// We move a link of ours (E).
+    Give(Give<I, A>),
+    /// A link of ours moves to another peer (F).
+    Yield(Part<I>),
+    /// We get a link (C).
+    Take(Part<I>),
+}
+
+/// Why we move a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why<I> {
+    /// A newcomer gets it.
+    Split,
+    /// To have room for this visitor.
+    Room(I),
+    /// To mix the graph; the taker gives one back.
+    Flip,
+    /// The way back of a flip.
+    Return,
+    /// To have room for a link with an anchor.
+    Swap,
+}
+
+/// The giver's side of a handover.
+#[derive(Clone, Debug)]
+pub(crate) struct Give<I, A> {
+    pub(crate) why: Why<I>,
+    /// Takers still to be asked, the next one last.
+    pub(crate) takers: Vec<I>,
+    /// The taker that we ask, or that has agreed.
+    pub(crate) taker: I,
+    /// Its terms, once it has agreed.
+    pub(crate) terms: Option<Terms<I, A>>,
+    /// Links that may move, the next one last; drawn when the terms are known.
+    pub(crate) victims: Vec<I>,
+    /// The link that moves.
+    pub(crate) victim: Option<I>,
+    pub(crate) taker_reported: bool,
+    pub(crate) victim_reported: bool,
+    pub(crate) deadline: Time,
+}
+
+/// The part of the two that are to be linked: F's with C, C's with F.
+#[derive(Clone, Debug)]
+pub(crate) struct Part<I> {
+    /// Who moves the link.
+    pub(crate) giver: I,
+    pub(crate) nonce: u64,
+    /// Whom to be linked with, once the giver has said.
+    pub(crate) other: Option<I>,
+    /// Whether we dial.
+    pub(crate) role: Role,
+    /// Both sides have agreed on the link.
+    pub(crate) attached: bool,
+    /// Taken in a flip: we give one back.
+    pub(crate) pair: bool,
+    pub(crate) deadline: Time,
+}
+
+impl<I, A> Lock<I, A> {
+    pub(crate) fn deadline(&self) -> Time {
+        match self {
+            Lock::Visit { deadline, .. } => *deadline,
+            Lock::Give(give) => give.deadline,
+            Lock::Yield(part) | Lock::Take(part) => part.deadline,
+        }
+    }
+}

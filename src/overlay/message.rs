@@ -1,0 +1,427 @@
+//! The overlay's messages as the state machine knows them, and as `proto/overlay.proto` writes them.
+//!
+//! Entry types: [`Request`], [`Response`], [`decode_request`], [`encode_request`]. The rule they
+//! keep: what a peer sends is cut to the limits here, and a contact without a valid peer id never
+//! becomes a [`Contact`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId};
+use prost::Message as _;
+
+use super::options::{MAX_ADDRESSES, MAX_CONTACTS, MAX_NAMED_LINKS};
+use crate::wire::proto::overlay as pb;
+
+/// The largest frame of the protocol, in bytes.
+pub const MAX_FRAME: usize = 8 * 1024;
+
+/// A peer, and where it listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact<I, A> {
+    /// Who.
+    pub id: I,
+    /// Where.
+    pub addresses: Arc<[A]>,
+}
+
+/// Who dials whom in a handover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// The receiver dials.
+    Dial,
+    /// The receiver is dialled.
+    Expect,
+}
+
+/// What a link may ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request<I, A> {
+    /// Exchange contacts.
+    Shuffle {
+        /// The sender's.
+        offered: Vec<Contact<I, A>>,
+    },
+    /// Keep me, or find me links.
+    Join {
+        /// Names the handover that may follow, and for what its sender is known.
+        terms: Terms<I, A>,
+        /// 2 split, 1 make room, 0 only if there is room.
+        need: u32,
+    },
+    /// The redirect hint.
+    Redirect {
+        /// The newcomer's.
+        nonce: u64,
+        /// Who dials.
+        role: Role,
+        /// The peer.
+        to: Contact<I, A>,
+    },
+    /// This link is the one that the handover of this nonce asked for.
+    Attach {
+        /// The newcomer's.
+        nonce: u64,
+    },
+    /// The link is up, or will not be.
+    Report {
+        /// The newcomer's.
+        nonce: u64,
+        /// Which.
+        linked: bool,
+    },
+    /// The handover ends without its aim.
+    Cancel {
+        /// The newcomer's.
+        nonce: u64,
+        /// Whether the receiver's link with the sender stays.
+        keep: bool,
+        /// Whom to try instead.
+        contacts: Vec<Contact<I, A>>,
+    },
+    /// Take over one of my links.
+    Take {
+        /// And give one back.
+        pair: bool,
+    },
+    /// The sender stops.
+    Leave {
+        /// Its other links.
+        contacts: Vec<Contact<I, A>>,
+    },
+}
+
+/// What the taker of a link tells its giver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms<I, A> {
+    /// Names the handover.
+    pub nonce: u64,
+    /// The taker's links: whom not to give it.
+    pub links: Vec<I>,
+    /// Whether others can dial it.
+    pub dialable: bool,
+    /// Where.
+    pub addresses: Arc<[A]>,
+}
+
+/// The answer to a join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// Close the link.
+    Refused,
+    /// It stays.
+    Taken,
+    /// It stays, and a redirect follows.
+    Split,
+    /// It stays if room can be made.
+    Room,
+}
+
+/// Why a redirect is not obeyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// In a handover, or no room.
+    Busy,
+    /// Against a rule.
+    Unsuitable,
+    /// Too many.
+    TooMany,
+    /// Nobody can dial the receiver.
+    NotDialable,
+}
+
+/// What a link may answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response<I, A> {
+    /// To a shuffle.
+    Contacts(Vec<Contact<I, A>>),
+    /// To a join.
+    Joined {
+        /// Yes or no.
+        answer: Answer,
+        /// Whom to try further.
+        contacts: Vec<Contact<I, A>>,
+    },
+    /// To a redirect.
+    Redirected {
+        /// Why not, if not.
+        refusal: Option<Refusal>,
+        /// Where the receiver can be dialled.
+        addresses: Arc<[A]>,
+    },
+    /// To the rest.
+    Done {
+        /// Whether it was agreed to.
+        ok: bool,
+    },
+    /// To a take: the terms, if agreed.
+    Taken(Option<Terms<I, A>>),
+}
+
+/// Why bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// Not the protobuf that it should be, or of an unknown kind.
+    #[error("the frame holds no overlay message")]
+    Malformed,
+    /// A redirect without a peer id, or with one that is none.
+    #[error("a redirect names no valid peer id")]
+    NoPeerId,
+}
+
+/// The messages of the real node.
+pub type NodeRequest = Request<PeerId, Multiaddr>;
+/// The responses of the real node.
+pub type NodeResponse = Response<PeerId, Multiaddr>;
+type NodeContact = Contact<PeerId, Multiaddr>;
+
+/// The body of a request's frame.
+pub fn encode_request(request: &NodeRequest) -> Vec<u8> {
+    use pb::request::Kind;
+    let kind = match request {
+        Request::Shuffle { offered } => Kind::Shuffle(pb::Shuffle { offered: contacts_out(offered) }),
+        Request::Join { terms, need } => Kind::Join(pb::Join {
+            nonce: terms.nonce,
+            need: *need,
+            links: ids_out(&terms.links),
+            dialable: terms.dialable,
+            addresses: addresses_out(&terms.addresses),
+        }),
+        Request::Redirect { nonce, role, to } => Kind::Redirect(pb::Redirect {
+            nonce: *nonce,
+            role: match role {
+                Role::Dial => pb::redirect::Role::Dial,
+                Role::Expect => pb::redirect::Role::Expect,
+            } as i32,
+            to: Some(contact_out(to)),
+        }),
+        Request::Attach { nonce } => Kind::Attach(pb::Attach { nonce: *nonce }),
+        Request::Report { nonce, linked } => {
+            Kind::Report(pb::Report { nonce: *nonce, linked: *linked })
+        }
+        Request::Cancel { nonce, keep, contacts } => Kind::Cancel(pb::Cancel {
+            nonce: *nonce,
+            keep: *keep,
+            contacts: contacts_out(contacts),
+        }),
+        Request::Take { pair } => Kind::Take(pb::Take { pair: *pair }),
+        Request::Leave { contacts } => Kind::Leave(pb::Leave { contacts: contacts_out(contacts) }),
+    };
+    pb::Request { kind: Some(kind) }.encode_to_vec()
+}
+
+/// The request in a frame's body.
+pub fn decode_request(body: &[u8]) -> Result<NodeRequest, MessageError> {
+    use pb::request::Kind;
+    let decoded = pb::Request::decode(body).map_err(|_| MessageError::Malformed)?;
+    Ok(match decoded.kind.ok_or(MessageError::Malformed)? {
+        Kind::Shuffle(m) => Request::Shuffle { offered: contacts_in(&m.offered) },
+        Kind::Join(m) => Request::Join {
+            terms: terms_in(m.nonce, &m.links, m.dialable, &m.addresses),
+            need: m.need.min(2),
+        },
+        Kind::Redirect(m) => Request::Redirect {
+            nonce: m.nonce,
+            role: match m.role() {
+                pb::redirect::Role::Dial => Role::Dial,
+                pb::redirect::Role::Expect => Role::Expect,
+            },
+            to: m.to.as_ref().and_then(contact_in).ok_or(MessageError::NoPeerId)?,
+        },
+        Kind::Attach(m) => Request::Attach { nonce: m.nonce },
+        Kind::Report(m) => Request::Report { nonce: m.nonce, linked: m.linked },
+        Kind::Cancel(m) => {
+            Request::Cancel { nonce: m.nonce, keep: m.keep, contacts: contacts_in(&m.contacts) }
+        }
+        Kind::Take(m) => Request::Take { pair: m.pair },
+        Kind::Leave(m) => Request::Leave { contacts: contacts_in(&m.contacts) },
+    })
+}
+
+/// The body of a response's frame.
+pub fn encode_response(response: &NodeResponse) -> Vec<u8> {
+    use pb::response::Kind;
+    let kind = match response {
+        Response::Contacts(contacts) => {
+            Kind::Contacts(pb::Contacts { contacts: contacts_out(contacts) })
+        }
+        Response::Joined { answer, contacts } => Kind::Joined(pb::Joined {
+            answer: match answer {
+                Answer::Refused => pb::joined::Answer::Refused,
+                Answer::Taken => pb::joined::Answer::Taken,
+                Answer::Split => pb::joined::Answer::Split,
+                Answer::Room => pb::joined::Answer::Room,
+            } as i32,
+            contacts: contacts_out(contacts),
+        }),
+        Response::Redirected { refusal, addresses } => Kind::Redirected(pb::Redirected {
+            refusal: match refusal {
+                None => pb::redirected::Refusal::None,
+                Some(Refusal::Busy) => pb::redirected::Refusal::Busy,
+                Some(Refusal::Unsuitable) => pb::redirected::Refusal::Unsuitable,
+                Some(Refusal::TooMany) => pb::redirected::Refusal::TooMany,
+                Some(Refusal::NotDialable) => pb::redirected::Refusal::NotDialable,
+            } as i32,
+            addresses: addresses_out(addresses),
+        }),
+        Response::Done { ok } => Kind::Done(pb::Done { ok: *ok }),
+        Response::Taken(None) => Kind::Taken(pb::Taken::default()),
+        Response::Taken(Some(terms)) => Kind::Taken(pb::Taken {
+            agreed: true,
+            nonce: terms.nonce,
+            links: ids_out(&terms.links),
+            dialable: terms.dialable,
+            addresses: addresses_out(&terms.addresses),
+        }),
+    };
+    pb::Response { kind: Some(kind) }.encode_to_vec()
+}
+
+/// The response in a frame's body.
+pub fn decode_response(body: &[u8]) -> Result<NodeResponse, MessageError> {
+    use pb::response::Kind;
+    let decoded = pb::Response::decode(body).map_err(|_| MessageError::Malformed)?;
+    Ok(match decoded.kind.ok_or(MessageError::Malformed)? {
+        Kind::Contacts(m) => Response::Contacts(contacts_in(&m.contacts)),
+        Kind::Joined(m) => Response::Joined {
+            answer: match m.answer() {
+                pb::joined::Answer::Refused => Answer::Refused,
+                pb::joined::Answer::Taken => Answer::Taken,
+                pb::joined::Answer::Split => Answer::Split,
+                pb::joined::Answer::Room => Answer::Room,
+            },
+            contacts: contacts_in(&m.contacts),
+        },
+        Kind::Redirected(m) => Response::Redirected {
+            refusal: match pb::redirected::Refusal::try_from(m.refusal) {
+                Ok(pb::redirected::Refusal::None) => None,
+                Ok(pb::redirected::Refusal::Unsuitable) => Some(Refusal::Unsuitable),
+                Ok(pb::redirected::Refusal::TooMany) => Some(Refusal::TooMany),
+                Ok(pb::redirected::Refusal::NotDialable) => Some(Refusal::NotDialable),
+                Ok(pb::redirected::Refusal::Busy) | Err(_) => Some(Refusal::Busy),
+            },
+            addresses: addresses_in(&m.addresses),
+        },
+        Kind::Done(m) => Response::Done { ok: m.ok },
+        Kind::Taken(m) => Response::Taken(
+            m.agreed.then(|| terms_in(m.nonce, &m.links, m.dialable, &m.addresses)),
+        ),
+    })
+}
+
+fn terms_in(nonce: u64, links: &[Bytes], dialable: bool, addresses: &[Bytes]) -> Terms<PeerId, Multiaddr> {
+    let links = links.iter().take(MAX_NAMED_LINKS);
+    Terms {
+        nonce,
+        links: links.filter_map(|id| PeerId::from_bytes(id).ok()).collect(),
+        dialable,
+        addresses: addresses_in(addresses),
+    }
+}
+
+fn ids_out(ids: &[PeerId]) -> Vec<Bytes> {
+    ids.iter().take(MAX_NAMED_LINKS).map(|id| id.to_bytes().into()).collect()
+}
+
+fn contact_out(contact: &NodeContact) -> pb::Contact {
+    pb::Contact {
+        peer_id: contact.id.to_bytes().into(),
+        addresses: addresses_out(&contact.addresses),
+    }
+}
+
+fn contacts_out(contacts: &[NodeContact]) -> Vec<pb::Contact> {
+    contacts.iter().take(MAX_CONTACTS).map(contact_out).collect()
+}
+
+fn addresses_out(addresses: &[Multiaddr]) -> Vec<Bytes> {
+    addresses.iter().take(MAX_ADDRESSES).map(|address| address.to_vec().into()).collect()
+}
+
+fn contact_in(contact: &pb::Contact) -> Option<NodeContact> {
+    let id = PeerId::from_bytes(&contact.peer_id).ok()?;
+    Some(Contact { id, addresses: addresses_in(&contact.addresses) })
+}
+
+fn contacts_in(contacts: &[pb::Contact]) -> Vec<NodeContact> {
+    contacts.iter().take(MAX_CONTACTS).filter_map(contact_in).collect()
+}
+
+/// The longest address that is read, in bytes: an IPv6 address with port and `/tls/ws` has 27.
+const MAX_ADDRESS_LEN: usize = 128;
+
+fn addresses_in(addresses: &[Bytes]) -> Arc<[Multiaddr]> {
+    let short = addresses.iter().filter(|bytes| bytes.len() <= MAX_ADDRESS_LEN);
+    let parsed = short.filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok());
+    parsed.take(MAX_ADDRESSES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contact() -> NodeContact {
+        Contact {
+            id: PeerId::random(),
+            addresses: vec!["/ip4/10.0.0.1/tcp/9000/ws".parse().expect("an address")].into(),
+        }
+    }
+
+    #[test]
+    fn every_message_survives_its_bytes() {
+        let terms = Terms {
+            nonce: 7,
+            links: vec![PeerId::random()],
+            dialable: true,
+            addresses: contact().addresses,
+        };
+        for request in [
+            Request::Shuffle { offered: vec![contact()] },
+            Request::Join { terms: terms.clone(), need: 2 },
+            Request::Redirect { nonce: 1, role: Role::Expect, to: contact() },
+            Request::Attach { nonce: u64::MAX },
+            Request::Report { nonce: 3, linked: true },
+            Request::Cancel { nonce: 4, keep: true, contacts: vec![contact()] },
+            Request::Take { pair: true },
+            Request::Leave { contacts: vec![] },
+        ] {
+            assert_eq!(decode_request(&encode_request(&request)), Ok(request));
+        }
+        for response in [
+            Response::Contacts(vec![contact(), contact()]),
+            Response::Joined { answer: Answer::Room, contacts: vec![contact()] },
+            Response::Redirected { refusal: Some(Refusal::TooMany), addresses: contact().addresses },
+            Response::Redirected { refusal: None, addresses: Arc::new([]) },
+            Response::Done { ok: true },
+            Response::Taken(Some(terms)),
+            Response::Taken(None),
+        ] {
+            assert_eq!(decode_response(&encode_response(&response)), Ok(response));
+        }
+    }
+
+    #[test]
+    fn a_hint_without_a_peer_id_is_no_message() {
+        for peer_id in [Bytes::new(), Bytes::from_static(b"nobody")] {
+            let to = pb::Contact { peer_id, addresses: addresses_out(&contact().addresses) };
+            let redirect = pb::Redirect { nonce: 1, role: 0, to: Some(to) };
+            let kind = Some(pb::request::Kind::Redirect(redirect));
+            let body = pb::Request { kind }.encode_to_vec();
+            assert_eq!(decode_request(&body), Err(MessageError::NoPeerId));
+        }
+        assert_eq!(decode_request(b"\xff\xff"), Err(MessageError::Malformed));
+        assert_eq!(decode_request(b""), Err(MessageError::Malformed));
+    }
+
+    #[test]
+    fn the_largest_answer_fits_in_a_frame() {
+        let address: Multiaddr = "/ip6/2001:db8::1/tcp/65535/tls/ws".parse().expect("an address");
+        let contact = || Contact {
+            id: PeerId::random(),
+            addresses: vec![address.clone(); MAX_ADDRESSES].into(),
+        };
+        let contacts = (0..MAX_CONTACTS).map(|_| contact()).collect();
+        let body = encode_response(&Response::Joined { answer: Answer::Taken, contacts });
+        assert!(body.len() <= MAX_FRAME, "{} bytes", body.len());
+    }
+}

@@ -1,0 +1,116 @@
+//! What can be set of the overlay, with the reasons for what is set.
+//!
+//! Entry type: [`Options`].
+
+use std::time::Duration;
+
+/// Addresses of one peer that are kept, told or tried.
+pub(crate) const MAX_ADDRESSES: usize = 4;
+/// Contacts in one answer.
+pub(crate) const MAX_CONTACTS: usize = 8;
+/// Contacts that are read from one offer: fewer than in an answer, since nobody has asked.
+pub(crate) const MAX_OFFERED: usize = 4;
+/// Links that a peer may name as its own.
+pub(crate) const MAX_NAMED_LINKS: usize = 8;
+/// Further candidates that a handover tries when one refuses.
+pub(crate) const MAX_RETRIES: usize = 3;
+
+/// The numbers that shape the overlay.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Most links, but for the one more while a handover runs.
+    pub max_links: usize,
+    /// Below this a node is in distress: it seeks fast, and says so.
+    pub min_links: usize,
+    /// Below this it seeks: the hard target. One below `max_links`, so that there is room to give.
+    pub wanted_links: usize,
+    /// Dials in flight while there is no link at all. Otherwise one; two below `min_links`.
+    pub max_dials: usize,
+    /// The length of a round of upkeep: 100 one-way delays of 50 ms.
+    pub round: Duration,
+    /// How likely a shuffle is in a round.
+    pub shuffle: f64,
+    /// How likely a flip is in a round.
+    pub flip: f64,
+    /// How likely an anchor swap is in a round.
+    pub anchor_swap: f64,
+    /// How likely a node with one link fewer than `max_links` looks for it in a round. A guess: high
+    /// enough that mean degrees settle near 5 in some ten rounds, low enough to cost little.
+    pub top_up: f64,
+    /// How long the giver of a link waits for a handover: as long as a connection and both handshake
+    /// rounds may take on a slow machine.
+    pub give_timeout: Duration,
+    /// How long the two others wait: longer than the giver by more than any message takes, so that
+    /// the giver's word, whichever it is, arrives first.
+    pub lock_timeout: Duration,
+    /// How long the sixth link may take to say what it wants.
+    pub visit_timeout: Duration,
+    /// How long a proved peer's place is held until its link is up: the rest of the handshake.
+    pub admit_timeout: Duration,
+    /// How long a dial may take until it counts as failed.
+    pub connect_timeout: Duration,
+    /// First wait after a failed dial; doubled for each further one.
+    pub backoff: Duration,
+    /// Longest wait between dials.
+    pub max_backoff: Duration,
+    /// Longest wait after BUSY: the node is alive, and places come free quickly.
+    pub max_busy_backoff: Duration,
+    /// Peers in the address book (HyParView's passive view has 30 as well).
+    pub book: usize,
+    /// Of these, anchors.
+    pub anchors: usize,
+    /// Peers known by hearsay.
+    pub pool: usize,
+    /// Addresses dialled for hints: at once, and a minute.
+    pub hint_burst: u32,
+    /// Addresses dialled for hints in a minute.
+    pub hints_per_minute: f64,
+    /// How long the same address is not dialled again for a hint.
+    pub hint_pause: Duration,
+    /// How long a peer whose handover failed gets no other.
+    pub penalty: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            max_links: 5,
+            min_links: 2,
+            wanted_links: 4,
+            max_dials: 3,
+            round: Duration::from_secs(5),
+            shuffle: 0.5,
+            flip: 0.1,
+            anchor_swap: 0.05,
+            top_up: 0.2,
+            give_timeout: Duration::from_secs(8),
+            lock_timeout: Duration::from_secs(12),
+            visit_timeout: Duration::from_secs(2),
+            admit_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(15),
+            backoff: Duration::from_millis(250),
+            max_backoff: Duration::from_secs(60),
+            max_busy_backoff: Duration::from_secs(2),
+            book: 30,
+            anchors: 8,
+            pool: 24,
+            hint_burst: 8,
+            hints_per_minute: 12.0,
+            hint_pause: Duration::from_secs(60),
+            penalty: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Options {
+    /// Options for other limits than 5 and 2. The targets follow.
+    pub fn with_links(max_links: usize, min_links: usize) -> Options {
+        let max_links = max_links.max(2);
+        Options {
+            max_links,
+            min_links: min_links.clamp(1, max_links),
+            wanted_links: (max_links - 1).max(min_links.min(max_links)),
+            ..Options::default()
+        }
+    }
+}

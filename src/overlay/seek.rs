@@ -1,0 +1,233 @@
+//! Finding links: whom to dial, when, and how long to wait after failures.
+//!
+//! The rules kept here: a node without links never stops trying, and never tries in step with
+//! others; who has enough links dials nobody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+
+use super::address::{Address, Reach};
+use super::event::*;
+use super::hint::in_scope;
+use super::message::{Contact, Request};
+use super::options::MAX_CONTACTS;
+use super::state::{Dialling, EntryNode, Overlay, Sent};
+use crate::clock::Time;
+
+/// Dials in a row that may fail before the waits grow: after a third of all nodes died at once most
+/// of an old book still holds, and waiting helps nobody.
+const QUICK_TRIES: u32 = 8;
+/// The wait between these.
+const QUICK_PAUSE: Duration = Duration::from_millis(100);
+
+impl<I, A, R> Overlay<I, A, R>
+where
+    I: Copy + Ord + std::hash::Hash + std::fmt::Debug,
+    A: Address,
+    R: Rng,
+{
+    pub(super) fn on_entries(&mut self, now: Time, entries: Vec<(Option<I>, Vec<A>)>) {
+        let ours = self.me;
+        self.entries = entries
+            .into_iter()
+            .filter(|(id, addresses)| *id != Some(ours) && !addresses.is_empty())
+            .map(|(id, addresses)| EntryNode {
+                id,
+                seen: id,
+                addresses: addresses.into(),
+                failures: 0,
+                retry_at: now,
+            })
+            .collect();
+        self.seek_at = now;
+    }
+
+    /// When to look for links again, if any are wanted.
+    pub(super) fn seek_deadline(&self) -> Option<Time> {
+        self.seeking().then_some(self.seek_at)
+    }
+
+    /// Whether one more dial is wanted now.
+    fn seeking(&self) -> bool {
+        let own = |dial: &&Dialling<I>| !matches!(dial.purpose, Purpose::Hint(_));
+        let (links, dials) = (self.links.len(), self.dials.iter().filter(own).count());
+        let at_once = match links {
+            0 => self.options.max_dials,
+            n if n < self.options.min_links => 2,
+            _ => 1,
+        };
+        let free = self.lock.is_none() || links == 0;
+        free && dials < at_once && links + dials < self.options.wanted_links
+    }
+
+    pub(super) fn seek(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        while self.seek_at <= now && self.seeking() {
+            if !self.dial_entry(now, out) && !self.dial_known(now, out) {
+                self.find_nobody(now, out);
+            }
+        }
+    }
+
+    /// Without links the entry nodes are dialled, in half of the cases when others are known too.
+    fn dial_entry(&mut self, now: Time, out: &mut Vec<Output<I, A>>) -> bool {
+        let distress = self.links.len() < self.options.min_links;
+        if !distress || (!self.links.is_empty() && self.rng.random_bool(0.5)) {
+            return false;
+        }
+        let fit = |at: &usize| {
+            let entry = &self.entries[*at];
+            let dialling = self.dials.iter().any(|dial| dial.entry == Some(*at));
+            entry.retry_at <= now && !dialling && entry.seen.is_none_or(|id| self.suits(id))
+        };
+        let ready: Vec<usize> = (0..self.entries.len()).filter(fit).collect();
+        if ready.is_empty() {
+            return false;
+        }
+        let at = ready[self.rng.random_range(0..ready.len())];
+        let (id, addresses) = (self.entries[at].id, self.entries[at].addresses.clone());
+        self.dial(now, id, addresses, Purpose::Entry, out);
+        if let Some(dial) = self.dials.last_mut() {
+            dial.entry = Some(at);
+        }
+        true
+    }
+
+    fn dial_known(&mut self, now: Time, out: &mut Vec<Output<I, A>>) -> bool {
+        let Some(contact) = self.pick(now) else { return false };
+        self.dial(now, Some(contact.id), contact.addresses, Purpose::Seek, out);
+        true
+    }
+
+    /// Somebody known to dial: neither linked nor on the way.
+    pub(super) fn pick(&mut self, now: Time) -> Option<Contact<I, A>> {
+        let busy = self.busy_peers();
+        self.book.pick(now, &mut self.rng, |id| !busy.contains(&id))
+    }
+
+    /// Peers that must not be dialled: ourselves, those linked, on the way or just closed.
+    pub(super) fn busy_peers(&self) -> Vec<I> {
+        let links = self.links.iter().map(|link| link.peer);
+        let dials = self.dials.iter().filter_map(|dial| dial.peer);
+        let closing = self.closing.iter().map(|(id, _)| *id);
+        let reserved = self.reserved.iter().map(|(id, _)| *id);
+        std::iter::once(self.me).chain(links).chain(dials).chain(closing).chain(reserved).collect()
+    }
+
+    fn suits(&self, id: I) -> bool {
+        !self.busy_peers().contains(&id)
+    }
+
+    /// There is nobody to dial: ask a neighbour for others, or wait until somebody may be tried again.
+    fn find_nobody(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        let able: Vec<I> = self.links.iter().filter(|l| !l.plain).map(|l| l.peer).collect();
+        if !able.is_empty() {
+            let to = able[self.rng.random_range(0..able.len())];
+            self.send(to, Sent::Shuffle, Request::Shuffle { offered: Vec::new() }, out);
+        }
+        let busy = self.busy_peers();
+        let book = self.book.next_retry(|id| !busy.contains(&id));
+        let free = |entry: &&EntryNode<I, A>| entry.seen.is_none_or(|id| !busy.contains(&id));
+        let entries = self.entries.iter().filter(free).map(|entry| entry.retry_at).min();
+        let entries = entries.filter(|_| self.links.len() < self.options.min_links);
+        let next = book.into_iter().chain(entries).filter(|at| *at > now).min();
+        if !able.is_empty() || next.is_none() {
+            self.failures = self.failures.saturating_add(1);
+        }
+        let wait = self.backoff(self.failures);
+        let wait = next.map_or(wait, |next| next.since(now).min(wait).max(QUICK_PAUSE));
+        self.seek_at = now + wait;
+        if self.links.is_empty() && self.dials.is_empty() && self.failures > 0 {
+            let (failures, backoff) = (self.failures, wait);
+            out.push(Output::Report(Report::Searching { failures, backoff }));
+        }
+    }
+
+    fn backoff(&mut self, failures: u32) -> Duration {
+        let doubled = self.options.backoff * (1 << failures.min(16));
+        let wait = doubled.min(self.options.max_backoff);
+        self.jitter(wait)
+    }
+
+    /// An entry node's id is known once it has answered.
+    pub(super) fn entry_answered(&mut self, peer: I, dial: Option<&Dialling<I>>) {
+        if let Some(entry) = dial.and_then(|dial| self.entries.get_mut(dial.entry?)) {
+            entry.seen = Some(peer);
+            entry.failures = 0;
+        }
+    }
+
+    pub(super) fn on_dial_failed(
+        &mut self,
+        now: Time,
+        dial: DialId,
+        error: DialError<I, A>,
+        out: &mut Vec<Output<I, A>>,
+    ) {
+        let Some(at) = self.dials.iter().position(|known| known.id == dial) else { return };
+        let dial = self.dials.swap_remove(at);
+        if let Some(peer) = dial.peer {
+            self.dismiss(peer);
+        }
+        if let (Purpose::Hint(_), Some(to)) = (dial.purpose, dial.peer) {
+            self.on_hint_dial_failed(to, &error, out);
+            return;
+        }
+        if error == DialError::Duplicate {
+            return;
+        }
+        let busy = matches!(error, DialError::Busy(_));
+        let entry_failures = match dial.entry.and_then(|at| self.entries.get_mut(at)) {
+            Some(entry) => {
+                entry.failures = entry.failures.saturating_add(1);
+                Some(entry.failures)
+            }
+            None => None,
+        };
+        if let Some(failures) = entry_failures {
+            let wait = self.backoff(failures);
+            let wait = if busy { wait.min(self.options.max_busy_backoff) } else { wait };
+            if let Some(entry) = dial.entry.and_then(|at| self.entries.get_mut(at)) {
+                entry.retry_at = now + wait;
+            }
+        }
+        if let DialError::Busy(referrals) = error {
+            self.refer(dial.reach, referrals);
+            let until = now + self.jitter(self.options.max_busy_backoff);
+            if let Some(peer) = dial.peer {
+                self.book.busy(until, peer);
+            }
+        } else {
+            self.failures = self.failures.saturating_add(1);
+            if let Some(peer) = dial.peer {
+                self.book.failed(now, &mut self.rng, peer);
+            }
+        }
+        let wait = if self.failures <= QUICK_TRIES {
+            self.jitter(QUICK_PAUSE)
+        } else {
+            self.backoff(self.failures - QUICK_TRIES)
+        };
+        self.seek_at = now + wait;
+    }
+
+    /// A full node that we have dialled names others.
+    fn refer(&mut self, reach: Option<Reach>, referrals: Vec<Contact<I, A>>) {
+        for Contact { id, addresses } in referrals.into_iter().take(MAX_CONTACTS) {
+            let addresses: Arc<[A]> = in_scope(reach, &addresses).into();
+            if id != self.me && !self.linked(id) {
+                self.book.heard(&self.options, &mut self.rng, Contact { id, addresses });
+            }
+        }
+    }
+
+    /// Dials an anchor, so that links of our own choice come back.
+    pub(super) fn dial_anchor(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        let busy = self.busy_peers();
+        let anchor = self.book.pick_anchor(now, &mut self.rng, |id| !busy.contains(&id));
+        if let Some(anchor) = anchor {
+            self.dial(now, Some(anchor.id), anchor.addresses, Purpose::Anchor, out);
+        }
+    }
+}

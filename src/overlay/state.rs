@@ -1,0 +1,507 @@
+//! The overlay's state machine: facts in, consequences out.
+//!
+//! Entry type: [`Overlay`]. The rules it keeps: at most `max_links` links, and one more only while
+//! a handover runs; an old link is dropped only when the new one is confirmed by both its ends.
+//!
+//! Its parts: `join` (newcomers), `give` (the side that moves a link), `handover` (the two that get
+//! linked), `seek` (dials and back-off), `upkeep` (shuffle, flip, anchor swap), `hint` and `book`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+
+use super::address::{Address, Reach};
+use super::book::{Book, Saved};
+use super::event::*;
+use super::hint::HintGuard;
+use super::link::{Link, Lock, Origin};
+use super::message::{Request, Response};
+use super::options::*;
+use crate::clock::Time;
+
+/// The overlay of one node. `I` names peers, `A` addresses.
+#[derive(Clone, Debug)]
+pub struct Overlay<I, A, R> {
+    pub(super) me: I,
+    pub(super) options: Options,
+    pub(super) rng: R,
+    /// HyParView's active view.
+    pub(super) links: Vec<Link<I, A>>,
+    /// Places held for peers that have proved their key, until when.
+    pub(super) reserved: Vec<(I, Time)>,
+    /// Links we have closed whose end has not been told yet.
+    pub(super) closing: Vec<(I, Reason)>,
+    pub(super) lock: Option<Lock<I, A>>,
+    pub(super) dials: Vec<Dialling<I>>,
+    pub(super) exchanges: Vec<(ExchangeId, I, Sent)>,
+    pub(super) book: Book<I, A>,
+    pub(super) entries: Vec<EntryNode<I, A>>,
+    pub(super) hints: HintGuard<A>,
+    pub(super) listens: Arc<[A]>,
+    pub(super) dialable: bool,
+    pub(super) seek_at: Time,
+    pub(super) failures: u32,
+    pub(super) upkeep_at: Time,
+    /// A link that we owe for a flip, and when to give it.
+    pub(super) owed: Option<(I, Time)>,
+    /// Nonces of joins that we have served.
+    pub(super) nonces: Vec<u64>,
+    /// Peers whose handovers failed, until when they get no other.
+    pub(super) penalties: Vec<(I, Time)>,
+    pub(super) ever_linked: bool,
+    pub(super) stopped: bool,
+    next_id: u64,
+}
+
+/// A dial in flight.
+#[derive(Clone, Debug)]
+pub(super) struct Dialling<I> {
+    pub(super) id: DialId,
+    pub(super) peer: Option<I>,
+    pub(super) purpose: Purpose<I>,
+    /// Which of the configured entry nodes, if it is one.
+    pub(super) entry: Option<usize>,
+    /// The narrowest scope dialled: what a referral may name.
+    pub(super) reach: Option<Reach>,
+    pub(super) deadline: Time,
+}
+
+/// A configured entry node.
+#[derive(Clone, Debug)]
+pub(super) struct EntryNode<I, A> {
+    pub(super) id: Option<I>,
+    /// Who has answered there.
+    pub(super) seen: Option<I>,
+    pub(super) addresses: Arc<[A]>,
+    pub(super) failures: u32,
+    pub(super) retry_at: Time,
+}
+
+/// What an exchange was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    Shuffle,
+    Join,
+    Take,
+    Redirect(u64),
+    Attach(u64),
+    Word,
+}
+
+type Out<I, A> = Vec<Output<I, A>>;
+
+impl<I, A, R> Overlay<I, A, R>
+where
+    I: Copy + Ord + std::hash::Hash + std::fmt::Debug,
+    A: Address,
+    R: Rng,
+{
+    /// The overlay of the node `me`, with what an earlier run has kept of the address book.
+    pub fn new(now: Time, me: I, options: Options, mut rng: R, saved: Vec<Saved<I, A>>) -> Self {
+        let mut book = Book::new();
+        book.load(&options, saved.into_iter().filter(|saved| saved.id != me).collect());
+        let first = options.round.mul_f64(rng.random_range(0.5..1.5));
+        Overlay {
+            me,
+            hints: HintGuard::new(&options),
+            options,
+            rng,
+            links: Vec::new(),
+            reserved: Vec::new(),
+            closing: Vec::new(),
+            lock: None,
+            dials: Vec::new(),
+            exchanges: Vec::new(),
+            book,
+            entries: Vec::new(),
+            listens: Arc::new([]),
+            dialable: false,
+            seek_at: now,
+            failures: 0,
+            upkeep_at: now + first,
+            owed: None,
+            nonces: Vec::new(),
+            penalties: Vec::new(),
+            ever_linked: false,
+            stopped: false,
+            next_id: 0,
+        }
+    }
+
+    /// The links, oldest first.
+    pub fn links(&self) -> &[Link<I, A>] {
+        &self.links
+    }
+
+    /// Whether a handover runs, or a visitor has yet to say what it wants.
+    pub fn locked(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// The address book, to be kept and given to [`Overlay::new`] after a restart.
+    pub fn book(&self) -> Vec<Saved<I, A>> {
+        self.book.saved()
+    }
+
+    /// When to call again with [`Input::Tick`] at the latest.
+    pub fn deadline(&self) -> Option<Time> {
+        let lock = self.lock.as_ref().map(Lock::deadline);
+        let reserved = self.reserved.iter().map(|(_, until)| *until);
+        let dials = self.dials.iter().map(|dial| dial.deadline);
+        let work = if self.stopped {
+            [None; 3]
+        } else {
+            [Some(self.upkeep_at), self.owed.map(|(_, at)| at), self.seek_deadline()]
+        };
+        lock.into_iter().chain(reserved).chain(dials).chain(work.into_iter().flatten()).min()
+    }
+
+    /// A peer has proved its key: may it become a link? If so its place is held for a while; call
+    /// [`Overlay::dismiss`] when it does not become one after all.
+    pub fn admit(
+        &mut self,
+        now: Time,
+        peer: I,
+        direction: Direction,
+        address: &A,
+    ) -> Admission<I, A> {
+        self.reserved.retain(|(_, until)| *until > now);
+        if self.linked(peer) || self.reserved.iter().any(|(id, _)| *id == peer) {
+            return Admission::Accept;
+        }
+        let (max, occupied) = (self.options.max_links, self.links.len() + self.reserved.len());
+        let closing = self.closing.iter().any(|(id, _)| *id == peer);
+        let accept = if self.stopped || peer == self.me || closing || !self.serves(direction) {
+            false
+        } else if self.expected() == Some(peer) {
+            occupied <= max
+        } else if direction == Direction::Outbound {
+            // A hint whose handover is over leads nowhere; and only an expected peer is a sixth.
+            let stale = |d: &Dialling<I>| d.peer == Some(peer) && matches!(d.purpose, Purpose::Hint(_));
+            !self.dials.iter().any(stale) && occupied + self.held() < max
+        } else if occupied + self.held() < max {
+            true
+        } else if occupied == max && self.lock.is_none() {
+            let deadline = now + self.options.admit_timeout;
+            self.lock = Some(Lock::Visit { peer, deadline });
+            true
+        } else {
+            false
+        };
+        if accept {
+            self.reserved.push((peer, now + self.options.admit_timeout));
+            Admission::Accept
+        } else {
+            let referrals = match direction {
+                Direction::Inbound => self.mixed_contacts(peer, address.reach(), MAX_CONTACTS),
+                Direction::Outbound => Vec::new(),
+            };
+            Admission::Busy { referrals }
+        }
+    }
+
+    /// A peer that was admitted will not become a link.
+    pub fn dismiss(&mut self, peer: I) {
+        self.reserved.retain(|(id, _)| *id != peer);
+        if matches!(&self.lock, Some(Lock::Visit { peer: visitor, .. }) if *visitor == peer)
+            && !self.linked(peer)
+        {
+            self.lock = None;
+        }
+    }
+
+    /// Takes one fact and appends its consequences.
+    pub fn handle(&mut self, now: Time, input: Input<I, A>, out: &mut Out<I, A>) {
+        match input {
+            Input::LinkUp { peer, direction, address, dial } => {
+                self.on_link_up(now, peer, direction, address, dial, out);
+            }
+            Input::LinkDown { peer } => self.on_link_down(now, peer, out),
+            Input::DialFailed { dial, error } => self.on_dial_failed(now, dial, error, out),
+            Input::Request { from, id, request } => self.on_request(now, from, id, request, out),
+            Input::Response { from, id, result } => self.on_response(now, from, id, result, out),
+            Input::Tick => {}
+            Input::Entries(entries) => self.on_entries(now, entries),
+            Input::Addresses { addresses, dialable } => {
+                self.listens = addresses.into_iter().take(MAX_ADDRESSES).collect();
+                self.dialable = dialable && !self.listens.is_empty();
+            }
+            Input::Shutdown => self.on_shutdown(out),
+        }
+        self.turn(now, out);
+    }
+
+    /// What time brings, and what must hold after every fact.
+    fn turn(&mut self, now: Time, out: &mut Out<I, A>) {
+        self.reserved.retain(|(_, until)| *until > now);
+        while let Some(dial) = self.dials.iter().find(|dial| dial.deadline <= now).map(|d| d.id) {
+            self.on_dial_failed(now, dial, DialError::Failed, out);
+        }
+        if self.lock.as_ref().is_some_and(|lock| lock.deadline() <= now) {
+            self.on_lock_timeout(now, out);
+        }
+        self.shed(out);
+        if !self.stopped {
+            self.upkeep(now, out);
+            self.seek(now, out);
+        }
+        if self.book.take_changed() {
+            out.push(Output::Persist);
+        }
+    }
+
+    fn on_request(
+        &mut self,
+        now: Time,
+        from: I,
+        id: ExchangeId,
+        request: Request<I, A>,
+        out: &mut Out<I, A>,
+    ) {
+        if !self.linked(from) {
+            // A hint of nobody's link: nothing is done, and the rest cannot happen behind the gate.
+            if let Request::Redirect { to, .. } = request {
+                let outcome = HintOutcome::NotALink;
+                out.push(Output::Report(Report::Hint { from, to: to.id, address: None, outcome }));
+            }
+            out.push(Output::Respond { to: from, id, response: Response::Done { ok: false } });
+            return;
+        }
+        // What an answer leads to follows the answer.
+        let mut after = Vec::new();
+        let response = match request {
+            Request::Shuffle { offered } => self.on_shuffle(now, from, offered),
+            Request::Join { terms, need } => self.on_join(now, from, terms, need, &mut after),
+            Request::Redirect { nonce, role, to } => {
+                self.on_redirect(now, from, nonce, role, to, &mut after)
+            }
+            Request::Attach { nonce } => self.on_attach(now, from, nonce, &mut after),
+            Request::Report { nonce, linked } => self.on_report(now, from, nonce, linked, &mut after),
+            Request::Cancel { nonce, keep, contacts } => {
+                self.on_cancel(from, nonce, keep, contacts, &mut after)
+            }
+            Request::Take { pair } => self.on_take(now, from, pair),
+            Request::Leave { contacts } => self.on_leave(from, contacts),
+        };
+        out.push(Output::Respond { to: from, id, response });
+        out.append(&mut after);
+    }
+
+    fn on_response(
+        &mut self,
+        now: Time,
+        from: I,
+        id: ExchangeId,
+        result: Result<Response<I, A>, ExchangeError>,
+        out: &mut Out<I, A>,
+    ) {
+        let ours = |(known, to, _): &(ExchangeId, I, Sent)| *known == id && *to == from;
+        let Some(at) = self.exchanges.iter().position(ours) else { return };
+        let (_, _, sent) = self.exchanges.swap_remove(at);
+        if result == Err(ExchangeError::Unsupported)
+            && let Some(link) = self.link_mut(from)
+        {
+            link.plain = true;
+        }
+        match (sent, result) {
+            (Sent::Shuffle, Ok(Response::Contacts(contacts))) => self.learn(from, contacts, MAX_CONTACTS),
+            (Sent::Join, result) => self.on_joined(now, from, result, out),
+            (Sent::Take, Ok(Response::Taken(terms))) => self.on_taken(now, from, terms, out),
+            (Sent::Take, _) => self.on_taken(now, from, None, out),
+            (Sent::Redirect(nonce), Ok(Response::Redirected { refusal, addresses })) => {
+                self.on_redirected(now, from, nonce, refusal.is_none().then_some(addresses), out);
+            }
+            (Sent::Redirect(nonce), _) => self.on_redirected(now, from, nonce, None, out),
+            (Sent::Attach(nonce), result) => {
+                self.on_attached(now, from, nonce, result == Ok(Response::Done { ok: true }), out);
+            }
+            (Sent::Shuffle | Sent::Word, _) => {}
+        }
+    }
+
+    fn on_link_up(
+        &mut self,
+        now: Time,
+        peer: I,
+        direction: Direction,
+        address: A,
+        dial: Option<DialId>,
+        out: &mut Out<I, A>,
+    ) {
+        self.reserved.retain(|(id, _)| *id != peer);
+        let ours = |d: &Dialling<I>| if dial.is_some() { Some(d.id) == dial } else { d.peer == Some(peer) };
+        let dialled = self.dials.iter().position(ours).map(|at| self.dials.swap_remove(at));
+        if dial.is_some() {
+            self.entry_answered(peer, dialled.as_ref());
+        }
+        if self.linked(peer) {
+            return;
+        }
+        if self.stopped || peer == self.me {
+            out.push(Output::Close { peer, reason: Reason::Leaving });
+            return;
+        }
+        self.ever_linked = true;
+        let reach = address.reach();
+        let outbound = direction == Direction::Outbound;
+        let listens: Arc<[A]> = if outbound { Arc::new([address]) } else { Arc::new([]) };
+        if outbound {
+            self.book.met(&self.options, &mut self.rng, peer, listens.clone(), true);
+        }
+        let visitor = matches!(&self.lock, Some(Lock::Visit { peer: visitor, .. }) if *visitor == peer);
+        let expected = self.expected() == Some(peer);
+        self.links.push(Link {
+            peer,
+            direction,
+            origin: if outbound { Origin::Chosen } else { Origin::Inbound },
+            since: now,
+            listens,
+            reach,
+            settled: !outbound && !visitor && !expected && self.links.len() < self.options.max_links,
+            plain: false,
+            joined: false,
+            shuffled: None,
+            took: None,
+            reported: false,
+            leaving: false,
+            joined_through: false,
+        });
+        if expected {
+            self.on_expected_link(peer, outbound, out);
+        } else if outbound {
+            self.failures = 0;
+            self.seek_at = now;
+            self.join(now, peer, dialled.map(|dial| dial.purpose), out);
+        } else if visitor || (self.links.len() > self.options.max_links && self.lock.is_none()) {
+            let deadline = now + self.options.visit_timeout;
+            self.lock = Some(Lock::Visit { peer, deadline });
+        }
+    }
+
+    fn on_link_down(&mut self, now: Time, peer: I, out: &mut Out<I, A>) {
+        self.exchanges.retain(|(_, to, _)| *to != peer);
+        if let Some(at) = self.closing.iter().position(|(id, _)| *id == peer) {
+            let (_, reason) = self.closing.swap_remove(at);
+            out.push(Output::Report(Report::LinkEnded { peer, reason }));
+            return;
+        }
+        let Some(at) = self.links.iter().position(|link| link.peer == peer) else { return };
+        let link = self.links.remove(at);
+        let reason = self.on_lock_link_down(now, &link, out);
+        out.push(Output::Report(Report::LinkEnded { peer, reason }));
+        if self.links.is_empty() {
+            // All lost, as after the machine's sleep: what failed before may work now.
+            self.book.retry_all(now);
+            self.failures = 0;
+            self.seek_at = now;
+        } else if self.links.len() < self.options.wanted_links && self.failures == 0 {
+            self.seek_at = self.seek_at.min(now);
+        }
+    }
+
+    fn on_shutdown(&mut self, out: &mut Out<I, A>) {
+        self.stopped = true;
+        self.lock = None;
+        for peer in self.peers() {
+            let contacts = self.contacts_for(peer, self.reach_of(peer));
+            self.send(peer, Sent::Word, Request::Leave { contacts }, out);
+        }
+        for peer in self.peers() {
+            self.close(peer, Reason::Leaving, out);
+        }
+    }
+
+    /// Without a lock no more than `max_links` stay: visitors go first, then the newest.
+    fn shed(&mut self, out: &mut Out<I, A>) {
+        while self.lock.is_none() && self.links.len() > self.options.max_links {
+            let unsettled = self.links.iter().rposition(|link| !link.settled);
+            let at = unsettled.unwrap_or(self.links.len() - 1);
+            self.close(self.links[at].peer, Reason::Surplus, out);
+        }
+    }
+
+    /// A newcomer that has never been linked helps nobody in. A node that once was, or that
+    /// remembers peers, must: after a power cut everybody stands alone.
+    fn serves(&self, direction: Direction) -> bool {
+        let newcomer = self.links.is_empty() && !self.ever_linked && self.book.is_empty();
+        direction == Direction::Outbound || !newcomer || self.entries.is_empty()
+    }
+
+    /// Whom the handover we take part in links us with.
+    pub(super) fn expected(&self) -> Option<I> {
+        match &self.lock {
+            Some(Lock::Yield(part) | Lock::Take(part)) => part.other,
+            _ => None,
+        }
+    }
+
+    /// Places kept for the link that we are to take. A yielded link brings its own place.
+    fn held(&self) -> usize {
+        match &self.lock {
+            Some(Lock::Take(part)) => usize::from(!part.other.is_some_and(|peer| self.linked(peer))),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn linked(&self, peer: I) -> bool {
+        self.links.iter().any(|link| link.peer == peer)
+    }
+
+    pub(super) fn link_mut(&mut self, peer: I) -> Option<&mut Link<I, A>> {
+        self.links.iter_mut().find(|link| link.peer == peer)
+    }
+
+    pub(super) fn reach_of(&self, peer: I) -> Option<Reach> {
+        self.links.iter().find(|link| link.peer == peer).and_then(|link| link.reach)
+    }
+
+    pub(super) fn peers(&self) -> Vec<I> {
+        self.links.iter().map(|link| link.peer).collect()
+    }
+
+    pub(super) fn close(&mut self, peer: I, reason: Reason, out: &mut Out<I, A>) {
+        let Some(at) = self.links.iter().position(|link| link.peer == peer) else { return };
+        self.links.remove(at);
+        self.exchanges.retain(|(_, to, _)| *to != peer);
+        self.closing.push((peer, reason));
+        out.push(Output::Close { peer, reason });
+    }
+
+    pub(super) fn send(&mut self, to: I, sent: Sent, request: Request<I, A>, out: &mut Out<I, A>) {
+        let id = ExchangeId(self.fresh_id());
+        self.exchanges.push((id, to, sent));
+        out.push(Output::Send { to, id, request });
+    }
+
+    pub(super) fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    pub(super) fn jitter(&mut self, duration: Duration) -> Duration {
+        duration.mul_f64(self.rng.random_range(0.5..1.5))
+    }
+
+    pub(super) fn offence(&mut self, peer: I, what: &'static str, out: &mut Out<I, A>) {
+        let Some(link) = self.link_mut(peer) else { return };
+        if !std::mem::replace(&mut link.reported, true) {
+            out.push(Output::Report(Report::Offence { peer, what }));
+        }
+    }
+
+    pub(super) fn dial(
+        &mut self,
+        now: Time,
+        peer: Option<I>,
+        addresses: Arc<[A]>,
+        purpose: Purpose<I>,
+        out: &mut Out<I, A>,
+    ) {
+        let id = DialId(self.fresh_id());
+        let deadline = now + self.options.connect_timeout;
+        let reach = addresses.iter().filter_map(Address::reach).min();
+        self.dials.push(Dialling { id, peer, purpose, entry: None, reach, deadline });
+        out.push(Output::Dial { dial: id, peer, addresses, purpose });
+    }
+}

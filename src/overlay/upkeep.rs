@@ -1,0 +1,178 @@
+//! What a node does in every round to keep the graph random: shuffle, flip, anchor swap, top-up.
+//!
+//! The shuffle is HyParView's (Leitão et al., 2007), between neighbours instead of over a random
+//! walk: a walk's end would need a connection of its own. A flip is a 1-flipper step (Mahlmann and
+//! Schindelhauer, 2005) in two handovers, there and back, so that it is safe after either of them.
+
+use std::sync::Arc;
+
+use rand::{Rng, RngExt};
+
+use super::address::{Address, Reach};
+use super::event::*;
+use super::hint::in_scope;
+use super::link::{Link, Lock, Part, Why};
+use super::message::{Contact, Request, Response, Role};
+use super::options::*;
+use super::state::{Overlay, Sent};
+use crate::clock::Time;
+
+impl<I, A, R> Overlay<I, A, R>
+where
+    I: Copy + Ord + std::hash::Hash + std::fmt::Debug,
+    A: Address,
+    R: Rng,
+{
+    pub(super) fn upkeep(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        self.give_back(now, out);
+        if now < self.upkeep_at {
+            return;
+        }
+        self.upkeep_at = now + self.jitter(self.options.round);
+        if self.links.is_empty() {
+            return;
+        }
+        if self.rng.random_bool(self.options.shuffle) {
+            self.shuffle(out);
+        }
+        if self.lock.is_some() {
+            return;
+        }
+        if self.rng.random_bool(self.options.anchor_swap) {
+            self.swap_anchor(now, out);
+        } else if self.rng.random_bool(self.options.flip) {
+            self.flip(now, out);
+        } else if self.rng.random_bool(self.options.top_up) {
+            self.top_up(now, out);
+        }
+    }
+
+    fn shuffle(&mut self, out: &mut Vec<Output<I, A>>) {
+        let Some(to) = self.random_link() else { return };
+        let reach = self.reach_of(to);
+        let mut offered = self.mixed_contacts(to, reach, MAX_OFFERED - 1);
+        if self.dialable {
+            offered.push(Contact { id: self.me, addresses: self.listens.clone() });
+        }
+        self.send(to, Sent::Shuffle, Request::Shuffle { offered }, out);
+    }
+
+    /// Half of what a shuffle carries is hearsay, so that knowledge of far-off nodes spreads and a
+    /// newcomer's links do not all lie around its entry node; the other half is first-hand.
+    pub(super) fn mixed_contacts(
+        &mut self,
+        peer: I,
+        reach: Option<Reach>,
+        count: usize,
+    ) -> Vec<Contact<I, A>> {
+        let mut contacts = self.contacts_for(peer, reach);
+        contacts.truncate(count / 2);
+        for contact in self.book.hearsay(&mut self.rng, count) {
+            let addresses: Arc<[A]> = in_scope(reach, &contact.addresses).into();
+            let known = contacts.iter().any(|other| other.id == contact.id);
+            if contacts.len() < count && !known && contact.id != peer && !addresses.is_empty() {
+                contacts.push(Contact { id: contact.id, addresses });
+            }
+        }
+        contacts
+    }
+
+    fn random_link(&mut self) -> Option<I> {
+        let fit = |link: &&Link<I, A>| link.settled && !link.plain;
+        let able: Vec<I> = self.links.iter().filter(fit).map(|link| link.peer).collect();
+        (!able.is_empty()).then(|| able[self.rng.random_range(0..able.len())])
+    }
+
+    /// Offers are read from one link once in half a round: nobody fills our pool with his friends.
+    pub(super) fn on_shuffle(
+        &mut self,
+        now: Time,
+        from: I,
+        offered: Vec<Contact<I, A>>,
+    ) -> Response<I, A> {
+        let contacts = self.mixed_contacts(from, self.reach_of(from), MAX_CONTACTS);
+        let pause = self.options.round / 2;
+        if let Some(link) = self.link_mut(from)
+            && link.shuffled.is_none_or(|at| now.since(at) >= pause)
+        {
+            link.shuffled = Some(now);
+            self.learn(from, offered, MAX_OFFERED);
+        }
+        Response::Contacts(contacts)
+    }
+
+    fn flip(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        if self.links.len() >= self.options.wanted_links
+            && let Some(taker) = self.random_link()
+        {
+            self.start_move_to(now, Why::Flip, vec![taker], out);
+        }
+    }
+
+    /// The way back of a flip that we have taken part in.
+    fn give_back(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        let Some((peer, _)) = self.owed.filter(|(_, at)| *at <= now) else { return };
+        self.owed = None;
+        if self.lock.is_none() && self.linked(peer) && self.links.len() > self.options.wanted_links {
+            self.start_move_to(now, Why::Return, vec![peer], out);
+        }
+    }
+
+    /// A neighbour asks us to take one of its links.
+    pub(super) fn on_take(&mut self, now: Time, from: I, pair: bool) -> Response<I, A> {
+        let half = self.options.max_links / 2;
+        let hinted = self.links.iter().filter(|l| l.origin == super::link::Origin::Hint).count();
+        // A flip gives one such link back, so that for its time one more is borne.
+        let hints = hinted < half || (pair && hinted == half);
+        let pause = self.options.round / 2;
+        let room = self.links.len() + self.reserved.len() < self.options.max_links;
+        let free = self.lock.is_none() && !self.penalised(now, from);
+        let Some(link) = self.link_mut(from) else { return Response::Taken(None) };
+        let paced = link.took.is_none_or(|at| now.since(at) >= pause);
+        if !(hints && paced && room && free && link.settled) {
+            return Response::Taken(None);
+        }
+        link.took = Some(now);
+        let nonce = self.rng.random();
+        self.lock = Some(Lock::Take(Part {
+            giver: from,
+            nonce,
+            other: None,
+            role: Role::Expect,
+            attached: false,
+            pair,
+            deadline: now + self.options.lock_timeout,
+        }));
+        Response::Taken(Some(self.terms(nonce)))
+    }
+
+    /// A link with a peer of our own choice, in place of a random one.
+    fn swap_anchor(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        if self.links.len() < self.options.max_links {
+            self.dial_anchor(now, out);
+        } else {
+            self.start_move(now, Why::Swap, out);
+        }
+    }
+
+    /// One link more than wanted, with somebody who has room too: mean degrees near 5 cost one hop
+    /// in eight less than 4 do.
+    fn top_up(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        let links = self.links.len();
+        if links < self.options.wanted_links || links >= self.options.max_links {
+            return;
+        }
+        if let Some(contact) = self.pick(now) {
+            self.dial(now, Some(contact.id), contact.addresses, Purpose::TopUp, out);
+        }
+    }
+
+    /// A link stops, and names its others.
+    pub(super) fn on_leave(&mut self, from: I, contacts: Vec<Contact<I, A>>) -> Response<I, A> {
+        self.learn(from, contacts, MAX_CONTACTS);
+        if let Some(link) = self.link_mut(from) {
+            link.leaving = true;
+        }
+        Response::Done { ok: true }
+    }
+}
