@@ -55,18 +55,22 @@
 //! # }
 //! ```
 
+#[doc(hidden)]
+pub mod app;
 pub mod clock;
 pub mod gate;
 pub mod gossip;
 pub mod handshake;
+pub mod history;
 pub mod identity;
 pub mod node;
+pub mod overlay;
 pub mod wire;
 
 pub use gossip::{BatchId, RoomName, RoomNameError};
 pub use identity::{Identity, NetworkKey};
 pub use node::{
     Address, AddressError, BroadcastError, ConnectError, DEFAULT_LISTEN, DEFAULT_ROOM, Direction,
-    Event, Events, JoinError, LinkInfo, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message, Node,
-    NodeBuilder, Sent, Stage, StageError, StartError,
+    EPHEMERAL_BYTES, Event, Events, History, HistoryQuery, JoinError, LinkInfo, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message, Node,
+    NodeBuilder, Probe, ProbeStep, Probed, Sending, RoomStatus, Sent, Stage, StageError, StartError,
 };

@@ -57,6 +57,12 @@ pub fn key_file_path(folder: &Path) -> PathBuf {
     folder.join(KEY_FILE_NAME)
 }
 
+/// Makes the data directory `folder`, for its owner alone, if it is not there; refuses one in which
+/// others may write.
+pub fn create_folder(folder: &Path) -> Result<(), KeyFileError> {
+    Ok(secret_file::make_folder(folder)?)
+}
+
 /// The identity kept in the data directory `folder`; at the first time, a new one. The folder is
 /// made if need be.
 pub fn load_or_create(folder: &Path) -> Result<Identity, KeyFileError> {

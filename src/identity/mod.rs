@@ -24,7 +24,7 @@ use rand::TryRng;
 use zeroize::{Zeroize, Zeroizing};
 
 pub use key_file::{
-    KEY_FILE_NAME, KeyFileError, export, import, key_file_path, load, load_or_create,
+    KEY_FILE_NAME, KeyFileError, create_folder, export, import, key_file_path, load, load_or_create,
 };
 pub use network_key::{NetworkKey, NetworkKeyError, network_id};
 pub use passphrase::{

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{connection_limits, identify, memory_connection_limits, ping};
 
 use super::limits;
@@ -14,7 +15,10 @@ use crate::clock::Clock;
 use crate::gate::{Gate, Permit};
 use crate::gossip;
 use crate::handshake::{self, HelloCaps, Hellos, Local};
+use crate::history;
 use crate::identity::Identity;
+use crate::overlay;
+use crate::wire::Exchange;
 
 /// What identify says this program speaks.
 pub(crate) const PROTOCOL_VERSION: &str = "/diatribe/1.0.0";
@@ -42,7 +46,10 @@ pub(crate) struct Behaviour {
 /// What only verified peers reach.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Verified {
+    /// None when the node links only as it is told.
+    pub(crate) overlay: Toggle<overlay::Behaviour>,
     pub(crate) gossip: gossip::Behaviour,
+    pub(crate) sync: Exchange,
 }
 
 /// The one thing that opens a gate.
@@ -63,6 +70,7 @@ impl Behaviour {
         clock: Clock,
         caps: limits::Caps,
         hellos: HelloCaps,
+        overlay: Option<overlay::Behaviour>,
     ) -> Result<Behaviour, String> {
         let per_peer = connection_limits::ConnectionLimits::default()
             .with_max_established_per_peer(Some(MAX_PER_PEER));
@@ -78,7 +86,9 @@ impl Behaviour {
             ),
             handshake: handshake::Behaviour::new(local, clock, Hellos::new(hellos)),
             gate: Gate::new(Verified {
+                overlay: overlay.into(),
                 gossip: gossip::behaviour()?,
+                sync: history::behaviour(),
             }),
         })
     }

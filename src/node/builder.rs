@@ -5,11 +5,11 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use libp2p::core::transport::TransportError;
 use libp2p::swarm::{Config as SwarmConfig, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
@@ -21,21 +21,26 @@ use super::address::Address;
 use super::admission::Admission;
 use super::behaviour::Behaviour;
 use super::error::StartError;
-use super::event::EventBus;
+use super::event::{EventBus, Events};
 use super::handle::{Node, Shared};
+use super::keeper::{self, Ends, Keeper, Store};
 use super::limits::Caps;
 use super::runner::{Channels, Command, Runner};
 use super::tls::{self, Tls};
-use super::{inbox, outbox, ports, transport};
+use super::{book, inbox, outbox, ports, transport};
 use crate::clock::Clock;
 use crate::gossip::{MAX_ROOMS, RoomName};
 use crate::handshake::{HelloCaps, Local};
+use crate::history::{Keep, Log, Pruned, Writer};
 use crate::identity::{Identity, NetworkKey};
+use crate::overlay;
 
 /// Where a node listens when it is not told: IPv6 and IPv4 apart, because libp2p binds IPv6 alone.
 pub const DEFAULT_LISTEN: [&str; 2] = ["/ip6/::/tcp/9000/ws", "/ip4/0.0.0.0/tcp/9000/ws"];
 /// The room a node is in when it is not told.
 pub const DEFAULT_ROOM: &str = "lobby";
+/// What a log in memory keeps at most: 64 MiB.
+pub const EPHEMERAL_BYTES: u64 = 64 << 20;
 /// Commands of the application that may wait for the loop.
 const MAX_COMMANDS: usize = 64;
 /// A connection on which nothing happens and that is neither a link nor in a handshake.
@@ -58,6 +63,10 @@ pub struct NodeBuilder {
     announce: Vec<Multiaddr>,
     per_address: Option<usize>,
     exempt_loopback: bool,
+    data_dir: Option<PathBuf>,
+    keep: Option<Keep>,
+    links: Option<(usize, usize)>,
+    fixed_links: bool,
 }
 
 impl NodeBuilder {
@@ -135,11 +144,43 @@ impl NodeBuilder {
         self
     }
 
+    /// Keeps the log in this directory: what is said in the node's rooms survives the process.
+    /// Without one it is kept in memory, up to [`EPHEMERAL_BYTES`].
+    pub fn data_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(directory.into());
+        self
+    }
+
+    /// How long and how much the log keeps, and what a power cut may take.
+    pub fn keep(mut self, keep: Keep) -> Self {
+        self.keep = Some(keep);
+        self
+    }
+
+    /// How many links the node holds: at most `most`, and one more while a link moves; below
+    /// `least` it seeks fast. The defaults are 5 and 2.
+    pub fn links(mut self, most: usize, least: usize) -> Self {
+        self.links = Some((most, least));
+        self
+    }
+
+    /// Links only as it is told, by [`NodeBuilder::dial`] and [`super::Node::connect`]: no redirect
+    /// hints, no limit, no repair but dialling again. For test benches and meshes drawn by hand.
+    pub fn fixed_links(mut self, fixed: bool) -> Self {
+        self.fixed_links = fixed;
+        self
+    }
+
     /// Starts the node. Resolves when it is online: every address is listened on and every room is
     /// joined. Dialling goes on from there.
     ///
     /// Must be called inside a Tokio runtime.
     pub async fn start(self) -> Result<Node, StartError> {
+        self.start_with_events().await.map(|(node, _)| node)
+    }
+
+    /// The same, with a reader of the node's events from the very first.
+    pub async fn start_with_events(self) -> Result<(Node, Events), StartError> {
         let clock = Clock::start();
         let identity = self.identity.clone().unwrap_or_else(Identity::generate);
         let instance_id = rand::random();
@@ -151,24 +192,44 @@ impl NodeBuilder {
         }
 
         let bus = EventBus::default();
+        let events = bus.subscribe();
         let (commands, commands_in) = mpsc::channel(MAX_COMMANDS);
         let (outgoing, outgoing_in) = mpsc::channel(outbox::MAX_WAITING);
         let (publishes, publishes_in) = mpsc::channel(1);
         let (incoming, incoming_in) = mpsc::channel(inbox::MAX_WAITING);
         let (verdicts, verdicts_in) = mpsc::channel(inbox::MAX_WAITING);
+        let (verified, verified_in) = mpsc::channel(keeper::MAX_WAITING);
+        let (notes, notes_in) = mpsc::unbounded_channel();
+        let (wishes, wishes_in) = mpsc::channel(keeper::MAX_WAITING);
+        let keep = self.kept();
+        let (store, pruned) = self.open_log(keep, clock).await?;
+        let ends = Ends {
+            verified: verified_in,
+            notes: notes_in,
+            wishes,
+            pruned,
+        };
+        let keeper = Keeper::new(clock, bus.clone(), store.clone(), keep, ends)
+            .ok_or_else(|| StartError::System("the log is closed".to_owned()))?;
+        let keeping = tokio::spawn(keeper.run());
         tokio::spawn(outbox::run(
             identity.clone(),
             instance_id,
             clock,
             outgoing_in,
             publishes,
+            store.clone(),
+            notes.clone(),
         ));
-        tokio::spawn(inbox::run(clock, incoming_in, verdicts, bus.clone()));
+        tokio::spawn(inbox::run(clock, incoming_in, verdicts, verified));
         let channels = Channels {
             commands: commands_in,
             publishes: publishes_in,
             incoming,
             verdicts: verdicts_in,
+            notes,
+            wishes: wishes_in,
+            keeping,
         };
         let bell = Arc::new(Notify::new());
         let runner = Runner::new(
@@ -179,6 +240,7 @@ impl NodeBuilder {
             bell.clone(),
             StdRng::from_rng(&mut rand::rng()),
             Admission::new(self.trust, self.deny),
+            self.data_dir.clone(),
         );
         tokio::spawn(runner.run());
 
@@ -192,6 +254,7 @@ impl NodeBuilder {
                 outbox_bytes: Arc::new(Semaphore::new(outbox::MAX_WAITING_BYTES)),
                 bell,
                 bus,
+                store,
             }),
         };
         for room in rooms {
@@ -206,7 +269,35 @@ impl NodeBuilder {
                 .send(Command::KeepDialing { address })
                 .await;
         }
-        Ok(node)
+        Ok((node, events))
+    }
+
+    fn kept(&self) -> Keep {
+        let mut keep = self.keep.unwrap_or_default();
+        if self.data_dir.is_none() && self.keep.is_none() {
+            keep.bytes = EPHEMERAL_BYTES;
+        }
+        keep
+    }
+
+    async fn open_log(
+        &self,
+        keep: Keep,
+        clock: Clock,
+    ) -> Result<(Store, mpsc::UnboundedReceiver<Pruned>), StartError> {
+        let directory = self.data_dir.clone();
+        let (on_pruned, pruned) = keeper::pruned_channel();
+        let opening = tokio::task::spawn_blocking(move || {
+            let log = match &directory {
+                Some(directory) => Log::open(directory, keep),
+                None => Log::ephemeral(keep),
+            }?;
+            Writer::start(log, clock, on_pruned)
+        });
+        let writer = opening
+            .await
+            .map_err(|e| StartError::System(format!("opening the log: {e}")))??;
+        Ok((Store::new(writer), pruned))
     }
 
     fn initial_rooms(&self) -> Result<Vec<RoomName>, StartError> {
@@ -238,12 +329,30 @@ impl NodeBuilder {
             self.network.clone(),
             instance_id,
         ));
-        let behaviour = Behaviour::new(identity, local, clock, self.caps(), self.hello_caps())
-            .map_err(StartError::System)?;
+        let overlay = (!self.fixed_links).then(|| self.overlay(identity.peer_id(), clock));
+        let behaviour = Behaviour::new(
+            identity,
+            local,
+            clock,
+            self.caps(),
+            self.hello_caps(),
+            overlay,
+        )
+        .map_err(StartError::System)?;
         let config = SwarmConfig::with_tokio_executor()
             .with_idle_connection_timeout(IDLE)
             .with_max_negotiating_inbound_streams(MAX_NEGOTIATING);
         Ok(Swarm::new(transport, behaviour, identity.peer_id(), config))
+    }
+
+    fn overlay(&self, own: PeerId, clock: Clock) -> overlay::Behaviour {
+        let options = match self.links {
+            Some((most, least)) => overlay::Options::with_links(most, least),
+            None => overlay::Options::default(),
+        };
+        let saved = self.data_dir.as_deref().map(book::load).unwrap_or_default();
+        let rng = StdRng::from_rng(&mut rand::rng());
+        overlay::Behaviour::new(own, options, clock, rng, saved)
     }
 
     fn caps(&self) -> Caps {
@@ -323,6 +432,12 @@ impl NodeBuilder {
                 }
                 _ => {}
             }
+        }
+        // An address like `::` stands for several, which are known at once.
+        while let Some(SwarmEvent::NewListenAddr { address, .. }) =
+            swarm.select_next_some().now_or_never()
+        {
+            addresses.push(address);
         }
         Ok(addresses)
     }

@@ -14,6 +14,10 @@ use crate::clock::Time;
 
 /// The wait after the first failure; it doubles with each.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The wait for a busy peer doubles this often: up to 2 s.
+const BUSY_STEPS: u32 = 3;
+/// A busy peer is shown when it was busy this often in a row.
+const SHOW_BUSY: u32 = 8;
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -91,12 +95,13 @@ impl Dialing {
             .map(|t| t.address.multiaddr().clone())
     }
 
-    /// The connection came to nothing. Whether this is the first failure in a row, which people
-    /// want to see at once; none when it was not one of these dials.
+    /// The connection came to nothing. Whether people want to see it, at the first failure in a row,
+    /// or when a peer that is only busy stays so; none when it was not one of these dials.
     pub(crate) fn failed(
         &mut self,
         now: Time,
         connection_id: ConnectionId,
+        busy: bool,
         rng: &mut impl Rng,
     ) -> Option<bool> {
         let target = self
@@ -104,8 +109,14 @@ impl Dialing {
             .iter_mut()
             .find(|t| t.state == State::Dialing(connection_id))?;
         target.failures += 1;
-        target.state = State::Waiting(now + wait(target.failures, rng));
-        Some(target.failures == 1)
+        // Places come free quickly: who is busy is asked again soon.
+        let steps = if busy {
+            target.failures.min(BUSY_STEPS)
+        } else {
+            target.failures
+        };
+        target.state = State::Waiting(now + wait(steps, rng));
+        Some(target.failures == if busy { SHOW_BUSY } else { 1 })
     }
 
     /// A peer is linked, whoever dialled.
@@ -118,6 +129,21 @@ impl Dialing {
                 target.state = State::Linked(peer_id);
             }
         }
+    }
+
+    /// The peer answered but is not needed: it is dialled no more.
+    pub(crate) fn give_up(&mut self, connection_id: ConnectionId) {
+        self.targets
+            .retain(|t| t.state != State::Dialing(connection_id));
+    }
+
+    /// The addresses that have answered, and who did.
+    pub(crate) fn introduced(&self) -> Vec<(Option<PeerId>, Vec<Multiaddr>)> {
+        self.targets
+            .iter()
+            .filter(|t| matches!(t.state, State::Linked(_)))
+            .map(|t| (t.address.peer_id(), vec![t.address.multiaddr().clone()]))
+            .collect()
     }
 
     /// A peer's last link is gone: dial it again, soon.
@@ -160,7 +186,7 @@ mod tests {
             let id = ConnectionId::new_unchecked(n);
             dialing.started(&address(), id);
             assert_eq!(dialing.due(now), []);
-            assert_eq!(dialing.failed(now, id, &mut rng), Some(n == 0));
+            assert_eq!(dialing.failed(now, id, false, &mut rng), Some(n == 0));
             let next = dialing.deadline().expect("it is dialled again");
             longest = longest.max(next.since(now));
             now = next;

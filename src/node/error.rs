@@ -28,6 +28,9 @@ pub enum StartError {
         /// How many were asked for.
         asked: usize,
     },
+    /// The log.
+    #[error("{0}")]
+    Log(#[from] crate::history::LogError),
     /// The system refused something a node cannot be without.
     #[error("the node cannot start: {0}")]
     System(String),
@@ -44,7 +47,8 @@ pub enum ConnectError {
     Stopped,
 }
 
-/// Why an event was not broadcast. Nothing of it left the node.
+/// Why an event was not broadcast. Nothing of it left the node, but for
+/// [`BroadcastError::NotKept`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BroadcastError {
     /// The data is too large.
@@ -72,6 +76,9 @@ pub enum BroadcastError {
     /// The events make no batch.
     #[error("the event cannot be sent: {0}")]
     Unsendable(String),
+    /// It left the node, which could not store it.
+    #[error("the event was sent, but could not be kept: {0}")]
+    NotKept(String),
     /// The node has stopped.
     #[error("the node has stopped: nothing was sent")]
     Stopped,

@@ -78,6 +78,41 @@ pub enum Event {
     },
     /// Somebody said something.
     Message(Message),
+    /// This node told one of its links to connect to a newcomer.
+    Redirected {
+        /// Who was told.
+        peer_id: PeerId,
+        /// The newcomer.
+        to: PeerId,
+        /// Where the newcomer can be dialled, if it can.
+        address: Option<Multiaddr>,
+    },
+    /// A redirect hint that a link gave this node has ended.
+    Hint {
+        /// Who gave it.
+        from: PeerId,
+        /// Whom it named.
+        to: PeerId,
+        /// Where.
+        address: Option<Multiaddr>,
+        /// How it ended: `linked`, or why not.
+        outcome: &'static str,
+    },
+    /// A room was compared with a neighbour.
+    Checked {
+        /// The room.
+        room: String,
+        /// With whom.
+        peer_id: PeerId,
+        /// Neighbours in the room that take part in data checking.
+        neighbours: usize,
+        /// Those that held the same when last compared.
+        agreed: usize,
+        /// Batches that this comparison brought.
+        repaired: u64,
+        /// What it cost on the wire, both ways, in bytes.
+        bytes: u64,
+    },
     /// Something went wrong that concerns no link.
     Error {
         /// What, and what to do.
@@ -125,7 +160,13 @@ impl Event {
 /// Where the node puts its events; every reader gets all of them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EventBus {
-    readers: Arc<Mutex<Vec<Weak<Mutex<Queue>>>>>,
+    readers: Arc<Mutex<Readers>>,
+}
+
+#[derive(Debug, Default)]
+struct Readers {
+    queues: Vec<Weak<Mutex<Queue>>>,
+    closed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -140,25 +181,33 @@ struct Queue {
 impl EventBus {
     /// A new reader, from now on.
     pub(crate) fn subscribe(&self) -> Events {
-        let queue = Arc::new(Mutex::new(Queue::default()));
-        lock(&self.readers).push(Arc::downgrade(&queue));
+        let mut readers = lock(&self.readers);
+        let queue = Arc::new(Mutex::new(Queue {
+            closed: readers.closed,
+            ..Queue::default()
+        }));
+        readers.queues.push(Arc::downgrade(&queue));
         Events { queue }
     }
 
     /// Puts `event` before every reader.
     pub(crate) fn emit(&self, event: Event) {
-        lock(&self.readers).retain(|reader| match reader.upgrade() {
-            Some(queue) => {
-                lock(&queue).push(event.clone());
-                true
-            }
-            None => false,
-        });
+        lock(&self.readers)
+            .queues
+            .retain(|reader| match reader.upgrade() {
+                Some(queue) => {
+                    lock(&queue).push(event.clone());
+                    true
+                }
+                None => false,
+            });
     }
 
     /// No more events will come.
     pub(crate) fn close(&self) {
-        for queue in lock(&self.readers).iter().filter_map(Weak::upgrade) {
+        let mut readers = lock(&self.readers);
+        readers.closed = true;
+        for queue in readers.queues.iter().filter_map(Weak::upgrade) {
             let mut queue = lock(&queue);
             queue.closed = true;
             queue.wake();
@@ -287,5 +336,7 @@ mod tests {
             Some(Some(Event::Error { .. }))
         ));
         assert!(matches!(reader.next().now_or_never(), Some(None)));
+        let mut late = bus.subscribe();
+        assert!(matches!(late.next().now_or_never(), Some(None)));
     }
 }

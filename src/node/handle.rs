@@ -14,8 +14,10 @@ use super::address::Address;
 use super::builder::NodeBuilder;
 use super::error::{BroadcastError, ConnectError, JoinError};
 use super::event::{Direction, EventBus, Events};
+use super::keeper::{RoomStatus, Store};
 use super::links::Link;
 use super::outbox::{self, Outgoing, Sent};
+use super::past::{History, HistoryQuery};
 use super::runner::Command;
 use crate::clock::Time;
 use crate::gossip::{self, MAX_EVENT_DATA, MAX_EVENT_NAME, RoomName};
@@ -53,6 +55,21 @@ pub(super) struct Shared {
     pub(super) outbox_bytes: Arc<Semaphore>,
     pub(super) bell: Arc<Notify>,
     pub(super) bus: EventBus,
+    pub(super) store: Store,
+}
+
+/// An event that waits in the queue.
+#[derive(Debug)]
+pub struct Sending {
+    answer: oneshot::Receiver<Result<Sent, BroadcastError>>,
+}
+
+impl Sending {
+    /// Resolves when the event is signed and on its way, or says why it is not. The event is sent
+    /// whether or not anybody waits for this.
+    pub async fn sent(self) -> Result<Sent, BroadcastError> {
+        self.answer.await.unwrap_or(Err(BroadcastError::Stopped))
+    }
 }
 
 /// A link, as it stands.
@@ -162,6 +179,19 @@ impl Node {
         }
     }
 
+    /// [`Node::broadcast`] in two steps: resolves when the event has its place in the queue, behind
+    /// those that were queued before it; what comes of it is told by [`Sending::sent`]. So that a
+    /// quick sender need not wait for each answer.
+    pub async fn enqueue(
+        &self,
+        room: &str,
+        name: &str,
+        data: impl Into<Bytes>,
+    ) -> Result<Sending, BroadcastError> {
+        let (room, event) = self.event(room, name, data.into())?;
+        self.queue(room, event).await
+    }
+
     /// Checks what the application gave.
     fn event(
         &self,
@@ -182,6 +212,10 @@ impl Node {
     }
 
     async fn send(&self, room: RoomName, event: gossip::Event) -> Result<Sent, BroadcastError> {
+        self.queue(room, event).await?.sent().await
+    }
+
+    async fn queue(&self, room: RoomName, event: gossip::Event) -> Result<Sending, BroadcastError> {
         let permit = outbox::permit(&self.shared.outbox_bytes, &event).await?;
         let (reply, answer) = oneshot::channel();
         let outgoing = Outgoing {
@@ -195,7 +229,7 @@ impl Node {
             .send(outgoing)
             .await
             .map_err(|_| BroadcastError::Stopped)?;
-        answer.await.unwrap_or(Err(BroadcastError::Stopped))
+        Ok(Sending { answer })
     }
 
     /// Joins a room: what is said there from now on arrives as events.
@@ -227,6 +261,18 @@ impl Node {
     /// The links as they stand, longest first.
     pub async fn peers(&self) -> Vec<LinkInfo> {
         self.ask(|reply| Command::Peers { reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// What the log holds of what was said, also by this node itself; see [`HistoryQuery`].
+    pub fn history(&self, query: HistoryQuery) -> History {
+        History::new(self.shared.store.clone(), query)
+    }
+
+    /// How each of the node's rooms stands: what is kept, and how many neighbours hold the same.
+    pub async fn status(&self) -> Vec<RoomStatus> {
+        self.ask(|reply| Command::Status { reply })
             .await
             .unwrap_or_default()
     }

@@ -75,6 +75,21 @@ impl Links {
             .min_by_key(|l| l.since)
     }
 
+    /// All proved connections of `peer_id`: two for a moment, when dials have crossed.
+    pub(crate) fn connections_of(&self, peer_id: &PeerId) -> Vec<ConnectionId> {
+        self.by_connection
+            .values()
+            .filter(|l| l.peer_id == *peer_id)
+            .map(|l| l.connection_id)
+            .collect()
+    }
+
+    /// Whether the peer at the other end of this connection has another one.
+    pub(crate) fn is_one_of_several(&self, connection_id: ConnectionId) -> bool {
+        self.get(connection_id)
+            .is_some_and(|l| self.connections_of(&l.peer_id).len() > 1)
+    }
+
     /// The proved connection, if it is one.
     pub(crate) fn get(&self, connection_id: ConnectionId) -> Option<&Link> {
         self.by_connection.get(&connection_id)

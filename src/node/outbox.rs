@@ -1,4 +1,5 @@
-//! From the application to the mesh: events are numbered, batched, signed and handed to the loop.
+//! From the application to the mesh: events are numbered, batched, signed, handed to the loop and
+//! stored.
 //!
 //! Entry type: [`run`], one task. The rule it keeps: events wait for nobody. With nothing queued a
 //! batch holds one event and leaves at once; what queues up while a batch is on its way travels
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::error::BroadcastError;
+use super::keeper::{Note, Store};
 use crate::clock::Clock;
 use crate::gossip::{self, BatchId, MAX_BATCH_BYTES, MAX_EVENTS, RoomName, VerifiedBatch};
 use crate::identity::Identity;
@@ -52,6 +54,8 @@ pub(crate) async fn run(
     clock: Clock,
     mut events: mpsc::Receiver<Outgoing>,
     publishes: mpsc::Sender<Publish>,
+    store: Store,
+    notes: mpsc::UnboundedSender<Note>,
 ) {
     let mut outbox = Outbox {
         identity,
@@ -59,6 +63,8 @@ pub(crate) async fn run(
         clock,
         next_seq: HashMap::new(),
         publishes,
+        store,
+        notes,
     };
     let mut taken = Vec::new();
     while events.recv_many(&mut taken, MAX_EVENTS).await > 0 {
@@ -76,6 +82,8 @@ struct Outbox {
     clock: Clock,
     next_seq: HashMap<RoomName, u64>,
     publishes: mpsc::Sender<Publish>,
+    store: Store,
+    notes: mpsc::UnboundedSender<Note>,
 }
 
 impl Outbox {
@@ -99,14 +107,21 @@ impl Outbox {
             events,
         )
         .map_err(|error| BroadcastError::Unsendable(error.to_string()));
-        let published = match sealed {
-            Ok(sealed) => self.publish(sealed.batch().clone()).await,
-            Err(error) => Err(error),
+        let batch = sealed.map(|sealed| sealed.batch().clone());
+        let published = match &batch {
+            Ok(batch) => self.publish(batch.clone()).await,
+            Err(error) => Err(error.clone()),
         };
-        match published {
+        if published.is_ok() {
+            self.next_seq
+                .insert(room.clone(), first_seq + replies.len() as u64);
+        }
+        let kept = match (batch, published) {
+            (Ok(batch), Ok(sent)) => self.keep(batch).await.map(|()| sent),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        };
+        match kept {
             Ok((id, links)) => {
-                self.next_seq
-                    .insert(room.clone(), first_seq + replies.len() as u64);
                 for (seq, (reply, _)) in (first_seq..).zip(replies) {
                     // Whoever no longer listens has given up waiting; the event is sent all the same.
                     let _ = reply.send(Ok(Sent { id, seq, links }));
@@ -118,6 +133,16 @@ impl Outbox {
                 }
             }
         }
+    }
+
+    /// Stores a batch that has left. Only then its sender hears that it is sent.
+    async fn keep(&self, batch: VerifiedBatch) -> Result<(), BroadcastError> {
+        let writer = self.store.get().ok_or(BroadcastError::Stopped)?;
+        let stored = writer.append_when_room(std::slice::from_ref(&batch)).await;
+        stored.map_err(|error| BroadcastError::NotKept(error.to_string()))?;
+        // A keeper that is gone compares no more.
+        let _ = self.notes.send(Note::Own(batch));
+        Ok(())
     }
 
     async fn publish(&self, batch: VerifiedBatch) -> Result<(BatchId, usize), BroadcastError> {

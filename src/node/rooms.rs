@@ -3,7 +3,7 @@
 //! Entry type: [`Rooms`], pure but for the bell. The rule it keeps: what is sent right after a link
 //! came up waits, shortly, until gossipsub knows the peer's rooms.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ const SETTLE: Duration = Duration::from_millis(500);
 pub(crate) struct Rooms {
     joined: BTreeSet<RoomName>,
     settling: HashMap<PeerId, Time>,
+    /// Linked peers that do not speak data checking.
+    not_checking: HashSet<PeerId>,
     bell: Arc<Notify>,
 }
 
@@ -31,6 +33,7 @@ impl Rooms {
         Rooms {
             joined: BTreeSet::new(),
             settling: HashMap::new(),
+            not_checking: HashSet::new(),
             bell,
         }
     }
@@ -70,6 +73,17 @@ impl Rooms {
     /// The peer is gone.
     pub(crate) fn gone(&mut self, peer_id: &PeerId) {
         self.settling.remove(peer_id);
+        self.not_checking.remove(peer_id);
+    }
+
+    /// The peer has shown that it does not speak data checking.
+    pub(crate) fn does_not_check(&mut self, peer_id: PeerId) {
+        self.not_checking.insert(peer_id);
+    }
+
+    /// Whether the peer may take part in data checking.
+    pub(crate) fn checks(&self, peer_id: &PeerId) -> bool {
+        !self.not_checking.contains(peer_id)
     }
 
     /// Until when to wait for links that have not said in which rooms they are.

@@ -3,18 +3,23 @@
 //! Entry type: [`Runner`]. The rule it keeps: it decides nothing by itself. Whatever crosses between
 //! protocols crosses here, each in a small `on_…` method, and nothing here waits but the loop.
 
+mod checking;
 mod linking;
+mod shaping;
 mod traffic;
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use libp2p::request_response::{OutboundRequestId, ResponseChannel};
 use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::address::Address;
 use super::admission::Admission;
@@ -25,6 +30,7 @@ use super::event::{Event, EventBus};
 use super::failure;
 use super::handle::LinkInfo;
 use super::inbox::{Incoming, Verdict};
+use super::keeper::{Note, Replies, RoomStatus, Wish};
 use super::links::Links;
 use super::outbox::Publish;
 use super::refusals::Refusals;
@@ -32,6 +38,7 @@ use super::rooms::Rooms;
 use crate::clock::{Clock, Time};
 use crate::gate;
 use crate::gossip::{self, RoomName};
+use crate::overlay::{DialId, Saved};
 
 /// What the application asks of the loop.
 pub(crate) enum Command {
@@ -56,6 +63,9 @@ pub(crate) enum Command {
     Peers {
         reply: oneshot::Sender<Vec<LinkInfo>>,
     },
+    Status {
+        reply: oneshot::Sender<Vec<RoomStatus>>,
+    },
     Shutdown {
         reply: oneshot::Sender<()>,
     },
@@ -67,6 +77,10 @@ pub(crate) struct Channels {
     pub(crate) publishes: mpsc::Receiver<Publish>,
     pub(crate) incoming: mpsc::Sender<Incoming>,
     pub(crate) verdicts: mpsc::Receiver<Verdict>,
+    pub(crate) notes: mpsc::UnboundedSender<Note>,
+    pub(crate) wishes: mpsc::Receiver<Wish>,
+    /// The keeper, which ends when `wishes` does.
+    pub(crate) keeping: JoinHandle<()>,
 }
 
 /// The state of a running node.
@@ -84,18 +98,32 @@ pub(crate) struct Runner {
     /// Links that are proved but whose peers have not said yet in which rooms they are: until they
     /// have, or this time is over, nobody is told of them.
     rising: Vec<(Time, LinkInfo, ConnectionId)>,
+    /// Dials of the overlay that are under way.
+    overlay_dials: HashMap<ConnectionId, DialId>,
+    /// Where the address book is kept, and what is to be written there when.
+    directory: Option<PathBuf>,
+    book: Option<(Time, Vec<Saved<PeerId, Multiaddr>>)>,
     /// Who waits for which dial.
     waiters: HashMap<ConnectionId, Vec<oneshot::Sender<Result<LinkInfo, ConnectError>>>>,
     /// Connections that we close, and why.
     closing: HashMap<ConnectionId, String>,
     /// Connections to close at a later time: losers of two that crossed.
     retiring: Vec<(Time, ConnectionId)>,
+    /// Connections of links that have ended, which close when what was sent on them has gone out.
+    ending: Vec<(Time, ConnectionId)>,
     /// Messages for which the inbox had no place: while there is one, the network is not read.
     held: VecDeque<Incoming>,
+    /// Requests of data checking that are with neighbours, and the keeper's numbers for them.
+    asked: HashMap<OutboundRequestId, u64>,
+    /// Where the answers to neighbours' requests go; bounded by the streams that links may have.
+    replies: Replies<ResponseChannel<Vec<u8>>>,
+    last_request: u64,
     /// A batch that waits for a link to come up wholly, or for room in its queues.
     deferred: Option<(Time, Publish)>,
 }
 
+/// How long the words of leave may take to go out.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How long a shutdown waits for connections to close.
 const FAREWELL: Duration = Duration::from_millis(1000);
 
@@ -104,6 +132,7 @@ enum Happening {
     Network(Box<SwarmEvent<BehaviourEvent>>),
     Verdict(Verdict),
     Publish(Publish),
+    Wish(Wish),
     InboxHasRoom,
     Command(Command),
     HandlesGone,
@@ -119,6 +148,7 @@ impl Runner {
         bell: Arc<Notify>,
         rng: StdRng,
         admission: Admission,
+        directory: Option<PathBuf>,
     ) -> Runner {
         Runner {
             swarm,
@@ -132,21 +162,30 @@ impl Runner {
             rooms: Rooms::new(bell),
             refusals: Refusals::default(),
             rising: Vec::new(),
+            overlay_dials: HashMap::new(),
+            directory,
+            book: None,
             waiters: HashMap::new(),
             closing: HashMap::new(),
             retiring: Vec::new(),
+            ending: Vec::new(),
             held: VecDeque::new(),
+            asked: HashMap::new(),
+            replies: HashMap::new(),
+            last_request: 0,
             deferred: None,
         }
     }
 
     /// Runs until it is told to stop, or every handle is gone.
     pub(crate) async fn run(mut self) {
+        self.tell_addresses();
         loop {
             match self.next().await {
                 Happening::Network(event) => self.on_swarm_event(*event),
                 Happening::Verdict(verdict) => self.on_verdict(verdict),
                 Happening::Publish(publish) => self.on_publish(publish),
+                Happening::Wish(wish) => self.on_wish(wish),
                 Happening::InboxHasRoom => self.refill_inbox(),
                 Happening::Time => {}
                 Happening::Command(Command::Shutdown { reply }) => {
@@ -169,6 +208,7 @@ impl Runner {
         tokio::select! {
             event = self.swarm.select_next_some(), if reading => Happening::Network(Box::new(event)),
             Some(verdict) = self.channels.verdicts.recv() => Happening::Verdict(verdict),
+            Some(wish) = self.channels.wishes.recv() => Happening::Wish(wish),
             Some(publish) = self.channels.publishes.recv(), if publishing => {
                 Happening::Publish(publish)
             }
@@ -181,13 +221,22 @@ impl Runner {
     }
 
     fn deadline(&self) -> Option<Time> {
+        let ending = self.ending.iter().map(|(at, _)| *at).min();
         let retiring = self.retiring.iter().map(|(at, _)| *at).min();
         let rising = self.rising.iter().map(|(at, ..)| *at).min();
+        let book = self.book.as_ref().map(|(at, _)| *at);
         let deferred = self.deferred.as_ref().map(|(at, _)| *at);
-        [self.dialing.deadline(), retiring, rising, deferred]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.dialing.deadline(),
+            ending,
+            retiring,
+            rising,
+            book,
+            deferred,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn on_time(&mut self, now: Time) {
@@ -196,18 +245,25 @@ impl Runner {
                 Ok(connection_id) => self.dialing.started(&address, connection_id),
                 Err(connection_id) => {
                     self.dialing.started(&address, connection_id);
-                    self.dialing.failed(now, connection_id, &mut self.rng);
+                    self.dialing
+                        .failed(now, connection_id, false, &mut self.rng);
                 }
             }
         }
         let due = |(at, _): &(Time, ConnectionId)| *at <= now;
         for (_, connection_id) in self.retiring.extract_if(.., |r| due(r)).collect::<Vec<_>>() {
-            self.close(
-                connection_id,
-                "another connection to the same peer was kept",
-            );
+            // Unless the peer chose otherwise, and has closed the other one meanwhile.
+            if self.links.is_one_of_several(connection_id) {
+                let why = "another connection to the same peer was kept";
+                self.close(connection_id, why);
+            }
+        }
+        let ended: Vec<_> = self.ending.extract_if(.., |(at, _)| *at <= now).collect();
+        for (_, connection_id) in ended {
+            self.close(connection_id, "the link has ended");
         }
         self.rise(|(at, ..)| *at <= now);
+        self.save_book(now);
         if self.deferred.as_ref().is_some_and(|(at, _)| *at <= now)
             && let Some((_, publish)) = self.deferred.take()
         {
@@ -226,6 +282,7 @@ impl Runner {
                 let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
                 gossip.unsubscribe(&gossip::topic(&room));
                 let _ = reply.send(self.rooms.leave(&room));
+                self.note(Note::Leave(room));
             }
             Command::Rooms { reply } => {
                 let _ = reply.send(self.rooms.joined());
@@ -240,6 +297,7 @@ impl Runner {
                     .collect();
                 let _ = reply.send(links);
             }
+            Command::Status { reply } => self.note(Note::Status(reply)),
             Command::Shutdown { reply } => {
                 let _ = reply.send(());
             }
@@ -250,6 +308,7 @@ impl Runner {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
             SwarmEvent::NewListenAddr { address, .. } => self.on_listening(address),
+            SwarmEvent::ExpiredListenAddr { .. } => self.tell_addresses(),
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
@@ -316,6 +375,12 @@ impl Runner {
             BehaviourEvent::Gate(gate::Event::Inner(VerifiedEvent::Gossip(event))) => {
                 self.on_gossip(event);
             }
+            BehaviourEvent::Gate(gate::Event::Inner(VerifiedEvent::Overlay(event))) => {
+                self.on_overlay(event);
+            }
+            BehaviourEvent::Gate(gate::Event::Inner(VerifiedEvent::Sync(event))) => {
+                self.on_sync(event);
+            }
             BehaviourEvent::Ping(event) => self.on_ping(event),
             BehaviourEvent::Identify(event) => self.on_identify(&event),
             _ => {}
@@ -326,10 +391,20 @@ impl Runner {
         let own = *self.swarm.local_peer_id();
         let address = address.with_p2p(own).unwrap_or_else(|address| address);
         self.bus.emit(Event::Listening { address });
+        self.tell_addresses();
     }
 
     /// Closes every connection, which tells the peers, and waits shortly for it.
-    async fn farewell(&mut self) {
+    async fn farewell(mut self) {
+        if let Some(overlay) = self.overlay() {
+            overlay.stop();
+            let words = async {
+                loop {
+                    self.swarm.select_next_some().await;
+                }
+            };
+            let _ = tokio::time::timeout(LAST_WORDS, words).await;
+        }
         let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
         for peer_id in peers {
             let _ = self.swarm.disconnect_peer_id(peer_id);
@@ -340,6 +415,9 @@ impl Runner {
             }
         };
         let _ = tokio::time::timeout(FAREWELL, closed).await;
+        // The keeper ends when nobody takes its wishes any more.
+        let Channels { keeping, .. } = self.channels;
+        let _ = tokio::time::timeout(FAREWELL, keeping).await;
         self.bus.close();
     }
 }

@@ -15,12 +15,13 @@ pub(crate) struct Member {
     pub(crate) events: Events,
 }
 
-/// How test nodes are built: on loopback, many behind one address.
+/// How test nodes are built: on loopback, many behind one address, linked only as the test says.
 pub(crate) fn builder() -> NodeBuilder {
     Node::builder()
         .identity(Identity::generate())
         .listen(["/ip4/127.0.0.1/tcp/0/ws".parse().expect("a multiaddr")])
         .exempt_loopback(true)
+        .fixed_links(true)
 }
 
 /// Starts a node and begins to read its events.

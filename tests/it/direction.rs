@@ -43,6 +43,13 @@ const IMPURE: &[&str] = &[
 fn imports_go_down_only() {
     let mut wrong = Vec::new();
     for (path, text) in sources() {
+        // Tests may look sideways, for something real to stand behind a gate.
+        if path
+            .components()
+            .any(|c| ["tests", "tests.rs"].contains(&c.as_os_str().to_str().unwrap_or("")))
+        {
+            continue;
+        }
         let Some((module, may_use)) = MAY_USE.iter().find(|(m, _)| is_of(&path, m)) else {
             continue;
         };

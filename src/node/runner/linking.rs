@@ -2,7 +2,6 @@
 //!
 //! The rule it keeps: whoever waits for a link is answered, once, with the link or the reason.
 
-use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use libp2p::core::ConnectedPoint;
@@ -12,6 +11,7 @@ use libp2p::{Multiaddr, PeerId, identify, ping};
 use tokio::sync::oneshot;
 
 use super::Runner;
+use super::shaping::why;
 use crate::clock::Time;
 use crate::handshake::{self, Proof, RejectCode};
 use crate::node::address::Address;
@@ -19,17 +19,22 @@ use crate::node::error::ConnectError;
 use crate::node::event::{Direction, Event};
 use crate::node::failure;
 use crate::node::handle::LinkInfo;
+use crate::node::keeper::Note;
 use crate::node::links::{Duplicate, Entered, Link};
 use crate::node::stage::{Stage, StageError};
+use crate::overlay::Reason;
 
 /// A connection that lost against another is closed this much later, so that what travels on it
 /// arrives.
 const RETIRE_AFTER: Duration = Duration::from_secs(2);
 
+const TWICE: &str = "another live node with this identity is linked already: the same key runs twice; \
+     stop one of the two, or give it a key of its own";
+
 impl Runner {
     /// Dials; the id is that of the attempt, also when it was refused at once.
     pub(super) fn dial(&mut self, address: &Address) -> Result<ConnectionId, ConnectionId> {
-        let opts = dial_opts(address);
+        let opts = dial_address(address);
         let connection_id = opts.connection_id();
         match self.swarm.dial(opts) {
             Ok(()) => Ok(connection_id),
@@ -44,8 +49,26 @@ impl Runner {
         }
     }
 
+    /// Dials a peer at any of these addresses; none when that is impossible from the start.
+    pub(super) fn dial_any(
+        &mut self,
+        peer_id: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+    ) -> Option<ConnectionId> {
+        let opts = dial_opts(peer_id, addresses)?;
+        let connection_id = opts.connection_id();
+        match self.swarm.dial(opts) {
+            Ok(()) => Some(connection_id),
+            Err(error) => {
+                tracing::debug!(?peer_id, %error, "a dial was refused at once");
+                None
+            }
+        }
+    }
+
     pub(super) fn close(&mut self, connection_id: ConnectionId, why: impl Into<String>) {
         if self.swarm.close_connection(connection_id) {
+            self.swarm.behaviour_mut().handshake.abandon(connection_id);
             self.closing
                 .entry(connection_id)
                 .or_insert_with(|| why.into());
@@ -64,7 +87,7 @@ impl Runner {
             let _ = reply.send(Ok(LinkInfo::of(link, self.clock.now())));
             return;
         }
-        let opts = dial_opts(address);
+        let opts = dial_address(address);
         let connection_id = opts.connection_id();
         match self.swarm.dial(opts) {
             Ok(()) => self.waiters.entry(connection_id).or_default().push(reply),
@@ -86,7 +109,10 @@ impl Runner {
         {
             let link = LinkInfo::of(link, self.clock.now());
             self.answer(connection_id, || Ok(link.clone()));
-            self.dialing.linked(connection_id, peer_id);
+            self.introduced(connection_id, peer_id);
+            let error =
+                StageError::new(Stage::Link, "the peer is linked already").with_code("LINKED");
+            self.overlay_dial_failed(connection_id, &error);
             self.close(connection_id, "the peer is linked already");
         }
     }
@@ -98,16 +124,29 @@ impl Runner {
         address: Option<Multiaddr>,
         error: StageError,
     ) {
+        if self.overlay_dial_failed(connection_id, &error) {
+            tracing::debug!(%error, "a dial of the overlay failed");
+            return;
+        }
         let awaited = self.answer(connection_id, || Err(ConnectError::Stage(error.clone())));
         let now = self.clock.now();
         let address = address.or_else(|| self.dialing.address_of(connection_id));
-        match self.dialing.failed(now, connection_id, &mut self.rng) {
-            Some(first) if first => {
+        let busy = error.code == Some(RejectCode::Busy.name());
+        if busy && !self.has_room() {
+            // It answered, and there is no need of it now: the overlay has its address.
+            return self.dialing.give_up(connection_id);
+        }
+        match self.dialing.failed(now, connection_id, busy, &mut self.rng) {
+            Some(true) => {
                 self.refused(peer_id, address.unwrap_or_else(Multiaddr::empty), error);
             }
-            Some(_) => tracing::info!(%error, "a dial failed again"),
+            Some(false) => tracing::info!(%error, "a dial failed again"),
             None if awaited => {}
-            None => self.refused(peer_id, address.unwrap_or_else(Multiaddr::empty), error),
+            None => match address {
+                Some(address) => self.refused(peer_id, address, error),
+                // A request to a peer that has just gone: nobody asked for this dial.
+                None => tracing::debug!(?peer_id, %error, "a dial that nobody waits for failed"),
+            },
         }
     }
 
@@ -146,9 +185,11 @@ impl Runner {
                 connection_id,
                 peer_id,
                 instance_id,
-                ..
+                endpoint,
             } => {
-                let ruling = self.judge(connection_id, &peer_id, &instance_id);
+                let ruling = self
+                    .judge(connection_id, &peer_id, &instance_id)
+                    .and_then(|()| self.admit(peer_id, &endpoint));
                 self.swarm
                     .behaviour_mut()
                     .handshake
@@ -175,12 +216,17 @@ impl Runner {
                 failure,
             } => {
                 // Our own closing is no failure of the handshake.
-                if let Entry::Vacant(entry) = self.closing.entry(connection_id) {
-                    let address = endpoint.get_remote_address().clone();
-                    let error = failure::of_handshake(&failure);
-                    entry.insert(error.to_string());
-                    self.on_handshake_failed(connection_id, peer_id, address, &endpoint, error);
+                if self.closing.contains_key(&connection_id) {
+                    return;
                 }
+                let address = endpoint.get_remote_address().clone();
+                let error = failure::of_handshake(&failure);
+                // When the peer hung up, the connection's end was told before this: nothing would
+                // ever take the entry away again.
+                if self.is_up(connection_id) {
+                    self.closing.insert(connection_id, error.to_string());
+                }
+                self.on_handshake_failed(connection_id, peer_id, address, &endpoint, error);
             }
         }
     }
@@ -193,8 +239,12 @@ impl Runner {
         endpoint: &ConnectedPoint,
         error: StageError,
     ) {
+        self.dismiss(peer_id);
         if endpoint.is_dialer() {
             self.on_dial_failed(connection_id, Some(peer_id), Some(address), error);
+        } else if error.code == Some(RejectCode::Busy.name()) {
+            // In a storm of newcomers this is the ordinary course: they come again.
+            tracing::debug!(%peer_id, %address, "asked to come later");
         } else {
             self.refused(Some(peer_id), address, error);
         }
@@ -220,6 +270,10 @@ impl Runner {
     }
 
     pub(super) fn on_passed(&mut self, proof: &Proof, endpoint: &ConnectedPoint, took: Duration) {
+        if !self.is_up(proof.connection_id()) {
+            // It ended while the handshake's last word was on its way here.
+            return self.on_closed_before_link(proof.connection_id());
+        }
         let now = self.clock.now();
         let behaviour = self.swarm.behaviour_mut();
         behaviour.limits.verified(proof.connection_id());
@@ -227,10 +281,25 @@ impl Runner {
             behaviour.gate.open_outbound(proof);
         }
         let peer_id = proof.verified().peer_id();
+        let instance_id = proof.verified().instance_id();
+        if self.links.duplicate(&peer_id, &instance_id, now) == Duplicate::Alive {
+            // Both were in their handshakes at once, so that neither was a link when it was judged.
+            let error = StageError::new(Stage::Link, TWICE).with_code("DUPLICATE_IDENTITY");
+            self.close(proof.connection_id(), TWICE);
+            self.refused(
+                Some(peer_id),
+                endpoint.get_remote_address().clone(),
+                error.clone(),
+            );
+            self.answer(proof.connection_id(), || {
+                Err(ConnectError::Stage(error.clone()))
+            });
+            return;
+        }
         let link = Link {
             connection_id: proof.connection_id(),
             peer_id,
-            instance_id: proof.verified().instance_id(),
+            instance_id,
             address: endpoint.get_remote_address().clone(),
             direction: if endpoint.is_dialer() {
                 Direction::Dialer
@@ -243,17 +312,44 @@ impl Runner {
         };
         tracing::debug!(%peer_id, ?took, "the handshake passed");
         let info = LinkInfo::of(&link, now);
-        match self.links.enter(self.swarm.local_peer_id(), link) {
+        match self.links.enter(self.swarm.local_peer_id(), link.clone()) {
             Entered::New => {
+                self.tell_overlay_of(&link);
+                self.note(Note::LinkUp(peer_id));
+                self.tell_rooms_of(peer_id);
                 let until = self.rooms.settling(now, peer_id);
                 self.rising.push((until, info, proof.connection_id()));
             }
             Entered::Close(loser) => {
-                self.retiring.push((now + RETIRE_AFTER, loser));
+                // Two that one side dialled may have passed in another order there: its dialer
+                // closes first.
+                let wait = match proof.is_dialer() {
+                    true => RETIRE_AFTER,
+                    false => RETIRE_AFTER * 3 / 2,
+                };
+                self.retiring.push((now + wait, loser));
+                self.overlay_dials.remove(&proof.connection_id());
                 self.answer(proof.connection_id(), || Ok(info.clone()));
             }
         }
-        self.dialing.linked(proof.connection_id(), peer_id);
+        self.introduced(proof.connection_id(), peer_id);
+    }
+
+    /// A peer is linked that may be one of those to keep dialling. With an overlay, one contact is
+    /// what such an address is for: from then on it is a way in when all links are lost.
+    fn introduced(&mut self, connection_id: ConnectionId, peer_id: PeerId) {
+        self.dialing.linked(connection_id, peer_id);
+        let entries = self.dialing.introduced();
+        if let Some(overlay) = self.overlay() {
+            overlay.set_entries(entries);
+        }
+    }
+
+    /// Whether the node wants more links than it has.
+    fn has_room(&mut self) -> bool {
+        let links = self.links.count();
+        self.overlay()
+            .is_none_or(|overlay| overlay.wants_more_than(links))
     }
 
     /// Tells of the links that are ready.
@@ -277,32 +373,53 @@ impl Runner {
     ) {
         let ours = self.closing.remove(&connection_id);
         self.retiring.retain(|(_, id)| *id != connection_id);
-        let now = self.clock.now();
         let Some((link, last)) = self.links.leave(connection_id) else {
-            self.on_closed_before_link(connection_id);
+            // A handshake that is cut short says so itself, after this, and why.
+            if ours.is_some() {
+                self.on_closed_before_link(connection_id);
+            }
             return;
         };
         if last {
-            self.rise(|(_, info, _)| info.peer_id == link.peer_id);
-            let reason = ours.unwrap_or_else(|| failure::of_close(cause));
-            self.rooms.gone(&link.peer_id);
-            let links = self.links.count();
-            self.bus.emit(Event::LinkDown {
-                peer_id: link.peer_id,
-                reason,
-                links,
-            });
-            self.dialing.unlinked(now, link.peer_id, &mut self.rng);
-            self.retry_deferred(now);
+            self.link_is_down(&link, ours.unwrap_or_else(|| failure::of_close(cause)));
         }
     }
 
-    /// The handshake has told already why, unless it never got to say a word.
+    /// A peer's last connection is gone, or is as good as gone.
+    pub(super) fn link_is_down(&mut self, link: &Link, reason: String) {
+        let now = self.clock.now();
+        self.rise(|(_, info, _)| info.peer_id == link.peer_id);
+        self.rooms.gone(&link.peer_id);
+        self.note(Note::LinkDown(link.peer_id));
+        let ended = self.overlay().and_then(|o| o.link_down(link.peer_id));
+        let reason = match ended {
+            Some(ended) if ended != Reason::Lost => why(ended).to_owned(),
+            _ => reason,
+        };
+        let links = self.links.count();
+        self.bus.emit(Event::LinkDown {
+            peer_id: link.peer_id,
+            reason,
+            links,
+        });
+        if self.overlay().is_none() {
+            self.dialing.unlinked(now, link.peer_id, &mut self.rng);
+        }
+        self.retry_deferred(now);
+    }
+
+    /// Whether the connection stands.
+    fn is_up(&self, connection_id: ConnectionId) -> bool {
+        let handshake = &self.swarm.behaviour().handshake;
+        handshake.stage(connection_id).is_some()
+    }
+
+    /// Whoever still waits for a connection that we closed is told that it is gone.
     pub(super) fn on_closed_before_link(&mut self, connection_id: ConnectionId) {
         let error = StageError::new(Stage::Handshake1, "the connection was closed");
         self.answer(connection_id, || Err(ConnectError::Stage(error.clone())));
         self.dialing
-            .failed(self.clock.now(), connection_id, &mut self.rng);
+            .failed(self.clock.now(), connection_id, false, &mut self.rng);
     }
 
     pub(super) fn on_ping(&mut self, event: ping::Event) {
@@ -335,9 +452,25 @@ impl Runner {
     }
 }
 
-/// A dial from a port of its own: from the listening port, two nodes that dial each other at once
+/// Dials leave from a port of their own: from the listening port, two nodes that dial each other at once
 /// would meet in one TCP connection of which both are the dialer.
-fn dial_opts(address: &Address) -> DialOpts {
+fn dial_opts(peer_id: Option<PeerId>, mut addresses: Vec<Multiaddr>) -> Option<DialOpts> {
+    Some(match peer_id {
+        Some(peer_id) => DialOpts::peer_id(peer_id)
+            .condition(PeerCondition::Always)
+            .addresses(addresses)
+            .allocate_new_port()
+            .build(),
+        // Without an id each address is a dial of its own: the first will do.
+        None if addresses.is_empty() => return None,
+        None => DialOpts::unknown_peer_id()
+            .address(addresses.swap_remove(0))
+            .allocate_new_port()
+            .build(),
+    })
+}
+
+fn dial_address(address: &Address) -> DialOpts {
     let multiaddr = address.multiaddr().clone();
     match address.peer_id() {
         Some(peer_id) => DialOpts::peer_id(peer_id)

@@ -13,6 +13,7 @@ use crate::clock::Time;
 use crate::gossip::{self, RoomName};
 use crate::node::error::{BroadcastError, JoinError};
 use crate::node::inbox::{Incoming, Verdict};
+use crate::node::keeper::Note;
 use crate::node::outbox::Publish;
 use crate::node::stage::{Stage, StageError};
 
@@ -38,6 +39,7 @@ impl Runner {
             // Every well-formed room may be subscribed to, and `room` is one.
             tracing::error!(%room, %error, "gossipsub refused a subscription");
         }
+        self.note(Note::Join(room));
         Ok(())
     }
 
@@ -54,8 +56,10 @@ impl Runner {
                 self.rooms.settled(&peer_id);
                 self.rise(|(_, info, _)| info.peer_id == peer_id);
                 self.rooms.announce();
+                self.tell_rooms_of(peer_id);
                 self.retry_deferred(self.clock.now());
             }
+            gossipsub::Event::Unsubscribed { peer_id, .. } => self.tell_rooms_of(peer_id),
             gossipsub::Event::SlowPeer {
                 peer_id,
                 failed_messages,
@@ -67,7 +71,6 @@ impl Runner {
                 self.rooms.settled(&peer_id);
                 self.rise(|(_, info, _)| info.peer_id == peer_id);
             }
-            _ => {}
         }
     }
 
@@ -112,17 +115,22 @@ impl Runner {
             return;
         }
         // Nodes check before they forward: whoever handed it on is who broke the rule.
-        self.admission.banish(self.clock.now(), from);
-        let Some(link) = self.links.of(&from).cloned() else {
+        let reason = format!("the peer sent what is no batch: {error}");
+        self.send_away(from, &reason, "INVALID_BATCH");
+    }
+
+    /// Closes the link of a peer that did what no honest one does, and does not let it back for a
+    /// while.
+    pub(super) fn send_away(&mut self, peer_id: PeerId, reason: &str, code: &'static str) {
+        self.admission.banish(self.clock.now(), peer_id);
+        let Some(link) = self.links.of(&peer_id).cloned() else {
             return;
         };
-        let error = StageError::new(
-            Stage::Link,
-            format!("the peer sent what is no batch: {error}"),
-        )
-        .with_code("INVALID_BATCH");
-        self.close(link.connection_id, error.reason.clone());
-        self.refused(Some(from), link.address, error);
+        for connection_id in self.links.connections_of(&peer_id) {
+            self.close(connection_id, reason);
+        }
+        let error = StageError::new(Stage::Link, reason).with_code(code);
+        self.refused(Some(peer_id), link.address, error);
     }
 
     pub(super) fn report(

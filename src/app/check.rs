@@ -1,0 +1,163 @@
+//! `diatribe check`: dials once and tells what happens.
+//!
+//! Entry function: [`run`]. The rule it keeps: every failure says what is wrong and what to do, and
+//! makes the exit code 1.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::config::CheckConfig;
+use super::escape::Shown;
+use super::failure::Failure;
+use super::identity;
+use super::output::{self, Check, CheckStage, JsonLines, People};
+use crate::node::{Address, Probe, ProbeStep, Probed, Stage, StageError};
+
+/// Dials each address.
+pub(crate) fn run(config: CheckConfig) -> Result<ExitCode, Failure> {
+    let identity = identity::open(&config.identity)?;
+    let mut probe = Probe::new(identity);
+    if let Some(key) = config.network.key {
+        probe = probe.network_key(key);
+    }
+    for authority in config.network.authorities {
+        probe = probe.tls_ca(authority);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(format!("the program cannot start: {e}")))?;
+    let mut all = true;
+    for address in &config.addresses {
+        all &= runtime.block_on(check(&probe, address, config.json));
+    }
+    runtime.shutdown_background();
+    Ok(match all {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+async fn check(probe: &Probe, address: &Address, json: bool) -> bool {
+    let mut report = Report {
+        address,
+        people: People::new(output::on_terminal()),
+        json: json.then(JsonLines::default),
+        took: Duration::ZERO,
+    };
+    report.begin();
+    let result = probe.dial(address, |step| report.step(&step)).await;
+    report.end(&result);
+    result.is_ok()
+}
+
+struct Report<'a> {
+    address: &'a Address,
+    people: People,
+    /// None: for people.
+    json: Option<JsonLines>,
+    took: Duration,
+}
+
+impl Report<'_> {
+    fn begin(&mut self) {
+        if self.json.is_none() {
+            output::print(format!("{}\n", self.address).as_bytes());
+        }
+    }
+
+    fn step(&mut self, step: &ProbeStep) {
+        let mut out = Vec::new();
+        let error = step.result.as_ref().err();
+        // Identify runs beside the handshake, which is longer.
+        if step.stage != Stage::Identify || error.is_some() {
+            self.took += step.took;
+        }
+        match &mut self.json {
+            Some(json) => json.stage(
+                &CheckStage {
+                    address: self.address.to_string(),
+                    stage: step.stage.name(),
+                    ok: error.is_none(),
+                    ms: millis(step.took),
+                    reason: error.map(|e| &*e.reason),
+                    code: error.and_then(|e| e.code),
+                },
+                &mut out,
+            ),
+            None => out.extend(self.line(step).into_bytes()),
+        }
+        output::print(&out);
+    }
+
+    fn line(&self, step: &ProbeStep) -> String {
+        let name = title(step.stage, self.address);
+        let took = format!("{:.1} ms", millis(step.took));
+        match &step.result {
+            Ok(()) => format!("  {}  {name:<20} {took:>10}\n", self.people.good("ok")),
+            Err(error) => {
+                let code = error.code.map(|c| format!(" [{c}]")).unwrap_or_default();
+                format!(
+                    "  {}  {name:<20} {took:>10}{code}\n      {}\n",
+                    self.people.bad("no"),
+                    Shown(&error.reason)
+                )
+            }
+        }
+    }
+
+    fn end(&mut self, result: &Result<Probed, StageError>) {
+        let mut out = Vec::new();
+        match &mut self.json {
+            Some(json) => {
+                let error = result.as_ref().err();
+                let probed = result.as_ref().ok();
+                let check = Check {
+                    address: self.address.to_string(),
+                    ok: result.is_ok(),
+                    ms: millis(self.took),
+                    peer_id: probed.map(|p| p.peer_id.to_string()),
+                    agent: probed.map(|p| &*p.agent),
+                    stage: error.map(|e| e.stage.name()),
+                    code: error.and_then(|e| e.code),
+                    reason: error.map(|e| &*e.reason),
+                };
+                json.check(&check, &mut out);
+            }
+            None => {
+                let text = match result {
+                    Ok(probed) => format!(
+                        "{} is there ({}) and can be linked with\n",
+                        probed.peer_id,
+                        Shown(&probed.agent)
+                    ),
+                    Err(error) => format!(
+                        "no link: it fails at {}\n",
+                        title(error.stage, self.address)
+                    ),
+                };
+                out.extend(text.into_bytes());
+            }
+        }
+        output::print(&out);
+    }
+}
+
+/// A stage as people read it.
+fn title(stage: Stage, address: &Address) -> &'static str {
+    let secure = address
+        .multiaddr()
+        .iter()
+        .any(|p| matches!(p.tag(), "tls" | "wss" | "x-parity-wss"));
+    match stage {
+        Stage::Websocket if secure => "tls and websocket",
+        Stage::Handshake1 => "handshake round 1",
+        Stage::Handshake2 => "handshake round 2",
+        stage => stage.name(),
+    }
+}
+
+fn millis(took: Duration) -> f64 {
+    // Microseconds are as exact as it gets.
+    (took.as_secs_f64() * 1e6).round() / 1e3
+}

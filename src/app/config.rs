@@ -1,0 +1,263 @@
+//! What the command line means: plain values, made once.
+//!
+//! Entry types: [`NodeConfig`], [`CheckConfig`], [`IdentityConfig`]. The rule they keep: whoever has
+//! one need not look at an argument, an environment variable or a text that may not parse again.
+
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use libp2p::{Multiaddr, PeerId};
+use zeroize::Zeroizing;
+
+use super::args::{CheckArgs, IdentityArgs, NetworkArgs, NodeArgs};
+use super::failure::Failure;
+use super::{folder, identity, listen, peers};
+use crate::gossip::RoomName;
+use crate::identity::NetworkKey;
+use crate::node::{Address, DEFAULT_ROOM};
+
+/// Where the passphrase is when no option says where it is.
+const PASSPHRASE_VARIABLE: &str = "DIATRIBE_PASSPHRASE";
+
+/// What `diatribe node` is to do.
+#[derive(Debug)]
+pub(crate) struct NodeConfig {
+    pub(crate) identity: IdentityConfig,
+    /// None: the library's default.
+    pub(crate) listen: Option<Vec<Multiaddr>>,
+    pub(crate) dial: Vec<Address>,
+    /// At least one; the first is where people begin.
+    pub(crate) rooms: Vec<RoomName>,
+    pub(crate) network: NetworkConfig,
+    pub(crate) trust: Vec<PeerId>,
+    pub(crate) deny: Vec<PeerId>,
+    pub(crate) certificate: Option<(PathBuf, PathBuf)>,
+    pub(crate) announce: Vec<Address>,
+    pub(crate) per_address_limit: Option<NonZeroU16>,
+    pub(crate) exempt_loopback: bool,
+    pub(crate) json: bool,
+    pub(crate) input: bool,
+}
+
+/// What `diatribe check` is to do.
+#[derive(Debug)]
+pub(crate) struct CheckConfig {
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) identity: IdentityConfig,
+    pub(crate) network: NetworkConfig,
+    pub(crate) json: bool,
+}
+
+/// Which identity.
+#[derive(Debug)]
+pub(crate) struct IdentityConfig {
+    pub(crate) folder: PathBuf,
+    pub(crate) source: Source,
+    pub(crate) salt: String,
+    pub(crate) allow_weak: bool,
+}
+
+/// Where the identity comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// The key in the data directory.
+    Kept,
+    /// A passphrase in a file.
+    File(PathBuf),
+    /// A passphrase in the first line of stdin.
+    Stdin,
+    /// A passphrase in the environment.
+    Environment(Hidden),
+    /// A passphrase that somebody types.
+    Prompt,
+}
+
+/// A secret that is not printed.
+pub(crate) struct Hidden(pub(crate) Zeroizing<Vec<u8>>);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// Which network, and whom to believe on the way.
+#[derive(Debug)]
+pub(crate) struct NetworkConfig {
+    pub(crate) key: Option<NetworkKey>,
+    pub(crate) authorities: Vec<PathBuf>,
+}
+
+/// Which options were typed, and which came from the environment.
+#[derive(Debug)]
+pub(crate) struct Given(ArgMatches);
+
+impl Given {
+    pub(crate) fn new(matches: ArgMatches) -> Given {
+        Given(matches)
+    }
+
+    fn source(&self, id: &str) -> Option<ValueSource> {
+        match self.0.try_contains_id(id) {
+            Ok(true) => self.0.value_source(id),
+            _ => None,
+        }
+    }
+
+    fn typed(&self, id: &str) -> bool {
+        self.source(id) == Some(ValueSource::CommandLine)
+    }
+
+    /// The values of an option that may be repeated: in the environment, one text with commas.
+    fn list(&self, id: &str, values: Vec<String>) -> Vec<String> {
+        if self.source(id) != Some(ValueSource::EnvVariable) {
+            return values;
+        }
+        values
+            .iter()
+            .flat_map(|v| v.split(','))
+            .map(str::trim)
+            .filter(|v| !v.is_empty())
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+impl NodeConfig {
+    pub(crate) fn read(args: NodeArgs, given: &Given) -> Result<NodeConfig, Failure> {
+        let listen = given.list("listen", args.listen);
+        let rooms = given.list("room", args.room);
+        let rooms = match rooms.is_empty() {
+            true => vec![DEFAULT_ROOM.to_owned()],
+            false => rooms,
+        };
+        Ok(NodeConfig {
+            listen: match listen.is_empty() {
+                true => None,
+                false => Some(listen::parse_all(&listen)?),
+            },
+            dial: addresses(&given.list("dial", args.dial), "--dial")?,
+            rooms: rooms
+                .iter()
+                .map(|room| {
+                    room.parse()
+                        .map_err(|e| Failure::usage(format!("--room {room:?}: {e}")))
+                })
+                .collect::<Result<_, _>>()?,
+            identity: IdentityConfig::read(args.identity, given)?,
+            network: NetworkConfig::read(args.network, given)?,
+            trust: peers::read(&given.list("trust", args.trust), "--trust")?,
+            deny: peers::read(&given.list("deny", args.deny), "--deny")?,
+            certificate: args.tls_cert.zip(args.tls_key),
+            announce: addresses(&given.list("announce", args.announce), "--announce")?,
+            per_address_limit: args.per_address_limit,
+            exempt_loopback: args.exempt_loopback,
+            json: args.json,
+            input: !args.no_input,
+        })
+    }
+}
+
+impl CheckConfig {
+    pub(crate) fn read(args: CheckArgs, given: &Given) -> Result<CheckConfig, Failure> {
+        Ok(CheckConfig {
+            addresses: addresses(&args.addresses, "check")?,
+            identity: IdentityConfig::read(args.identity, given)?,
+            network: NetworkConfig::read(args.network, given)?,
+            json: args.json,
+        })
+    }
+}
+
+impl IdentityConfig {
+    pub(crate) fn read(args: IdentityArgs, given: &Given) -> Result<IdentityConfig, Failure> {
+        let source = source(&args, given)?;
+        if given.typed("salt") && matches!(source, Source::Kept) {
+            return Err(Failure::usage(
+                "--salt goes with a passphrase, and none is given: the kept key has no salt",
+            ));
+        }
+        Ok(IdentityConfig {
+            folder: folder::resolve(args.data_dir)?,
+            source,
+            salt: args.salt.unwrap_or_default(),
+            allow_weak: args.allow_weak_passphrase,
+        })
+    }
+}
+
+impl NetworkConfig {
+    fn read(args: NetworkArgs, given: &Given) -> Result<NetworkConfig, Failure> {
+        let authorities: Vec<String> = args
+            .tls_ca
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect();
+        let from_environment = given.list("tls_ca", authorities);
+        Ok(NetworkConfig {
+            key: args
+                .network_key
+                .map(|path| identity::network_key(&path))
+                .transpose()?,
+            authorities: match given.typed("tls_ca") {
+                // As typed: a path need not be text.
+                true => args.tls_ca,
+                false => from_environment.into_iter().map(PathBuf::from).collect(),
+            },
+        })
+    }
+}
+
+/// Where the identity comes from: what is typed goes before the environment, and there is one
+/// answer at each of the two places.
+fn source(args: &IdentityArgs, given: &Given) -> Result<Source, Failure> {
+    let named = [
+        ("passphrase_file", args.passphrase_file.is_some()),
+        ("passphrase_stdin", args.passphrase_stdin),
+        ("passphrase", args.passphrase),
+    ];
+    let set: Vec<&str> = named
+        .iter()
+        .filter(|(_, set)| *set)
+        .map(|(id, _)| *id)
+        .collect();
+    let typed: Vec<&str> = set.iter().copied().filter(|id| given.typed(id)).collect();
+    let variable = std::env::var_os(PASSPHRASE_VARIABLE).filter(|value| !value.is_empty());
+    let chosen = match (typed.as_slice(), set.as_slice(), &variable) {
+        ([one], _, _) => Some(*one),
+        ([], [one], None) => Some(*one),
+        ([], [], _) => None,
+        ([], _, _) => {
+            return Err(Failure::usage(
+                "the environment names several passphrases: keep one of DIATRIBE_PASSPHRASE, \
+                 DIATRIBE_PASSPHRASE_FILE and DIATRIBE_PASSPHRASE_STDIN",
+            ));
+        }
+        _ => {
+            return Err(Failure::usage(
+                "give one of --passphrase, --passphrase-file and --passphrase-stdin, not several",
+            ));
+        }
+    };
+    Ok(match (chosen, &args.passphrase_file, variable) {
+        (Some("passphrase_file"), Some(path), _) => Source::File(path.clone()),
+        (Some("passphrase_stdin"), _, _) => Source::Stdin,
+        (Some(_), _, _) => Source::Prompt,
+        (None, _, Some(value)) => {
+            Source::Environment(Hidden(Zeroizing::new(value.into_encoded_bytes())))
+        }
+        (None, _, None) => Source::Kept,
+    })
+}
+
+fn addresses(texts: &[String], option: &str) -> Result<Vec<Address>, Failure> {
+    texts
+        .iter()
+        .map(|text| {
+            text.parse()
+                .map_err(|e| Failure::usage(format!("{option}: {e}")))
+        })
+        .collect()
+}

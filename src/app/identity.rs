@@ -1,0 +1,91 @@
+//! The identity that the options ask for: from the key file, or from a passphrase wherever it is.
+//!
+//! Entry function: [`open`]. The rule it keeps: a passphrase is judged before it is used, and stands
+//! in no message.
+
+use std::io::{BufRead, IsTerminal, Read};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::config::{IdentityConfig, Source};
+use super::failure::Failure;
+use crate::identity::{self, Identity, NetworkKey, Strength};
+
+/// A passphrase's line, in bytes: the longest passphrase before it is composed, and its newline.
+const MAX_LINE: u64 = 4 * identity::MAX_PASSPHRASE_BYTES as u64 + 2;
+
+/// The identity of these options. Blocks: for most of a second when there is a passphrase, and for
+/// as long as somebody takes to type it.
+pub(crate) fn open(config: &IdentityConfig) -> Result<Identity, Failure> {
+    let passphrase = match &config.source {
+        Source::Kept => return identity::load_or_create(&config.folder).map_err(Failure::new),
+        Source::File(path) => {
+            warn_of_readers(path, "passphrase");
+            identity::read_passphrase_file(path).map_err(Failure::new)?
+        }
+        Source::Environment(value) => parse(&value.0)?,
+        Source::Stdin => parse(&first_line()?)?,
+        Source::Prompt => prompt()?,
+    };
+    let strength =
+        identity::check_passphrase(&passphrase, config.allow_weak).map_err(Failure::new)?;
+    if let Strength::Weak { guesses } | Strength::Refused { guesses } = strength {
+        tracing::warn!(
+            "the passphrase is weak: about {guesses} guesses find it, and whoever finds it is this \
+             node; `diatribe key passphrase` makes a strong one"
+        );
+    }
+    if std::io::stderr().is_terminal() {
+        eprintln!("making the key from the passphrase, which takes a moment …");
+    }
+    Identity::from_passphrase(&passphrase, &config.salt).map_err(Failure::new)
+}
+
+/// Reads a network key.
+pub(crate) fn network_key(path: &Path) -> Result<NetworkKey, Failure> {
+    warn_of_readers(path, "network key");
+    NetworkKey::read(path).map_err(|e| {
+        let text = e.to_string();
+        match text.contains(&*path.to_string_lossy()) {
+            true => Failure::new(text),
+            false => Failure::new(format!("{}: {text}", path.display())),
+        }
+    })
+}
+
+fn warn_of_readers(path: &Path, what: &str) {
+    if identity::exposed_to_others(path) {
+        tracing::warn!(
+            "the {what} file {} can be read by other users: run `chmod 600` on it",
+            path.display()
+        );
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Zeroizing<String>, Failure> {
+    identity::passphrase_from_bytes(bytes).map_err(Failure::new)
+}
+
+/// Only the first line: what follows is the node's input.
+fn first_line() -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE as usize));
+    std::io::stdin()
+        .lock()
+        .take(MAX_LINE)
+        .read_until(b'\n', &mut line)
+        .map_err(|e| Failure::new(format!("the passphrase cannot be read from stdin: {e}")))?;
+    Ok(line)
+}
+
+fn prompt() -> Result<Zeroizing<String>, Failure> {
+    let typed = rpassword::prompt_password("passphrase: ")
+        .map(Zeroizing::new)
+        .map_err(|e| {
+            Failure::new(format!(
+                "there is no terminal to ask for the passphrase ({e}): use --passphrase-file, \
+             --passphrase-stdin or the environment variable DIATRIBE_PASSPHRASE"
+            ))
+        })?;
+    parse(typed.as_bytes())
+}

@@ -1,0 +1,153 @@
+//! stdin in lines, read by a thread of its own.
+//!
+//! Entry function: [`read`]. The rule it keeps: a line takes at most [`MAX_LINE`] bytes of memory;
+//! what is longer is passed over to its end.
+
+use std::io::{self, BufRead, ErrorKind};
+
+use tokio::sync::mpsc;
+
+use crate::gossip::MAX_EVENT_DATA;
+
+/// The largest event in base64, and 64 KiB more for what is around it: 1.5 MiB. Text that needs many
+/// escapes can be larger; as base64 it fits.
+const MAX_LINE: usize = MAX_EVENT_DATA / 2 * 3 + 64 * 1024;
+/// What was read at once is handed on together, and so many such pieces wait.
+const MAX_WAITING: usize = 4;
+
+/// A line of input.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// Without its newline.
+    Text(Vec<u8>),
+    /// Longer than [`MAX_LINE`].
+    TooLong,
+    /// No line: reading failed.
+    Failed(String),
+}
+
+impl Line {
+    /// What is wrong with a line that is no text.
+    pub(crate) fn trouble(&self) -> String {
+        match self {
+            Line::Text(_) => String::new(),
+            Line::TooLong => format!(
+                "the line has more than {MAX_LINE} bytes and was passed over: an event has at most \
+                 {MAX_EVENT_DATA} bytes of data"
+            ),
+            Line::Failed(reason) => format!("stdin cannot be read: {reason}"),
+        }
+    }
+}
+
+/// Starts to read. The channel closes at the end of the input.
+pub(crate) fn read() -> io::Result<mpsc::Receiver<Vec<Line>>> {
+    let (lines, waiting) = mpsc::channel(MAX_WAITING);
+    // The thread is left behind when the program ends: a read from a terminal cannot be ended.
+    std::thread::Builder::new()
+        .name("input".into())
+        .spawn(move || {
+            let mut cutter = Cutter::default();
+            let mut stdin = io::stdin().lock();
+            loop {
+                let (chunk, end) = match stdin.fill_buf() {
+                    Ok([]) => (cutter.finish(), true),
+                    Ok(bytes) => {
+                        let (chunk, len) = (cutter.cut(bytes), bytes.len());
+                        stdin.consume(len);
+                        (chunk, false)
+                    }
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Err(error) => (vec![Line::Failed(error.to_string())], true),
+                };
+                let gone = !chunk.is_empty() && lines.blocking_send(chunk).is_err();
+                if end || gone {
+                    return;
+                }
+            }
+        })?;
+    Ok(waiting)
+}
+
+/// Cuts bytes into lines, across the pieces in which they come.
+#[derive(Debug, Default)]
+struct Cutter {
+    begun: Vec<u8>,
+    passing_over: bool,
+}
+
+impl Cutter {
+    /// The lines that end in `bytes`.
+    fn cut(&mut self, mut bytes: &[u8]) -> Vec<Line> {
+        let mut lines = Vec::new();
+        while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
+            self.add(&bytes[..end]);
+            bytes = &bytes[end + 1..];
+            lines.push(self.line());
+        }
+        self.add(bytes);
+        lines
+    }
+
+    /// What stands after the last newline.
+    fn finish(&mut self) -> Vec<Line> {
+        match self.begun.is_empty() && !self.passing_over {
+            true => Vec::new(),
+            false => vec![self.line()],
+        }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        if self.passing_over || self.begun.len() + bytes.len() > MAX_LINE {
+            self.passing_over = true;
+            self.begun = Vec::new();
+        } else {
+            self.begun.extend_from_slice(bytes);
+        }
+    }
+
+    fn line(&mut self) -> Line {
+        if std::mem::take(&mut self.passing_over) {
+            return Line::TooLong;
+        }
+        let mut line = std::mem::take(&mut self.begun);
+        if line.last() == Some(&b'\r') {
+            line.pop();
+        }
+        Line::Text(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(line: &str) -> Line {
+        Line::Text(line.into())
+    }
+
+    #[test]
+    fn lines_are_whole_however_they_come() {
+        let mut cutter = Cutter::default();
+        assert_eq!(cutter.cut(b"one\r\ntw"), [text("one")]);
+        assert_eq!(cutter.cut(b"o\n\nthree"), [text("two"), text("")]);
+        assert_eq!(cutter.finish(), [text("three")]);
+        assert_eq!(cutter.finish(), []);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_passed_over_and_the_next_is_read() {
+        let mut cutter = Cutter::default();
+        let piece = vec![b'a'; 1 << 16];
+        for _ in 0..100 {
+            assert_eq!(cutter.cut(&piece), []);
+            assert!(cutter.begun.capacity() <= 2 * MAX_LINE);
+        }
+        assert_eq!(cutter.cut(b"a\nnext\n"), [Line::TooLong, text("next")]);
+    }
+
+    #[test]
+    fn the_largest_event_fits_in_base64() {
+        assert!(MAX_EVENT_DATA.div_ceil(3) * 4 + 4096 < MAX_LINE);
+    }
+}

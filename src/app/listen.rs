@@ -1,0 +1,117 @@
+//! Where to listen, as people write it: a multiaddr, `IP:PORT`, or a port.
+//!
+//! Entry function: [`parse_all`]. The rule it keeps: what libp2p could not listen on over WebSocket
+//! is refused here, with what it should look like.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+
+use super::failure::Failure;
+
+/// The addresses that `texts` name; a port alone is one of IPv6 and one of IPv4.
+pub(crate) fn parse_all(texts: &[String]) -> Result<Vec<Multiaddr>, Failure> {
+    let mut addresses = Vec::new();
+    for text in texts {
+        let parsed = parse(text).map_err(|reason| {
+            Failure::usage(format!(
+                "--listen {text:?}: {reason}; write for example /ip4/0.0.0.0/tcp/9000/ws, \
+                 [::]:9000 or 9000"
+            ))
+        })?;
+        addresses.extend(parsed);
+    }
+    Ok(addresses)
+}
+
+fn parse(text: &str) -> Result<Vec<Multiaddr>, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        return Ok(vec![of_socket(v6), of_socket(v4)]);
+    }
+    if let Ok(socket) = text.parse::<SocketAddr>() {
+        return Ok(vec![of_socket(socket)]);
+    }
+    if !text.starts_with('/') {
+        return Err("it is neither an IP address with a port, nor a port".into());
+    }
+    let address: Multiaddr = text
+        .parse()
+        .map_err(|e| format!("it is no multiaddr ({e})"))?;
+    check(&address)?;
+    Ok(vec![address])
+}
+
+fn of_socket(socket: SocketAddr) -> Multiaddr {
+    let host = match socket.ip() {
+        IpAddr::V4(ip) => Protocol::Ip4(ip),
+        IpAddr::V6(ip) => Protocol::Ip6(ip),
+    };
+    Multiaddr::empty()
+        .with(host)
+        .with(Protocol::Tcp(socket.port()))
+        .with(Protocol::Ws("/".into()))
+}
+
+fn check(address: &Multiaddr) -> Result<(), String> {
+    let parts: Vec<Protocol<'_>> = address.iter().collect();
+    match parts.first() {
+        Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => {}
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) => {
+            return Err("a node listens on an IP address, not on a name".into());
+        }
+        _ => return Err("it must begin with /ip4 or /ip6".into()),
+    }
+    match parts.get(1) {
+        Some(Protocol::Tcp(_)) => {}
+        _ => return Err("/tcp/PORT must follow the IP address".into()),
+    }
+    match parts.get(2..) {
+        Some([Protocol::Ws(_) | Protocol::Wss(_)] | [Protocol::Tls, Protocol::Ws(_)]) => Ok(()),
+        Some([.., Protocol::P2p(_)]) => Err("a peer id is for dialling, not for listening".into()),
+        Some([]) => Err("it must end with /ws (or /tls/ws): add it".into()),
+        _ => Err("only /ws or /tls/ws can follow the port".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> String {
+        match parse(text) {
+            Ok(addresses) => addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" "),
+            Err(reason) => reason,
+        }
+    }
+
+    #[test]
+    fn a_port_an_ip_with_a_port_and_a_multiaddr_are_understood() {
+        assert_eq!(
+            parsed("9000"),
+            "/ip6/::/tcp/9000/ws /ip4/0.0.0.0/tcp/9000/ws"
+        );
+        assert_eq!(parsed("[::1]:9000"), "/ip6/::1/tcp/9000/ws");
+        assert_eq!(parsed("127.0.0.1:0"), "/ip4/127.0.0.1/tcp/0/ws");
+        assert_eq!(
+            parsed("/ip4/0.0.0.0/tcp/443/tls/ws"),
+            "/ip4/0.0.0.0/tcp/443/tls/ws"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_listened_on_says_why() {
+        assert!(parsed("/ip4/0.0.0.0/tcp/9000").contains("add it"));
+        assert!(parsed("/dns/localhost/tcp/9000/ws").contains("not on a name"));
+        assert!(parsed("/ip4/0.0.0.0/udp/9000").contains("/tcp/PORT"));
+        assert!(parsed("localhost:9000").contains("neither"));
+        assert!(parsed("99999").contains("neither"));
+        assert!(parsed("/nonsense").contains("no multiaddr"));
+    }
+}

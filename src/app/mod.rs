@@ -1,0 +1,65 @@
+//! The program: the command line in front of the library.
+//!
+//! Entry function: [`main`]. The rule it keeps: what people and programs read goes to stdout, what
+//! went wrong goes to stderr, and the exit code says which of the two it was.
+//!
+//! * `args` is the command line as it is typed, `config` what it means: plain values, made once.
+//! * `identity`, `folder`, `peers`, `listen` read what the arguments name.
+//! * `session` runs a node between `input` (stdin) and `output` (stdout).
+//! * `check`, `key` are the other commands; `logs` goes to stderr.
+
+mod args;
+mod check;
+mod config;
+mod escape;
+mod failure;
+mod folder;
+mod identity;
+mod input;
+mod key;
+mod listen;
+mod logs;
+mod output;
+mod peers;
+mod session;
+mod stamp;
+
+use std::process::ExitCode;
+
+use args::{Args, Command};
+use config::{CheckConfig, Given, NodeConfig};
+use failure::Failure;
+
+/// Runs the program with the process's own arguments. Exit codes: 0, 1 failure, 2 usage.
+pub fn main() -> ExitCode {
+    let (args, given) = match Args::read() {
+        Ok(read) => read,
+        Err(error) => {
+            // A closed stderr must not turn `--help` into a panic.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    logs::start(args.log_format);
+    let json = args.json();
+    match run(args.command, &given) {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.tell(json);
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command, given: &Given) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Node(args) => session::run(NodeConfig::read(*args, given)?),
+        Command::Id(args) => key::id(&args, given),
+        Command::Key(command) => key::run(command, given),
+        Command::Check(args) => check::run(CheckConfig::read(args, given)?),
+        Command::Completions { shell } => {
+            args::print_completions(shell);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! JSON lines, for programs.
+//!
+//! Entry type: [`JsonLines`]. The rule it keeps: names and fields are those of
+//! `proto/output.schema.json`, which is a contract; every line has `time` and `type`.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
+use libp2p::{Multiaddr, PeerId};
+use serde::{Serialize, Serializer};
+
+use super::{Record, Render};
+use crate::app::stamp::Stamp;
+use crate::gossip::BatchId;
+use crate::node::{Event, Message};
+
+/// PeerIds whose text is kept: making it costs more than the rest of a short line.
+const MAX_NAMES: usize = 4096;
+
+/// Renders lines, one object each.
+#[derive(Debug, Default)]
+pub(crate) struct JsonLines {
+    now: Stamp,
+    sent_at: Stamp,
+    names: HashMap<PeerId, String>,
+    batch: Option<(BatchId, String)>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Line<'a> {
+    Online {
+        time: &'a str,
+        #[serde(serialize_with = "shown")]
+        peer_id: &'a PeerId,
+        #[serde(serialize_with = "all_shown")]
+        addresses: &'a [Multiaddr],
+        #[serde(serialize_with = "all_shown")]
+        rooms: &'a [crate::gossip::RoomName],
+    },
+    Listening {
+        time: &'a str,
+        #[serde(serialize_with = "shown")]
+        address: &'a Multiaddr,
+    },
+    LinkUp {
+        time: &'a str,
+        #[serde(serialize_with = "shown")]
+        peer_id: &'a PeerId,
+        #[serde(serialize_with = "shown")]
+        address: &'a Multiaddr,
+        direction: &'static str,
+        links: usize,
+    },
+    LinkDown {
+        time: &'a str,
+        #[serde(serialize_with = "shown")]
+        peer_id: &'a PeerId,
+        reason: &'a str,
+        links: usize,
+    },
+    Refused {
+        time: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer_id: Option<String>,
+        #[serde(serialize_with = "shown")]
+        address: &'a Multiaddr,
+        stage: &'static str,
+        code: Option<&'static str>,
+        reason: &'a str,
+    },
+    Sent {
+        time: &'a str,
+        id: &'a str,
+        seq: u64,
+        room: &'a str,
+        links: usize,
+    },
+    Message {
+        time: &'a str,
+        id: &'a str,
+        room: &'a str,
+        author: &'a str,
+        seq: u64,
+        name: &'a str,
+        #[serde(serialize_with = "shown")]
+        data: Base64Display<'a, 'static, base64::engine::GeneralPurpose>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<&'a str>,
+        sent_at: &'a str,
+        backfill: bool,
+    },
+    Redirected {
+        time: &'a str,
+        #[serde(serialize_with = "shown")]
+        peer_id: &'a PeerId,
+        #[serde(serialize_with = "shown")]
+        to: &'a PeerId,
+        address: Option<String>,
+    },
+    Hint {
+        time: &'a str,
+        #[serde(serialize_with = "shown")]
+        from: &'a PeerId,
+        #[serde(serialize_with = "shown")]
+        to: &'a PeerId,
+        address: Option<String>,
+        outcome: &'a str,
+    },
+    Checked {
+        time: &'a str,
+        room: &'a str,
+        #[serde(serialize_with = "shown")]
+        peer_id: &'a PeerId,
+        neighbours: usize,
+        agreed: usize,
+        repaired: u64,
+        bytes: u64,
+    },
+    Error {
+        time: &'a str,
+        reason: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<&'a str>,
+    },
+    Id(IdLine<'a>),
+    Stage(CheckStageLine<'a>),
+    Check(CheckLine<'a>),
+}
+
+/// What `diatribe id` and `diatribe key show` tell.
+#[derive(Debug, Serialize)]
+pub(crate) struct Id {
+    pub(crate) peer_id: String,
+    pub(crate) public_key: String,
+    pub(crate) sealing_key: String,
+    pub(crate) source: &'static str,
+}
+
+#[derive(Serialize)]
+struct IdLine<'a> {
+    time: &'a str,
+    #[serde(flatten)]
+    id: &'a Id,
+}
+
+/// One stage of `diatribe check`.
+#[derive(Debug, Serialize)]
+pub(crate) struct CheckStage<'a> {
+    pub(crate) address: String,
+    pub(crate) stage: &'static str,
+    pub(crate) ok: bool,
+    pub(crate) ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct CheckStageLine<'a> {
+    time: &'a str,
+    #[serde(flatten)]
+    stage: &'a CheckStage<'a>,
+}
+
+/// The end of `diatribe check` for one address.
+#[derive(Debug, Serialize)]
+pub(crate) struct Check<'a> {
+    pub(crate) address: String,
+    pub(crate) ok: bool,
+    pub(crate) ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stage: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct CheckLine<'a> {
+    time: &'a str,
+    #[serde(flatten)]
+    check: &'a Check<'a>,
+}
+
+impl Render for JsonLines {
+    fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
+        match record {
+            Record::Online {
+                peer_id,
+                addresses,
+                rooms,
+            } => {
+                let time = self.now.now();
+                let line = Line::Online {
+                    time,
+                    peer_id,
+                    addresses,
+                    rooms,
+                };
+                put(&line, out);
+            }
+            Record::Sent { room, sent } => {
+                let line = Line::Sent {
+                    time: self.now.now(),
+                    id: batch_text(&mut self.batch, sent.id),
+                    seq: sent.seq,
+                    room: room.as_str(),
+                    links: sent.links,
+                };
+                put(&line, out);
+            }
+            Record::Error { reason, room } => {
+                let line = Line::Error {
+                    time: self.now.now(),
+                    reason,
+                    room: room.as_ref().map(|room| room.as_str()),
+                };
+                put(&line, out);
+            }
+            // Only people type commands.
+            Record::Notice(_) => {}
+        }
+    }
+
+    fn event(&mut self, event: &Event, out: &mut Vec<u8>) {
+        if let Event::Message(message) = event {
+            return self.message(message, out);
+        }
+        let time = self.now.now();
+        let line = match event {
+            Event::Message(_) => return,
+            Event::Listening { address } => Line::Listening { time, address },
+            Event::LinkUp {
+                peer_id,
+                address,
+                direction,
+                links,
+            } => Line::LinkUp {
+                time,
+                peer_id,
+                address,
+                direction: direction.name(),
+                links: *links,
+            },
+            Event::LinkDown {
+                peer_id,
+                reason,
+                links,
+            } => Line::LinkDown {
+                time,
+                peer_id,
+                reason,
+                links: *links,
+            },
+            Event::Refused {
+                peer_id,
+                address,
+                error,
+            } => Line::Refused {
+                time,
+                peer_id: peer_id.map(|id| id.to_string()),
+                address,
+                stage: error.stage.name(),
+                code: error.code,
+                reason: &error.reason,
+            },
+            Event::Redirected {
+                peer_id,
+                to,
+                address,
+            } => Line::Redirected {
+                time,
+                peer_id,
+                to,
+                address: address.as_ref().map(ToString::to_string),
+            },
+            Event::Hint {
+                from,
+                to,
+                address,
+                outcome,
+            } => Line::Hint {
+                time,
+                from,
+                to,
+                address: address.as_ref().map(ToString::to_string),
+                outcome,
+            },
+            Event::Checked {
+                room,
+                peer_id,
+                neighbours,
+                agreed,
+                repaired,
+                bytes,
+            } => Line::Checked {
+                time,
+                room,
+                peer_id,
+                neighbours: *neighbours,
+                agreed: *agreed,
+                repaired: *repaired,
+                bytes: *bytes,
+            },
+            Event::Error { reason } => Line::Error {
+                time,
+                reason,
+                room: None,
+            },
+            Event::Missed { events } => {
+                let reason = super::missed(*events);
+                let line = Line::Error {
+                    time,
+                    reason: &reason,
+                    room: None,
+                };
+                return put(&line, out);
+            }
+        };
+        put(&line, out);
+    }
+}
+
+impl JsonLines {
+    /// The line of `diatribe id`.
+    pub(crate) fn id(&mut self, id: &Id, out: &mut Vec<u8>) {
+        let time = self.now.now();
+        put(&Line::Id(IdLine { time, id }), out);
+    }
+
+    /// A stage of `diatribe check`.
+    pub(crate) fn stage(&mut self, stage: &CheckStage<'_>, out: &mut Vec<u8>) {
+        let time = self.now.now();
+        put(&Line::Stage(CheckStageLine { time, stage }), out);
+    }
+
+    /// The end of `diatribe check`.
+    pub(crate) fn check(&mut self, check: &Check<'_>, out: &mut Vec<u8>) {
+        let time = self.now.now();
+        put(&Line::Check(CheckLine { time, check }), out);
+    }
+
+    fn message(&mut self, message: &Message, out: &mut Vec<u8>) {
+        if self.names.len() >= MAX_NAMES && !self.names.contains_key(&message.author) {
+            self.names.clear();
+        }
+        let author = self
+            .names
+            .entry(message.author)
+            .or_insert_with(|| message.author.to_string());
+        let sent_at = i64::try_from(message.sent_at_ms).unwrap_or(i64::MAX);
+        let line = Line::Message {
+            time: self.now.now(),
+            id: batch_text(&mut self.batch, message.id),
+            room: message.room.as_str(),
+            author,
+            seq: message.seq,
+            name: &message.name,
+            data: Base64Display::new(&message.data, &STANDARD),
+            text: std::str::from_utf8(&message.data).ok(),
+            sent_at: self.sent_at.at(sent_at),
+            backfill: message.backfill,
+        };
+        put(&line, out);
+    }
+}
+
+/// The events of one batch follow one another: its text is made once.
+fn batch_text(last: &mut Option<(BatchId, String)>, id: BatchId) -> &str {
+    if last.as_ref().is_none_or(|(known, _)| *known != id) {
+        *last = None;
+    }
+    &last.get_or_insert_with(|| (id, id.to_string())).1
+}
+
+fn put(line: &Line<'_>, out: &mut Vec<u8>) {
+    let before = out.len();
+    match serde_json::to_writer(&mut *out, line) {
+        Ok(()) => out.push(b'\n'),
+        Err(error) => {
+            // No line is better than half of one.
+            out.truncate(before);
+            tracing::error!("a line cannot be written as JSON: {error}");
+        }
+    }
+}
+
+fn shown<S: Serializer>(value: &(impl Display + ?Sized), serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn all_shown<S: Serializer>(values: &[impl Display], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
+}

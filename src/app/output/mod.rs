@@ -1,0 +1,240 @@
+//! stdout: one thread writes what the node tells and what its input was answered.
+//!
+//! Entry types: [`Output`], [`Record`]. The rules kept here: a line is whole; nothing waits in a
+//! buffer while the thread waits; a reader that is slow costs the node no more than its bounded
+//! queue of events, and is told what it missed.
+
+mod json;
+mod people;
+
+use std::future::poll_fn;
+use std::io::{self, IsTerminal, Write};
+use std::task::{Context, Poll};
+
+use futures::{FutureExt, StreamExt};
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::gossip::RoomName;
+use crate::node::{Event, Events, Sent};
+
+pub(crate) use json::{Check, CheckStage, Id, JsonLines};
+pub(crate) use people::{CHAT, People, short};
+
+/// Answers that wait to be written; past that their senders wait.
+const MAX_WAITING: usize = 1024;
+/// Lines are handed to the system in pieces of about this size: large enough that the calls cost
+/// little, small enough that a reader soon has something to do.
+const PIECE: usize = 64 * 1024;
+
+/// Something to write that is no event of the node.
+#[derive(Debug)]
+pub(crate) enum Record {
+    /// The node is online.
+    Online {
+        peer_id: PeerId,
+        addresses: Vec<Multiaddr>,
+        rooms: Vec<RoomName>,
+    },
+    /// An event was sent.
+    Sent { room: RoomName, sent: Sent },
+    /// Something could not be done.
+    Error {
+        reason: String,
+        room: Option<RoomName>,
+    },
+    /// An answer for whoever typed a command.
+    Notice(String),
+}
+
+/// How records and events look.
+pub(crate) trait Render {
+    fn record(&mut self, record: &Record, out: &mut Vec<u8>);
+    fn event(&mut self, event: &Event, out: &mut Vec<u8>);
+}
+
+/// The way to the thread that writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    records: mpsc::Sender<Record>,
+}
+
+/// How it ended: all written, or stdout could not be written to.
+pub(crate) type Ended = oneshot::Receiver<io::Result<()>>;
+
+impl Output {
+    /// Starts the thread. It ends when the node has and every `Output` is dropped.
+    pub(crate) fn start(json: bool, events: Events, first: Record) -> io::Result<(Output, Ended)> {
+        let (records, waiting) = mpsc::channel(MAX_WAITING);
+        let (ended, end) = oneshot::channel();
+        let write = move || {
+            let result = match json {
+                true => write_all(JsonLines::default(), first, events, waiting),
+                false => write_all(People::new(on_terminal()), first, events, waiting),
+            };
+            // Nobody asks any more when the program is ending.
+            let _ = ended.send(result);
+        };
+        std::thread::Builder::new()
+            .name("output".into())
+            .spawn(write)?;
+        Ok((Output { records }, end))
+    }
+
+    /// Writes `record`; waits while many wait. What comes after the end is dropped.
+    pub(crate) async fn tell(&self, record: Record) {
+        let _ = self.records.send(record).await;
+    }
+
+    /// The same for a message to whoever typed a command.
+    pub(crate) async fn notice(&self, text: impl Into<String>) {
+        self.tell(Record::Notice(text.into())).await;
+    }
+
+    /// The same for an error.
+    pub(crate) async fn error(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.tell(Record::Error { reason, room: None }).await;
+    }
+}
+
+/// Whether colours are wanted at all.
+pub(crate) fn colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Whether stdout shows colours.
+pub(crate) fn on_terminal() -> bool {
+    colours() && io::stdout().is_terminal()
+}
+
+/// Writes one error as a JSON line, when there is no node.
+pub(crate) fn print_error(reason: &str) {
+    let record = Record::Error {
+        reason: reason.to_owned(),
+        room: None,
+    };
+    let mut line = Vec::new();
+    JsonLines::default().record(&record, &mut line);
+    print(&line);
+}
+
+/// Writes whole lines to stdout, where no thread does. Who does not read cannot be told.
+pub(crate) fn print(lines: &[u8]) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(lines).and_then(|()| stdout.flush());
+}
+
+enum Next {
+    Record(Record),
+    Event(Event),
+}
+
+fn write_all(
+    mut render: impl Render,
+    first: Record,
+    events: Events,
+    records: mpsc::Receiver<Record>,
+) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let mut sources = Sources {
+        events: Some(events),
+        records: Some(records),
+        events_first: false,
+    };
+    let mut out = Vec::with_capacity(2 * PIECE);
+    render.record(&first, &mut out);
+    loop {
+        // What is there already goes out together; before the thread waits, all is written.
+        while out.len() < PIECE {
+            match sources.next().now_or_never() {
+                Some(Some(next)) => next.render(&mut render, &mut out),
+                Some(None) => return put(&mut stdout, &mut out),
+                None => break,
+            }
+        }
+        if !out.is_empty() {
+            put(&mut stdout, &mut out)?;
+            continue;
+        }
+        match futures::executor::block_on(sources.next()) {
+            Some(next) => next.render(&mut render, &mut out),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn put(stdout: &mut impl Write, out: &mut Vec<u8>) -> io::Result<()> {
+    stdout.write_all(out)?;
+    out.clear();
+    // One very long line must not keep its memory for good.
+    out.shrink_to(4 * PIECE);
+    stdout.flush()
+}
+
+impl Next {
+    fn render(&self, render: &mut impl Render, out: &mut Vec<u8>) {
+        match self {
+            Next::Record(record) => render.record(record, out),
+            Next::Event(event) => render.event(event, out),
+        }
+    }
+}
+
+/// Where lines come from. Each is asked first in turn, so that neither starves the other.
+struct Sources {
+    events: Option<Events>,
+    records: Option<mpsc::Receiver<Record>>,
+    events_first: bool,
+}
+
+impl Sources {
+    /// The next thing to write; none when both have ended.
+    async fn next(&mut self) -> Option<Next> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Next>> {
+        self.events_first = !self.events_first;
+        let found = if self.events_first {
+            self.poll_event(cx).or_else(|| self.poll_record(cx))
+        } else {
+            self.poll_record(cx).or_else(|| self.poll_event(cx))
+        };
+        match found {
+            Some(next) => Poll::Ready(Some(next)),
+            None if self.events.is_none() && self.records.is_none() => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Option<Next> {
+        match self.events.as_mut()?.poll_next_unpin(cx) {
+            Poll::Ready(Some(event)) => Some(Next::Event(event)),
+            Poll::Ready(None) => {
+                self.events = None;
+                None
+            }
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll_record(&mut self, cx: &mut Context<'_>) -> Option<Next> {
+        match self.records.as_mut()?.poll_recv(cx) {
+            Poll::Ready(Some(record)) => Some(Next::Record(record)),
+            Poll::Ready(None) => {
+                self.records = None;
+                None
+            }
+            Poll::Pending => None,
+        }
+    }
+}
+
+/// What a reader that was too slow is told.
+fn missed(events: u64) -> String {
+    format!(
+        "{events} events were not written here: stdout was not read quickly enough to keep them; \
+         read faster"
+    )
+}

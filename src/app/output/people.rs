@@ -1,0 +1,207 @@
+//! Lines for people.
+//!
+//! Entry type: [`People`]. The rule it keeps: whatever a peer chose is shown escaped, and a line
+//! says who, in which room, without the reader having to know what a multihash is.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use libp2p::PeerId;
+
+use super::{Record, Render};
+use crate::app::escape::Shown;
+use crate::node::{Direction, Event, Message};
+
+/// The name of the events that people type.
+pub(crate) const CHAT: &str = "chat";
+/// The end of a PeerId, which differs where the beginning is the same for all.
+const SHORT: usize = 8;
+
+const DIM: &str = "2";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+const RED: &str = "31";
+/// One for each author, by its id. Not the colours of the other lines.
+const AUTHORS: [&str; 4] = ["34", "35", "36", "94"];
+
+/// Renders lines for a terminal.
+#[derive(Debug)]
+pub(crate) struct People {
+    colours: bool,
+}
+
+/// A PeerId as people see it.
+pub(crate) fn short(peer_id: &PeerId) -> String {
+    let text = peer_id.to_string();
+    text[text.len().saturating_sub(SHORT)..].to_owned()
+}
+
+impl People {
+    pub(crate) fn new(colours: bool) -> People {
+        People { colours }
+    }
+
+    /// `text` as good news.
+    pub(crate) fn good(&self, text: &str) -> String {
+        self.paint(GREEN, text)
+    }
+
+    /// `text` as bad news.
+    pub(crate) fn bad(&self, text: &str) -> String {
+        self.paint(RED, text)
+    }
+
+    /// `text` in a colour, when there are colours.
+    fn paint(&self, colour: &str, text: impl Display) -> String {
+        match self.colours {
+            true => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
+            false => text.to_string(),
+        }
+    }
+
+    fn line(&self, out: &mut Vec<u8>, colour: &str, text: impl Display) {
+        // A vector takes everything.
+        let _ = writeln!(out, "{}", self.paint(colour, text));
+    }
+
+    fn message(&self, message: &Message, out: &mut Vec<u8>) {
+        let colour = message
+            .author
+            .to_bytes()
+            .last()
+            .map_or(0, |b| usize::from(*b) % AUTHORS.len());
+        let author = self.paint(AUTHORS[colour], short(&message.author));
+        let room = self.paint(DIM, format_args!("[{}]", Shown(message.room.as_str())));
+        let name = match message.name.as_str() {
+            CHAT => String::new(),
+            name => format!(" ({})", Shown(name)),
+        };
+        let _ = match std::str::from_utf8(&message.data) {
+            Ok(text) => writeln!(out, "{room} {author}{name}: {}", Shown(text)),
+            Err(_) => writeln!(out, "{room} {author}{name}: <{} bytes>", message.data.len()),
+        };
+    }
+}
+
+impl Render for People {
+    fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
+        match record {
+            Record::Online {
+                peer_id,
+                addresses,
+                rooms,
+            } => {
+                self.line(out, GREEN, format_args!("online as {peer_id}"));
+                for address in addresses {
+                    let _ = writeln!(out, "  {address}");
+                }
+                let names: Vec<&str> = rooms.iter().map(|room| room.as_str()).collect();
+                let text = format!("in {}; /help says what can be typed", names.join(", "));
+                self.line(out, DIM, text);
+            }
+            // People see what they typed.
+            Record::Sent { .. } => {}
+            Record::Error { reason, .. } => {
+                self.line(out, RED, format_args!("! {}", Shown(reason)))
+            }
+            Record::Notice(text) => {
+                let _ = writeln!(out, "{text}");
+            }
+        }
+    }
+
+    fn event(&mut self, event: &Event, out: &mut Vec<u8>) {
+        match event {
+            Event::Message(message) => self.message(message, out),
+            Event::Listening { address } => {
+                self.line(out, DIM, format_args!("also at {address}"));
+            }
+            Event::LinkUp {
+                peer_id,
+                address,
+                direction,
+                links,
+            } => {
+                let how = match direction {
+                    Direction::Dialer => "dialled",
+                    Direction::Listener => "from",
+                };
+                let text = format!(
+                    "+ {} linked, {how} {address} ({})",
+                    short(peer_id),
+                    count(*links)
+                );
+                self.line(out, GREEN, text);
+            }
+            Event::LinkDown {
+                peer_id,
+                reason,
+                links,
+            } => {
+                let text = format!(
+                    "- {} gone: {} ({})",
+                    short(peer_id),
+                    Shown(reason),
+                    count(*links)
+                );
+                self.line(out, YELLOW, text);
+            }
+            Event::Refused {
+                peer_id,
+                address,
+                error,
+            } => {
+                let who = peer_id
+                    .map(|id| format!("{} at ", short(&id)))
+                    .unwrap_or_default();
+                let code = error
+                    .code
+                    .map(|code| format!(" [{code}]"))
+                    .unwrap_or_default();
+                let text = format!(
+                    "! no link with {who}{address}: {}{code}: {}",
+                    error.stage,
+                    Shown(&error.reason)
+                );
+                self.line(out, RED, text);
+            }
+            Event::Redirected { peer_id, to, .. } => {
+                let text = format!("{} was told to link with {}", short(peer_id), short(to));
+                self.line(out, DIM, text);
+            }
+            Event::Hint {
+                from, to, outcome, ..
+            } => {
+                let text = format!("{} said to link with {}: {outcome}", short(from), short(to));
+                self.line(out, DIM, text);
+            }
+            // That all is well needs no line.
+            Event::Checked { repaired: 0, .. } => {}
+            Event::Checked {
+                room,
+                peer_id,
+                repaired,
+                ..
+            } => {
+                let text = format!(
+                    "{} was compared with {}, which had {repaired} that were missing here",
+                    Shown(room),
+                    short(peer_id)
+                );
+                self.line(out, DIM, text);
+            }
+            Event::Error { reason } => self.line(out, RED, format_args!("! {}", Shown(reason))),
+            Event::Missed { events } => {
+                self.line(out, RED, format_args!("! {}", super::missed(*events)));
+            }
+        }
+    }
+}
+
+/// "1 link", "2 links".
+fn count(links: usize) -> String {
+    match links {
+        1 => "1 link".to_owned(),
+        n => format!("{n} links"),
+    }
+}

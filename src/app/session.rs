@@ -1,0 +1,206 @@
+//! One run of `diatribe node`: a node between stdin and stdout, until it is told to end.
+//!
+//! Entry function: [`run`]. The rule it keeps: whatever ends it, the peers are told, what was
+//! written is whole, and it is over within two seconds.
+
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use tokio::time::timeout;
+
+use super::config::NodeConfig;
+use super::failure::Failure;
+use super::folder::Lock;
+use super::identity;
+use super::input::{self, End};
+use super::output::{Ended, Output, Record};
+use crate::identity::Identity;
+use crate::node::{Address, Node, StartError};
+
+/// For telling the peers. With [`FLUSH`] it stays under the two seconds that are promised.
+const FAREWELL: Duration = Duration::from_millis(1200);
+/// For the rest of the output, whose reader may have stopped reading.
+const FLUSH: Duration = Duration::from_millis(500);
+/// What a shell makes of SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// Runs a node until it is told to end.
+pub(crate) fn run(config: NodeConfig) -> Result<ExitCode, Failure> {
+    let lock = Lock::take(&config.identity.folder)?;
+    let identity = identity::open(&config.identity)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(format!("the program cannot start: {e}")))?;
+    let result = runtime.block_on(serve(config, identity));
+    // Nothing that still runs, such as a name that is being resolved, is waited for.
+    runtime.shutdown_background();
+    drop(lock);
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
+    let mut signals =
+        Signals::listen().map_err(|e| Failure::new(format!("signals cannot be heard: {e}")))?;
+    let (node, events) = start(&config, identity).await?;
+    let online = Record::Online {
+        peer_id: node.peer_id(),
+        addresses: node.addresses().to_vec(),
+        rooms: config.rooms.clone(),
+    };
+    let (output, mut written) = Output::start(config.json, events, online)
+        .map_err(|e| Failure::new(format!("the program cannot start: {e}")))?;
+    for address in config.dial {
+        node.keep_dialing(address).await;
+    }
+    let input = match config.input {
+        true => Some(input::run(
+            node.clone(),
+            output.clone(),
+            config.rooms,
+            config.json,
+        )),
+        false => None,
+    };
+    let input = tokio::spawn(async move {
+        match input {
+            Some(input) => input.await,
+            None => End::Closed,
+        }
+    });
+    let reading = input.abort_handle();
+    let quit = async move {
+        if !matches!(input.await, Ok(End::Quit)) {
+            // The end of a pipe is not the end of the node.
+            std::future::pending::<()>().await;
+        }
+    };
+    let ended_early = tokio::select! {
+        () = signals.next() => None,
+        () = quit => None,
+        ended = &mut written => Some(ended),
+    };
+    tokio::spawn(async move {
+        signals.next().await;
+        std::process::exit(INTERRUPTED);
+    });
+    let told = timeout(FAREWELL, node.shutdown()).await;
+    if told.is_err() {
+        tracing::warn!("not every peer could be told that this node ends");
+    }
+    reading.abort();
+    drop((node, output));
+    match ended_early {
+        Some(ended) => judge(ended.unwrap_or(Ok(()))),
+        None => finish(written).await,
+    }
+}
+
+/// The node, and a reader that missed nothing.
+async fn start(
+    config: &NodeConfig,
+    identity: Identity,
+) -> Result<(Node, crate::node::Events), Failure> {
+    let announce = announced(&config.announce, &identity)?;
+    let mut builder = Node::builder()
+        .identity(identity)
+        .rooms(config.rooms.iter().cloned())
+        .trust(config.trust.iter().copied())
+        .deny(config.deny.iter().copied())
+        .announce(announce)
+        .exempt_loopback(config.exempt_loopback);
+    if let Some(listen) = &config.listen {
+        builder = builder.listen(listen.iter().cloned());
+    }
+    if let Some(key) = &config.network.key {
+        builder = builder.network_key(key.clone());
+    }
+    if let Some((certificate, key)) = &config.certificate {
+        builder = builder.tls(certificate, key);
+    }
+    for authority in &config.network.authorities {
+        builder = builder.tls_ca(authority);
+    }
+    if let Some(limit) = config.per_address_limit {
+        builder = builder.per_address_limit(usize::from(limit.get()));
+    }
+    builder
+        .start_with_events()
+        .await
+        .map_err(|e: StartError| Failure::new(e))
+}
+
+fn announced(addresses: &[Address], identity: &Identity) -> Result<Vec<Multiaddr>, Failure> {
+    let own = identity.peer_id();
+    match addresses
+        .iter()
+        .find(|a| a.peer_id().is_some_and(|id| id != own))
+    {
+        Some(address) => Err(Failure::usage(format!(
+            "--announce {address}: that is another node's PeerId; this one is {own}"
+        ))),
+        None => Ok(addresses.iter().map(|a| a.multiaddr().clone()).collect()),
+    }
+}
+
+/// Waits for what is still to be written.
+async fn finish(written: Ended) -> Result<(), Failure> {
+    match timeout(FLUSH, written).await {
+        Ok(ended) => judge(ended.unwrap_or(Ok(()))),
+        Err(_) => {
+            tracing::warn!("stdout is not being read: its last lines are lost");
+            Ok(())
+        }
+    }
+}
+
+/// A reader that has gone away has read enough; anything else that keeps lines from it is a failure.
+fn judge(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!(
+            "stdout cannot be written to: {error}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What the system sends to end a program.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        Ok(Signals {})
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,578 @@
+//! What a node keeps: batches into the log, out of it in order to the application, and compared with
+//! the neighbours.
+//!
+//! Entry type: [`Keeper`], one task beside the loop. The rule it keeps: the application hears of a
+//! batch only when the log has it, once, and an author's events in the order sent.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use tokio::sync::{mpsc, oneshot};
+
+use super::event::{Event, EventBus, Message};
+use crate::clock::{Clock, Time};
+use crate::gossip::{self, RoomName, VerifiedBatch};
+use crate::history::{
+    self, Appended, Arrival, Checks, Delivery, Found, Input, Item, LogError, Order, Outcome,
+    Output, Pruned, Record, RequestId, Stream, Verified, Writer,
+};
+
+/// What was verified and waits to be stored; past that the inbox waits.
+pub(crate) const MAX_WAITING: usize = 64;
+/// Appends that are on their way to the log; past that no more are taken.
+const MAX_APPENDS: usize = 64;
+/// How often what is too old is looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// How often the application is told that the log cannot be written.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// Only what the signer or the verifier made enters the log.
+impl Verified for VerifiedBatch {
+    fn record(&self) -> Record {
+        Record {
+            id: self.id().0,
+            room: self.room().as_str().to_owned(),
+            author: Bytes::copy_from_slice(&self.author_key().to_protobuf()),
+            instance: self.instance_id(),
+            first_seq: self.first_seq(),
+            count: self.events().len() as u64,
+            sent_at_ms: self.sent_at_ms(),
+            bytes: self.bytes().clone(),
+        }
+    }
+}
+
+/// What the loop and the outbox tell the keeper.
+#[derive(Debug)]
+pub(crate) enum Note {
+    Join(RoomName),
+    Leave(RoomName),
+    LinkUp(PeerId),
+    LinkDown(PeerId),
+    /// The neighbour is in these rooms; in none when it does not take part in data checking.
+    RoomsOf(PeerId, Vec<String>),
+    Request(PeerId, RequestId, Bytes),
+    Response(u64, Bytes),
+    Failed(u64),
+    /// A batch of our own was stored.
+    Own(VerifiedBatch),
+    Status(oneshot::Sender<Vec<RoomStatus>>),
+}
+
+/// What the keeper wants of the loop.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    Ask {
+        peer_id: PeerId,
+        token: u64,
+        request: Vec<u8>,
+    },
+    Reply {
+        request: RequestId,
+        response: Vec<u8>,
+    },
+    Drop {
+        peer_id: PeerId,
+        reason: String,
+    },
+}
+
+/// What comes back from the log and from verifying.
+enum Back {
+    Stored {
+        batches: Vec<VerifiedBatch>,
+        appended: Appended,
+        /// From data checking: its ticket, and how many did not verify.
+        errand: Option<(u64, u64)>,
+    },
+    Loaded(String, Result<(u64, Vec<Item>), LogError>),
+    Found(PeerId, RequestId, Result<Found, LogError>),
+    Pruned(Pruned),
+}
+
+/// How a room stands: what is kept of it, and how many neighbours hold the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomStatus {
+    /// The room.
+    pub room: String,
+    /// Batches that are kept and compared.
+    pub batches: usize,
+    /// Linked peers in the room that take part in data checking.
+    pub neighbours: usize,
+    /// Those that held the same when last compared.
+    pub agreed: usize,
+    /// How long at least one has agreed without a break.
+    pub agreed_for: Option<Duration>,
+    /// Batches that data checking has brought.
+    pub repaired: u64,
+}
+
+/// The log of a node while it runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Store(Arc<Mutex<Option<Arc<Writer>>>>);
+
+impl Store {
+    pub(crate) fn new(writer: Writer) -> Store {
+        Store(Arc::new(Mutex::new(Some(Arc::new(writer)))))
+    }
+
+    /// The log, unless the node has stopped.
+    pub(crate) fn get(&self) -> Option<Arc<Writer>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn take(&self) -> Option<Arc<Writer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Where the log tells what it pruned, before there is a keeper.
+pub(crate) fn pruned_channel() -> (
+    impl FnMut(Pruned) + Send + 'static,
+    mpsc::UnboundedReceiver<Pruned>,
+) {
+    // Bounded by the rooms, each told of at most once for each of the log's transactions.
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (move |pruned| drop(sender.send(pruned)), receiver)
+}
+
+/// The task.
+pub(crate) struct Keeper {
+    clock: Clock,
+    bus: EventBus,
+    store: Store,
+    writer: Arc<Writer>,
+    checks: Checks<PeerId>,
+    order: Order<(VerifiedBatch, bool)>,
+    rooms_of: BTreeMap<PeerId, Vec<String>>,
+    verified: mpsc::Receiver<Vec<VerifiedBatch>>,
+    notes: mpsc::UnboundedReceiver<Note>,
+    wishes: mpsc::Sender<Wish>,
+    back: mpsc::UnboundedSender<Back>,
+    back_in: mpsc::UnboundedReceiver<Back>,
+    pruned: mpsc::UnboundedReceiver<Pruned>,
+    appends: usize,
+    prune_at: Time,
+    complained: Option<Time>,
+}
+
+/// The ends of the keeper's channels.
+pub(crate) struct Ends {
+    pub(crate) verified: mpsc::Receiver<Vec<VerifiedBatch>>,
+    pub(crate) notes: mpsc::UnboundedReceiver<Note>,
+    pub(crate) wishes: mpsc::Sender<Wish>,
+    pub(crate) pruned: mpsc::UnboundedReceiver<Pruned>,
+}
+
+impl Keeper {
+    /// A keeper of `store`; none when the store is closed already.
+    pub(crate) fn new(
+        clock: Clock,
+        bus: EventBus,
+        store: Store,
+        keep: history::Keep,
+        ends: Ends,
+    ) -> Option<Keeper> {
+        let writer = store.get()?;
+        let (back, back_in) = mpsc::unbounded_channel();
+        let config = history::Config {
+            keep: keep.age,
+            ..history::Config::default()
+        };
+        Some(Keeper {
+            clock,
+            bus,
+            store,
+            writer,
+            checks: Checks::new(config),
+            order: Order::new(),
+            rooms_of: BTreeMap::new(),
+            verified: ends.verified,
+            notes: ends.notes,
+            wishes: ends.wishes,
+            back,
+            back_in,
+            pruned: ends.pruned,
+            appends: 0,
+            prune_at: Time::ZERO,
+            complained: None,
+        })
+    }
+
+    /// Runs until the loop is gone, then closes the log.
+    pub(crate) async fn run(mut self) {
+        while self.step().await {}
+        // What is verified already is still stored.
+        while let Ok(batches) = self.verified.try_recv() {
+            let _ = self.writer.append_when_room(&batches).await;
+        }
+        drop(self.store.take());
+        // The last one to hold the log waits for its threads.
+        let _ = tokio::task::spawn_blocking(move || drop(self.writer)).await;
+    }
+
+    /// Waits for one thing and deals with it; false when the loop is gone.
+    async fn step(&mut self) -> bool {
+        let deadline = self.clock.instant(self.deadline());
+        tokio::select! {
+            () = self.wishes.closed() => return false,
+            Some(note) = self.notes.recv() => self.on_note(note).await,
+            Some(back) = self.back_in.recv() => self.on_back(back).await,
+            Some(pruned) = self.pruned.recv() => self.on_back(Back::Pruned(pruned)).await,
+            Some(batches) = self.verified.recv(), if self.appends < MAX_APPENDS => {
+                self.append(batches).await;
+            }
+            () = tokio::time::sleep_until(deadline.into()) => self.on_time().await,
+        }
+        true
+    }
+
+    fn deadline(&self) -> Time {
+        [self.checks.deadline(), self.order.deadline()]
+            .into_iter()
+            .flatten()
+            .fold(self.prune_at, Time::min)
+    }
+
+    async fn on_time(&mut self) {
+        let now = self.clock.now();
+        if self.prune_at <= now {
+            self.prune_at = now + PRUNE_EVERY;
+            self.writer.prune();
+        }
+        let mut out = Vec::new();
+        self.order.expire(now, &mut out);
+        self.deliver(out);
+        self.check(Input::Tick).await;
+    }
+
+    async fn on_note(&mut self, note: Note) {
+        match note {
+            Note::Join(room) => self.check(Input::Join(room.as_str().to_owned())).await,
+            Note::Leave(room) => self.check(Input::Leave(room.as_str().to_owned())).await,
+            Note::LinkUp(peer_id) => self.check(Input::LinkUp(peer_id)).await,
+            Note::LinkDown(peer_id) => {
+                self.rooms_of.remove(&peer_id);
+                self.check(Input::LinkDown(peer_id)).await;
+            }
+            Note::RoomsOf(peer_id, rooms) => {
+                self.rooms_of.insert(peer_id, rooms.clone());
+                self.check(Input::RoomsOf(peer_id, rooms)).await;
+            }
+            Note::Request(peer_id, request, bytes) => {
+                self.check(Input::Request(peer_id, request, bytes)).await;
+            }
+            Note::Response(token, bytes) => self.check(Input::Response(token, bytes)).await,
+            Note::Failed(token) => self.check(Input::Failed(token)).await,
+            Note::Own(batch) => self.check(stored(&batch)).await,
+            Note::Status(reply) => {
+                let _ = reply.send(self.status());
+            }
+        }
+    }
+
+    async fn on_back(&mut self, back: Back) {
+        match back {
+            Back::Stored {
+                batches,
+                appended,
+                errand,
+            } => self.on_stored(batches, appended, errand).await,
+            Back::Loaded(room, Ok((horizon, items))) => {
+                self.check(Input::Loaded(room, horizon, items)).await;
+            }
+            Back::Found(peer_id, request, Ok(found)) => {
+                self.check(Input::Found(peer_id, request, found)).await;
+            }
+            Back::Pruned(pruned) => {
+                self.check(Input::Pruned(pruned.room, pruned.horizon_ms))
+                    .await;
+            }
+            Back::Loaded(_, Err(error)) => self.complain(&error),
+            Back::Found(peer_id, request, Err(error)) => {
+                self.complain(&error);
+                // The neighbour is told to come later.
+                self.check(Input::Found(peer_id, request, Found::default()))
+                    .await;
+            }
+        }
+    }
+
+    /// Queues batches for the log, waiting for room if need be. Its answer comes back as
+    /// [`Back::Stored`], in the order of the commits.
+    async fn append(&mut self, batches: Vec<VerifiedBatch>) {
+        self.appends += 1;
+        let (done, returned) = (self.back.clone(), batches.clone());
+        let told = move |appended| {
+            let _ = done.send(Back::Stored {
+                batches: returned,
+                appended,
+                errand: None,
+            });
+        };
+        self.writer.append_in_turn(&batches, told).await;
+    }
+
+    async fn on_stored(
+        &mut self,
+        batches: Vec<VerifiedBatch>,
+        appended: Appended,
+        errand: Option<(u64, u64)>,
+    ) {
+        self.appends -= 1;
+        let outcomes = match appended {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                self.complain(&error);
+                Vec::new()
+            }
+        };
+        let now = self.clock.now();
+        let mut due = Vec::new();
+        let mut new = 0;
+        for (batch, outcome) in batches.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::New { follows } => {
+                    new += 1;
+                    self.check(stored(&batch)).await;
+                    self.order
+                        .arrived(now, arrival(batch, follows, errand.is_some()), &mut due);
+                }
+                Outcome::Conflict { .. } => {
+                    new += 1;
+                    self.check(stored(&batch)).await;
+                    tracing::warn!(author = %batch.author(), room = %batch.room(),
+                        "an author gave the same numbers to two batches; the first one counts");
+                }
+                Outcome::Held | Outcome::TooOld | Outcome::OutOfRange => {}
+            }
+        }
+        self.deliver(due);
+        if let Some((ticket, forged)) = errand {
+            self.check(Input::Settled {
+                ticket,
+                stored: new,
+                forged,
+            })
+            .await;
+        }
+    }
+
+    /// Hands batches to the application, event by event.
+    fn deliver(&self, due: Vec<Delivery<(VerifiedBatch, bool)>>) {
+        for Delivery { item, late } in due {
+            let (batch, fetched) = item;
+            for message in messages(&batch, fetched || late) {
+                self.bus.emit(Event::Message(message));
+            }
+        }
+    }
+
+    /// Tells data checking what happened, and carries out what follows.
+    async fn check(&mut self, input: Input<PeerId>) {
+        let mut out = Vec::new();
+        let (now, unix_ms) = (self.clock.now(), self.clock.unix_millis());
+        self.checks.handle(now, unix_ms, input, &mut out);
+        for output in out {
+            self.carry_out(output).await;
+        }
+    }
+
+    async fn carry_out(&mut self, output: Output<PeerId>) {
+        match output {
+            Output::Load(room, most) => {
+                let back = self.back.clone();
+                self.writer.read(move |reader| {
+                    let items = reader.items(&room, most);
+                    let _ = back.send(Back::Loaded(room, items));
+                });
+            }
+            Output::Read {
+                peer,
+                request,
+                room,
+                ids,
+                most,
+            } => {
+                let back = self.back.clone();
+                self.writer.read(move |reader| {
+                    let found = reader.fetch(&room, &ids, most);
+                    let _ = back.send(Back::Found(peer, request, found));
+                });
+            }
+            Output::Request(peer_id, token, request) => {
+                self.wish(Wish::Ask {
+                    peer_id,
+                    token,
+                    request,
+                })
+                .await;
+            }
+            Output::Respond(_, request, response) => {
+                self.wish(Wish::Reply { request, response }).await;
+            }
+            Output::Fetched {
+                ticket,
+                room,
+                envelopes,
+                ..
+            } => self.verify(ticket, room, envelopes).await,
+            Output::Checked(checked) => {
+                let status = self.status_of(&checked.room);
+                self.bus.emit(Event::Checked {
+                    room: checked.room,
+                    peer_id: checked.peer,
+                    neighbours: status.neighbours,
+                    agreed: status.agreed,
+                    repaired: checked.repaired,
+                    bytes: checked.bytes,
+                });
+            }
+            Output::Drop(peer_id, fault) => {
+                let reason = format!("data checking: {fault}");
+                self.wish(Wish::Drop { peer_id, reason }).await;
+            }
+        }
+    }
+
+    async fn wish(&self, wish: Wish) {
+        // A loop that is gone wants no more.
+        let _ = self.wishes.send(wish).await;
+    }
+
+    /// Verifies what a neighbour sent when asked, as if it had come by gossip, on a thread of its
+    /// own: what comes live does not wait for it.
+    async fn verify(&mut self, ticket: u64, room: String, envelopes: Vec<Bytes>) {
+        let now_ms = self.clock.unix_millis();
+        let verifying = tokio::task::spawn_blocking(move || {
+            let Ok(room) = room.parse::<RoomName>() else {
+                return (Vec::new(), envelopes.len() as u64);
+            };
+            let mut forged = 0;
+            let batches: Vec<VerifiedBatch> = envelopes
+                .into_iter()
+                .filter_map(|bytes| match gossip::open(bytes, &room, now_ms) {
+                    Ok(batch) => Some(batch),
+                    Err(error) => {
+                        forged += u64::from(error.is_offence());
+                        None
+                    }
+                })
+                .collect();
+            (batches, forged)
+        });
+        self.appends += 1;
+        let (writer, back) = (self.writer.clone(), self.back.clone());
+        tokio::spawn(async move {
+            let (batches, forged) = verifying.await.unwrap_or_default();
+            let returned = batches.clone();
+            let told = move |appended| {
+                let _ = back.send(Back::Stored {
+                    batches: returned,
+                    appended,
+                    errand: Some((ticket, forged)),
+                });
+            };
+            match batches.is_empty() {
+                true => told(Ok(Vec::new())),
+                false => writer.append_in_turn(&batches, told).await,
+            }
+        });
+    }
+
+    fn complain(&mut self, error: &LogError) {
+        let now = self.clock.now();
+        tracing::error!(%error, "the log");
+        if self
+            .complained
+            .is_none_or(|at| now.since(at) >= COMPLAIN_EVERY)
+        {
+            self.complained = Some(now);
+            self.bus.emit(Event::Error {
+                reason: error.to_string(),
+            });
+        }
+    }
+
+    fn status(&self) -> Vec<RoomStatus> {
+        let mut rooms: Vec<&String> = self.rooms_of.values().flatten().collect();
+        rooms.sort_unstable();
+        rooms.dedup();
+        rooms
+            .into_iter()
+            .filter(|room| self.checks.room(room).is_some())
+            .map(|room| self.status_of(room))
+            .collect()
+    }
+
+    fn status_of(&self, name: &str) -> RoomStatus {
+        let neighbours = self
+            .rooms_of
+            .values()
+            .filter(|rooms| rooms.iter().any(|room| room == name))
+            .count();
+        let now = self.clock.now();
+        let room = self.checks.room(name);
+        RoomStatus {
+            room: name.to_owned(),
+            batches: room.map_or(0, |room| room.items().len()),
+            neighbours,
+            agreed: room.map_or(0, |room| room.agreed().len()),
+            agreed_for: room
+                .and_then(|room| room.agreed().values().map(|a| now.since(a.since)).max()),
+            repaired: room.map_or(0, history::Room::repaired),
+        }
+    }
+}
+
+fn stored(batch: &VerifiedBatch) -> Input<PeerId> {
+    Input::Stored {
+        room: batch.room().as_str().to_owned(),
+        item: Item {
+            sent_at_ms: batch.sent_at_ms(),
+            id: batch.id().0,
+        },
+    }
+}
+
+fn arrival(batch: VerifiedBatch, follows: bool, fetched: bool) -> Arrival<(VerifiedBatch, bool)> {
+    Arrival {
+        stream: Stream {
+            room: batch.room().as_str().to_owned(),
+            author: Bytes::copy_from_slice(&batch.author_key().to_protobuf()),
+            instance: batch.instance_id(),
+        },
+        first_seq: batch.first_seq(),
+        count: batch.events().len() as u64,
+        follows,
+        size: batch.bytes().len(),
+        item: (batch, fetched),
+    }
+}
+
+/// A batch's events as the application sees them, in order.
+pub(crate) fn messages(
+    batch: &VerifiedBatch,
+    backfill: bool,
+) -> impl Iterator<Item = Message> + '_ {
+    batch.numbered_events().map(move |(seq, event)| Message {
+        id: batch.id(),
+        room: batch.room().clone(),
+        author: batch.author(),
+        instance_id: batch.instance_id(),
+        seq,
+        name: event.name.clone(),
+        data: event.data.clone(),
+        sent_at_ms: batch.sent_at_ms(),
+        backfill,
+    })
+}
+
+/// Answers to neighbours that are being worked on, by the number that data checking knows them by.
+pub(crate) type Replies<C> = HashMap<RequestId, C>;

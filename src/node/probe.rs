@@ -1,0 +1,408 @@
+//! One dial, watched: which stage took how long, and at which it failed.
+//!
+//! Entry type: [`Probe`]. The rule it keeps: it proves and has proved what a node would, and does
+//! nothing else: no room is entered, and the connection is closed as soon as it is a link.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::future::poll_fn;
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{Config as SwarmConfig, ConnectionId, NetworkBehaviour, Swarm, SwarmEvent};
+use libp2p::{PeerId, identify};
+use tokio::time::timeout;
+
+use super::address::Address;
+use super::behaviour::identify_config;
+use super::stage::{Stage, StageError};
+use super::tls::{self, Tls};
+use super::{failure, transport};
+use crate::clock::Clock;
+use crate::handshake::{self, HelloCaps, Hellos, Local};
+use crate::identity::{Identity, NetworkKey};
+
+/// How long identify may still take when the handshake is over: it was asked for before.
+const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The last word of the handshake is on its way when this side has passed: a connection that is
+/// closed at once can overtake it, and the peer would report a failure.
+const LINGER: Duration = Duration::from_millis(250);
+/// For saying goodbye.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longer than the handshake may take.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// A stage that is over.
+#[derive(Clone, Debug)]
+pub struct ProbeStep {
+    /// Which. TLS is part of [`Stage::Websocket`] unless it is what failed.
+    pub stage: Stage,
+    /// How long it took. Identify and the handshake run at the same time.
+    pub took: Duration,
+    /// How it ended.
+    pub result: Result<(), StageError>,
+}
+
+/// What a probe found behind an address.
+#[derive(Clone, Debug)]
+pub struct Probed {
+    /// Who answers there.
+    pub peer_id: PeerId,
+    /// What program it says it is. It may say anything.
+    pub agent: String,
+}
+
+/// Dials an address once, as a node would.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    identity: Identity,
+    network: Option<NetworkKey>,
+    tls: Tls,
+}
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    identify: identify::Behaviour,
+    handshake: handshake::Behaviour,
+}
+
+impl Probe {
+    /// A probe that proves this identity.
+    pub fn new(identity: Identity) -> Probe {
+        Probe {
+            identity,
+            network: None,
+            tls: Tls::default(),
+        }
+    }
+
+    /// Probes nodes of this network.
+    #[must_use]
+    pub fn network_key(mut self, key: NetworkKey) -> Probe {
+        self.network = Some(key);
+        self
+    }
+
+    /// Trusts this certificate (a PEM file) beside the usual authorities.
+    #[must_use]
+    pub fn tls_ca(mut self, certificate: impl Into<PathBuf>) -> Probe {
+        self.tls.authorities.push(certificate.into());
+        self
+    }
+
+    /// Dials `address` and tells each stage as it ends, in order, up to the first that fails.
+    ///
+    /// Must be called inside a Tokio runtime.
+    pub async fn dial(
+        &self,
+        address: &Address,
+        tell: impl FnMut(ProbeStep),
+    ) -> Result<Probed, StageError> {
+        let passed = Arc::new(Mutex::new(Vec::new()));
+        let mut swarm = self.swarm(&passed)?;
+        let mut watch = Watch {
+            tell,
+            since: Instant::now(),
+            passed,
+            told: 0,
+            last: None,
+        };
+        let multiaddr = address.multiaddr().clone();
+        let dial = match address.peer_id() {
+            Some(peer_id) => DialOpts::peer_id(peer_id)
+                .addresses(vec![multiaddr])
+                .build(),
+            None => DialOpts::unknown_peer_id().address(multiaddr).build(),
+        };
+        if let Err(error) = swarm.dial(dial) {
+            return Err(watch.fail(failure::of_dial(&error)));
+        }
+        let result = watch.connection(&mut swarm).await;
+        if result.is_ok() {
+            let _ = timeout(LINGER, wait_closed(&mut swarm)).await;
+        }
+        close(&mut swarm).await;
+        result
+    }
+
+    fn swarm(&self, passed: &Passed) -> Result<Swarm<Behaviour>, StageError> {
+        let system = |error: &dyn std::fmt::Display| {
+            StageError::new(Stage::Address, format!("nothing can be dialled: {error}"))
+        };
+        let tls = tls::load(&self.tls).map_err(|e| StageError::new(Stage::Tls, e))?;
+        let passed = passed.clone();
+        let observer = Arc::new(move |stage| {
+            let mut passed = passed.lock().unwrap_or_else(PoisonError::into_inner);
+            // A name may have several addresses, which are tried in turn.
+            if !passed.iter().any(|(known, _)| *known == stage) {
+                passed.push((stage, Instant::now()));
+            }
+        });
+        let transport = transport::build(self.identity.keypair(), tls, Some(observer))
+            .map_err(|e: io::Error| system(&e))?;
+        let local = Arc::new(Local::new(
+            self.identity.clone(),
+            self.network.clone(),
+            rand::random(),
+        ));
+        let behaviour = Behaviour {
+            identify: identify::Behaviour::new(identify_config(&self.identity)),
+            handshake: handshake::Behaviour::new(
+                local,
+                Clock::start(),
+                Hellos::new(HelloCaps::default()),
+            ),
+        };
+        let config = SwarmConfig::with_tokio_executor().with_idle_connection_timeout(IDLE);
+        Ok(Swarm::new(
+            transport,
+            behaviour,
+            self.identity.peer_id(),
+            config,
+        ))
+    }
+}
+
+/// The transport's stages, with the time at which each was passed.
+type Passed = Arc<Mutex<Vec<(Stage, Instant)>>>;
+
+/// Tells stages in order, each with its own time.
+struct Watch<F> {
+    tell: F,
+    since: Instant,
+    passed: Passed,
+    told: usize,
+    last: Option<Stage>,
+}
+
+/// What the connection has come to.
+#[derive(Default)]
+struct Progress {
+    connection: Option<(ConnectionId, PeerId)>,
+    identified: Option<(Instant, String)>,
+    round_1: Option<Instant>,
+    round_2: Option<Instant>,
+}
+
+impl<F: FnMut(ProbeStep)> Watch<F> {
+    /// Follows the connection until it is a link or has failed.
+    async fn connection(&mut self, swarm: &mut Swarm<Behaviour>) -> Result<Probed, StageError> {
+        let mut progress = Progress::default();
+        loop {
+            let event = match progress.round_2 {
+                Some(_) => match timeout(IDENTIFY_TIMEOUT, swarm.next()).await {
+                    Ok(event) => event,
+                    Err(_) => {
+                        let error =
+                            StageError::new(Stage::Identify, "the peer does not say what it is");
+                        return Err(self.fail(error.with_code("TIMEOUT")));
+                    }
+                },
+                None => poll_fn(|cx| self.poll(swarm, &mut progress, cx)).await,
+            };
+            let Some(event) = event else { continue };
+            self.on_event(swarm, &mut progress, event)?;
+            if let (Some((_, peer_id)), Some((at, agent)), Some(one), Some(two)) = (
+                progress.connection,
+                &progress.identified,
+                progress.round_1,
+                progress.round_2,
+            ) {
+                let connected = self.since;
+                self.pass(Stage::Identify, *at - connected);
+                self.pass(Stage::Handshake1, one - connected);
+                self.pass(Stage::Handshake2, two - one);
+                let agent = agent.clone();
+                return Ok(Probed { peer_id, agent });
+            }
+        }
+    }
+
+    /// Polls the swarm, and tells whatever was passed meanwhile.
+    fn poll(
+        &mut self,
+        swarm: &mut Swarm<Behaviour>,
+        progress: &mut Progress,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Option<SwarmEvent<BehaviourEvent>>> {
+        let event = swarm.poll_next_unpin(cx);
+        // Whether the right peer answers is known only when the connection is there.
+        self.tell_passed(Stage::Noise);
+        if let (Some((connection_id, _)), None) = (progress.connection, progress.round_1) {
+            let stage = swarm.behaviour().handshake.stage(connection_id);
+            if stage == Some(handshake::Stage::Round2) {
+                progress.round_1 = Some(Instant::now());
+            }
+        }
+        event
+    }
+
+    fn on_event(
+        &mut self,
+        swarm: &mut Swarm<Behaviour>,
+        progress: &mut Progress,
+        event: SwarmEvent<BehaviourEvent>,
+    ) -> Result<(), StageError> {
+        match event {
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                ..
+            } => {
+                self.tell_passed(Stage::Identify);
+                self.since = Instant::now();
+                progress.connection = Some((connection_id, peer_id));
+                Ok(())
+            }
+            SwarmEvent::OutgoingConnectionError { error, .. } => {
+                Err(self.fail(failure::of_dial(&error)))
+            }
+            SwarmEvent::ConnectionClosed { cause, .. } => {
+                let reason = failure::of_close(cause.as_ref());
+                Err(self.fail_connected(progress, StageError::new(Stage::Handshake1, reason)))
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => {
+                match event {
+                    identify::Event::Received { info, .. } => {
+                        progress.identified = Some((Instant::now(), info.agent_version));
+                    }
+                    // What is wrong shows in the handshake too, with a reason that is ours.
+                    identify::Event::Error { error, .. } => {
+                        tracing::debug!(%error, "identify failed");
+                    }
+                    _ => {}
+                }
+                Ok(())
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Handshake(event)) => {
+                self.on_handshake(swarm, progress, event)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn on_handshake(
+        &mut self,
+        swarm: &mut Swarm<Behaviour>,
+        progress: &mut Progress,
+        event: handshake::Event,
+    ) -> Result<(), StageError> {
+        let handshake = &mut swarm.behaviour_mut().handshake;
+        match event {
+            handshake::Event::Judge { connection_id, .. } => handshake.rule(connection_id, Ok(())),
+            // There is no gate, and nothing behind one.
+            handshake::Event::Verified(proof) => {
+                progress.round_1.get_or_insert_with(Instant::now);
+                handshake.gate_open(proof.connection_id());
+            }
+            handshake::Event::Passed { .. } => {
+                progress.round_1.get_or_insert_with(Instant::now);
+                progress.round_2 = Some(Instant::now());
+            }
+            handshake::Event::Failed { failure, .. } => {
+                let error = failure::of_handshake(&failure);
+                return Err(self.fail_connected(progress, error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the transport's stages before `end` that were passed and are not told yet.
+    fn tell_passed(&mut self, end: Stage) {
+        loop {
+            let next = {
+                let passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+                passed.get(self.told).copied()
+            };
+            let Some((stage, at)) = next.filter(|(stage, _)| *stage < end) else {
+                return;
+            };
+            self.told += 1;
+            let took = at.saturating_duration_since(self.since);
+            self.since = at;
+            self.pass(stage, took);
+        }
+    }
+
+    fn pass(&mut self, stage: Stage, took: Duration) {
+        self.last = Some(stage);
+        (self.tell)(ProbeStep {
+            stage,
+            took,
+            result: Ok(()),
+        });
+    }
+
+    /// A failure of the connection that was made.
+    fn fail_connected(&mut self, progress: &Progress, error: StageError) -> StageError {
+        let connected = self.since;
+        if let Some((at, _)) = progress.identified {
+            self.pass(Stage::Identify, at - connected);
+        }
+        if let (Stage::Handshake2, Some(at)) = (error.stage, progress.round_1) {
+            self.pass(Stage::Handshake1, at - connected);
+            self.since = at;
+        }
+        self.fail(error)
+    }
+
+    fn fail(&mut self, mut error: StageError) -> StageError {
+        self.tell_passed(error.stage);
+        // A time-out over several stages names the last of them: it was the next that took long.
+        if let (Some("TIMEOUT"), Some(last)) = (error.code, self.last) {
+            error.stage = match last {
+                Stage::Resolve => Stage::Tcp,
+                Stage::Tcp => error.stage.min(Stage::Websocket),
+                Stage::Websocket => error.stage.max(Stage::Noise),
+                Stage::Noise => error.stage.max(Stage::Yamux),
+                _ => error.stage,
+            };
+            error.reason = silence(error.stage, error.reason);
+        }
+        (self.tell)(ProbeStep {
+            stage: error.stage,
+            took: self.since.elapsed(),
+            result: Err(error.clone()),
+        });
+        error
+    }
+}
+
+/// What a silent peer may be.
+fn silence(stage: Stage, reason: String) -> String {
+    match stage {
+        Stage::Tcp => {
+            "no answer in time: the host is off, or a firewall drops what is sent to this port"
+                .into()
+        }
+        Stage::Websocket => {
+            "the port is open, but nothing answers the WebSocket upgrade in time: another program \
+             may have the port, or it speaks TLS (dial it as /tls/ws)"
+                .into()
+        }
+        Stage::Noise | Stage::Yamux => {
+            format!("{reason}: a WebSocket server, but not one of libp2p, or a very slow one")
+        }
+        _ => reason,
+    }
+}
+
+/// Closes the connection, so that the peer is told instead of finding out.
+async fn close(swarm: &mut Swarm<Behaviour>) {
+    let peers: Vec<PeerId> = swarm.connected_peers().copied().collect();
+    for peer in peers {
+        // An error means that it is closed already.
+        let _ = swarm.disconnect_peer_id(peer);
+    }
+    // Whoever does not take the goodbye finds out by itself.
+    let _ = timeout(CLOSE_TIMEOUT, wait_closed(swarm)).await;
+}
+
+async fn wait_closed(swarm: &mut Swarm<Behaviour>) {
+    while swarm.connected_peers().next().is_some() {
+        swarm.next().await;
+    }
+}

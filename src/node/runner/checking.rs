@@ -1,0 +1,116 @@
+//! The loop's part in data checking: it carries requests and answers between links and the keeper.
+//!
+//! The rule it keeps: every question of the keeper gets an answer or a failure, and every request of
+//! a neighbour has a bounded place while it is worked on.
+
+use libp2p::PeerId;
+use libp2p::request_response::{self as rr, OutboundFailure};
+
+use super::Runner;
+use crate::gossip::RoomName;
+use crate::node::keeper::{Note, Wish};
+use crate::wire::Request;
+
+impl Runner {
+    pub(super) fn on_wish(&mut self, wish: Wish) {
+        match wish {
+            Wish::Ask {
+                peer_id,
+                token,
+                request,
+            } => {
+                let gate = &mut self.swarm.behaviour_mut().gate;
+                if gate.is_open(&peer_id) {
+                    let id = gate.inner_mut().sync.send_request(&peer_id, Ok(request));
+                    self.asked.insert(id, token);
+                } else {
+                    self.note(Note::Failed(token));
+                }
+            }
+            Wish::Reply { request, response } => {
+                if let Some(channel) = self.replies.remove(&request) {
+                    // A neighbour that is gone wants no answer.
+                    let sync = &mut self.swarm.behaviour_mut().gate.inner_mut().sync;
+                    let _ = sync.send_response(channel, response);
+                }
+            }
+            Wish::Drop { peer_id, reason } => {
+                tracing::warn!(%peer_id, reason, "a neighbour broke the rules of data checking");
+                self.send_away(peer_id, &reason, "INVALID_SYNC");
+            }
+        }
+    }
+
+    pub(super) fn on_sync(&mut self, event: rr::Event<Request, Vec<u8>>) {
+        match event {
+            rr::Event::Message {
+                peer,
+                message:
+                    rr::Message::Request {
+                        request, channel, ..
+                    },
+                ..
+            } => match request {
+                Ok(bytes) => {
+                    self.last_request += 1;
+                    self.replies.insert(self.last_request, channel);
+                    self.note(Note::Request(peer, self.last_request, bytes.into()));
+                }
+                Err(violation) => {
+                    let reason = format!("data checking: {violation}");
+                    self.send_away(peer, &reason, "INVALID_SYNC");
+                }
+            },
+            rr::Event::Message {
+                message:
+                    rr::Message::Response {
+                        request_id,
+                        response,
+                    },
+                ..
+            } => {
+                if let Some(token) = self.asked.remove(&request_id) {
+                    self.note(Note::Response(token, response.into()));
+                }
+            }
+            rr::Event::OutboundFailure {
+                peer,
+                request_id,
+                error,
+                ..
+            } => {
+                tracing::debug!(peer_id = %peer, %error, "no answer in data checking");
+                if matches!(error, OutboundFailure::UnsupportedProtocols) {
+                    self.rooms.does_not_check(peer);
+                    self.note(Note::RoomsOf(peer, Vec::new()));
+                }
+                if let Some(token) = self.asked.remove(&request_id) {
+                    self.note(Note::Failed(token));
+                }
+            }
+            // Its channel is of no use any more, and is dropped when the keeper answers.
+            rr::Event::InboundFailure { .. } | rr::Event::ResponseSent { .. } => {}
+        }
+    }
+
+    /// Tells the keeper in which rooms a neighbour is, as gossipsub knows it.
+    pub(super) fn tell_rooms_of(&mut self, peer_id: PeerId) {
+        if !self.rooms.checks(&peer_id) {
+            return;
+        }
+        let gossip = &self.swarm.behaviour().gate.inner().gossip;
+        let rooms = gossip
+            .all_peers()
+            .filter(|(peer, _)| **peer == peer_id)
+            .flat_map(|(_, topics)| topics)
+            .filter_map(|topic| RoomName::from_topic(topic.as_str()))
+            .map(|room| room.as_str().to_owned())
+            .collect();
+        self.note(Note::RoomsOf(peer_id, rooms));
+    }
+
+    pub(super) fn note(&self, note: Note) {
+        // A keeper that is gone keeps nothing more; the node is stopping.
+        let _ = self.channels.notes.send(note);
+    }
+}

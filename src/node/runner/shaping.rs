@@ -1,0 +1,236 @@
+//! The loop's part in the overlay: it dials and closes as the state machine wants, and tells it what
+//! became of it.
+//!
+//! The rule it keeps: every dial that the overlay asks for ends in a link or in a failure, and every
+//! link that it is told of ends once.
+
+use std::time::Duration;
+
+use libp2p::core::ConnectedPoint;
+use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId};
+
+use super::Runner;
+use crate::handshake::RejectCode;
+use crate::node::address::Address;
+use crate::node::book;
+use crate::node::event::{Direction, Event};
+use crate::node::links::Link;
+use crate::node::stage::StageError;
+use crate::overlay::{self, DialError, DialId, HintOutcome, Reason, Report};
+
+/// How long a link that the overlay has given up still carries what was sent on it.
+const CLOSE_AFTER: Duration = Duration::from_millis(250);
+/// The address book is written at most this often.
+const SAVE_EVERY: Duration = Duration::from_secs(2);
+
+impl Runner {
+    pub(super) fn overlay(&mut self) -> Option<&mut overlay::Behaviour> {
+        let inner = self.swarm.behaviour_mut().gate.inner_mut();
+        inner.overlay.as_mut()
+    }
+
+    pub(super) fn on_overlay(&mut self, event: overlay::Event) {
+        match event {
+            overlay::Event::Dial {
+                dial,
+                peer_id,
+                addresses,
+                ..
+            } => self.dial_for_overlay(dial, peer_id, &addresses),
+            overlay::Event::Close { peer_id, reason } => self.on_overlay_close(peer_id, reason),
+            overlay::Event::Report(report) => self.on_report(report),
+            overlay::Event::Persist(book) => {
+                let at = self.clock.now() + SAVE_EVERY;
+                let due = self.book.take().map_or(at, |(due, _)| due);
+                self.book = Some((due, book));
+            }
+            overlay::Event::Violation { peer_id, reason } => {
+                self.send_away(peer_id, &format!("overlay: {reason}"), "INVALID_OVERLAY");
+            }
+        }
+    }
+
+    fn dial_for_overlay(&mut self, dial: DialId, peer_id: Option<PeerId>, to: &[Multiaddr]) {
+        let addresses: Vec<Multiaddr> = to
+            .iter()
+            .filter_map(|address| Address::try_from(address.clone()).ok())
+            .map(|address| address.multiaddr().clone())
+            .collect();
+        if let Some(connection_id) = self.dial_any(peer_id, addresses) {
+            self.overlay_dials.insert(connection_id, dial);
+        } else if let Some(overlay) = self.overlay() {
+            overlay.dial_failed(dial, DialError::Failed);
+        }
+    }
+
+    /// A connection came to nothing; whether it was one of the overlay's.
+    pub(super) fn overlay_dial_failed(
+        &mut self,
+        connection_id: ConnectionId,
+        error: &StageError,
+    ) -> bool {
+        let Some(dial) = self.overlay_dials.remove(&connection_id) else {
+            return false;
+        };
+        let error = match error.code {
+            Some("WRONG_PEER") => DialError::WrongPeer,
+            Some("OWN_ID") => DialError::Refused,
+            Some(code) if code == RejectCode::Busy.name() => DialError::Busy(Vec::new()),
+            Some("LINKED") => DialError::Duplicate,
+            Some("AUTH" | "VERSION" | "NETWORK" | "POLICY" | "DUPLICATE_IDENTITY") => {
+                DialError::Refused
+            }
+            _ => DialError::Failed,
+        };
+        if let Some(overlay) = self.overlay() {
+            overlay.dial_failed(dial, error);
+        }
+        true
+    }
+
+    /// Whether a peer that proved its key may become a link.
+    pub(super) fn admit(
+        &mut self,
+        peer_id: PeerId,
+        endpoint: &ConnectedPoint,
+    ) -> Result<(), RejectCode> {
+        let direction = overlay_direction(endpoint.is_dialer());
+        let address = endpoint.get_remote_address();
+        let admitted = self
+            .overlay()
+            .is_none_or(|overlay| overlay.admit(peer_id, direction, address));
+        admitted.then_some(()).ok_or(RejectCode::Busy)
+    }
+
+    pub(super) fn dismiss(&mut self, peer_id: PeerId) {
+        if let Some(overlay) = self.overlay() {
+            overlay.dismiss(peer_id);
+        }
+    }
+
+    /// A peer's first connection has passed.
+    pub(super) fn tell_overlay_of(&mut self, link: &Link) {
+        let dial = self.overlay_dials.remove(&link.connection_id);
+        let direction = overlay_direction(link.direction == Direction::Dialer);
+        if let Some(overlay) = self.overlay() {
+            overlay.link_up(link.peer_id, direction, link.address.clone(), dial);
+        }
+    }
+
+    /// The overlay gives a link up. People hear of it now; its connections close a little later.
+    fn on_overlay_close(&mut self, peer_id: PeerId, reason: Reason) {
+        let at = self.clock.now() + CLOSE_AFTER;
+        let connections = self.links.connections_of(&peer_id);
+        if connections.is_empty() {
+            return;
+        }
+        for connection_id in connections {
+            self.ending.push((at, connection_id));
+            if let Some((link, true)) = self.links.leave(connection_id) {
+                self.link_is_down(&link, why(reason).to_owned());
+            }
+        }
+    }
+
+    fn on_report(&mut self, report: Report<PeerId, Multiaddr>) {
+        match report {
+            Report::Redirected { told, to, address } => self.bus.emit(Event::Redirected {
+                peer_id: told,
+                to,
+                address,
+            }),
+            Report::Hint {
+                from,
+                to,
+                address,
+                outcome,
+            } => self.bus.emit(Event::Hint {
+                from,
+                to,
+                address,
+                outcome: name_of(outcome),
+            }),
+            // Told with the end of the connection.
+            Report::LinkEnded { .. } => {}
+            Report::Offence { peer, what } => {
+                tracing::warn!(peer_id = %peer, what, "a peer broke a rule of the overlay");
+            }
+            // A first node that knows nobody yet is nothing to complain of.
+            Report::Searching { failures: 0, .. } => {}
+            Report::Searching { failures, backoff } => self.bus.emit(Event::Error {
+                reason: format!(
+                    "no link, and nobody known has answered ({failures} dials in a row); the next is in {:.1} s",
+                    backoff.as_secs_f64()
+                ),
+            }),
+        }
+    }
+
+    /// Tells the overlay where this node listens.
+    pub(super) fn tell_addresses(&mut self) {
+        let mut addresses: Vec<Multiaddr> = self
+            .swarm
+            .external_addresses()
+            .chain(self.swarm.listeners())
+            .cloned()
+            .collect();
+        // The widest first: of many, only some are told.
+        addresses.sort_by_key(|a| std::cmp::Reverse(overlay::Address::reach(a)));
+        addresses.dedup();
+        if let Some(overlay) = self.overlay() {
+            overlay.set_addresses(addresses);
+        }
+    }
+
+    /// Writes the address book when it is due, on a thread of its own.
+    pub(super) fn save_book(&mut self, now: crate::clock::Time) {
+        let Some(directory) = self.directory.clone() else {
+            self.book = None;
+            return;
+        };
+        if let Some((_, book)) = self.book.take_if(|(at, _)| *at <= now) {
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = book::save(&directory, &book) {
+                    tracing::warn!(%error, "the address book could not be written");
+                }
+            });
+        }
+    }
+}
+
+fn overlay_direction(is_dialer: bool) -> overlay::Direction {
+    match is_dialer {
+        true => overlay::Direction::Outbound,
+        false => overlay::Direction::Inbound,
+    }
+}
+
+/// Why a link ended, for people.
+pub(super) fn why(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Handover => "handover: the link has moved to another peer",
+        Reason::Surplus => "surplus: there is no room for it",
+        Reason::Refused => "refused: the peer has no room for it",
+        Reason::Aborted => "aborted: the handover that it belonged to has failed",
+        Reason::Leaving => "leaving: the peer stops",
+        Reason::Lost => "lost",
+    }
+}
+
+fn name_of(outcome: HintOutcome) -> &'static str {
+    match outcome {
+        HintOutcome::Linked => "linked",
+        HintOutcome::Unreachable => "unreachable",
+        HintOutcome::WrongPeer => "wrong_peer",
+        HintOutcome::Rejected => "rejected",
+        HintOutcome::Cancelled => "cancelled",
+        HintOutcome::NotALink => "not_a_link",
+        HintOutcome::Ourselves => "ourselves",
+        HintOutcome::AlreadyLinked => "already_linked",
+        HintOutcome::Scope => "scope",
+        HintOutcome::TooMany => "too_many",
+        HintOutcome::Busy => "busy",
+        HintOutcome::NotDialable => "not_dialable",
+    }
+}

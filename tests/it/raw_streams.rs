@@ -1,0 +1,261 @@
+//! What a raw peer's connections are made of: real transport, noise and yamux, identify and ping,
+//! and one protocol-blind behaviour that opens streams as told and hands over those that come.
+//!
+//! Entry: [`swarm`]. The rule it keeps: no stream is opened, answered or closed unasked.
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use diatribe::{Identity, handshake};
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo, Version};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::swarm::handler::{
+    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
+};
+use libp2p::swarm::{
+    Config, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+    NetworkBehaviour, NotifyHandler, Stream, SubstreamProtocol, Swarm, THandler, THandlerInEvent,
+    ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Transport, identify, noise, ping, tcp, yamux};
+use tokio::sync::{mpsc, oneshot};
+
+/// What an honest node would speak once it is linked.
+pub(crate) const MESHSUB: &str = "/meshsub/1.1.0";
+const INBOUND: [&str; 5] = [
+    handshake::PROTOCOL,
+    "/meshsub/1.2.0",
+    MESHSUB,
+    "/meshsub/1.0.0",
+    "/floodsub/1.0.0",
+];
+
+/// A stream that the other side opened.
+pub(crate) struct Inbound {
+    pub(crate) protocol: StreamProtocol,
+    pub(crate) stream: Stream,
+}
+
+/// A swarm that does nothing by itself.
+pub(crate) fn swarm(
+    identity: &Identity,
+    identify: bool,
+    inbound: mpsc::UnboundedSender<Inbound>,
+) -> Swarm<Behaviour> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
+    let transport = libp2p_websocket::Config::new(tcp)
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(identity.keypair()).expect("an Ed25519 key"))
+        .multiplex(yamux::Config::default())
+        .boxed();
+    let public = identity.keypair().public();
+    let identify = identify
+        .then(|| identify::Behaviour::new(identify::Config::new("/raw/1".to_owned(), public)));
+    let behaviour = Behaviour {
+        identify: Toggle::from(identify),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(Duration::from_secs(3600))),
+        streams: Streams::new(inbound),
+    };
+    Swarm::new(
+        transport,
+        behaviour,
+        identity.peer_id(),
+        Config::with_tokio_executor(),
+    )
+}
+
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviour {
+    identify: Toggle<identify::Behaviour>,
+    ping: ping::Behaviour,
+    pub(crate) streams: Streams,
+}
+
+/// Opens streams as told and hands over those that come.
+pub(crate) struct Streams {
+    actions: VecDeque<ToSwarm<Infallible, ToHandler>>,
+    peers: HashMap<ConnectionId, PeerId>,
+    inbound: mpsc::UnboundedSender<Inbound>,
+}
+
+/// A protocol to open a stream for, and where the stream goes; none when it is refused.
+pub(crate) type ToHandler = (StreamProtocol, oneshot::Sender<Option<Stream>>);
+
+impl Streams {
+    fn new(inbound: mpsc::UnboundedSender<Inbound>) -> Streams {
+        Streams {
+            actions: VecDeque::new(),
+            peers: HashMap::new(),
+            inbound,
+        }
+    }
+
+    pub(crate) fn open(
+        &mut self,
+        connection_id: ConnectionId,
+        protocol: StreamProtocol,
+        reply: oneshot::Sender<Option<Stream>>,
+    ) {
+        if let Some(peer_id) = self.peers.get(&connection_id) {
+            self.actions.push_back(ToSwarm::NotifyHandler {
+                peer_id: *peer_id,
+                handler: NotifyHandler::One(connection_id),
+                event: (protocol, reply),
+            });
+        }
+    }
+
+    fn enter(&mut self, connection_id: ConnectionId, peer_id: PeerId) -> Handler {
+        self.peers.insert(connection_id, peer_id);
+        Handler {
+            wanted: VecDeque::new(),
+            inbound: self.inbound.clone(),
+        }
+    }
+}
+
+impl NetworkBehaviour for Streams {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        peer_id: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.enter(connection_id, peer_id))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        peer_id: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.enter(connection_id, peer_id))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        if let FromSwarm::ConnectionClosed(closed) = event {
+            self.peers.remove(&closed.connection_id);
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: Infallible) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        match self.actions.pop_front() {
+            Some(action) => Poll::Ready(action),
+            None => Poll::Pending,
+        }
+    }
+}
+
+pub(crate) struct Handler {
+    wanted: VecDeque<(StreamProtocol, oneshot::Sender<Option<Stream>>)>,
+    inbound: mpsc::UnboundedSender<Inbound>,
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = ToHandler;
+    type ToBehaviour = Infallible;
+    type InboundProtocol = Protocols;
+    type OutboundProtocol = Protocols;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = oneshot::Sender<Option<Stream>>;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Protocols> {
+        SubstreamProtocol::new(Protocols(INBOUND.map(StreamProtocol::new).to_vec()), ())
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        true
+    }
+
+    fn on_behaviour_event(&mut self, event: ToHandler) {
+        self.wanted.push_back(event);
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<'_, Protocols, Protocols, (), oneshot::Sender<Option<Stream>>>,
+    ) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (protocol, stream),
+                ..
+            }) => {
+                let _ = self.inbound.send(Inbound { protocol, stream });
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: (_, stream),
+                info,
+            }) => {
+                let _ = info.send(Some(stream));
+            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, .. }) => {
+                let _ = info.send(None);
+            }
+            _ => {}
+        }
+    }
+
+    fn poll(
+        &mut self,
+        _: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Protocols, oneshot::Sender<Option<Stream>>, Infallible>> {
+        match self.wanted.pop_front() {
+            Some((protocol, reply)) => {
+                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
+                    protocol: SubstreamProtocol::new(Protocols(vec![protocol]), reply),
+                })
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// A stream as it is, with the protocol that was agreed on.
+#[derive(Clone, Debug)]
+pub(crate) struct Protocols(Vec<StreamProtocol>);
+
+impl UpgradeInfo for Protocols {
+    type Info = StreamProtocol;
+    type InfoIter = std::vec::IntoIter<StreamProtocol>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.clone().into_iter()
+    }
+}
+
+pub(crate) type Agreed = futures::future::Ready<Result<(StreamProtocol, Stream), Infallible>>;
+
+impl InboundUpgrade<Stream> for Protocols {
+    type Output = (StreamProtocol, Stream);
+    type Error = Infallible;
+    type Future = Agreed;
+
+    fn upgrade_inbound(self, stream: Stream, protocol: StreamProtocol) -> Agreed {
+        futures::future::ready(Ok((protocol, stream)))
+    }
+}
+
+impl OutboundUpgrade<Stream> for Protocols {
+    type Output = (StreamProtocol, Stream);
+    type Error = Infallible;
+    type Future = Agreed;
+
+    fn upgrade_outbound(self, stream: Stream, protocol: StreamProtocol) -> Agreed {
+        futures::future::ready(Ok((protocol, stream)))
+    }
+}
