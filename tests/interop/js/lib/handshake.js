@@ -1,0 +1,320 @@
+// One round of the handshake, as pure steps: bytes in, bytes out. `session.js` carries them over a connection.
+//
+// Client: hello → onChallenge → onPass. Server: onHello → onAnswer. The rule it keeps: the checks stand in the order
+// of the contract, and whatever is hashed is hashed as it was received.
+
+import { Chacha20Poly1305 } from '@hpke/chacha20poly1305'
+import { CipherSuite, HkdfSha256 } from '@hpke/core'
+import { DhkemX25519HkdfSha256 } from '@hpke/dhkem-x25519'
+import { hkdf } from '@noble/hashes/hkdf.js'
+import { hmac } from '@noble/hashes/hmac.js'
+import { sha256 } from '@noble/hashes/sha2.js'
+import { ascii, concat, random, same } from './bytes.js'
+import { networkId, peerIdBytes, publicKeyOf, verify } from './identity.js'
+import { Malformed, bytesField, decode, fields, messageField, numberField } from './protobuf.js'
+
+export const PROTOCOL = '/diatribe/handshake/1.0.0'
+/** The largest frame, in bytes. */
+export const MAX_FRAME = 1024
+
+const VERSION = 1
+const D = 'diatribe-handshake-v1'
+const NAME = ascii(D)
+const ZEROS = new Uint8Array(32)
+
+export const Code = { AUTH: 1, VERSION: 2, NETWORK: 3, DUPLICATE_IDENTITY: 4, BUSY: 5, POLICY: 6 }
+
+/** The name of a code from the wire; one that is not known counts as AUTH. */
+export function codeName (number) {
+  return Object.entries(Code).find(([, n]) => n === number)?.[0] ?? 'AUTH'
+}
+
+/** A check that failed: the code that a stranger is told, and the reason, which it is not. */
+export class Refused extends Error {
+  constructor (code, reason) {
+    super(reason)
+    this.code = code
+  }
+}
+
+const auth = reason => new Refused('AUTH', reason)
+
+// --- frames
+
+const FRAME_TAGS = { hello: 1, challenge: 2, answer: 3, pass: 4, reject: 5 }
+
+const CORE = {
+  version: [1, 'uint32'],
+  round: [2, 'uint32'],
+  network_id: [3, 'bytes'],
+  public_key: [4, 'bytes'],
+  peer_id: [5, 'bytes'],
+  enc_key: [6, 'bytes'],
+  nonce: [7, 'bytes'],
+  instance_id: [8, 'bytes'],
+  features: [9, 'uint64'],
+  prev: [10, 'bytes']
+}
+
+const FRAMES = {
+  hello: { core: [1, 'bytes'] },
+  challenge: { core: [1, 'bytes'], enc: [2, 'bytes'], ciphertext: [3, 'bytes'], signature: [4, 'bytes'] },
+  answer: { enc: [1, 'bytes'], ciphertext: [2, 'bytes'], signature: [3, 'bytes'], confirm: [4, 'bytes'] },
+  pass: { confirm: [1, 'bytes'] },
+  reject: { code: [1, 'uint32'] }
+}
+
+const LENGTHS = {
+  network_id: 32,
+  public_key: 36,
+  peer_id: 38,
+  enc_key: 32,
+  nonce: 32,
+  instance_id: 16,
+  prev: 32,
+  enc: 32,
+  ciphertext: 80,
+  signature: 64,
+  confirm: 32
+}
+
+function checkLengths (message) {
+  for (const [name, length] of Object.entries(LENGTHS)) {
+    if (message[name] !== undefined && message[name].length !== length) throw auth(`${name} has not ${length} bytes`)
+  }
+}
+
+/** Which frame a body is, and its fields: `{ kind, … }`. */
+export function decodeFrame (body) {
+  try {
+    let found
+    for (const { tag, wire, value } of fields(body)) {
+      const kind = Object.keys(FRAME_TAGS).find(name => FRAME_TAGS[name] === tag)
+      if (kind === undefined) continue
+      if (wire !== 2) throw new Malformed(`${kind} has another wire type`)
+      // A message that is there twice is one message with the fields of both; another one replaces it.
+      found = { kind, bytes: found?.kind === kind ? concat(found.bytes, value) : value }
+    }
+    if (found === undefined) throw new Malformed('the frame is of no known kind')
+    return { kind: found.kind, ...decode(found.bytes, FRAMES[found.kind]) }
+  } catch (error) {
+    throw error instanceof Malformed ? auth(error.message) : error
+  }
+}
+
+export function encodeFrame (kind, message) {
+  const parts = Object.entries(FRAMES[kind]).map(([name, [tag, type]]) =>
+    type === 'bytes' ? bytesField(tag, message[name]) : numberField(tag, message[name]))
+  return messageField(FRAME_TAGS[kind], concat(...parts))
+}
+
+function encodeCore (core) {
+  const parts = Object.entries(CORE).map(([name, [tag, type]]) =>
+    type === 'bytes' ? bytesField(tag, core[name]) : numberField(tag, core[name]))
+  return concat(...parts)
+}
+
+/** Reads a Core: its version before anything else, so that a later version can be named. */
+function decodeCore (bytes) {
+  try {
+    let version = 0
+    for (const { tag, wire, value } of fields(bytes)) {
+      if (tag === 1 && wire === 0) version = Number(value & 0xffffffffn)
+    }
+    if (version !== VERSION) throw new Refused('VERSION', `the peer speaks version ${version} of the handshake`)
+    const core = decode(bytes, CORE)
+    checkLengths(core)
+    return core
+  } catch (error) {
+    throw error instanceof Malformed ? auth(error.message) : error
+  }
+}
+
+// --- what is hashed, sealed and confirmed
+
+function hash (...parts) {
+  const prefixed = parts.flatMap(part => {
+    const length = new Uint8Array(4)
+    new DataView(length.buffer).setUint32(0, part.length)
+    return [length, part]
+  })
+  return sha256(concat(...prefixed))
+}
+
+const byte = value => Uint8Array.of(value)
+
+const suite = new CipherSuite({
+  kem: new DhkemX25519HkdfSha256(),
+  kdf: new HkdfSha256(),
+  aead: new Chacha20Poly1305()
+})
+
+const SEAL_TO_CLIENT = ascii(`${D}/s2c`)
+const SEAL_TO_SERVER = ascii(`${D}/c2s`)
+
+async function seal (to, info, boundTo, nonce, secret, ephemeral) {
+  try {
+    const recipientPublicKey = await suite.kem.deserializePublicKey(to)
+    const context = await suite.createSenderContext({ recipientPublicKey, info, ekm: ephemeral })
+    const ciphertext = new Uint8Array(await context.seal(concat(nonce, secret), boundTo))
+    return { enc: new Uint8Array(context.enc), ciphertext }
+  } catch {
+    // RFC 9180 §7.1.4: the shared secret would be zero.
+    throw auth("the peer's sealing key is of small order")
+  }
+}
+
+async function open (keyPair, info, boundTo, { enc, ciphertext }, nonce) {
+  let text
+  try {
+    const context = await suite.createRecipientContext({ recipientKey: keyPair.privateKey, enc, info })
+    text = new Uint8Array(await context.open(ciphertext, boundTo))
+  } catch {
+    throw auth('what the peer sealed does not open')
+  }
+  if (text.length !== 64 || !same(text.subarray(0, 32), nonce)) throw auth('the peer did not return the nonce')
+  return text.subarray(32)
+}
+
+function keys (t5, server, client, networkKey) {
+  const k = hkdf(sha256, concat(server, client, networkKey ?? ZEROS), t5, ascii(`${D}/confirm`), 64)
+  return { confirm: k.subarray(0, 32), pass: k.subarray(32) }
+}
+
+// --- who we are
+
+/** What a node brings into every handshake. */
+export class Local {
+  static async create ({ identity, networkKey, instanceId = random(16) }) {
+    const local = new Local()
+    const sealing = await suite.kem.deriveKeyPair(identity.sealingIkm)
+    Object.assign(local, { identity, networkKey, instanceId, sealing, networkId: networkId(networkKey) })
+    local.sealingKey = new Uint8Array(await suite.kem.serializePublicKey(sealing.publicKey))
+    return local
+  }
+}
+
+/** Randomness of one round; the vectors fix all of it. */
+const systemEntropy = () => ({ nonce: random(32), secret: random(32), ephemeral: undefined })
+
+/** One round between us and the peer that noise authenticated. */
+export class Round {
+  /**
+   * @param local      a Local
+   * @param remote     the PeerId's 38 bytes, as noise authenticated it
+   * @param number     1 or 2
+   * @param prev       T_end of round 1, or nothing
+   * @param first      the Core of the peer in round 1, or nothing
+   */
+  constructor ({ local, remote, number, prev = ZEROS, first, entropy = systemEntropy() }) {
+    Object.assign(this, { local, remote, number, prev, first, entropy })
+  }
+
+  #introduction () {
+    const { identity, networkId, sealingKey, instanceId } = this.local
+    return encodeCore({
+      version: VERSION,
+      round: this.number,
+      network_id: networkId,
+      public_key: identity.publicKey,
+      peer_id: identity.peerId,
+      enc_key: sealingKey,
+      nonce: this.entropy.nonce,
+      instance_id: instanceId,
+      features: 0,
+      prev: this.prev
+    })
+  }
+
+  #t0 (client, server) {
+    return hash(NAME, byte(this.number), this.local.networkId, client, server, this.prev)
+  }
+
+  #check (core) {
+    const { local, first } = this
+    if (!same(core.network_id, local.networkId)) throw new Refused('NETWORK', 'the network keys differ')
+    if (core.round !== this.number) throw auth('the peer is in another round')
+    if (!same(core.prev, this.prev)) throw auth('the peer goes on from another round 1')
+    const key = publicKeyOf(core.public_key)
+    if (key === undefined) throw auth("the peer's key is no Ed25519 key, not canonical, or of small order")
+    if (!same(peerIdBytes(core.public_key), core.peer_id)) throw auth("the claimed id is not the key's")
+    if (!same(core.peer_id, this.remote)) throw auth("the claimed id is not the connection's")
+    if (same(core.peer_id, local.identity.peerId)) throw auth('the peer claims our id')
+    if (same(core.nonce, this.entropy.nonce)) throw auth('the peer sent our nonce')
+    if (same(core.instance_id, local.instanceId)) throw auth('the peer claims to be this very process')
+    if (first !== undefined) {
+      if (!same(core.public_key, first.public_key)) throw auth('the key is not that of round 1')
+      if (!same(core.enc_key, first.enc_key)) throw auth('the sealing key is not that of round 1')
+      if (!same(core.instance_id, first.instance_id)) throw auth('the process is not that of round 1')
+    }
+    return { ...core, key }
+  }
+
+  /** The client's first frame. */
+  hello () {
+    const core = this.#introduction()
+    this.t1 = hash(this.#t0(this.local.identity.peerId, this.remote), byte(1), core)
+    return encodeFrame('hello', { core })
+  }
+
+  /** The client takes a Challenge: the peer's Core, and the Answer. */
+  async onChallenge (frame) {
+    const core = decodeCore(frame.core)
+    checkLengths({ ...frame, core: undefined })
+    const peer = this.#check(core)
+    const t2 = hash(this.t1, byte(2), frame.core)
+    const t3 = hash(t2, frame.enc, frame.ciphertext)
+    if (!verify(peer.key, concat(ascii(`${D}/server/`), t3), frame.signature)) throw auth('the signature does not hold')
+    const kServer = await open(this.local.sealing, SEAL_TO_CLIENT, t2, frame, this.entropy.nonce)
+    const t4 = hash(t3, frame.signature)
+
+    const kClient = this.entropy.secret
+    const sealed = await seal(peer.enc_key, SEAL_TO_SERVER, t4, peer.nonce, kClient, this.entropy.ephemeral)
+    const t5 = hash(t4, byte(3), sealed.enc, sealed.ciphertext)
+    const signature = this.local.identity.sign(concat(ascii(`${D}/client/`), t5))
+    const k = keys(t5, kServer, kClient, this.local.networkKey)
+    const confirm = hmac(sha256, k.confirm, hash(t5, signature))
+    this.end = hash(t5, byte(4), signature, confirm)
+    this.expected = hmac(sha256, k.pass, this.end)
+    this.steps = { t2, t3, t4, t5, k }
+    return { peer, answer: encodeFrame('answer', { ...sealed, signature, confirm }) }
+  }
+
+  /** The client takes a Pass: T_end. */
+  onPass (frame) {
+    checkLengths(frame)
+    if (!same(frame.confirm, this.expected)) throw auth('the pass does not hold')
+    return this.end
+  }
+
+  /** The server takes a Hello: the Challenge. */
+  async onHello (frame) {
+    const peer = this.#check(decodeCore(frame.core))
+    const core = this.#introduction()
+    const t1 = hash(this.#t0(this.remote, this.local.identity.peerId), byte(1), frame.core)
+    const t2 = hash(t1, byte(2), core)
+    const { secret, ephemeral } = this.entropy
+    const sealed = await seal(peer.enc_key, SEAL_TO_CLIENT, t2, peer.nonce, secret, ephemeral)
+    const t3 = hash(t2, sealed.enc, sealed.ciphertext)
+    const signature = this.local.identity.sign(concat(ascii(`${D}/server/`), t3))
+    Object.assign(this, { peer, t4: hash(t3, signature) })
+    return encodeFrame('challenge', { core, ...sealed, signature })
+  }
+
+  /** The server takes an Answer: the peer's Core, T_end, and the Pass. */
+  async onAnswer (frame) {
+    checkLengths(frame)
+    const { peer, t4 } = this
+    const t5 = hash(t4, byte(3), frame.enc, frame.ciphertext)
+    if (!verify(peer.key, concat(ascii(`${D}/client/`), t5), frame.signature)) throw auth('the signature does not hold')
+    const kClient = await open(this.local.sealing, SEAL_TO_SERVER, t4, frame, this.entropy.nonce)
+    const k = keys(t5, this.entropy.secret, kClient, this.local.networkKey)
+    if (!same(frame.confirm, hmac(sha256, k.confirm, hash(t5, frame.signature)))) throw auth('the confirmation does not hold')
+    const end = hash(t5, byte(4), frame.signature, frame.confirm)
+    return { peer, end, pass: encodeFrame('pass', { confirm: hmac(sha256, k.pass, end) }) }
+  }
+}
+
+export function rejectFrame (code) {
+  return encodeFrame('reject', { code: Code[code] })
+}

@@ -1,0 +1,147 @@
+// Protocol buffers, as much of them as the contract needs: fields in, fields out.
+//
+// Written here and not taken from a library, because the contract is exact about what a parser takes: fields with
+// another wire type are refused, unknown ones are skipped, of a field that is there twice the last counts.
+
+import { concat } from './bytes.js'
+
+const VARINT = 0
+const FIXED64 = 1
+const BYTES = 2
+const GROUP = 3
+const GROUP_END = 4
+const FIXED32 = 5
+
+/** Nested groups that a stranger may make us skip. */
+const MAX_GROUPS = 100
+
+/** Bytes that are no protocol buffer, or not the one expected. */
+export class Malformed extends Error {}
+
+/** A minimal unsigned varint. */
+export function varint (value) {
+  let rest = BigInt(value)
+  const out = []
+  while (rest >= 0x80n) {
+    out.push(Number(rest & 0x7fn) | 0x80)
+    rest >>= 7n
+  }
+  out.push(Number(rest))
+  return Uint8Array.from(out)
+}
+
+/** A field of bytes or text; nothing when it is empty, as proto3 has it. */
+export function bytesField (tag, value) {
+  return value.length === 0 ? new Uint8Array() : messageField(tag, value)
+}
+
+/** A message inside another: it stands there although it is empty. */
+export function messageField (tag, value) {
+  return concat(varint(tag << 3 | BYTES), varint(value.length), value)
+}
+
+/** A number; nothing when it is 0. */
+export function numberField (tag, value) {
+  return BigInt(value) === 0n ? new Uint8Array() : concat(varint(tag << 3 | VARINT), varint(value))
+}
+
+/** Reads a varint at `at`: its value and where it ends. */
+function readVarint (bytes, at) {
+  let value = 0n
+  for (let i = 0; i < 10; i++) {
+    if (at + i >= bytes.length) throw new Malformed('a varint is cut short')
+    const byte = bytes[at + i]
+    value |= BigInt(byte & 0x7f) << BigInt(7 * i)
+    if (byte < 0x80) {
+      if (value >= 1n << 64n) throw new Malformed('a varint has more than 64 bits')
+      return { value, end: at + i + 1 }
+    }
+  }
+  throw new Malformed('a varint has more than 10 bytes')
+}
+
+function readKey (bytes, at) {
+  const { value, end } = readVarint(bytes, at)
+  const tag = Number(value >> 3n)
+  if (tag === 0 || value > 0xffffffffn) throw new Malformed('a field has no such number')
+  return { tag, wire: Number(value & 7n), end }
+}
+
+function skip (bytes, at, wire, tag, groups) {
+  switch (wire) {
+    case VARINT: return readVarint(bytes, at).end
+    case FIXED64: return at + 8
+    case FIXED32: return at + 4
+    case BYTES: {
+      const { value, end } = readVarint(bytes, at)
+      if (value > BigInt(bytes.length - end)) throw new Malformed('a field is cut short')
+      return end + Number(value)
+    }
+    case GROUP: {
+      if (groups === 0) throw new Malformed('groups are nested too deeply')
+      for (;;) {
+        const key = readKey(bytes, at)
+        if (key.wire === GROUP_END) {
+          if (key.tag !== tag) throw new Malformed('a group ends that has not begun')
+          return key.end
+        }
+        at = skip(bytes, key.end, key.wire, key.tag, groups - 1)
+      }
+    }
+    default: throw new Malformed('a field has an unknown wire type')
+  }
+}
+
+/** All fields of a message in their order: `{ tag, wire, value }`; value only for varints (BigInt) and bytes. */
+export function fields (bytes) {
+  const found = []
+  let at = 0
+  while (at < bytes.length) {
+    const { tag, wire, end: start } = readKey(bytes, at)
+    at = skip(bytes, start, wire, tag, MAX_GROUPS)
+    if (at > bytes.length) throw new Malformed('a field is cut short')
+    const field = { tag, wire }
+    if (wire === VARINT) field.value = readVarint(bytes, start).value
+    if (wire === BYTES) field.value = bytes.subarray(readVarint(bytes, start).end, at)
+    found.push(field)
+  }
+  return found
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+const KINDS = {
+  bytes: { wire: BYTES, zero: () => new Uint8Array(), read: value => value },
+  string: {
+    wire: BYTES,
+    zero: () => '',
+    read: value => {
+      try { return utf8.decode(value) } catch { throw new Malformed('a text is not UTF-8') }
+    }
+  },
+  uint32: { wire: VARINT, zero: () => 0, read: value => Number(value & 0xffffffffn) },
+  uint64: { wire: VARINT, zero: () => 0n, read: value => value }
+}
+
+/**
+ * Reads a message. `schema` maps names to `[tag, kind]`, where kind is bytes, string, uint32, uint64 or, for a list of
+ * messages, a function that reads one.
+ */
+export function decode (bytes, schema) {
+  const byTag = new Map()
+  const message = {}
+  for (const [name, [tag, kind]] of Object.entries(schema)) {
+    byTag.set(tag, [name, kind])
+    message[name] = typeof kind === 'function' ? [] : KINDS[kind].zero()
+  }
+  for (const { tag, wire, value } of fields(bytes)) {
+    const known = byTag.get(tag)
+    if (known === undefined) continue
+    const [name, kind] = known
+    const wanted = typeof kind === 'function' ? BYTES : KINDS[kind].wire
+    if (wire !== wanted) throw new Malformed(`${name} has another wire type`)
+    if (typeof kind === 'function') message[name].push(kind(value))
+    else message[name] = KINDS[kind].read(value)
+  }
+  return message
+}

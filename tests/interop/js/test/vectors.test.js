@@ -1,0 +1,185 @@
+// The published vectors, each recomputed from its inputs.
+
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { test } from 'node:test'
+import { argon2id } from 'hash-wasm'
+import { sha256 } from '@noble/hashes/sha2.js'
+import { peerIdFromMultihash } from '@libp2p/peer-id'
+import * as Digest from 'multiformats/hashes/digest'
+import { open, roomFault, roomOf, seal, topicOf } from '../lib/batch.js'
+import { ascii, concat, fromHex, toHex } from '../lib/bytes.js'
+import { Code, Local, Round, codeName, decodeFrame, rejectFrame } from '../lib/handshake.js'
+import { Identity, networkId, publicKeyOf, verify } from '../lib/identity.js'
+
+const vectors = name => JSON.parse(readFileSync(new URL(`../../../../proto/vectors/${name}.json`, import.meta.url)))
+const identity = vectors('identity')
+const handshake = vectors('handshake')
+const batch = vectors('batch')
+
+const hex = bytes => toHex(Uint8Array.from(bytes))
+const key = text => text === null ? undefined : fromHex(text)
+
+async function checkIdentity (expected) {
+  const own = new Identity(fromHex(expected.seed))
+  const local = await Local.create({ identity: own })
+  assert.equal(hex(own.key), expected.public_key)
+  assert.equal(hex(own.publicKey), expected.public_key_protobuf)
+  assert.equal(hex(own.peerId), expected.peer_id_bytes)
+  assert.equal(peerIdFromMultihash(Digest.decode(own.peerId)).toString(), expected.peer_id)
+  assert.equal(hex(local.sealingKey), expected.x25519_public_key)
+}
+
+test('a seed gives the published keys', async () => {
+  for (const expected of identity.seeds) await checkIdentity(expected)
+})
+
+test('a passphrase gives the published identity', async () => {
+  for (const expected of identity.passphrases) {
+    const salt = sha256(concat(ascii('diatribe/identity/v1'), Uint8Array.of(0), new TextEncoder().encode(expected.salt.normalize('NFC'))))
+    assert.equal(hex(salt), expected.argon2_salt)
+    const password = expected.passphrase.normalize('NFC')
+    const options = { password, salt, memorySize: 262144, iterations: 3, parallelism: 1, hashLength: 32, outputType: 'hex' }
+    assert.equal(await argon2id(options), expected.seed)
+    await checkIdentity(expected)
+  }
+})
+
+test('a network key gives the published network id', () => {
+  for (const { network_key, network_id } of identity.networks) assert.equal(hex(networkId(key(network_key))), network_id)
+})
+
+test('weak and malformed keys are refused', () => {
+  for (const { public_key_protobuf, comment } of identity.refused_public_keys) {
+    assert.equal(publicKeyOf(fromHex(public_key_protobuf)), undefined, comment)
+  }
+})
+
+test('signatures are verified by the strict rules', () => {
+  for (const { public_key, message, signature, valid, comment } of identity.signatures) {
+    assert.equal(verify(fromHex(public_key), fromHex(message), fromHex(signature)), valid, comment)
+  }
+})
+
+for (const expected of handshake.handshakes) {
+  test(`handshake, ${expected.name}: both roles make the published bytes`, async () => {
+    const sides = {}
+    for (const role of ['dialer', 'listener']) {
+      const { seed, instance_id } = expected[role]
+      const own = new Identity(fromHex(seed))
+      sides[role] = await Local.create({ identity: own, networkKey: key(expected.network_key), instanceId: fromHex(instance_id) })
+      assert.equal(hex(sides[role].sealingKey), expected[role].sealing_key)
+    }
+    for (const round of expected.rounds) await checkRound(round, sides)
+  })
+}
+
+async function checkRound (expected, sides) {
+  const at = (role, other, who) => new Round({
+    local: sides[role],
+    remote: sides[other].identity.peerId,
+    number: expected.round,
+    prev: fromHex(expected.prev),
+    entropy: {
+      nonce: fromHex(expected[`nonce_${who}`]),
+      secret: fromHex(expected[`k_${who}`]),
+      ephemeral: fromHex(expected[`hpke_ikm_${who}`]).buffer
+    }
+  })
+  const client = at(expected.client, expected.server, 'client')
+  const server = at(expected.server, expected.client, 'server')
+
+  const hello = client.hello()
+  assert.equal(hex(hello), expected.hello)
+  assert.equal(hex(client.t1), expected.T1)
+  const challenge = await server.onHello(decodeFrame(hello))
+  assert.equal(hex(challenge), expected.challenge)
+  const { answer } = await client.onChallenge(decodeFrame(challenge))
+  assert.equal(hex(answer), expected.answer)
+  const { t2, t3, t4, t5, k } = client.steps
+  assert.deepEqual([t2, t3, t4, t5].map(hex), [expected.T2, expected.T3, expected.T4, expected.T5])
+  assert.equal(hex(k.confirm) + hex(k.pass), expected.K)
+  const { pass, end } = await server.onAnswer(decodeFrame(answer))
+  assert.equal(hex(pass), expected.pass)
+  assert.equal(hex(end), expected.T_end)
+  assert.equal(hex(client.onPass(decodeFrame(pass))), expected.T_end)
+}
+
+test('rejects have the published bytes', () => {
+  for (const { code, name, frame } of handshake.rejects) {
+    assert.equal(Code[name], code)
+    assert.equal(hex(rejectFrame(name)), frame)
+    assert.equal(codeName(decodeFrame(fromHex(frame)).code), name)
+  }
+  assert.equal(codeName(77), 'AUTH')
+})
+
+test('any flipped bit of an Answer is refused', async () => {
+  const [expected] = handshake.handshakes
+  const [round] = expected.rounds
+  const local = await Local.create({ identity: new Identity(fromHex(expected.listener.seed)), instanceId: fromHex(expected.listener.instance_id) })
+  const remote = fromHex(expected.dialer.peer_id_bytes)
+  const entropy = {
+    nonce: fromHex(round.nonce_server),
+    secret: fromHex(round.k_server),
+    ephemeral: fromHex(round.hpke_ikm_server).buffer
+  }
+  const server = async () => {
+    const own = new Round({ local, remote, number: 1, entropy })
+    await own.onHello(decodeFrame(fromHex(round.hello)))
+    return own
+  }
+  await (await server()).onAnswer(decodeFrame(fromHex(round.answer)))
+  for (let bit = 0; bit < round.answer.length * 4; bit += 7) {
+    const answer = fromHex(round.answer)
+    answer[bit >> 3] ^= 1 << (bit & 7)
+    const own = await server()
+    await assert.rejects(async () => {
+      const frame = decodeFrame(answer)
+      assert.equal(frame.kind, 'answer')
+      await own.onAnswer(frame)
+    }, `bit ${bit}`)
+  }
+})
+
+test('a batch has the published bytes', () => {
+  for (const expected of batch.batches) {
+    const events = expected.events.map(({ name, data }) => ({ name, data: fromHex(data) }))
+    const { body, signature, data, id } = seal({
+      identity: new Identity(fromHex(expected.seed)),
+      instanceId: fromHex(expected.instance_id),
+      firstSeq: expected.first_seq,
+      sentAtMs: expected.sent_at_ms,
+      room: expected.room,
+      events
+    })
+    assert.equal(hex(body), expected.body)
+    assert.equal(hex(signature), expected.signature)
+    assert.equal(hex(data), expected.envelope)
+    assert.equal(hex(id), expected.id)
+    assert.equal(topicOf(expected.room), expected.topic)
+    const opened = open(data, expected.room, expected.sent_at_ms)
+    assert.deepEqual(opened.events.map(e => [e.name, hex(e.data)]), expected.events.map(e => [e.name, e.data]))
+    assert.equal(opened.firstSeq, expected.first_seq)
+  }
+})
+
+test('what the contract accepts is accepted', () => {
+  for (const { room, now_ms, envelope, id, comment } of batch.accepted) {
+    assert.equal(hex(open(fromHex(envelope), room, now_ms).id), id, comment)
+  }
+})
+
+test('what the contract refuses is refused, for the published reason', () => {
+  for (const { room, now_ms, envelope, error, comment } of batch.refused) {
+    assert.throws(() => open(fromHex(envelope), room, now_ms), { kind: error, offence: error !== 'Ahead' }, comment)
+  }
+})
+
+test("rooms' names are checked", () => {
+  for (const { room, topic } of batch.rooms) {
+    assert.equal(roomFault(room), undefined, room)
+    assert.equal(roomOf(topic), room)
+  }
+  for (const { topic, comment } of batch.refused_topics) assert.equal(roomOf(topic), undefined, comment)
+})
