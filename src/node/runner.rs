@@ -109,6 +109,8 @@ pub(crate) struct Runner {
     closing: HashMap<ConnectionId, String>,
     /// Connections to close at a later time: losers of two that crossed.
     retiring: Vec<(Time, ConnectionId)>,
+    /// When people were last told that nobody known answers.
+    complained: Option<Time>,
     /// Connections of links that have ended, which close when what was sent on them has gone out.
     ending: Vec<(Time, ConnectionId)>,
     /// Messages for which the inbox had no place: while there is one, the network is not read.
@@ -168,6 +170,7 @@ impl Runner {
             waiters: HashMap::new(),
             closing: HashMap::new(),
             retiring: Vec::new(),
+            complained: None,
             ending: Vec::new(),
             held: VecDeque::new(),
             asked: HashMap::new(),

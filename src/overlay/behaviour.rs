@@ -81,6 +81,7 @@ pub enum Event {
 pub struct Behaviour {
     state: Overlay<PeerId, Multiaddr, StdRng>,
     wanted: usize,
+    has_entries: bool,
     exchange: Exchange,
     clock: Clock,
     timer: Pin<Box<Sleep>>,
@@ -107,6 +108,7 @@ impl Behaviour {
         };
         Behaviour {
             wanted: options.wanted_links,
+            has_entries: false,
             state: Overlay::new(clock.now(), own, options, rng, saved),
             exchange: wire::exchange(PROTOCOL, limits, STREAMS, TIME),
             clock,
@@ -124,6 +126,11 @@ impl Behaviour {
         let now = self.clock.now();
         let admission = self.state.admit(now, peer_id, direction, address);
         matches!(admission, Admission::Accept)
+    }
+
+    /// Whether there is anybody to dial: an entry node, or a peer of the address book.
+    pub fn knows_somebody(&self) -> bool {
+        self.has_entries || !self.state.book().is_empty()
     }
 
     /// Whether more than `links` links are wanted.
@@ -178,6 +185,7 @@ impl Behaviour {
 
     /// The addresses by which the node enters when it has lost all others.
     pub fn set_entries(&mut self, entries: Vec<(Option<PeerId>, Vec<Multiaddr>)>) {
+        self.has_entries = !entries.is_empty();
         self.feed(Input::Entries(entries));
     }
 

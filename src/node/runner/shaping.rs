@@ -21,6 +21,8 @@ use crate::overlay::{self, DialError, DialId, HintOutcome, Reason, Report};
 
 /// How long a link that the overlay has given up still carries what was sent on it.
 const CLOSE_AFTER: Duration = Duration::from_millis(250);
+/// How often people are told that nobody known answers.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 /// The address book is written at most this often.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 
@@ -156,15 +158,27 @@ impl Runner {
             Report::Offence { peer, what } => {
                 tracing::warn!(peer_id = %peer, what, "a peer broke a rule of the overlay");
             }
-            // A first node that knows nobody yet is nothing to complain of.
-            Report::Searching { failures: 0, .. } => {}
-            Report::Searching { failures, backoff } => self.bus.emit(Event::Error {
-                reason: format!(
-                    "no link, and nobody known has answered ({failures} dials in a row); the next is in {:.1} s",
-                    backoff.as_secs_f64()
-                ),
-            }),
+            Report::Searching { backoff, .. } => self.on_searching(backoff),
         }
+    }
+
+    /// Everybody known was dialled in vain. A first node that knows nobody has nothing to complain of.
+    fn on_searching(&mut self, backoff: Duration) {
+        let now = self.clock.now();
+        let knows = self.overlay().is_some_and(|o| o.knows_somebody());
+        let lately = self
+            .complained
+            .is_some_and(|at| now.since(at) < COMPLAIN_EVERY);
+        if !knows || lately {
+            return;
+        }
+        self.complained = Some(now);
+        self.bus.emit(Event::Error {
+            reason: format!(
+                "no link, and nobody known answers; the next is tried in {:.1} s, and so on",
+                backoff.as_secs_f64()
+            ),
+        });
     }
 
     /// Tells the overlay where this node listens.
