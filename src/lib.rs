@@ -4,15 +4,17 @@
 //! turn; then whatever one of them broadcasts in a room reaches everyone in it, signed by its author.
 //!
 //! ```text
-//!  application ── Node ──────────────────────────────────────────────┐ events
-//!       │ broadcast                                                  │
-//!       ▼                                                            │
-//!    outbox: number, batch, sign                    inbox: check, deliver
-//!       │                                                  ▲
-//!       ▼                 the one event loop               │
+//!  application ── Node ◄───────────────────────── events, once and in order
+//!       │ broadcast                                          ▲
+//!       ▼                                                    │
+//!    outbox: number, batch, sign ─────► keeper: log, compare with neighbours
+//!       │                                                    ▲
+//!       ▼                 the one event loop                 │ inbox: check
 //!  ┌─────────────────────────────────────────────────────────────────────┐
 //!  │ gate: only for peers that have passed                               │
 //!  │    gossip: rooms, batches, forwarding                               │
+//!  │    overlay: five links, redirect hints, repair                      │
+//!  │    history: data checking between neighbours                        │
 //!  ├─────────────────────────────────────────────────────────────────────┤
 //!  │ handshake: challenge and signature, in two rounds, both ways        │
 //!  ├─────────────────────────────────────────────────────────────────────┤
@@ -26,6 +28,8 @@
 //! * [`handshake`]: two connected nodes prove their keys to each other.
 //! * [`gate`]: for what stands behind it, "connected" means "verified".
 //! * [`gossip`]: rooms and signed batches.
+//! * [`overlay`]: who is linked to whom, and how the mesh heals.
+//! * [`history`]: the log, and what neighbours compare.
 //! * [`node`]: all of it composed. Applications need [`Node`], [`Event`] and [`Identity`].
 //!
 //! # In a program
@@ -71,6 +75,7 @@ pub use gossip::{BatchId, RoomName, RoomNameError};
 pub use identity::{Identity, NetworkKey};
 pub use node::{
     Address, AddressError, BroadcastError, ConnectError, DEFAULT_LISTEN, DEFAULT_ROOM, Direction,
-    EPHEMERAL_BYTES, Event, Events, History, HistoryQuery, JoinError, LinkInfo, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message, Node,
-    NodeBuilder, Probe, ProbeStep, Probed, Sending, RoomStatus, Sent, Stage, StageError, StartError,
+    EPHEMERAL_BYTES, Event, Events, History, HistoryQuery, JoinError, LinkInfo, MAX_WAITING_BYTES,
+    MAX_WAITING_EVENTS, Message, Node, NodeBuilder, Probe, ProbeStep, Probed, RoomStatus, Sending,
+    Sent, Stage, StageError, StartError,
 };

@@ -12,114 +12,25 @@ use std::time::Duration;
 
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
-use libp2p::request_response::{
-    self as rr, InboundFailure, OutboundFailure, ResponseChannel,
-};
+use libp2p::request_response::{self as rr, InboundFailure, OutboundFailure, ResponseChannel};
 use libp2p::swarm::{
     CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
     THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
-use rand::rand_core::UnwrapErr;
-use rand::rngs::SysRng;
 use tokio::time::Sleep;
 
+use super::event::{Event, Proof};
 use super::hellos::Hellos;
-use super::{
-    Entropy, Failure, Input, Local, MAX_FRAME, Machine, Output, PROTOCOL, REJECT_FLUSH, RejectCode,
-    Role, Stage, TIMEOUT, VerifiedPeer,
-};
+use super::session::Session;
+use super::{Failure, Input, Local, Output, REJECT_FLUSH, RejectCode, Stage};
 use crate::clock::{Clock, Time};
-use crate::wire::{Exchange, Limits, Request, exchange};
-
-/// Streams that a connection may have open at once for this protocol: the handshake needs one
-/// each way, a third arrives only with a violation, which must still be read to be named.
-const MAX_STREAMS: usize = 4;
+use crate::wire::{Exchange, Request};
 
 const NOT_SPOKEN: &str = "the peer does not speak /diatribe/handshake/1.0.0: \
      it is another libp2p program, or another version of diatribe";
 
 const HUNG_UP: &str = "the peer closed the connection before the handshake was over";
-
-/// The proof that a connection's peer has passed: opens its gate. Made here alone.
-#[derive(Clone, Debug)]
-pub struct Proof {
-    connection_id: ConnectionId,
-    verified: Arc<VerifiedPeer>,
-}
-
-impl Proof {
-    /// The connection that was proved.
-    pub fn connection_id(&self) -> ConnectionId {
-        self.connection_id
-    }
-
-    /// Whether this node dialled the connection.
-    pub fn is_dialer(&self) -> bool {
-        self.verified.role() == Role::Dialer
-    }
-
-    /// Who was proved on it.
-    pub fn verified(&self) -> &VerifiedPeer {
-        &self.verified
-    }
-}
-
-/// What the handshake tells the node.
-#[derive(Debug)]
-pub enum Event {
-    /// The peer proved its key: answer with [`Behaviour::rule`].
-    Judge {
-        /// Which connection.
-        connection_id: ConnectionId,
-        /// Who proved its key.
-        peer_id: PeerId,
-        /// The peer's process, as its Hello or Challenge named it.
-        instance_id: [u8; 16],
-        /// Where it is.
-        endpoint: ConnectedPoint,
-    },
-    /// Open the gate inbound, then call [`Behaviour::gate_open`].
-    Verified(Proof),
-    /// Both sides hold the connection a pass: open the gate outbound.
-    Passed {
-        /// The proof that came with [`Event::Verified`].
-        proof: Proof,
-        /// Where the peer is.
-        endpoint: ConnectedPoint,
-        /// From the connection to the pass.
-        took: Duration,
-    },
-    /// The handshake failed, or was broken afterwards; the connection is being closed.
-    Failed {
-        /// Which connection.
-        connection_id: ConnectionId,
-        /// Whose.
-        peer_id: PeerId,
-        /// Where it is.
-        endpoint: ConnectedPoint,
-        /// What was wrong.
-        failure: Failure,
-    },
-}
-
-/// One connection's handshake.
-struct Session {
-    peer_id: PeerId,
-    endpoint: ConnectedPoint,
-    since: Time,
-    machine: Machine,
-    exchange: Exchange,
-    /// Where the response to the request that is being served goes.
-    reply: Option<ResponseChannel<Vec<u8>>>,
-    proof: Option<Proof>,
-    /// The first request to a listener is its Hello: only that one is counted by [`Hellos`].
-    hello_came: bool,
-    passed: bool,
-    /// A `Reject` is on its way out: close by then at the latest.
-    closing_by: Option<Time>,
-    failed: bool,
-}
 
 /// The handshake of all connections.
 pub struct Behaviour {
@@ -169,31 +80,8 @@ impl Behaviour {
     }
 
     fn enter(&mut self, connection_id: ConnectionId, peer_id: PeerId, endpoint: ConnectedPoint) {
-        let role = match endpoint {
-            ConnectedPoint::Dialer { .. } => Role::Dialer,
-            ConnectedPoint::Listener { .. } => Role::Listener,
-        };
-        let limits = Limits {
-            request: MAX_FRAME,
-            response: MAX_FRAME,
-        };
-        let now = self.clock.now();
-        self.sessions.insert(
-            connection_id,
-            Session {
-                peer_id,
-                endpoint,
-                since: now,
-                machine: Machine::new(self.local.clone(), role, peer_id, now, system_entropy()),
-                exchange: exchange(PROTOCOL, limits, MAX_STREAMS, TIMEOUT),
-                reply: None,
-                proof: None,
-                hello_came: role == Role::Dialer,
-                passed: false,
-                closing_by: None,
-                failed: false,
-            },
-        );
+        let session = Session::new(self.local.clone(), peer_id, endpoint, self.clock.now());
+        self.sessions.insert(connection_id, session);
     }
 
     fn feed(&mut self, connection_id: ConnectionId, input: Input) {
@@ -229,10 +117,7 @@ impl Behaviour {
                 });
             }
             Output::Verified(verified) => {
-                let proof = Proof {
-                    connection_id,
-                    verified: Arc::new(verified),
-                };
+                let proof = Proof::new(connection_id, verified);
                 session.proof = Some(proof.clone());
                 self.tell(Event::Verified(proof));
             }
@@ -420,28 +305,6 @@ impl Behaviour {
             .as_mut()
             .reset(self.clock.instant(deadline).into());
         self.timer.as_mut().poll(cx)
-    }
-}
-
-/// Nonces and keys come from the operating system alone.
-fn system_entropy() -> Entropy {
-    Box::new(UnwrapErr(SysRng))
-}
-
-impl Session {
-    fn deadline(&self) -> Option<Time> {
-        match (self.closing_by, self.failed) {
-            (Some(by), _) => Some(by),
-            (None, true) => None,
-            (None, false) => self.machine.deadline(),
-        }
-    }
-
-    fn respond(&mut self, frame: Vec<u8>) {
-        if let Some(channel) = self.reply.take() {
-            // An error means that the stream is gone: the connection's end or the deadline tells.
-            let _ = self.exchange.send_response(channel, frame);
-        }
     }
 }
 

@@ -16,10 +16,12 @@
 
 mod behaviour;
 mod crypto;
+mod event;
 mod hellos;
 mod message;
 pub mod reason;
 mod round;
+mod session;
 mod signals;
 pub mod state;
 mod transcript;
@@ -27,7 +29,8 @@ mod transcript;
 #[cfg(test)]
 mod tests;
 
-pub use behaviour::{Behaviour, Event, Proof};
+pub use behaviour::Behaviour;
+pub use event::{Event, Proof};
 pub use crypto::Entropy;
 pub use hellos::{HelloCaps, Hellos};
 pub use message::{FrameKind, MAX_FRAME, PROTOCOL};
