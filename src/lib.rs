@@ -72,6 +72,7 @@ pub mod overlay;
 pub mod wire;
 
 pub use gossip::{BatchId, RoomName, RoomNameError};
+pub use history::{Keep, LogError, Sync};
 pub use identity::{Identity, NetworkKey};
 pub use node::{
     Address, AddressError, BroadcastError, ConnectError, DEFAULT_LISTEN, DEFAULT_ROOM, Direction,

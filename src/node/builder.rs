@@ -238,7 +238,6 @@ impl NodeBuilder {
             channels,
             bus.clone(),
             bell.clone(),
-            StdRng::from_rng(&mut rand::rng()),
             Admission::new(self.trust, self.deny),
             self.data_dir.clone(),
         );

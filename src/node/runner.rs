@@ -17,6 +17,7 @@ use futures::StreamExt;
 use libp2p::request_response::{OutboundRequestId, ResponseChannel};
 use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -148,7 +149,6 @@ impl Runner {
         channels: Channels,
         bus: EventBus,
         bell: Arc<Notify>,
-        rng: StdRng,
         admission: Admission,
         directory: Option<PathBuf>,
     ) -> Runner {
@@ -157,7 +157,7 @@ impl Runner {
             clock,
             channels,
             bus,
-            rng,
+            rng: StdRng::from_rng(&mut rand::rng()),
             links: Links::default(),
             dialing: Dialing::default(),
             admission,

@@ -43,6 +43,8 @@ const TIME: Duration = Duration::from_secs(5);
 /// it is up in either order.
 const MAX_EARLY: usize = 4;
 
+type EarlyRequest = (ExchangeId, Request<PeerId, Multiaddr>);
+
 /// What the overlay wants of the node.
 #[derive(Debug)]
 pub enum Event {
@@ -89,7 +91,7 @@ pub struct Behaviour {
     replies: HashMap<ExchangeId, ResponseChannel<Vec<u8>>>,
     last_reply: u64,
     /// Requests that came before their link was announced.
-    early: HashMap<PeerId, Vec<(ExchangeId, Request<PeerId, Multiaddr>)>>,
+    early: HashMap<PeerId, Vec<EarlyRequest>>,
     events: VecDeque<Event>,
 }
 
