@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -475,9 +476,15 @@ fn listen_error(address: &Multiaddr, error: &TransportError<io::Error>, tls: &Tl
     }
 }
 
+/// A link-local IPv6 address means nothing without the interface, which a multiaddr lacks.
+pub(super) fn can_be_dialled(address: &Multiaddr) -> bool {
+    !matches!(crate::wire::ip_of(address), Some(IpAddr::V6(ip)) if ip.is_unicast_link_local())
+}
+
 /// Adds `/p2p/`, so that whoever dials one of them knows whom to expect.
 fn dialable(addresses: impl Iterator<Item = Multiaddr>, own: PeerId) -> Vec<Multiaddr> {
     addresses
+        .filter(can_be_dialled)
         .map(|address| address.with_p2p(own).unwrap_or_else(|address| address))
         .collect()
 }

@@ -142,8 +142,18 @@ impl Dialing {
         self.targets
             .iter()
             .filter(|t| matches!(t.state, State::Linked(_)))
-            .map(|t| (t.address.peer_id(), vec![t.address.multiaddr().clone()]))
+            .map(|t| (t.peer_id, vec![t.address.multiaddr().clone()]))
             .collect()
+    }
+
+    /// Forgets who answered at addresses that name nobody; whether any was forgotten.
+    pub(crate) fn forget_peers(&mut self) -> bool {
+        let mut forgotten = false;
+        for target in &mut self.targets {
+            forgotten |= target.peer_id != target.address.peer_id();
+            target.peer_id = target.address.peer_id();
+        }
+        forgotten
     }
 
     /// A peer's last link is gone: dial it again, soon.

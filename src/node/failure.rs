@@ -45,7 +45,11 @@ pub(crate) fn of_incoming(error: &ListenError) -> Option<StageError> {
             Some(StageError::new(Stage::Noise, OWN_ID).with_code("OWN_ID"))
         }
         ListenError::Denied { cause } => Some(of_denied(cause)),
-        ListenError::Transport(error) => Some(stage_of(error)),
+        // Whoever goes away before it has said who it is, a port scanner or a dialer that has found
+        // another way, has nothing to be told about.
+        ListenError::Transport(error) => {
+            Some(stage_of(error)).filter(|e| e.code != Some("HUNG_UP"))
+        }
         ListenError::WrongPeerId { .. } | ListenError::Aborted => None,
     }
 }

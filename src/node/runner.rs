@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use super::address::Address;
 use super::admission::Admission;
 use super::behaviour::{Behaviour, BehaviourEvent, VerifiedEvent};
+use super::builder::can_be_dialled;
 use super::dialing::Dialing;
 use super::error::{ConnectError, JoinError};
 use super::event::{Event, EventBus};
@@ -391,6 +392,9 @@ impl Runner {
     }
 
     fn on_listening(&mut self, address: Multiaddr) {
+        if !can_be_dialled(&address) {
+            return;
+        }
         let own = *self.swarm.local_peer_id();
         let address = address.with_p2p(own).unwrap_or_else(|address| address);
         self.bus.emit(Event::Listening { address });

@@ -201,6 +201,9 @@ where
         Either::Left(Either::Right(error)) => (Stage::Noise, staged(Stage::Noise, &error)),
         Either::Right(error) => (Stage::Yamux, staged(Stage::Yamux, &error)),
     };
+    if hung_up(&error.reason) {
+        return StageError::new(stage, HUNG_UP).with_code("HUNG_UP");
+    }
     StageError::new(
         stage,
         format!(
@@ -208,6 +211,21 @@ where
             error.reason
         ),
     )
+}
+
+/// What is said of a peer that went away during noise or yamux.
+const HUNG_UP: &str = "the peer closed the connection";
+
+/// libp2p and the websocket library say it in many words.
+fn hung_up(reason: &str) -> bool {
+    [
+        "connection closed",
+        "unexpected end of file",
+        "Connection reset",
+        "early eof",
+    ]
+    .iter()
+    .any(|text| reason.contains(text))
 }
 
 /// A TCP transport that tells when it is asked to dial, which is when a name is resolved, and

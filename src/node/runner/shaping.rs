@@ -14,6 +14,7 @@ use super::Runner;
 use crate::handshake::RejectCode;
 use crate::node::address::Address;
 use crate::node::book;
+use crate::node::builder::can_be_dialled;
 use crate::node::event::{Direction, Event};
 use crate::node::links::Link;
 use crate::node::stage::StageError;
@@ -85,8 +86,16 @@ impl Runner {
             }
             _ => DialError::Failed,
         };
+        let another = error == DialError::WrongPeer;
         if let Some(overlay) = self.overlay() {
             overlay.dial_failed(dial, error);
+        }
+        if another && self.dialing.forget_peers() {
+            // An entry node may have come back with another key: its address is what counts.
+            let entries = self.dialing.introduced();
+            if let Some(overlay) = self.overlay() {
+                overlay.set_entries(entries);
+            }
         }
         true
     }
@@ -187,6 +196,7 @@ impl Runner {
             .swarm
             .external_addresses()
             .chain(self.swarm.listeners())
+            .filter(|address| can_be_dialled(address))
             .cloned()
             .collect();
         // The widest first: of many, only some are told.
