@@ -35,11 +35,17 @@ impl Address for Multiaddr {
             Protocol::Ip6(ip) => IpAddr::V6(ip),
             _ => return None,
         };
-        let Some(Protocol::Tcp(port)) = parts.next() else { return None };
+        let Some(Protocol::Tcp(port)) = parts.next() else {
+            return None;
+        };
         let transport = parts.all(|part| {
             matches!(
                 part,
-                Protocol::Ws(_) | Protocol::Wss(_) | Protocol::Tls | Protocol::Sni(_) | Protocol::P2p(_)
+                Protocol::Ws(_)
+                    | Protocol::Wss(_)
+                    | Protocol::Tls
+                    | Protocol::Sni(_)
+                    | Protocol::P2p(_)
             )
         });
         if port == 0 || !transport {
@@ -62,7 +68,11 @@ fn reach_v4(ip: Ipv4Addr) -> Option<Reach> {
     }
     let shared = a == 100 && (64..128).contains(&b); // RFC 6598
     let private = ip.is_private() || ip.is_link_local() || shared;
-    Some(if private { Reach::Private } else { Reach::Public })
+    Some(if private {
+        Reach::Private
+    } else {
+        Reach::Public
+    })
 }
 
 fn reach_v6(ip: Ipv6Addr) -> Option<Reach> {
@@ -86,7 +96,11 @@ fn reach_v6(ip: Ipv6Addr) -> Option<Reach> {
         return reach_v4(ip);
     }
     let private = ip.is_unique_local() || ip.is_unicast_link_local();
-    Some(if private { Reach::Private } else { Reach::Public })
+    Some(if private {
+        Reach::Private
+    } else {
+        Reach::Public
+    })
 }
 
 #[cfg(test)]

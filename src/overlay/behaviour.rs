@@ -37,6 +37,9 @@ use crate::wire::{self, Exchange, Limits};
 pub const PROTOCOL: &str = "/diatribe/overlay/1.0.0";
 /// Exchanges that may be open at once on a link.
 const STREAMS: usize = 8;
+/// Requests under way above which those that nobody waits for any more are forgotten: more than
+/// six links may have open at once.
+const MAX_REPLIES: usize = 64;
 /// How long an exchange may take.
 const TIME: Duration = Duration::from_secs(5);
 /// Requests of a peer that are held until its link is announced: the two ends of a link learn that
@@ -305,6 +308,10 @@ impl Behaviour {
             }
         };
         self.last_reply += 1;
+        if self.replies.len() >= MAX_REPLIES {
+            // Those whose peers went away before they were answered.
+            self.replies.retain(|_, channel| channel.is_open());
+        }
         let id = ExchangeId(self.last_reply);
         self.replies.insert(id, channel);
         if self.state.links().iter().any(|link| link.peer == peer_id) {

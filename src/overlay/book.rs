@@ -60,17 +60,34 @@ pub(crate) struct Book<I, A> {
 
 impl<I: Copy + Ord, A: Address> Book<I, A> {
     pub(crate) fn new() -> Book<I, A> {
-        Book { entries: Vec::new(), pool: Vec::new(), changed: false }
+        Book {
+            entries: Vec::new(),
+            pool: Vec::new(),
+            changed: false,
+        }
     }
 
     /// Takes over what an earlier run has kept.
     pub(crate) fn load(&mut self, options: &Options, saved: Vec<Saved<I, A>>) {
-        for Saved { id, addresses, proved, anchor } in saved.into_iter().take(options.book) {
+        for Saved {
+            id,
+            addresses,
+            proved,
+            anchor,
+        } in saved.into_iter().take(options.book)
+        {
             let anchor = anchor && self.anchors().count() < options.anchors;
             if !addresses.is_empty() && self.position(id).is_none() {
                 let addresses = addresses.into();
                 let retry_at = Time::ZERO;
-                self.entries.push(Entry { id, addresses, proved, anchor, failures: 0, retry_at });
+                self.entries.push(Entry {
+                    id,
+                    addresses,
+                    proved,
+                    anchor,
+                    failures: 0,
+                    retry_at,
+                });
             }
         }
     }
@@ -132,11 +149,20 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
         if self.entries.len() >= options.book {
             // A random one goes, so that the book is a sample of the past and not only its end;
             // one that fails goes first.
-            let Some(at) = self.evictable(rng) else { return };
+            let Some(at) = self.evictable(rng) else {
+                return;
+            };
             self.entries.swap_remove(at);
         }
         let retry_at = Time::ZERO;
-        self.entries.push(Entry { id, addresses, proved, anchor, failures: 0, retry_at });
+        self.entries.push(Entry {
+            id,
+            addresses,
+            proved,
+            anchor,
+            failures: 0,
+            retry_at,
+        });
         self.changed = true;
     }
 
@@ -154,8 +180,15 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
         if contact.addresses.is_empty() || self.position(contact.id).is_some() {
             return;
         }
-        let heard = Heard { contact, retry_at: Time::ZERO };
-        if let Some(known) = self.pool.iter_mut().find(|known| known.contact.id == heard.contact.id) {
+        let heard = Heard {
+            contact,
+            retry_at: Time::ZERO,
+        };
+        if let Some(known) = self
+            .pool
+            .iter_mut()
+            .find(|known| known.contact.id == heard.contact.id)
+        {
             known.contact = heard.contact;
         } else if self.pool.len() < options.pool {
             self.pool.push(heard);
@@ -204,10 +237,7 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
         rng: &mut R,
         suits: impl Fn(I) -> bool,
     ) -> Option<Contact<I, A>> {
-        let known = |rng: &mut R| {
-            let fit = |e: &&Entry<I, A>| e.retry_at <= now && suits(e.id);
-            nth_random(rng, || self.entries.iter().filter(fit)).map(entry_contact)
-        };
+        let known = |rng: &mut R| self.pick_known(now, rng, &suits);
         let heard = |rng: &mut R| {
             let fit = |h: &&Heard<I, A>| h.retry_at <= now && suits(h.contact.id);
             nth_random(rng, || self.pool.iter().filter(fit)).map(|heard| heard.contact.clone())
@@ -217,6 +247,17 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
         } else {
             heard(rng).or_else(|| known(rng))
         }
+    }
+
+    /// A random peer of the book to dial, never hearsay.
+    pub(crate) fn pick_known<R: Rng>(
+        &self,
+        now: Time,
+        rng: &mut R,
+        suits: impl Fn(I) -> bool,
+    ) -> Option<Contact<I, A>> {
+        let fit = |e: &&Entry<I, A>| e.retry_at <= now && suits(e.id);
+        nth_random(rng, || self.entries.iter().filter(fit)).map(entry_contact)
     }
 
     /// A random anchor to dial.
@@ -234,19 +275,29 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
     pub(crate) fn next_retry(&self, suits: impl Fn(I) -> bool) -> Option<Time> {
         let entries = self.entries.iter().map(|e| (e.id, e.retry_at));
         let heard = self.pool.iter().map(|h| (h.contact.id, h.retry_at));
-        entries.chain(heard).filter(|(id, _)| suits(*id)).map(|(_, at)| at).min()
+        entries
+            .chain(heard)
+            .filter(|(id, _)| suits(*id))
+            .map(|(_, at)| at)
+            .min()
     }
 
     /// Up to `count` random peers of the book that answer, for telling others.
     pub(crate) fn sample<R: Rng>(&self, rng: &mut R, count: usize) -> Vec<Contact<I, A>> {
         let fit: Vec<&Entry<I, A>> = self.entries.iter().filter(|e| e.failures == 0).collect();
-        take_random(rng, fit, count).into_iter().map(entry_contact).collect()
+        take_random(rng, fit, count)
+            .into_iter()
+            .map(entry_contact)
+            .collect()
     }
 
     /// Up to `count` random peers of the pool: what others have named, for passing on in a shuffle.
     pub(crate) fn hearsay<R: Rng>(&self, rng: &mut R, count: usize) -> Vec<Contact<I, A>> {
         let fit: Vec<&Heard<I, A>> = self.pool.iter().collect();
-        take_random(rng, fit, count).into_iter().map(|heard| heard.contact.clone()).collect()
+        take_random(rng, fit, count)
+            .into_iter()
+            .map(|heard| heard.contact.clone())
+            .collect()
     }
 }
 
@@ -258,7 +309,10 @@ fn take_random<T, R: Rng>(rng: &mut R, mut from: Vec<T>, count: usize) -> Vec<T>
 }
 
 fn entry_contact<I: Copy, A: Clone>(entry: &Entry<I, A>) -> Contact<I, A> {
-    Contact { id: entry.id, addresses: entry.addresses.clone() }
+    Contact {
+        id: entry.id,
+        addresses: entry.addresses.clone(),
+    }
 }
 
 /// A random item of an iterator that can be run twice.

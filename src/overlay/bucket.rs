@@ -18,7 +18,12 @@ impl Bucket {
     /// A full bucket of `size`, refilled with `per_minute`.
     pub(crate) fn new(size: u32, per_minute: f64) -> Bucket {
         let size = f64::from(size);
-        Bucket { size, per_second: per_minute / 60.0, level: size, filled: Time::ZERO }
+        Bucket {
+            size,
+            per_second: per_minute / 60.0,
+            level: size,
+            filled: Time::ZERO,
+        }
     }
 
     /// Takes a token if there is one.
@@ -42,7 +47,9 @@ mod tests {
     fn a_bucket_grants_its_size_at_once_and_then_its_rate() {
         let mut bucket = Bucket::new(8, 12.0);
         let granted = |bucket: &mut Bucket, second: u64| {
-            (0..100).filter(|_| bucket.take(Time::from_millis(second * 1000))).count()
+            (0..100)
+                .filter(|_| bucket.take(Time::from_millis(second * 1000)))
+                .count()
         };
         assert_eq!(granted(&mut bucket, 1), 8);
         assert_eq!(granted(&mut bucket, 3), 0);

@@ -20,7 +20,11 @@ use super::state::{Overlay, Sent};
 use crate::clock::Time;
 
 /// Neighbours that are asked to take a link before there is no room.
-const MAX_TAKERS: usize = 3;
+pub(super) const MAX_TAKERS: usize = 3;
+
+/// Links of our own choice that we do not move, the oldest: whoever joins through us again and again
+/// gets the others.
+const KEPT: usize = 1;
 
 impl<I, A, R> Overlay<I, A, R>
 where
@@ -49,9 +53,20 @@ where
     }
 
     /// Moves a link to a neighbour; `false` when there is none to ask.
-    pub(super) fn start_move(&mut self, now: Time, why: Why<I>, out: &mut Vec<Output<I, A>>) -> bool {
-        let fit = |link: &&Link<I, A>| link.settled && !link.plain && !self.penalised(now, link.peer);
-        let mut takers: Vec<I> = self.links.iter().filter(fit).map(|link| link.peer).collect();
+    pub(super) fn start_move(
+        &mut self,
+        now: Time,
+        why: Why<I>,
+        out: &mut Vec<Output<I, A>>,
+    ) -> bool {
+        let fit =
+            |link: &&Link<I, A>| link.settled && !link.plain && !self.penalised(now, link.peer);
+        let mut takers: Vec<I> = self
+            .links
+            .iter()
+            .filter(fit)
+            .map(|link| link.peer)
+            .collect();
         takers.shuffle(&mut self.rng);
         takers.truncate(MAX_TAKERS);
         self.start_move_to(now, why, takers, out)
@@ -83,6 +98,7 @@ where
             terms: None,
             victims: Vec::new(),
             victim: None,
+            thinning: None,
             taker_reported: false,
             victim_reported: false,
             deadline: now + self.options.give_timeout,
@@ -95,10 +111,16 @@ where
         let fit = |link: &&Link<I, A>| {
             link.settled && !link.plain && link.peer != taker && !taken.contains(&link.peer)
         };
+        let own = self
+            .links
+            .iter()
+            .filter(|link| link.origin == Origin::Chosen && !link.plain);
+        let kept: Vec<I> = own.map(|link| link.peer).take(KEPT).collect();
         let mut victims: Vec<(bool, I)> = self
             .links
             .iter()
             .filter(fit)
+            .filter(|link| !kept.contains(&link.peer))
             .map(|link| (link.origin == Origin::Hint, link.peer))
             .collect();
         victims.shuffle(&mut self.rng);
@@ -135,7 +157,9 @@ where
     }
 
     fn next_taker(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
-        let Some(Lock::Give(give)) = &mut self.lock else { return };
+        let Some(Lock::Give(give)) = &mut self.lock else {
+            return;
+        };
         give.terms = None;
         match give.takers.pop() {
             Some(taker) => {
@@ -143,26 +167,57 @@ where
                 let pair = give.why == Why::Flip;
                 self.send(taker, Sent::Take, Request::Take { pair }, out);
             }
-            None => self.abort_give(now, out),
+            None => self.next_thinning(now, out),
         }
     }
 
     /// Sends the redirect hint to the next link that may move.
     fn next_victim(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
-        let Some(Lock::Give(give)) = &mut self.lock else { return };
+        let Some(Lock::Give(give)) = &mut self.lock else {
+            return;
+        };
         (give.victim, give.victim_reported, give.taker_reported) = (None, false, false);
         let Some(terms) = &give.terms else { return };
-        let Some(victim) = give.victims.pop() else { return self.abort_give(now, out) };
+        let Some(victim) = give.victims.pop() else {
+            // One that can be dialled finds others quickly. For one that cannot, of whom there may be
+            // many, somebody may take one of our links.
+            let stuck = give.why == Why::Split && !terms.dialable;
+            let newcomer = stuck.then_some(give.taker);
+            return match newcomer.filter(|_| self.links.len() > self.options.max_links) {
+                Some(newcomer) if self.start_move(now, Why::Room(newcomer), out) => {}
+                _ => self.abort_give(now, out),
+            };
+        };
         give.victim = Some(victim);
         let (nonce, taker) = (terms.nonce, give.taker);
-        let addresses: Arc<[A]> = if terms.dialable { terms.addresses.clone() } else { Arc::new([]) };
-        let role = if terms.dialable { Role::Dial } else { Role::Expect };
+        let addresses: Arc<[A]> = if terms.dialable {
+            terms.addresses.clone()
+        } else {
+            Arc::new([])
+        };
+        let role = if terms.dialable {
+            Role::Dial
+        } else {
+            Role::Expect
+        };
         if terms.dialable {
             let address = addresses.first().cloned();
-            out.push(Output::Report(Report::Redirected { told: victim, to: taker, address }));
+            out.push(Output::Report(Report::Redirected {
+                told: victim,
+                to: taker,
+                address,
+            }));
         }
-        let to = Contact { id: taker, addresses };
-        self.send(victim, Sent::Redirect(nonce), Request::Redirect { nonce, role, to }, out);
+        let to = Contact {
+            id: taker,
+            addresses,
+        };
+        self.send(
+            victim,
+            Sent::Redirect(nonce),
+            Request::Redirect { nonce, role, to },
+            out,
+        );
     }
 
     /// F or C has agreed to the redirect (with its addresses), or has not.
@@ -174,8 +229,12 @@ where
         agreed: Option<Arc<[A]>>,
         out: &mut Vec<Output<I, A>>,
     ) {
-        let Some(Lock::Give(give)) = &self.lock else { return };
-        let Some(terms) = give.terms.as_ref().filter(|terms| terms.nonce == nonce) else { return };
+        let Some(Lock::Give(give)) = &self.lock else {
+            return;
+        };
+        let Some(terms) = give.terms.as_ref().filter(|terms| terms.nonce == nonce) else {
+            return;
+        };
         let (taker, victim, dialable) = (give.taker, give.victim, terms.dialable);
         if Some(from) == victim {
             match agreed {
@@ -183,10 +242,22 @@ where
                     let role = if dialable { Role::Expect } else { Role::Dial };
                     if !dialable {
                         let address = addresses.first().cloned();
-                        out.push(Output::Report(Report::Redirected { told: taker, to: from, address }));
+                        out.push(Output::Report(Report::Redirected {
+                            told: taker,
+                            to: from,
+                            address,
+                        }));
                     }
-                    let to = Contact { id: from, addresses };
-                    self.send(taker, Sent::Redirect(nonce), Request::Redirect { nonce, role, to }, out);
+                    let to = Contact {
+                        id: from,
+                        addresses,
+                    };
+                    self.send(
+                        taker,
+                        Sent::Redirect(nonce),
+                        Request::Redirect { nonce, role, to },
+                        out,
+                    );
                 }
                 Some(_) => {
                     self.cancel(from, nonce, true, out);
@@ -194,7 +265,7 @@ where
                 }
                 None => self.next_victim(now, out),
             }
-        } else if from == taker && agreed.is_none() {
+        } else if from == taker && agreed.is_none() && !give.taker_reported {
             if let Some(victim) = victim {
                 self.cancel(victim, nonce, true, out);
             }
@@ -215,6 +286,7 @@ where
         let Some(Lock::Give(give)) = &mut self.lock else {
             // The giver's own word to a visitor: room was made.
             if linked {
+                self.end_taking(from);
                 self.settle(from);
             }
             return done;
@@ -242,8 +314,10 @@ where
     }
 
     /// Both words are there: the old link may go.
-    fn commit_give(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
-        let Some(Lock::Give(give)) = self.lock.take() else { return };
+    pub(super) fn commit_give(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        let Some(Lock::Give(give)) = self.lock.take() else {
+            return;
+        };
         self.settle(give.taker);
         if let Some(victim) = give.victim {
             self.close(victim, Reason::Handover, out);
@@ -252,7 +326,15 @@ where
             Why::Room(visitor) => {
                 self.settle(visitor);
                 let nonce = give.terms.map_or(0, |terms| terms.nonce);
-                self.send(visitor, Sent::Word, Request::Report { nonce, linked: true }, out);
+                self.send(
+                    visitor,
+                    Sent::Word,
+                    Request::Report {
+                        nonce,
+                        linked: true,
+                    },
+                    out,
+                );
             }
             Why::Swap => self.dial_anchor(now, out),
             Why::Split | Why::Flip | Why::Return => {}
@@ -262,7 +344,9 @@ where
     /// The handover ends; E–F stays. A visitor for whom there is no room gets alternatives, and a
     /// moment to go by itself.
     pub(super) fn abort_give(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
-        let Some(Lock::Give(give)) = self.lock.take() else { return };
+        let Some(Lock::Give(give)) = self.lock.take() else {
+            return;
+        };
         let nonce = give.terms.as_ref().map(|terms| terms.nonce);
         if let (Some(victim), Some(nonce)) = (give.victim, nonce) {
             self.cancel(victim, nonce, true, out);
@@ -275,13 +359,18 @@ where
         if let Some(nonce) = nonce.filter(|_| visitor != Some(give.taker)) {
             self.cancel(give.taker, nonce, true, out);
         }
-        let Some(visitor) = visitor.filter(|visitor| self.linked(*visitor)) else { return };
+        let Some(visitor) = visitor.filter(|visitor| self.linked(*visitor)) else {
+            return;
+        };
         let keep = self.links.len() <= self.options.max_links;
         if keep {
             self.settle(visitor);
         } else {
             let deadline = now + self.options.visit_timeout;
-            self.lock = Some(Lock::Visit { peer: visitor, deadline });
+            self.lock = Some(Lock::Visit {
+                peer: visitor,
+                deadline,
+            });
         }
         self.cancel(visitor, nonce.unwrap_or(0), keep, out);
     }
@@ -290,14 +379,28 @@ where
         if !self.linked(to) {
             return;
         }
-        let contacts =
-            if keep { Vec::new() } else { self.contacts_for(to, self.reach_of(to)) };
-        self.send(to, Sent::Word, Request::Cancel { nonce, keep, contacts }, out);
+        let contacts = if keep {
+            Vec::new()
+        } else {
+            self.contacts_for(to, self.reach_of(to))
+        };
+        self.send(
+            to,
+            Sent::Word,
+            Request::Cancel {
+                nonce,
+                keep,
+                contacts,
+            },
+            out,
+        );
     }
 
     /// A link of the giver's has ended in the middle.
     pub(super) fn on_give_link_down(&mut self, now: Time, peer: I, out: &mut Vec<Output<I, A>>) {
-        let Some(Lock::Give(give)) = &self.lock else { return };
+        let Some(Lock::Give(give)) = &self.lock else {
+            return;
+        };
         let visitor = give.why == Why::Room(peer);
         if visitor || give.victim == Some(peer) || give.taker == peer {
             self.abort_give(now, out);
@@ -307,7 +410,11 @@ where
     /// The giver has waited long enough. Who did not do his part gets no other handover for a while.
     pub(super) fn on_give_timeout(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
         if let Some(Lock::Give(give)) = &self.lock {
-            let silent = if give.taker_reported { give.victim } else { Some(give.taker) };
+            let silent = if give.taker_reported {
+                give.victim
+            } else {
+                Some(give.taker)
+            };
             if let Some(silent) = silent {
                 self.penalise(now, silent);
             }

@@ -39,22 +39,37 @@ where
         let (peer, address) = (to.id, to.addresses.first().cloned());
         let outcome = match self.obey(now, from, nonce, role, to, after) {
             Ok(()) => {
-                return Response::Redirected { refusal: None, addresses: self.announced() };
+                return Response::Redirected {
+                    refusal: None,
+                    addresses: self.announced(),
+                };
             }
             Err(outcome) => outcome,
         };
-        after.push(Output::Report(Report::Hint { from, to: peer, address, outcome }));
+        after.push(Output::Report(Report::Hint {
+            from,
+            to: peer,
+            address,
+            outcome,
+        }));
         let refusal = match outcome {
             HintOutcome::TooMany => Refusal::TooMany,
             HintOutcome::Busy => Refusal::Busy,
             HintOutcome::NotDialable => Refusal::NotDialable,
             _ => Refusal::Unsuitable,
         };
-        Response::Redirected { refusal: Some(refusal), addresses: Arc::new([]) }
+        Response::Redirected {
+            refusal: Some(refusal),
+            addresses: Arc::new([]),
+        }
     }
 
     fn announced(&self) -> Arc<[A]> {
-        if self.dialable { self.listens.clone() } else { Arc::new([]) }
+        if self.dialable {
+            self.listens.clone()
+        } else {
+            Arc::new([])
+        }
     }
 
     fn obey(
@@ -69,13 +84,34 @@ where
         if to.id == self.me {
             return Err(HintOutcome::Ourselves);
         }
+        if self.taken == Some((nonce, to.id)) {
+            // The dial was quicker than this word about it.
+            return Ok(());
+        }
         let taking = match &self.lock {
             None => false,
-            Some(Lock::Take(part)) if part.giver == from && part.nonce == nonce && !part.attached => true,
+            Some(Lock::Take(part))
+                if part.giver == from && part.nonce == nonce && !part.attached =>
+            {
+                true
+            }
             Some(_) => return Err(HintOutcome::Busy),
         };
         // The giver names another F when the first one failed; a link with that one has no use.
-        self.drop_unattached(after);
+        if self.expected() != Some(to.id) {
+            self.drop_unattached(after);
+        }
+        let early = taking && role == Role::Expect;
+        let waits = |link: &Link<I, A>| {
+            early && link.peer == to.id && link.direction == Direction::Inbound && !link.joined
+        };
+        if self.links.iter().any(waits) {
+            // Its link is up already; what is missing is its Attach.
+            if let Some(part) = self.part() {
+                (part.other, part.role) = (Some(to.id), role);
+            }
+            return Ok(());
+        }
         if self.linked(to.id) || self.closing.iter().any(|(id, _)| *id == to.id) {
             return Err(HintOutcome::AlreadyLinked);
         }
@@ -85,7 +121,9 @@ where
         let addresses: Arc<[A]> = match role {
             Role::Dial => {
                 let reach = self.reach_of(from);
-                self.hints.screen(now, &self.options, reach, &to.addresses)?.into()
+                self.hints
+                    .screen(now, &self.options, reach, &to.addresses)?
+                    .into()
             }
             Role::Expect => Arc::new([]),
         };
@@ -121,14 +159,23 @@ where
         let Some(part) = self.part() else { return };
         if let Some(other) = part.other.filter(|_| !part.attached) {
             part.other = None;
-            if self.links.iter().any(|link| link.peer == other && !link.settled) {
+            let part = part.clone();
+            let for_it = |link: &Link<I, A>| {
+                link.peer == other && !link.settled && part.dialled_by(link.direction)
+            };
+            if self.links.iter().any(for_it) {
                 self.close(other, Reason::Aborted, out);
             }
         }
     }
 
     /// The link that the handover is about is up. Whoever has dialled says what it is for.
-    pub(super) fn on_expected_link(&mut self, peer: I, outbound: bool, out: &mut Vec<Output<I, A>>) {
+    pub(super) fn on_expected_link(
+        &mut self,
+        peer: I,
+        outbound: bool,
+        out: &mut Vec<Output<I, A>>,
+    ) {
         let Some(part) = self.part() else { return };
         let nonce = part.nonce;
         if part.role == Role::Dial && outbound {
@@ -144,10 +191,17 @@ where
         nonce: u64,
         after: &mut Vec<Output<I, A>>,
     ) -> Response<I, A> {
+        // The newcomer may hear of F by its Attach before it does from the giver: the nonce says
+        // that the giver has sent it.
+        let newcomer = matches!(self.lock, Some(Lock::Take(_)));
         let ours = self.part().is_some_and(|part| {
-            part.nonce == nonce && part.other == Some(from) && part.role == Role::Expect
+            let named = part.other == Some(from) || (newcomer && part.other.is_none());
+            part.nonce == nonce && part.giver != from && named && part.role == Role::Expect
         });
         if ours {
+            if let Some(part) = self.part() {
+                part.other = Some(from);
+            }
             self.attach(now, from, after);
         }
         Response::Done { ok: ours }
@@ -162,11 +216,17 @@ where
         agreed: bool,
         out: &mut Vec<Output<I, A>>,
     ) {
-        let ours = self.part().is_some_and(|part| part.nonce == nonce && part.other == Some(from));
+        let ours = self
+            .part()
+            .is_some_and(|part| part.nonce == nonce && part.other == Some(from));
         if !ours {
             return;
         }
-        let outcome = if agreed { HintOutcome::Linked } else { HintOutcome::Rejected };
+        let outcome = if agreed {
+            HintOutcome::Linked
+        } else {
+            HintOutcome::Rejected
+        };
         self.hint_ended(from, outcome, out);
         if agreed {
             self.attach(now, from, out);
@@ -181,7 +241,12 @@ where
         let from = part.giver;
         let address = self.links.iter().find(|link| link.peer == to);
         let address = address.and_then(|link| link.listens.first().cloned());
-        out.push(Output::Report(Report::Hint { from, to, address, outcome }));
+        out.push(Output::Report(Report::Hint {
+            from,
+            to,
+            address,
+            outcome,
+        }));
     }
 
     /// Both sides have agreed on the new link: tell the giver.
@@ -191,10 +256,19 @@ where
             return;
         }
         let (giver, nonce, pair) = (part.giver, part.nonce, part.pair);
-        self.send(giver, Sent::Word, Request::Report { nonce, linked: true }, out);
+        self.send(
+            giver,
+            Sent::Word,
+            Request::Report {
+                nonce,
+                linked: true,
+            },
+            out,
+        );
         if matches!(self.lock, Some(Lock::Take(_))) {
             // The taker is done: its new link and the giver's are both locked at their other ends.
             self.lock = None;
+            self.taken = Some((nonce, other));
             self.settle(giver);
             if let Some(link) = self.link_mut(other) {
                 link.settled = true;
@@ -215,8 +289,25 @@ where
             self.lock = None;
         }
         if self.linked(giver) {
-            self.send(giver, Sent::Word, Request::Report { nonce, linked: false }, out);
+            self.send(
+                giver,
+                Sent::Word,
+                Request::Report {
+                    nonce,
+                    linked: false,
+                },
+                out,
+            );
         }
+    }
+
+    /// As `fail_part`, unless both sides have agreed already; whether it did.
+    pub(super) fn fail_unattached(&mut self, out: &mut Vec<Output<I, A>>) -> bool {
+        let open = self.part().is_some_and(|part| !part.attached);
+        if open {
+            self.fail_part(out);
+        }
+        open
     }
 
     /// The dial that a hint asked for has failed.
@@ -226,7 +317,8 @@ where
         error: &DialError<I, A>,
         out: &mut Vec<Output<I, A>>,
     ) {
-        if self.expected() != Some(to) || self.linked(to) {
+        let ours = |link: &Link<I, A>| link.peer == to && link.direction == Direction::Outbound;
+        if self.expected() != Some(to) || self.links.iter().any(ours) {
             return;
         }
         let outcome = match error {
@@ -249,7 +341,10 @@ where
         after: &mut Vec<Output<I, A>>,
     ) -> Response<I, A> {
         self.learn(from, contacts, super::options::MAX_CONTACTS);
-        if self.part().is_some_and(|part| part.giver == from && part.nonce == nonce) {
+        if self
+            .part()
+            .is_some_and(|part| part.giver == from && part.nonce == nonce)
+        {
             self.end_part(after);
         }
         // Only a link that we asked for and that was not granted yet can be taken back.
@@ -268,7 +363,9 @@ where
     /// both sides agree on stays if there is room for it.
     fn end_part(&mut self, out: &mut Vec<Output<I, A>>) {
         self.drop_unattached(out);
-        let Some(Lock::Yield(part) | Lock::Take(part)) = self.lock.take() else { return };
+        let Some(Lock::Yield(part) | Lock::Take(part)) = self.lock.take() else {
+            return;
+        };
         let Some(other) = part.other else { return };
         if self.links.len() > self.options.max_links {
             self.close(other, Reason::Aborted, out);
@@ -288,7 +385,11 @@ where
         out: &mut Vec<Output<I, A>>,
     ) -> Reason {
         let peer = link.peer;
-        let lost = if link.leaving { Reason::Leaving } else { Reason::Lost };
+        let lost = match (link.leaving, link.thinned) {
+            (true, _) => Reason::Leaving,
+            (_, true) => Reason::Surplus,
+            _ => Reason::Lost,
+        };
         match &self.lock {
             Some(Lock::Visit { peer: visitor, .. }) if *visitor == peer => {
                 self.lock = None;
@@ -327,7 +428,10 @@ where
             Some(Lock::Give(_)) => self.on_give_timeout(now, out),
             Some(Lock::Yield(part) | Lock::Take(part)) => {
                 let giver = part.giver;
-                if part.role == Role::Dial && !part.attached && let Some(other) = part.other {
+                if part.role == Role::Dial
+                    && !part.attached
+                    && let Some(other) = part.other
+                {
                     self.hint_ended(other, HintOutcome::Cancelled, out);
                 }
                 self.penalise(now, giver);
@@ -339,6 +443,9 @@ where
                 // of our links; one that has joined has had its answer.
                 let peer = *peer;
                 self.lock = None;
+                if let Some(link) = self.link_mut(peer) {
+                    link.thinned = false;
+                }
                 let silent = |link: &Link<I, A>| link.peer == peer && !link.joined && !link.settled;
                 if self.links.iter().any(silent) {
                     if let Some(link) = self.link_mut(peer) {

@@ -26,7 +26,10 @@ pub(crate) struct HintGuard<A> {
 impl<A: Address> HintGuard<A> {
     pub(crate) fn new(options: &Options) -> HintGuard<A> {
         let bucket = Bucket::new(options.hint_burst, options.hints_per_minute);
-        HintGuard { bucket, recent: VecDeque::new() }
+        HintGuard {
+            bucket,
+            recent: VecDeque::new(),
+        }
     }
 
     /// The addresses to dial for a hint that came over a link of this reach, or why there are none.
@@ -41,7 +44,11 @@ impl<A: Address> HintGuard<A> {
         if allowed.is_empty() {
             return Err(HintOutcome::Scope);
         }
-        while self.recent.front().is_some_and(|(at, _)| now.since(*at) >= options.hint_pause) {
+        while self
+            .recent
+            .front()
+            .is_some_and(|(at, _)| now.since(*at) >= options.hint_pause)
+        {
             self.recent.pop_front();
         }
         let mut granted = Vec::new();
@@ -55,7 +62,11 @@ impl<A: Address> HintGuard<A> {
                 granted.push(address);
             }
         }
-        if granted.is_empty() { Err(HintOutcome::TooMany) } else { Ok(granted) }
+        if granted.is_empty() {
+            Err(HintOutcome::TooMany)
+        } else {
+            Ok(granted)
+        }
     }
 }
 

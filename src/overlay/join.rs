@@ -35,7 +35,7 @@ where
         purpose: Option<Purpose<I>>,
         out: &mut Vec<Output<I, A>>,
     ) {
-        let before = self.links.len() - 1;
+        let before = self.links.len() - 1 + self.reserved.len();
         let need = match purpose {
             Some(Purpose::TopUp) => 0,
             Some(Purpose::Anchor) => 1,
@@ -66,7 +66,11 @@ where
     /// At most half of our links may be such that somebody else has picked the peer: whoever wants
     /// us to see only his friends must wait until we dial them ourselves.
     pub(super) fn may_take_hint(&self) -> bool {
-        let hinted = self.links.iter().filter(|link| link.origin == Origin::Hint).count();
+        let hinted = self
+            .links
+            .iter()
+            .filter(|link| link.origin == Origin::Hint)
+            .count();
         hinted < self.options.max_links / 2
     }
 
@@ -111,7 +115,8 @@ where
         }
     }
 
-    fn end_taking(&mut self, giver: I) {
+    /// The giver needs no second link for us any more: its answer was final.
+    pub(super) fn end_taking(&mut self, giver: I) {
         if matches!(&self.lock, Some(Lock::Take(part)) if part.giver == giver) {
             self.lock = None;
         }
@@ -136,23 +141,53 @@ where
         let repeated = self.nonces.contains(&terms.nonce);
         let others = self.links.len() - 1;
         let room = others < self.options.max_links;
-        let Some(link) = self.link_mut(from) else { return Response::Done { ok: false } };
-        let again = std::mem::replace(&mut link.joined, true) || link.direction == Direction::Outbound;
+        let Some(link) = self.link_mut(from) else {
+            return Response::Done { ok: false };
+        };
+        let again = std::mem::replace(&mut link.joined, true);
+        // Two that dialled each other at once may each keep their own connection: then both join.
+        let crossed = link.direction == Direction::Outbound && !again && !repeated;
+        if crossed && room {
+            link.settled = true;
+        }
         let settled = link.settled;
-        if again || repeated {
-            self.offence(from, "joined twice", after);
-            let answer = if settled { Answer::Taken } else { Answer::Refused };
-            return Response::Joined { answer, contacts: Vec::new() };
+        if again || repeated || crossed {
+            if !crossed {
+                self.offence(from, "joined twice", after);
+            }
+            let answer = if settled {
+                Answer::Taken
+            } else {
+                Answer::Refused
+            };
+            return Response::Joined {
+                answer,
+                contacts: Vec::new(),
+            };
         }
         self.nonces.truncate(MAX_NONCES - 1);
         self.nonces.insert(0, terms.nonce);
+        if self.expected() == Some(from) && self.fail_unattached(after) {
+            // We expected it for a handover, but it has come by itself. As a sixth it is a visitor.
+            let deadline = now + self.options.visit_timeout;
+            if others >= self.options.max_links && self.lock.is_none() {
+                self.lock = Some(Lock::Visit {
+                    peer: from,
+                    deadline,
+                });
+            }
+        }
         let contacts = self.mixed_contacts(from, self.reach_of(from), MAX_CONTACTS);
         let ours = matches!(&self.lock, Some(Lock::Visit { peer, .. }) if *peer == from);
+        // Who had room when his link came up keeps it, though a visitor came meanwhile.
+        let room = room || settled;
         let free = (self.lock.is_none() || ours) && !self.penalised(now, from);
         let joined = |answer| Response::Joined { answer, contacts };
-        if room && ours {
-            // Somebody went while the visitor spoke: it is no sixth link any more.
-            self.lock = None;
+        if room {
+            if ours {
+                // Somebody went while the visitor spoke: it is no sixth link any more.
+                self.lock = None;
+            }
             self.settle(from);
         }
 
@@ -162,7 +197,18 @@ where
         if room && (take || !free) {
             return joined(Answer::Taken);
         }
-        if need >= 2 && free && self.start_split(now, from, Terms { addresses: listens, ..terms }, after) {
+        if need >= 2
+            && free
+            && self.start_split(
+                now,
+                from,
+                Terms {
+                    addresses: listens,
+                    ..terms
+                },
+                after,
+            )
+        {
             return joined(Answer::Split);
         }
         if room {
@@ -176,12 +222,19 @@ where
 
     /// What a peer says of where it listens, cut to what its link may name.
     fn note_listens(&mut self, from: I, terms: &Terms<I, A>) -> Arc<[A]> {
-        let addresses = if terms.dialable { &terms.addresses[..] } else { &[] };
+        let addresses = if terms.dialable {
+            &terms.addresses[..]
+        } else {
+            &[]
+        };
         let listens: Arc<[A]> = in_scope(self.reach_of(from), addresses).into();
-        let Some(link) = self.link_mut(from) else { return listens };
+        let Some(link) = self.link_mut(from) else {
+            return listens;
+        };
         if link.direction == Direction::Inbound {
             link.listens = listens.clone();
-            self.book.met(&self.options, &mut self.rng, from, listens.clone(), false);
+            self.book
+                .met(&self.options, &mut self.rng, from, listens.clone(), false);
         }
         listens
     }
@@ -189,9 +242,16 @@ where
     /// Whom a peer may try: our links, and others that we have been in contact with, where its
     /// link's reach lets us name them.
     pub(super) fn contacts_for(&mut self, peer: I, reach: Option<Reach>) -> Vec<Contact<I, A>> {
-        let links = self.links.iter().filter(|link| link.settled && !link.listens.is_empty());
-        let mut known: Vec<Contact<I, A>> =
-            links.map(|link| Contact { id: link.peer, addresses: link.listens.clone() }).collect();
+        let links = self
+            .links
+            .iter()
+            .filter(|link| link.settled && !link.listens.is_empty());
+        let mut known: Vec<Contact<I, A>> = links
+            .map(|link| Contact {
+                id: link.peer,
+                addresses: link.listens.clone(),
+            })
+            .collect();
         for contact in self.book.sample(&mut self.rng, MAX_CONTACTS) {
             if known.iter().all(|other| other.id != contact.id) {
                 known.push(contact);
@@ -214,19 +274,25 @@ where
         for contact in contacts.into_iter().take(limit) {
             let addresses: Arc<[A]> = in_scope(reach, &contact.addresses).into();
             if contact.id != self.me && !self.linked(contact.id) {
-                let contact = Contact { id: contact.id, addresses };
+                let contact = Contact {
+                    id: contact.id,
+                    addresses,
+                };
                 self.book.heard(&self.options, &mut self.rng, contact);
             }
         }
     }
 
     pub(super) fn penalise(&mut self, now: Time, peer: I) {
-        self.penalties.retain(|(id, until)| *until > now && *id != peer);
+        self.penalties
+            .retain(|(id, until)| *until > now && *id != peer);
         self.penalties.truncate(MAX_PENALTIES - 1);
         self.penalties.insert(0, (peer, now + self.options.penalty));
     }
 
     pub(super) fn penalised(&self, now: Time, peer: I) -> bool {
-        self.penalties.iter().any(|(id, until)| *id == peer && *until > now)
+        self.penalties
+            .iter()
+            .any(|(id, until)| *id == peer && *until > now)
     }
 }

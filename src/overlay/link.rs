@@ -44,6 +44,8 @@ pub struct Link<I, A> {
     pub(crate) joined: bool,
     /// We have joined through it, and it may still take its consent back.
     pub(crate) joined_through: bool,
+    /// We have agreed to do without it.
+    pub(crate) thinned: bool,
     /// The peer has taken its leave.
     pub(crate) leaving: bool,
     /// When its last offer of contacts was read.
@@ -96,6 +98,8 @@ pub(crate) struct Give<I, A> {
     pub(crate) victims: Vec<I>,
     /// The link that moves.
     pub(crate) victim: Option<I>,
+    /// Neighbours that may still be asked to do without our link, when no taker has room.
+    pub(crate) thinning: Option<Vec<I>>,
     pub(crate) taker_reported: bool,
     pub(crate) victim_reported: bool,
     pub(crate) deadline: Time,
@@ -116,6 +120,13 @@ pub(crate) struct Part<I> {
     /// Taken in a flip: we give one back.
     pub(crate) pair: bool,
     pub(crate) deadline: Time,
+}
+
+impl<I> Part<I> {
+    /// Whether a connection of this direction is the one that the giver has told us of.
+    pub(crate) fn dialled_by(&self, direction: Direction) -> bool {
+        (self.role == Role::Dial) == (direction == Direction::Outbound)
+    }
 }
 
 impl<I, A> Lock<I, A> {

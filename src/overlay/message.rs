@@ -84,6 +84,11 @@ pub enum Request<I, A> {
         /// And give one back.
         pair: bool,
     },
+    /// Do without our link: we have a neighbour in common.
+    Thin {
+        /// The sender's links.
+        links: Vec<I>,
+    },
     /// The sender stops.
     Leave {
         /// Its other links.
@@ -179,7 +184,9 @@ type NodeContact = Contact<PeerId, Multiaddr>;
 pub fn encode_request(request: &NodeRequest) -> Vec<u8> {
     use pb::request::Kind;
     let kind = match request {
-        Request::Shuffle { offered } => Kind::Shuffle(pb::Shuffle { offered: contacts_out(offered) }),
+        Request::Shuffle { offered } => Kind::Shuffle(pb::Shuffle {
+            offered: contacts_out(offered),
+        }),
         Request::Join { terms, need } => Kind::Join(pb::Join {
             nonce: terms.nonce,
             need: *need,
@@ -196,16 +203,26 @@ pub fn encode_request(request: &NodeRequest) -> Vec<u8> {
             to: Some(contact_out(to)),
         }),
         Request::Attach { nonce } => Kind::Attach(pb::Attach { nonce: *nonce }),
-        Request::Report { nonce, linked } => {
-            Kind::Report(pb::Report { nonce: *nonce, linked: *linked })
-        }
-        Request::Cancel { nonce, keep, contacts } => Kind::Cancel(pb::Cancel {
+        Request::Report { nonce, linked } => Kind::Report(pb::Report {
+            nonce: *nonce,
+            linked: *linked,
+        }),
+        Request::Cancel {
+            nonce,
+            keep,
+            contacts,
+        } => Kind::Cancel(pb::Cancel {
             nonce: *nonce,
             keep: *keep,
             contacts: contacts_out(contacts),
         }),
         Request::Take { pair } => Kind::Take(pb::Take { pair: *pair }),
-        Request::Leave { contacts } => Kind::Leave(pb::Leave { contacts: contacts_out(contacts) }),
+        Request::Thin { links } => Kind::Thin(pb::Thin {
+            links: ids_out(links),
+        }),
+        Request::Leave { contacts } => Kind::Leave(pb::Leave {
+            contacts: contacts_out(contacts),
+        }),
     };
     pb::Request { kind: Some(kind) }.encode_to_vec()
 }
@@ -215,7 +232,9 @@ pub fn decode_request(body: &[u8]) -> Result<NodeRequest, MessageError> {
     use pb::request::Kind;
     let decoded = pb::Request::decode(body).map_err(|_| MessageError::Malformed)?;
     Ok(match decoded.kind.ok_or(MessageError::Malformed)? {
-        Kind::Shuffle(m) => Request::Shuffle { offered: contacts_in(&m.offered) },
+        Kind::Shuffle(m) => Request::Shuffle {
+            offered: contacts_in(&m.offered),
+        },
         Kind::Join(m) => Request::Join {
             terms: terms_in(m.nonce, &m.links, m.dialable, &m.addresses),
             need: m.need.min(2),
@@ -226,15 +245,29 @@ pub fn decode_request(body: &[u8]) -> Result<NodeRequest, MessageError> {
                 pb::redirect::Role::Dial => Role::Dial,
                 pb::redirect::Role::Expect => Role::Expect,
             },
-            to: m.to.as_ref().and_then(contact_in).ok_or(MessageError::NoPeerId)?,
+            to: m
+                .to
+                .as_ref()
+                .and_then(contact_in)
+                .ok_or(MessageError::NoPeerId)?,
         },
         Kind::Attach(m) => Request::Attach { nonce: m.nonce },
-        Kind::Report(m) => Request::Report { nonce: m.nonce, linked: m.linked },
-        Kind::Cancel(m) => {
-            Request::Cancel { nonce: m.nonce, keep: m.keep, contacts: contacts_in(&m.contacts) }
-        }
+        Kind::Report(m) => Request::Report {
+            nonce: m.nonce,
+            linked: m.linked,
+        },
+        Kind::Cancel(m) => Request::Cancel {
+            nonce: m.nonce,
+            keep: m.keep,
+            contacts: contacts_in(&m.contacts),
+        },
         Kind::Take(m) => Request::Take { pair: m.pair },
-        Kind::Leave(m) => Request::Leave { contacts: contacts_in(&m.contacts) },
+        Kind::Thin(m) => Request::Thin {
+            links: ids_in(&m.links),
+        },
+        Kind::Leave(m) => Request::Leave {
+            contacts: contacts_in(&m.contacts),
+        },
     })
 }
 
@@ -242,9 +275,9 @@ pub fn decode_request(body: &[u8]) -> Result<NodeRequest, MessageError> {
 pub fn encode_response(response: &NodeResponse) -> Vec<u8> {
     use pb::response::Kind;
     let kind = match response {
-        Response::Contacts(contacts) => {
-            Kind::Contacts(pb::Contacts { contacts: contacts_out(contacts) })
-        }
+        Response::Contacts(contacts) => Kind::Contacts(pb::Contacts {
+            contacts: contacts_out(contacts),
+        }),
         Response::Joined { answer, contacts } => Kind::Joined(pb::Joined {
             answer: match answer {
                 Answer::Refused => pb::joined::Answer::Refused,
@@ -304,23 +337,38 @@ pub fn decode_response(body: &[u8]) -> Result<NodeResponse, MessageError> {
         },
         Kind::Done(m) => Response::Done { ok: m.ok },
         Kind::Taken(m) => Response::Taken(
-            m.agreed.then(|| terms_in(m.nonce, &m.links, m.dialable, &m.addresses)),
+            m.agreed
+                .then(|| terms_in(m.nonce, &m.links, m.dialable, &m.addresses)),
         ),
     })
 }
 
-fn terms_in(nonce: u64, links: &[Bytes], dialable: bool, addresses: &[Bytes]) -> Terms<PeerId, Multiaddr> {
-    let links = links.iter().take(MAX_NAMED_LINKS);
+fn terms_in(
+    nonce: u64,
+    links: &[Bytes],
+    dialable: bool,
+    addresses: &[Bytes],
+) -> Terms<PeerId, Multiaddr> {
     Terms {
         nonce,
-        links: links.filter_map(|id| PeerId::from_bytes(id).ok()).collect(),
+        links: ids_in(links),
         dialable,
         addresses: addresses_in(addresses),
     }
 }
 
+fn ids_in(ids: &[Bytes]) -> Vec<PeerId> {
+    ids.iter()
+        .take(MAX_NAMED_LINKS)
+        .filter_map(|id| PeerId::from_bytes(id).ok())
+        .collect()
+}
+
 fn ids_out(ids: &[PeerId]) -> Vec<Bytes> {
-    ids.iter().take(MAX_NAMED_LINKS).map(|id| id.to_bytes().into()).collect()
+    ids.iter()
+        .take(MAX_NAMED_LINKS)
+        .map(|id| id.to_bytes().into())
+        .collect()
 }
 
 fn contact_out(contact: &NodeContact) -> pb::Contact {
@@ -331,97 +379,47 @@ fn contact_out(contact: &NodeContact) -> pb::Contact {
 }
 
 fn contacts_out(contacts: &[NodeContact]) -> Vec<pb::Contact> {
-    contacts.iter().take(MAX_CONTACTS).map(contact_out).collect()
+    contacts
+        .iter()
+        .take(MAX_CONTACTS)
+        .map(contact_out)
+        .collect()
 }
 
 fn addresses_out(addresses: &[Multiaddr]) -> Vec<Bytes> {
-    addresses.iter().take(MAX_ADDRESSES).map(|address| address.to_vec().into()).collect()
+    addresses
+        .iter()
+        .take(MAX_ADDRESSES)
+        .map(|address| address.to_vec().into())
+        .collect()
 }
 
 fn contact_in(contact: &pb::Contact) -> Option<NodeContact> {
     let id = PeerId::from_bytes(&contact.peer_id).ok()?;
-    Some(Contact { id, addresses: addresses_in(&contact.addresses) })
+    Some(Contact {
+        id,
+        addresses: addresses_in(&contact.addresses),
+    })
 }
 
 fn contacts_in(contacts: &[pb::Contact]) -> Vec<NodeContact> {
-    contacts.iter().take(MAX_CONTACTS).filter_map(contact_in).collect()
+    contacts
+        .iter()
+        .take(MAX_CONTACTS)
+        .filter_map(contact_in)
+        .collect()
 }
 
 /// The longest address that is read, in bytes: an IPv6 address with port and `/tls/ws` has 27.
 const MAX_ADDRESS_LEN: usize = 128;
 
 fn addresses_in(addresses: &[Bytes]) -> Arc<[Multiaddr]> {
-    let short = addresses.iter().filter(|bytes| bytes.len() <= MAX_ADDRESS_LEN);
+    let short = addresses
+        .iter()
+        .filter(|bytes| bytes.len() <= MAX_ADDRESS_LEN);
     let parsed = short.filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok());
     parsed.take(MAX_ADDRESSES).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn contact() -> NodeContact {
-        Contact {
-            id: PeerId::random(),
-            addresses: vec!["/ip4/10.0.0.1/tcp/9000/ws".parse().expect("an address")].into(),
-        }
-    }
-
-    #[test]
-    fn every_message_survives_its_bytes() {
-        let terms = Terms {
-            nonce: 7,
-            links: vec![PeerId::random()],
-            dialable: true,
-            addresses: contact().addresses,
-        };
-        for request in [
-            Request::Shuffle { offered: vec![contact()] },
-            Request::Join { terms: terms.clone(), need: 2 },
-            Request::Redirect { nonce: 1, role: Role::Expect, to: contact() },
-            Request::Attach { nonce: u64::MAX },
-            Request::Report { nonce: 3, linked: true },
-            Request::Cancel { nonce: 4, keep: true, contacts: vec![contact()] },
-            Request::Take { pair: true },
-            Request::Leave { contacts: vec![] },
-        ] {
-            assert_eq!(decode_request(&encode_request(&request)), Ok(request));
-        }
-        for response in [
-            Response::Contacts(vec![contact(), contact()]),
-            Response::Joined { answer: Answer::Room, contacts: vec![contact()] },
-            Response::Redirected { refusal: Some(Refusal::TooMany), addresses: contact().addresses },
-            Response::Redirected { refusal: None, addresses: Arc::new([]) },
-            Response::Done { ok: true },
-            Response::Taken(Some(terms)),
-            Response::Taken(None),
-        ] {
-            assert_eq!(decode_response(&encode_response(&response)), Ok(response));
-        }
-    }
-
-    #[test]
-    fn a_hint_without_a_peer_id_is_no_message() {
-        for peer_id in [Bytes::new(), Bytes::from_static(b"nobody")] {
-            let to = pb::Contact { peer_id, addresses: addresses_out(&contact().addresses) };
-            let redirect = pb::Redirect { nonce: 1, role: 0, to: Some(to) };
-            let kind = Some(pb::request::Kind::Redirect(redirect));
-            let body = pb::Request { kind }.encode_to_vec();
-            assert_eq!(decode_request(&body), Err(MessageError::NoPeerId));
-        }
-        assert_eq!(decode_request(b"\xff\xff"), Err(MessageError::Malformed));
-        assert_eq!(decode_request(b""), Err(MessageError::Malformed));
-    }
-
-    #[test]
-    fn the_largest_answer_fits_in_a_frame() {
-        let address: Multiaddr = "/ip6/2001:db8::1/tcp/65535/tls/ws".parse().expect("an address");
-        let contact = || Contact {
-            id: PeerId::random(),
-            addresses: vec![address.clone(); MAX_ADDRESSES].into(),
-        };
-        let contacts = (0..MAX_CONTACTS).map(|_| contact()).collect();
-        let body = encode_response(&Response::Joined { answer: Answer::Taken, contacts });
-        assert!(body.len() <= MAX_FRAME, "{} bytes", body.len());
-    }
-}
+mod tests;

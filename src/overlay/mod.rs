@@ -9,10 +9,11 @@
 //! Entry type: [`Overlay`]. The rule it keeps: at most five links, and a sixth only while one
 //! handover runs.
 //!
-//! Reading order: `event` (what goes in and out), `link`, `state`, `join`, `give`, `handover`,
-//! `seek`, `upkeep`, then `book`, `hint`, `address`, `bucket`; `message` for the bytes.
+//! Reading order: `event` (what goes in and out), `link`, `state`, `admission`, `links`,
+//! `join`, `give`, `thin`, `handover`, `seek`, `upkeep`, then `book`, `hint`, `address`, `bucket`; `message` for the bytes.
 
 mod address;
+mod admission;
 mod behaviour;
 mod book;
 mod bucket;
@@ -22,10 +23,14 @@ mod handover;
 mod hint;
 mod join;
 mod link;
+mod links;
 mod message;
 mod options;
 mod seek;
 mod state;
+#[cfg(test)]
+mod tests;
+mod thin;
 mod upkeep;
 
 pub use address::{Address, Reach};
@@ -37,8 +42,8 @@ pub use event::{
 };
 pub use link::{Link, Origin};
 pub use message::{
-    Answer, Contact, MAX_FRAME, MessageError, NodeRequest, NodeResponse, Refusal, Request, Response,
-    Role, Terms, decode_request, decode_response, encode_request, encode_response,
+    Answer, Contact, MAX_FRAME, MessageError, NodeRequest, NodeResponse, Refusal, Request,
+    Response, Role, Terms, decode_request, decode_response, encode_request, encode_response,
 };
 pub use options::Options;
 pub use state::Overlay;

@@ -19,6 +19,10 @@ use crate::clock::Time;
 /// Dials in a row that may fail before the waits grow: after a third of all nodes died at once most
 /// of an old book still holds, and waiting helps nobody.
 const QUICK_TRIES: u32 = 8;
+/// A dial that takes longer no longer keeps others from being started: the host is most likely gone.
+const SLOW_DIAL: Duration = Duration::from_secs(1);
+/// Dials in flight at most, slow ones included.
+const MAX_IN_FLIGHT: usize = 8;
 /// The wait between these.
 const QUICK_PAUSE: Duration = Duration::from_millis(100);
 
@@ -46,12 +50,20 @@ where
 
     /// When to look for links again, if any are wanted.
     pub(super) fn seek_deadline(&self) -> Option<Time> {
-        self.seeking().then_some(self.seek_at)
+        if self.seeking(self.seek_at) {
+            return Some(self.seek_at);
+        }
+        // A dial that is slow by then makes place for the next.
+        let slow = self.dials.iter().map(|dial| dial.started + SLOW_DIAL);
+        slow.filter(|at| *at > self.seek_at && self.seeking(*at))
+            .min()
     }
 
-    /// Whether one more dial is wanted now.
-    fn seeking(&self) -> bool {
-        let own = |dial: &&Dialling<I>| !matches!(dial.purpose, Purpose::Hint(_));
+    /// Whether one more dial is wanted at this time.
+    fn seeking(&self, now: Time) -> bool {
+        let own = |dial: &&Dialling<I>| {
+            !matches!(dial.purpose, Purpose::Hint(_)) && now < dial.started + SLOW_DIAL
+        };
         let (links, dials) = (self.links.len(), self.dials.iter().filter(own).count());
         let at_once = match links {
             0 => self.options.max_dials,
@@ -59,11 +71,12 @@ where
             _ => 1,
         };
         let free = self.lock.is_none() || links == 0;
-        free && dials < at_once && links + dials < self.options.wanted_links
+        let few = dials < at_once && self.dials.len() < MAX_IN_FLIGHT;
+        free && few && links + dials < self.options.wanted_links
     }
 
     pub(super) fn seek(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
-        while self.seek_at <= now && self.seeking() {
+        while self.seek_at <= now && self.seeking(now) {
             if !self.dial_entry(now, out) && !self.dial_known(now, out) {
                 self.find_nobody(now, out);
             }
@@ -95,7 +108,9 @@ where
     }
 
     fn dial_known(&mut self, now: Time, out: &mut Vec<Output<I, A>>) -> bool {
-        let Some(contact) = self.pick(now) else { return false };
+        let Some(contact) = self.pick(now) else {
+            return false;
+        };
         self.dial(now, Some(contact.id), contact.addresses, Purpose::Seek, out);
         true
     }
@@ -112,7 +127,12 @@ where
         let dials = self.dials.iter().filter_map(|dial| dial.peer);
         let closing = self.closing.iter().map(|(id, _)| *id);
         let reserved = self.reserved.iter().map(|(id, _)| *id);
-        std::iter::once(self.me).chain(links).chain(dials).chain(closing).chain(reserved).collect()
+        std::iter::once(self.me)
+            .chain(links)
+            .chain(dials)
+            .chain(closing)
+            .chain(reserved)
+            .collect()
     }
 
     fn suits(&self, id: I) -> bool {
@@ -121,21 +141,39 @@ where
 
     /// There is nobody to dial: ask a neighbour for others, or wait until somebody may be tried again.
     fn find_nobody(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
-        let able: Vec<I> = self.links.iter().filter(|l| !l.plain).map(|l| l.peer).collect();
+        let able: Vec<I> = self
+            .links
+            .iter()
+            .filter(|l| !l.plain)
+            .map(|l| l.peer)
+            .collect();
         if !able.is_empty() {
             let to = able[self.rng.random_range(0..able.len())];
-            self.send(to, Sent::Shuffle, Request::Shuffle { offered: Vec::new() }, out);
+            self.send(
+                to,
+                Sent::Shuffle,
+                Request::Shuffle {
+                    offered: Vec::new(),
+                },
+                out,
+            );
         }
         let busy = self.busy_peers();
         let book = self.book.next_retry(|id| !busy.contains(&id));
         let free = |entry: &&EntryNode<I, A>| entry.seen.is_none_or(|id| !busy.contains(&id));
-        let entries = self.entries.iter().filter(free).map(|entry| entry.retry_at).min();
+        let entries = self
+            .entries
+            .iter()
+            .filter(free)
+            .map(|entry| entry.retry_at)
+            .min();
         let entries = entries.filter(|_| self.links.len() < self.options.min_links);
         let next = book.into_iter().chain(entries).filter(|at| *at > now).min();
-        if !able.is_empty() || next.is_none() {
+        // While a dial is under way its outcome decides, not this.
+        if !able.is_empty() || (next.is_none() && self.dials.is_empty()) {
             self.failures = self.failures.saturating_add(1);
         }
-        let wait = self.backoff(self.failures);
+        let wait = self.backoff(self.failures, self.options.max_backoff);
         let wait = next.map_or(wait, |next| next.since(now).min(wait).max(QUICK_PAUSE));
         self.seek_at = now + wait;
         if self.links.is_empty() && self.dials.is_empty() && self.failures > 0 {
@@ -144,10 +182,9 @@ where
         }
     }
 
-    fn backoff(&mut self, failures: u32) -> Duration {
+    fn backoff(&mut self, failures: u32, most: Duration) -> Duration {
         let doubled = self.options.backoff * (1 << failures.min(16));
-        let wait = doubled.min(self.options.max_backoff);
-        self.jitter(wait)
+        self.jitter(doubled.min(most))
     }
 
     /// An entry node's id is known once it has answered.
@@ -165,11 +202,10 @@ where
         error: DialError<I, A>,
         out: &mut Vec<Output<I, A>>,
     ) {
-        let Some(at) = self.dials.iter().position(|known| known.id == dial) else { return };
+        let Some(at) = self.dials.iter().position(|known| known.id == dial) else {
+            return;
+        };
         let dial = self.dials.swap_remove(at);
-        if let Some(peer) = dial.peer {
-            self.dismiss(peer);
-        }
         if let (Purpose::Hint(_), Some(to)) = (dial.purpose, dial.peer) {
             self.on_hint_dial_failed(to, &error, out);
             return;
@@ -178,19 +214,16 @@ where
             return;
         }
         let busy = matches!(error, DialError::Busy(_));
-        let entry_failures = match dial.entry.and_then(|at| self.entries.get_mut(at)) {
-            Some(entry) => {
-                entry.failures = entry.failures.saturating_add(1);
-                Some(entry.failures)
-            }
-            None => None,
-        };
-        if let Some(failures) = entry_failures {
-            let wait = self.backoff(failures);
-            let wait = if busy { wait.min(self.options.max_busy_backoff) } else { wait };
-            if let Some(entry) = dial.entry.and_then(|at| self.entries.get_mut(at)) {
-                entry.retry_at = now + wait;
-            }
+        let referred = matches!(&error, DialError::Busy(referrals) if !referrals.is_empty());
+        if let Some(at) = dial.entry.filter(|at| *at < self.entries.len()) {
+            let failures = self.entries[at].failures.saturating_add(1);
+            let most = if busy {
+                self.options.max_busy_backoff
+            } else {
+                self.options.max_backoff
+            };
+            let wait = self.backoff(failures, most);
+            (self.entries[at].failures, self.entries[at].retry_at) = (failures, now + wait);
         }
         if let DialError::Busy(referrals) = error {
             self.refer(dial.reach, referrals);
@@ -204,10 +237,12 @@ where
                 self.book.failed(now, &mut self.rng, peer);
             }
         }
-        let wait = if self.failures <= QUICK_TRIES {
+        let wait = if referred && self.links.len() < self.options.min_links {
+            Duration::ZERO
+        } else if self.failures <= QUICK_TRIES {
             self.jitter(QUICK_PAUSE)
         } else {
-            self.backoff(self.failures - QUICK_TRIES)
+            self.backoff(self.failures - QUICK_TRIES, self.options.max_backoff)
         };
         self.seek_at = now + wait;
     }
@@ -217,17 +252,39 @@ where
         for Contact { id, addresses } in referrals.into_iter().take(MAX_CONTACTS) {
             let addresses: Arc<[A]> = in_scope(reach, &addresses).into();
             if id != self.me && !self.linked(id) {
-                self.book.heard(&self.options, &mut self.rng, Contact { id, addresses });
+                self.book
+                    .heard(&self.options, &mut self.rng, Contact { id, addresses });
             }
         }
     }
 
-    /// Dials an anchor, so that links of our own choice come back.
+    /// Dials an anchor, or else an entry node or anybody of the book, so that links of our own
+    /// choice come back.
     pub(super) fn dial_anchor(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
         let busy = self.busy_peers();
-        let anchor = self.book.pick_anchor(now, &mut self.rng, |id| !busy.contains(&id));
-        if let Some(anchor) = anchor {
-            self.dial(now, Some(anchor.id), anchor.addresses, Purpose::Anchor, out);
+        let free = |id: I| !busy.contains(&id);
+        let anchor = self.book.pick_anchor(now, &mut self.rng, free);
+        let entry = || {
+            let known = self
+                .entries
+                .iter()
+                .find(|entry| entry.seen.is_some_and(free))?;
+            Some(Contact {
+                id: known.seen?,
+                addresses: known.addresses.clone(),
+            })
+        };
+        let contact = anchor
+            .or_else(entry)
+            .or_else(|| self.book.pick_known(now, &mut self.rng, free));
+        if let Some(contact) = contact {
+            self.dial(
+                now,
+                Some(contact.id),
+                contact.addresses,
+                Purpose::Anchor,
+                out,
+            );
         }
     }
 }

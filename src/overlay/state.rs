@@ -3,7 +3,7 @@
 //! Entry type: [`Overlay`]. The rules it keeps: at most `max_links` links, and one more only while
 //! a handover runs; an old link is dropped only when the new one is confirmed by both its ends.
 //!
-//! Its parts: `join` (newcomers), `give` (the side that moves a link), `handover` (the two that get
+//! Its parts: `admission` (who gets a place), `links` (their coming and going), `join` (newcomers), `give` (the side that moves a link), `handover` (the two that get
 //! linked), `seek` (dials and back-off), `upkeep` (shuffle, flip, anchor swap), `hint` and `book`.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::address::{Address, Reach};
 use super::book::{Book, Saved};
 use super::event::*;
 use super::hint::HintGuard;
-use super::link::{Link, Lock, Origin};
+use super::link::{Link, Lock};
 use super::message::{Request, Response};
 use super::options::*;
 use crate::clock::Time;
@@ -45,6 +45,10 @@ pub struct Overlay<I, A, R> {
     pub(super) upkeep_at: Time,
     /// A link that we owe for a flip, and when to give it.
     pub(super) owed: Option<(I, Time)>,
+    /// When a newcomer was last refused for want of room.
+    pub(super) turned_away: Option<Time>,
+    /// The last handover that gave us a link, and with whom.
+    pub(super) taken: Option<(u64, I)>,
     /// Nonces of joins that we have served.
     pub(super) nonces: Vec<u64>,
     /// Peers whose handovers failed, until when they get no other.
@@ -64,6 +68,7 @@ pub(super) struct Dialling<I> {
     pub(super) entry: Option<usize>,
     /// The narrowest scope dialled: what a referral may name.
     pub(super) reach: Option<Reach>,
+    pub(super) started: Time,
     pub(super) deadline: Time,
 }
 
@@ -86,6 +91,7 @@ pub(super) enum Sent {
     Take,
     Redirect(u64),
     Attach(u64),
+    Thin,
     Word,
 }
 
@@ -100,7 +106,10 @@ where
     /// The overlay of the node `me`, with what an earlier run has kept of the address book.
     pub fn new(now: Time, me: I, options: Options, mut rng: R, saved: Vec<Saved<I, A>>) -> Self {
         let mut book = Book::new();
-        book.load(&options, saved.into_iter().filter(|saved| saved.id != me).collect());
+        book.load(
+            &options,
+            saved.into_iter().filter(|saved| saved.id != me).collect(),
+        );
         let first = options.round.mul_f64(rng.random_range(0.5..1.5));
         Overlay {
             me,
@@ -121,6 +130,8 @@ where
             failures: 0,
             upkeep_at: now + first,
             owed: None,
+            turned_away: None,
+            taken: None,
             nonces: Vec::new(),
             penalties: Vec::new(),
             ever_linked: false,
@@ -152,69 +163,28 @@ where
         let work = if self.stopped {
             [None; 3]
         } else {
-            [Some(self.upkeep_at), self.owed.map(|(_, at)| at), self.seek_deadline()]
+            [
+                Some(self.upkeep_at),
+                self.owed.map(|(_, at)| at),
+                self.seek_deadline(),
+            ]
         };
-        lock.into_iter().chain(reserved).chain(dials).chain(work.into_iter().flatten()).min()
-    }
-
-    /// A peer has proved its key: may it become a link? If so its place is held for a while; call
-    /// [`Overlay::dismiss`] when it does not become one after all.
-    pub fn admit(
-        &mut self,
-        now: Time,
-        peer: I,
-        direction: Direction,
-        address: &A,
-    ) -> Admission<I, A> {
-        self.reserved.retain(|(_, until)| *until > now);
-        if self.linked(peer) || self.reserved.iter().any(|(id, _)| *id == peer) {
-            return Admission::Accept;
-        }
-        let (max, occupied) = (self.options.max_links, self.links.len() + self.reserved.len());
-        let closing = self.closing.iter().any(|(id, _)| *id == peer);
-        let accept = if self.stopped || peer == self.me || closing || !self.serves(direction) {
-            false
-        } else if self.expected() == Some(peer) {
-            occupied <= max
-        } else if direction == Direction::Outbound {
-            // A hint whose handover is over leads nowhere; and only an expected peer is a sixth.
-            let stale = |d: &Dialling<I>| d.peer == Some(peer) && matches!(d.purpose, Purpose::Hint(_));
-            !self.dials.iter().any(stale) && occupied + self.held() < max
-        } else if occupied + self.held() < max {
-            true
-        } else if occupied == max && self.lock.is_none() {
-            let deadline = now + self.options.admit_timeout;
-            self.lock = Some(Lock::Visit { peer, deadline });
-            true
-        } else {
-            false
-        };
-        if accept {
-            self.reserved.push((peer, now + self.options.admit_timeout));
-            Admission::Accept
-        } else {
-            let referrals = match direction {
-                Direction::Inbound => self.mixed_contacts(peer, address.reach(), MAX_CONTACTS),
-                Direction::Outbound => Vec::new(),
-            };
-            Admission::Busy { referrals }
-        }
-    }
-
-    /// A peer that was admitted will not become a link.
-    pub fn dismiss(&mut self, peer: I) {
-        self.reserved.retain(|(id, _)| *id != peer);
-        if matches!(&self.lock, Some(Lock::Visit { peer: visitor, .. }) if *visitor == peer)
-            && !self.linked(peer)
-        {
-            self.lock = None;
-        }
+        lock.into_iter()
+            .chain(reserved)
+            .chain(dials)
+            .chain(work.into_iter().flatten())
+            .min()
     }
 
     /// Takes one fact and appends its consequences.
     pub fn handle(&mut self, now: Time, input: Input<I, A>, out: &mut Out<I, A>) {
         match input {
-            Input::LinkUp { peer, direction, address, dial } => {
+            Input::LinkUp {
+                peer,
+                direction,
+                address,
+                dial,
+            } => {
                 self.on_link_up(now, peer, direction, address, dial, out);
             }
             Input::LinkDown { peer } => self.on_link_down(now, peer, out),
@@ -223,7 +193,10 @@ where
             Input::Response { from, id, result } => self.on_response(now, from, id, result, out),
             Input::Tick => {}
             Input::Entries(entries) => self.on_entries(now, entries),
-            Input::Addresses { addresses, dialable } => {
+            Input::Addresses {
+                addresses,
+                dialable,
+            } => {
                 self.listens = addresses.into_iter().take(MAX_ADDRESSES).collect();
                 self.dialable = dialable && !self.listens.is_empty();
             }
@@ -235,10 +208,19 @@ where
     /// What time brings, and what must hold after every fact.
     fn turn(&mut self, now: Time, out: &mut Out<I, A>) {
         self.reserved.retain(|(_, until)| *until > now);
-        while let Some(dial) = self.dials.iter().find(|dial| dial.deadline <= now).map(|d| d.id) {
+        while let Some(dial) = self
+            .dials
+            .iter()
+            .find(|dial| dial.deadline <= now)
+            .map(|d| d.id)
+        {
             self.on_dial_failed(now, dial, DialError::Failed, out);
         }
-        if self.lock.as_ref().is_some_and(|lock| lock.deadline() <= now) {
+        if self
+            .lock
+            .as_ref()
+            .is_some_and(|lock| lock.deadline() <= now)
+        {
             self.on_lock_timeout(now, out);
         }
         self.shed(out);
@@ -263,9 +245,18 @@ where
             // A hint of nobody's link: nothing is done, and the rest cannot happen behind the gate.
             if let Request::Redirect { to, .. } = request {
                 let outcome = HintOutcome::NotALink;
-                out.push(Output::Report(Report::Hint { from, to: to.id, address: None, outcome }));
+                out.push(Output::Report(Report::Hint {
+                    from,
+                    to: to.id,
+                    address: None,
+                    outcome,
+                }));
             }
-            out.push(Output::Respond { to: from, id, response: Response::Done { ok: false } });
+            out.push(Output::Respond {
+                to: from,
+                id,
+                response: Response::Done { ok: false },
+            });
             return;
         }
         // What an answer leads to follows the answer.
@@ -277,14 +268,23 @@ where
                 self.on_redirect(now, from, nonce, role, to, &mut after)
             }
             Request::Attach { nonce } => self.on_attach(now, from, nonce, &mut after),
-            Request::Report { nonce, linked } => self.on_report(now, from, nonce, linked, &mut after),
-            Request::Cancel { nonce, keep, contacts } => {
-                self.on_cancel(from, nonce, keep, contacts, &mut after)
+            Request::Report { nonce, linked } => {
+                self.on_report(now, from, nonce, linked, &mut after)
             }
+            Request::Cancel {
+                nonce,
+                keep,
+                contacts,
+            } => self.on_cancel(from, nonce, keep, contacts, &mut after),
             Request::Take { pair } => self.on_take(now, from, pair),
+            Request::Thin { links } => self.on_thin(now, from, &links),
             Request::Leave { contacts } => self.on_leave(from, contacts),
         };
-        out.push(Output::Respond { to: from, id, response });
+        out.push(Output::Respond {
+            to: from,
+            id,
+            response,
+        });
         out.append(&mut after);
     }
 
@@ -297,7 +297,9 @@ where
         out: &mut Out<I, A>,
     ) {
         let ours = |(known, to, _): &(ExchangeId, I, Sent)| *known == id && *to == from;
-        let Some(at) = self.exchanges.iter().position(ours) else { return };
+        let Some(at) = self.exchanges.iter().position(ours) else {
+            return;
+        };
         let (_, _, sent) = self.exchanges.swap_remove(at);
         if result == Err(ExchangeError::Unsupported)
             && let Some(link) = self.link_mut(from)
@@ -305,142 +307,35 @@ where
             link.plain = true;
         }
         match (sent, result) {
-            (Sent::Shuffle, Ok(Response::Contacts(contacts))) => self.learn(from, contacts, MAX_CONTACTS),
+            (Sent::Shuffle, Ok(Response::Contacts(contacts))) => {
+                self.learn(from, contacts, MAX_CONTACTS)
+            }
             (Sent::Join, result) => self.on_joined(now, from, result, out),
             (Sent::Take, Ok(Response::Taken(terms))) => self.on_taken(now, from, terms, out),
             (Sent::Take, _) => self.on_taken(now, from, None, out),
             (Sent::Redirect(nonce), Ok(Response::Redirected { refusal, addresses })) => {
-                self.on_redirected(now, from, nonce, refusal.is_none().then_some(addresses), out);
+                self.on_redirected(
+                    now,
+                    from,
+                    nonce,
+                    refusal.is_none().then_some(addresses),
+                    out,
+                );
             }
             (Sent::Redirect(nonce), _) => self.on_redirected(now, from, nonce, None, out),
             (Sent::Attach(nonce), result) => {
-                self.on_attached(now, from, nonce, result == Ok(Response::Done { ok: true }), out);
+                self.on_attached(
+                    now,
+                    from,
+                    nonce,
+                    result == Ok(Response::Done { ok: true }),
+                    out,
+                );
+            }
+            (Sent::Thin, result) => {
+                self.on_thinned(now, from, result == Ok(Response::Done { ok: true }), out);
             }
             (Sent::Shuffle | Sent::Word, _) => {}
-        }
-    }
-
-    fn on_link_up(
-        &mut self,
-        now: Time,
-        peer: I,
-        direction: Direction,
-        address: A,
-        dial: Option<DialId>,
-        out: &mut Out<I, A>,
-    ) {
-        self.reserved.retain(|(id, _)| *id != peer);
-        let ours = |d: &Dialling<I>| if dial.is_some() { Some(d.id) == dial } else { d.peer == Some(peer) };
-        let dialled = self.dials.iter().position(ours).map(|at| self.dials.swap_remove(at));
-        if dial.is_some() {
-            self.entry_answered(peer, dialled.as_ref());
-        }
-        if self.linked(peer) {
-            return;
-        }
-        if self.stopped || peer == self.me {
-            out.push(Output::Close { peer, reason: Reason::Leaving });
-            return;
-        }
-        self.ever_linked = true;
-        let reach = address.reach();
-        let outbound = direction == Direction::Outbound;
-        let listens: Arc<[A]> = if outbound { Arc::new([address]) } else { Arc::new([]) };
-        if outbound {
-            self.book.met(&self.options, &mut self.rng, peer, listens.clone(), true);
-        }
-        let visitor = matches!(&self.lock, Some(Lock::Visit { peer: visitor, .. }) if *visitor == peer);
-        let expected = self.expected() == Some(peer);
-        self.links.push(Link {
-            peer,
-            direction,
-            origin: if outbound { Origin::Chosen } else { Origin::Inbound },
-            since: now,
-            listens,
-            reach,
-            settled: !outbound && !visitor && !expected && self.links.len() < self.options.max_links,
-            plain: false,
-            joined: false,
-            shuffled: None,
-            took: None,
-            reported: false,
-            leaving: false,
-            joined_through: false,
-        });
-        if expected {
-            self.on_expected_link(peer, outbound, out);
-        } else if outbound {
-            self.failures = 0;
-            self.seek_at = now;
-            self.join(now, peer, dialled.map(|dial| dial.purpose), out);
-        } else if visitor || (self.links.len() > self.options.max_links && self.lock.is_none()) {
-            let deadline = now + self.options.visit_timeout;
-            self.lock = Some(Lock::Visit { peer, deadline });
-        }
-    }
-
-    fn on_link_down(&mut self, now: Time, peer: I, out: &mut Out<I, A>) {
-        self.exchanges.retain(|(_, to, _)| *to != peer);
-        if let Some(at) = self.closing.iter().position(|(id, _)| *id == peer) {
-            let (_, reason) = self.closing.swap_remove(at);
-            out.push(Output::Report(Report::LinkEnded { peer, reason }));
-            return;
-        }
-        let Some(at) = self.links.iter().position(|link| link.peer == peer) else { return };
-        let link = self.links.remove(at);
-        let reason = self.on_lock_link_down(now, &link, out);
-        out.push(Output::Report(Report::LinkEnded { peer, reason }));
-        if self.links.is_empty() {
-            // All lost, as after the machine's sleep: what failed before may work now.
-            self.book.retry_all(now);
-            self.failures = 0;
-            self.seek_at = now;
-        } else if self.links.len() < self.options.wanted_links && self.failures == 0 {
-            self.seek_at = self.seek_at.min(now);
-        }
-    }
-
-    fn on_shutdown(&mut self, out: &mut Out<I, A>) {
-        self.stopped = true;
-        self.lock = None;
-        for peer in self.peers() {
-            let contacts = self.contacts_for(peer, self.reach_of(peer));
-            self.send(peer, Sent::Word, Request::Leave { contacts }, out);
-        }
-        for peer in self.peers() {
-            self.close(peer, Reason::Leaving, out);
-        }
-    }
-
-    /// Without a lock no more than `max_links` stay: visitors go first, then the newest.
-    fn shed(&mut self, out: &mut Out<I, A>) {
-        while self.lock.is_none() && self.links.len() > self.options.max_links {
-            let unsettled = self.links.iter().rposition(|link| !link.settled);
-            let at = unsettled.unwrap_or(self.links.len() - 1);
-            self.close(self.links[at].peer, Reason::Surplus, out);
-        }
-    }
-
-    /// A newcomer that has never been linked helps nobody in. A node that once was, or that
-    /// remembers peers, must: after a power cut everybody stands alone.
-    fn serves(&self, direction: Direction) -> bool {
-        let newcomer = self.links.is_empty() && !self.ever_linked && self.book.is_empty();
-        direction == Direction::Outbound || !newcomer || self.entries.is_empty()
-    }
-
-    /// Whom the handover we take part in links us with.
-    pub(super) fn expected(&self) -> Option<I> {
-        match &self.lock {
-            Some(Lock::Yield(part) | Lock::Take(part)) => part.other,
-            _ => None,
-        }
-    }
-
-    /// Places kept for the link that we are to take. A yielded link brings its own place.
-    fn held(&self) -> usize {
-        match &self.lock {
-            Some(Lock::Take(part)) => usize::from(!part.other.is_some_and(|peer| self.linked(peer))),
-            _ => 0,
         }
     }
 
@@ -453,7 +348,10 @@ where
     }
 
     pub(super) fn reach_of(&self, peer: I) -> Option<Reach> {
-        self.links.iter().find(|link| link.peer == peer).and_then(|link| link.reach)
+        self.links
+            .iter()
+            .find(|link| link.peer == peer)
+            .and_then(|link| link.reach)
     }
 
     pub(super) fn peers(&self) -> Vec<I> {
@@ -461,7 +359,9 @@ where
     }
 
     pub(super) fn close(&mut self, peer: I, reason: Reason, out: &mut Out<I, A>) {
-        let Some(at) = self.links.iter().position(|link| link.peer == peer) else { return };
+        let Some(at) = self.links.iter().position(|link| link.peer == peer) else {
+            return;
+        };
         self.links.remove(at);
         self.exchanges.retain(|(_, to, _)| *to != peer);
         self.closing.push((peer, reason));
@@ -484,7 +384,9 @@ where
     }
 
     pub(super) fn offence(&mut self, peer: I, what: &'static str, out: &mut Out<I, A>) {
-        let Some(link) = self.link_mut(peer) else { return };
+        let Some(link) = self.link_mut(peer) else {
+            return;
+        };
         if !std::mem::replace(&mut link.reported, true) {
             out.push(Output::Report(Report::Offence { peer, what }));
         }
@@ -501,7 +403,20 @@ where
         let id = DialId(self.fresh_id());
         let deadline = now + self.options.connect_timeout;
         let reach = addresses.iter().filter_map(Address::reach).min();
-        self.dials.push(Dialling { id, peer, purpose, entry: None, reach, deadline });
-        out.push(Output::Dial { dial: id, peer, addresses, purpose });
+        self.dials.push(Dialling {
+            id,
+            peer,
+            purpose,
+            entry: None,
+            reach,
+            started: now,
+            deadline,
+        });
+        out.push(Output::Dial {
+            dial: id,
+            peer,
+            addresses,
+            purpose,
+        });
     }
 }

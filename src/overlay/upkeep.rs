@@ -35,7 +35,10 @@ where
         if self.rng.random_bool(self.options.shuffle) {
             self.shuffle(out);
         }
-        if self.lock.is_some() {
+        // Newcomers come first: while they wait at the door, no handover for its own sake.
+        let pause = self.options.max_busy_backoff * 2;
+        let waited_for = self.turned_away.is_some_and(|at| now.since(at) < pause);
+        if self.lock.is_some() || waited_for {
             return;
         }
         if self.rng.random_bool(self.options.anchor_swap) {
@@ -52,7 +55,10 @@ where
         let reach = self.reach_of(to);
         let mut offered = self.mixed_contacts(to, reach, MAX_OFFERED - 1);
         if self.dialable {
-            offered.push(Contact { id: self.me, addresses: self.listens.clone() });
+            offered.push(Contact {
+                id: self.me,
+                addresses: self.listens.clone(),
+            });
         }
         self.send(to, Sent::Shuffle, Request::Shuffle { offered }, out);
     }
@@ -71,7 +77,10 @@ where
             let addresses: Arc<[A]> = in_scope(reach, &contact.addresses).into();
             let known = contacts.iter().any(|other| other.id == contact.id);
             if contacts.len() < count && !known && contact.id != peer && !addresses.is_empty() {
-                contacts.push(Contact { id: contact.id, addresses });
+                contacts.push(Contact {
+                    id: contact.id,
+                    addresses,
+                });
             }
         }
         contacts
@@ -79,7 +88,12 @@ where
 
     fn random_link(&mut self) -> Option<I> {
         let fit = |link: &&Link<I, A>| link.settled && !link.plain;
-        let able: Vec<I> = self.links.iter().filter(fit).map(|link| link.peer).collect();
+        let able: Vec<I> = self
+            .links
+            .iter()
+            .filter(fit)
+            .map(|link| link.peer)
+            .collect();
         (!able.is_empty()).then(|| able[self.rng.random_range(0..able.len())])
     }
 
@@ -111,9 +125,12 @@ where
 
     /// The way back of a flip that we have taken part in.
     fn give_back(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
-        let Some((peer, _)) = self.owed.filter(|(_, at)| *at <= now) else { return };
+        let Some((peer, _)) = self.owed.filter(|(_, at)| *at <= now) else {
+            return;
+        };
         self.owed = None;
-        if self.lock.is_none() && self.linked(peer) && self.links.len() > self.options.wanted_links {
+        if self.lock.is_none() && self.linked(peer) && self.links.len() > self.options.wanted_links
+        {
             self.start_move_to(now, Why::Return, vec![peer], out);
         }
     }
@@ -121,13 +138,19 @@ where
     /// A neighbour asks us to take one of its links.
     pub(super) fn on_take(&mut self, now: Time, from: I, pair: bool) -> Response<I, A> {
         let half = self.options.max_links / 2;
-        let hinted = self.links.iter().filter(|l| l.origin == super::link::Origin::Hint).count();
+        let hinted = self
+            .links
+            .iter()
+            .filter(|l| l.origin == super::link::Origin::Hint)
+            .count();
         // A flip gives one such link back, so that for its time one more is borne.
         let hints = hinted < half || (pair && hinted == half);
         let pause = self.options.round / 2;
         let room = self.links.len() + self.reserved.len() < self.options.max_links;
         let free = self.lock.is_none() && !self.penalised(now, from);
-        let Some(link) = self.link_mut(from) else { return Response::Taken(None) };
+        let Some(link) = self.link_mut(from) else {
+            return Response::Taken(None);
+        };
         let paced = link.took.is_none_or(|at| now.since(at) >= pause);
         if !(hints && paced && room && free && link.settled) {
             return Response::Taken(None);
@@ -163,7 +186,13 @@ where
             return;
         }
         if let Some(contact) = self.pick(now) {
-            self.dial(now, Some(contact.id), contact.addresses, Purpose::TopUp, out);
+            self.dial(
+                now,
+                Some(contact.id),
+                contact.addresses,
+                Purpose::TopUp,
+                out,
+            );
         }
     }
 

@@ -9,6 +9,6 @@ mod exchange;
 pub mod proto;
 mod source;
 
-pub use exchange::{Exchange, exchange};
 pub use codec::{FrameCodec, FrameError, Limits, Request};
+pub use exchange::{Exchange, exchange};
 pub use source::{Source, ip_of, is_loopback};

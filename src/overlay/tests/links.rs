@@ -1,0 +1,156 @@
+//! Links of other kinds, and life without any.
+
+use std::time::Duration;
+
+use super::*;
+
+#[test]
+fn an_attach_without_our_nonce_is_refused() {
+    let mut node = Node::linked(4);
+    assert_eq!(
+        node.ask(1, Request::Attach { nonce: 0 }),
+        Response::Done { ok: false }
+    );
+    assert_eq!(
+        node.ask(2, Request::Attach { nonce: 12345 }),
+        Response::Done { ok: false }
+    );
+}
+
+#[test]
+fn nobody_fills_the_pool_with_offers_nobody_asked_for() {
+    let mut node = Node::linked(4);
+    for n in 0..100u32 {
+        let offered = (0..8).map(|k| contact(500 + n * 8 + k)).collect();
+        node.ask(1, Request::Shuffle { offered });
+    }
+    node.feed(Input::LinkDown { peer: 2 });
+    node.feed(Input::LinkDown { peer: 3 });
+    let mut named = 0;
+    for _ in 0..60 {
+        named += node.dials().iter().filter(|(_, id)| *id >= 500).count();
+        node.wait(Duration::from_secs(20));
+    }
+    assert!(named <= 4, "{named}");
+}
+
+#[test]
+fn a_peer_without_the_protocol_is_a_plain_link_and_never_redirected() {
+    let mut node = Node::linked(4);
+    node.link(5, public(5));
+    node.feed(Input::LinkDown { peer: 4 });
+    node.feed(Input::LinkDown { peer: 3 });
+    for peer in [1, 2, 5] {
+        let id = ExchangeId(1);
+        node.overlay
+            .exchanges
+            .push((id, peer, super::super::state::Sent::Shuffle));
+        node.feed(Input::Response {
+            from: peer,
+            id,
+            result: Err(ExchangeError::Unsupported),
+        });
+    }
+    node.link(6, public(6));
+    node.link(7, public(7));
+    node.out.clear();
+    node.link(8, public(8));
+    let answer = node.ask(8, join(8, 88, 2));
+    assert!(
+        matches!(
+            answer,
+            Response::Joined {
+                answer: Answer::Split,
+                ..
+            }
+        ),
+        "{answer:?}"
+    );
+    let told: Vec<u32> = node.sent().into_iter().map(|(to, ..)| to).collect();
+    assert!(told == [6] || told == [7], "{told:?}");
+}
+
+#[test]
+fn a_node_that_lost_everybody_dials_at_once_and_never_stops() {
+    let mut node = Node::linked(3);
+    for peer in 1..=3 {
+        node.feed(Input::LinkDown { peer });
+    }
+    assert!(!node.dials().is_empty());
+    node.feed(Input::Entries(vec![(None, vec![public(77)])]));
+    let (mut dialled, mut searching) = (0, 0);
+    for _ in 0..600 {
+        for (dial, _) in {
+            searching += usize::from(
+                node.out
+                    .iter()
+                    .any(|o| matches!(o, Output::Report(Report::Searching { .. }))),
+            );
+            node.dials()
+        } {
+            dialled += 1;
+            node.feed(Input::DialFailed {
+                dial,
+                error: DialError::Failed,
+            });
+        }
+        node.wait(Duration::from_secs(6));
+    }
+    assert!((40..400).contains(&dialled), "{dialled} dials in an hour");
+    assert!(searching > 10);
+}
+
+#[test]
+fn a_book_survives_a_restart_with_its_anchors() {
+    let mut node = Node::new();
+    for peer in 1..=12 {
+        let address = public(peer);
+        node.overlay.dial(
+            node.now,
+            Some(peer),
+            vec![address.clone()].into(),
+            Purpose::Seek,
+            &mut node.out,
+        );
+        let (dial, _) = node.dials()[0];
+        node.feed(Input::LinkUp {
+            peer,
+            direction: Direction::Outbound,
+            address,
+            dial: Some(dial),
+        });
+        node.feed(Input::LinkDown { peer });
+        node.dials();
+    }
+    let saved = node.overlay.book();
+    assert_eq!(saved.len(), 12);
+    assert_eq!(
+        saved
+            .iter()
+            .filter(|saved| saved.anchor && saved.proved)
+            .count(),
+        8
+    );
+    let rng = Xoshiro256PlusPlus::seed_from_u64(2);
+    let mut again = Overlay::new(Time::ZERO, ME, Options::default(), rng, saved.clone());
+    assert_eq!(again.book(), saved);
+    let mut out = Vec::new();
+    again.handle(Time::ZERO, Input::Tick, &mut out);
+    let dials = out
+        .iter()
+        .filter(|o| {
+            matches!(
+                o,
+                Output::Dial {
+                    purpose: Purpose::Seek,
+                    ..
+                }
+            )
+        })
+        .count();
+    assert_eq!(
+        dials,
+        Options::default().max_dials,
+        "it rejoins without an entry node"
+    );
+}

@@ -1,0 +1,8 @@
+//! The overlay with many nodes, in virtual time: the very state machine of the node, and the goals
+//! that it must meet.
+
+mod goals;
+mod measure;
+mod schedules;
+mod traffic;
+mod world;

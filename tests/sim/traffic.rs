@@ -1,0 +1,245 @@
+//! What happens between the nodes: connections with what they cost, exchanges with what they lose,
+//! and what hostile nodes make of them.
+//!
+//! Entry type: [`World`], its `prove`, `proved`, `dial`, `ask`, `answer`, `close`.
+
+use std::time::Duration;
+
+use diatribe::overlay::*;
+use rand::RngExt;
+
+use super::world::{Event, Id, Place, World};
+
+impl World {
+    pub(super) fn prove(&mut self, from: Id, to: Id, dial: DialId) {
+        let known = self.conn(to, from).is_some() || self.conn(from, to).is_some();
+        let gone = self.nodes[to as usize].machine.is_none() || self.apart(from, to);
+        if gone || self.nodes[from as usize].machine.is_none() {
+            return self.fail(from, dial, DialError::Failed);
+        }
+        if known {
+            return self.fail(from, dial, DialError::Duplicate);
+        }
+        let (now, place) = (self.now, Place(from));
+        let Some(machine) = &mut self.nodes[to as usize].machine else {
+            return;
+        };
+        match machine.admit(now, from, Direction::Inbound, &place) {
+            Admission::Accept => {
+                let at = self.later(self.weather.setup / 4);
+                self.push(at, Event::Proved { from, to, dial });
+            }
+            Admission::Busy { mut referrals } => {
+                self.counts.busy += 1;
+                if !self.weather.referrals {
+                    referrals.clear();
+                }
+                if self.nodes[to as usize].hostile {
+                    self.friends(&mut referrals);
+                }
+                self.fail(from, dial, DialError::Busy(referrals));
+            }
+        }
+        self.wake(to);
+    }
+
+    pub(super) fn proved(&mut self, from: Id, to: Id, dial: DialId) {
+        let gone = self.nodes[to as usize].machine.is_none() || self.apart(from, to);
+        let known = self.conn(to, from).is_some() || self.conn(from, to).is_some();
+        let (now, place) = (self.now, Place(to));
+        let accepted = match &mut self.nodes[from as usize].machine {
+            Some(machine) if !gone && !known => {
+                machine.admit(now, to, Direction::Outbound, &place) == Admission::Accept
+            }
+            _ => false,
+        };
+        if !accepted {
+            if let Some(machine) = self.nodes[to as usize].machine.as_mut().filter(|_| !known) {
+                machine.dismiss(from);
+                self.wake(to);
+            }
+            let error = if known {
+                DialError::Duplicate
+            } else {
+                DialError::Failed
+            };
+            return self.feed(from, Input::DialFailed { dial, error });
+        }
+        self.connections += 1;
+        let conn = self.connections;
+        let at = self.later(1);
+        self.push(
+            at,
+            Event::Up {
+                at: to,
+                peer: from,
+                conn,
+            },
+        );
+        self.nodes[from as usize].links.push((to, conn));
+        let direction = Direction::Outbound;
+        self.feed(
+            from,
+            Input::LinkUp {
+                peer: to,
+                direction,
+                address: place,
+                dial: Some(dial),
+            },
+        );
+    }
+
+    pub(super) fn dial(&mut self, from: Id, dial: DialId, to: Id) {
+        self.counts.dials += 1;
+        let target = &self.nodes[to as usize];
+        if target.machine.is_none() || !target.dialable || self.apart(from, to) {
+            let silent =
+                self.apart(from, to) || u64::from(to) * 37 % 100 < u64::from(self.weather.silent);
+            let delays = if silent { 100 } else { 2 };
+            let at = self.later(delays);
+            let error = DialError::Failed;
+            return self.push(
+                at,
+                Event::DialFailed {
+                    at: from,
+                    dial,
+                    error,
+                },
+            );
+        }
+        let at = self.later((self.weather.setup * 3 / 4).max(1));
+        self.push(at, Event::Prove { from, to, dial });
+    }
+
+    pub(super) fn ask(
+        &mut self,
+        from: Id,
+        to: Id,
+        id: ExchangeId,
+        mut request: Request<Id, Place>,
+    ) {
+        let Some(conn) = self.conn(from, to) else {
+            return;
+        };
+        self.counts.messages += 1;
+        if self.lost() {
+            return self.give_up(from, to, conn, id);
+        }
+        if self.nodes[from as usize].hostile {
+            match &mut request {
+                Request::Shuffle { offered: contacts } | Request::Cancel { contacts, .. } => {
+                    self.friends(contacts);
+                }
+                Request::Report { linked, .. } => *linked = true,
+                _ => {}
+            }
+        }
+        // Never before the link is up at the other end, which takes at most two delays.
+        let mut at = self.later(1);
+        if self.conn(to, from) != Some(conn) {
+            at = at.max(self.now + self.weather.delay * 2);
+        }
+        self.push(
+            at,
+            Event::Ask {
+                at: to,
+                from,
+                conn,
+                id,
+                request,
+            },
+        );
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        from: Id,
+        to: Id,
+        id: ExchangeId,
+        mut response: Response<Id, Place>,
+    ) {
+        let Some(conn) = self.conn(from, to) else {
+            return;
+        };
+        self.counts.messages += 1;
+        if self.lost() {
+            return self.give_up(to, from, conn, id);
+        }
+        if self.nodes[from as usize].hostile {
+            match &mut response {
+                Response::Contacts(contacts) | Response::Joined { contacts, .. } => {
+                    self.friends(contacts)
+                }
+                // It lets no link of its own go.
+                Response::Redirected { refusal, .. } => *refusal = Some(Refusal::Busy),
+                _ => {}
+            }
+        }
+        let at = self.later(1);
+        self.push(
+            at,
+            Event::Answer {
+                at: to,
+                from,
+                conn,
+                id,
+                result: Ok(response),
+            },
+        );
+    }
+
+    fn lost(&mut self) -> bool {
+        self.weather.loss > 0 && self.rng.random_range(0..100_000) < self.weather.loss
+    }
+
+    fn give_up(&mut self, at: Id, from: Id, conn: u32, id: ExchangeId) {
+        let then = self.now + Duration::from_secs(5);
+        let result = Err(ExchangeError::Lost);
+        self.push(
+            then,
+            Event::Answer {
+                at,
+                from,
+                conn,
+                id,
+                result,
+            },
+        );
+    }
+
+    /// A hostile node names only its friends.
+    fn friends(&mut self, contacts: &mut Vec<Contact<Id, Place>>) {
+        contacts.clear();
+        for _ in 0..64 {
+            let id = self.rng.random_range(0..self.nodes.len()) as Id;
+            if self.nodes[id as usize].hostile && contacts.len() < 8 {
+                contacts.push(Contact {
+                    id,
+                    addresses: vec![Place(id)].into(),
+                });
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self, id: Id, peer: Id, reason: Reason) {
+        let links = &mut self.nodes[id as usize].links;
+        let Some(at) = links.iter().position(|(known, _)| *known == peer) else {
+            return;
+        };
+        let (_, conn) = links[at];
+        if reason == Reason::Handover {
+            self.counts.handovers += 1;
+        }
+        // What was sent before arrives before.
+        let then = self.now + self.weather.delay.mul_f64(2.1);
+        self.push(
+            then,
+            Event::Down {
+                at: peer,
+                peer: id,
+                conn,
+            },
+        );
+        self.push(self.now, Event::Down { at: id, peer, conn });
+    }
+}
