@@ -3,6 +3,8 @@
 //! Entry type: [`Behaviour`]. The rule it keeps: message ids are the SHA-256 of the data, nothing
 //! is forwarded before the application's verdict, and every size has a bound.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use libp2p::gossipsub::{
@@ -35,11 +37,18 @@ const QUEUE_TIME: Duration = Duration::from_secs(30);
 /// How long a message id is remembered: several times what a message needs to cross the mesh.
 const DUPLICATE_TIME: Duration = Duration::from_secs(300);
 /// Batches above this size are announced as "do not send me that": an id costs 40 bytes a link.
-const IDONTWANT_ABOVE: usize = 16 * 1024;
+pub const IDONTWANT_ABOVE: usize = 16 * 1024;
 
 /// Makes the behaviour.
 pub fn behaviour() -> Result<Behaviour, String> {
-    let config = config().map_err(|e| format!("gossipsub refuses its configuration: {e}"))?;
+    behaviour_counting(Arc::default())
+}
+
+/// Makes the behaviour, which counts in `messages` every message that it is given: each copy that
+/// comes over a link, and each one that is published here.
+pub fn behaviour_counting(messages: Arc<AtomicU64>) -> Result<Behaviour, String> {
+    let config =
+        config(messages).map_err(|e| format!("gossipsub refuses its configuration: {e}"))?;
     let filter = MaxCountSubscriptionFilter {
         filter: WellFormedRooms,
         max_subscribed_topics: MAX_ROOMS,
@@ -53,12 +62,16 @@ pub fn behaviour() -> Result<Behaviour, String> {
     .map_err(str::to_owned)
 }
 
-fn config() -> Result<gossipsub::Config, ConfigBuilderError> {
+fn config(messages: Arc<AtomicU64>) -> Result<gossipsub::Config, ConfigBuilderError> {
     gossipsub::ConfigBuilder::default()
         // StrictNoSign: a batch has its own signature, checked once, after duplicates are dropped.
         .validation_mode(ValidationMode::Anonymous)
         .validate_messages()
-        .message_id_fn(|message| message_id(&message.data))
+        .message_id_fn(move |message| {
+            // Asked for once a copy, before duplicates are dropped.
+            messages.fetch_add(1, Ordering::Relaxed);
+            message_id(&message.data)
+        })
         .max_transmit_size(MAX_MESSAGE + BUFFER_SLACK)
         .max_control_message_size(MAX_CONTROL)
         .max_publish_messages(MAX_MESSAGES_PER_RPC)

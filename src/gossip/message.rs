@@ -183,6 +183,17 @@ pub fn seal(
 /// Reads what came in the room `topic_room` and checks all that must hold for it to be believed
 /// and passed on. The data of the events share the memory of `data`.
 pub fn open(data: Bytes, topic_room: &RoomName, now_ms: u64) -> Result<VerifiedBatch, BatchError> {
+    open_as(None, data, topic_room, now_ms)
+}
+
+/// [`open`] for whoever may have made the id of `data` already, itself.
+pub(crate) fn open_as(
+    id: Option<BatchId>,
+    data: Bytes,
+    topic_room: &RoomName,
+    now_ms: u64,
+) -> Result<VerifiedBatch, BatchError> {
+    debug_assert!(id.is_none_or(|id| id == BatchId::of(&data)));
     let (body, signature) = split_envelope(&data)?;
     let body = data.slice(body);
     check_count(count_events(&body)?)?;
@@ -207,7 +218,7 @@ pub fn open(data: Bytes, topic_room: &RoomName, now_ms: u64) -> Result<VerifiedB
     }
 
     Ok(VerifiedBatch(Arc::new(Contents {
-        id: BatchId::of(&data),
+        id: id.unwrap_or_else(|| BatchId::of(&data)),
         bytes: data,
         author,
         instance_id,
@@ -216,6 +227,14 @@ pub fn open(data: Bytes, topic_room: &RoomName, now_ms: u64) -> Result<VerifiedB
         room: topic_room.clone(),
         events,
     })))
+}
+
+/// The room that an envelope says it is for, unchecked: to [`open`] one that did not come by a topic.
+pub fn room_of(data: &Bytes) -> Option<RoomName> {
+    let (body, _) = split_envelope(data).ok()?;
+    let body = data.slice(body);
+    check_count(count_events(&body).ok()?).ok()?;
+    proto::Batch::decode(body).ok()?.room.parse().ok()
 }
 
 impl VerifiedBatch {

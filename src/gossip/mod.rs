@@ -13,9 +13,13 @@ mod behaviour;
 mod message;
 mod room;
 
-pub use behaviour::{Behaviour, MAX_ROOMS, WellFormedRooms, behaviour, message_id, topic};
+pub use behaviour::{
+    Behaviour, IDONTWANT_ABOVE, MAX_ROOMS, WellFormedRooms, behaviour, behaviour_counting,
+    message_id, topic,
+};
+pub(crate) use message::open_as;
 pub use message::{
     BatchError, BatchId, Event, MAX_AHEAD_MS, MAX_BATCH_BYTES, MAX_EVENT_DATA, MAX_EVENT_NAME,
-    MAX_EVENTS, MAX_MESSAGE, MAX_SEQ, Sealed, VerifiedBatch, open, seal,
+    MAX_EVENTS, MAX_MESSAGE, MAX_SEQ, Sealed, VerifiedBatch, open, room_of, seal,
 };
 pub use room::{MAX_ROOM_NAME_BYTES, RoomName, RoomNameError};

@@ -30,8 +30,8 @@ mod transcript;
 mod tests;
 
 pub use behaviour::Behaviour;
-pub use event::{Event, Proof};
 pub use crypto::Entropy;
+pub use event::{Event, Proof};
 pub use hellos::{HelloCaps, Hellos};
 pub use message::{FrameKind, MAX_FRAME, PROTOCOL};
 pub use reason::{By, Failure, Reason, RejectCode, Stage};

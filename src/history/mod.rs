@@ -41,7 +41,9 @@ pub use facts::{Checked, Config, INTERVAL, Input, Output, RequestId};
 pub use items::{Item, Items, Sum};
 pub use log::{Keep, Log, Pruned};
 pub use order::{Arrival, Delivery, GAP_WAIT, Order, Stream};
-pub use read::{Cursor, Found, History, PAGE_BYTES, PAGE_ROWS, Page, Query, Reader, RoomStats};
+pub use read::{
+    Archive, Cursor, Found, History, PAGE_BYTES, PAGE_ROWS, Page, Query, Reader, RoomStats,
+};
 pub use record::{Id, Outcome, Record, Stored, Verified};
 pub use room::{Agreement, ITEMS_MOST, Room};
 pub use schedule::SETTLE;

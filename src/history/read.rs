@@ -3,7 +3,7 @@
 //! Entry type: [`Reader`]. The rule it keeps: no answer is larger than its caller said, however
 //! large the log is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::error::LogError;
 use super::items::Item;
 use super::record::{Id, Record, Stored};
+use super::schema;
 
 /// Rows in one page of history.
 pub const PAGE_ROWS: usize = 256;
@@ -27,8 +28,8 @@ pub struct Query {
     pub author: Option<Vec<u8>>,
     /// Sent at this Unix time in milliseconds or later.
     pub since_ms: Option<u64>,
-    /// The last so many batches only. A batch holds one event or more, so that the last so many
-    /// events are among them.
+    /// The last so many events only, and what else is in the batch of the first of them
+    /// ([`Page::surplus`]).
     pub last: Option<usize>,
     /// Also the batches whose numbers their author had given away before.
     pub conflicts: bool,
@@ -42,19 +43,23 @@ pub enum Cursor {
     /// After this batch.
     After {
         /// When it was sent.
-        sent_at_ms: u64,
-        /// Its id.
-        id: Id,
+        sent_at_ms: i64,
+        /// By whom, as the file numbers instances.
+        instance: i64,
+        /// The number of its first event.
+        first_seq: i64,
         /// Its place in the order of arrival.
         n: i64,
     },
 }
 
 /// A page of history.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// The batches, oldest first.
     pub batches: Vec<Stored>,
+    /// So many events of the first batch come before the last that were asked for ([`Query::last`]).
+    pub surplus: u64,
     /// Where the next page begins; none when this was the last.
     pub next: Option<Cursor>,
 }
@@ -81,6 +86,27 @@ pub struct RoomStats {
     pub horizon_ms: u64,
     /// When the oldest and the newest were sent.
     pub span_ms: Option<(u64, u64)>,
+}
+
+/// A log that is only read; a node may write it meanwhile.
+#[derive(Debug)]
+pub struct Archive {
+    conn: Connection,
+    path: PathBuf,
+}
+
+impl Archive {
+    /// Opens the log in the directory `dir`; none is made.
+    pub fn open(dir: &Path) -> Result<Archive, LogError> {
+        let path = dir.join(schema::FILE_NAME);
+        let conn = schema::open_to_read(&path)?;
+        Ok(Archive { conn, path })
+    }
+
+    /// Reads what is stored, this far.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(&self.conn, &self.path)
+    }
 }
 
 /// Reads over one connection to the log.
@@ -145,19 +171,20 @@ impl<'a> Reader<'a> {
             None => None,
             Some(name) => match self.room_number(name)? {
                 None => {
-                    return Ok(Page {
-                        batches: Vec::new(),
-                        next: None,
-                    });
+                    return Ok(Page::default());
                 }
                 room => room,
             },
         };
         let since = query.since_ms.map_or(0, |ms| ms.min(i64::MAX as u64)) as i64;
-        let order = if room.is_some() {
-            ["sent_at_ms", "id"]
+        // Of one millisecond, each author's in the order sent.
+        const BY_TIME: &str = "sent_at_ms, batch.instance, first_seq, batch.n";
+        const BY_TIME_BACK: &str =
+            "sent_at_ms DESC, batch.instance DESC, first_seq DESC, batch.n DESC";
+        let (order, back) = if room.is_some() {
+            (BY_TIME, BY_TIME_BACK)
         } else {
-            ["batch.n", "batch.n"]
+            ("batch.n", "batch.n DESC")
         };
         let filter = format!(
             "FROM batch JOIN instance ON instance.n = batch.instance
@@ -169,69 +196,69 @@ impl<'a> Reader<'a> {
                 "AND ?2 IS NULL"
             },
         );
-        let place = |row: &Row<'_>| -> rusqlite::Result<(i64, Id, i64)> {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        };
+        let mut page = Page::default();
         let (from, including) = match (cursor, query.last) {
-            (Cursor::After { sent_at_ms, id, n }, _) => (Some((sent_at_ms as i64, id, n)), ""),
-            (Cursor::Start, None) => (None, ""),
-            (Cursor::Start, Some(0)) => {
-                return Ok(Page {
-                    batches: Vec::new(),
-                    next: None,
-                });
-            }
+            (after @ Cursor::After { .. }, _) => (after, ""),
+            (Cursor::Start, None) => (Cursor::Start, ""),
+            (Cursor::Start, Some(0)) => return Ok(page),
             (Cursor::Start, Some(last)) => {
-                let sql = format!(
-                    "SELECT sent_at_ms, id, batch.n {filter} ORDER BY {} DESC, {} DESC LIMIT 1 OFFSET ?5",
-                    order[0], order[1]
-                );
-                let first = self
-                    .conn
-                    .prepare_cached(&sql)?
-                    .query_row(
-                        params![since, room, query.author, query.conflicts, last as i64 - 1],
-                        place,
-                    )
-                    .optional()?;
+                let sql = format!("SELECT {BY_TIME}, count {filter} ORDER BY {back}");
+                let mut statement = self.conn.prepare_cached(&sql)?;
+                let mut rows =
+                    statement.query(params![since, room, query.author, query.conflicts])?;
+                let (mut first, mut events, last) = (Cursor::Start, 0, last as u64);
+                // Backwards from the newest, one row in memory at a time.
+                while events < last
+                    && let Some(row) = rows.next()?
+                {
+                    first = place(row, 0)?;
+                    events += row.get::<_, i64>(4)? as u64;
+                }
+                page.surplus = events.saturating_sub(last);
                 (first, "=")
             }
         };
-        let (sent_at, id, n) = from.unwrap_or((i64::MIN, Id::default(), i64::MIN));
+        let (sent_at_ms, instance, first_seq, n) = match from {
+            Cursor::Start => (i64::MIN, i64::MIN, i64::MIN, i64::MIN),
+            Cursor::After {
+                sent_at_ms,
+                instance,
+                first_seq,
+                n,
+            } => (sent_at_ms, instance, first_seq, n),
+        };
         let after = if room.is_some() {
-            format!("(sent_at_ms, id) >{including} (?5, ?6) AND ?7 IS NOT NULL")
+            format!("({BY_TIME}) >{including} (?5, ?6, ?7, ?8)")
         } else {
-            format!("batch.n >{including} ?7 AND ?5 IS NOT NULL AND ?6 IS NOT NULL")
+            format!("batch.n >{including} ?8 AND coalesce(?5, ?6, ?7) IS NOT NULL")
         };
         let sql = format!(
             "SELECT batch.n, id, (SELECT name FROM room WHERE room.n = batch.room), author, instance.instance,
-             first_seq, count, sent_at_ms, stored_at_ms, conflict, envelope {filter} AND {after}
-             ORDER BY {}, {} LIMIT {PAGE_ROWS}",
-            order[0], order[1]
+             first_seq, count, sent_at_ms, stored_at_ms, conflict, envelope, {BY_TIME} {filter} AND {after}
+             ORDER BY {order} LIMIT {PAGE_ROWS}"
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
+        // SQLite begins where the first of two such bounds says: each page would pass over the last ones.
+        let since = if room.is_some() {
+            since.max(sent_at_ms)
+        } else {
+            since
+        };
         let mut rows = statement.query(params![
             since,
             room,
             query.author,
             query.conflicts,
-            sent_at,
-            id,
+            sent_at_ms,
+            instance,
+            first_seq,
             n
         ])?;
-        let mut page = Page {
-            batches: Vec::new(),
-            next: None,
-        };
         let mut bytes = 0;
         while let Some(row) = rows.next()? {
             let stored = stored(row)?;
             bytes += stored.record.bytes.len();
-            let next = Cursor::After {
-                sent_at_ms: stored.record.sent_at_ms,
-                id: stored.record.id,
-                n: row.get(0)?,
-            };
+            let next = place(row, 11)?;
             page.batches.push(stored);
             if bytes >= PAGE_BYTES || page.batches.len() == PAGE_ROWS {
                 page.next = Some(next);
@@ -353,6 +380,16 @@ impl Iterator for History<'_> {
             }
         }
     }
+}
+
+/// A batch's place, out of the four columns from `column` on.
+fn place(row: &Row<'_>, column: usize) -> rusqlite::Result<Cursor> {
+    Ok(Cursor::After {
+        sent_at_ms: row.get(column)?,
+        instance: row.get(column + 1)?,
+        first_seq: row.get(column + 2)?,
+        n: row.get(column + 3)?,
+    })
 }
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {

@@ -139,6 +139,11 @@ impl<P: Clone + Ord> Checks<P> {
         rooms.chain(due).chain(resumed).min()
     }
 
+    /// The rooms we are in.
+    pub fn rooms(&self) -> impl Iterator<Item = &str> {
+        self.rooms.keys().map(String::as_str)
+    }
+
     /// What we hold of a room.
     pub fn room(&self, room: &str) -> Option<&Room<P>> {
         self.rooms.get(room)

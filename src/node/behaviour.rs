@@ -4,6 +4,7 @@
 //! last, because gossipsub never forgets a connection that a later behaviour denied.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use libp2p::swarm::NetworkBehaviour;
@@ -71,6 +72,7 @@ impl Behaviour {
         caps: limits::Caps,
         hellos: HelloCaps,
         overlay: Option<overlay::Behaviour>,
+        copies: Arc<AtomicU64>,
     ) -> Result<Behaviour, String> {
         let per_peer = connection_limits::ConnectionLimits::default()
             .with_max_established_per_peer(Some(MAX_PER_PEER));
@@ -87,7 +89,7 @@ impl Behaviour {
             handshake: handshake::Behaviour::new(local, clock, Hellos::new(hellos)),
             gate: Gate::new(Verified {
                 overlay: overlay.into(),
-                gossip: gossip::behaviour()?,
+                gossip: gossip::behaviour_counting(copies)?,
                 sync: history::behaviour(),
             }),
         })

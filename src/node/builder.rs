@@ -8,6 +8,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
@@ -20,13 +21,15 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::address::Address;
 use super::admission::Admission;
-use super::behaviour::Behaviour;
+use super::behaviour::{Behaviour, BehaviourEvent};
 use super::error::StartError;
 use super::event::{EventBus, Events};
 use super::handle::{Node, Shared};
-use super::keeper::{self, Ends, Keeper, Store};
+use super::keeper::{self, Ends, Keeper};
 use super::limits::Caps;
+use super::pressure::Pressure;
 use super::runner::{Channels, Command, Runner};
+use super::store::Store;
 use super::tls::{self, Tls};
 use super::{book, inbox, outbox, ports, transport};
 use crate::clock::Clock;
@@ -186,8 +189,16 @@ impl NodeBuilder {
         let identity = self.identity.clone().unwrap_or_else(Identity::generate);
         let instance_id = rand::random();
         let rooms = self.initial_rooms()?;
-        let mut swarm = self.swarm(&identity, instance_id, clock)?;
-        let addresses = self.listen_all(&mut swarm).await?;
+        let pressure = Pressure::default();
+        let copies = Arc::new(AtomicU64::new(0));
+        let mut swarm = self.swarm(
+            &identity,
+            instance_id,
+            clock,
+            copies.clone(),
+            pressure.clone(),
+        )?;
+        let (addresses, early) = self.listen_all(&mut swarm).await?;
         for address in &self.announce {
             swarm.add_external_address(address.clone());
         }
@@ -231,6 +242,7 @@ impl NodeBuilder {
             notes,
             wishes: wishes_in,
             keeping,
+            pressure,
         };
         let bell = Arc::new(Notify::new());
         let runner = Runner::new(
@@ -242,7 +254,7 @@ impl NodeBuilder {
             Admission::new(self.trust, self.deny),
             self.data_dir.clone(),
         );
-        tokio::spawn(runner.run());
+        tokio::spawn(runner.run(early));
 
         let own = identity.peer_id();
         let node = Node {
@@ -255,6 +267,7 @@ impl NodeBuilder {
                 bell,
                 bus,
                 store,
+                copies,
             }),
         };
         for room in rooms {
@@ -320,9 +333,11 @@ impl NodeBuilder {
         identity: &Identity,
         instance_id: [u8; 16],
         clock: Clock,
+        copies: Arc<AtomicU64>,
+        pressure: Pressure,
     ) -> Result<Swarm<Behaviour>, StartError> {
         let tls = tls::load(&self.tls).map_err(StartError::Tls)?;
-        let transport = transport::build(identity.keypair(), tls, None)
+        let transport = transport::build(identity.keypair(), tls, None, pressure)
             .map_err(|e| StartError::System(e.to_string()))?;
         let local = Arc::new(Local::new(
             identity.clone(),
@@ -337,6 +352,7 @@ impl NodeBuilder {
             self.caps(),
             self.hello_caps(),
             overlay,
+            copies,
         )
         .map_err(StartError::System)?;
         let config = SwarmConfig::with_tokio_executor()
@@ -378,8 +394,12 @@ impl NodeBuilder {
         caps
     }
 
-    /// Listens, and waits until each address is really listened on.
-    async fn listen_all(&self, swarm: &mut Swarm<Behaviour>) -> Result<Vec<Multiaddr>, StartError> {
+    /// Listens, and waits until each address is really listened on. Whatever else happens meanwhile,
+    /// a dial of the overlay or a first visitor, is for the loop to deal with.
+    async fn listen_all(
+        &self,
+        swarm: &mut Swarm<Behaviour>,
+    ) -> Result<(Vec<Multiaddr>, Vec<SwarmEvent<BehaviourEvent>>), StartError> {
         let defaults = DEFAULT_LISTEN.iter().filter_map(|a| a.parse().ok());
         let wanted = self.listen.clone().unwrap_or_else(|| defaults.collect());
         for address in &wanted {
@@ -406,7 +426,7 @@ impl NodeBuilder {
         if let (true, Some(error)) = (waiting.is_empty(), first_error) {
             return Err(error);
         }
-        let mut addresses = Vec::new();
+        let (mut addresses, mut early) = (Vec::new(), Vec::new());
         while !waiting.is_empty() {
             match swarm.select_next_some().await {
                 SwarmEvent::NewListenAddr {
@@ -430,16 +450,20 @@ impl NodeBuilder {
                         reason: error.to_string(),
                     });
                 }
-                _ => {}
+                other => early.push(other),
             }
         }
         // An address like `::` stands for several, which are known at once.
-        while let Some(SwarmEvent::NewListenAddr { address, .. }) =
-            swarm.select_next_some().now_or_never()
-        {
-            addresses.push(address);
+        while let Some(event) = swarm.select_next_some().now_or_never() {
+            match event {
+                SwarmEvent::NewListenAddr { address, .. } => addresses.push(address),
+                other => {
+                    early.push(other);
+                    break;
+                }
+            }
         }
-        Ok(addresses)
+        Ok((addresses, early))
     }
 }
 

@@ -41,6 +41,8 @@ enum State {
     Waiting(Time),
     Dialing(ConnectionId),
     Linked(PeerId),
+    /// It has answered, and is not needed now.
+    Spared,
 }
 
 impl Dialing {
@@ -132,16 +134,19 @@ impl Dialing {
     }
 
     /// The peer answered but is not needed: it is dialled no more.
-    pub(crate) fn give_up(&mut self, connection_id: ConnectionId) {
-        self.targets
-            .retain(|t| t.state != State::Dialing(connection_id));
+    pub(crate) fn spare(&mut self, connection_id: ConnectionId) {
+        for target in &mut self.targets {
+            if target.state == State::Dialing(connection_id) {
+                target.state = State::Spared;
+            }
+        }
     }
 
     /// The addresses that have answered, and who did.
     pub(crate) fn introduced(&self) -> Vec<(Option<PeerId>, Vec<Multiaddr>)> {
         self.targets
             .iter()
-            .filter(|t| matches!(t.state, State::Linked(_)))
+            .filter(|t| matches!(t.state, State::Linked(_) | State::Spared))
             .map(|t| (t.peer_id, vec![t.address.multiaddr().clone()]))
             .collect()
     }
@@ -202,6 +207,21 @@ mod tests {
             now = next;
         }
         assert!(longest <= LONGEST_WAIT && longest > LONGEST_WAIT / 2);
+    }
+
+    #[test]
+    fn who_answered_but_was_not_needed_is_dialled_no_more_and_stays_a_way_in() {
+        let mut dialing = Dialing::default();
+        let id = ConnectionId::new_unchecked(1);
+        dialing.add(Time::ZERO, address());
+        dialing.started(&address(), id);
+        assert!(dialing.introduced().is_empty());
+        dialing.spare(id);
+        assert_eq!(dialing.deadline(), None);
+        assert_eq!(
+            dialing.introduced(),
+            [(None, vec![address().multiaddr().clone()])]
+        );
     }
 
     #[test]

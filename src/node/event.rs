@@ -192,15 +192,32 @@ impl EventBus {
 
     /// Puts `event` before every reader.
     pub(crate) fn emit(&self, event: Event) {
-        lock(&self.readers)
-            .queues
-            .retain(|reader| match reader.upgrade() {
-                Some(queue) => {
-                    lock(&queue).push(event.clone());
-                    true
+        self.emit_all(std::iter::once(event));
+    }
+
+    /// Puts all `events` before every reader, each of whom is woken once.
+    pub(crate) fn emit_all(&self, events: impl Iterator<Item = Event>) {
+        // Held until all is said: what two tasks tell does not mix.
+        let mut readers = lock(&self.readers);
+        let mut queues = Vec::with_capacity(readers.queues.len());
+        readers.queues.retain(|reader| {
+            let queue = reader.upgrade();
+            let alive = queue.is_some();
+            queues.extend(queue);
+            alive
+        });
+        let mut queues: Vec<_> = queues.iter().map(|queue| lock(queue)).collect();
+        if let Some((last, others)) = queues.split_last_mut() {
+            for event in events {
+                for queue in others.iter_mut() {
+                    queue.push(event.clone());
                 }
-                None => false,
-            });
+                last.push(event);
+            }
+        }
+        for queue in &mut queues {
+            queue.wake();
+        }
     }
 
     /// No more events will come.
@@ -228,7 +245,6 @@ impl Queue {
             self.bytes += bytes;
             self.waiting.push_back(event);
         }
-        self.wake();
     }
 
     fn pop(&mut self) -> Option<Event> {

@@ -4,6 +4,7 @@
 //! not, also when the node has stopped.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,11 +15,11 @@ use super::address::Address;
 use super::builder::NodeBuilder;
 use super::error::{BroadcastError, ConnectError, JoinError};
 use super::event::{Direction, EventBus, Events};
-use super::keeper::{RoomStatus, Store};
 use super::links::Link;
 use super::outbox::{self, Outgoing, Sent};
 use super::past::{History, HistoryQuery};
 use super::runner::Command;
+use super::store::{RoomStatus, Store};
 use crate::clock::Time;
 use crate::gossip::{self, MAX_EVENT_DATA, MAX_EVENT_NAME, RoomName};
 
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     pub(super) bell: Arc<Notify>,
     pub(super) bus: EventBus,
     pub(super) store: Store,
+    /// Messages that gossip was given, every copy counted.
+    pub(super) copies: Arc<AtomicU64>,
 }
 
 /// An event that waits in the queue.
@@ -275,6 +278,12 @@ impl Node {
         self.ask(|reply| Command::Status { reply })
             .await
             .unwrap_or_default()
+    }
+
+    /// How many messages gossip was given since the start: every copy that came over a link, and
+    /// every batch that was published here.
+    pub fn gossip_copies(&self) -> u64 {
+        self.shared.copies.load(Ordering::Relaxed)
     }
 
     /// Stops the node: the peers are told, and the events end.

@@ -9,7 +9,7 @@ use libp2p::gossipsub::MessageId;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::gossip::{self, BatchError, RoomName, VerifiedBatch};
+use crate::gossip::{self, BatchError, BatchId, RoomName, VerifiedBatch};
 
 /// Messages that may wait to be checked; past that the loop stops reading from the network.
 pub(crate) const MAX_WAITING: usize = 256;
@@ -28,6 +28,8 @@ pub(crate) struct Incoming {
 pub(crate) struct Verdict {
     pub(crate) from: PeerId,
     pub(crate) message_id: MessageId,
+    /// The message's length.
+    pub(crate) bytes: usize,
     pub(crate) result: Result<(), BatchError>,
 }
 
@@ -48,11 +50,15 @@ pub(crate) async fn run(
                 room,
                 data,
             } = message;
-            let result =
-                gossip::open(data, &room, clock.unix_millis()).map(|batch| batches.push(batch));
+            let bytes = data.len();
+            // gossipsub has hashed the message already.
+            let id = message_id.0[..].try_into().ok().map(BatchId);
+            let opened = gossip::open_as(id, data, &room, clock.unix_millis());
+            let result = opened.map(|batch| batches.push(batch));
             let verdict = Verdict {
                 from,
                 message_id,
+                bytes,
                 result,
             };
             if verdicts.send(verdict).await.is_err() {

@@ -5,7 +5,7 @@
 //! batch only when the log has it, once, and an author's events in the order sent.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use libp2p::PeerId;
 use tokio::sync::{mpsc, oneshot};
 
 use super::event::{Event, EventBus, Message};
+use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time};
 use crate::gossip::{self, RoomName, VerifiedBatch};
 use crate::history::{
@@ -24,6 +25,9 @@ use crate::history::{
 pub(crate) const MAX_WAITING: usize = 64;
 /// Appends that are on their way to the log; past that no more are taken.
 const MAX_APPENDS: usize = 64;
+/// How long a node that stops waits for what is on its way to the log; then it is closed, which waits
+/// for the rest, and tells it nobody.
+const LAST_APPENDS: Duration = Duration::from_millis(700);
 /// How often what is too old is looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 /// How often the application is told that the log cannot be written.
@@ -93,45 +97,6 @@ enum Back {
     Pruned(Pruned),
 }
 
-/// How a room stands: what is kept of it, and how many neighbours hold the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoomStatus {
-    /// The room.
-    pub room: String,
-    /// Batches that are kept and compared.
-    pub batches: usize,
-    /// Linked peers in the room that take part in data checking.
-    pub neighbours: usize,
-    /// Those that held the same when last compared.
-    pub agreed: usize,
-    /// How long at least one has agreed without a break.
-    pub agreed_for: Option<Duration>,
-    /// Batches that data checking has brought.
-    pub repaired: u64,
-}
-
-/// The log of a node while it runs.
-#[derive(Clone, Debug)]
-pub(crate) struct Store(Arc<Mutex<Option<Arc<Writer>>>>);
-
-impl Store {
-    pub(crate) fn new(writer: Writer) -> Store {
-        Store(Arc::new(Mutex::new(Some(Arc::new(writer)))))
-    }
-
-    /// The log, unless the node has stopped.
-    pub(crate) fn get(&self) -> Option<Arc<Writer>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn take(&self) -> Option<Arc<Writer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
 /// Where the log tells what it pruned, before there is a keeper.
 pub(crate) fn pruned_channel() -> (
     impl FnMut(Pruned) + Send + 'static,
@@ -151,6 +116,9 @@ pub(crate) struct Keeper {
     checks: Checks<PeerId>,
     order: Order<(VerifiedBatch, bool)>,
     rooms_of: BTreeMap<PeerId, Vec<String>>,
+    /// Rooms that are being read from the log, and who asks how the rooms stand meanwhile.
+    loading: usize,
+    asking: Vec<oneshot::Sender<Vec<RoomStatus>>>,
     verified: mpsc::Receiver<Vec<VerifiedBatch>>,
     notes: mpsc::UnboundedReceiver<Note>,
     wishes: mpsc::Sender<Wish>,
@@ -193,6 +161,8 @@ impl Keeper {
             checks: Checks::new(config),
             order: Order::new(),
             rooms_of: BTreeMap::new(),
+            loading: 0,
+            asking: Vec::new(),
             verified: ends.verified,
             notes: ends.notes,
             wishes: ends.wishes,
@@ -208,13 +178,26 @@ impl Keeper {
     /// Runs until the loop is gone, then closes the log.
     pub(crate) async fn run(mut self) {
         while self.step().await {}
-        // What is verified already is still stored.
-        while let Ok(batches) = self.verified.try_recv() {
-            let _ = self.writer.append_when_room(&batches).await;
-        }
+        let _ = tokio::time::timeout(LAST_APPENDS, self.finish()).await;
         drop(self.store.take());
         // The last one to hold the log waits for its threads.
         let _ = tokio::task::spawn_blocking(move || drop(self.writer)).await;
+    }
+
+    /// What is verified already is still stored, and what is stored is told: no restart tells it.
+    async fn finish(&mut self) {
+        while let Ok(batches) = self.verified.try_recv() {
+            self.append(batches).await;
+        }
+        while self.appends > 0
+            && let Some(back) = self.back_in.recv().await
+        {
+            self.on_back(back).await;
+        }
+        let mut out = Vec::new();
+        self.order
+            .expire(self.clock.now() + history::GAP_WAIT, &mut out);
+        self.deliver(out);
     }
 
     /// Waits for one thing and deals with it; false when the loop is gone.
@@ -271,6 +254,8 @@ impl Keeper {
             Note::Response(token, bytes) => self.check(Input::Response(token, bytes)).await,
             Note::Failed(token) => self.check(Input::Failed(token)).await,
             Note::Own(batch) => self.check(stored(&batch)).await,
+            // A room that is still being read from the log would stand there as empty.
+            Note::Status(reply) if self.loading > 0 => self.asking.push(reply),
             Note::Status(reply) => {
                 let _ = reply.send(self.status());
             }
@@ -284,8 +269,19 @@ impl Keeper {
                 appended,
                 errand,
             } => self.on_stored(batches, appended, errand).await,
-            Back::Loaded(room, Ok((horizon, items))) => {
-                self.check(Input::Loaded(room, horizon, items)).await;
+            Back::Loaded(room, loaded) => {
+                self.loading -= 1;
+                match loaded {
+                    Ok((horizon, items)) => {
+                        self.check(Input::Loaded(room, horizon, items)).await;
+                    }
+                    Err(error) => self.complain(&error),
+                }
+                if self.loading == 0 {
+                    for reply in std::mem::take(&mut self.asking) {
+                        let _ = reply.send(self.status());
+                    }
+                }
             }
             Back::Found(peer_id, request, Ok(found)) => {
                 self.check(Input::Found(peer_id, request, found)).await;
@@ -294,7 +290,6 @@ impl Keeper {
                 self.check(Input::Pruned(pruned.room, pruned.horizon_ms))
                     .await;
             }
-            Back::Loaded(_, Err(error)) => self.complain(&error),
             Back::Found(peer_id, request, Err(error)) => {
                 self.complain(&error);
                 // The neighbour is told to come later.
@@ -368,9 +363,8 @@ impl Keeper {
     fn deliver(&self, due: Vec<Delivery<(VerifiedBatch, bool)>>) {
         for Delivery { item, late } in due {
             let (batch, fetched) = item;
-            for message in messages(&batch, fetched || late) {
-                self.bus.emit(Event::Message(message));
-            }
+            let messages = messages(&batch, fetched || late);
+            self.bus.emit_all(messages.map(Event::Message));
         }
     }
 
@@ -387,6 +381,7 @@ impl Keeper {
     async fn carry_out(&mut self, output: Output<PeerId>) {
         match output {
             Output::Load(room, most) => {
+                self.loading += 1;
                 let back = self.back.clone();
                 self.writer.read(move |reader| {
                     let items = reader.items(&room, most);
@@ -501,12 +496,8 @@ impl Keeper {
     }
 
     fn status(&self) -> Vec<RoomStatus> {
-        let mut rooms: Vec<&String> = self.rooms_of.values().flatten().collect();
-        rooms.sort_unstable();
-        rooms.dedup();
-        rooms
-            .into_iter()
-            .filter(|room| self.checks.room(room).is_some())
+        self.checks
+            .rooms()
             .map(|room| self.status_of(room))
             .collect()
     }

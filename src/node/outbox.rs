@@ -5,13 +5,14 @@
 //! batch holds one event and leaves at once; what queues up while a batch is on its way travels
 //! together in the next, with one signature for all of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::error::BroadcastError;
-use super::keeper::{Note, Store};
+use super::keeper::Note;
+use super::store::Store;
 use crate::clock::Clock;
 use crate::gossip::{self, BatchId, MAX_BATCH_BYTES, MAX_EVENTS, RoomName, VerifiedBatch};
 use crate::identity::Identity;
@@ -20,6 +21,9 @@ use crate::identity::Identity;
 pub(crate) const MAX_WAITING: usize = 4096;
 /// Bytes of event data that may wait for the outbox: 8 MiB.
 pub(crate) const MAX_WAITING_BYTES: usize = 8 << 20;
+
+/// Batches that are handed to the loop together: under load it is not asked for each of them.
+const MAX_TOGETHER: usize = 8;
 
 /// An event that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +45,32 @@ pub(crate) struct Outgoing {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-/// A signed batch on its way to the loop, which answers with the number of links that took it.
+/// Signed batches of one room on their way to the loop.
 pub(crate) struct Publish {
-    pub(crate) batch: VerifiedBatch,
-    pub(crate) reply: oneshot::Sender<Result<usize, BroadcastError>>,
+    pub(crate) room: RoomName,
+    /// Those that were not handed on yet.
+    pub(crate) batches: VecDeque<VerifiedBatch>,
+    /// How many links took each of those that were.
+    pub(crate) taken: Vec<usize>,
+    pub(crate) reply: oneshot::Sender<Published>,
 }
+
+/// What became of batches: the first ones left, the others did not.
+pub(crate) struct Published {
+    /// How many links took each of the first ones.
+    pub(crate) taken: Vec<usize>,
+    /// Why there are others.
+    pub(crate) refused: Option<BroadcastError>,
+}
+
+/// Who waits for an event, and its share of [`MAX_WAITING_BYTES`].
+type Waiting = (
+    oneshot::Sender<Result<Sent, BroadcastError>>,
+    OwnedSemaphorePermit,
+);
+
+/// A batch and who waits for its events.
+type Signed = (VerifiedBatch, Vec<Waiting>);
 
 /// Serves `events` until the node or the last handle is gone.
 pub(crate) async fn run(
@@ -69,8 +94,11 @@ pub(crate) async fn run(
     let mut taken = Vec::new();
     while events.recv_many(&mut taken, MAX_EVENTS).await > 0 {
         for (room, events) in by_room(taken.drain(..)) {
-            for batch in split(events) {
-                outbox.send(&room, batch).await;
+            let mut batches = split(events).into_iter().peekable();
+            while batches.peek().is_some() {
+                outbox
+                    .send(&room, batches.by_ref().take(MAX_TOGETHER))
+                    .await;
             }
         }
     }
@@ -87,76 +115,102 @@ struct Outbox {
 }
 
 impl Outbox {
-    /// Signs one batch and waits until the loop has handed it on. Events that nobody took give
-    /// their numbers back, so that the numbers that left have no gap.
-    async fn send(&mut self, room: &RoomName, batch: Vec<Outgoing>) {
+    /// Signs batches, waits until the loop has handed them on, and has them stored. Events that
+    /// nobody took give their numbers back, so that the numbers that left have no gap.
+    async fn send(&mut self, room: &RoomName, batches: impl Iterator<Item = Vec<Outgoing>>) {
         let first_seq = self.next_seq.get(room).copied().unwrap_or(1);
-        let mut replies = Vec::with_capacity(batch.len());
-        let mut events = Vec::with_capacity(batch.len());
-        for outgoing in batch {
-            replies.push((outgoing.reply, outgoing.permit));
-            events.push(outgoing.event);
+        let mut signed = self.sign(room, first_seq, batches);
+        let published = self.publish(room, &signed).await;
+        let refused = signed.split_off(published.taken.len().min(signed.len()));
+        if let Some((last, _)) = signed.last() {
+            self.next_seq.insert(room.clone(), last.last_seq() + 1);
         }
-        let now = self.clock.unix_millis();
-        let sealed = gossip::seal(
-            &self.identity,
-            self.instance_id,
-            room,
-            first_seq,
-            now,
-            events,
-        )
-        .map_err(|error| BroadcastError::Unsendable(error.to_string()));
-        let batch = sealed.map(|sealed| sealed.batch().clone());
-        let published = match &batch {
-            Ok(batch) => self.publish(batch.clone()).await,
-            Err(error) => Err(error.clone()),
-        };
-        if published.is_ok() {
-            self.next_seq
-                .insert(room.clone(), first_seq + replies.len() as u64);
+        let error = published.refused.unwrap_or(BroadcastError::Stopped);
+        for (_, waiting) in refused {
+            refuse(waiting, &error);
         }
-        let kept = match (batch, published) {
-            (Ok(batch), Ok(sent)) => self.keep(batch).await.map(|()| sent),
-            (Err(error), _) | (_, Err(error)) => Err(error),
-        };
-        match kept {
-            Ok((id, links)) => {
-                for (seq, (reply, _)) in (first_seq..).zip(replies) {
-                    // Whoever no longer listens has given up waiting; the event is sent all the same.
-                    let _ = reply.send(Ok(Sent { id, seq, links }));
-                }
-            }
-            Err(error) => {
-                for (reply, _) in replies {
-                    let _ = reply.send(Err(error.clone()));
-                }
-            }
+        for ((batch, waiting), links) in signed.into_iter().zip(published.taken) {
+            self.keep(batch, waiting, links).await;
         }
     }
 
-    /// Stores a batch that has left. Only then its sender hears that it is sent.
-    async fn keep(&self, batch: VerifiedBatch) -> Result<(), BroadcastError> {
-        let writer = self.store.get().ok_or(BroadcastError::Stopped)?;
-        let stored = writer.append_when_room(std::slice::from_ref(&batch)).await;
-        stored.map_err(|error| BroadcastError::NotKept(error.to_string()))?;
-        // A keeper that is gone compares no more.
-        let _ = self.notes.send(Note::Own(batch));
-        Ok(())
+    fn sign(
+        &self,
+        room: &RoomName,
+        first_seq: u64,
+        batches: impl Iterator<Item = Vec<Outgoing>>,
+    ) -> Vec<Signed> {
+        let mut next_seq = first_seq;
+        let mut signed = Vec::new();
+        for batch in batches {
+            let (mut events, mut waiting) = (Vec::new(), Vec::new());
+            for outgoing in batch {
+                events.push(outgoing.event);
+                waiting.push((outgoing.reply, outgoing.permit));
+            }
+            let now = self.clock.unix_millis();
+            match gossip::seal(
+                &self.identity,
+                self.instance_id,
+                room,
+                next_seq,
+                now,
+                events,
+            ) {
+                Ok(sealed) => {
+                    next_seq += waiting.len() as u64;
+                    signed.push((sealed.into(), waiting));
+                }
+                Err(error) => refuse(waiting, &BroadcastError::Unsendable(error.to_string())),
+            }
+        }
+        signed
     }
 
-    async fn publish(&self, batch: VerifiedBatch) -> Result<(BatchId, usize), BroadcastError> {
-        let id = batch.id();
+    async fn publish(&self, room: &RoomName, signed: &[Signed]) -> Published {
+        let stopped = || Published {
+            taken: Vec::new(),
+            refused: Some(BroadcastError::Stopped),
+        };
         let (reply, answer) = oneshot::channel();
-        let publish = Publish { batch, reply };
-        self.publishes
-            .send(publish)
-            .await
-            .map_err(|_| BroadcastError::Stopped)?;
-        answer
-            .await
-            .unwrap_or(Err(BroadcastError::Stopped))
-            .map(|links| (id, links))
+        let publish = Publish {
+            room: room.clone(),
+            batches: signed.iter().map(|(batch, _)| batch.clone()).collect(),
+            taken: Vec::new(),
+            reply,
+        };
+        match self.publishes.send(publish).await {
+            Ok(()) => answer.await.unwrap_or_else(|_| stopped()),
+            Err(_) => stopped(),
+        }
+    }
+
+    /// Queues a batch that has left for the log. Only when it is stored its senders hear that it is
+    /// sent; the next batches do not wait for that, but for room in the log's queue.
+    async fn keep(&self, batch: VerifiedBatch, waiting: Vec<Waiting>, links: usize) {
+        let Some(log) = self.store.get() else {
+            return refuse(waiting, &BroadcastError::Stopped);
+        };
+        let (notes, kept) = (self.notes.clone(), batch.clone());
+        log.append_in_turn(std::slice::from_ref(&batch), move |stored| {
+            if let Err(error) = stored {
+                return refuse(waiting, &BroadcastError::NotKept(error.to_string()));
+            }
+            let (id, first_seq) = (kept.id(), kept.first_seq());
+            // A keeper that is gone compares no more.
+            let _ = notes.send(Note::Own(kept));
+            for (seq, (reply, _)) in (first_seq..).zip(waiting) {
+                // Whoever no longer listens has given up waiting; the event is sent all the same.
+                let _ = reply.send(Ok(Sent { id, seq, links }));
+            }
+        })
+        .await;
+    }
+}
+
+fn refuse(waiting: Vec<Waiting>, error: &BroadcastError) {
+    for (reply, _) in waiting {
+        let _ = reply.send(Err(error.clone()));
     }
 }
 

@@ -7,14 +7,16 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures::Stream;
 use futures::future::BoxFuture;
 use libp2p::PeerId;
 
 use super::event::Message;
-use super::keeper::{Store, messages};
-use crate::gossip::{self, RoomName};
-use crate::history::{Cursor, LogError, Page, Query};
+use super::keeper::messages;
+use super::store::Store;
+use crate::gossip::{self, RoomName, VerifiedBatch};
+use crate::history::{Archive, Cursor, LogError, Page, Query};
 
 /// What of the log is asked for. The default asks for everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,8 +54,6 @@ pub struct History {
     /// The page that is being read, or the place where the next one begins.
     next: Next,
     ready: VecDeque<Message>,
-    /// Events to pass over: a batch may hold more than were asked for.
-    surplus: Option<usize>,
 }
 
 enum Next {
@@ -69,7 +69,6 @@ impl History {
             query,
             next: Next::At(Cursor::Start),
             ready: VecDeque::new(),
-            surplus: None,
         }
     }
 
@@ -87,26 +86,47 @@ impl History {
     }
 
     fn take(&mut self, page: Page) {
-        for stored in page.batches {
-            self.ready
-                .extend(messages_of(&stored.record.room, stored.record.bytes));
-        }
-        self.next = match page.next {
-            Some(cursor) => Next::At(cursor),
-            None => Next::End,
-        };
-        // The last batches hold at least as many events as were asked for: the first ones are too
-        // many. Whole pages but the last are wholly among the last events only if one page holds
-        // them all, so the surplus is known at the end.
-        if let (Next::End, Some(last)) = (&self.next, self.query.last) {
-            self.surplus = Some(self.ready.len().saturating_sub(last));
-        }
+        self.next = page.next.clone().map_or(Next::End, Next::At);
+        self.ready.extend(messages_of_page(page));
     }
+}
+
+/// A log without its node: pages of events, oldest first.
+pub(crate) fn pages(
+    archive: Archive,
+    query: &HistoryQuery,
+) -> impl Iterator<Item = Result<Vec<Message>, LogError>> {
+    let query = query.to_log();
+    let mut cursor = Some(Cursor::Start);
+    std::iter::from_fn(move || {
+        let page = archive.reader().page(&query, cursor.take()?);
+        Some(page.map(|page| {
+            cursor = page.next.clone();
+            messages_of_page(page)
+        }))
+    })
+}
+
+/// Checks an envelope that was kept outside a log, as if it had just come.
+pub(crate) fn reopen(bytes: &[u8], now_ms: u64) -> Result<VerifiedBatch, String> {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let room = gossip::room_of(&bytes).ok_or("it is no batch of a room")?;
+    gossip::open(bytes, &room, now_ms).map_err(|error| error.to_string())
+}
+
+fn messages_of_page(page: Page) -> Vec<Message> {
+    let mut surplus = usize::try_from(page.surplus).unwrap_or(usize::MAX);
+    let mut all = Vec::new();
+    for stored in page.batches {
+        let messages = messages_of(&stored.record.room, stored.record.bytes);
+        all.extend(messages.into_iter().skip(std::mem::take(&mut surplus)));
+    }
+    all
 }
 
 /// The events of a stored envelope. What was stored was verified; it is verified again, for a file
 /// may have been changed.
-pub(crate) fn messages_of(room: &str, bytes: bytes::Bytes) -> Vec<Message> {
+fn messages_of(room: &str, bytes: Bytes) -> Vec<Message> {
     let opened = room
         .parse::<RoomName>()
         .map_err(|error| error.to_string())
@@ -125,12 +145,7 @@ impl Stream for History {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let collecting = self.query.last.is_some() && self.surplus.is_none();
-            if let Some(surplus) = self.surplus.take_if(|n| *n > 0) {
-                self.ready.drain(..surplus);
-                self.surplus = Some(0);
-            }
-            if !collecting && let Some(message) = self.ready.pop_front() {
+            if let Some(message) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(message)));
             }
             match std::mem::replace(&mut self.next, Next::End) {

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::behaviour::identify_config;
+use super::pressure::Pressure;
 use super::stage::{Stage, StageError};
 use super::tls::{self, Tls};
 use super::{failure, transport};
@@ -141,8 +142,13 @@ impl Probe {
                 passed.push((stage, Instant::now()));
             }
         });
-        let transport = transport::build(self.identity.keypair(), tls, Some(observer))
-            .map_err(|e: io::Error| system(&e))?;
+        let transport = transport::build(
+            self.identity.keypair(),
+            tls,
+            Some(observer),
+            Pressure::default(),
+        )
+        .map_err(|e: io::Error| system(&e))?;
         let local = Arc::new(Local::new(
             self.identity.clone(),
             self.network.clone(),

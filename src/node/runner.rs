@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use libp2p::gossipsub::MessageId;
 use libp2p::request_response::{OutboundRequestId, ResponseChannel};
 use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
@@ -32,11 +33,13 @@ use super::event::{Event, EventBus};
 use super::failure;
 use super::handle::LinkInfo;
 use super::inbox::{Incoming, Verdict};
-use super::keeper::{Note, Replies, RoomStatus, Wish};
+use super::keeper::{Note, Replies, Wish};
 use super::links::Links;
 use super::outbox::Publish;
+use super::pressure::Pressure;
 use super::refusals::Refusals;
 use super::rooms::Rooms;
+use super::store::RoomStatus;
 use crate::clock::{Clock, Time};
 use crate::gate;
 use crate::gossip::{self, RoomName};
@@ -83,6 +86,8 @@ pub(crate) struct Channels {
     pub(crate) wishes: mpsc::Receiver<Wish>,
     /// The keeper, which ends when `wishes` does.
     pub(crate) keeping: JoinHandle<()>,
+    /// What waits on the links.
+    pub(crate) pressure: Pressure,
 }
 
 /// The state of a running node.
@@ -122,10 +127,14 @@ pub(crate) struct Runner {
     /// Where the answers to neighbours' requests go; bounded by the streams that links may have.
     replies: Replies<ResponseChannel<Vec<u8>>>,
     last_request: u64,
-    /// A batch that waits for a link to come up wholly, or for room in its queues.
+    /// Batches that wait for a link to come up wholly, or for room on the links.
     deferred: Option<(Time, Publish)>,
+    /// Large messages that are right, from whom they came, and when they are passed on.
+    ripening: VecDeque<(Time, MessageId, PeerId)>,
 }
 
+/// How long a shutdown waits until the log is closed: whoever opens it next needs it free.
+const CLOSE_LOG: Duration = Duration::from_secs(5);
 /// How long the words of leave may take to go out.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How long a shutdown waits for connections to close.
@@ -138,6 +147,7 @@ enum Happening {
     Publish(Publish),
     Wish(Wish),
     InboxHasRoom,
+    LinksHaveRoom,
     Command(Command),
     HandlesGone,
     Time,
@@ -178,12 +188,16 @@ impl Runner {
             replies: HashMap::new(),
             last_request: 0,
             deferred: None,
+            ripening: VecDeque::new(),
         }
     }
 
-    /// Runs until it is told to stop, or every handle is gone.
-    pub(crate) async fn run(mut self) {
+    /// Runs until it is told to stop, or every handle is gone. `early` is what happened before.
+    pub(crate) async fn run(mut self, early: Vec<SwarmEvent<BehaviourEvent>>) {
         self.tell_addresses();
+        for event in early {
+            self.on_swarm_event(event);
+        }
         loop {
             match self.next().await {
                 Happening::Network(event) => self.on_swarm_event(*event),
@@ -191,6 +205,7 @@ impl Runner {
                 Happening::Publish(publish) => self.on_publish(publish),
                 Happening::Wish(wish) => self.on_wish(wish),
                 Happening::InboxHasRoom => self.refill_inbox(),
+                Happening::LinksHaveRoom => self.retry_deferred(self.clock.now()),
                 Happening::Time => {}
                 Happening::Command(Command::Shutdown { reply }) => {
                     self.farewell().await;
@@ -217,6 +232,7 @@ impl Runner {
                 Happening::Publish(publish)
             }
             _ = self.channels.incoming.reserve(), if !reading => Happening::InboxHasRoom,
+            () = self.channels.pressure.eased(), if !publishing => Happening::LinksHaveRoom,
             command = self.channels.commands.recv() => {
                 command.map_or(Happening::HandlesGone, Happening::Command)
             }
@@ -237,6 +253,7 @@ impl Runner {
             rising,
             book,
             deferred,
+            self.ripening.front().map(|(at, ..)| *at),
         ]
         .into_iter()
         .flatten()
@@ -267,6 +284,7 @@ impl Runner {
             self.close(connection_id, "the link has ended");
         }
         self.rise(|(at, ..)| *at <= now);
+        self.pass_on(now);
         self.save_book(now);
         if self.deferred.as_ref().is_some_and(|(at, _)| *at <= now)
             && let Some((_, publish)) = self.deferred.take()
@@ -403,6 +421,7 @@ impl Runner {
 
     /// Closes every connection, which tells the peers, and waits shortly for it.
     async fn farewell(mut self) {
+        let saving = self.save_book(self.clock.now() + shaping::SAVE_EVERY);
         if let Some(overlay) = self.overlay() {
             overlay.stop();
             let words = async {
@@ -422,9 +441,15 @@ impl Runner {
             }
         };
         let _ = tokio::time::timeout(FAREWELL, closed).await;
+        if let Some(saving) = saving {
+            let _ = tokio::time::timeout(FAREWELL, saving).await;
+        }
         // The keeper ends when nobody takes its wishes any more.
-        let Channels { keeping, .. } = self.channels;
-        let _ = tokio::time::timeout(FAREWELL, keeping).await;
+        let Channels {
+            keeping, wishes, ..
+        } = self.channels;
+        drop(wishes);
+        let _ = tokio::time::timeout(CLOSE_LOG, keeping).await;
         self.bus.close();
     }
 }

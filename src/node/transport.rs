@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use either::Either;
 use futures::future::{BoxFuture, FutureExt};
+use futures::io::BufWriter;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::timeout::{TransportTimeout, TransportTimeoutError};
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
@@ -22,6 +23,7 @@ use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId, Transport, dns, noise, tcp, yamux};
 use libp2p_websocket as websocket;
 
+use super::pressure::Pressure;
 use super::stage::{Stage, StageError};
 
 /// The largest websocket frame taken, in bytes. Noise frames have at most 64 KiB; the library's
@@ -37,6 +39,8 @@ const WEBSOCKET_TIMEOUT: Duration = Duration::from_secs(15);
 const OUTBOUND_TIMEOUT: Duration = Duration::from_secs(20);
 /// Streams that one connection may have open at once.
 const MAX_STREAMS: usize = 64;
+/// What is written to a socket at once: a whole batch under load.
+const SOCKET_BUFFER: usize = 64 * 1024;
 /// Listen backlog: a storm of newcomers waits in the kernel instead of being refused.
 const BACKLOG: u32 = 1024;
 
@@ -48,9 +52,13 @@ pub(crate) fn build(
     keypair: &Keypair,
     tls: Option<websocket::tls::Config>,
     observer: Option<Observer>,
+    pressure: Pressure,
 ) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
     let observer = observer.unwrap_or_else(|| Arc::new(|_| {}));
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true).listen_backlog(BACKLOG));
+    // A websocket frame is written in two pieces: without a buffer each is a system call, and a
+    // packet of its own.
+    let tcp = tcp.map(|stream, _| BufWriter::with_capacity(SOCKET_BUFFER, stream));
     let tcp = Observed {
         inner: tcp.map_err(|e| of_tcp(&e)),
         observer: observer.clone(),
@@ -83,7 +91,7 @@ pub(crate) fn build(
             stage: Stage::Yamux,
             observer,
         })
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(pressure.watch(peer, muxer))))
         .map_err(of_upgrades);
     let upgraded = TransportTimeout::with_ingoing_timeout(upgraded, INBOUND_TIMEOUT)
         .map_err(|e| of_timeout(Stage::Websocket, e));

@@ -155,7 +155,7 @@ fn history_is_read_in_pages_by_room_time_author_and_the_last() {
             .flat_map(|page| {
                 seqs(&Page {
                     batches: page.unwrap(),
-                    next: None,
+                    ..Page::default()
                 })
             })
             .collect()

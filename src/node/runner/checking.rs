@@ -11,6 +11,10 @@ use crate::gossip::RoomName;
 use crate::node::keeper::{Note, Wish};
 use crate::wire::Request;
 
+/// Requests under way above which those that nobody waits for any more are forgotten: more than
+/// six links may have open at once.
+const MAX_REPLIES: usize = 64;
+
 impl Runner {
     pub(super) fn on_wish(&mut self, wish: Wish) {
         match wish {
@@ -53,6 +57,10 @@ impl Runner {
             } => match request {
                 Ok(bytes) => {
                     self.last_request += 1;
+                    if self.replies.len() >= MAX_REPLIES {
+                        // Those whose neighbours went away before they were answered.
+                        self.replies.retain(|_, channel| channel.is_open());
+                    }
                     self.replies.insert(self.last_request, channel);
                     self.note(Note::Request(peer, self.last_request, bytes.into()));
                 }

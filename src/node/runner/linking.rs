@@ -133,8 +133,9 @@ impl Runner {
         let address = address.or_else(|| self.dialing.address_of(connection_id));
         let busy = error.code == Some(RejectCode::Busy.name());
         if busy && !self.has_room() {
-            // It answered, and there is no need of it now: the overlay has its address.
-            return self.dialing.give_up(connection_id);
+            // It answered, and there is no need of it now: it is a way in when links are lost.
+            self.dialing.spare(connection_id);
+            return self.tell_entries();
         }
         match self.dialing.failed(now, connection_id, busy, &mut self.rng) {
             Some(true) => {
@@ -339,6 +340,10 @@ impl Runner {
     /// what such an address is for: from then on it is a way in when all links are lost.
     fn introduced(&mut self, connection_id: ConnectionId, peer_id: PeerId) {
         self.dialing.linked(connection_id, peer_id);
+        self.tell_entries();
+    }
+
+    fn tell_entries(&mut self) {
         let entries = self.dialing.introduced();
         if let Some(overlay) = self.overlay() {
             overlay.set_entries(entries);
@@ -356,11 +361,13 @@ impl Runner {
     pub(super) fn rise(&mut self, ready: impl Fn(&(Time, LinkInfo, ConnectionId)) -> bool) {
         let risen: Vec<_> = self.rising.extract_if(.., |r| ready(r)).collect();
         for (_, info, connection_id) in risen {
+            // A link that has ended already is told of as it was while it stood.
+            let ended = self.links.of(&info.peer_id).is_none();
             self.bus.emit(Event::LinkUp {
                 peer_id: info.peer_id,
                 address: info.address.clone(),
                 direction: info.direction,
-                links: self.links.count(),
+                links: self.links.count() + usize::from(ended),
             });
             self.answer(connection_id, || Ok(info.clone()));
         }

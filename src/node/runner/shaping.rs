@@ -9,6 +9,7 @@ use std::time::Duration;
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
+use tokio::task::JoinHandle;
 
 use super::Runner;
 use crate::handshake::RejectCode;
@@ -25,7 +26,7 @@ const CLOSE_AFTER: Duration = Duration::from_millis(250);
 /// How often people are told that nobody known answers.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 /// The address book is written at most this often.
-const SAVE_EVERY: Duration = Duration::from_secs(2);
+pub(super) const SAVE_EVERY: Duration = Duration::from_secs(2);
 
 impl Runner {
     pub(super) fn overlay(&mut self) -> Option<&mut overlay::Behaviour> {
@@ -207,19 +208,15 @@ impl Runner {
         }
     }
 
-    /// Writes the address book when it is due, on a thread of its own.
-    pub(super) fn save_book(&mut self, now: crate::clock::Time) {
-        let Some(directory) = self.directory.clone() else {
-            self.book = None;
-            return;
-        };
-        if let Some((_, book)) = self.book.take_if(|(at, _)| *at <= now) {
-            tokio::task::spawn_blocking(move || {
-                if let Err(error) = book::save(&directory, &book) {
-                    tracing::warn!(%error, "the address book could not be written");
-                }
-            });
-        }
+    /// Writes the address book when it is due by `now`, on a thread of its own.
+    pub(super) fn save_book(&mut self, now: crate::clock::Time) -> Option<JoinHandle<()>> {
+        let (_, book) = self.book.take_if(|(at, _)| *at <= now)?;
+        let directory = self.directory.clone()?;
+        Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = book::save(&directory, &book) {
+                tracing::warn!(%error, "the address book could not be written");
+            }
+        }))
     }
 }
 

@@ -10,14 +10,17 @@ use tokio::sync::mpsc;
 
 use super::Runner;
 use crate::clock::Time;
-use crate::gossip::{self, RoomName};
+use crate::gossip::{self, IDONTWANT_ABOVE, RoomName};
 use crate::node::error::{BroadcastError, JoinError};
 use crate::node::inbox::{Incoming, Verdict};
 use crate::node::keeper::Note;
-use crate::node::outbox::Publish;
+use crate::node::outbox::{Publish, Published};
 use crate::node::stage::{Stage, StageError};
 
-/// How soon a batch that found all queues full is tried again.
+/// How long a large message waits before it is passed on: peers that have it by then have said that
+/// they do not want it, and are not sent another copy. A guess, measured on one machine.
+const PASS_ON_AFTER: Duration = Duration::from_millis(2);
+/// How soon a batch that found no room on the links is tried again, if nothing tells of room before.
 const RETRY_FULL: Duration = Duration::from_millis(5);
 
 impl Runner {
@@ -101,8 +104,14 @@ impl Runner {
         let Verdict {
             from,
             message_id,
+            bytes,
             result,
         } = verdict;
+        if result.is_ok() && bytes > IDONTWANT_ABOVE {
+            let at = self.clock.now() + PASS_ON_AFTER;
+            self.ripening.push_back((at, message_id, from));
+            return;
+        }
         let acceptance = match &result {
             Ok(()) => MessageAcceptance::Accept,
             Err(error) if error.is_offence() => MessageAcceptance::Reject,
@@ -117,6 +126,15 @@ impl Runner {
         // Nodes check before they forward: whoever handed it on is who broke the rule.
         let reason = format!("the peer sent what is no batch: {error}");
         self.send_away(from, &reason, "INVALID_BATCH");
+    }
+
+    /// Passes on what has waited long enough for those that have it already to say so.
+    pub(super) fn pass_on(&mut self, now: Time) {
+        while self.ripening.front().is_some_and(|(at, ..)| *at <= now) {
+            if let Some((_, id, from)) = self.ripening.pop_front() {
+                self.report(&id, &from, MessageAcceptance::Accept);
+            }
+        }
     }
 
     /// Closes the link of a peer that did what no honest one does, and does not let it back for a
@@ -160,30 +178,53 @@ impl Runner {
         }
     }
 
-    pub(super) fn publish(&mut self, now: Time, publish: Publish) {
-        let room = publish.batch.room().clone();
-        if !self.rooms.is_in(&room) {
-            let _ = publish.reply.send(Err(BroadcastError::NotInRoom(room)));
-            return;
-        }
-        let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
+    /// Hands batches on for as long as the links have room for them; the rest waits.
+    pub(super) fn publish(&mut self, now: Time, mut publish: Publish) {
+        let room = publish.room.clone();
         let topic = gossip::topic(&room);
-        let result = gossip.publish(topic.clone(), publish.batch.bytes().to_vec());
-        let answer = match result {
-            Ok(_) => {
-                let hash = topic.hash();
-                Ok(gossip
-                    .all_peers()
-                    .filter(|(_, topics)| topics.contains(&&hash))
-                    .count())
+        let hash = topic.hash();
+        let mut refused = None;
+        while let Some(batch) = publish.batches.front() {
+            if !self.rooms.is_in(&room) {
+                refused = Some(BroadcastError::NotInRoom(room));
+                break;
             }
-            Err(PublishError::NoPeersSubscribedToTopic) => Err(BroadcastError::NoLinks(room)),
-            Err(PublishError::AllQueuesFull(_)) => {
+            let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
+            let peers: Vec<PeerId> = gossip
+                .all_peers()
+                .filter(|(_, topics)| topics.contains(&&hash))
+                .map(|(peer_id, _)| *peer_id)
+                .collect();
+            if self.channels.pressure.is_high(peers.iter()) {
                 self.deferred = Some((now + RETRY_FULL, publish));
                 return;
             }
-            Err(error) => Err(BroadcastError::Unsendable(error.to_string())),
-        };
-        let _ = publish.reply.send(answer);
+            self.channels
+                .pressure
+                .add(peers.iter(), batch.bytes().len());
+            match gossip.publish(topic.clone(), batch.bytes().to_vec()) {
+                Ok(_) => {
+                    publish.taken.push(peers.len());
+                    publish.batches.pop_front();
+                }
+                Err(PublishError::NoPeersSubscribedToTopic) => {
+                    refused = Some(BroadcastError::NoLinks(room));
+                    break;
+                }
+                // gossipsub remembers it as published, and would not take it again: the neighbours
+                // fetch it when they compare.
+                Err(PublishError::AllQueuesFull(_)) => {
+                    tracing::warn!(%room, "all queues are full: data checking brings the batch");
+                    publish.taken.push(0);
+                    publish.batches.pop_front();
+                }
+                Err(error) => {
+                    refused = Some(BroadcastError::Unsendable(error.to_string()));
+                    break;
+                }
+            }
+        }
+        let Publish { taken, reply, .. } = publish;
+        let _ = reply.send(Published { taken, refused });
     }
 }

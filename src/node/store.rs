@@ -1,0 +1,48 @@
+//! The log of a running node, and how its rooms stand.
+//!
+//! Entry types: [`Store`], [`RoomStatus`]. The rule it keeps: whoever holds the store finds the log
+//! until the node has stopped, and then nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::history::Writer;
+
+/// How a room stands: what is kept of it, and how many neighbours hold the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomStatus {
+    /// The room.
+    pub room: String,
+    /// Batches that are kept and compared.
+    pub batches: usize,
+    /// Linked peers in the room that take part in data checking.
+    pub neighbours: usize,
+    /// Those that held the same when last compared.
+    pub agreed: usize,
+    /// How long at least one has agreed without a break.
+    pub agreed_for: Option<Duration>,
+    /// Batches that data checking has brought.
+    pub repaired: u64,
+}
+
+/// The log of a node while it runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Store(Arc<Mutex<Option<Arc<Writer>>>>);
+
+impl Store {
+    pub(crate) fn new(writer: Writer) -> Store {
+        Store(Arc::new(Mutex::new(Some(Arc::new(writer)))))
+    }
+
+    /// The log, unless the node has stopped.
+    pub(crate) fn get(&self) -> Option<Arc<Writer>> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn take(&self) -> Option<Arc<Writer>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
