@@ -6,15 +6,18 @@
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, value_parser,
+};
 use clap_complete::Shell;
 
+use super::bench::BenchArgs;
 use super::config::Given;
 
 const ABOUT: &str = "A private peer-to-peer broadcast layer over WebSocket";
 
 const AFTER: &str = "\
-Every option is also read from the environment: --data-dir from DIATRIBE_DATA_DIR, and so on;
+Options are also read from the environment: --data-dir from DIATRIBE_DATA_DIR, and so on;
 lists are separated by commas there. The command line goes before the environment.
 
 Exit codes: 0 success, 1 failure, 2 wrong usage.";
@@ -44,6 +47,8 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Run a node: listen, dial, and carry what is said in rooms
     Node(Box<NodeArgs>),
+    /// Show it: nodes in this process find their links and hear each other
+    Demo(DemoArgs),
     /// Print this node's PeerId without starting it
     Id(IdArgs),
     /// Make, show, import and export keys
@@ -51,6 +56,11 @@ pub(crate) enum Command {
     Key(KeyCommand),
     /// Dial an address once and tell each stage of the link, with its time
     Check(CheckArgs),
+    /// Read and look after what was said: the log in the data directory
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Measure how fast nodes on this machine carry what is said, and what it costs
+    Bench(Box<BenchArgs>),
     /// Print a completion script for a shell
     Completions {
         /// For which shell
@@ -62,7 +72,7 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Identity")]
 pub(crate) struct IdentityArgs {
-    /// Where the node keeps its key [default: the platform's data directory]
+    /// Where the node keeps its key and its log [default: the platform's data directory]
     #[arg(long, env = "DIATRIBE_DATA_DIR", value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Make the identity from the passphrase in this file
@@ -100,14 +110,44 @@ pub(crate) struct NetworkArgs {
     pub(crate) tls_ca: Vec<PathBuf>,
 }
 
+/// How long and how much the log keeps; shared by all commands that write it.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Log")]
+pub(crate) struct KeepArgs {
+    /// Keep what was sent in the last N days [default: 30]
+    #[arg(long, env = "DIATRIBE_KEEP_DAYS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(crate) keep_days: Option<u32>,
+    /// Keep at most so much, like 500M or 2G; the oldest goes first [default: 1G]
+    #[arg(long, env = "DIATRIBE_KEEP_BYTES", value_name = "SIZE")]
+    pub(crate) keep_bytes: Option<String>,
+    /// What survives a power cut; a crash of the program costs nothing either way
+    #[arg(long, env = "DIATRIBE_SYNC", value_enum, default_value_t = SyncChoice::Normal)]
+    pub(crate) sync: SyncChoice,
+}
+
+/// What survives a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SyncChoice {
+    /// Everything that was acknowledged: each write waits for the disk
+    Full,
+    /// Everything up to some moments before
+    Normal,
+}
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct NodeArgs {
     /// Listen here: a multiaddr, IP:PORT, or a port
     /// [default: /ip6/::/tcp/9000/ws and /ip4/0.0.0.0/tcp/9000/ws]
     #[arg(long, env = "DIATRIBE_LISTEN", value_name = "ADDR")]
     pub(crate) listen: Vec<String>,
-    /// Dial this address until it answers, and again when its link is lost
-    #[arg(long, env = "DIATRIBE_DIAL", value_name = "ADDR")]
+    /// Enter through this address: it is dialled until it has answered once, and again when links
+    /// are lost
+    #[arg(
+        long,
+        visible_alias = "entry",
+        env = "DIATRIBE_DIAL",
+        value_name = "ADDR"
+    )]
     pub(crate) dial: Vec<String>,
     /// Join this room [default: lobby]
     #[arg(long, env = "DIATRIBE_ROOM", value_name = "NAME")]
@@ -169,12 +209,36 @@ pub(crate) struct NodeArgs {
     /// Do not count loopback addresses in that limit: for many nodes on one machine
     #[arg(long, env = "DIATRIBE_EXEMPT_LOOPBACK", value_parser = FalseyValueParser::new(), help_heading = "Network")]
     pub(crate) exempt_loopback: bool,
+    /// Hold at most so many links, and one more while one moves
+    #[arg(long, env = "DIATRIBE_MAX_LINKS", value_name = "N", default_value_t = 5, value_parser = value_parser!(u8).range(2..=64), help_heading = "Network")]
+    pub(crate) max_links: u8,
+    /// Below so many links, seek others fast
+    #[arg(long, env = "DIATRIBE_MIN_LINKS", value_name = "N", default_value_t = 2, value_parser = value_parser!(u8).range(1..=64), help_heading = "Network")]
+    pub(crate) min_links: u8,
+    #[command(flatten)]
+    pub(crate) keep: KeepArgs,
+    /// Keep the log in memory only, up to 64M unless --keep-bytes says otherwise
+    #[arg(long, env = "DIATRIBE_EPHEMERAL", value_parser = FalseyValueParser::new(), help_heading = "Log")]
+    pub(crate) ephemeral: bool,
+    /// Show the last N lines of each room at the start [default: 20, with --json 0]
+    #[arg(long, env = "DIATRIBE_LAST", value_name = "N", help_heading = "Log")]
+    pub(crate) last: Option<usize>,
     /// Read and write JSON lines, for programs (proto/output.schema.json)
     #[arg(long, env = "DIATRIBE_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
     /// Do not read stdin at all
     #[arg(long, env = "DIATRIBE_NO_INPUT", value_parser = FalseyValueParser::new())]
     pub(crate) no_input: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// How many nodes
+    #[arg(long, env = "DIATRIBE_NODES", value_name = "N", default_value_t = 8, value_parser = value_parser!(u16).range(3..=100))]
+    pub(crate) nodes: u16,
+    /// Write JSON lines, for programs
+    #[arg(long, env = "DIATRIBE_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -237,6 +301,81 @@ pub(crate) enum KeyCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Print what was said, oldest first; a node may run meanwhile
+    Show(LogShowArgs),
+    /// Look for damage; a node may run meanwhile
+    Check {
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Save what can be read into a new log, and keep the old file beside it
+    Repair {
+        #[command(flatten)]
+        data: DataArgs,
+        #[command(flatten)]
+        keep: KeepArgs,
+    },
+    /// Write the signed batches to a file, one JSON object a line; a node may run meanwhile
+    Export {
+        /// Where to; - is stdout
+        file: PathBuf,
+        #[command(flatten)]
+        data: DataArgs,
+        #[command(flatten)]
+        which: WhichArgs,
+        /// Write over an existing file
+        #[arg(long)]
+        force: bool,
+    },
+    /// Take exported batches into the log, each checked as if it had just come
+    Import {
+        /// Where from; - is stdin
+        file: PathBuf,
+        #[command(flatten)]
+        data: DataArgs,
+        #[command(flatten)]
+        keep: KeepArgs,
+    },
+}
+
+/// Which log.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct DataArgs {
+    /// Where the node keeps its log [default: the platform's data directory]
+    #[arg(long, env = "DIATRIBE_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// Which part of the log.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct WhichArgs {
+    /// Of this room only, in the order of sending [default: of all, in the order of arrival]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) room: Option<String>,
+    /// Sent since then: 2026-01-02T03:04:05Z, 2026-01-02, or so long ago: 30m, 2h, 3d
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// The last N events only
+    #[arg(long, value_name = "N")]
+    pub(crate) last: Option<usize>,
+    /// By this author only
+    #[arg(long, value_name = "PEERID")]
+    pub(crate) author: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LogShowArgs {
+    #[command(flatten)]
+    pub(crate) which: WhichArgs,
+    #[command(flatten)]
+    pub(crate) identity: IdentityArgs,
+    /// Write `message` lines, for programs
+    #[arg(long, env = "DIATRIBE_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+}
+
 impl Args {
     /// Reads the process's arguments and environment.
     pub(crate) fn read() -> Result<(Args, Given), clap::Error> {
@@ -251,7 +390,10 @@ impl Args {
             Command::Node(args) => args.json,
             Command::Id(args) | Command::Key(KeyCommand::Show(args)) => args.json,
             Command::Check(args) => args.json,
-            Command::Key(_) | Command::Completions { .. } => false,
+            Command::Bench(args) => args.json(),
+            Command::Demo(args) => args.json,
+            Command::Log(LogCommand::Show(args)) => args.json,
+            Command::Log(_) | Command::Key(_) | Command::Completions { .. } => false,
         }
     }
 }

@@ -5,21 +5,31 @@
 
 use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use libp2p::{Multiaddr, PeerId};
 use zeroize::Zeroizing;
 
-use super::args::{CheckArgs, IdentityArgs, NetworkArgs, NodeArgs};
+use super::args::{CheckArgs, DemoArgs, IdentityArgs, KeepArgs, NetworkArgs, NodeArgs, SyncChoice};
 use super::failure::Failure;
 use super::{folder, identity, listen, peers};
 use crate::gossip::RoomName;
+use crate::history::{self, Keep};
 use crate::identity::NetworkKey;
-use crate::node::{Address, DEFAULT_ROOM};
+use crate::node::{Address, DEFAULT_ROOM, EPHEMERAL_BYTES};
+
+/// The least that a log may be bounded to: its empty tables and indices take some of it.
+const LEAST_KEPT: u64 = 1 << 20;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Where the passphrase is when no option says where it is.
 const PASSPHRASE_VARIABLE: &str = "DIATRIBE_PASSPHRASE";
+
+/// What people see of a room's past when their node starts: about a screen.
+const LAST_FOR_PEOPLE: usize = 20;
 
 /// What `diatribe node` is to do.
 #[derive(Debug)]
@@ -37,8 +47,22 @@ pub(crate) struct NodeConfig {
     pub(crate) announce: Vec<Address>,
     pub(crate) per_address_limit: Option<NonZeroU16>,
     pub(crate) exempt_loopback: bool,
+    /// The most links, and below how many to seek fast.
+    pub(crate) links: (usize, usize),
+    pub(crate) keep: Keep,
+    /// The log is in memory only.
+    pub(crate) ephemeral: bool,
+    /// So many events of each room are shown at the start.
+    pub(crate) last: usize,
     pub(crate) json: bool,
     pub(crate) input: bool,
+}
+
+/// What `diatribe demo` is to do.
+#[derive(Debug)]
+pub(crate) struct DemoConfig {
+    pub(crate) nodes: usize,
+    pub(crate) json: bool,
 }
 
 /// What `diatribe check` is to do.
@@ -154,9 +178,24 @@ impl NodeConfig {
             announce: addresses(&given.list("announce", args.announce), "--announce")?,
             per_address_limit: args.per_address_limit,
             exempt_loopback: args.exempt_loopback,
+            links: links(args.max_links, args.min_links)?,
+            keep: keep(&args.keep, args.ephemeral)?,
+            ephemeral: args.ephemeral,
+            last: args
+                .last
+                .unwrap_or(if args.json { 0 } else { LAST_FOR_PEOPLE }),
             json: args.json,
             input: !args.no_input,
         })
+    }
+}
+
+impl DemoConfig {
+    pub(crate) fn read(args: &DemoArgs) -> DemoConfig {
+        DemoConfig {
+            nodes: usize::from(args.nodes),
+            json: args.json,
+        }
     }
 }
 
@@ -252,6 +291,60 @@ fn source(args: &IdentityArgs, given: &Given) -> Result<Source, Failure> {
     })
 }
 
+fn links(most: u8, least: u8) -> Result<(usize, usize), Failure> {
+    match least <= most {
+        true => Ok((most.into(), least.into())),
+        false => Err(Failure::usage(format!(
+            "--min-links {least} is more than --max-links {most}: a node that may not have what it \
+             needs would seek for ever"
+        ))),
+    }
+}
+
+/// The bounds of a log.
+pub(crate) fn keep(args: &KeepArgs, ephemeral: bool) -> Result<Keep, Failure> {
+    let mut keep = Keep {
+        sync: match args.sync {
+            SyncChoice::Full => history::Sync::Full,
+            SyncChoice::Normal => history::Sync::Normal,
+        },
+        ..Keep::default()
+    };
+    if let Some(days) = args.keep_days {
+        keep.age = DAY * days;
+    }
+    if let Some(text) = &args.keep_bytes {
+        keep.bytes = size(text).map_err(|reason| {
+            Failure::usage(format!(
+                "--keep-bytes {text:?}: {reason}; write for example 500M or 2G"
+            ))
+        })?;
+    } else if ephemeral {
+        keep.bytes = EPHEMERAL_BYTES;
+    }
+    Ok(keep)
+}
+
+/// Bytes as people write them: a number, and K, M, G or T for powers of 1,024, with iB or B if wanted.
+fn size(text: &str) -> Result<u64, &'static str> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let number: u64 = digits.parse().map_err(|_| "that is no size")?;
+    let power = match &*text[digits.len()..].trim().to_ascii_lowercase() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
+        _ => return Err("that unit is not known"),
+    };
+    match number.checked_mul(1024_u64.pow(power)) {
+        None => Err("that is more than any disk has"),
+        Some(bytes) if bytes < LEAST_KEPT => Err("a log takes at least 1M"),
+        Some(bytes) => Ok(bytes),
+    }
+}
+
 fn addresses(texts: &[String], option: &str) -> Result<Vec<Address>, Failure> {
     texts
         .iter()
@@ -260,4 +353,20 @@ fn addresses(texts: &[String], option: &str) -> Result<Vec<Address>, Failure> {
                 .map_err(|e| Failure::usage(format!("{option}: {e}")))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        assert_eq!(size("1048576"), Ok(1 << 20));
+        assert_eq!(size("500M"), Ok(500 << 20));
+        assert_eq!(size(" 2 GiB "), Ok(2 << 30));
+        assert_eq!(size("1t"), Ok(1 << 40));
+        for wrong in ["", "G", "2X", "-1G", "1.5G", "10k", "99999999999999T"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -6,11 +6,13 @@
 //! * `args` is the command line as it is typed, `config` what it means: plain values, made once.
 //! * `identity`, `folder`, `peers`, `listen` read what the arguments name.
 //! * `session` runs a node between `input` (stdin) and `output` (stdout).
-//! * `check`, `key` are the other commands; `logs` goes to stderr.
+//! * `demo`, `check`, `key`, `log` are the other commands; `log` is what was said, `logs` goes to stderr.
 
 mod args;
+mod bench;
 mod check;
 mod config;
+mod demo;
 mod escape;
 mod failure;
 mod folder;
@@ -18,6 +20,7 @@ mod identity;
 mod input;
 mod key;
 mod listen;
+mod log;
 mod logs;
 mod output;
 mod peers;
@@ -27,7 +30,7 @@ mod stamp;
 use std::process::ExitCode;
 
 use args::{Args, Command};
-use config::{CheckConfig, Given, NodeConfig};
+use config::{CheckConfig, DemoConfig, Given, NodeConfig};
 use failure::Failure;
 
 /// Runs the program with the process's own arguments. Exit codes: 0, 1 failure, 2 usage.
@@ -54,9 +57,12 @@ pub fn main() -> ExitCode {
 fn run(command: Command, given: &Given) -> Result<ExitCode, Failure> {
     match command {
         Command::Node(args) => session::run(NodeConfig::read(*args, given)?),
+        Command::Demo(args) => demo::run(DemoConfig::read(&args)),
         Command::Id(args) => key::id(&args, given),
         Command::Key(command) => key::run(command, given),
+        Command::Log(command) => log::run(command, given),
         Command::Check(args) => check::run(CheckConfig::read(args, given)?),
+        Command::Bench(args) => bench::run(*args),
         Command::Completions { shell } => {
             args::print_completions(shell);
             Ok(ExitCode::SUCCESS)

@@ -15,6 +15,7 @@ use super::failure::Failure;
 use super::folder::Lock;
 use super::identity;
 use super::input::{self, End};
+use super::log;
 use super::output::{Ended, Output, Record};
 use crate::identity::Identity;
 use crate::node::{Address, Node, StartError};
@@ -44,13 +45,19 @@ pub(crate) fn run(config: NodeConfig) -> Result<ExitCode, Failure> {
 async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
     let mut signals =
         Signals::listen().map_err(|e| Failure::new(format!("signals cannot be heard: {e}")))?;
+    // Read before the node starts: what comes from now on is told as it comes, and only then.
+    let past = match config.ephemeral {
+        true => Vec::new(),
+        false => log::last_of(&config.identity.folder, &config.rooms, config.last)?,
+    };
     let (node, events) = start(&config, identity).await?;
     let online = Record::Online {
         peer_id: node.peer_id(),
         addresses: node.addresses().to_vec(),
         rooms: config.rooms.clone(),
     };
-    let (output, mut written) = Output::start(config.json, events, online)
+    let first = vec![online, Record::Past(past)];
+    let (output, mut written) = Output::start(config.json, events, first)
         .map_err(|e| Failure::new(format!("the program cannot start: {e}")))?;
     for address in config.dial {
         node.keep_dialing(address).await;
@@ -110,7 +117,12 @@ async fn start(
         .trust(config.trust.iter().copied())
         .deny(config.deny.iter().copied())
         .announce(announce)
-        .exempt_loopback(config.exempt_loopback);
+        .exempt_loopback(config.exempt_loopback)
+        .links(config.links.0, config.links.1)
+        .keep(config.keep);
+    if !config.ephemeral {
+        builder = builder.data_dir(&config.identity.folder);
+    }
     if let Some(listen) = &config.listen {
         builder = builder.listen(listen.iter().cloned());
     }

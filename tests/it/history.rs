@@ -126,3 +126,109 @@ async fn two_halves_that_spoke_apart_end_equal() {
         assert_eq!(texts(&kept(member, None).await), all);
     }
 }
+
+#[tokio::test]
+async fn two_nodes_of_one_identity_neither_hide_nor_overwrite_each_other() {
+    let identity = Identity::generate();
+    let twin = || start(builder().identity(identity.clone()));
+    let (mut one, mut two) = (twin().await, twin().await);
+    let (mut near, mut far) = (member().await, member().await);
+    one.link(&mut near).await;
+    near.link(&mut far).await;
+    far.link(&mut two).await;
+    // Both number their events from 1.
+    for n in 0..3 {
+        assert_eq!(one.say(&format!("one {n}")).await.seq, n + 1);
+        assert_eq!(two.say(&format!("two {n}")).await.seq, n + 1);
+    }
+    let all: BTreeSet<String> = ["one", "two"]
+        .iter()
+        .flat_map(|who| (0..3).map(move |n| format!("{who} {n}")))
+        .collect();
+    for member in [&mut near, &mut far] {
+        assert_eq!(
+            member.texts(6).await.into_iter().collect::<BTreeSet<_>>(),
+            all
+        );
+    }
+    assert_eq!(one.texts(3).await, ["two 0", "two 1", "two 2"]);
+    assert_eq!(two.texts(3).await, ["one 0", "one 1", "one 2"]);
+    for member in [&one, &two, &near, &far] {
+        assert_eq!(texts(&kept(member, None).await), all);
+    }
+}
+
+#[tokio::test]
+async fn the_last_events_are_counted_across_batches_and_pages() {
+    let (mut a, mut b) = (member().await, member().await);
+    a.link(&mut b).await;
+    // Those that queue up travel several in a batch.
+    let mut sending = Vec::new();
+    for n in 0..2000 {
+        let queued = a.node.enqueue("lobby", "chat", n.to_string()).await;
+        sending.push(queued.expect("a place in the queue"));
+    }
+    let mut batches = BTreeSet::new();
+    for sending in sending {
+        batches.insert(sending.sent().await.expect("it is sent").id.0);
+    }
+    assert!(batches.len() < 2000, "several travelled together");
+    for n in 0..300 {
+        a.say(&(2000 + n).to_string()).await;
+    }
+    for last in [0, 1, 3, 299, 301, 700, 2299, 2300, 9999] {
+        let numbers: Vec<usize> = kept(&a, Some(last))
+            .await
+            .iter()
+            .map(|message| {
+                String::from_utf8_lossy(&message.data)
+                    .parse()
+                    .expect("a number")
+            })
+            .collect();
+        assert_eq!(numbers.len(), last.min(2300));
+        assert_eq!(
+            numbers.iter().copied().collect::<BTreeSet<_>>(),
+            (2300 - numbers.len()..2300).collect(),
+            "the last {last}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn history_is_asked_by_author_and_time() {
+    let (mut a, mut b) = (member().await, member().await);
+    a.link(&mut b).await;
+    a.say("from a").await;
+    b.message().await;
+    b.say("from b").await;
+    a.message().await;
+    let ask = async |query: HistoryQuery| {
+        let mut history = a.node.history(query);
+        let mut found = Vec::new();
+        while let Some(message) = history.next().await {
+            found.push(message.expect("the log can be read"));
+        }
+        found
+    };
+    for member in [&a, &b] {
+        let found = ask(HistoryQuery {
+            author: Some(member.id()),
+            ..HistoryQuery::default()
+        });
+        let found = found.await;
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].author, member.id());
+    }
+    let all = ask(HistoryQuery::default()).await;
+    let since = ask(HistoryQuery {
+        since_ms: Some(all[1].sent_at_ms + 1),
+        ..HistoryQuery::default()
+    });
+    assert_eq!(since.await.len(), 0);
+    let nobody = ask(HistoryQuery {
+        author: Some(Identity::generate().peer_id()),
+        ..HistoryQuery::default()
+    });
+    assert_eq!(nobody.await.len(), 0);
+}

@@ -4,18 +4,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use diatribe::{Address, Event, Identity, Message, Node};
+use diatribe::{Address, Event, Events, Identity, Message, Node, NodeBuilder};
+use futures::future::join_all;
 use libp2p::PeerId;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use crate::cluster::builder;
 
-/// How long a mesh may take to settle before a test says that it did not.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a mesh may take to settle before a test says that it did not. Generous, because the
+/// machine may be busy: a test that passes never waits for it.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What is said while a third of the nodes dies.
+const SAID_MEANWHILE: usize = 40;
 
 /// Nodes with their overlay, watched through their events alone.
 struct Mesh {
     nodes: BTreeMap<PeerId, Node>,
+    /// The runtimes of nodes that can be killed without a word.
+    mortal: BTreeMap<PeerId, Runtime>,
     events: mpsc::UnboundedReceiver<(PeerId, Event)>,
     teller: mpsc::UnboundedSender<(PeerId, Event)>,
     links: BTreeMap<PeerId, BTreeSet<PeerId>>,
@@ -30,6 +37,7 @@ impl Mesh {
         let (teller, events) = mpsc::unbounded_channel();
         Mesh {
             nodes: BTreeMap::new(),
+            mortal: BTreeMap::new(),
             events,
             teller,
             links: BTreeMap::new(),
@@ -41,14 +49,28 @@ impl Mesh {
 
     /// Starts a node that enters through `entry`.
     async fn start(&mut self, entry: Option<Address>) -> Node {
-        let node = builder()
-            .identity(Identity::generate())
-            .fixed_links(false)
-            .dial(entry)
-            .start()
-            .await
-            .expect("the node starts");
-        let (id, mut events, teller) = (node.peer_id(), node.events(), self.teller.clone());
+        let started = build(entry).start_with_events().await;
+        let (node, events) = started.expect("the node starts");
+        self.watch(&node, events);
+        node
+    }
+
+    /// The same in a runtime of its own, so that it can be killed.
+    async fn start_mortal(&mut self, entry: Option<Address>) -> Node {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let starting = runtime.spawn(build(entry).start_with_events());
+        let (node, events) = starting.await.expect("no panic").expect("the node starts");
+        self.watch(&node, events);
+        self.mortal.insert(node.peer_id(), runtime);
+        node
+    }
+
+    fn watch(&mut self, node: &Node, mut events: Events) {
+        let (id, teller) = (node.peer_id(), self.teller.clone());
         tokio::spawn(async move {
             while let Some(event) = events.next().await {
                 if teller.send((id, event)).is_err() {
@@ -58,7 +80,6 @@ impl Mesh {
         });
         self.nodes.insert(id, node.clone());
         self.links.insert(id, BTreeSet::new());
-        node
     }
 
     fn take(&mut self, id: PeerId, event: Event) {
@@ -124,11 +145,29 @@ impl Mesh {
         self.has_degrees(2, 5) && self.is_one_component()
     }
 
-    /// Stops a node without a word of leave.
-    async fn kill(&mut self, id: PeerId) {
+    /// Stops nodes in good order, all at once.
+    async fn stop(&mut self, ids: &[PeerId]) {
+        let mut stopping = Vec::new();
+        for id in ids {
+            self.links.remove(id);
+            let node = self.nodes.remove(id).expect("a node that runs");
+            stopping.push(async move { node.shutdown().await });
+        }
+        join_all(stopping).await;
+    }
+
+    /// Ends a node as the end of its process would: in the middle of whatever it does.
+    fn kill(&mut self, id: PeerId) {
+        let runtime = self.mortal.remove(&id).expect("a node that can be killed");
+        runtime.shutdown_background();
         self.links.remove(&id);
-        if let Some(node) = self.nodes.remove(&id) {
-            node.shutdown().await;
+        self.nodes.remove(&id);
+    }
+
+    /// Looks at what the nodes have told already.
+    fn catch_up(&mut self) {
+        while let Ok((id, event)) = self.events.try_recv() {
+            self.take(id, event);
         }
     }
 
@@ -149,6 +188,38 @@ impl Mesh {
             .filter(|id| **id != but)
             .all(|id| heard(id) == 1)
     }
+}
+
+/// What came of the texts that were said while nodes died.
+#[derive(Debug, Default)]
+struct Delivered {
+    live: usize,
+    /// By data checking.
+    later: usize,
+    lost: usize,
+}
+
+impl Mesh {
+    /// How often each of `texts` came to every node but `speaker`.
+    fn delivered(&self, texts: &[String], speaker: PeerId) -> Delivered {
+        let mut delivered = Delivered::default();
+        for id in self.links.keys().filter(|id| **id != speaker) {
+            let heard = self.heard.get(id).map(Vec::as_slice).unwrap_or_default();
+            for text in texts {
+                match heard.iter().find(|m| m.data == text.as_bytes()) {
+                    Some(message) if message.backfill => delivered.later += 1,
+                    Some(_) => delivered.live += 1,
+                    None => delivered.lost += 1,
+                }
+            }
+        }
+        delivered
+    }
+}
+
+fn build(entry: Option<Address>) -> NodeBuilder {
+    let identity = Identity::generate();
+    builder().identity(identity).fixed_links(false).dial(entry)
 }
 
 fn address_of(node: &Node) -> Address {
@@ -190,19 +261,73 @@ async fn thirty_nodes_survive_the_death_of_a_third_and_of_their_entry() {
     let (mut mesh, entry) = mesh_of(30).await;
     assert!(mesh.most <= 6, "{} links", mesh.most);
 
-    mesh.kill(entry).await;
-    let victims: Vec<PeerId> = mesh.nodes.keys().take(9).copied().collect();
-    for id in victims {
-        mesh.kill(id).await;
-    }
-    let took = mesh.until("closed again", Mesh::is_settled).await;
+    let others = mesh.nodes.keys().filter(|id| **id != entry).take(9);
+    let victims: Vec<PeerId> = others.copied().chain([entry]).collect();
+    let begun = Instant::now();
+    mesh.stop(&victims).await;
+    mesh.until("closed again", Mesh::is_settled).await;
     println!(
-        "20 of 30 closed their mesh again in {took:?}: {:?}",
+        "20 of 30 closed their mesh again in {:?}: {:?}",
+        begun.elapsed(),
         mesh.degrees()
     );
     let speaker = *mesh.nodes.keys().next().expect("nodes are left");
     mesh.say(speaker, "still here").await;
     mesh.until("heard by all", |mesh| mesh.all_heard("still here", speaker))
         .await;
+    assert!(mesh.most <= 6, "{} links", mesh.most);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_while_a_third_is_killed_without_a_word_comes_to_the_rest() {
+    let mut mesh = Mesh::new();
+    let entry = mesh.start_mortal(None).await;
+    let mut victims = vec![entry.peer_id()];
+    for n in 1..30 {
+        let entry = Some(address_of(&entry));
+        match n {
+            1..10 => victims.push(mesh.start_mortal(entry).await.peer_id()),
+            _ => drop(mesh.start(entry).await),
+        }
+    }
+    mesh.until("one mesh of 2 to 5 links", Mesh::is_settled)
+        .await;
+
+    let alive = |mesh: &Mesh| mesh.links.keys().find(|id| !victims.contains(id)).copied();
+    let speaker = alive(&mesh).expect("most of them live on");
+    let begun = Instant::now();
+    let mut sent = Vec::new();
+    for n in 0..SAID_MEANWHILE {
+        if let Some(victim) = victims.get(n) {
+            mesh.kill(*victim);
+        }
+        let text = format!("meanwhile {n}");
+        let said = mesh.nodes[&speaker]
+            .broadcast("lobby", "chat", text.clone())
+            .await;
+        if said.is_ok() {
+            sent.push(text);
+        }
+        mesh.catch_up();
+    }
+    mesh.until("closed again", Mesh::is_settled).await;
+    let closed = begun.elapsed();
+    let at_once = mesh.delivered(&sent, speaker);
+    println!(
+        "a third killed: {} of {SAID_MEANWHILE} were sent; the mesh closed in {closed:?}, by then {at_once:?}",
+        sent.len()
+    );
+    mesh.until("all of it heard", |mesh| {
+        mesh.delivered(&sent, speaker).lost == 0
+    })
+    .await;
+    let took = begun.elapsed();
+    println!("after {took:?}: {:?}", mesh.delivered(&sent, speaker));
+    assert!(mesh.most <= 6, "{} links", mesh.most);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_fifty_nodes_at_once_is_linked() {
+    let (mesh, _) = mesh_of(50).await;
     assert!(mesh.most <= 6, "{} links", mesh.most);
 }

@@ -161,7 +161,7 @@ async fn another_libp2p_program_fails_at_round_1() {
 
     let mut swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_other_transport(|key| websocket(key))
+        .with_other_transport(websocket)
         .expect("a transport")
         .with_behaviour(|key| {
             identify::Behaviour::new(identify::Config::new("/other/1.0.0".into(), key.public()))

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use jsonschema::Validator;
@@ -185,6 +185,11 @@ impl Program {
 
     /// The next line of this type; others are passed over.
     pub(crate) fn next(&mut self, kind: &str) -> Value {
+        self.next_of(&[kind])
+    }
+
+    /// The next line of one of these types; others are passed over.
+    pub(crate) fn next_of(&mut self, kinds: &[&str]) -> Value {
         let deadline = Instant::now() + PATIENCE;
         let mut passed = Vec::new();
         loop {
@@ -192,20 +197,55 @@ impl Program {
             match self.lines.recv_timeout(left) {
                 Ok(line) => {
                     let value = parse(&line);
-                    if value["type"] == kind {
+                    if kinds.iter().any(|kind| value["type"] == *kind) {
                         return value;
                     }
                     passed.push(line);
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("no {kind} came, only {passed:#?}"),
+                Err(RecvTimeoutError::Timeout) => panic!("no {kinds:?} came, only {passed:#?}"),
                 Err(RecvTimeoutError::Disconnected) => {
                     panic!(
-                        "it ended without {kind}, after {passed:#?}: {}",
+                        "it ended without {kinds:?}, after {passed:#?}: {}",
                         self.stderr()
                     )
                 }
             }
         }
+    }
+
+    /// From now on each line goes to `to`, with the node's id, as soon as it comes.
+    pub(crate) fn hand_on(&mut self, to: Sender<(String, Value)>) {
+        let (id, lines) = (self.id(), std::mem::replace(&mut self.lines, channel().1));
+        std::thread::spawn(move || {
+            for line in lines {
+                if to.send((id.clone(), parse(&line))).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// What it has written since it was last asked; after [`Program::kill`], to the end.
+    pub(crate) fn written(&mut self) -> Vec<Value> {
+        let ended = matches!(self.child.try_wait(), Ok(Some(_)));
+        let mut lines = Vec::new();
+        while let Some(line) = match ended {
+            true => self.lines.recv().ok(),
+            false => self.lines.try_recv().ok(),
+        } {
+            // A process that was killed may leave half a line.
+            match ended && serde_json::from_str::<Value>(&line).is_err() {
+                true => {}
+                false => lines.push(parse(&line)),
+            }
+        }
+        lines
+    }
+
+    /// Kills it, at once.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("a child of ours");
     }
 
     /// The texts of the next `n` messages.

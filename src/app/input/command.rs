@@ -3,14 +3,16 @@
 //! Entry type: [`Desk`]. The rule it keeps: a line is said in one room, and whoever types always
 //! learns when it was not.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 
 use super::lines::Line;
 use super::{End, Sender};
 use crate::app::escape::Shown;
-use crate::app::output::{CHAT, Output, short};
+use crate::app::output::{CHAT, Output, SHORT, short};
 use crate::gossip::RoomName;
-use crate::node::{Direction, LinkInfo};
+use crate::node::{Direction, LinkInfo, RoomStatus};
 
 const HELP: &str = "\
 a line that you type is said in the current room
@@ -18,6 +20,7 @@ a line that you type is said in the current room
   /leave [ROOM] leave a room, or the current one
   /rooms        the rooms you are in
   /peers        the nodes you are linked with
+  /status       what is kept of each room, and whether your neighbours hold the same
   /quit         leave; so does Ctrl-D
   //text        say /text";
 
@@ -29,6 +32,7 @@ enum Typed<'a> {
     Help,
     Peers,
     Rooms,
+    Status,
     Join(&'a str),
     Leave(Option<&'a str>),
     Quit,
@@ -54,6 +58,7 @@ impl Typed<'_> {
             "help" | "h" | "?" => Typed::Help,
             "peers" => Typed::Peers,
             "rooms" => Typed::Rooms,
+            "status" => Typed::Status,
             "join" | "room" => Typed::Join(rest),
             "leave" => Typed::Leave((!rest.is_empty()).then_some(rest)),
             "quit" | "exit" | "q" => Typed::Quit,
@@ -112,6 +117,7 @@ impl<'a> Desk<'a> {
             Typed::Help => self.output.notice(HELP).await,
             Typed::Peers => self.on_peers().await,
             Typed::Rooms => self.on_rooms().await,
+            Typed::Status => self.on_status().await,
             Typed::Join(name) => self.on_join(name).await,
             Typed::Leave(name) => self.on_leave(name).await,
             Typed::Quit => return Some(End::Quit),
@@ -141,8 +147,7 @@ impl<'a> Desk<'a> {
         if peers.is_empty() {
             return self.output.notice("linked with nobody").await;
         }
-        let lines: Vec<String> = peers.iter().map(describe).collect();
-        self.output.notice(lines.join("\n")).await;
+        self.output.notice(table(&peers)).await;
     }
 
     async fn on_rooms(&self) {
@@ -155,6 +160,15 @@ impl<'a> Desk<'a> {
             false => format!("  {room}"),
         };
         let lines: Vec<String> = rooms.iter().map(mark).collect();
+        self.output.notice(lines.join("\n")).await;
+    }
+
+    async fn on_status(&self) {
+        let rooms = self.sender.node.status().await;
+        if rooms.is_empty() {
+            return self.output.notice("in no room").await;
+        }
+        let lines: Vec<String> = rooms.iter().map(standing).collect();
         self.output.notice(lines.join("\n")).await;
     }
 
@@ -192,26 +206,107 @@ impl<'a> Desk<'a> {
     }
 }
 
-fn describe(link: &LinkInfo) -> String {
-    let how = match link.direction {
-        Direction::Dialer => "dialled",
-        Direction::Listener => "from",
+/// The links in columns.
+fn table(links: &[LinkInfo]) -> String {
+    let width = SHORT.max("peer".len());
+    let row = |peer: &str, how: &str, rtt: &str, age: &str, address: &str| {
+        format!("  {peer:<width$}  {how:<7}  {rtt:>10}  {age:>8}  {address}")
     };
-    let rtt = match link.rtt {
-        Some(rtt) => format!("{:.1} ms", rtt.as_secs_f64() * 1e3),
-        None => "not measured yet".to_owned(),
+    let mut lines = vec![row("peer", "dialled", "round trip", "age", "address")];
+    for link in links {
+        let how = match link.direction {
+            Direction::Dialer => "by you",
+            Direction::Listener => "by them",
+        };
+        let rtt = match link.rtt {
+            Some(rtt) => format!("{:.1} ms", rtt.as_secs_f64() * 1e3),
+            None => "-".to_owned(),
+        };
+        let (peer, address) = (short(&link.peer_id), link.address.to_string());
+        lines.push(row(&peer, how, &rtt, &age(link.age), &address));
+    }
+    lines.join("\n")
+}
+
+/// "12 s", "3 min", "2 h 5 m", "3 d 4 h".
+fn age(age: Duration) -> String {
+    let (minutes, hours, days) = (
+        age.as_secs() / 60,
+        age.as_secs() / 3600,
+        age.as_secs() / 86400,
+    );
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{} s", age.as_secs()),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {} m", minutes % 60),
+        (days, hours, _) => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// How a room stands.
+fn standing(room: &RoomStatus) -> String {
+    let agreement = match (room.neighbours, room.agreed, room.agreed_for) {
+        (0, ..) => "no neighbour to compare with".to_owned(),
+        (all, 0, _) => format!("none of {} holds the same yet", neighbours(all)),
+        (all, some, since) => {
+            let since = since.map_or(0, |since| since.as_secs());
+            format!(
+                "{some} of {} the same, for {since} s",
+                match all {
+                    1 => "1 neighbour holds".to_owned(),
+                    n => format!("{n} neighbours hold"),
+                }
+            )
+        }
+    };
+    let repaired = match room.repaired {
+        0 => String::new(),
+        n => format!("; {n} of them were missing here and brought by data checking"),
     };
     format!(
-        "  {}  {how} {}  round trip {rtt}  for {} s",
-        short(&link.peer_id),
-        link.address,
-        link.age.as_secs()
+        "  {}  {} batches kept; {agreement}{repaired}",
+        Shown(&room.room),
+        room.batches
     )
+}
+
+fn neighbours(n: usize) -> String {
+    match n {
+        1 => "1 neighbour".to_owned(),
+        n => format!("{n} neighbours"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_stand_in_columns() {
+        let link = |direction, rtt, age| LinkInfo {
+            peer_id: libp2p::PeerId::random(),
+            address: "/ip4/127.0.0.1/tcp/9000/ws".parse().expect("an address"),
+            direction,
+            rtt,
+            age: Duration::from_secs(age),
+        };
+        let rtt = Some(Duration::from_micros(12_340));
+        let links = [
+            link(Direction::Dialer, rtt, 7),
+            link(Direction::Listener, None, 100_000),
+        ];
+        let table = table(&links);
+        let columns = |line: &str| line.chars().skip(SHORT + 2).collect::<String>();
+        let lines: Vec<String> = table.lines().map(columns).collect();
+        assert_eq!(
+            lines,
+            [
+                "  dialled  round trip       age  address",
+                "  by you      12.3 ms       7 s  /ip4/127.0.0.1/tcp/9000/ws",
+                "  by them           -   1 d 3 h  /ip4/127.0.0.1/tcp/9000/ws",
+            ]
+        );
+    }
 
     #[test]
     fn what_is_typed_is_said_unless_it_is_a_command() {

@@ -26,6 +26,17 @@ pub(crate) struct JsonLines {
     sent_at: Stamp,
     names: HashMap<PeerId, String>,
     batch: Option<(BatchId, String)>,
+    /// Which of several nodes the lines are of; none when there is one.
+    node: Option<usize>,
+}
+
+/// A line, and which of several nodes it is of.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    line: &'a Line<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -128,6 +139,7 @@ enum Line<'a> {
     Id(IdLine<'a>),
     Stage(CheckStageLine<'a>),
     Check(CheckLine<'a>),
+    Demo(DemoLine<'a>),
 }
 
 /// What `diatribe id` and `diatribe key show` tell.
@@ -191,8 +203,35 @@ struct CheckLine<'a> {
     check: &'a Check<'a>,
 }
 
+/// The end of `diatribe demo`.
+#[derive(Debug, Serialize)]
+pub(crate) struct DemoEnd {
+    pub(crate) ok: bool,
+    pub(crate) settled_ms: Option<f64>,
+    pub(crate) most_links: usize,
+    pub(crate) nodes: Vec<DemoNode>,
+    pub(crate) missing: Vec<String>,
+}
+
+/// One node at the end of `diatribe demo`.
+#[derive(Debug, Serialize)]
+pub(crate) struct DemoNode {
+    pub(crate) node: usize,
+    pub(crate) peer_id: String,
+    pub(crate) links: Vec<usize>,
+    pub(crate) heard_ms: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct DemoLine<'a> {
+    time: &'a str,
+    #[serde(flatten)]
+    end: &'a DemoEnd,
+}
+
 impl Render for JsonLines {
     fn record(&mut self, record: &Record, out: &mut Vec<u8>) {
+        let node = self.node;
         match record {
             Record::Online {
                 peer_id,
@@ -206,7 +245,7 @@ impl Render for JsonLines {
                     addresses,
                     rooms,
                 };
-                put(&line, out);
+                put(node, &line, out);
             }
             Record::Sent { room, sent } => {
                 let line = Line::Sent {
@@ -216,7 +255,7 @@ impl Render for JsonLines {
                     room: room.as_str(),
                     links: sent.links,
                 };
-                put(&line, out);
+                put(node, &line, out);
             }
             Record::Error { reason, room } => {
                 let line = Line::Error {
@@ -224,7 +263,12 @@ impl Render for JsonLines {
                     reason,
                     room: room.as_ref().map(|room| room.as_str()),
                 };
-                put(&line, out);
+                put(node, &line, out);
+            }
+            Record::Past(messages) => {
+                for message in messages {
+                    self.message(message, out);
+                }
             }
             // Only people type commands.
             Record::Notice(_) => {}
@@ -235,7 +279,7 @@ impl Render for JsonLines {
         if let Event::Message(message) = event {
             return self.message(message, out);
         }
-        let time = self.now.now();
+        let (node, time) = (self.node, self.now.now());
         let line = match event {
             Event::Message(_) => return,
             Event::Listening { address } => Line::Listening { time, address },
@@ -323,33 +367,47 @@ impl Render for JsonLines {
                     reason: &reason,
                     room: None,
                 };
-                return put(&line, out);
+                return put(node, &line, out);
             }
         };
-        put(&line, out);
+        put(node, &line, out);
     }
 }
 
 impl JsonLines {
+    /// What `write` writes is of this node among several.
+    pub(crate) fn of_node(&mut self, node: usize, write: impl FnOnce(&mut JsonLines)) {
+        self.node = Some(node);
+        write(self);
+        self.node = None;
+    }
+
+    /// The end of `diatribe demo`.
+    pub(crate) fn demo(&mut self, end: &DemoEnd, out: &mut Vec<u8>) {
+        let time = self.now.now();
+        put(None, &Line::Demo(DemoLine { time, end }), out);
+    }
+
     /// The line of `diatribe id`.
     pub(crate) fn id(&mut self, id: &Id, out: &mut Vec<u8>) {
         let time = self.now.now();
-        put(&Line::Id(IdLine { time, id }), out);
+        put(None, &Line::Id(IdLine { time, id }), out);
     }
 
     /// A stage of `diatribe check`.
     pub(crate) fn stage(&mut self, stage: &CheckStage<'_>, out: &mut Vec<u8>) {
         let time = self.now.now();
-        put(&Line::Stage(CheckStageLine { time, stage }), out);
+        put(None, &Line::Stage(CheckStageLine { time, stage }), out);
     }
 
     /// The end of `diatribe check`.
     pub(crate) fn check(&mut self, check: &Check<'_>, out: &mut Vec<u8>) {
         let time = self.now.now();
-        put(&Line::Check(CheckLine { time, check }), out);
+        put(None, &Line::Check(CheckLine { time, check }), out);
     }
 
-    fn message(&mut self, message: &Message, out: &mut Vec<u8>) {
+    /// One event of a room.
+    pub(crate) fn message(&mut self, message: &Message, out: &mut Vec<u8>) {
         if self.names.len() >= MAX_NAMES && !self.names.contains_key(&message.author) {
             self.names.clear();
         }
@@ -357,6 +415,7 @@ impl JsonLines {
             .names
             .entry(message.author)
             .or_insert_with(|| message.author.to_string());
+        let node = self.node;
         let sent_at = i64::try_from(message.sent_at_ms).unwrap_or(i64::MAX);
         let line = Line::Message {
             time: self.now.now(),
@@ -370,7 +429,7 @@ impl JsonLines {
             sent_at: self.sent_at.at(sent_at),
             backfill: message.backfill,
         };
-        put(&line, out);
+        put(node, &line, out);
     }
 }
 
@@ -382,9 +441,10 @@ fn batch_text(last: &mut Option<(BatchId, String)>, id: BatchId) -> &str {
     &last.get_or_insert_with(|| (id, id.to_string())).1
 }
 
-fn put(line: &Line<'_>, out: &mut Vec<u8>) {
+fn put(node: Option<usize>, line: &Line<'_>, out: &mut Vec<u8>) {
     let before = out.len();
-    match serde_json::to_writer(&mut *out, line) {
+    let told = Told { line, node };
+    match serde_json::to_writer(&mut *out, &told) {
         Ok(()) => out.push(b'\n'),
         Err(error) => {
             // No line is better than half of one.

@@ -16,10 +16,10 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::gossip::RoomName;
-use crate::node::{Event, Events, Sent};
+use crate::node::{Event, Events, Message, Sent};
 
-pub(crate) use json::{Check, CheckStage, Id, JsonLines};
-pub(crate) use people::{CHAT, People, short};
+pub(crate) use json::{Check, CheckStage, DemoEnd, DemoNode, Id, JsonLines};
+pub(crate) use people::{CHAT, People, SHORT, count, short};
 
 /// Answers that wait to be written; past that their senders wait.
 const MAX_WAITING: usize = 1024;
@@ -43,6 +43,8 @@ pub(crate) enum Record {
         reason: String,
         room: Option<RoomName>,
     },
+    /// What the log holds from before.
+    Past(Vec<Message>),
     /// An answer for whoever typed a command.
     Notice(String),
 }
@@ -64,7 +66,11 @@ pub(crate) type Ended = oneshot::Receiver<io::Result<()>>;
 
 impl Output {
     /// Starts the thread. It ends when the node has and every `Output` is dropped.
-    pub(crate) fn start(json: bool, events: Events, first: Record) -> io::Result<(Output, Ended)> {
+    pub(crate) fn start(
+        json: bool,
+        events: Events,
+        first: Vec<Record>,
+    ) -> io::Result<(Output, Ended)> {
         let (records, waiting) = mpsc::channel(MAX_WAITING);
         let (ended, end) = oneshot::channel();
         let write = move || {
@@ -132,7 +138,7 @@ enum Next {
 
 fn write_all(
     mut render: impl Render,
-    first: Record,
+    first: Vec<Record>,
     events: Events,
     records: mpsc::Receiver<Record>,
 ) -> io::Result<()> {
@@ -143,7 +149,9 @@ fn write_all(
         events_first: false,
     };
     let mut out = Vec::with_capacity(2 * PIECE);
-    render.record(&first, &mut out);
+    for record in first {
+        render.record(&record, &mut out);
+    }
     loop {
         // What is there already goes out together; before the thread waits, all is written.
         while out.len() < PIECE {

@@ -6,6 +6,8 @@
 use std::fmt::Display;
 use std::io::Write;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use libp2p::PeerId;
 
 use super::{Record, Render};
@@ -15,7 +17,7 @@ use crate::node::{Direction, Event, Message};
 /// The name of the events that people type.
 pub(crate) const CHAT: &str = "chat";
 /// The end of a PeerId, which differs where the beginning is the same for all.
-const SHORT: usize = 8;
+pub(crate) const SHORT: usize = 8;
 
 const DIM: &str = "2";
 const GREEN: &str = "32";
@@ -28,6 +30,8 @@ const AUTHORS: [&str; 4] = ["34", "35", "36", "94"];
 #[derive(Debug)]
 pub(crate) struct People {
     colours: bool,
+    /// Who this node is, once that is known: what it said is shown as said by "you".
+    own: Option<PeerId>,
 }
 
 /// A PeerId as people see it.
@@ -38,7 +42,20 @@ pub(crate) fn short(peer_id: &PeerId) -> String {
 
 impl People {
     pub(crate) fn new(colours: bool) -> People {
-        People { colours }
+        People { colours, own: None }
+    }
+
+    /// For the node of this id.
+    pub(crate) fn of(mut self, own: Option<PeerId>) -> People {
+        self.own = own;
+        self
+    }
+
+    /// An event out of the log, with the time at which it was sent.
+    pub(crate) fn past(&self, message: &Message, out: &mut Vec<u8>) {
+        let time = self.paint(DIM, local_time(message.sent_at_ms));
+        let _ = write!(out, "{time} ");
+        self.message(message, out);
     }
 
     /// `text` as good news.
@@ -49,6 +66,16 @@ impl People {
     /// `text` as bad news.
     pub(crate) fn bad(&self, text: &str) -> String {
         self.paint(RED, text)
+    }
+
+    /// `text` as news that need not be bad.
+    pub(crate) fn warning(&self, text: &str) -> String {
+        self.paint(YELLOW, text)
+    }
+
+    /// `text` as something by the way.
+    pub(crate) fn dim(&self, text: &str) -> String {
+        self.paint(DIM, text)
     }
 
     /// `text` in a colour, when there are colours.
@@ -70,7 +97,10 @@ impl People {
             .to_bytes()
             .last()
             .map_or(0, |b| usize::from(*b) % AUTHORS.len());
-        let author = self.paint(AUTHORS[colour], short(&message.author));
+        let author = match self.own == Some(message.author) {
+            true => "you".to_owned(),
+            false => self.paint(AUTHORS[colour], short(&message.author)),
+        };
         let room = self.paint(DIM, format_args!("[{}]", Shown(message.room.as_str())));
         let name = match message.name.as_str() {
             CHAT => String::new(),
@@ -91,6 +121,7 @@ impl Render for People {
                 addresses,
                 rooms,
             } => {
+                self.own = Some(*peer_id);
                 self.line(out, GREEN, format_args!("online as {peer_id}"));
                 for address in addresses {
                     let _ = writeln!(out, "  {address}");
@@ -103,6 +134,11 @@ impl Render for People {
             Record::Sent { .. } => {}
             Record::Error { reason, .. } => {
                 self.line(out, RED, format_args!("! {}", Shown(reason)))
+            }
+            Record::Past(messages) => {
+                for message in messages {
+                    self.past(message, out);
+                }
             }
             Record::Notice(text) => {
                 let _ = writeln!(out, "{text}");
@@ -198,8 +234,17 @@ impl Render for People {
     }
 }
 
+/// When the author sent it, as this machine's clock on the wall shows it.
+fn local_time(unix_ms: u64) -> String {
+    let unix_ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
+    // A time that no calendar has is shown as the last one.
+    let time = Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::MAX);
+    let time = time.to_zoned_datetime(TimeZone::system());
+    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
 /// "1 link", "2 links".
-fn count(links: usize) -> String {
+pub(crate) fn count(links: usize) -> String {
     match links {
         1 => "1 link".to_owned(),
         n => format!("{n} links"),

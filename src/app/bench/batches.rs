@@ -1,0 +1,32 @@
+//! Signed batches to measure with.
+//!
+//! Entry function: [`signed`].
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::super::failure::Failure;
+use crate::gossip::{self, Event, RoomName, VerifiedBatch};
+use crate::identity::Identity;
+
+/// `count` batches of one event of `size` bytes each, by one author who sent one a millisecond until
+/// now.
+pub(crate) fn signed(
+    room: &RoomName,
+    count: u64,
+    size: usize,
+) -> impl Iterator<Item = Result<VerifiedBatch, Failure>> {
+    let author = Identity::generate();
+    let instance_id = rand::random();
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = since_1970.unwrap_or(Duration::ZERO).as_millis();
+    let first = u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(count);
+    let room = room.clone();
+    (0..count).map(move |n| {
+        let mut data = vec![0xab; size];
+        data[..8].copy_from_slice(&n.to_le_bytes());
+        let events = vec![Event::new("bench", data)];
+        gossip::seal(&author, instance_id, &room, n + 1, first + n, events)
+            .map(VerifiedBatch::from)
+            .map_err(Failure::new)
+    })
+}

@@ -1,0 +1,255 @@
+//! What came of what was sent: a set for each node.
+//!
+//! Entry type: [`Tally`]. The rule it keeps: an event counts as delivered to a node when it came
+//! there whole, from its author, in its room; once, however often it came.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use libp2p::PeerId;
+
+use super::args::LEAST_SIZE;
+use super::histogram::Histogram;
+use super::machine;
+use crate::gossip::{BatchId, RoomName};
+use crate::node::Message;
+
+/// What fills the data behind its head.
+const FILLER: u8 = 0xab;
+
+/// Which events there are: number `n` is sent by publisher `n % publishers`, and its publishers go
+/// round in the rooms.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) count: u64,
+    pub(crate) size: usize,
+    pub(crate) rooms: Vec<RoomName>,
+    pub(crate) publishers: Vec<PeerId>,
+}
+
+impl Plan {
+    pub(crate) fn publisher(&self, number: u64) -> usize {
+        (number % self.publishers.len() as u64) as usize
+    }
+
+    pub(crate) fn room(&self, number: u64) -> &RoomName {
+        let turn = number / self.publishers.len() as u64;
+        &self.rooms[(turn % self.rooms.len() as u64) as usize]
+    }
+
+    /// Event `number` as it is sent now.
+    pub(crate) fn data(&self, number: u64) -> Vec<u8> {
+        let mut data = vec![FILLER; self.size];
+        data[..8].copy_from_slice(&number.to_le_bytes());
+        let now = u64::try_from(machine::monotonic().as_nanos()).unwrap_or(u64::MAX);
+        data[8..LEAST_SIZE].copy_from_slice(&now.to_le_bytes());
+        data
+    }
+
+    /// The number of an event and when it was sent, if it is one of the plan's.
+    fn read(&self, message: &Message) -> Option<(u64, Duration)> {
+        let (number, rest) = message.data.split_first_chunk::<8>()?;
+        let (sent, filler) = rest.split_first_chunk::<8>()?;
+        let number = u64::from_le_bytes(*number);
+        let own = number < self.count
+            && self.publishers[self.publisher(number)] == message.author
+            && *self.room(number) == message.room
+            && message.data.len() == self.size
+            && filler.iter().all(|byte| *byte == FILLER);
+        own.then(|| (number, Duration::from_nanos(u64::from_le_bytes(*sent))))
+    }
+}
+
+/// What came to all nodes.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    plan: Plan,
+    nodes: Vec<Mutex<Came>>,
+    delivered: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Came {
+    held: Vec<u64>,
+    took: Histogram,
+    batch: Option<BatchId>,
+    batches: u64,
+    duplicated: u64,
+    foreign: u64,
+    missed: u64,
+    last: Duration,
+}
+
+/// What the sets say in the end.
+#[derive(Clone, Debug)]
+pub(crate) struct Totals {
+    pub(crate) delivered: u64,
+    pub(crate) expected: u64,
+    pub(crate) duplicated: u64,
+    /// What came that nobody had sent so.
+    pub(crate) foreign: u64,
+    /// What the readers say that they missed.
+    pub(crate) missed: u64,
+    /// Batches that the events came in, over all nodes.
+    pub(crate) batches: u64,
+    pub(crate) took: Histogram,
+    /// When the last event came, on the clock of [`machine::monotonic`].
+    pub(crate) last: Duration,
+}
+
+impl Tally {
+    pub(crate) fn new(plan: Plan, nodes: usize) -> Tally {
+        let words = usize::try_from(plan.count.div_ceil(64)).unwrap_or(usize::MAX);
+        let came = || {
+            Mutex::new(Came {
+                held: vec![0; words],
+                took: Histogram::default(),
+                batch: None,
+                batches: 0,
+                duplicated: 0,
+                foreign: 0,
+                missed: 0,
+                last: Duration::ZERO,
+            })
+        };
+        Tally {
+            plan,
+            nodes: (0..nodes).map(|_| came()).collect(),
+            delivered: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Deliveries that there must be: every event at every node but its publisher's.
+    pub(crate) fn expected(&self) -> u64 {
+        self.plan.count * (self.nodes.len() as u64).saturating_sub(1)
+    }
+
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
+    /// A message came to a node.
+    pub(crate) fn came(&self, node: usize, message: &Message) {
+        let now = machine::monotonic();
+        let mut came = self.nodes[node]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some((number, sent)) = self.plan.read(message) else {
+            came.foreign += 1;
+            return;
+        };
+        if came.batch != Some(message.id) {
+            came.batch = Some(message.id);
+            came.batches += 1;
+        }
+        let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
+        if came.held[word] & bit != 0 {
+            came.duplicated += 1;
+            return;
+        }
+        came.held[word] |= bit;
+        came.took.record(now.saturating_sub(sent));
+        came.last = now;
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A node's reader was too slow for so many events.
+    pub(crate) fn missed(&self, node: usize, events: u64) {
+        let mut came = self.nodes[node]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        came.missed += events;
+    }
+
+    /// Compares what came with what was sent.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = Totals {
+            delivered: 0,
+            expected: self.expected(),
+            duplicated: 0,
+            foreign: 0,
+            missed: 0,
+            batches: 0,
+            took: Histogram::default(),
+            last: Duration::ZERO,
+        };
+        for (node, came) in self.nodes.iter().enumerate() {
+            let came = came.lock().unwrap_or_else(PoisonError::into_inner);
+            totals.delivered += (0..self.plan.count)
+                .filter(|number| self.plan.publisher(*number) != node)
+                .filter(|number| came.held[(number / 64) as usize] & (1 << (number % 64)) != 0)
+                .count() as u64;
+            totals.duplicated += came.duplicated;
+            totals.foreign += came.foreign;
+            totals.missed += came.missed;
+            totals.batches += came.batches;
+            totals.took.merge(&came.took);
+            totals.last = totals.last.max(came.last);
+        }
+        totals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan {
+            count: 100,
+            size: 20,
+            rooms: vec!["a".parse().unwrap(), "b".parse().unwrap()],
+            publishers: vec![PeerId::random()],
+        }
+    }
+
+    fn message(plan: &Plan, number: u64) -> Message {
+        Message {
+            id: BatchId([0; 32]),
+            room: plan.room(number).clone(),
+            author: plan.publishers[plan.publisher(number)],
+            instance_id: [0; 16],
+            seq: 1,
+            name: String::new(),
+            data: Bytes::from(plan.data(number)),
+            sent_at_ms: 0,
+            backfill: false,
+        }
+    }
+
+    #[test]
+    fn what_came_twice_does_not_stand_for_what_did_not_come() {
+        let tally = Tally::new(plan(), 3);
+        for number in (0..99).chain([7]) {
+            tally.came(1, &message(tally.plan(), number));
+        }
+        let totals = tally.totals();
+        assert_eq!(
+            (totals.delivered, totals.expected, totals.duplicated),
+            (99, 200, 1)
+        );
+    }
+
+    #[test]
+    fn what_came_changed_or_in_another_room_was_not_delivered() {
+        let tally = Tally::new(plan(), 2);
+        let mut other_room = message(tally.plan(), 0);
+        other_room.room = tally.plan().room(1).clone();
+        let mut changed = message(tally.plan(), 2);
+        let mut data = changed.data.to_vec();
+        data[19] ^= 1;
+        changed.data = data.into();
+        tally.came(1, &other_room);
+        tally.came(1, &changed);
+        let totals = tally.totals();
+        assert_eq!((totals.delivered, totals.foreign), (0, 2));
+    }
+}

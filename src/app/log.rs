@@ -1,0 +1,333 @@
+//! `diatribe log`: what was said, read, looked after, carried away and back.
+//!
+//! Entry functions: [`run`], [`last_of`]. The rule they keep: reading writes nothing, and goes on while
+//! a node runs; what writes takes the data directory for itself.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, ErrorKind, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, ZonedDateTime};
+use libp2p::PeerId;
+
+use super::args::{LogCommand, LogShowArgs, WhichArgs};
+use super::config::{self, Given, IdentityConfig, Source};
+use super::escape::Shown;
+use super::failure::Failure;
+use super::folder::{self, Lock};
+use super::output::{self, JsonLines, People};
+use super::{identity, stamp::Stamp};
+use crate::gossip::RoomName;
+use crate::history::{self, Archive, Keep, LogError, Report};
+use crate::identity as keys;
+use crate::node::{self, HistoryQuery, Message};
+
+/// The data of all the lines that a node shows at its start: 64 MiB. The oldest give way.
+const LAST_BYTES_MOST: usize = 64 << 20;
+
+/// Does what the command says.
+pub(crate) fn run(command: LogCommand, given: &Given) -> Result<ExitCode, Failure> {
+    match command {
+        LogCommand::Show(args) => show(args, given),
+        LogCommand::Check { data } => check(&folder::resolve(data.data_dir)?),
+        LogCommand::Repair { data, keep } => repair(
+            &folder::resolve(data.data_dir)?,
+            config::keep(&keep, false)?,
+        ),
+        LogCommand::Export {
+            file,
+            data,
+            which,
+            force,
+        } => export(
+            &folder::resolve(data.data_dir)?,
+            &file,
+            &query(&which)?,
+            force,
+        ),
+        LogCommand::Import { file, data, keep } => import(
+            &folder::resolve(data.data_dir)?,
+            &file,
+            config::keep(&keep, false)?,
+        ),
+    }
+}
+
+/// The last `last` events of each of `rooms` in the log of `folder`, if there is one.
+pub(crate) fn last_of(
+    folder: &Path,
+    rooms: &[RoomName],
+    last: usize,
+) -> Result<Vec<Message>, Failure> {
+    let mut found = VecDeque::new();
+    let mut bytes = 0;
+    for room in rooms.iter().filter(|_| last > 0) {
+        let archive = match Archive::open(folder) {
+            Ok(archive) => archive,
+            Err(LogError::Absent { .. }) => break,
+            Err(error) => return Err(Failure::new(error)),
+        };
+        let query = HistoryQuery {
+            room: Some(room.clone()),
+            last: Some(last),
+            ..HistoryQuery::default()
+        };
+        for page in node::pages(archive, &query) {
+            for message in page.map_err(Failure::new)? {
+                bytes += message.data.len();
+                found.push_back(message);
+            }
+            while bytes > LAST_BYTES_MOST
+                && let Some(oldest) = found.pop_front()
+            {
+                bytes -= oldest.data.len();
+            }
+        }
+    }
+    Ok(found.into())
+}
+
+fn show(args: LogShowArgs, given: &Given) -> Result<ExitCode, Failure> {
+    let query = query(&args.which)?;
+    let config = IdentityConfig::read(args.identity, given)?;
+    let archive = Archive::open(&config.folder).map_err(Failure::new)?;
+    let own = match args.json {
+        true => None,
+        false => own(&config)?,
+    };
+    let (mut json, people) = (
+        JsonLines::default(),
+        People::new(output::on_terminal()).of(own),
+    );
+    let mut stdout = io::stdout().lock();
+    let mut lines = Vec::new();
+    for page in node::pages(archive, &query) {
+        for message in page.map_err(Failure::new)? {
+            match args.json {
+                true => json.message(&message, &mut lines),
+                false => people.past(&message, &mut lines),
+            }
+        }
+        match stdout.write_all(&lines).and_then(|()| stdout.flush()) {
+            Ok(()) => lines.clear(),
+            // A reader that has gone away has read enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+            Err(error) => {
+                return Err(Failure::new(format!(
+                    "stdout cannot be written to: {error}"
+                )));
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Who the node of these options is; unknown when it has no key yet. None is made.
+fn own(config: &IdentityConfig) -> Result<Option<PeerId>, Failure> {
+    let kept = matches!(config.source, Source::Kept);
+    if kept && !keys::key_file_path(&config.folder).exists() {
+        return Ok(None);
+    }
+    identity::open(config).map(|identity| Some(identity.peer_id()))
+}
+
+fn check(folder: &Path) -> Result<ExitCode, Failure> {
+    let report = history::check(folder).map_err(Failure::new)?;
+    output::print(told(&report).as_bytes());
+    if report.is_sound() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Failure::new(format!(
+        "the log {} is damaged: `diatribe log repair` saves what can be read and keeps the old file",
+        report.path.display()
+    )))
+}
+
+fn told(report: &Report) -> String {
+    let mut stamp = Stamp::default();
+    let mut at = |ms: u64| stamp.at(i64::try_from(ms).unwrap_or(i64::MAX)).to_owned();
+    let mut text = format!("{}\n", report.path.display());
+    for room in &report.rooms {
+        let span = match room.span_ms {
+            Some((first, last)) => format!(", sent from {} to {}", at(first), at(last)),
+            None => String::new(),
+        };
+        text += &format!("  {}  {} batches{span}\n", Shown(&room.room), room.batches);
+    }
+    text += &format!("{} batches read and found whole\n", report.whole);
+    if report.altered > 0 {
+        text += &format!("{} batches are not what they were\n", report.altered);
+    }
+    for complaint in &report.complaints {
+        text += &format!("SQLite: {}\n", Shown(complaint));
+    }
+    text
+}
+
+fn repair(folder: &Path, keep: Keep) -> Result<ExitCode, Failure> {
+    let _lock = Lock::take(folder)?;
+    let now_ms = unix_ms();
+    // What was kept had been in time when it came, whatever the clock says today.
+    let verify = |bytes: &[u8]| node::reopen(bytes, u64::MAX / 2);
+    let repaired = history::repair(folder, keep, now_ms, verify).map_err(Failure::new)?;
+    let mut text = format!("{} batches were saved", repaired.saved);
+    if repaired.refused > 0 {
+        text += &format!(", {} could not be verified", repaired.refused);
+    }
+    text += &format!("; the old file is kept: {}\n", repaired.kept.display());
+    output::print(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export(
+    folder: &Path,
+    file: &Path,
+    query: &HistoryQuery,
+    force: bool,
+) -> Result<ExitCode, Failure> {
+    let query = history::Query {
+        // All that is held, so that a log that is made of it is the same.
+        conflicts: true,
+        ..query.to_log()
+    };
+    if file == Path::new("-") {
+        let mut out = BufWriter::new(io::stdout().lock());
+        return match history::export(folder, query, &mut out).map(|_| out.flush()) {
+            Ok(_) => Ok(ExitCode::SUCCESS),
+            Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(error) => Err(Failure::new(error)),
+        };
+    }
+    let failed = |error: io::Error| Failure::new(format!("{}: {error}", file.display()));
+    // Without a log no file is made.
+    Archive::open(folder).map_err(Failure::new)?;
+    let mut out = BufWriter::new(create(file, force)?);
+    let written = history::export(folder, query, &mut out).map_err(Failure::new)?;
+    out.flush().map_err(failed)?;
+    let text = format!(
+        "{} holds {written} batches: whoever has it can read them\n",
+        file.display()
+    );
+    output::print(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A file that only its owner may read.
+fn create(file: &Path, force: bool) -> Result<File, Failure> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    match force {
+        true => options.create(true).truncate(true),
+        false => options.create_new(true),
+    };
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(file).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Failure::new(format!(
+            "{} exists already; --force writes over it",
+            file.display()
+        )),
+        _ => Failure::new(format!("{}: {error}", file.display())),
+    })
+}
+
+fn import(folder: &Path, file: &Path, keep: Keep) -> Result<ExitCode, Failure> {
+    let now_ms = unix_ms();
+    let verify = |bytes: &[u8]| node::reopen(bytes, now_ms);
+    let imported = if file == Path::new("-") {
+        let _lock = Lock::take(folder)?;
+        history::import(folder, keep, now_ms, &mut io::stdin().lock(), verify)
+    } else {
+        let input = File::open(file)
+            .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
+        let _lock = Lock::take(folder)?;
+        history::import(folder, keep, now_ms, &mut BufReader::new(input), verify)
+    }
+    .map_err(Failure::new)?;
+    let mut text = format!(
+        "{} batches were taken in, {} were there already",
+        imported.stored, imported.held
+    );
+    if imported.too_old > 0 {
+        text += &format!(", {} are older than what is kept", imported.too_old);
+    }
+    output::print(format!("{text}\n").as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn query(which: &WhichArgs) -> Result<HistoryQuery, Failure> {
+    let room = which.room.as_deref().map(|name| {
+        name.parse()
+            .map_err(|error| Failure::usage(format!("--room {name:?}: {error}")))
+    });
+    let author = which.author.as_deref().map(|id| {
+        id.parse().map_err(|_| {
+            Failure::usage(format!(
+                "--author {id:?}: that is no PeerId; `diatribe id` prints one"
+            ))
+        })
+    });
+    let since = which
+        .since
+        .as_deref()
+        .map(|text| since(text, &ZonedDateTime::now()));
+    Ok(HistoryQuery {
+        room: room.transpose()?,
+        author: author.transpose()?,
+        since_ms: since.transpose()?,
+        last: which.last,
+    })
+}
+
+/// A time, a day, or how long ago, as Unix milliseconds.
+fn since(text: &str, now: &ZonedDateTime) -> Result<u64, Failure> {
+    let zone = || TimeZone::system();
+    let moment = (text.parse::<Timestamp>().ok())
+        // Without a zone it is this machine's.
+        .or_else(|| {
+            let civil = text.parse::<DateTime>().ok()?;
+            Some(civil.to_zoned_datetime(zone()).ok()?.timestamp())
+        })
+        .or_else(|| {
+            let span = text.parse::<Span>().ok()?;
+            Some(now.checked_sub(span.abs()).ok()?.timestamp())
+        })
+        .ok_or_else(|| {
+            Failure::usage(format!(
+                "--since {text:?}: that is no time; write for example 2026-01-02T03:04:05Z, \
+                 2026-01-02, 30m, 2h or 3d"
+            ))
+        })?;
+    // What was before 1970 has been sent since then.
+    Ok(u64::try_from(moment.as_millisecond()).unwrap_or(0))
+}
+
+fn unix_ms() -> u64 {
+    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_a_day_and_how_long_ago_are_understood() {
+        let now: ZonedDateTime = "2026-03-04T05:06:07Z[UTC]".parse().unwrap();
+        let ago = |text: &str| now.timestamp().as_millisecond() as u64 - since(text, &now).unwrap();
+        assert_eq!(ago("2h"), 2 * 3_600_000);
+        assert_eq!(ago("3d"), 3 * 86_400_000);
+        assert_eq!(ago("90s"), 90_000);
+        assert_eq!(ago("1h 30m"), 5_400_000);
+        assert_eq!(ago("2026-03-04T05:06:06Z"), 1000);
+        assert_eq!(ago("2026-03-04T06:06:06+01:00"), 1000);
+        assert!(since("2026-03-04", &now).is_ok());
+        assert!(since("yesterday", &now).is_err());
+        assert!(since("", &now).is_err());
+    }
+}

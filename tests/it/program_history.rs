@@ -1,0 +1,246 @@
+//! Nothing is lost, with real processes: who was away, was killed or was stopped has everything in the end.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cluster::PATIENCE;
+use crate::program_support::{Program, answer, folder, parse};
+
+/// How long nodes are killed and started again while all send: CRASH_SECONDS says otherwise.
+const CRASHES: u64 = 15;
+
+/// An event, as `sent` and `message` lines name it.
+type Name = (String, u64);
+
+fn name(line: &Value) -> Name {
+    let id = line["id"].as_str().expect("an id").to_owned();
+    (id, line["seq"].as_u64().expect("a number"))
+}
+
+/// What the log in a data directory holds of the lobby. A node may run on it.
+fn kept(path: &str) -> BTreeSet<Name> {
+    let show = [
+        "log",
+        "show",
+        "--json",
+        "--room",
+        "lobby",
+        "--data-dir",
+        path,
+    ];
+    let shown = answer(&show);
+    let all: Vec<Name> = shown.lines().map(|line| name(&parse(line))).collect();
+    let set: BTreeSet<Name> = all.iter().cloned().collect();
+    assert_eq!(
+        set.len(),
+        all.len(),
+        "the log of {path} holds an event twice"
+    );
+    set
+}
+
+/// Waits until every log holds `all`, and the same.
+fn end_equal(paths: &[&str], all: &BTreeSet<Name>) -> Duration {
+    let since = Instant::now();
+    loop {
+        let logs: Vec<BTreeSet<Name>> = paths.iter().map(|path| kept(path)).collect();
+        let missing: Vec<usize> = logs.iter().map(|log| all.difference(log).count()).collect();
+        let equal = logs.windows(2).all(|two| two[0] == two[1]);
+        if equal && missing.iter().all(|n| *n == 0) {
+            return since.elapsed();
+        }
+        let sizes: Vec<usize> = logs.iter().map(BTreeSet::len).collect();
+        assert!(
+            since.elapsed() < 2 * PATIENCE,
+            "of {} sent each log lacks {missing:?} and holds {sizes:?}",
+            all.len()
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+#[test]
+fn who_was_away_for_a_thousand_messages_has_them_after_its_first_link() {
+    let (_dir, path) = folder();
+    let mut a = Program::node(&[]);
+    let mut b = Program::node(&["--dial", &a.address()]);
+    let mut away = Program::node_in(&["--data-dir", &path, "--dial", &a.address()]);
+    away.next("link_up");
+    a.next("link_up");
+    b.next("link_up");
+    a.say("before");
+    assert_eq!(away.texts(1), ["before"]);
+    drop(away);
+
+    let texts: BTreeSet<String> = (0..1000).map(|n| format!("message {n}")).collect();
+    for text in &texts {
+        a.line(&json!({ "text": text }).to_string());
+    }
+    for _ in 0..texts.len() {
+        a.next("sent");
+    }
+    let mut away = Program::node_in(&["--data-dir", &path, "--dial", &a.address()]);
+    away.next("link_up");
+    let begun = Instant::now();
+    let got = away.texts(texts.len());
+    let took = begun.elapsed();
+    println!("1,000 messages were there {took:?} after the first link");
+    assert_eq!(got.into_iter().collect::<BTreeSet<_>>(), texts);
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+/// A node that is killed and started again on the same data directory.
+struct Survivor {
+    program: Option<Program>,
+    dir: TempDir,
+    sent: BTreeSet<Name>,
+    heard: BTreeSet<Name>,
+}
+
+impl Survivor {
+    fn new() -> Survivor {
+        let (dir, _) = folder();
+        Survivor {
+            program: None,
+            dir,
+            sent: BTreeSet::new(),
+            heard: BTreeSet::new(),
+        }
+    }
+
+    fn path(&self) -> &str {
+        self.dir.path().to_str().expect("a path")
+    }
+
+    fn start(&mut self, entries: &[String]) {
+        let mut args = vec!["--data-dir", self.path()];
+        for entry in entries {
+            args.extend(["--dial", entry]);
+        }
+        self.program = Some(Program::node_in(&args));
+    }
+
+    /// Takes in what it has written so far.
+    fn read(&mut self) {
+        let Some(program) = &mut self.program else {
+            return;
+        };
+        for line in program.written() {
+            match line["type"].as_str() {
+                Some("sent") => drop(self.sent.insert(name(&line))),
+                Some("message") => {
+                    let new = self.heard.insert(name(&line));
+                    assert!(new, "told twice, perhaps in two lives: {line}");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(program) = &mut self.program {
+            program.kill();
+        }
+        self.read();
+        self.program = None;
+    }
+}
+
+#[test]
+fn what_was_sent_is_in_every_log_though_nodes_are_killed_all_the_time() {
+    let seconds = std::env::var("CRASH_SECONDS").ok();
+    let seconds = seconds.map_or(CRASHES, |text| text.parse().expect("seconds"));
+    let mut nodes: Vec<Survivor> = (0..10).map(|_| Survivor::new()).collect();
+    let mut entries: Vec<String> = Vec::new();
+    for node in &mut nodes {
+        node.start(&entries);
+        let address = node.program.as_ref().expect("it runs").address();
+        entries.push(address);
+        entries.truncate(2);
+    }
+    let begun = Instant::now();
+    let (mut said, mut kills) = (0, 0);
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        for _ in 0..10 {
+            for node in &mut nodes {
+                let program = node.program.as_mut().expect("it runs");
+                program.line(&json!({ "text": format!("event {said}") }).to_string());
+                said += 1;
+                node.read();
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let victim = kills % nodes.len();
+        nodes[victim].kill();
+        kills += 1;
+        let entries: Vec<String> = [1, 4]
+            .iter()
+            .map(|n| &nodes[(victim + n) % nodes.len()])
+            .map(|node| node.program.as_ref().expect("it runs").address())
+            .collect();
+        nodes[victim].start(&entries);
+    }
+    // The answers to the last lines.
+    std::thread::sleep(Duration::from_secs(1));
+    nodes.iter_mut().for_each(Survivor::read);
+    let all: BTreeSet<Name> = nodes.iter().flat_map(|node| node.sent.clone()).collect();
+    let paths: Vec<&str> = nodes.iter().map(Survivor::path).collect();
+    let took = end_equal(&paths, &all);
+    nodes.iter_mut().for_each(Survivor::read);
+    println!(
+        "{kills} kills; of {said} lines {} were told to be sent; all logs equal {took:?} later",
+        all.len()
+    );
+    assert!(all.len() * 2 > said, "most of what was said must be sent");
+}
+
+#[cfg(unix)]
+#[test]
+fn who_was_stopped_while_queues_overflowed_has_everything_in_the_end() {
+    use rustix::process::Signal;
+
+    let (_da, pa) = folder();
+    let (_db, pb) = folder();
+    let (_dc, pc) = folder();
+    let mut a = Program::node_in(&["--data-dir", &pa]);
+    let mut b = Program::node_in(&["--data-dir", &pb, "--dial", &a.address()]);
+    b.next("link_up");
+    let mut c = Program::node_in(&["--data-dir", &pc, "--dial", &a.address()]);
+    c.next("link_up");
+    a.say("before");
+    b.next("message");
+    b.signal(Signal::STOP);
+    let stopped = Instant::now();
+    // More than waits for one link, and more bytes than a stream takes that nobody reads.
+    let mut all = BTreeSet::new();
+    let text = "x".repeat(2000);
+    for n in 0..2500 {
+        all.insert(name(&a.say(&format!("{n} {text}"))));
+    }
+    std::thread::sleep(Duration::from_secs(10).saturating_sub(stopped.elapsed()));
+    b.signal(Signal::CONT);
+    let mut heard = BTreeSet::new();
+    let mut backfill = 0;
+    while heard.len() < all.len() {
+        let line = b.next("message");
+        backfill += usize::from(line["backfill"] == true);
+        assert!(heard.insert(name(&line)), "told twice");
+    }
+    println!("of {} messages {backfill} came by data checking", all.len());
+    assert!(backfill > 0, "the queue must overflow");
+    assert_eq!(heard, all);
+    // A later line would show that one was told twice.
+    b.say("after");
+    assert_eq!(
+        b.written()
+            .iter()
+            .filter(|line| line["type"] == "message")
+            .count(),
+        0
+    );
+    let all = &all | &kept(&pb);
+    end_equal(&[&pa, &pb, &pc], &all);
+}

@@ -1,0 +1,338 @@
+//! What was said is kept: `diatribe log`, and what a user sees of the log at the start of a node.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::program_support::{
+    Program, answer, complaint, diatribe, file, folder, parse, run, text,
+};
+
+const LOG: &str = "log.sqlite3";
+
+/// A node on `folder`, linked with another, that has said "from me" and heard "from you".
+fn talk(folder: &str) -> (Program, Program) {
+    let mut other = Program::node(&[]);
+    let mut own = Program::node_in(&["--data-dir", folder, "--dial", &other.address()]);
+    own.next("link_up");
+    other.next("link_up");
+    own.say("from me");
+    other.next("message");
+    other.say("from you");
+    own.next("message");
+    (own, other)
+}
+
+fn end(program: Program) {
+    // Killed: what was acknowledged is there all the same.
+    drop(program);
+}
+
+fn json_lines(args: &[&str]) -> Vec<Value> {
+    answer(args).lines().map(parse).collect()
+}
+
+#[test]
+fn the_log_is_read_while_the_node_runs_and_own_events_are_shown_as_own() {
+    let (_dir, path) = folder();
+    let (own, other) = talk(&path);
+    let shown = answer(&["log", "show", "--data-dir", &path]);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 2, "{shown}");
+    assert!(lines[0].ends_with("[lobby] you: from me"), "{shown}");
+    assert!(lines[1].ends_with(": from you"), "{shown}");
+
+    let json = |more: &[&str]| {
+        let args = [&["log", "show", "--json", "--data-dir", &path], more].concat();
+        json_lines(&args)
+            .iter()
+            .map(|line| line["text"].as_str().expect("text").to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(json(&[]), ["from me", "from you"]);
+    assert_eq!(json(&["--last", "1"]), ["from you"]);
+    assert_eq!(json(&["--author", &own.id()]), ["from me"]);
+    assert_eq!(
+        json(&["--author", &other.id(), "--since", "2h"]),
+        ["from you"]
+    );
+    assert_eq!(json(&["--since", "2999-01-01"]), [""; 0]);
+    assert_eq!(json(&["--room", "lobby"]), ["from me", "from you"]);
+    assert_eq!(json(&["--room", "annex"]), [""; 0]);
+}
+
+#[test]
+fn a_question_that_makes_no_sense_is_wrong_usage() {
+    let (_dir, path) = folder();
+    let asked = |more: [&str; 2]| {
+        complaint(
+            &[&["log", "show", "--data-dir", &path][..], &more].concat(),
+            2,
+        )
+    };
+    assert!(asked(["--since", "yesterday"]).contains("3d"));
+    assert!(asked(["--author", "alice"]).contains("PeerId"));
+    assert!(asked(["--room", "a/b"]).contains("--room"));
+    let error = complaint(&["log", "show", "--data-dir", &path], 1);
+    assert!(error.contains("there is no log"), "{error}");
+    let error = complaint(&["node", "--data-dir", &path, "--keep-bytes", "2X"], 2);
+    assert!(error.contains("500M"), "{error}");
+}
+
+#[test]
+fn people_see_the_last_lines_when_their_node_starts_and_programs_do_not() {
+    let (_dir, path) = folder();
+    let (own, other) = talk(&path);
+    end(own);
+    let started = |more: &[&str]| {
+        let mut command = diatribe(&["node", "--listen", "127.0.0.1:0", "--data-dir", &path]);
+        let mut child = command
+            .args(more)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        use std::io::Write;
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(b"/status\n/quit\n").expect("it reads");
+        let mut said = Vec::new();
+        while let Some(Ok(line)) = lines.next() {
+            said.push(line);
+        }
+        child.wait().expect("it ends");
+        said.join("\n")
+    };
+    let said = started(&[]);
+    assert!(said.contains("[lobby] you: from me"), "{said}");
+    assert!(said.contains(": from you"), "{said}");
+    assert!(said.contains("lobby  2 batches kept"), "{said}");
+    let said = started(&["--last", "1"]);
+    assert!(
+        !said.contains("from me") && said.contains("from you"),
+        "{said}"
+    );
+
+    let mut program = Program::node_in(&["--data-dir", &path, "--last", "1"]);
+    assert_eq!(program.texts(1), ["from you"]);
+    end(program);
+    // Linked again it is told nothing twice, and the first message is a new one.
+    let mut program = Program::node_in(&["--data-dir", &path, "--dial", &other.address()]);
+    assert_eq!(program.next("checked")["repaired"], 0);
+    let mut other = other;
+    other.say("new");
+    assert_eq!(program.texts(1), ["new"]);
+}
+
+#[test]
+fn with_ephemeral_nothing_is_written_of_what_was_said() {
+    let (dir, path) = folder();
+    let mut other = Program::node(&[]);
+    let mut own = Program::node_in(&[
+        "--data-dir",
+        &path,
+        "--ephemeral",
+        "--dial",
+        &other.address(),
+    ]);
+    own.next("link_up");
+    other.say("secret");
+    assert_eq!(own.texts(1), ["secret"]);
+    assert!(!dir.path().join(LOG).exists());
+}
+
+#[test]
+fn a_second_node_on_the_data_directory_is_refused_by_name() {
+    let (_dir, path) = folder();
+    let _own = Program::node_in(&["--data-dir", &path]);
+    let second = ["node", "--listen", "127.0.0.1:0", "--data-dir", &path];
+    assert!(complaint(&second, 1).contains("another node (process"));
+    assert!(
+        complaint(&["log", "repair", "--data-dir", &path], 1).contains("another node (process")
+    );
+}
+
+#[test]
+fn what_is_exported_is_imported_elsewhere_once() {
+    let (dir, path) = folder();
+    let (_own, _other) = talk(&path);
+    let export = dir.path().join("export.jsonl");
+    let export = export.to_str().expect("a path");
+    assert!(answer(&["log", "export", export, "--data-dir", &path]).contains("holds 2 batches"));
+    let again = complaint(&["log", "export", export, "--data-dir", &path], 1);
+    assert!(again.contains("--force"), "{again}");
+
+    let (_second, second) = folder();
+    let import = ["log", "import", export, "--data-dir", &second];
+    assert!(answer(&import).starts_with("2 batches were taken in, 0"));
+    assert!(answer(&import).starts_with("0 batches were taken in, 2"));
+    let show = |path: &str| {
+        let said = json_lines(&["log", "show", "--json", "--data-dir", path]);
+        let key = |line: &Value| {
+            (
+                line["id"].clone(),
+                line["seq"].clone(),
+                line["text"].clone(),
+            )
+        };
+        said.iter().map(key).collect::<Vec<_>>()
+    };
+    assert_eq!(show(&path), show(&second));
+
+    // A line that was changed is refused, by its number.
+    let lines = std::fs::read_to_string(export).expect("the export");
+    let forged = file(
+        &dir,
+        "forged",
+        &lines.replace("\"envelope\":\"", "\"envelope\":\"AAAA"),
+    );
+    let error = complaint(&["log", "import", &forged, "--data-dir", &second], 1);
+    assert!(error.contains("line 1"), "{error}");
+}
+
+#[test]
+fn a_damaged_log_is_named_left_alone_and_repaired() {
+    let (dir, path) = folder();
+    let (own, other) = talk(&path);
+    end(own);
+    let log = dir.path().join(LOG);
+    // All into one file, then garbage over a page in the middle.
+    let conn = rusqlite::Connection::open(&log).expect("the log");
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .expect("a checkpoint");
+    drop(conn);
+    assert!(answer(&["log", "check", "--data-dir", &path]).contains("2 batches read"));
+    let mut bytes = std::fs::read(&log).expect("the log");
+    bytes[100..4096].fill(0x5a);
+    std::fs::write(&log, &bytes).expect("written");
+
+    let error = complaint(&["node", "--listen", "127.0.0.1:0", "--data-dir", &path], 1);
+    assert!(
+        error.contains("damaged") && error.contains("log repair"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&log).expect("the log"), bytes);
+    complaint(&["log", "check", "--data-dir", &path], 1);
+    let told = answer(&["log", "repair", "--data-dir", &path]);
+    assert!(told.contains("the old file is kept"), "{told}");
+    assert!(answer(&["log", "check", "--data-dir", &path]).contains("found whole"));
+    // What could not be saved comes back from a neighbour.
+    let _again = Program::node_in(&["--data-dir", &path, "--dial", &other.address()]);
+    let mut texts = Vec::new();
+    for _ in 0..100 {
+        let shown = json_lines(&["log", "show", "--json", "--data-dir", &path]);
+        texts = shown.iter().map(|line| line["text"].to_string()).collect();
+        if texts.len() == 2 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(texts.len(), 2, "{texts:?}");
+}
+
+#[test]
+fn a_log_of_a_newer_program_is_not_touched() {
+    let (dir, path) = folder();
+    end(talk(&path).0);
+    let conn = rusqlite::Connection::open(dir.path().join(LOG)).expect("the log");
+    conn.pragma_update(None, "user_version", 99)
+        .expect("a number");
+    drop(conn);
+    let start = [
+        "node",
+        "--json",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        &path,
+    ];
+    let output = run(&start);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("schema 99"));
+    // Programs find it on stdout too.
+    let last = text(&output.stdout);
+    assert_eq!(parse(last.lines().last().expect("a line"))["type"], "error");
+}
+
+/// A file system of its own under `dir`, for as long as the test runs; none when this user may not.
+#[cfg(target_os = "linux")]
+struct Mount(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl Mount {
+    fn tmpfs(dir: &Path, options: &str) -> Option<Mount> {
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(dir);
+        let done = mount.output().is_ok_and(|output| output.status.success());
+        if !done {
+            eprintln!("skipped: this user may not mount a file system");
+        }
+        done.then(|| Mount(dir.to_owned()))
+    }
+
+    fn again(&self, options: &str) {
+        let mut mount = std::process::Command::new("mount");
+        let status = mount.args(["-o", options]).arg(&self.0).status();
+        assert!(status.expect("mount runs").success());
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_named_and_nothing_that_was_acknowledged_is_lost() {
+    let (dir, path) = folder();
+    let Some(_mount) = Mount::tmpfs(dir.path(), "size=4m,mode=700") else {
+        return;
+    };
+    let mut other = Program::node(&["--ephemeral"]);
+    let mut own = Program::node_in(&["--data-dir", &path, "--dial", &other.address()]);
+    own.next("link_up");
+    other.next("link_up");
+    let mut sent = 0;
+    let error = loop {
+        own.line(&serde_json::json!({ "text": "x".repeat(200_000) }).to_string());
+        let answer = own.next_of(&["sent", "error"]);
+        if answer["type"] == "error" {
+            break answer["reason"].to_string();
+        }
+        sent += 1;
+        assert!(sent < 100, "the disk is never full");
+    };
+    assert!(error.contains("no space is left"), "{error}");
+    end(own);
+    let kept = json_lines(&["log", "show", "--json", "--data-dir", &path]).len();
+    assert_eq!(kept, sent);
+    let other_has = other.texts(sent).len();
+    assert_eq!(other_has, sent);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_read_only_data_directory_is_named() {
+    let (dir, path) = folder();
+    let Some(mount) = Mount::tmpfs(dir.path(), "size=8m,mode=700") else {
+        return;
+    };
+    end(talk(&path).0);
+    mount.again("remount,ro");
+    let error = complaint(&["node", "--listen", "127.0.0.1:0", "--data-dir", &path], 1);
+    assert!(
+        error.to_lowercase().contains("read-only") || error.contains("cannot be"),
+        "{error}"
+    );
+    // What was said can still be read.
+    let shown = answer(&["log", "show", "--data-dir", &path]);
+    assert!(shown.contains("from you"), "{shown}");
+}
