@@ -32,7 +32,8 @@ pub struct Sent {
     pub id: BatchId,
     /// Its number among this process's events in the room, from 1.
     pub seq: u64,
-    /// How many links took it.
+    /// How many links took it. None when the last one was lost, or all were full, at that very
+    /// moment: the event is in the log, and neighbours fetch it from there.
     pub links: usize,
 }
 
