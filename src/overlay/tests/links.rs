@@ -154,3 +154,30 @@ fn a_book_survives_a_restart_with_its_anchors() {
         "it rejoins without an entry node"
     );
 }
+
+#[test]
+fn two_that_dialled_each_other_at_once_both_join_and_neither_is_accused() {
+    let mut node = Node::linked(1);
+    let (now, at) = (node.now, public(2));
+    let admission = node.overlay.admit(now, 2, Direction::Outbound, &at);
+    assert_eq!(admission, Admission::Accept);
+    node.feed(Input::LinkUp {
+        peer: 2,
+        direction: Direction::Outbound,
+        address: at,
+        dial: None,
+    });
+    let accused = |node: &Node| {
+        let offence = |o: &Output<u32, Place>| matches!(o, Output::Report(Report::Offence { .. }));
+        node.out.iter().any(offence)
+    };
+    let taken = Response::Joined {
+        answer: Answer::Taken,
+        contacts: vec![],
+    };
+    assert_eq!(node.ask(2, join(2, 9, 2)), taken);
+    assert!(!accused(&node));
+    // A second time it is one.
+    node.ask(2, join(2, 10, 2));
+    assert!(accused(&node));
+}
