@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::LogError;
@@ -159,6 +160,9 @@ fn version_of(conn: &Connection, path: &Path) -> Result<i64, LogError> {
 
 fn set_up(conn: &Connection, sync: Sync) -> rusqlite::Result<()> {
     conn.busy_timeout(BUSY)?;
+    // The writer alone makes rows, and makes the rooms and instances that they name before: looking that up
+    // again for each batch is a sixth of what storing it costs.
+    conn.pragma_update(None, "foreign_keys", false)?;
     conn.pragma_update(None, "page_size", PAGE_SIZE)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
@@ -170,6 +174,9 @@ fn set_up(conn: &Connection, sync: Sync) -> rusqlite::Result<()> {
     // The writer says itself when the WAL goes into the file: see `writer.rs`.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.pragma_update_and_check(None, "journal_size_limit", WAL_FILE_BYTES, |_| Ok(()))?;
+    // A plan is made once, not anew for other values bound: with a partial index SQLite would look again
+    // each time whether the value makes the index usable, which costs as much as the insert.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.set_prepared_statement_cache_capacity(64);
     Ok(())
 }

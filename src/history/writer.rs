@@ -24,6 +24,12 @@ const QUEUE_KIB: u32 = 32 << 10;
 /// What a commit takes at most, in KiB, so that acknowledgements keep coming under load.
 const COMMIT_KIB: u32 = 4 << 10;
 
+/// Batches, and bytes of them, that are stored before it is looked whether the log is over its bounds and
+/// how far the WAL has grown: both looks cost as much as storing a small batch, and the bounds hold but
+/// for this much.
+const LOOK_AFTER_BATCHES: usize = 64;
+const LOOK_AFTER_KIB: u32 = 1 << 10;
+
 /// Pages in the WAL past which they are moved into the file, in the background.
 const WAL_PAGES: i64 = 1024;
 
@@ -123,6 +129,7 @@ impl Writer {
             clock,
             pruned: Box::new(pruned),
             checkpoints,
+            unlooked: (0, 0),
         };
         threads.push(spawn("log-writer", Box::new(move || work.run(&queue)))?);
         let room = Arc::new(Semaphore::new(QUEUE_KIB as usize));
@@ -255,6 +262,8 @@ struct Work {
     clock: Clock,
     pruned: Box<dyn FnMut(Pruned) + Send>,
     checkpoints: Option<Checkpoints>,
+    /// Batches and KiB that were stored since it was looked how full the log is.
+    unlooked: (usize, u32),
 }
 
 /// How the writer has the WAL moved into the file.
@@ -311,13 +320,7 @@ impl Work {
                     }
                     let stored: usize = group.iter().map(|(records, _, _)| records.len()).sum();
                     self.commit(group);
-                    // As many go as came, so that the bound holds under any load.
-                    for _ in 0..=stored / PRUNED_AT_ONCE {
-                        if !self.prune_once() {
-                            break;
-                        }
-                    }
-                    self.see_to_the_wal();
+                    self.look(stored, total);
                 }
                 Command::Prune => while self.prune_once() {},
                 Command::Read(job) => job(&self.log.reader()),
@@ -343,6 +346,24 @@ impl Work {
                 }
             }
         }
+    }
+
+    /// Sees to the bounds when enough has been stored since that was done last.
+    fn look(&mut self, stored: usize, kib: u32) {
+        let (batches, bytes) = &mut self.unlooked;
+        *batches += stored;
+        *bytes = bytes.saturating_add(kib);
+        if *batches < LOOK_AFTER_BATCHES && *bytes < LOOK_AFTER_KIB {
+            return;
+        }
+        let (stored, _) = std::mem::take(&mut self.unlooked);
+        // As many go as came, so that the bound holds under any load.
+        for _ in 0..=stored / PRUNED_AT_ONCE {
+            if !self.prune_once() {
+                break;
+            }
+        }
+        self.see_to_the_wal();
     }
 
     /// Removes some of the oldest, when it is time; whether there may be more.
