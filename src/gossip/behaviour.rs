@@ -85,6 +85,8 @@ fn config(messages: Arc<AtomicU64>) -> Result<gossipsub::Config, ConfigBuilderEr
         .forward_queue_duration(QUEUE_TIME)
         .duplicate_cache_time(DUPLICATE_TIME)
         .idontwant_message_size_threshold(IDONTWANT_ABOVE)
+        // Nor does a publisher want its own message back from a node that heard of it elsewhere first.
+        .idontwant_on_publish(true)
         .build()
 }
 

@@ -22,9 +22,10 @@ use libp2p::PeerId;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use tokio::sync::Notify;
 
-/// What may wait on a link before the publisher does: eight full batches, so that the link never
-/// runs dry while the next ones are signed.
-const HIGH: u64 = 512 * 1024;
+/// What may wait on a link before the publisher does: four full batches, so that the link never
+/// runs dry while the next ones are signed. With more the links of a publisher get further apart, and
+/// neighbours pass on to each other what is under way to them already.
+const HIGH: u64 = 256 * 1024;
 /// What a message counts for at least, so that no more than half of gossipsub's queue for a link is
 /// filled, which is bounded by their number.
 const LEAST: u64 = HIGH / 512;

@@ -18,8 +18,10 @@ use crate::node::outbox::{Publish, Published};
 use crate::node::stage::{Stage, StageError};
 
 /// How long a large message waits before it is passed on: peers that have it by then have said that
-/// they do not want it, and are not sent another copy. A guess, measured on one machine.
+/// they do not want it, and are not sent another copy. It grows with the message, for so does the time
+/// that the publisher needs to send it on its other links. Guesses, measured on one machine.
 const PASS_ON_AFTER: Duration = Duration::from_millis(2);
+const PASS_ON_BYTES_A_SECOND: f64 = 25e6;
 /// How soon a batch that found no room on the links is tried again, if nothing tells of room before.
 const RETRY_FULL: Duration = Duration::from_millis(5);
 
@@ -108,7 +110,7 @@ impl Runner {
             result,
         } = verdict;
         if result.is_ok() && bytes > IDONTWANT_ABOVE {
-            let at = self.clock.now() + PASS_ON_AFTER;
+            let at = self.clock.now() + ripening_time(bytes);
             self.ripening.push_back((at, message_id, from));
             return;
         }
@@ -128,7 +130,8 @@ impl Runner {
         self.send_away(from, &reason, "INVALID_BATCH");
     }
 
-    /// Passes on what has waited long enough for those that have it already to say so.
+    /// Passes on what has waited long enough for those that have it already to say so, in the order in
+    /// which it came.
     pub(super) fn pass_on(&mut self, now: Time) {
         while self.ripening.front().is_some_and(|(at, ..)| *at <= now) {
             if let Some((_, id, from)) = self.ripening.pop_front() {
@@ -227,4 +230,8 @@ impl Runner {
         let Publish { taken, reply, .. } = publish;
         let _ = reply.send(Published { taken, refused });
     }
+}
+
+fn ripening_time(bytes: usize) -> Duration {
+    PASS_ON_AFTER + Duration::from_secs_f64(bytes as f64 / PASS_ON_BYTES_A_SECOND)
 }
