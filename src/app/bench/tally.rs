@@ -57,9 +57,16 @@ impl Plan {
             && self.publishers[self.publisher(number)] == message.author
             && *self.room(number) == message.room
             && message.data.len() == self.size
-            && filler.iter().all(|byte| *byte == FILLER);
+            && is_filler(filler);
         own.then(|| (number, Duration::from_nanos(u64::from_le_bytes(*sent))))
     }
+}
+
+/// In pieces, which compilers look at as a whole: a reader that goes byte by byte takes longer than the
+/// node does.
+fn is_filler(bytes: &[u8]) -> bool {
+    let differs = |piece: &[u8]| piece.iter().fold(0, |seen, byte| seen | (byte ^ FILLER));
+    bytes.chunks(256).all(|piece| differs(piece) == 0)
 }
 
 /// What came to all nodes.
