@@ -47,7 +47,9 @@ where
         if dial.is_some() {
             self.entry_answered(peer, dialled.as_ref());
         }
-        if self.linked(peer) {
+        if let Some(link) = self.link_mut(peer) {
+            // It had lost its connection before we noticed, and has dialled again: for it, this is a new link.
+            link.joined &= direction == Direction::Outbound;
             return;
         }
         if self.stopped || peer == self.me {

@@ -322,6 +322,9 @@ impl Runner {
                 self.rising.push((until, info, proof.connection_id()));
             }
             Entered::Close(loser) => {
+                if loser != proof.connection_id() && !proof.is_dialer() {
+                    self.tell_overlay_of(&link);
+                }
                 // Two that one side dialled may have passed in another order there: its dialer
                 // closes first.
                 let wait = match proof.is_dialer() {

@@ -155,6 +155,38 @@ fn a_book_survives_a_restart_with_its_anchors() {
     );
 }
 
+fn is_accused(node: &Node) -> bool {
+    let offence = |o: &Output<u32, Place>| matches!(o, Output::Report(Report::Offence { .. }));
+    node.out.iter().any(offence)
+}
+
+#[test]
+fn a_peer_that_lost_its_connection_and_dialled_again_joins_anew_and_is_not_accused() {
+    let mut node = Node::linked(1);
+    let up = || Input::LinkUp {
+        peer: 2,
+        direction: Direction::Inbound,
+        address: public(2),
+        dial: None,
+    };
+    for nonce in 10..13 {
+        node.feed(up());
+        let answer = node.ask(2, join(2, nonce, 0));
+        let taken = matches!(
+            answer,
+            Response::Joined {
+                answer: Answer::Taken,
+                ..
+            }
+        );
+        assert!(taken, "{answer:?}");
+        assert!(!is_accused(&node));
+    }
+    // On the same connection it is an offence.
+    node.ask(2, join(2, 13, 0));
+    assert!(is_accused(&node));
+}
+
 #[test]
 fn two_that_dialled_each_other_at_once_both_join_and_neither_is_accused() {
     let mut node = Node::linked(1);
@@ -167,17 +199,13 @@ fn two_that_dialled_each_other_at_once_both_join_and_neither_is_accused() {
         address: at,
         dial: None,
     });
-    let accused = |node: &Node| {
-        let offence = |o: &Output<u32, Place>| matches!(o, Output::Report(Report::Offence { .. }));
-        node.out.iter().any(offence)
-    };
     let taken = Response::Joined {
         answer: Answer::Taken,
         contacts: vec![],
     };
     assert_eq!(node.ask(2, join(2, 9, 2)), taken);
-    assert!(!accused(&node));
+    assert!(!is_accused(&node));
     // A second time it is one.
     node.ask(2, join(2, 10, 2));
-    assert!(accused(&node));
+    assert!(is_accused(&node));
 }
