@@ -332,14 +332,20 @@ impl<P: Clone + Ord> Checks<P> {
         let Some(neighbour) = self.neighbours.get_mut(&peer) else {
             return;
         };
-        neighbour.silences += 1;
+        // Who takes no part in data checking is not silent, and is not asked again.
+        let takes_part = !neighbour.rooms.is_empty();
+        if takes_part {
+            neighbour.silences += 1;
+        }
         if neighbour.silences >= SILENCES {
             return self.on_fault(peer, Fault::Silent, out);
         }
         if asked.is_some()
             && let Some(errand) = neighbour.errand.take()
         {
-            neighbour.set_due(&errand.room, now + RETRY, true);
+            if takes_part {
+                neighbour.set_due(&errand.room, now + RETRY, true);
+            }
             self.release(&peer, &errand.room);
             self.forget_answers(&peer);
         }

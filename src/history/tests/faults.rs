@@ -244,6 +244,18 @@ fn a_silent_neighbour_is_named_after_three_times() {
 }
 
 #[test]
+fn a_neighbour_without_data_checking_is_asked_once_and_not_named() {
+    let mut played = Played::new(vec![]);
+    let first = played.link();
+    assert_eq!(played.outputs(Input::RoomsOf(2, vec![])), []);
+    assert_eq!(played.outputs(Input::Failed(first)), []);
+    for _ in 0..60 {
+        played.net.now += Duration::from_secs(5);
+        assert_eq!(played.outputs(Input::Tick), []);
+    }
+}
+
+#[test]
 fn an_answer_to_a_comparison_that_is_no_more_concerns_nobody() {
     let mut played = Played::new(vec![]);
     let old = played.link();
