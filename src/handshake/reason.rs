@@ -262,8 +262,8 @@ fn ours(code: RejectCode) -> &'static str {
         }
         RejectCode::Busy => "this node has too many handshakes at once and asked the peer to wait",
         RejectCode::Policy => {
-            "this node's deny-list or allow-list refuses the peer: \
-             see --deny and --trust"
+            "this node does not let the peer in: its deny-list or allow-list (--deny, --trust) says so, \
+             or the peer broke a rule less than a minute ago"
         }
     }
 }
