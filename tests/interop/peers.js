@@ -1,6 +1,15 @@
 // Peers as processes: started, spoken to and listened to in JSON lines, whatever language they are written in.
+//
+//   await withPeers(async ({ start }) => {
+//     const l = start('rust', { listen: '/ip4/127.0.0.1/tcp/0/ws' })
+//     const d = start('js', { dial: await l.address() })
+//     await d.until('link_up')
+//   })
+//
+// The rules it keeps: every line of a peer is as `proto/output.schema.json` says, and no process outlives its cell.
 
 import assert from 'node:assert/strict'
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -8,35 +17,28 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { LANGUAGES } from './languages.js'
 
-const here = import.meta.dirname
-
-/** Every line must be as the contract says: `proto/output.schema.json`. */
-const { Ajv2020 } = createRequire(join(here, 'js/'))('ajv/dist/2020.js')
-const schema = JSON.parse(readFileSync(join(here, '../../proto/output.schema.json')))
+const { Ajv2020 } = createRequire(import.meta.url)('ajv/dist/2020.js')
+const schema = JSON.parse(readFileSync(join(import.meta.dirname, '../../proto/output.schema.json')))
 const isLine = new Ajv2020({ strict: false }).compile(schema)
 
-/** What is started for each language, and how it is told which identity to have. */
-const LANGUAGES = {
-  rust: {
-    command: [process.env.DIATRIBE_BIN, 'node', '--json', '--exempt-loopback'],
-    identity: folder => ['--data-dir', folder]
-  },
-  js: {
-    command: [process.execPath, join(here, 'js/peer.js'), '--json'],
-    identity: (folder, seed) => ['--seed', seed]
-  }
-}
-
-/** How long a peer may take to say something, unless a cell says otherwise. */
-const PATIENCE_MS = 10_000
+/** How long a peer may take to say something, unless a cell says otherwise: much, since machines are loaded. */
+const PATIENCE_MS = 30_000
+/** How long a peer with processes of its own has to end them. */
+const GENTLE_MS = 5_000
 
 const running = new Set()
-const scratch = mkdtempSync(join(tmpdir(), 'diatribe-interop-'))
+
+/** For the files of this run; gone after it. */
+export const scratch = mkdtempSync(join(tmpdir(), 'diatribe-interop-'))
 process.on('exit', () => {
-  for (const peer of running) peer.kill('SIGKILL')
+  for (const peer of running) peer.process.kill(peer.gentle ? 'SIGTERM' : 'SIGKILL')
   rmSync(scratch, { recursive: true, force: true })
 })
+
+/** Which cell is being run: `{ peers }`, those that it has started. */
+export const currentCell = new AsyncLocalStorage()
 
 /** An identity that outlives a process. */
 export class Self {
@@ -59,15 +61,15 @@ export class Peer {
   stderr = ''
   #watchers = new Set()
 
-  /** @param options { listen, dial, room, networkKey, self } */
-  static start (language, { listen, dial, room = 'lobby', networkKey, self = new Self() } = {}) {
-    const { command, identity } = LANGUAGES[language]
-    const options = [...command.slice(1), '--room', room, ...identity(self.folder, self.seed)]
+  /** @param options { listen, dial, room, trust, deny: one or a list; networkKey; self; args: further ones } */
+  static start (language, { listen, dial, room = 'lobby', trust, deny, networkKey, self = new Self(), args = [] } = {}) {
+    const { command, identity, gentle = false } = LANGUAGES[language]
     // A node that was not told where to listen listens on port 9000: here it is to be alone.
-    if (listen !== undefined || language === 'rust') options.push('--listen', listen ?? '/ip4/127.0.0.1/tcp/0/ws')
-    if (dial !== undefined) options.push('--dial', dial)
-    if (networkKey !== undefined) options.push('--network-key', networkKey)
-    return Object.assign(Peer.spawn(language, command[0], options), { language })
+    if (language === 'rust') listen ??= '/ip4/127.0.0.1/tcp/0/ws'
+    const lists = { room, listen, dial, trust, deny, 'network-key': networkKey }
+    const options = Object.entries(lists).flatMap(([name, values]) => [values ?? []].flat().flatMap(value => [`--${name}`, value]))
+    const all = [...command.slice(1), ...identity(self.folder, self.seed), ...options, ...args]
+    return Object.assign(Peer.spawn(language, command[0], all), { language, gentle })
   }
 
   /** Anything that prints JSON lines. */
@@ -76,15 +78,21 @@ export class Peer {
     peer.name = name
     peer.process = spawn(program, options, { stdio: ['pipe', 'pipe', 'pipe'] })
     running.add(peer)
-    peer.ended = new Promise(resolve => peer.process.on('close', code => {
-      running.delete(peer)
-      peer.code = code
-      for (const watcher of peer.#watchers) watcher()
-      resolve(code)
-    }))
-    peer.process.on('error', error => { peer.stderr += error })
+    peer.ended = new Promise(resolve => {
+      const end = code => {
+        running.delete(peer)
+        peer.code ??= code
+        for (const watcher of peer.#watchers) watcher()
+        resolve(peer.code)
+      }
+      peer.process.on('close', (code, signal) => end(code ?? signal))
+      peer.process.on('error', error => {
+        peer.stderr += error.message
+        if (peer.process.pid === undefined) end('no process')
+      })
+    })
     peer.process.stdin.on('error', () => {})
-    peer.process.stderr.on('data', data => { peer.stderr = (peer.stderr + data).slice(-4000) })
+    peer.process.stderr.on('data', data => { peer.stderr = (peer.stderr + data).slice(-20_000) })
     createInterface({ input: peer.process.stdout }).on('line', line => {
       peer.lines.push(parse(line))
       for (const watcher of peer.#watchers) watcher()
@@ -120,6 +128,7 @@ export class Peer {
   /** Where it listens. */
   async address () {
     const [{ addresses }] = await this.until('online')
+    assert(addresses.length > 0, `${this.name} listens nowhere`)
     return addresses[0]
   }
 
@@ -141,9 +150,21 @@ export class Peer {
     }
   }
 
+  /** All it said, for people. */
+  transcript () {
+    return `== ${this.name}: ${this.process.spawnargs.join(' ')}\n${this.lines.map(brief).join('\n')}\n-- stderr\n${this.stderr}\n`
+  }
+
   kill (signal = 'SIGTERM') {
     this.process.kill(signal)
     return this.ended
+  }
+
+  /** Ends it, whatever it is doing. */
+  async end () {
+    const timer = this.gentle && setTimeout(() => this.process.kill('SIGKILL'), GENTLE_MS)
+    await this.kill(this.gentle ? 'SIGTERM' : 'SIGKILL')
+    clearTimeout(timer)
   }
 }
 
@@ -152,21 +173,24 @@ function parse (line) {
 }
 
 function brief (line) {
-  return JSON.stringify(line, (key, value) => typeof value === 'string' && value.length > 120 ? `${value.slice(0, 120)}…` : value)
+  return JSON.stringify(line, (key, value) => typeof value === 'string' && value.length > 300 ? `${value.slice(0, 120)}…` : value)
 }
 
 /** Runs `body` with a way to start peers, and ends them all afterwards. */
 export async function withPeers (body) {
   const started = []
   const track = start => (...given) => {
+    const cell = currentCell.getStore()
+    if (cell?.isOver) throw new Error('this cell is over')
     const peer = start(...given)
     started.push(peer)
+    cell?.peers.push(peer)
     return peer
   }
   try {
     await body({ start: track(Peer.start), spawn: track(Peer.spawn) })
     for (const peer of started.filter(peer => peer.language !== undefined)) peer.checkLines()
   } finally {
-    await Promise.all(started.map(peer => peer.kill('SIGKILL')))
+    await Promise.all(started.map(peer => peer.end()))
   }
 }

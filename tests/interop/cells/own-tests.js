@@ -1,0 +1,32 @@
+// What each language tests by itself: the published vectors, and what else it promises. They come before all else.
+
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { LANGUAGES, PEERS } from '../languages.js'
+
+export const title = 'Tests of its own'
+
+export function cells () {
+  return PEERS.map(language => ({
+    pair: language,
+    what: 'the published vectors, and its own promises',
+    first: true,
+    within: 600,
+    run: cell => passes(language, cell)
+  }))
+}
+
+async function passes (language, cell) {
+  const folder = join(import.meta.dirname, '..', language)
+  const [program, ...options] = LANGUAGES[language].test ?? [join(folder, 'test')]
+  if (!existsSync(program)) throw new Error(`there is no ${program}`)
+  // A group of its own, so that nothing which it starts outlives it.
+  const test = spawn(program, options, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+  cell.onOver(() => { try { process.kill(-test.pid, 'SIGKILL') } catch {} })
+  let output = ''
+  for (const stream of [test.stdout, test.stderr]) stream.on('data', data => { output += data })
+  const code = await new Promise((resolve, reject) => test.on('error', reject).on('close', resolve))
+  cell.log(output)
+  if (code !== 0) throw new Error(`ended with ${code}:\n${output.trimEnd().split('\n').slice(-40).join('\n')}`)
+}

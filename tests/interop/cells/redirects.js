@@ -1,0 +1,72 @@
+// Redirect hints: a full node moves one of its links to a newcomer, and who is told to connect there does so.
+
+import assert from 'node:assert/strict'
+import { PEERS, lacks } from '../languages.js'
+import { withPeers } from '../peers.js'
+import { LISTEN } from '../support.js'
+
+export const title = 'Redirect hints'
+
+/** The program takes no smaller limit. */
+const FULL = ['--max-links', '2']
+/** A hint comes when the overlay has found out that there is no room, and is given up after 12 s. */
+const OBEYED = { within: 60_000 }
+
+export function cells () {
+  return PEERS.flatMap(language => {
+    const absent = lacks(language, ['overlay'])
+    return [
+      { pair: `rust – rust – ${language}`, what: 'told to connect to a newcomer, it does so; the link moves', absent, run: () => moves(language) },
+      { pair: `rust – rust – ${language}`, what: 'as a newcomer that nobody can dial, it dials whom it is told', absent, run: () => enters(language) }
+    ]
+  })
+}
+
+/** The full node has links with two of the language; a newcomer comes, which nobody else knows. */
+async function moves (language) {
+  await withPeers(async ({ start }) => {
+    const full = start('rust', { listen: LISTEN.ip4, args: FULL })
+    const dial = await full.address()
+    // They do not listen: the only one that they can be told to connect to is the newcomer.
+    const both = [start(language, { dial }), start(language, { dial })]
+    await Promise.all([full.until('link_up', { count: 2 }), ...both.map(peer => peer.until('link_up'))])
+    const newcomer = start('rust', { dial, args: FULL })
+    const [fulls, newcomers] = [await full.id(), await newcomer.id()]
+
+    const isIt = hint => hint.from === fulls && hint.to === newcomers && hint.outcome === 'linked'
+    const told = await Promise.any(both.map(async peer => {
+      await peer.until('hint', { holds: isIt, ...OBEYED })
+      return peer
+    }))
+    const tolds = await told.id()
+    await full.until('redirected', { holds: line => line.peer_id === tolds && line.to === newcomers })
+    const [up] = await told.until('link_up', { holds: line => line.peer_id === newcomers })
+    assert.equal(up.direction, 'dialer')
+    const [down] = await told.until('link_down', { holds: line => line.peer_id === fulls, ...OBEYED })
+    assert.match(down.reason, /^handover/)
+    assert(down.links >= 1, 'at no time without a link')
+
+    full.say({ text: 'still one room' })
+    await Promise.all([newcomer, ...both].map(peer => peer.until('message', { holds: m => m.text === 'still one room' })))
+  })
+}
+
+/** Three of the program are linked with each other and full; the newcomer cannot be dialled, so it has to. */
+async function enters (language) {
+  await withPeers(async ({ start }) => {
+    const full = start('rust', { listen: LISTEN.ip4, args: FULL })
+    const dial = await full.address()
+    const others = [start('rust', { dial, args: FULL }), start('rust', { dial, args: FULL })]
+    const three = [full, ...others]
+    const has = count => line => line.links === count
+    await Promise.all(three.map(peer => peer.until('link_up', { holds: has(2), ...OBEYED })))
+    const newcomer = start(language, { dial })
+    const [{ from, to }] = await newcomer.until('hint', { holds: hint => hint.outcome === 'linked', ...OBEYED })
+    assert.equal(from, await full.id())
+    assert((await Promise.all(others.map(peer => peer.id()))).includes(to))
+    const [up] = await newcomer.until('link_up', { holds: line => line.peer_id === to })
+    assert.deepEqual([up.direction, up.links], ['dialer', 2])
+    newcomer.say({ text: 'hello' })
+    await Promise.all(three.map(peer => peer.until('message', { holds: m => m.text === 'hello' })))
+  })
+}
