@@ -1,8 +1,9 @@
 // The matrix: which cells there are, which of them can run, and running them.
 //
 //   node matrix.js [--filter TEXT] [--languages js,go] [--jobs N] [--json FILE] [--missing LANGUAGE=REASON]…
+//                  [--cells FOLDER]
 //
-// Each file of `cells/` is a theme: it exports a `title`, and as `cells` a list or a function that makes one. A cell is
+// Each file of `cells/` (or FOLDER) is a theme: it exports a `title`, and as `cells` a list or a function that makes one. A cell is
 //
 //   pair     between whom, like 'js → rust', 'js – rust – go': the languages it needs are those named in it
 //   what     the promise
@@ -11,7 +12,7 @@
 //   absent   why the cell cannot exist; shown as –
 //   first    it comes before the others
 //   alone    nothing else runs beside it, because of its timing
-//   within   after so many seconds it has failed; without it 180
+//   within   after so many seconds it has failed; without it 300
 //
 // The rule it keeps: what did not run is never counted as passed, and fails the run.
 
@@ -23,16 +24,15 @@ import { currentCell } from './peers.js'
 import { ABSENT, FAILED, LEFT_OUT, NOT_RUN, OK, Report } from './report.js'
 import { startShared } from './shared.js'
 
-const WITHIN_S = 180
+const WITHIN_S = 300
 const JOBS = 2
 /** In which order themes are shown; those that are not named here come after. */
 const ORDER = ['own-tests', 'links', 'messages', 'through', 'tampered', 'crossing', 'backfill', 'redirects']
 
 const here = import.meta.dirname
-const LOGS = join(here, '.cache/logs')
-
-/** Until the end is reached nothing has passed. */
-process.exitCode = 1
+/** Until the end is reached nothing has passed, whoever ends this process. */
+let isOver = false
+process.on('exit', () => { if (!isOver) process.exitCode ||= 1 })
 
 function options () {
   const { values } = parseArgs({
@@ -40,8 +40,9 @@ function options () {
       filter: { type: 'string', default: '' },
       languages: { type: 'string', default: PEERS.join(',') },
       jobs: { type: 'string', default: `${JOBS}` },
-      json: { type: 'string', default: join(here, 'results.json') },
-      missing: { type: 'string', multiple: true, default: [] }
+      json: { type: 'string' },
+      missing: { type: 'string', multiple: true, default: [] },
+      cells: { type: 'string', default: join(here, 'cells') }
     }
   })
   const languages = values.languages.split(',')
@@ -50,17 +51,19 @@ function options () {
   const jobs = Number(values.jobs)
   if (!Number.isInteger(jobs) || jobs < 1) throw new Error('--jobs: a whole number from 1 on')
   const missing = new Map(values.missing.map(it => [it.slice(0, it.indexOf('=')), it.slice(it.indexOf('=') + 1)]))
-  return { ...values, jobs, missing, languages: new Set(['rust', ...languages]) }
+  const { json = join(here, 'results.json') } = values
+  const logs = values.json === undefined ? join(here, '.cache/logs') : `${json}.logs`
+  return { ...values, json, logs, jobs, missing, languages: new Set(['rust', ...languages]) }
 }
 
 /** All cells there are. A theme that cannot be read is a cell that failed. */
-async function allCells () {
+async function allCells (folder) {
   const all = []
   const rank = file => (ORDER.indexOf(file.slice(0, -3)) + 1) || ORDER.length + 1
-  const files = readdirSync(join(here, 'cells')).filter(file => file.endsWith('.js'))
+  const files = readdirSync(folder).filter(file => file.endsWith('.js'))
   for (const file of files.sort((a, b) => rank(a) - rank(b) || a.localeCompare(b))) {
     try {
-      const { title = file, cells } = await import(`./cells/${file}`)
+      const { title = file, cells } = await import(join(folder, file))
       all.push(...(typeof cells === 'function' ? await cells() : cells).map(cell => ({ title, ...cell })))
     } catch (error) {
       all.push({ title: file, pair: '', what: 'can be read', run: () => { throw error } })
@@ -97,10 +100,11 @@ async function startAllShared (cells, missing) {
 }
 
 /** Runs one cell, to its end or to that of its time. */
-async function run (cell, report) {
+async function run (cell, report, logs) {
   const context = { peers: [], isOver: false, ends: [], text: '' }
   const handle = { log: text => { context.text += text }, onOver: end => context.ends.push(end) }
   const begin = performance.now()
+  cell.isRunning = true
   try {
     await currentCell.run(context, () => inTime(cell.within ?? WITHIN_S, cell.run(handle)))
     Object.assign(cell, { status: OK })
@@ -108,10 +112,11 @@ async function run (cell, report) {
     Object.assign(cell, { status: FAILED, reason: reasonOf(error) })
   }
   context.isOver = true
+  cell.isRunning = false
   for (const end of context.ends) end()
   await Promise.all(context.peers.map(peer => peer.end()))
   cell.seconds = Number(((performance.now() - begin) / 1000).toFixed(1))
-  if (cell.status === FAILED) cell.reason += `\n${keepLog(cell, context)}`
+  if (cell.status === FAILED) cell.reason += `\n${keepLog(cell, context, logs)}`
   report.line(cell)
   report.save()
 }
@@ -136,34 +141,35 @@ function reasonOf (error) {
 }
 
 /** What the peers of a failed cell have said. */
-function keepLog (cell, { peers, text }) {
+function keepLog (cell, { peers, text }, logs) {
   const name = `${cell.pair} ${cell.what}`.replace(/[^\w]+/g, '-').slice(0, 100)
-  const file = join(LOGS, `${name}.log`)
+  const file = join(logs, `${name}.log`)
   writeFileSync(file, text + peers.map(peer => peer.transcript()).join('\n'))
   return `all that was said: ${file}`
 }
 
 /** Runs cells so many at a time. */
-async function runAll (cells, jobs, report) {
+async function runAll (cells, jobs, report, logs) {
   const queue = [...cells]
   await Promise.all(Array.from({ length: jobs }, async () => {
-    while (queue.length > 0) await run(queue.shift(), report)
+    while (queue.length > 0) await run(queue.shift(), report, logs)
   }))
 }
 
 async function main () {
   const given = options()
-  const cells = await allCells()
+  const cells = await allCells(given.cells)
   sort(cells, given)
   await startAllShared(cells, given.missing)
   sort(cells, given)
-  rmSync(LOGS, { recursive: true, force: true })
-  mkdirSync(LOGS, { recursive: true })
+  rmSync(given.logs, { recursive: true, force: true })
+  mkdirSync(given.logs, { recursive: true })
   const about = { program: process.env.DIATRIBE_BIN, begun: new Date().toISOString(), filter: given.filter, languages: [...given.languages] }
   const report = new Report(cells, { file: given.json, about })
   report.save()
   const breakOff = (code, why) => {
     console.error(why)
+    for (const cell of cells.filter(cell => cell.isRunning)) cell.reason = why
     report.save()
     report.summary()
     process.exit(code)
@@ -172,13 +178,14 @@ async function main () {
   for (const [signal, code] of [['SIGINT', 130], ['SIGTERM', 143]]) process.on(signal, () => breakOff(code, `ended by ${signal}`))
 
   const ready = cells.filter(cell => cell.isReady)
-  await runAll(ready.filter(cell => cell.first), given.jobs, report)
-  await runAll(ready.filter(cell => !cell.first && !cell.alone), given.jobs, report)
-  await runAll(ready.filter(cell => !cell.first && cell.alone), 1, report)
+  await runAll(ready.filter(cell => cell.first), given.jobs, report, given.logs)
+  await runAll(ready.filter(cell => !cell.first && !cell.alone), given.jobs, report, given.logs)
+  await runAll(ready.filter(cell => !cell.first && cell.alone), 1, report, given.logs)
   report.save()
   report.summary()
   if (cells.every(cell => cell.status === LEFT_OUT)) console.error('no cell has that in its name')
   // Libraries in this very process leave timers behind.
+  isOver = true
   process.exit(report.isGood ? 0 : 1)
 }
 

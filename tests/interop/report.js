@@ -66,9 +66,10 @@ export class Report {
   /** Why, each reason once. */
   #reasons (status) {
     const cells = this.of(status)
+    const reasonOf = ({ reason = 'the run broke off before it' }) => reason
     if (cells.length > 0) console.log(`\n${status}`)
-    for (const reason of new Set(cells.map(cell => cell.reason))) {
-      const these = cells.filter(cell => cell.reason === reason)
+    for (const reason of new Set(cells.map(reasonOf))) {
+      const these = cells.filter(cell => reasonOf(cell) === reason)
       const what = these.length === 1 ? `${these[0].pair}: ${these[0].what}` : [...new Set(these.map(cell => cell.pair))].join(', ')
       console.log(`  ${what}\n${reason.replace(/^/gm, '      ')}`)
     }
