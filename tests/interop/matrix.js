@@ -3,7 +3,8 @@
 //   node matrix.js [--filter TEXT] [--languages js,go] [--jobs N] [--json FILE] [--missing LANGUAGE=REASON]…
 //                  [--cells FOLDER]
 //
-// Each file of `cells/` (or FOLDER) is a theme: it exports a `title`, and as `cells` a list or a function that makes one. A cell is
+// Each file of `cells/` (or FOLDER) is a theme: it exports a `title`, as `cells` a list or a function that makes one, and as `roles`
+// what the members of its pairs are, if that needs to be said. A cell is
 //
 //   pair     between whom, like 'js → rust', 'js – rust – go': the languages it needs are those named in it
 //   what     the promise
@@ -63,8 +64,8 @@ async function allCells (folder) {
   const files = readdirSync(folder).filter(file => file.endsWith('.js'))
   for (const file of files.sort((a, b) => rank(a) - rank(b) || a.localeCompare(b))) {
     try {
-      const { title = file, cells } = await import(join(folder, file))
-      all.push(...(typeof cells === 'function' ? await cells() : cells).map(cell => ({ title, ...cell })))
+      const { title = file, roles, cells } = await import(join(folder, file))
+      all.push(...(typeof cells === 'function' ? await cells() : cells).map(cell => ({ title, roles, ...cell })))
     } catch (error) {
       all.push({ title: file, pair: '', what: 'can be read', run: () => { throw error } })
     }
@@ -136,6 +137,7 @@ async function inTime (seconds, promise) {
 /** The message, and where in a cell it was thrown. */
 function reasonOf (error) {
   if (!(error instanceof Error)) return `${error}`
+  if (error instanceof AggregateError) return error.errors.map(reasonOf).join('\n')
   const place = error.stack?.match(/cells\/[\w-]+\.js:\d+/)?.[0]
   return place === undefined ? error.message : `${error.message}\n(${place})`
 }

@@ -14,14 +14,15 @@ export const ABSENT = '–'
 /** It was not asked for. */
 export const LEFT_OUT = 'left out'
 
-const HEADS = [[], [''], ['dialer', 'listener'], ['one end', 'middle', 'other end']]
+/** What those in a column are, by their number, unless the theme says otherwise. */
+const ROLES = [[], [''], ['dialer', 'listener'], ['one end', 'middle', 'other end']]
 
 export class Report {
   #cells
   #file
   #about
 
-  /** @param cells of each `{ title, pair, what, status, reason?, seconds? }`, kept up to date by who runs them */
+  /** @param cells of each `{ title, roles?, pair, what, status, reason?, seconds? }`, kept up to date by who runs them */
   constructor (cells, { file, about }) {
     this.#cells = cells
     this.#file = file
@@ -60,7 +61,10 @@ export class Report {
     const leftOut = this.of(LEFT_OUT).length
     if (leftOut > 0) console.log(`\n${leftOut} of ${this.#cells.length} cells were left out, as asked: this run shows nothing of them`)
     const failed = this.of(FAILED).length + this.of(NOT_RUN).length
-    console.log(`\n${failed === 0 ? '' : `not run: ${this.of(NOT_RUN).length}; they count as failed\n`}${this.of(OK).length} passed, ${failed} failed`)
+    const notRun = this.of(NOT_RUN).length
+    if (notRun > 0) console.log(`\n${notRun} cells were not run, which counts as failed`)
+    // Alone on its line, so that it can be found.
+    console.log(`\n${this.of(OK).length} passed, ${failed} failed`)
   }
 
   /** Why, each reason once. */
@@ -81,10 +85,11 @@ function table (cells) {
   const pairs = [...new Set(cells.map(cell => cell.pair))].map(pair => ({ pair, names: pair.split(/[^\w]+/).filter(Boolean) }))
   const rows = [...new Set(cells.map(cell => cell.what))]
   const height = Math.max(...pairs.map(({ names }) => names.length))
+  const roles = cells[0].roles ?? ROLES[height] ?? []
   const label = Math.max(...rows.map(row => row.length), 9) + 2
   const width = 2 + Math.max(NOT_RUN.length, ...pairs.flatMap(({ names }) => names.map(name => name.length)))
   const line = (head, entries) => `  ${head.padEnd(label)}${entries.map(entry => entry.padEnd(width)).join('')}`.trimEnd()
-  const heads = Array.from({ length: height }, (_, i) => line(HEADS[height]?.[i] ?? '', pairs.map(({ names }) => names[i] ?? '')))
+  const heads = Array.from({ length: height }, (_, i) => line(roles[i] ?? '', pairs.map(({ names }) => names[i] ?? '')))
   const statuses = what => pairs.map(({ pair }) => cells.find(cell => cell.pair === pair && cell.what === what)?.status ?? '')
   return [...heads, ...rows.map(what => line(what, statuses(what)))].join('\n')
 }

@@ -6,6 +6,7 @@ import { withPeers } from '../peers.js'
 import { LISTEN } from '../support.js'
 
 export const title = 'Redirect hints'
+export const roles = ['newcomer', 'full', 'its link']
 
 /** The program takes no smaller limit. */
 const FULL = ['--max-links', '2']
@@ -17,7 +18,7 @@ export function cells () {
     const absent = lacks(language, ['overlay'])
     return [
       { pair: `rust – rust – ${language}`, what: 'told to connect to a newcomer, it does so; the link moves', absent, run: () => moves(language) },
-      { pair: `rust – rust – ${language}`, what: 'as a newcomer that nobody can dial, it dials whom it is told', absent, run: () => enters(language) }
+      { pair: `${language} – rust – rust`, what: 'as a newcomer that nobody can dial, it dials whom it is told', absent, run: () => enters(language) }
     ]
   })
 }
