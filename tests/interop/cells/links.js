@@ -20,6 +20,7 @@ export function cells () {
     ...eachPair('a killed dialer that is started again is linked again', killedDialer),
     ...eachPair('the same identity twice is refused by name, the first stays', sameIdentity),
     ...eachPair('SIGTERM ends the dialer with code 0, and the link', endsWell),
+    ...eachPair('a link on which nothing is said for 15 s stays', staysSilent),
     ...eachPair('both dial at once: one link, nothing lost, nothing twice', bothDial, { can: ['listens'], alone: true })
       // Both ways round are the same.
       .filter(({ pair }) => pair.endsWith('→ rust'))
@@ -118,6 +119,20 @@ async function endsWell (dialer, listener) {
     const [d, l] = await link(peers, dialer, listener)
     assert.equal(await d.kill('SIGTERM'), 0)
     await l.until('link_down')
+  })
+}
+
+/** The program has asked by then for whatever is optional, several times. */
+async function staysSilent (dialer, listener) {
+  await withPeers(async peers => {
+    const pair = await link(peers, dialer, listener)
+    await sleep(15_000)
+    for (const peer of pair) assert.deepEqual([...peer.of('link_down'), ...peer.of('refused')], [])
+    for (const [from, to] of [pair, pair.toReversed()]) {
+      from.say({ text: 'still here' })
+      const author = await from.id()
+      await to.until('message', { holds: m => m.author === author })
+    }
   })
 }
 
