@@ -28,7 +28,10 @@ import { startShared } from './shared.js'
 const WITHIN_S = 300
 const JOBS = 2
 /** In which order themes are shown; those that are not named here come after. */
-const ORDER = ['own-tests', 'links', 'messages', 'through', 'tampered', 'crossing', 'backfill', 'redirects']
+const ORDER = [
+  'own-tests', 'links', 'messages', 'through', 'tampered', 'crossing', 'backfill', 'history', 'redirects', 'overlay',
+  'conformance'
+]
 
 const here = import.meta.dirname
 /** Until the end is reached nothing has passed, whoever ends this process. */
@@ -176,6 +179,12 @@ async function main () {
     report.summary()
     process.exit(code)
   }
+  // Whose it was is not known: that of a cell which is over, most likely. The others go on.
+  process.on('unhandledRejection', error => {
+    const stray = { title: 'Tests of its own', pair: 'matrix', what: 'no promise fails unheard', status: FAILED, seconds: 0 }
+    cells.push({ ...stray, reason: error?.stack ?? `${error}` })
+    report.line(cells.at(-1))
+  })
   process.on('uncaughtException', error => breakOff(1, `the harness broke: ${error.stack}`))
   for (const [signal, code] of [['SIGINT', 130], ['SIGTERM', 143]]) process.on(signal, () => breakOff(code, `ended by ${signal}`))
 

@@ -21,7 +21,7 @@ function run (source, ...options) {
     export const title = 'Theme'
     export const cells = [${source}]`)
   const json = join(folder, 'results.json')
-  const { status, stdout, stderr } = spawnSync(process.execPath, [MATRIX, '--cells', folder, '--json', json, '--jobs', '1', ...options], { encoding: 'utf8', timeout: 60_000 })
+  const { status, stdout, stderr } = spawnSync(process.execPath, [MATRIX, '--cells', folder, '--json', json, '--jobs', '1', ...options], { encoding: 'utf8', timeout: 300_000 })
   const statuses = Object.fromEntries(JSON.parse(readFileSync(json)).cells.map(cell => [cell.what, cell.status]))
   return { status, output: stdout + stderr, statuses }
 }
@@ -64,6 +64,12 @@ test('a run that breaks off leaves the rest NOT RUN, whichever way it breaks', (
     assert.notEqual(status, 0, breaks)
     assert.deepEqual(statuses, { good: 'ok', breaks: 'NOT RUN', after: 'NOT RUN' }, breaks)
   }
+})
+
+test('a promise that fails unheard fails the run, and the rest is run', () => {
+  const { status, statuses, output } = run(`{ pair: 'js → rust', what: 'stray', run: async () => { Promise.reject(new Error('unheard')); await sleep(100) } }, ${OK}`)
+  assert.deepEqual([status, statuses], [1, { stray: 'ok', good: 'ok', 'no promise fails unheard': 'FAILED' }])
+  assert.match(output, /Error: unheard/)
 })
 
 test('a cell that hangs fails in its time, and its processes end', () => {
