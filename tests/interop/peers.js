@@ -24,7 +24,9 @@ const schema = JSON.parse(readFileSync(join(import.meta.dirname, '../../proto/ou
 const isLine = new Ajv2020({ strict: false }).compile(schema)
 
 /** How long a peer may take to say something, unless a cell says otherwise: much, since machines are loaded. */
-const PATIENCE_MS = 30_000
+const PATIENCE_MS = 60_000
+/** How long a process may take to start: a page, or an interpreter that has much to read. */
+const START_MS = 120_000
 /** How long a peer with processes of its own has to end them. */
 const GENTLE_MS = 5_000
 
@@ -127,13 +129,13 @@ export class Peer {
 
   /** Where it listens. */
   async address () {
-    const [{ addresses }] = await this.until('online')
+    const [{ addresses }] = await this.until('online', { within: START_MS })
     assert(addresses.length > 0, `${this.name} listens nowhere`)
     return addresses[0]
   }
 
   async id () {
-    const [{ peer_id: id }] = await this.until('online')
+    const [{ peer_id: id }] = await this.until('online', { within: START_MS })
     return id
   }
 

@@ -71,7 +71,7 @@ async function comesBack (dialer, listener) {
     await d.until('link_down')
     const second = start(listener, { listen: address.replace(/\/p2p\/.*/, ''), self })
     assert.equal(await second.id(), await first.id())
-    await Promise.all([d.until('link_up', { count: 2, within: 60_000 }), second.until('link_up', { within: 60_000 })])
+    await Promise.all([d.until('link_up', { count: 2, within: 120_000 }), second.until('link_up', { within: 120_000 })])
     d.say({ text: 'again' })
     second.say({ text: 'indeed' })
     await second.until('message', { holds: m => m.text === 'again' })

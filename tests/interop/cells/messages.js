@@ -87,7 +87,7 @@ async function backToBack (dialer, listener) {
       const data = Array.from({ length: 200 }, () => base64(50_000))
       const before = to.lines.length
       from.say(...data.map(data => ({ data })))
-      const heard = await to.until('message', { count: 200, from: before, within: 90_000 })
+      const heard = await to.until('message', { count: 200, from: before, within: 120_000 })
       const wrong = heard.findIndex((m, i) => m.data !== data[i])
       assert.equal(wrong, -1, `event ${wrong} is not as it was said, or out of turn`)
       assert(isSorted(heard.map(m => m.seq)))

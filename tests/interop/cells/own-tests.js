@@ -11,7 +11,7 @@ const NODE_TEST = [process.execPath, '--test', '--test-reporter=spec']
 
 export function cells () {
   const here = join(import.meta.dirname, '..')
-  const tests = { first: true, within: 600 }
+  const tests = { first: true, within: 900 }
   return [
     { pair: 'matrix', what: 'counts nothing as passed that has not run', ...tests, run: cell => passes(here, [...NODE_TEST, 'test/*.test.js'], cell) },
     ...PEERS.map(language => ({

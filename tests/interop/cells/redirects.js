@@ -11,7 +11,7 @@ export const roles = ['newcomer', 'full', 'its link']
 /** The program takes no smaller limit. */
 const FULL = ['--max-links', '2']
 /** A hint comes when the overlay has found out that there is no room, and is given up after 12 s. */
-const OBEYED = { within: 60_000 }
+const OBEYED = { within: 120_000 }
 
 export function cells () {
   return PEERS.map(language => ({
