@@ -82,7 +82,7 @@ function sort (cells, { filter, languages, missing }) {
     const lost = needsOf(cell).filter(name => missing.has(name)).map(name => `${name}: ${missing.get(name)}`)
     cell.status = NOT_RUN
     cell.isReady = false
-    if (!`${cell.pair}: ${cell.what}`.includes(filter) || !named(cell.pair).every(name => languages.has(name))) cell.status = LEFT_OUT
+    if (!`${cell.title}: ${cell.pair}: ${cell.what}`.includes(filter) || !named(cell.pair).every(name => languages.has(name))) cell.status = LEFT_OUT
     else if (cell.absent !== undefined) Object.assign(cell, { status: ABSENT, reason: cell.absent })
     else if (lost.length > 0) cell.reason = lost.join('; ')
     else cell.isReady = true
