@@ -49,7 +49,7 @@ export const LANGUAGES = {
     identity: seeded,
     can: { listens: 'a page in a browser cannot listen', overlay: true, sync: true },
     gentle: true,
-    shared: { command: [process.execPath, join(here, 'browser/serve.js'), '--browser'], word: 'browser', variable: 'DIATRIBE_BROWSER_WS' }
+    shared: { command: [process.execPath, join(here, 'browser/serve.js'), '--browser'], word: 'browser', variable: 'DIATRIBE_BROWSER' }
   }
 }
 
