@@ -1,0 +1,56 @@
+// `node:assert/strict` for a browser: as much of it as the tests over the vectors use.
+
+class AssertionError extends Error {}
+
+function fail (message, what) {
+  throw new AssertionError([message, what].filter(Boolean).join(': '))
+}
+
+export default function assert (value, message) {
+  if (!value) fail(message, `${value} is not true`)
+}
+
+assert.equal = (actual, expected, message) => {
+  if (!Object.is(actual, expected)) fail(message, `${actual} is not ${expected}`)
+}
+
+assert.deepEqual = (actual, expected, message) => {
+  if (!isSame(actual, expected)) fail(message, `${JSON.stringify(actual)} is not ${JSON.stringify(expected)}`)
+}
+
+assert.throws = (body, ...expectation) => {
+  let thrown
+  try {
+    body()
+  } catch (error) {
+    thrown = { error }
+  }
+  check(thrown, ...expectation)
+}
+
+assert.rejects = async (body, ...expectation) => {
+  let thrown
+  try {
+    await body()
+  } catch (error) {
+    thrown = { error }
+  }
+  check(thrown, ...expectation)
+}
+
+/** @param expected fields that the error has; a text in its place is the message */
+function check (thrown, expected = {}, message) {
+  if (typeof expected === 'string') [expected, message] = [{}, expected]
+  if (thrown === undefined) fail(message, 'nothing was thrown')
+  for (const [name, value] of Object.entries(expected)) {
+    assert.deepEqual(thrown.error[name], value, message ?? `${name} of ${thrown.error}`)
+  }
+}
+
+function isSame (a, b) {
+  if (Object.is(a, b)) return true
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false
+  if (Object.getPrototypeOf(a) !== Object.getPrototypeOf(b) || a instanceof Map || a instanceof Set) return false
+  const [keysA, keysB] = [Object.keys(a), Object.keys(b)]
+  return keysA.length === keysB.length && keysA.every(key => Object.hasOwn(b, key) && isSame(a[key], b[key]))
+}

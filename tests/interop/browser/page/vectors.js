@@ -1,0 +1,6 @@
+// The tests over the published vectors, in a page: the very file that Node runs. `runTests()` says what came of it.
+
+import '../../js/test/vectors.test.js'
+import { runTests } from './shims/test.js'
+
+window.runTests = runTests
