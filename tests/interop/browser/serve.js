@@ -3,10 +3,9 @@
 //
 //   node serve.js [--port N] [--browser]
 //
-// Prints a line each: `page URL`, and `browser URL`, which is what DIATRIBE_BROWSER_WS is to be set to.
+// Prints a line each: `page URL`, and `browser SOCKET`, which is what DIATRIBE_BROWSER is to be set to.
 
 import { parseArgs } from 'node:util'
-import { launchShared } from './chromium.js'
 import { serveSite } from './site.js'
 
 function options () {
@@ -17,11 +16,10 @@ function options () {
 
 async function main () {
   const { port, browser } = options()
-  const site = await serveSite({ port })
-  const shared = browser ? await launchShared() : undefined
-  process.stdout.write(`page ${site.url}\n${shared === undefined ? '' : `browser ${shared.endpoint}\n`}`)
+  const { url, endpoint, close } = browser ? await (await import('./shared.js')).launchShared({ port }) : await serveSite({ port })
+  process.stdout.write(`page ${url}\n${browser ? `browser ${endpoint}\n` : ''}`)
   const stop = async () => {
-    await shared?.close()
+    await close()
     process.exit(0)
   }
   process.on('SIGINT', stop)

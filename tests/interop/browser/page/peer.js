@@ -1,6 +1,6 @@
 // A diatribe peer in a page: the JavaScript peer, as far as a browser can be one.
 //
-//   const peer = await startPeer({ rooms, dial, networkKey, seed, trust, deny }, line => …)
+//   const peer = await startPeer({ rooms, dial, networkKey, seed, trust, deny, maxLinks }, line => …)
 //   peer.say('{"text": "hello"}')
 //   await peer.stop()
 //
@@ -24,8 +24,8 @@ const TOLD_AS_IT_IS = ['link_up', 'link_down', 'redirected', 'hint', 'checked']
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
-/** @param options { rooms, dial, networkKey, seed, trust, deny }: keys in hex, the rest lists of text */
-export async function startPeer ({ rooms, dial = [], networkKey, seed, trust, deny }, onLine) {
+/** @param options { rooms, dial, networkKey, seed, trust, deny, maxLinks }: keys in hex; lists of text */
+export async function startPeer ({ rooms, dial = [], networkKey, seed, trust, deny, maxLinks }, onLine) {
   const tell = (type, fields) => onLine({ time: new Date().toISOString(), type, ...fields })
   const addresses = dial.map(address => [address, readAddress(address)])
   const node = await createLibp2p({
@@ -39,7 +39,7 @@ export async function startPeer ({ rooms, dial = [], networkKey, seed, trust, de
     services: {
       identify: identify(),
       ping: ping(),
-      diatribe: diatribe({ networkKey: networkKey && fromHex(networkKey), trust, deny })
+      diatribe: diatribe({ networkKey: networkKey && fromHex(networkKey), trust, deny, maxLinks })
     }
   })
   const service = node.services.diatribe
@@ -113,7 +113,11 @@ function send (service, line, firstRoom) {
 
 // --- dialling
 
-/** Dials until there is a link, and again when it is lost. */
+/** A node with so many links leaves one alone that the overlay has ended. */
+const ENOUGH_LINKS = 2
+const BY_THE_OVERLAY = /^(handover|surplus|refused|aborted)/
+
+/** Dials until there is a link, and again when it is lost; when the overlay has moved it, only if links are wanting. */
 async function keepDialing (node, text, address, tell) {
   const { diatribe } = node.services
   let wait = REDIAL_FIRST_MS
@@ -123,7 +127,8 @@ async function keepDialing (node, text, address, tell) {
       const peerId = await diatribe.connect(address)
       wait = REDIAL_FIRST_MS
       told = false
-      await linkEnds(diatribe, peerId.toString())
+      const reason = await linkEnds(diatribe, peerId.toString())
+      while (BY_THE_OVERLAY.test(reason) && diatribe.links >= ENOUGH_LINKS) await linkEnds(diatribe)
     } catch (error) {
       const ofHandshake = error.stage !== undefined
       if (!told && !ofHandshake) tell('refused', { address: text, code: null, ...failureOf(error) })
@@ -134,12 +139,13 @@ async function keepDialing (node, text, address, tell) {
   }
 }
 
+/** Waits until the link with this peer ends, or any, and yields why. */
 function linkEnds (diatribe, peerId) {
   return new Promise(resolve => {
     diatribe.addEventListener('link_down', function listener ({ detail }) {
-      if (detail.peer_id !== peerId) return
+      if (peerId !== undefined && detail.peer_id !== peerId) return
       diatribe.removeEventListener('link_down', listener)
-      resolve()
+      resolve(detail.reason)
     })
   })
 }

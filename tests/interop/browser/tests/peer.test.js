@@ -8,7 +8,8 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, test } from 'node:test'
 import { start } from '../../js/peer.js'
-import { launchShared, openBrowser } from '../chromium.js'
+import { launchBrowser } from '../chromium.js'
+import { launchShared } from '../shared.js'
 import { serveSite } from '../site.js'
 
 const PROGRAM = join(import.meta.dirname, '../peer.js')
@@ -48,8 +49,8 @@ function next (type, holds = () => true) {
 }
 
 /** The program; `line(type)` resolves to its next line of that type. */
-function run (options, { shared: isShared } = {}) {
-  const env = { ...process.env, DIATRIBE_BROWSER_WS: isShared ? shared.endpoint : '' }
+function run (options, { shared: isShared, endpoint = isShared ? shared.endpoint : '' } = {}) {
+  const env = { ...process.env, DIATRIBE_BROWSER: endpoint }
   const child = spawn(process.execPath, [PROGRAM, ...options], { env, stdio: ['pipe', 'pipe', 'pipe'] })
   const peer = { process: child, lines: [], stderr: '', waiting: new Set() }
   started.push(peer)
@@ -156,6 +157,7 @@ for (const [what, options, pattern, code] of [
   ['to listen', ['--listen', '/ip4/127.0.0.1/tcp/0/ws'], /--listen: a browser cannot listen; .*--dial/, 2],
   ['an option it does not have', ['--colour'], /--colour/, 2],
   ['a seed that is none', ['--seed', '12'], /--seed: a seed is 64 hex digits/, 2],
+  ['to have one link', ['--max-links', '1'], /--max-links: a number from 2/, 2],
   ['a network key that is not there', ['--network-key', '/nowhere/key'], /nowhere\/key/, 1],
   ['an address that is none', ['--dial', 'localhost:9000'], /localhost:9000 is no address.*\/ip4\//, 1],
   ['a room that may not be', ['--room', ' '], /room/, 1]
@@ -168,9 +170,15 @@ for (const [what, options, pattern, code] of [
   })
 }
 
+test('a browser that is not there is named', { timeout }, async () => {
+  const peer = run([], { endpoint: '/nowhere/socket' })
+  assert.equal((await peer.ended).code, 1)
+  assert.match(peer.stderr, /no browser at \/nowhere\/socket .*DIATRIBE_BROWSER/)
+})
+
 test('a person reads and writes, and what peers send is text', { timeout }, async () => {
   const site = await serveSite()
-  const browser = await openBrowser()
+  const browser = await launchBrowser()
   try {
     const page = await browser.newPage()
     const up = next('link_up')

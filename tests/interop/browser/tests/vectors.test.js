@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { openBrowser } from '../chromium.js'
+import { launchBrowser } from '../chromium.js'
 import { serveSite } from '../site.js'
 
 const LIMIT_MS = 120_000
@@ -15,7 +15,7 @@ let browser
 
 before(async () => {
   site = await serveSite()
-  browser = await openBrowser()
+  browser = await launchBrowser()
 })
 after(async () => {
   await browser?.close()
