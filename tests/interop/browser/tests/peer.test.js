@@ -13,8 +13,8 @@ import { launchShared } from '../shared.js'
 import { serveSite } from '../site.js'
 
 const PROGRAM = join(import.meta.dirname, '../peer.js')
-const PATIENCE_MS = 30_000
-const timeout = 120_000
+const PATIENCE_MS = 60_000
+const timeout = 240_000
 
 let node
 let shared
