@@ -11,6 +11,7 @@ mod link;
 mod mesh;
 mod partition;
 mod program;
+mod program_bench;
 mod program_check;
 mod program_history;
 mod program_keys;

@@ -6,6 +6,7 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::str::FromStr;
 
 use clap::builder::FalseyValueParser;
+use clap::value_parser;
 
 use crate::gossip::MAX_EVENT_DATA;
 
@@ -30,6 +31,11 @@ pub(crate) enum Part {
     Log(LogArgs),
     /// How long a node that was away takes to catch up
     Sync(SyncArgs),
+    /// What a node costs that has links and nothing to do, and how soon it is online
+    Idle(IdleArgs),
+    /// A node of `--processes`: orders come by stdin
+    #[command(hide = true)]
+    Node,
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -70,6 +76,10 @@ pub(crate) struct LoadArgs {
         default_value = "1"
     )]
     pub(crate) publishers: NonZeroUsize,
+    /// Make each node a process of its own, this program started again, as users run it. Peak memory
+    /// is then the largest node's, and CPU that of all nodes together
+    #[arg(long, env = "DIATRIBE_PROCESSES", value_parser = FalseyValueParser::new())]
+    pub(crate) processes: bool,
     /// Link the nodes in a ring with chords instead of letting them find each other from one entry
     #[arg(long, env = "DIATRIBE_FIXED_LINKS", value_parser = FalseyValueParser::new())]
     pub(crate) fixed_links: bool,
@@ -133,6 +143,22 @@ pub(crate) struct SyncArgs {
     pub(crate) json: bool,
 }
 
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct IdleArgs {
+    /// Links of the idle node
+    #[arg(long, env = "DIATRIBE_LINKS", value_name = "N", default_value_t = 5, value_parser = value_parser!(u8).range(0..=64))]
+    pub(crate) links: u8,
+    /// How long to look at it once it is at rest
+    #[arg(long, env = "DIATRIBE_SECONDS", value_name = "N", default_value_t = 30, value_parser = value_parser!(u32).range(1..=86_400))]
+    pub(crate) seconds: u32,
+    /// How often to start it; the median counts
+    #[arg(long, env = "DIATRIBE_STARTS", value_name = "N", default_value_t = 5, value_parser = value_parser!(u16).range(1..=1000))]
+    pub(crate) starts: u16,
+    /// Write a JSON object, for programs
+    #[arg(long, env = "DIATRIBE_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+}
+
 /// How quickly events are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rate {
@@ -164,6 +190,9 @@ impl BenchArgs {
             Some(Part::Links(args)) => args.json,
             Some(Part::Log(args)) => args.json,
             Some(Part::Sync(args)) => args.json,
+            Some(Part::Idle(args)) => args.json,
+            // What it says is for its parent, in other words.
+            Some(Part::Node) => false,
         }
     }
 }

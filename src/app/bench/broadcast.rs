@@ -3,43 +3,35 @@
 //! Entry function: [`run`]. The rule it keeps: whatever is lost fails it.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use libp2p::PeerId;
+use tempfile::TempDir;
 
 use super::super::failure::Failure;
 use super::args::LoadArgs;
-use super::cluster::Cluster;
 use super::figures::Figures;
-use super::machine::{self, Meter};
-use super::progress::Progress;
-use super::tally::{Plan, Tally};
-use super::{load, report};
+use super::machine::Cost;
+use super::tally::{Plan, Totals};
+use super::{cluster, processes, report};
 use crate::gossip::{MAX_ROOMS, RoomName};
-use crate::node::Node;
 
 /// How long nothing may come before what is missing counts as lost: several rounds of data checking.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How often it is looked whether all has come.
-const LOOK: Duration = Duration::from_millis(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a run came to.
+pub(crate) struct Measured {
+    pub(crate) totals: Totals,
+    /// When the first event was sent, on the clock of [`super::machine::monotonic`].
+    pub(crate) begun: Duration,
+    pub(crate) cost: Cost,
+    /// Gossipsub's messages over all links, every copy counted.
+    pub(crate) copies: u64,
+}
 
 /// Measures as often as was asked for.
 pub(crate) async fn run(args: &LoadArgs) -> Result<ExitCode, Failure> {
-    let (nodes, publishers) = (args.nodes.get(), args.publishers.get());
-    if nodes < 2 || publishers > nodes {
-        return Err(Failure::usage(
-            "there must be two nodes at least, and no more publishers than nodes",
-        ));
-    }
-    if args.links.get() < 2 && nodes > 2 {
-        return Err(Failure::usage(
-            "with less than two links a node there is no way to all of them",
-        ));
-    }
-    if args.rooms.get() > MAX_ROOMS {
-        return Err(Failure::usage(format!(
-            "a node is in {MAX_ROOMS} rooms at most"
-        )));
-    }
+    check(args)?;
     let mut all = Vec::new();
     for n in 1..=args.runs.get() {
         let figures = measure(args, n).await?;
@@ -59,36 +51,45 @@ pub(crate) async fn run(args: &LoadArgs) -> Result<ExitCode, Failure> {
     })
 }
 
+fn check(args: &LoadArgs) -> Result<(), Failure> {
+    let (nodes, publishers) = (args.nodes.get(), args.publishers.get());
+    if nodes < 2 || publishers > nodes {
+        return Err(Failure::usage(format!(
+            "there must be two nodes at least, and no more publishers than nodes: --nodes is {nodes}, \
+             --publishers is {publishers}"
+        )));
+    }
+    if args.links.get() < 2 && nodes > 2 {
+        return Err(Failure::usage(
+            "with less than two links a node there is no way to all of them: give --links 2 or more",
+        ));
+    }
+    if args.rooms.get() > MAX_ROOMS {
+        return Err(Failure::usage(format!(
+            "a node is in {MAX_ROOMS} rooms at most: give --rooms {MAX_ROOMS} or less"
+        )));
+    }
+    if args.processes && !cfg!(unix) {
+        return Err(Failure::usage(
+            "--processes needs one clock for all processes, which this system does not give: leave \
+             it out",
+        ));
+    }
+    Ok(())
+}
+
 async fn measure(args: &LoadArgs, n: u32) -> Result<Figures, Failure> {
     let rooms = rooms(args.rooms.get())?;
-    let mut cluster = Cluster::start(args, &rooms).await?;
-    let plan = Plan {
-        count: args.count.get(),
-        size: args.size,
-        rooms,
-        publishers: cluster.nodes[..args.publishers.get()]
-            .iter()
-            .map(Node::peer_id)
-            .collect(),
+    let what = format!("run {n} of {}", args.runs);
+    let Measured {
+        totals,
+        begun,
+        cost,
+        copies,
+    } = match args.processes {
+        true => processes::measure(args, rooms, what).await?,
+        false => cluster::measure(args, rooms, what).await?,
     };
-    let tally = Arc::new(Tally::new(plan, args.nodes.get()));
-    cluster.listen(&tally);
-    let line = {
-        let tally = tally.clone();
-        let what = format!("run {n} of {}", args.runs);
-        Progress::show(what, tally.expected(), Arc::new(move || tally.delivered()))
-    };
-
-    let copies = cluster.copies();
-    let meter = Meter::start();
-    let begun = machine::monotonic();
-    load::send(&cluster.nodes, &tally, args.rate).await?;
-    arrived(&tally).await;
-    let cost = meter.stop();
-    let copies = cluster.copies() - copies;
-
-    drop(line);
-    let totals = tally.totals();
     if totals.missed > 0 || totals.foreign > 0 {
         tracing::warn!(
             totals.missed,
@@ -96,19 +97,27 @@ async fn measure(args: &LoadArgs, n: u32) -> Result<Figures, Failure> {
             "readers were too slow, or were told what nobody sent"
         );
     }
-    cluster.stop().await;
     let took = totals.last.saturating_sub(begun);
     Ok(Figures::of(&totals, args.size, took, cost, copies))
 }
 
-/// Waits until everything has come, or nothing does any more.
-async fn arrived(tally: &Tally) {
-    let mut last = (0, Instant::now());
-    while tally.delivered() < tally.expected() && last.1.elapsed() < PATIENCE {
-        if tally.delivered() > last.0 {
-            last = (tally.delivered(), Instant::now());
-        }
-        tokio::time::sleep(LOOK).await;
+/// The events of a run.
+pub(crate) fn plan(args: &LoadArgs, rooms: Vec<RoomName>, publishers: Vec<PeerId>) -> Plan {
+    Plan {
+        count: args.count.get(),
+        size: args.size,
+        rooms,
+        publishers,
+    }
+}
+
+/// Where the logs are, unless they are in memory.
+pub(crate) fn folders(args: &LoadArgs) -> Result<Option<TempDir>, Failure> {
+    match args.ephemeral {
+        true => Ok(None),
+        false => TempDir::with_prefix("diatribe-bench-")
+            .map(Some)
+            .map_err(|e| Failure::new(format!("there is no place for the logs: {e}"))),
     }
 }
 

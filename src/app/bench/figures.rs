@@ -27,7 +27,10 @@ pub(crate) struct Figures {
     pub(crate) p50_us: u64,
     pub(crate) p99_us: u64,
     pub(crate) max_us: u64,
+    /// The most memory that a process has had: the one that all nodes are in, or the largest node's.
     pub(crate) peak_rss_bytes: Option<u64>,
+    /// The sum over all processes.
+    pub(crate) total_rss_bytes: Option<u64>,
     pub(crate) others_cpu_percent: Option<f64>,
 }
 
@@ -59,6 +62,7 @@ impl Figures {
             p99_us: totals.took.quantile_us(0.99),
             max_us: totals.took.max_us(),
             peak_rss_bytes: cost.peak_rss_bytes,
+            total_rss_bytes: cost.total_rss_bytes,
             others_cpu_percent: cost.others_cpu_percent.map(|percent| round(percent, 1)),
         }
     }

@@ -5,12 +5,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Buckets for each power of two: a bucket's width is at most 1/128 of its value.
 const STEPS: u64 = 128;
 const BUCKETS: usize = (STEPS as usize) * 40;
 
 /// Durations from a microsecond to weeks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Histogram {
     counts: Vec<u64>,
     count: u64,

@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use super::super::failure::Failure;
 use super::args::LinksArgs;
-use super::cluster::{address_of, start_one};
 use super::figures::round;
 use super::histogram::Histogram;
 use super::machine::{Cost, Meter};
+use super::one::{address_of, start_one};
 use super::report;
 use crate::node::{Event, Events};
 

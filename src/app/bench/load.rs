@@ -30,7 +30,8 @@ pub(crate) async fn send(nodes: &[Node], tally: &Arc<Tally>, rate: Rate) -> Resu
     Ok(())
 }
 
-async fn publish(
+/// Sends one publisher's share, paced from `begun` on.
+pub(crate) async fn publish(
     node: Node,
     publisher: usize,
     tally: Arc<Tally>,

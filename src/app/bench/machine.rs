@@ -1,9 +1,11 @@
-//! What the system says of this process and of the others on the machine.
+//! What the system says of this process, its children and the others on the machine.
 //!
 //! Entry type: [`Meter`]. The rule it keeps: what a system does not tell is left out, not guessed.
 
 use std::fs;
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 /// The jiffies of Linux's user interface, in all its configurations.
 const JIFFIES_A_SECOND: f64 = 100.0;
@@ -11,6 +13,8 @@ const JIFFIES_A_SECOND: f64 = 100.0;
 const IDLE_FIELDS: [usize; 2] = [3, 4];
 /// Fields after this one are counted in the first ones already.
 const LAST_FIELD: usize = 7;
+/// Where the time in the program is in `/proc/PID/stat`, behind the name; that in the system follows.
+const CPU_FIELD: usize = 11;
 
 /// Measures from its start on.
 #[derive(Debug)]
@@ -21,14 +25,16 @@ pub(crate) struct Meter {
 }
 
 /// What it came to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Cost {
-    /// The processor time of this process.
+    /// The processor time of the processes that are measured.
     pub(crate) cpu: Option<Duration>,
     /// The share of all processors that other processes took.
     pub(crate) others_cpu_percent: Option<f64>,
-    /// The most memory that this process has had.
+    /// The most memory that one of them has had.
     pub(crate) peak_rss_bytes: Option<u64>,
+    /// The sum of that over all of them.
+    pub(crate) total_rss_bytes: Option<u64>,
 }
 
 impl Meter {
@@ -42,23 +48,46 @@ impl Meter {
         }
     }
 
+    /// What this process came to.
     pub(crate) fn stop(&self) -> Cost {
-        let cpu = own_cpu()
-            .zip(self.own)
-            .map(|(now, then)| now.saturating_sub(then));
-        let processors = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-        let others = busy_seconds()
-            .zip(self.busy)
-            .zip(cpu)
-            .map(|((now, then), own)| {
-                let others = (now - then - own.as_secs_f64()).max(0.0);
-                100.0 * others / (processors * self.started.elapsed().as_secs_f64())
-            });
+        let (cpu, peak) = (self.own(), memory("/proc/self/status", "VmHWM:"));
         Cost {
             cpu,
-            others_cpu_percent: others,
-            peak_rss_bytes: peak_rss_bytes(),
+            others_cpu_percent: self.others(cpu),
+            peak_rss_bytes: peak,
+            total_rss_bytes: peak,
         }
+    }
+
+    /// What processes came to that measured themselves. This one is none of them, nor is it one of
+    /// the others.
+    pub(crate) fn stop_for(&self, processes: &[Cost]) -> Cost {
+        let cpu: Option<Duration> = processes.iter().map(|cost| cost.cpu).sum();
+        let peaks: Option<Vec<u64>> = processes.iter().map(|cost| cost.peak_rss_bytes).collect();
+        Cost {
+            cpu,
+            others_cpu_percent: self.others_beside(cpu),
+            peak_rss_bytes: peaks.as_ref().and_then(|peaks| peaks.iter().copied().max()),
+            total_rss_bytes: peaks.map(|peaks| peaks.iter().sum()),
+        }
+    }
+
+    /// The share of all processors that was neither this process's nor the one's that took `cpu`.
+    pub(crate) fn others_beside(&self, cpu: Option<Duration>) -> Option<f64> {
+        self.others(cpu.zip(self.own()).map(|(cpu, own)| cpu + own))
+    }
+
+    fn own(&self) -> Option<Duration> {
+        let (now, then) = own_cpu().zip(self.own)?;
+        Some(now.saturating_sub(then))
+    }
+
+    /// The share of all processors that was not `ours`.
+    fn others(&self, ours: Option<Duration>) -> Option<f64> {
+        let (now, then) = busy_seconds().zip(self.busy)?;
+        let others = (now - then - ours?.as_secs_f64()).max(0.0);
+        let processors = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        Some(100.0 * others / (processors * self.started.elapsed().as_secs_f64()))
     }
 }
 
@@ -105,11 +134,39 @@ fn busy_seconds() -> Option<f64> {
     Some(busy as f64 / JIFFIES_A_SECOND)
 }
 
-fn peak_rss_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// A figure of a process's status file, in bytes.
+fn memory(status: &str, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(status).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib * 1024)
 }
+
+/// The memory that another process has now.
+pub(crate) fn rss_of(process: u32) -> Option<u64> {
+    memory(&format!("/proc/{process}/status"), "VmRSS:")
+}
+
+/// The processor time of another process so far, to a hundredth of a second.
+pub(crate) fn cpu_of(process: u32) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before it may hold anything, spaces and brackets too.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(CPU_FIELD);
+    let jiffies = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_secs_f64(jiffies as f64 / JIFFIES_A_SECOND))
+}
+
+/// Lets this process open as many files as it may be allowed to: a hundred nodes need more than
+/// systems give at first.
+#[cfg(unix)]
+pub(crate) fn open_more_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // What was allowed before stays allowed.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+#[cfg(not(unix))]
+pub(crate) fn open_more_files() {}

@@ -12,7 +12,7 @@ use super::figures::Figures;
 type Figure = (&'static str, fn(&Figures) -> Option<f64>, usize);
 
 /// The rows of the table: what it is called, where it is, and its decimals.
-const ROWS: [Figure; 13] = [
+const ROWS: [Figure; 14] = [
     ("delivered", |f| Some(f.delivered as f64), 0),
     ("expected", |f| Some(f.expected as f64), 0),
     ("lost", |f| Some(f.lost as f64), 0),
@@ -24,15 +24,12 @@ const ROWS: [Figure; 13] = [
     ("latency p50 ms", |f| Some(f.p50_us as f64 / 1e3), 2),
     ("latency p99 ms", |f| Some(f.p99_us as f64 / 1e3), 2),
     ("latency max ms", |f| Some(f.max_us as f64 / 1e3), 2),
-    (
-        "peak memory MiB",
-        |f| f.peak_rss_bytes.map(|b| b as f64 / (1 << 20) as f64),
-        1,
-    ),
+    ("peak memory MiB", |f| f.peak_rss_bytes.map(mib), 1),
+    ("memory of all MiB", |f| f.total_rss_bytes.map(mib), 1),
     ("CPU of others %", |f| f.others_cpu_percent, 1),
 ];
 
-/// One JSON object, one line.
+/// One JSON object, one line, at once.
 pub(crate) fn json(figures: &impl Serialize) -> Result<(), Failure> {
     let line = serde_json::to_string(figures).map_err(Failure::new)?;
     print(&format!("{line}\n"))
@@ -74,8 +71,12 @@ pub(crate) fn table(runs: &[Figures]) -> Result<(), Failure> {
     print(&text)
 }
 
+pub(crate) fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 /// The middle of sorted values; of the two in the middle, their mean.
-fn median(sorted: &[f64]) -> f64 {
+pub(crate) fn median(sorted: &[f64]) -> f64 {
     let middle = sorted.len() / 2;
     match sorted.len() % 2 {
         1 => sorted[middle],

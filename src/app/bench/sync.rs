@@ -13,9 +13,9 @@ use tempfile::TempDir;
 
 use super::super::failure::Failure;
 use super::args::SyncArgs;
-use super::cluster::{address_of, start_one};
 use super::figures::round;
 use super::machine::Meter;
+use super::one::{address_of, start_one};
 use super::progress::Progress;
 use super::{batches, report};
 use crate::history::{Keep, Log};

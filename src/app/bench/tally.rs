@@ -1,16 +1,18 @@
 //! What came of what was sent: a set for each node.
 //!
-//! Entry type: [`Tally`]. The rule it keeps: an event counts as delivered to a node when it came
+//! Entry type: [`Tally`], of all nodes or of those of one process. The rule it keeps: an event counts as delivered to a node when it came
 //! there whole, from its author, in its room; once, however often it came.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use libp2p::PeerId;
+use serde::{Deserialize, Serialize};
 
 use super::args::LEAST_SIZE;
+use super::as_text;
 use super::histogram::Histogram;
 use super::machine;
 use crate::gossip::{BatchId, RoomName};
@@ -21,11 +23,14 @@ const FILLER: u8 = 0xab;
 
 /// Which events there are: number `n` is sent by publisher `n % publishers`, and its publishers go
 /// round in the rooms.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) count: u64,
     pub(crate) size: usize,
+    #[serde(with = "as_text")]
     pub(crate) rooms: Vec<RoomName>,
+    /// The first nodes, in their order.
+    #[serde(with = "as_text")]
     pub(crate) publishers: Vec<PeerId>,
 }
 
@@ -37,6 +42,16 @@ impl Plan {
     pub(crate) fn room(&self, number: u64) -> &RoomName {
         let turn = number / self.publishers.len() as u64;
         &self.rooms[(turn % self.rooms.len() as u64) as usize]
+    }
+
+    /// Events that must come to `node`: all but its own.
+    fn expected(&self, node: usize) -> u64 {
+        let publishers = self.publishers.len();
+        if node >= publishers {
+            return self.count;
+        }
+        let before = self.count.saturating_sub(node as u64);
+        self.count - before.div_ceil(publishers as u64)
     }
 
     /// Event `number` as it is sent now.
@@ -69,11 +84,12 @@ fn is_filler(bytes: &[u8]) -> bool {
     bytes.chunks(256).all(|piece| differs(piece) == 0)
 }
 
-/// What came to all nodes.
+/// What came to these nodes.
 #[derive(Debug)]
 pub(crate) struct Tally {
     plan: Plan,
-    nodes: Vec<Mutex<Came>>,
+    nodes: Vec<(usize, Mutex<Came>)>,
+    expected: u64,
     delivered: AtomicU64,
 }
 
@@ -90,7 +106,7 @@ struct Came {
 }
 
 /// What the sets say in the end.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Totals {
     pub(crate) delivered: u64,
     pub(crate) expected: u64,
@@ -107,44 +123,49 @@ pub(crate) struct Totals {
 }
 
 impl Tally {
-    pub(crate) fn new(plan: Plan, nodes: usize) -> Tally {
+    /// Of the nodes of these numbers, the first of the cluster being 0.
+    pub(crate) fn new(plan: Plan, nodes: Range<usize>) -> Tally {
         let words = usize::try_from(plan.count.div_ceil(64)).unwrap_or(usize::MAX);
-        let came = || {
-            Mutex::new(Came {
-                held: vec![0; words],
-                took: Histogram::default(),
-                batch: None,
-                batches: 0,
-                duplicated: 0,
-                foreign: 0,
-                missed: 0,
-                last: Duration::ZERO,
-            })
+        let came = || Came {
+            held: vec![0; words],
+            took: Histogram::default(),
+            batch: None,
+            batches: 0,
+            duplicated: 0,
+            foreign: 0,
+            missed: 0,
+            last: Duration::ZERO,
         };
         Tally {
-            plan,
-            nodes: (0..nodes).map(|_| came()).collect(),
+            expected: Tally::expected_of(&plan, nodes.clone()),
+            nodes: nodes.map(|node| (node, Mutex::new(came()))).collect(),
             delivered: AtomicU64::new(0),
+            plan,
         }
+    }
+
+    /// Deliveries that there must be: every event at every node but its publisher's.
+    pub(crate) fn expected_of(plan: &Plan, nodes: Range<usize>) -> u64 {
+        nodes.map(|node| plan.expected(node)).sum()
     }
 
     pub(crate) fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Deliveries that there must be: every event at every node but its publisher's.
     pub(crate) fn expected(&self) -> u64 {
-        self.plan.count * (self.nodes.len() as u64).saturating_sub(1)
+        self.expected
     }
 
     pub(crate) fn delivered(&self) -> u64 {
         self.delivered.load(Ordering::Relaxed)
     }
 
-    /// A message came to a node.
-    pub(crate) fn came(&self, node: usize, message: &Message) {
+    /// A message came to the `n`th of these nodes.
+    pub(crate) fn came(&self, n: usize, message: &Message) {
         let now = machine::monotonic();
-        let mut came = self.nodes[node]
+        let mut came = self.nodes[n]
+            .1
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let Some((number, sent)) = self.plan.read(message) else {
@@ -166,9 +187,10 @@ impl Tally {
         self.delivered.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A node's reader was too slow for so many events.
-    pub(crate) fn missed(&self, node: usize, events: u64) {
-        let mut came = self.nodes[node]
+    /// Its reader was too slow for so many events.
+    pub(crate) fn missed(&self, n: usize, events: u64) {
+        let mut came = self.nodes[n]
+            .1
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         came.missed += events;
@@ -176,30 +198,39 @@ impl Tally {
 
     /// Compares what came with what was sent.
     pub(crate) fn totals(&self) -> Totals {
-        let mut totals = Totals {
-            delivered: 0,
-            expected: self.expected(),
-            duplicated: 0,
-            foreign: 0,
-            missed: 0,
-            batches: 0,
-            took: Histogram::default(),
-            last: Duration::ZERO,
-        };
-        for (node, came) in self.nodes.iter().enumerate() {
+        let mut totals = Totals::default();
+        for (node, came) in &self.nodes {
             let came = came.lock().unwrap_or_else(PoisonError::into_inner);
-            totals.delivered += (0..self.plan.count)
-                .filter(|number| self.plan.publisher(*number) != node)
+            let delivered = (0..self.plan.count)
+                .filter(|number| self.plan.publisher(*number) != *node)
                 .filter(|number| came.held[(number / 64) as usize] & (1 << (number % 64)) != 0)
                 .count() as u64;
-            totals.duplicated += came.duplicated;
-            totals.foreign += came.foreign;
-            totals.missed += came.missed;
-            totals.batches += came.batches;
-            totals.took.merge(&came.took);
-            totals.last = totals.last.max(came.last);
+            totals.add(&Totals {
+                delivered,
+                expected: self.plan.expected(*node),
+                duplicated: came.duplicated,
+                foreign: came.foreign,
+                missed: came.missed,
+                batches: came.batches,
+                took: came.took.clone(),
+                last: came.last,
+            });
         }
         totals
+    }
+}
+
+impl Totals {
+    /// Takes in those of other nodes.
+    pub(crate) fn add(&mut self, other: &Totals) {
+        self.delivered += other.delivered;
+        self.expected += other.expected;
+        self.duplicated += other.duplicated;
+        self.foreign += other.foreign;
+        self.missed += other.missed;
+        self.batches += other.batches;
+        self.took.merge(&other.took);
+        self.last = self.last.max(other.last);
     }
 }
 
@@ -234,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_came_twice_does_not_stand_for_what_did_not_come() {
-        let tally = Tally::new(plan(), 3);
+        let tally = Tally::new(plan(), 0..3);
         for number in (0..99).chain([7]) {
             tally.came(1, &message(tally.plan(), number));
         }
@@ -246,8 +277,31 @@ mod tests {
     }
 
     #[test]
+    fn tallies_of_one_node_each_add_up_to_that_of_all() {
+        for (count, publishers) in [(1, 2), (7, 3), (100, 4)] {
+            let mut plan = plan();
+            plan.count = count;
+            plan.publishers = (0..publishers).map(|_| PeerId::random()).collect();
+            let all = Tally::new(plan.clone(), 0..5);
+            assert_eq!(all.expected(), count * 4);
+            let mut totals = Totals::default();
+            for node in 0..5 {
+                let tally = Tally::new(plan.clone(), node..node + 1);
+                for number in (0..count).filter(|number| plan.publisher(*number) != node) {
+                    tally.came(0, &message(&plan, number));
+                    all.came(node, &message(&plan, number));
+                }
+                assert_eq!(tally.delivered(), tally.expected());
+                totals.add(&tally.totals());
+            }
+            assert_eq!((totals.delivered, totals.expected), (count * 4, count * 4));
+            assert_eq!(all.totals().delivered, totals.delivered);
+        }
+    }
+
+    #[test]
     fn what_came_changed_or_in_another_room_was_not_delivered() {
-        let tally = Tally::new(plan(), 2);
+        let tally = Tally::new(plan(), 0..2);
         let mut other_room = message(tally.plan(), 0);
         other_room.room = tally.plan().room(1).clone();
         let mut changed = message(tally.plan(), 2);

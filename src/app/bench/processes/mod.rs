@@ -1,0 +1,92 @@
+//! `--processes`: every node is a process of its own, this very program started again.
+//!
+//! Entry functions: [`measure`] of the parent, [`node::run`] of a child. The rule it keeps: a child
+//! that ends before it is told to fails the run, by name; and no child outlives its parent, since it
+//! ends when its stdin does.
+//!
+//! They speak in JSON lines, `words`: orders on the child's stdin, answers on its stdout.
+//! * `process` is a child as its parent has it, `fleet` all of them.
+//! * `node` is what the child does.
+
+mod fleet;
+pub(super) mod node;
+pub(super) mod process;
+mod words;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::super::failure::Failure;
+use super::args::{LoadArgs, Rate};
+use super::broadcast::{Measured, PATIENCE, plan};
+use super::machine::{self, Cost, Meter};
+use super::progress::Progress;
+use super::tally::{Tally, Totals};
+use crate::gossip::RoomName;
+use fleet::Fleet;
+use words::Order;
+
+/// Measures one run of nodes that are processes.
+pub(super) async fn measure(
+    args: &LoadArgs,
+    rooms: Vec<RoomName>,
+    what: String,
+) -> Result<Measured, Failure> {
+    let mut fleet = Fleet::start(args, &rooms).await?;
+    let publishers = fleet.peer_ids(args.publishers.get());
+    let plan = plan(args, rooms, publishers);
+    let expected = Tally::expected_of(&plan, 0..args.nodes.get());
+    for n in 0..args.nodes.get() {
+        let order = Order::Load {
+            node: n,
+            plan: plan.clone(),
+        };
+        fleet.order(n, &order)?;
+    }
+    fleet.until_all("ready", |told| told.ready).await?;
+    let came = fleet.came();
+    let line = Progress::show(what, expected, {
+        let came = came.clone();
+        Arc::new(move || came.load(Ordering::Relaxed))
+    });
+    tracing::info!("the nodes are linked, and the events are sent");
+
+    let meter = Meter::start();
+    let begun = machine::monotonic();
+    let rate = match args.rate {
+        Rate::Max => None,
+        Rate::PerSecond(rate) => Some(rate),
+    };
+    for n in 0..args.publishers.get() {
+        fleet.order(n, &Order::Send { rate, begun })?;
+    }
+    let mut last = (0, Instant::now());
+    loop {
+        let now = came.load(Ordering::Relaxed);
+        let sending = !fleet.have_sent(args.publishers.get());
+        if now > last.0 || sending {
+            last = (now, Instant::now());
+        }
+        if !sending && (now >= expected || last.1.elapsed() >= PATIENCE) {
+            break;
+        }
+        fleet.hear().await?;
+    }
+    let reports = fleet.reports().await?;
+    let costs: Vec<Cost> = reports.iter().map(|report| report.cost).collect();
+    let cost = meter.stop_for(&costs);
+    drop(line);
+
+    fleet.stop().await?;
+    let mut totals = Totals::default();
+    for report in &reports {
+        totals.add(&report.totals);
+    }
+    Ok(Measured {
+        totals,
+        begun,
+        cost,
+        copies: reports.iter().map(|report| report.copies).sum(),
+    })
+}

@@ -1,0 +1,181 @@
+//! A node that is a process of its own, as its parent orders.
+//!
+//! Entry function: [`run`]. The rule it keeps: it ends when its orders do.
+
+use std::io::BufRead;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+
+use super::super::super::failure::Failure;
+use super::super::args::Rate;
+use super::super::machine::{self, Meter};
+use super::super::one::address_of;
+use super::super::tally::Tally;
+use super::super::{load, report};
+use super::words::{Answer, Order, Report};
+use crate::node::{Address, Event, Events, Node};
+
+/// Orders that wait: each but the first few waits for an answer.
+const MAX_WAITING: usize = 16;
+/// How often it is told how much has come.
+const EVERY: Duration = Duration::from_millis(50);
+/// For telling the peers that the node ends.
+const FAREWELL: Duration = Duration::from_millis(1500);
+
+/// Does as it is told until nobody tells it any more.
+pub(crate) async fn run() -> Result<ExitCode, Failure> {
+    let mut orders = orders()?;
+    if let Err(failure) = serve(&mut orders).await {
+        tell(&Answer::Failed(failure.to_string()))?;
+        return Err(failure);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What has been counted since it was ordered.
+struct Counting {
+    tally: Arc<Tally>,
+    meter: Meter,
+    copies: u64,
+}
+
+async fn serve(orders: &mut mpsc::Receiver<Result<Order, Failure>>) -> Result<(), Failure> {
+    let plan = match orders.recv().await.transpose()? {
+        Some(Order::Start(plan)) => plan,
+        None => return Ok(()),
+        Some(_) => return Err(Failure::new("the first order must be to start a node")),
+    };
+    let (node, events) = plan.start().await?;
+    tell(&Answer::Online {
+        peer_id: node.peer_id().to_string(),
+        address: address_of(&node)?.to_string(),
+    })?;
+    let counted = Arc::new(OnceLock::new());
+    let bell = Arc::new(Notify::new());
+    tokio::spawn(read(events, counted.clone(), bell.clone()));
+    tokio::spawn(tell_links(node.clone(), bell));
+
+    let mut counting = None;
+    while let Some(order) = orders.recv().await.transpose()? {
+        match order {
+            Order::Start(_) => return Err(Failure::new("the node is started already")),
+            Order::Connect { address } => {
+                let address: Address = address.parse().map_err(Failure::new)?;
+                node.connect(address).await.map_err(Failure::new)?;
+                tell(&Answer::Connected)?;
+            }
+            Order::Load { node: n, plan } => {
+                let tally = Arc::new(Tally::new(plan, n..n + 1));
+                if counted.set(tally.clone()).is_err() {
+                    return Err(Failure::new("the node counts already"));
+                }
+                tokio::spawn(tell_progress(tally.clone()));
+                counting = Some((
+                    n,
+                    Counting {
+                        tally,
+                        copies: node.gossip_copies(),
+                        meter: Meter::start(),
+                    },
+                ));
+                tell(&Answer::Ready)?;
+            }
+            Order::Send { rate, begun } => {
+                let (n, counting) = counting.as_ref().ok_or_else(nothing_to_do)?;
+                let rate = rate.map_or(Rate::Max, Rate::PerSecond);
+                let since = machine::monotonic().saturating_sub(begun);
+                let now = Instant::now();
+                let begun = now.checked_sub(since).unwrap_or(now);
+                let sending = load::publish(node.clone(), *n, counting.tally.clone(), rate, begun);
+                // As in one process: a publisher is an application.
+                tokio::spawn(tokio::task::unconstrained(async {
+                    let answer = match sending.await {
+                        Ok(()) => Answer::Sent,
+                        Err(failure) => Answer::Failed(failure.to_string()),
+                    };
+                    drop(tell(&answer));
+                }));
+            }
+            Order::Report => {
+                let (_, counting) = counting.as_ref().ok_or_else(nothing_to_do)?;
+                // What reckons is no part of what is measured.
+                let cost = counting.meter.stop();
+                let copies = node.gossip_copies() - counting.copies;
+                tell(&Answer::Report(Box::new(Report {
+                    totals: counting.tally.totals(),
+                    cost,
+                    copies,
+                })))?;
+            }
+        }
+    }
+    // A parent that is gone does not wait for more.
+    let _ = timeout(FAREWELL, node.shutdown()).await;
+    Ok(())
+}
+
+fn nothing_to_do() -> Failure {
+    Failure::new("the node was not told which events there are")
+}
+
+/// The orders, read on a thread of their own: who reads stdin in Tokio cannot end before a line comes.
+fn orders() -> Result<mpsc::Receiver<Result<Order, Failure>>, Failure> {
+    let (sender, orders) = mpsc::channel(MAX_WAITING);
+    thread::Builder::new()
+        .spawn(move || {
+            for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+                let order = serde_json::from_str(&line)
+                    .map_err(|e| Failure::new(format!("not an order of `diatribe bench`: {e}")));
+                if sender.blocking_send(order).is_err() {
+                    return;
+                }
+            }
+        })
+        .map_err(|e| Failure::new(format!("orders cannot be read: {e}")))?;
+    Ok(orders)
+}
+
+async fn read(mut events: Events, counted: Arc<OnceLock<Arc<Tally>>>, bell: Arc<Notify>) {
+    while let Some(event) = events.next().await {
+        match (event, counted.get()) {
+            (Event::Message(message), Some(tally)) => tally.came(0, &message),
+            (Event::Missed { events }, Some(tally)) => tally.missed(0, events),
+            (Event::LinkUp { .. } | Event::LinkDown { .. }, _) => bell.notify_one(),
+            (Event::Error { reason }, _) => tracing::error!(reason, "the node complains"),
+            _ => {}
+        }
+    }
+}
+
+/// Tells the links whenever one came or went.
+async fn tell_links(node: Node, bell: Arc<Notify>) {
+    loop {
+        bell.notified().await;
+        let peers = node.peers().await;
+        let peers = peers.iter().map(|link| link.peer_id.to_string()).collect();
+        if tell(&Answer::Links(peers)).is_err() {
+            return;
+        }
+    }
+}
+
+async fn tell_progress(tally: Arc<Tally>) {
+    let mut told = 0;
+    while told < tally.expected() {
+        tokio::time::sleep(EVERY).await;
+        let now = tally.delivered();
+        if now > told && tell(&Answer::Came(now)).is_err() {
+            return;
+        }
+        told = now;
+    }
+}
+
+fn tell(answer: &Answer) -> Result<(), Failure> {
+    report::json(answer)
+}
