@@ -477,3 +477,6 @@ fn put_number(out: &mut Vec<u8>, value: u64) {
         out.push((value >> (7 * group)) as u8 & 0x7f | more);
     }
 }
+
+#[cfg(test)]
+mod vectors;

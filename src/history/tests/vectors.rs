@@ -1,0 +1,117 @@
+//! `proto/vectors/sync.json`: the bytes of each message, and what is refused. The frames in them are
+//! tested beside [`crate::history::reconcile`].
+
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+
+use crate::history::Id;
+use crate::history::message::{Malformed, Request, Response};
+
+static VECTORS: LazyLock<Value> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../../proto/vectors/sync.json")).unwrap()
+});
+
+fn vectors(part: &str) -> &'static [Value] {
+    let cases = VECTORS[part].as_array().unwrap();
+    assert!(!cases.is_empty(), "no vectors in {part}");
+    cases
+}
+
+fn text<'a>(case: &'a Value, field: &str) -> &'a str {
+    case[field]
+        .as_str()
+        .unwrap_or_else(|| panic!("no {field} in {case}"))
+}
+
+fn body(case: &Value) -> Vec<u8> {
+    hex::decode(text(case, "body")).unwrap()
+}
+
+fn hexes<T: AsRef<[u8]>>(all: &[T]) -> Value {
+    all.iter().map(hex::encode).collect()
+}
+
+fn request(request: &Request) -> (&'static str, Value) {
+    match request {
+        Request::Compare {
+            room,
+            window,
+            frame,
+        } => {
+            let until_ms = match window.until_ms {
+                u64::MAX => 0,
+                until_ms => until_ms,
+            };
+            let (since_ms, frame) = (window.since_ms, hex::encode(frame));
+            let fields =
+                json!({ "room": room, "since_ms": since_ms, "until_ms": until_ms, "frame": frame });
+            ("Compare", fields)
+        }
+        Request::Fetch { room, ids } => ("Fetch", json!({ "room": room, "ids": hexes(ids) })),
+        Request::Behind { room, count } => ("Behind", json!({ "room": room, "count": count })),
+    }
+}
+
+fn response(response: &Response) -> (&'static str, Value) {
+    match response {
+        Response::Ranges(frame) => {
+            let fields = json!({ "frame": hex::encode(frame), "since_ms": 0 });
+            ("Ranges", fields)
+        }
+        Response::From(since_ms) => ("Ranges", json!({ "frame": "", "since_ms": since_ms })),
+        Response::Batches { envelopes, missing } => {
+            let missing: &[Id] = missing;
+            let fields = json!({ "envelopes": hexes(envelopes), "missing": hexes(missing) });
+            ("Batches", fields)
+        }
+        Response::Heard => ("Heard", json!({})),
+        Response::Later(after) => {
+            let after_ms = u64::try_from(after.as_millis()).unwrap();
+            ("Later", json!({ "after_ms": after_ms }))
+        }
+        Response::Absent => ("Absent", json!({})),
+    }
+}
+
+#[test]
+fn every_request_has_the_published_bytes() {
+    for case in vectors("requests") {
+        let body = body(case);
+        let decoded = Request::decode(body.clone().into()).unwrap();
+        let expected = (text(case, "kind"), case["fields"].clone());
+        assert_eq!(request(&decoded), expected, "{}", case["name"]);
+        assert_eq!(decoded.encode(), body, "{}", case["name"]);
+    }
+}
+
+#[test]
+fn every_response_has_the_published_bytes() {
+    for case in vectors("responses") {
+        let body = body(case);
+        let decoded = Response::decode(body.clone().into()).unwrap();
+        let expected = (text(case, "kind"), case["fields"].clone());
+        assert_eq!(response(&decoded), expected, "{}", case["name"]);
+        assert_eq!(decoded.encode(), body, "{}", case["name"]);
+    }
+}
+
+#[test]
+fn offences_are_refused_for_the_published_reason() {
+    for case in vectors("refused") {
+        let body = body(case).into();
+        let error = match text(case, "message") {
+            "request" => Request::decode(body).unwrap_err(),
+            _ => Response::decode(body).unwrap_err(),
+        };
+        let rule = match error {
+            Malformed::Undecodable => "parse",
+            Malformed::Unknown => "kind",
+            Malformed::Room => "room",
+            Malformed::Ids => "ids",
+            Malformed::Window => "window",
+            Malformed::Frame => "frame",
+        };
+        assert_eq!(rule, text(case, "rule"), "{}", case["name"]);
+    }
+}
