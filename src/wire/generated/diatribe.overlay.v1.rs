@@ -47,7 +47,7 @@ pub mod response {
         #[prost(message, tag = "3")]
         Redirected(super::Redirected),
         /// To Attach: whether the nonce was the receiver's own outstanding one. To Thin: whether the receiver agrees.
-        /// To Report, Cancel, Leave: always true.
+        /// To Report, Cancel, Leave: always true. To anything, false: the sender is no link of the receiver's (any more).
         #[prost(message, tag = "4")]
         Done(super::Done),
         /// To Take.
@@ -61,16 +61,15 @@ pub struct Contact {
     /// The bytes of a PeerId: what the handshake must prove. Never absent.
     #[prost(bytes = "bytes", tag = "1")]
     pub peer_id: ::prost::bytes::Bytes,
-    /// Binary multiaddrs, at most 4: an IP address (never a name), tcp, ws, and tls where it applies. Further ones, and
-    /// those that the receiver may not be told of, are ignored: a link over a public address cannot name a private or
-    /// loopback address, one over a private address cannot name a loopback address.
+    /// Binary multiaddrs, at most 4, of at most 128 bytes each: an IP address (never a name), tcp, ws, and tls where it
+    /// applies. Further ones, and those that are not in the link's scope, are passed over.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
-/// Exchange addresses. A newcomer asks with nothing offered.
+/// Exchange addresses. Whoever only wants to know some offers none.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Shuffle {
-    /// At most 4 are read.
+    /// Peers that the sender knows, itself among them if it is dialable. At most 4 are read.
     #[prost(message, repeated, tag = "1")]
     pub offered: ::prost::alloc::vec::Vec<Contact>,
 }
@@ -81,6 +80,7 @@ pub struct Contacts {
     #[prost(message, repeated, tag = "1")]
     pub contacts: ::prost::alloc::vec::Vec<Contact>,
 }
+/// The dialer of a link asks to be kept: once, as its first exchange on the link.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Join {
     /// Random, fresh: it names the handover that may follow.
@@ -89,7 +89,7 @@ pub struct Join {
     /// 2: split a link for me. 1: make room for me. 0: keep me only if you have room. More counts as 2.
     #[prost(uint32, tag = "2")]
     pub need: u32,
-    /// The PeerIds of the sender's links, at most 8: whom not to redirect to it.
+    /// The PeerIds of the sender's links, at most 8, the receiver among them: whom not to redirect to it.
     #[prost(bytes = "bytes", repeated, tag = "3")]
     pub links: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// Whether others can dial the sender.
@@ -103,7 +103,7 @@ pub struct Join {
 pub struct Joined {
     #[prost(enumeration = "joined::Answer", tag = "1")]
     pub answer: i32,
-    /// As in Contacts.
+    /// As in Contacts: whom to dial further, or instead.
     #[prost(message, repeated, tag = "2")]
     pub contacts: ::prost::alloc::vec::Vec<Contact>,
 }
@@ -122,9 +122,13 @@ pub mod joined {
     )]
     #[repr(i32)]
     pub enum Answer {
+        /// No room: the sender of Join closes the link.
         Refused = 0,
+        /// The link stays.
         Taken = 1,
+        /// The link stays, and one of the answerer's is moved to the sender of Join: a Redirect with its nonce follows.
         Split = 2,
+        /// The link stays if the answerer can move another one out of its way: a Report or a Cancel follows.
         Room = 3,
     }
     impl Answer {
@@ -152,12 +156,15 @@ pub mod joined {
         }
     }
 }
+/// The redirect hint: connect to this peer, or be ready for it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Redirect {
+    /// C's: that of its Join, or of its Taken.
     #[prost(fixed64, tag = "1")]
     pub nonce: u64,
     #[prost(enumeration = "redirect::Role", tag = "2")]
     pub role: i32,
+    /// Whom. Addresses are of use for DIAL only. Absent, or without a valid peer_id: an offence.
     #[prost(message, optional, tag = "3")]
     pub to: ::core::option::Option<Contact>,
 }
@@ -206,7 +213,7 @@ pub mod redirect {
 pub struct Redirected {
     #[prost(enumeration = "redirected::Refusal", tag = "1")]
     pub refusal: i32,
-    /// Where the receiver can be dialled, as in Contact.
+    /// When it agreed and can be dialled: where, as in Contact.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
@@ -227,12 +234,12 @@ pub mod redirected {
     pub enum Refusal {
         /// Agreed.
         None = 0,
-        /// Takes part in a handover already, or has no room.
+        /// Locked: takes part in a handover, or has a visitor.
         Busy = 1,
         /// The hint breaks a rule: the peer is the receiver itself, or linked with it already, or at no address that the
         /// sender may name.
         Unsuitable = 2,
-        /// Too many hints, or this address was dialled less than a minute ago.
+        /// Too many hints, or these addresses were dialled for one less than a minute ago.
         TooMany = 3,
         /// EXPECT, but nobody can dial the receiver.
         NotDialable = 4,
@@ -264,13 +271,17 @@ pub mod redirected {
         }
     }
 }
+/// "This link is the one that E wanted." Sent by whoever has dialled it for a Redirect, as the first exchange on it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Attach {
+    /// C's.
     #[prost(fixed64, tag = "1")]
     pub nonce: u64,
 }
+/// F and C tell E what became of the link between them. From E to a peer that was told ROOM: there is room now.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Report {
+    /// C's. To a peer that was told ROOM it says nothing.
     #[prost(fixed64, tag = "1")]
     pub nonce: u64,
     /// Whether the link that the hint named is up, and Attach was agreed to.
@@ -280,18 +291,20 @@ pub struct Report {
 /// The handover ends without its aim. E–F stays.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Cancel {
+    /// C's. To a peer that was told ROOM it says nothing.
     #[prost(fixed64, tag = "1")]
     pub nonce: u64,
-    /// To C: whether its link with the sender stays. When false, C closes it.
+    /// To a C that has joined: whether its link with the sender stays. When false, C closes it.
     #[prost(bool, tag = "2")]
     pub keep: bool,
     /// To C: whom to try instead.
     #[prost(message, repeated, tag = "3")]
     pub contacts: ::prost::alloc::vec::Vec<Contact>,
 }
+/// Asks the receiver to take over one of the sender's links: to be C.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Take {
-    /// Whether the receiver may give a link back when this one has moved.
+    /// Whether the receiver is to give a link back when this one has moved.
     #[prost(bool, tag = "1")]
     pub pair: bool,
 }
@@ -309,18 +322,17 @@ pub struct Taken {
     #[prost(bytes = "bytes", repeated, tag = "5")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
-/// Asks to do without the link between sender and receiver. The receiver agrees when it has at least one link more
-/// than the hard target of 4 and a link with one of the sender's other neighbours, and takes part in no handover; it
-/// then takes part in none until the sender has closed the link, or 2 s have passed.
+/// Asks to do without the link between sender and receiver, whom a third node connects.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Thin {
-    /// The PeerIds of the sender's other links, at most 8.
+    /// The PeerIds of the sender's other links, at most 8: the third is one of them.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub links: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 /// The sender stops. Its other links are offered as contacts, so that the neighbours can close the gap.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Leave {
+    /// As in Contacts.
     #[prost(message, repeated, tag = "1")]
     pub contacts: ::prost::alloc::vec::Vec<Contact>,
 }

@@ -47,26 +47,26 @@ pub mod response {
 /// A step of a comparison.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Compare {
+    /// The room's name, at most 255 bytes; so in the other requests.
     #[prost(string, tag = "1")]
     pub room: ::prost::alloc::string::String,
-    /// The window's beginning, in Unix milliseconds.
+    /// The window's beginning, in Unix milliseconds: its first one.
     #[prost(uint64, tag = "2")]
     pub since_ms: u64,
-    /// The window's end, in Unix milliseconds; 0: it has none. A node that compares at intervals leaves out the last two
-    /// seconds, whose batches are still on their way by gossip.
+    /// The window's end, in Unix milliseconds: the first one after it; 0: it has none.
     #[prost(uint64, tag = "3")]
     pub until_ms: u64,
-    /// A negentropy frame, at most 60 KiB.
+    /// A negentropy frame, at most 61,440 bytes.
     #[prost(bytes = "bytes", tag = "4")]
     pub frame: ::prost::bytes::Bytes,
 }
 /// The answer to Compare.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ranges {
-    /// A negentropy frame, at most 256 KiB. Absent when since_ms is there.
+    /// A negentropy frame, at most 262,144 bytes. Not looked at when since_ms is there.
     #[prost(bytes = "bytes", tag = "1")]
     pub frame: ::prost::bytes::Bytes,
-    /// Later than the window's beginning: the answerer keeps nothing older than this. Begin anew.
+    /// Not 0: later than the window's beginning; the answerer keeps nothing older than this. Begin anew.
     #[prost(uint64, tag = "2")]
     pub since_ms: u64,
 }
@@ -75,18 +75,18 @@ pub struct Ranges {
 pub struct Fetch {
     #[prost(string, tag = "1")]
     pub room: ::prost::alloc::string::String,
-    /// Batch ids, 32 bytes each, one after the other; at most 1,024.
+    /// Batch ids, 32 bytes each, one after the other; 1 to 1,024.
     #[prost(bytes = "bytes", tag = "2")]
     pub ids: ::prost::bytes::Bytes,
 }
 /// Answers the first of the ids: each either with its envelope or as missing, and at least one. Ids that are not
-/// answered did not fit: ask for them again.
+/// answered did not fit: they are asked for again.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Batches {
     /// In the order asked for.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub envelopes: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
-    /// Ids that are not held (any more), 32 bytes each.
+    /// Ids that are not held (any more), 32 bytes each; at most 1,024.
     #[prost(bytes = "bytes", tag = "2")]
     pub missing: ::prost::bytes::Bytes,
 }
@@ -106,7 +106,7 @@ pub struct Heard {}
 /// disconnected.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Later {
-    /// In milliseconds, at most 30,000.
+    /// In milliseconds; more than 30,000 counts as that.
     #[prost(uint32, tag = "1")]
     pub after_ms: u32,
 }
