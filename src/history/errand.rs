@@ -31,8 +31,9 @@ const STEPS: u64 = 256;
 /// Findings that account for one step more: an eighth of the ids of a full frame.
 const FINDINGS_A_STEP: u64 = 256;
 
-/// Ids that a neighbour may have claimed and then not hold: it may remove its oldest meanwhile.
-const MISSING_MOST: u64 = 256;
+/// Ids that a neighbour may have claimed and then not hold: it may remove its oldest meanwhile,
+/// 256 at a time, while as many as two fetches hold are on their way.
+const MISSING_MOST: u64 = 4096;
 
 /// How often a neighbour may put off one comparison before it is left for another time.
 const LATERS_MOST: u32 = 20;
@@ -261,11 +262,15 @@ impl Errand {
     }
 
     fn on_later_beginning(&mut self, items: &Items, since_ms: u64) -> Result<(), Fault> {
-        if since_ms <= self.window.since_ms || self.report.differs {
+        if since_ms <= self.window.since_ms {
             return Err(Fault::Mismatched);
         }
         self.restarts += 1;
         self.window.since_ms = since_ms;
+        // What is left of the differences is found again, without what the neighbour has removed.
+        self.report.claimed -= self.lacking.len() as u64;
+        self.report.ahead = 0;
+        self.lacking.clear();
         self.frame = Some(reconcile::opening(items, self.window));
         if self.restarts > RESTARTS_MOST || since_ms >= self.window.until_ms {
             self.winding_down = true;

@@ -159,10 +159,32 @@ fn a_neighbour_is_held_to_what_it_claims() {
 }
 
 #[test]
+fn a_neighbour_that_removes_old_batches_meanwhile_is_compared_with_anew() {
+    let held = batches(1..200);
+    let begins = held[100].0.sent_at_ms;
+    let mut played = Played::new(held);
+    let first = played.link();
+    let differs = [&[0x61, 0, 0, 1][..], &[0; 16]].concat();
+    let second = token(&played.answer(first, &Response::Ranges(differs.into())));
+    let out = played.answer(second, &Response::From(begins));
+    let [Output::Request(2, third, bytes)] = &out[..] else {
+        panic!("expected a first frame, not {out:?}")
+    };
+    let Ok(Request::Compare { window, frame, .. }) = Request::decode(bytes.clone().into()) else {
+        panic!("not a comparison")
+    };
+    assert_eq!(window.since_ms, begins);
+    assert_eq!(frame.len(), 20, "one fingerprint of all");
+    // A beginning that is not later is none.
+    let out = played.answer(*third, &Response::From(begins));
+    assert_eq!(fault(&out), &Fault::Mismatched);
+}
+
+#[test]
 fn a_neighbour_that_claims_much_and_holds_nothing_is_named() {
     let mut played = Played::new(vec![]);
     let first = played.link();
-    let ids: Vec<Id> = batches(1..400).iter().map(|batch| batch.0.id).collect();
+    let ids: Vec<Id> = batches(1..6000).iter().map(|batch| batch.0.id).collect();
     let mut asked: VecDeque<Output<Name>> = played.answer(first, &claims(&ids)).into();
     while let Some(output) = asked.pop_front() {
         match output {
