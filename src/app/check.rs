@@ -145,12 +145,8 @@ impl Report<'_> {
 
 /// A stage as people read it.
 fn title(stage: Stage, address: &Address) -> &'static str {
-    let secure = address
-        .multiaddr()
-        .iter()
-        .any(|p| matches!(p.tag(), "tls" | "wss" | "x-parity-wss"));
     match stage {
-        Stage::Websocket if secure => "tls and websocket",
+        Stage::Websocket if address.is_secure() => "tls and websocket",
         Stage::Handshake1 => "handshake round 1",
         Stage::Handshake2 => "handshake round 2",
         stage => stage.name(),

@@ -23,12 +23,9 @@ use tokio::time::Sleep;
 use super::event::{Event, Proof};
 use super::hellos::Hellos;
 use super::session::Session;
-use super::{Failure, Input, Local, Output, REJECT_FLUSH, RejectCode, Stage};
+use super::{Failure, Input, Local, Output, REJECT_FLUSH, Reason, RejectCode, Stage};
 use crate::clock::{Clock, Time};
 use crate::wire::{Exchange, Request};
-
-const NOT_SPOKEN: &str = "the peer does not speak /diatribe/handshake/1.0.0: \
-     it is another libp2p program, or another version of diatribe";
 
 const HUNG_UP: &str = "the peer closed the connection before the handshake was over";
 
@@ -133,6 +130,11 @@ impl Behaviour {
                     took,
                 });
             }
+            Output::Close(failure) if failure.reason == Reason::NotSpoken => {
+                // Who it is instead, identify may say in a moment.
+                session.closing_by = Some(now + REJECT_FLUSH);
+                self.fail(connection_id, failure);
+            }
             Output::Close(failure) => {
                 self.fail(connection_id, failure);
                 self.close(connection_id);
@@ -236,7 +238,9 @@ impl Behaviour {
 
     fn on_outbound_failure(&mut self, connection_id: ConnectionId, error: OutboundFailure) {
         let reason = match error {
-            OutboundFailure::UnsupportedProtocols => NOT_SPOKEN.to_owned(),
+            OutboundFailure::UnsupportedProtocols => {
+                return self.feed(connection_id, Input::NotSpoken);
+            }
             // The end of the connection tells, or the machine's own deadline.
             OutboundFailure::ConnectionClosed
             | OutboundFailure::DialFailure

@@ -129,7 +129,7 @@ impl Failure {
             Reason::RefusedByRemote(code) => (By::Remote, Some(*code)),
             Reason::NoFrame(_) | Reason::PassNotTaken | Reason::TooSlow => (By::Timeout, None),
             Reason::Unexpected(_) => (By::Violation, None),
-            Reason::Stream(_) => (By::Stream, None),
+            Reason::Stream(_) | Reason::NotSpoken => (By::Stream, None),
             reason => (By::Us, Some(reason.code())),
         };
         Failure {
@@ -235,6 +235,12 @@ pub enum Reason {
     /// A stream failed underneath.
     #[error("a handshake stream failed: {0}")]
     Stream(String),
+    /// The peer refuses streams of the handshake.
+    #[error(
+        "the peer does not speak {}: it is another libp2p program, or another version of diatribe",
+        super::PROTOCOL
+    )]
+    NotSpoken,
 }
 
 impl Reason {

@@ -38,6 +38,8 @@ pub enum Input {
     Deadline,
     /// A stream of the handshake failed, or what came over it was no frame.
     StreamFailed(String),
+    /// The peer refuses streams of the handshake.
+    NotSpoken,
 }
 
 /// What is to be done about it, in this order.

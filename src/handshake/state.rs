@@ -192,6 +192,7 @@ impl Machine {
             }
             Input::Deadline => Ok(()),
             Input::StreamFailed(what) => Err(Trouble::Close(Reason::Stream(what))),
+            Input::NotSpoken => Err(Trouble::Close(Reason::NotSpoken)),
         };
         match done {
             Ok(()) => {}

@@ -57,6 +57,14 @@ impl fmt::Display for Address {
     }
 }
 
+impl Address {
+    /// Whether it is dialled with TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        let mut parts = self.multiaddr.iter();
+        parts.any(|part| matches!(part, Protocol::Tls | Protocol::Wss(_)))
+    }
+}
+
 impl TryFrom<Multiaddr> for Address {
     type Error = AddressError;
 

@@ -31,7 +31,7 @@ use super::pressure::Pressure;
 use super::runner::{Channels, Command, Runner};
 use super::store::Store;
 use super::tls::{self, Tls};
-use super::{book, inbox, outbox, ports, transport};
+use super::{book, diagnosis, inbox, outbox, ports, transport};
 use crate::clock::Clock;
 use crate::gossip::{MAX_ROOMS, RoomName};
 use crate::handshake::{HelloCaps, Local};
@@ -468,16 +468,16 @@ impl NodeBuilder {
 }
 
 fn is_missing_family(error: &TransportError<io::Error>) -> bool {
-    transport::stage_of(error)
+    diagnosis::stage_of(error)
         .reason
         .contains("Address family not supported")
-        || transport::stage_of(error)
+        || diagnosis::stage_of(error)
             .reason
             .contains("annot assign requested address")
 }
 
 fn listen_error(address: &Multiaddr, error: &TransportError<io::Error>, tls: &Tls) -> StartError {
-    let mut reason = transport::stage_of(error).reason;
+    let mut reason = diagnosis::stage_of(error).reason;
     let secure = address.iter().any(|p| {
         matches!(
             p,

@@ -5,9 +5,9 @@
 
 use libp2p::swarm::{ConnectionDenied, ConnectionError, DialError, ListenError};
 
+use super::diagnosis::stage_of;
 use super::limits;
 use super::stage::{Stage, StageError};
-use super::transport::stage_of;
 use crate::handshake;
 
 const OWN_ID: &str = "that is this node itself, or a node with the same identity: \
@@ -75,6 +75,7 @@ pub(crate) fn of_handshake(failure: &handshake::Failure) -> StageError {
         (Some(code), _) => Some(code.name()),
         (None, handshake::By::Timeout) => Some("TIMEOUT"),
         (None, handshake::By::Violation) => Some("VIOLATION"),
+        (None, _) if failure.reason == handshake::Reason::NotSpoken => Some("NOT_SPOKEN"),
         (None, _) => None,
     };
     StageError {

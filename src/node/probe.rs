@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::address::Address;
 use super::behaviour::identify_config;
 use super::pressure::Pressure;
+use super::said::{Identified, silence};
 use super::stage::{Stage, StageError};
 use super::tls::{self, Tls};
 use super::{failure, transport};
@@ -106,6 +107,7 @@ impl Probe {
         let mut swarm = self.swarm(&passed)?;
         let mut watch = Watch {
             tell,
+            secure: address.is_secure(),
             since: Instant::now(),
             passed,
             told: 0,
@@ -178,6 +180,8 @@ type Passed = Arc<Mutex<Vec<(Stage, Instant)>>>;
 /// Tells stages in order, each with its own time.
 struct Watch<F> {
     tell: F,
+    /// Whether TLS is due.
+    secure: bool,
     since: Instant,
     passed: Passed,
     told: usize,
@@ -188,9 +192,11 @@ struct Watch<F> {
 #[derive(Default)]
 struct Progress {
     connection: Option<(ConnectionId, PeerId)>,
-    identified: Option<(Instant, String)>,
+    identified: Option<Identified>,
     round_1: Option<Instant>,
     round_2: Option<Instant>,
+    /// The handshake is not spoken there: what is, identify will say, if it says anything.
+    not_spoken: Option<StageError>,
 }
 
 impl<F: FnMut(ProbeStep)> Watch<F> {
@@ -211,18 +217,22 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
             };
             let Some(event) = event else { continue };
             self.on_event(swarm, &mut progress, event)?;
-            if let (Some((_, peer_id)), Some((at, agent)), Some(one), Some(two)) = (
+            if let (Some((_, peer_id)), Some(identified), Some(one), Some(two)) = (
                 progress.connection,
                 &progress.identified,
                 progress.round_1,
                 progress.round_2,
             ) {
                 let connected = self.since;
-                self.pass(Stage::Identify, *at - connected);
+                self.pass(Stage::Identify, identified.at - connected);
                 self.pass(Stage::Handshake1, one - connected);
                 self.pass(Stage::Handshake2, two - one);
-                let agent = agent.clone();
+                let agent = identified.agent.clone();
                 return Ok(Probed { peer_id, agent });
+            }
+            if let (Some(error), Some(_)) = (&progress.not_spoken, &progress.identified) {
+                let error = error.clone();
+                return Err(self.fail_connected(&progress, error));
             }
         }
     }
@@ -267,13 +277,15 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
                 Err(self.fail(failure::of_dial(&error)))
             }
             SwarmEvent::ConnectionClosed { cause, .. } => {
-                let reason = failure::of_close(cause.as_ref());
-                Err(self.fail_connected(progress, StageError::new(Stage::Handshake1, reason)))
+                let error = progress.not_spoken.take().unwrap_or_else(|| {
+                    StageError::new(Stage::Handshake1, failure::of_close(cause.as_ref()))
+                });
+                Err(self.fail_connected(progress, error))
             }
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => {
                 match event {
                     identify::Event::Received { info, .. } => {
-                        progress.identified = Some((Instant::now(), info.agent_version));
+                        progress.identified = Some(Identified::new(&info));
                     }
                     // What is wrong shows in the handshake too, with a reason that is ours.
                     identify::Event::Error { error, .. } => {
@@ -310,7 +322,11 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
             }
             handshake::Event::Failed { failure, .. } => {
                 let error = failure::of_handshake(&failure);
-                return Err(self.fail_connected(progress, error));
+                if failure.reason == handshake::Reason::NotSpoken && progress.identified.is_none() {
+                    progress.not_spoken = Some(error);
+                } else {
+                    return Err(self.fail_connected(progress, error));
+                }
             }
         }
         Ok(())
@@ -343,10 +359,11 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
     }
 
     /// A failure of the connection that was made.
-    fn fail_connected(&mut self, progress: &Progress, error: StageError) -> StageError {
+    fn fail_connected(&mut self, progress: &Progress, mut error: StageError) -> StageError {
         let connected = self.since;
-        if let Some((at, _)) = progress.identified {
-            self.pass(Stage::Identify, at - connected);
+        if let Some(identified) = &progress.identified {
+            self.pass(Stage::Identify, identified.at - connected);
+            error = identified.explain(error);
         }
         if let (Stage::Handshake2, Some(at)) = (error.stage, progress.round_1) {
             self.pass(Stage::Handshake1, at - connected);
@@ -366,7 +383,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
                 Stage::Noise => error.stage.max(Stage::Yamux),
                 _ => error.stage,
             };
-            error.reason = silence(error.stage, error.reason);
+            error.reason = silence(error.stage, self.secure, error.reason);
         }
         (self.tell)(ProbeStep {
             stage: error.stage,
@@ -374,25 +391,6 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
             result: Err(error.clone()),
         });
         error
-    }
-}
-
-/// What a silent peer may be.
-fn silence(stage: Stage, reason: String) -> String {
-    match stage {
-        Stage::Tcp => {
-            "no answer in time: the host is off, or a firewall drops what is sent to this port"
-                .into()
-        }
-        Stage::Websocket => {
-            "the port is open, but nothing answers the WebSocket upgrade in time: another program \
-             may have the port, or it speaks TLS (dial it as /tls/ws)"
-                .into()
-        }
-        Stage::Noise | Stage::Yamux => {
-            format!("{reason}: a WebSocket server, but not one of libp2p, or a very slow one")
-        }
-        _ => reason,
     }
 }
 

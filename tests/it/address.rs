@@ -50,7 +50,7 @@ async fn ipv6_with_brackets_and_a_name_with_a_port_are_dialled() {
 }
 
 /// A certificate for localhost that nobody knows, and its key, as PEM files.
-fn self_signed(folder: &tempfile::TempDir) -> (PathBuf, PathBuf) {
+pub(crate) fn self_signed(folder: &tempfile::TempDir) -> (PathBuf, PathBuf) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])
         .expect("a certificate can be made");
     let (cert, key) = (

@@ -13,6 +13,7 @@ mod partition;
 mod program;
 mod program_bench;
 mod program_check;
+mod program_check_others;
 mod program_history;
 mod program_keys;
 mod program_log;

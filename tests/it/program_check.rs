@@ -1,10 +1,13 @@
-//! `diatribe check` against everything that can stand behind an address.
+//! `diatribe check` against what can stand behind an address: nodes, and what is no libp2p at all.
+//! What speaks libp2p and is no node of ours is in `program_check_others`.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::address::self_signed;
 use crate::program_support::{Program, answer, folder, parse, run, text};
 
 /// Every stage of a link by IP address.
@@ -28,7 +31,7 @@ fn check(args: &[&str]) -> (Vec<Value>, Option<i32>) {
 }
 
 /// Where a check that must fail fails, with its code and reason.
-fn failure(args: &[&str]) -> (String, Value, String) {
+pub(crate) fn failure(args: &[&str]) -> (String, Value, String) {
     let (lines, code) = check(args);
     assert_eq!(code, Some(1), "{lines:#?}");
     let [before @ .., failed, end] = &lines[..] else {
@@ -77,34 +80,110 @@ fn a_port_that_nobody_listens_on_fails_at_tcp() {
     assert!(reason.contains("nothing listens there"), "{reason}");
 }
 
-#[test]
-fn a_port_that_says_nothing_is_timed_out_at_the_websocket() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address").to_string();
-    let (stage, code, reason) = failure(&[&address]);
-    assert_eq!((stage.as_str(), code), ("websocket", json!("TIMEOUT")));
-    assert!(reason.contains("nothing answers"), "{reason}");
-}
-
-#[test]
-fn a_web_server_fails_at_the_websocket() {
+/// A port whose visitors are dealt with in this way, one after the other.
+fn port(mut serve: impl FnMut(TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a visitor");
+        for stream in listener.incoming().map_while(Result::ok) {
+            serve(stream);
+        }
+    });
+    address
+}
+
+/// A web server that gives this answer to everything.
+fn web_server(answer: &'static str) -> String {
+    port(move |mut stream| {
         let _ = stream.read(&mut [0; 4096]);
-        let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+        let _ = stream.write_all(answer.as_bytes());
+    })
+}
+
+#[test]
+fn a_port_that_says_nothing_is_timed_out_at_the_websocket() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let begun = Instant::now();
+    let (stage, code, reason) = failure(&[&address.to_string()]);
+    assert_eq!((&*stage, code), ("websocket", json!("TIMEOUT")));
+    assert!(reason.contains("nothing answers"), "{reason}");
+    assert!(reason.contains("dial it as /tls/ws"), "{reason}");
+    assert!(begun.elapsed() < Duration::from_secs(13), "too patient");
+    let (_, code, reason) = failure(&[&format!("/dns4/localhost/tcp/{}/tls/ws", address.port())]);
+    assert_eq!(code, json!("TIMEOUT"));
+    assert!(reason.contains("dial it as /ws"), "{reason}");
+}
+
+#[test]
+fn a_web_server_fails_at_the_websocket_with_its_status() {
+    for (answer, said) in [
+        (
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            "HTTP 404",
+        ),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "HTTP 200"),
+        (
+            "HTTP/1.1 301 Moved\r\nLocation: https://example.org/\r\n\r\n",
+            "redirect",
+        ),
+    ] {
+        let (stage, _, reason) = failure(&[&web_server(answer)]);
+        assert_eq!(stage, "websocket");
+        assert!(reason.contains("a web server answers there"), "{reason}");
+        assert!(reason.contains(said), "{reason}");
+    }
+}
+
+#[test]
+fn what_is_not_http_fails_at_the_websocket() {
+    let address = port(|mut stream| {
+        let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
+        let _ = stream.read_to_end(&mut Vec::new());
     });
     let (stage, _, reason) = failure(&[&address]);
     assert_eq!(stage, "websocket");
-    assert!(reason.contains("not a WebSocket peer"), "{reason}");
+    assert!(reason.contains("is not HTTP"), "{reason}");
+    let (stage, _, reason) = failure(&[&port(drop)]);
+    assert_eq!(stage, "websocket");
+    assert!(reason.contains("hangs up"), "{reason}");
+}
+
+#[test]
+fn tls_on_one_side_alone_is_told_with_the_other_form() {
+    let (folder, _) = folder();
+    let (cert, key) = self_signed(&folder);
+    let path = |path: &std::path::Path| path.to_str().expect("a path").to_owned();
+    let (cert, key) = (path(&cert), path(&key));
+    let listen = "/ip4/127.0.0.1/tcp/0/tls/ws";
+    let a = Program::node(&["--listen", listen, "--tls-cert", &cert, "--tls-key", &key]);
+    let secure = a.address_with("/tls/");
+    let port = secure.split('/').nth(4).expect("a port");
+    let (lines, code) = check(&[
+        "--tls-ca",
+        &cert,
+        &format!("/dns4/localhost/tcp/{port}/tls/ws"),
+    ]);
+    assert_eq!(code, Some(0), "{lines:#?}");
+    let (stage, _, reason) = failure(&[&format!("/ip4/127.0.0.1/tcp/{port}/ws")]);
+    assert_eq!(stage, "websocket");
+    assert!(reason.contains("dial it as /tls/ws"), "{reason}");
+    let (stage, _, reason) = failure(&[&format!("/dns4/localhost/tcp/{port}/tls/ws")]);
+    assert_eq!(stage, "tls");
+    assert!(reason.contains("--tls-ca"), "{reason}");
+
+    let plain = Program::node(&[]);
+    let port = plain.socket().split(':').nth(1).expect("a port").to_owned();
+    let (stage, _, reason) = failure(&[&format!("/dns4/localhost/tcp/{port}/tls/ws")]);
+    assert_eq!(stage, "tls");
+    assert!(reason.contains("dial it as /ws"), "{reason}");
 }
 
 #[test]
 fn a_name_that_nobody_has_fails_at_resolve() {
     let (stage, _, reason) = failure(&["nobody.invalid:9000"]);
     assert_eq!(stage, "resolve");
-    assert!(reason.contains("nobody.invalid"), "{reason}");
+    assert!(reason.contains("no host called nobody.invalid"), "{reason}");
 }
 
 #[test]
@@ -151,51 +230,4 @@ fn one_address_that_fails_makes_the_exit_code_1() {
         (&ends[0]["ok"], &ends[1]["ok"]),
         (&json!(true), &json!(false))
     );
-}
-
-#[tokio::test]
-async fn another_libp2p_program_fails_at_round_1() {
-    use futures::StreamExt;
-    use libp2p::swarm::SwarmEvent;
-    use libp2p::{SwarmBuilder, identify, noise, yamux};
-
-    let mut swarm = SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_other_transport(websocket)
-        .expect("a transport")
-        .with_behaviour(|key| {
-            identify::Behaviour::new(identify::Config::new("/other/1.0.0".into(), key.public()))
-        })
-        .expect("a behaviour")
-        .build();
-    fn websocket(
-        key: &libp2p::identity::Keypair,
-    ) -> libp2p::core::transport::Boxed<(libp2p::PeerId, libp2p::core::muxing::StreamMuxerBox)>
-    {
-        use libp2p::Transport;
-        let tcp = libp2p::tcp::tokio::Transport::new(libp2p::tcp::Config::new());
-        libp2p_websocket::Config::new(tcp)
-            .upgrade(libp2p::core::upgrade::Version::V1Lazy)
-            .authenticate(noise::Config::new(key).expect("a key"))
-            .multiplex(yamux::Config::default())
-            .boxed()
-    }
-    swarm
-        .listen_on("/ip4/127.0.0.1/tcp/0/ws".parse().expect("a multiaddr"))
-        .expect("it listens");
-    let address = loop {
-        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-            break address.to_string();
-        }
-    };
-    let other = tokio::spawn(async move {
-        loop {
-            swarm.select_next_some().await;
-        }
-    });
-    let failed = tokio::task::spawn_blocking(move || failure(&[&address]));
-    let (stage, _, reason) = failed.await.expect("the check ends");
-    assert_eq!(stage, "handshake_1");
-    assert!(reason.contains("does not speak"), "{reason}");
-    other.abort();
 }

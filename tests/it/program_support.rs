@@ -171,6 +171,16 @@ impl Program {
             .to_owned()
     }
 
+    /// The address that has this in it.
+    pub(crate) fn address_with(&self, part: &str) -> String {
+        let online = self.online.as_ref().expect("it is online");
+        let mut addresses = online["addresses"].as_array().expect("a list").iter();
+        let found = addresses.find_map(|a| a.as_str().filter(|a| a.contains(part)));
+        found
+            .unwrap_or_else(|| panic!("no {part} in {online}"))
+            .to_owned()
+    }
+
     /// Its host and port alone.
     pub(crate) fn socket(&self) -> String {
         let address = self.address();

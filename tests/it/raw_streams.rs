@@ -52,14 +52,8 @@ pub(crate) fn swarm(
         .authenticate(noise::Config::new(identity.keypair()).expect("an Ed25519 key"))
         .multiplex(yamux::Config::default())
         .boxed();
-    let public = identity.keypair().public();
-    let identify = identify
-        .then(|| identify::Behaviour::new(identify::Config::new("/raw/1".to_owned(), public)));
-    let behaviour = Behaviour {
-        identify: Toggle::from(identify),
-        ping: ping::Behaviour::new(ping::Config::new().with_interval(Duration::from_secs(3600))),
-        streams: Streams::new(inbound),
-    };
+    let identify = identify.then_some("raw/1");
+    let behaviour = Behaviour::new(identity, identify, &INBOUND, inbound);
     Swarm::new(
         transport,
         behaviour,
@@ -75,8 +69,32 @@ pub(crate) struct Behaviour {
     pub(crate) streams: Streams,
 }
 
+impl Behaviour {
+    /// Says by identify that it is this agent, if any, and takes streams of these protocols.
+    pub(crate) fn new(
+        identity: &Identity,
+        agent: Option<&str>,
+        protocols: &[&'static str],
+        inbound: mpsc::UnboundedSender<Inbound>,
+    ) -> Behaviour {
+        let public = identity.keypair().public();
+        let identify = agent.map(|agent| {
+            let config = identify::Config::new("/raw/1".to_owned(), public);
+            identify::Behaviour::new(config.with_agent_version(agent.to_owned()))
+        });
+        Behaviour {
+            identify: Toggle::from(identify),
+            ping: ping::Behaviour::new(
+                ping::Config::new().with_interval(Duration::from_secs(3600)),
+            ),
+            streams: Streams::new(protocols, inbound),
+        }
+    }
+}
+
 /// Opens streams as told and hands over those that come.
 pub(crate) struct Streams {
+    protocols: Protocols,
     actions: VecDeque<ToSwarm<Infallible, ToHandler>>,
     peers: HashMap<ConnectionId, PeerId>,
     inbound: mpsc::UnboundedSender<Inbound>,
@@ -86,8 +104,9 @@ pub(crate) struct Streams {
 pub(crate) type ToHandler = (StreamProtocol, oneshot::Sender<Option<Stream>>);
 
 impl Streams {
-    fn new(inbound: mpsc::UnboundedSender<Inbound>) -> Streams {
+    fn new(protocols: &[&'static str], inbound: mpsc::UnboundedSender<Inbound>) -> Streams {
         Streams {
+            protocols: Protocols(protocols.iter().copied().map(StreamProtocol::new).collect()),
             actions: VecDeque::new(),
             peers: HashMap::new(),
             inbound,
@@ -112,6 +131,7 @@ impl Streams {
     fn enter(&mut self, connection_id: ConnectionId, peer_id: PeerId) -> Handler {
         self.peers.insert(connection_id, peer_id);
         Handler {
+            protocols: self.protocols.clone(),
             wanted: VecDeque::new(),
             inbound: self.inbound.clone(),
         }
@@ -162,6 +182,7 @@ impl NetworkBehaviour for Streams {
 }
 
 pub(crate) struct Handler {
+    protocols: Protocols,
     wanted: VecDeque<(StreamProtocol, oneshot::Sender<Option<Stream>>)>,
     inbound: mpsc::UnboundedSender<Inbound>,
 }
@@ -175,7 +196,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = oneshot::Sender<Option<Stream>>;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Protocols> {
-        SubstreamProtocol::new(Protocols(INBOUND.map(StreamProtocol::new).to_vec()), ())
+        SubstreamProtocol::new(self.protocols.clone(), ())
     }
 
     fn connection_keep_alive(&self) -> bool {

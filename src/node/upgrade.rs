@@ -1,0 +1,136 @@
+//! A connection upgrade that tells when it is done, and what a peer offers in its place.
+//!
+//! Entry type: [`Watched`]. The rule it keeps: what a peer offers instead is only ever named, never
+//! spoken; and a listener offers nothing but the upgrade itself.
+
+use std::fmt;
+
+use futures::future::{BoxFuture, FutureExt};
+use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
+
+use super::stage::Stage;
+use super::transport::Observer;
+
+/// Encryption that other libp2p programs may have instead of noise.
+pub(super) const SECURITY: [&str; 3] = ["/tls/1.0.0", "/plaintext/2.0.0", "/secio/1.0.0"];
+/// Multiplexing that they may have instead of yamux.
+pub(super) const MUXERS: [&str; 1] = ["/mplex/6.7.0"];
+
+/// An upgrade, what it is called, and what to ask for when a peer does not have it.
+#[derive(Clone)]
+pub(super) struct Watched<U> {
+    pub(super) upgrade: U,
+    pub(super) stage: Stage,
+    pub(super) others: &'static [&'static str],
+    pub(super) observer: Observer,
+}
+
+/// A protocol that can be agreed upon.
+#[derive(Clone, Debug)]
+pub(super) enum Offer<I> {
+    Ours(I),
+    Other(&'static str),
+}
+
+impl<I: AsRef<str>> AsRef<str> for Offer<I> {
+    fn as_ref(&self) -> &str {
+        match self {
+            Offer::Ours(info) => info.as_ref(),
+            Offer::Other(name) => name,
+        }
+    }
+}
+
+/// Why there is no upgrade.
+#[derive(Debug)]
+pub(super) enum WatchedError<E> {
+    Upgrade(E),
+    Other(Instead),
+}
+
+/// What the peer has in the upgrade's place.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the peer offers {0}")]
+pub(super) struct Instead(pub(super) &'static str);
+
+impl<E: fmt::Display> fmt::Display for WatchedError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WatchedError::Upgrade(error) => error.fmt(f),
+            WatchedError::Other(instead) => instead.fmt(f),
+        }
+    }
+}
+
+impl<E: std::error::Error> std::error::Error for WatchedError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            WatchedError::Upgrade(error) => error.source(),
+            WatchedError::Other(instead) => Some(instead),
+        }
+    }
+}
+
+impl<U> UpgradeInfo for Watched<U>
+where
+    U: UpgradeInfo,
+{
+    type Info = Offer<U::Info>;
+    type InfoIter = Vec<Offer<U::Info>>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        let ours = self.upgrade.protocol_info().into_iter().map(Offer::Ours);
+        ours.chain(self.others.iter().copied().map(Offer::Other))
+            .collect()
+    }
+}
+
+impl<C, U> InboundConnectionUpgrade<C> for Watched<U>
+where
+    U: InboundConnectionUpgrade<C>,
+    U::Future: Send + 'static,
+    U::Output: Send + 'static,
+    U::Error: Send + 'static,
+{
+    type Output = U::Output;
+    type Error = WatchedError<U::Error>;
+    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
+
+    fn upgrade_inbound(self, socket: C, info: Self::Info) -> Self::Future {
+        match info {
+            Offer::Ours(info) => {
+                let upgrade = self.upgrade.upgrade_inbound(socket, info);
+                async move { upgrade.await.map_err(WatchedError::Upgrade) }.boxed()
+            }
+            Offer::Other(name) => futures::future::err(WatchedError::Other(Instead(name))).boxed(),
+        }
+    }
+}
+
+impl<C, U> OutboundConnectionUpgrade<C> for Watched<U>
+where
+    U: OutboundConnectionUpgrade<C>,
+    U::Future: Send + 'static,
+    U::Output: Send + 'static,
+    U::Error: Send + 'static,
+{
+    type Output = U::Output;
+    type Error = WatchedError<U::Error>;
+    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
+
+    fn upgrade_outbound(self, socket: C, info: Self::Info) -> Self::Future {
+        match info {
+            Offer::Ours(info) => {
+                let (stage, observer) = (self.stage, self.observer);
+                let upgrade = self.upgrade.upgrade_outbound(socket, info);
+                async move {
+                    let output = upgrade.await.map_err(WatchedError::Upgrade)?;
+                    observer(stage);
+                    Ok(output)
+                }
+                .boxed()
+            }
+            Offer::Other(name) => futures::future::err(WatchedError::Other(Instead(name))).boxed(),
+        }
+    }
+}
