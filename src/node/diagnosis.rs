@@ -134,6 +134,8 @@ fn of_tls(reason: String) -> StageError {
         "; if the certificate is self-signed, name it with --tls-ca"
     } else if reason.contains("InvalidContentType") {
         "; the port does not speak TLS: dial it as /ws, not /tls/ws"
+    } else if hung_up(&reason) || reason.contains("handshake eof") {
+        "; the port hangs up when greeted in TLS: if it speaks none, dial it as /ws, not /tls/ws"
     } else if reason.contains("NotValidForName") {
         "; the certificate is for another host: dial the name that it is for"
     } else if reason.contains("Expired") {
@@ -252,6 +254,7 @@ mod tests {
             ("invalid peer certificate: UnknownIssuer", "--tls-ca"),
             ("invalid peer certificate: Expired", "clock"),
             ("received corrupt message of type InvalidContentType", "/ws"),
+            ("i/o error: tls handshake eof", "dial it as /ws"),
         ] {
             let said = of_tls(error.to_owned());
             assert!(said.stage == Stage::Tls && said.reason.contains(advice));

@@ -55,9 +55,10 @@ pub(crate) fn build(
     pressure: Pressure,
 ) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
     // A node negotiates in one go; only a probe asks what a peer speaks instead.
-    let (security, muxers): (&[_], &[_]) = match observer {
-        Some(_) => (&SECURITY, &MUXERS),
-        None => (&[], &[]),
+    // It waits for each answer, or it would believe the last thing it asks for to be there.
+    let (version, security, muxers): (_, &[_], &[_]) = match observer {
+        Some(_) => (Version::V1, &SECURITY, &MUXERS),
+        None => (Version::V1Lazy, &[], &[]),
     };
     let observer = observer.unwrap_or_else(|| Arc::new(|_| {}));
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true).listen_backlog(BACKLOG));
@@ -85,7 +86,7 @@ pub(crate) fn build(
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(MAX_STREAMS);
     let upgraded = ws
-        .upgrade(Version::V1Lazy)
+        .upgrade(version)
         .authenticate(Watched {
             upgrade: noise,
             stage: Stage::Noise,

@@ -133,7 +133,7 @@ async fn a_peer_without_noise_fails_at_noise() {
     };
     let (stage, code, reason) = check(other).await;
     assert_eq!((&*stage, code), ("noise", json!("NOT_SPOKEN")));
-    assert!(reason.contains("offers no noise (/noise)"), "{reason}");
+    assert!(reason.contains("offers no noise (/noise):"), "{reason}");
     assert!(reason.contains("Dial a diatribe node"), "{reason}");
 }
 
@@ -154,7 +154,7 @@ async fn another_encryption_is_named() {
 async fn a_peer_without_yamux_fails_at_yamux() {
     for (muxer, said) in [
         ("/mplex/6.7.0", "but /mplex/6.7.0"),
-        ("/braid/1.0.0", "offers no yamux (/yamux/1.0.0)"),
+        ("/braid/1.0.0", "offers no yamux (/yamux/1.0.0):"),
     ] {
         let other = Other {
             muxer,
