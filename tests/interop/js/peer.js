@@ -2,7 +2,7 @@
 // A node in JavaScript with the command line and the JSON lines of `diatribe node --json`.
 //
 //   node peer.js [--listen MULTIADDR]… [--dial MULTIADDR]… [--room NAME]… [--network-key FILE]
-//                [--seed HEX] [--trust PEERID]… [--deny PEERID]… [--json]
+//                [--seed HEX] [--trust PEERID]… [--deny PEERID]… [--max-links N] [--json]
 //
 // stdin: one object a line, {"room"?, "name"?, "text" | "data"}; data is base64. stdout: one object a line.
 
@@ -37,10 +37,13 @@ function options () {
       deny: list,
       'network-key': { type: 'string' },
       seed: { type: 'string' },
+      'max-links': { type: 'string' },
       json: { type: 'boolean' }
     }
   })
-  return { ...values, room: values.room ?? ['lobby'] }
+  const maxLinks = values['max-links'] === undefined ? undefined : Number(values['max-links'])
+  if (maxLinks !== undefined && !(Number.isInteger(maxLinks) && maxLinks >= 2)) throw new Error('--max-links is a number from 2 on')
+  return { ...values, maxLinks, room: values.room ?? ['lobby'] }
 }
 
 export function tell (type, fields) {
@@ -52,7 +55,7 @@ function textOf (data) {
   try { return utf8.decode(data) } catch { return undefined }
 }
 
-export async function start ({ listen = [], networkKey, seed, trust, deny }) {
+export async function start ({ listen = [], networkKey, seed, trust, deny, maxLinks, overlay, sync }) {
   const privateKey = seed === undefined ? await generateKeyPair('Ed25519') : await generateKeyPairFromSeed('Ed25519', seed)
   return createLibp2p({
     privateKey,
@@ -64,7 +67,7 @@ export async function start ({ listen = [], networkKey, seed, trust, deny }) {
     connectionGater: { denyDialMultiaddr: () => false },
     connectionManager: { inboundConnectionThreshold: 100 },
     connectionMonitor: { enabled: false },
-    services: { identify: identify(), ping: ping(), diatribe: diatribe({ networkKey, trust, deny }) }
+    services: { identify: identify(), ping: ping(), diatribe: diatribe({ networkKey, trust, deny, maxLinks, overlay, sync }) }
   })
 }
 
@@ -80,7 +83,11 @@ function stageOf (error) {
   return 'websocket'
 }
 
-/** Dials until there is a link, and again when it is lost. */
+/** A node with so many links leaves one alone that the overlay has ended. */
+const ENOUGH_LINKS = 2
+const OF_THE_OVERLAY = /^(handover|surplus|refused|aborted)/
+
+/** Dials until there is a link, and again when it is lost; when the overlay has moved it, only if links are wanting. */
 async function keepDialing (node, address) {
   let wait = REDIAL_FIRST_MS
   let told = false
@@ -89,7 +96,8 @@ async function keepDialing (node, address) {
       const peerId = await node.services.diatribe.connect(multiaddr(address))
       wait = REDIAL_FIRST_MS
       told = false
-      await linkEnds(node, peerId.toString())
+      const reason = await linkEnds(node, peerId.toString())
+      if (OF_THE_OVERLAY.test(reason)) await linksAreWanting(node)
     } catch (error) {
       const ofHandshake = error.stage !== undefined
       if (!told && !ofHandshake) tell('refused', { address, stage: stageOf(error), code: null, reason: error.message })
@@ -105,8 +113,21 @@ function linkEnds (node, peerId) {
     node.services.diatribe.addEventListener('link_down', function listener ({ detail }) {
       if (detail.peer_id !== peerId) return
       node.services.diatribe.removeEventListener('link_down', listener)
-      resolve()
+      resolve(detail.reason)
     })
+  })
+}
+
+function linksAreWanting (node) {
+  const service = node.services.diatribe
+  return new Promise(resolve => {
+    const check = () => {
+      if (service.links >= ENOUGH_LINKS) return
+      service.removeEventListener('link_down', check)
+      resolve()
+    }
+    service.addEventListener('link_down', check)
+    check()
   })
 }
 
@@ -149,7 +170,7 @@ async function main () {
   })
   const service = node.services.diatribe
   for (const room of given.room) service.join(room)
-  for (const type of ['link_up', 'link_down']) service.addEventListener(type, ({ detail }) => tell(type, detail))
+  for (const type of ['link_up', 'link_down', 'checked', 'hint']) service.addEventListener(type, ({ detail }) => tell(type, detail))
   service.addEventListener('refused', ({ detail }) => tell('refused', { ...detail, code: detail.code ?? null }))
   service.addEventListener('message', ({ detail }) => tell('message', {
     ...detail,

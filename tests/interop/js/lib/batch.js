@@ -98,9 +98,10 @@ export function open (data, room, nowMs) {
   const last = batch.first_seq + BigInt(batch.events.length) - 1n
   if (batch.first_seq < 1n || last > MAX_SEQ) throw new BatchError('Numbering')
   if (!verify(key, concat(SIGNED, sha256(body)), signature)) throw new BatchError('Signature')
-  if (batch.sent_at_ms > BigInt(nowMs) + MAX_AHEAD_MS) throw new BatchError('Ahead', false)
+  const id = sha256(data)
+  if (batch.sent_at_ms > BigInt(nowMs) + MAX_AHEAD_MS) throw Object.assign(new BatchError('Ahead', false), { id })
   return {
-    id: sha256(data),
+    id,
     author: peerIdBytes(batch.author),
     instanceId: batch.instance_id,
     firstSeq: Number(batch.first_seq),

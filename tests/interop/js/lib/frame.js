@@ -6,6 +6,9 @@ import { varint } from './protobuf.js'
 /** Bytes that are no frame. */
 export class NoFrame extends Error {}
 
+/** A stream that ended before its frame did: nothing, or the peer is going away. */
+export class Ended extends NoFrame {}
+
 /** Writes the only frame of this direction, and half-closes. */
 export async function writeFrame (stream, body, signal) {
   stream.send(concat(varint(body.length), body))
@@ -31,7 +34,7 @@ export async function readFrame (stream, limit, signal) {
       }
       const { value, done } = await chunks.next()
       signal.throwIfAborted()
-      if (done) throw new NoFrame('the stream ended before the frame did')
+      if (done) throw new Ended('the stream ended before the frame did')
       bytes = concat(bytes, value.subarray())
     }
   } finally {

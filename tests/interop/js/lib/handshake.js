@@ -11,7 +11,7 @@ import { hmac } from '@noble/hashes/hmac.js'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { ascii, concat, random, same } from './bytes.js'
 import { networkId, peerIdBytes, publicKeyOf, verify } from './identity.js'
-import { Malformed, bytesField, decode, fields, messageField, numberField } from './protobuf.js'
+import { Malformed, decode, decodeOneOf, encode, encodeOneOf, fields } from './protobuf.js'
 
 export const PROTOCOL = '/diatribe/handshake/1.0.0'
 /** The largest frame, in bytes. */
@@ -41,8 +41,6 @@ const auth = reason => new Refused('AUTH', reason)
 
 // --- frames
 
-const FRAME_TAGS = { hello: 1, challenge: 2, answer: 3, pass: 4, reject: 5 }
-
 const CORE = {
   version: [1, 'uint32'],
   round: [2, 'uint32'],
@@ -57,11 +55,11 @@ const CORE = {
 }
 
 const FRAMES = {
-  hello: { core: [1, 'bytes'] },
-  challenge: { core: [1, 'bytes'], enc: [2, 'bytes'], ciphertext: [3, 'bytes'], signature: [4, 'bytes'] },
-  answer: { enc: [1, 'bytes'], ciphertext: [2, 'bytes'], signature: [3, 'bytes'], confirm: [4, 'bytes'] },
-  pass: { confirm: [1, 'bytes'] },
-  reject: { code: [1, 'uint32'] }
+  hello: [1, { core: [1, 'bytes'] }],
+  challenge: [2, { core: [1, 'bytes'], enc: [2, 'bytes'], ciphertext: [3, 'bytes'], signature: [4, 'bytes'] }],
+  answer: [3, { enc: [1, 'bytes'], ciphertext: [2, 'bytes'], signature: [3, 'bytes'], confirm: [4, 'bytes'] }],
+  pass: [4, { confirm: [1, 'bytes'] }],
+  reject: [5, { code: [1, 'uint32'] }]
 }
 
 const LENGTHS = {
@@ -87,31 +85,14 @@ function checkLengths (message) {
 /** Which frame a body is, and its fields: `{ kind, … }`. */
 export function decodeFrame (body) {
   try {
-    let found
-    for (const { tag, wire, value } of fields(body)) {
-      const kind = Object.keys(FRAME_TAGS).find(name => FRAME_TAGS[name] === tag)
-      if (kind === undefined) continue
-      if (wire !== 2) throw new Malformed(`${kind} has another wire type`)
-      // A message that is there twice is one message with the fields of both; another one replaces it.
-      found = { kind, bytes: found?.kind === kind ? concat(found.bytes, value) : value }
-    }
-    if (found === undefined) throw new Malformed('the frame is of no known kind')
-    return { kind: found.kind, ...decode(found.bytes, FRAMES[found.kind]) }
+    return decodeOneOf(body, FRAMES)
   } catch (error) {
     throw error instanceof Malformed ? auth(error.message) : error
   }
 }
 
 export function encodeFrame (kind, message) {
-  const parts = Object.entries(FRAMES[kind]).map(([name, [tag, type]]) =>
-    type === 'bytes' ? bytesField(tag, message[name]) : numberField(tag, message[name]))
-  return messageField(FRAME_TAGS[kind], concat(...parts))
-}
-
-function encodeCore (core) {
-  const parts = Object.entries(CORE).map(([name, [tag, type]]) =>
-    type === 'bytes' ? bytesField(tag, core[name]) : numberField(tag, core[name]))
-  return concat(...parts)
+  return encodeOneOf(kind, message, FRAMES)
 }
 
 /** Reads a Core: its version before anything else, so that a later version can be named. */
@@ -212,7 +193,7 @@ export class Round {
 
   #introduction () {
     const { identity, networkId, sealingKey, instanceId } = this.local
-    return encodeCore({
+    return encode({
       version: VERSION,
       round: this.number,
       network_id: networkId,
@@ -223,7 +204,7 @@ export class Round {
       instance_id: instanceId,
       features: 0,
       prev: this.prev
-    })
+    }, CORE)
   }
 
   #t0 (client, server) {

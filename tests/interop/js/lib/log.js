@@ -1,7 +1,8 @@
 // What was said in a room: envelopes byte for byte, in memory, each under its batch id.
 //
-// The rule it keeps: a batch is told to the application once, whichever way it comes and however often. `add` says
-// whether it is new. Bounded by count and by bytes: what is oldest goes first, and nothing that old is asked for again.
+// The rule it keeps: an event is told to the application once, whichever way it comes and however often. Of two batches
+// of one author with the same numbers both are kept, or two neighbours would fetch them from each other for ever, and
+// the first one is told. Bounded by count and by bytes: what is oldest goes first, and nothing that old is taken again.
 
 import { toHex } from './bytes.js'
 import { order } from './negentropy.js'
@@ -10,8 +11,8 @@ import { order } from './negentropy.js'
 export const MAX_BATCHES = 16_384
 /** The most bytes of envelopes that are kept of a room; far above one envelope. */
 export const MAX_BYTES = 32 * 1024 * 1024
-/** Ids that are remembered as told; more than are kept, so that what was removed is not told again. */
-export const MAX_TOLD = 4 * MAX_BATCHES
+/** Ids that are remembered; more than are kept, so that what was removed is not told again. */
+export const MAX_KNOWN = 4 * MAX_BATCHES
 
 export class Log {
   /** Nothing older than this is kept, in Unix milliseconds. */
@@ -21,43 +22,48 @@ export class Log {
   #envelopes = new Map()
   /** `{ timestamp, id }`, as data checking compares them, in their order. */
   #items = []
-  #told = new Set()
+  #known = new Set()
+  /** Numbers that were told, by author and instance: `[first, last]` in their order, one for each batch that is kept. */
+  #numbers = new Map()
 
   constructor (limits = {}) {
-    this.#limits = { batches: MAX_BATCHES, bytes: MAX_BYTES, told: MAX_TOLD, ...limits }
+    this.#limits = { batches: MAX_BATCHES, bytes: MAX_BYTES, known: MAX_KNOWN, ...limits }
   }
 
   get size () {
     return this.#items.length
   }
 
-  /** Takes a batch that was found in order; whether the application is to be told of it. */
-  add ({ id, sentAtMs }, envelope) {
-    const key = toHex(id)
-    if (this.#told.has(key)) return false
-    this.#told.add(key)
-    if (this.#told.size > this.#limits.told) this.#told.delete(this.#told.values().next().value)
-    if (sentAtMs < this.sinceMs) return true
+  /**
+   * Takes a batch that was found in order. `new`: the application is to be told; `kept`: it is not, its numbers were
+   * told before; `known`: it was here; `old`: it is older than what is kept.
+   */
+  add (batch, envelope) {
+    const key = toHex(batch.id)
+    if (this.#known.has(key)) return 'known'
+    this.#known.add(key)
+    if (this.#known.size > this.#limits.known) this.#known.delete(this.#known.values().next().value)
+    if (batch.sentAtMs < this.sinceMs) return 'old'
+    const told = this.#number(batch)
+    const item = { timestamp: BigInt(batch.sentAtMs), id: batch.id, batch: told ? numbersOf(batch) : undefined }
     // A copy: what gossip hands over is a view into a larger buffer.
     this.#envelopes.set(key, envelope.slice())
     this.bytes += envelope.length
-    const item = { timestamp: BigInt(sentAtMs), id }
     this.#items.splice(this.#place(item), 0, item)
     while (this.#items.length > this.#limits.batches || this.bytes > this.#limits.bytes) this.#removeOldest()
-    return true
+    return told ? 'new' : 'kept'
   }
 
   /** Takes back a batch that came to nobody. */
   remove ({ id, sentAtMs }) {
     const key = toHex(id)
-    this.#told.delete(key)
-    if (!this.#envelopes.has(key)) return
-    this.#forget(this.#place({ timestamp: BigInt(sentAtMs), id }))
+    this.#known.delete(key)
+    if (this.#envelopes.has(key)) this.#forget(this.#place({ timestamp: BigInt(sentAtMs), id }))
   }
 
-  /** Whether an id was told, here or in a part that was removed. */
+  /** Whether an id was here, or in a part that was removed. */
   knows (key) {
-    return this.#told.has(key)
+    return this.#known.has(key)
   }
 
   /** The envelope of an id in hex. */
@@ -91,9 +97,33 @@ export class Log {
   }
 
   #forget (index) {
-    const [{ id }] = this.#items.splice(index, 1)
+    const [{ id, batch }] = this.#items.splice(index, 1)
     const key = toHex(id)
     this.bytes -= this.#envelopes.get(key).length
     this.#envelopes.delete(key)
+    if (batch === undefined) return
+    const told = this.#numbers.get(batch.writer)
+    told.splice(told.findIndex(([first]) => first === batch.first), 1)
+    if (told.length === 0) this.#numbers.delete(batch.writer)
   }
+
+  /** Notes a batch's numbers; false when one of them was told. */
+  #number (batch) {
+    const { writer, first, last } = numbersOf(batch)
+    const told = this.#numbers.get(writer) ?? []
+    let [from, to] = [0, told.length]
+    while (from < to) {
+      const middle = (from + to) >> 1
+      if (told[middle][1] < first) from = middle + 1
+      else to = middle
+    }
+    if (from < told.length && told[from][0] <= last) return false
+    told.splice(from, 0, [first, last])
+    this.#numbers.set(writer, told)
+    return true
+  }
+}
+
+function numbersOf ({ author, instanceId, firstSeq, events }) {
+  return { writer: `${toHex(author)} ${toHex(instanceId)}`, first: firstSeq, last: firstSeq + events.length - 1 }
 }

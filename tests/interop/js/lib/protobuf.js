@@ -45,6 +45,14 @@ export function numberField (tag, value) {
   return BigInt(value) === 0n ? new Uint8Array() : concat(varint(tag << 3 | VARINT), varint(value))
 }
 
+/** A number of 8 bytes; nothing when it is 0. */
+export function fixed64Field (tag, value) {
+  if (value === 0n) return new Uint8Array()
+  const bytes = new Uint8Array(8)
+  new DataView(bytes.buffer).setBigUint64(0, value, true)
+  return concat(varint(tag << 3 | FIXED64), bytes)
+}
+
 /** Reads a varint at `at`: its value and where it ends. */
 function readVarint (bytes, at) {
   let value = 0n
@@ -92,7 +100,7 @@ function skip (bytes, at, wire, tag, groups) {
   }
 }
 
-/** All fields of a message in their order: `{ tag, wire, value }`; value only for varints (BigInt) and bytes. */
+/** All fields of a message in their order: `{ tag, wire, value }`; value only for numbers (BigInt) and bytes. */
 export function fields (bytes) {
   const found = []
   let at = 0
@@ -102,6 +110,7 @@ export function fields (bytes) {
     if (at > bytes.length) throw new Malformed('a field is cut short')
     const field = { tag, wire }
     if (wire === VARINT) field.value = readVarint(bytes, start).value
+    if (wire === FIXED64) field.value = new DataView(bytes.buffer, bytes.byteOffset + start, 8).getBigUint64(0, true)
     if (wire === BYTES) field.value = bytes.subarray(readVarint(bytes, start).end, at)
     found.push(field)
   }
@@ -120,12 +129,14 @@ const KINDS = {
     }
   },
   uint32: { wire: VARINT, zero: () => 0, read: value => Number(value & 0xffffffffn) },
-  uint64: { wire: VARINT, zero: () => 0n, read: value => value }
+  uint64: { wire: VARINT, zero: () => 0n, read: value => value },
+  fixed64: { wire: FIXED64, zero: () => 0n, read: value => value },
+  bool: { wire: VARINT, zero: () => false, read: value => value !== 0n }
 }
 
 /**
- * Reads a message. `schema` maps names to `[tag, kind]`, where kind is bytes, string, uint32, uint64 or, for a list of
- * messages, a function that reads one.
+ * Reads a message. `schema` maps names to `[tag, kind]`, where kind is bytes, string, uint32, uint64, fixed64, bool
+ * or, for a list, a function that reads one of its bytes.
  */
 export function decode (bytes, schema) {
   const byTag = new Map()
@@ -144,4 +155,35 @@ export function decode (bytes, schema) {
     else message[name] = KINDS[kind].read(value)
   }
   return message
+}
+
+/** Writes a message by the schema by which it is read; of a list, the bytes of each. */
+export function encode (message, schema) {
+  return concat(...Object.entries(schema).flatMap(([name, [tag, kind]]) => {
+    const value = message[name]
+    if (value === undefined) return []
+    if (typeof kind === 'function') return value.map(item => messageField(tag, item))
+    if (kind === 'bytes') return [bytesField(tag, value)]
+    if (kind === 'string') return [bytesField(tag, new TextEncoder().encode(value))]
+    return [kind === 'fixed64' ? fixed64Field(tag, value) : numberField(tag, value)]
+  }))
+}
+
+/** Reads a message that holds exactly one of several: `{ kind, … }`. `kinds` maps names to `[tag, schema]`. */
+export function decodeOneOf (bytes, kinds) {
+  let found
+  for (const { tag, wire, value } of fields(bytes)) {
+    const kind = Object.keys(kinds).find(name => kinds[name][0] === tag)
+    if (kind === undefined) continue
+    if (wire !== BYTES) throw new Malformed(`${kind} has another wire type`)
+    // A message that is there twice is one message with the fields of both; another one replaces it.
+    found = { kind, bytes: found?.kind === kind ? concat(found.bytes, value) : value }
+  }
+  if (found === undefined) throw new Malformed('the message is of no known kind')
+  return { kind: found.kind, ...decode(found.bytes, kinds[found.kind][1]) }
+}
+
+export function encodeOneOf (kind, message, kinds) {
+  const [tag, schema] = kinds[kind]
+  return messageField(tag, encode(message, schema))
 }

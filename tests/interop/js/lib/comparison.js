@@ -1,0 +1,171 @@
+// One comparison of one room with one neighbour, from the opener's side: ask, reconcile, fetch what is lacking.
+//
+// Entry: `run`. The rules it keeps: nothing is taken that was not asked for, every envelope is checked as if it had
+// come by gossip, and the whole ends in a bounded time whatever the neighbour says.
+
+import { open } from './batch.js'
+import { concat, fromHex, toHex } from './bytes.js'
+import { Violation, ask } from './exchange.js'
+import { BadFrame, begin, proceed } from './negentropy.js'
+import { MAX_ASKED, MAX_RESPONSE, PROTOCOL, decodeResponse, encodeRequest } from './sync-messages.js'
+
+/** How long a response may take, and how long all of it. */
+const RESPONSE_MS = 10_000
+const TOTAL_MS = 120_000
+/** Steps of one comparison, and one more for each so many ids that differ; the largest log takes some 10. */
+const MAX_STEPS = 256
+const IDS_A_STEP = 256
+/** How often a neighbour may say that its items begin later. */
+const MAX_RESTARTS = 8
+/** How often it may say Later. */
+const MAX_LATERS = 20
+/** Ids that it may name and then not have. */
+const MAX_MISSING = 256
+/** Ids that are fetched in one comparison; the next one brings the rest. */
+const MAX_NEED = 65_536
+/** Ids that are asked for at once: fewer than the contract allows, so that what has come is soon of use. */
+const FETCH_IDS = 256
+const MAX_LATER_MS = 30_000
+/** Envelopes that are checked before everything else gets its turn. */
+const CHECK_AT_ONCE = 8
+
+/** The neighbour is not in the room. */
+export class Absent extends Error {}
+
+export class Comparison {
+  bytes = 0
+  repaired = 0
+  /** Ids in hex that only the neighbour, and that only this node has. */
+  need = new Set()
+  have = new Set()
+  #counts = { steps: 0, restarts: 0, laters: 0, missing: 0 }
+  #end = Date.now() + TOTAL_MS
+
+  /**
+   * @param connection  the link's
+   * @param log         the room's Log
+   * @param sinceMs     the window's beginning, in the neighbour's last words
+   * @param untilMs     the window's end, or 0
+   * @param claimed     ids that another comparison is fetching; this one's are added
+   * @param onBatch     (batch) => …: a batch that is new to the application
+   */
+  constructor ({ connection, room, log, sinceMs, untilMs, claimed, onBatch }) {
+    Object.assign(this, { connection, room, log, untilMs, claimed, onBatch })
+    this.sinceMs = Math.max(sinceMs, log.sinceMs)
+  }
+
+  /** Whether both held the same. */
+  get agreed () {
+    return this.need.size + this.have.size === 0
+  }
+
+  async run () {
+    let items
+    let frame
+    const restart = () => {
+      items = this.log.window(this.sinceMs, this.untilMs)
+      frame = this.untilMs === 0 || this.sinceMs < this.untilMs ? begin(items) : undefined
+    }
+    restart()
+    while (frame !== undefined && this.need.size < MAX_NEED) {
+      const most = MAX_STEPS + Math.floor((this.need.size + this.have.size) / IDS_A_STEP)
+      this.#count('steps', most, 'the comparison does not end')
+      const ranges = await this.#ask('compare', { room: this.room, since_ms: this.sinceMs, until_ms: this.untilMs, frame })
+      if (ranges.frame.length === 0) {
+        this.#moveTo(ranges.since_ms)
+        restart()
+        continue
+      }
+      const step = this.#proceed(items, ranges.frame)
+      for (const id of step.have) this.have.add(id)
+      await this.#fetch(step.need.filter(id => !this.need.has(id)))
+      frame = step.frame
+    }
+  }
+
+  /** The neighbour's items begin later than the window does. */
+  #moveTo (sinceMs) {
+    if (sinceMs <= BigInt(this.sinceMs) || sinceMs > BigInt(Number.MAX_SAFE_INTEGER)) throw new Violation(`its items begin at ${sinceMs}, which is not after ${this.sinceMs}`)
+    if (++this.#counts.restarts > MAX_RESTARTS) throw new Error('the neighbour goes on removing what is compared')
+    this.sinceMs = Number(sinceMs)
+  }
+
+  #count (what, most, reason) {
+    if (++this.#counts[what] > most) throw new Violation(reason)
+  }
+
+  #proceed (items, frame) {
+    try {
+      return proceed(items, frame, MAX_ASKED)
+    } catch (error) {
+      throw error instanceof BadFrame ? new Violation(error.message) : error
+    }
+  }
+
+  async #fetch (ids) {
+    for (const id of ids) this.need.add(id)
+    let left = ids.filter(id => !this.log.knows(id) && !this.claimed.has(id))
+    for (const id of left) this.claimed.add(id)
+    try {
+      while (left.length > 0) left = await this.#fetchSome(left)
+    } finally {
+      for (const id of ids) this.claimed.delete(id)
+    }
+  }
+
+  /** Asks for the first of the ids, and yields those that were not answered. */
+  async #fetchSome (ids) {
+    const asked = new Set(ids.slice(0, FETCH_IDS))
+    const { envelopes, missing } = await this.#ask('fetch', { room: this.room, ids: concat(...[...asked].map(fromHex)) })
+    if (envelopes.length + missing.length === 0) throw new Violation('a fetch was answered with nothing')
+    const answered = key => {
+      if (!asked.delete(key)) throw new Violation('a batch came that was not asked for')
+    }
+    for (const id of missing) {
+      answered(toHex(id))
+      this.#count('missing', MAX_MISSING, 'the peer does not have what it says it has')
+    }
+    for (const [i, envelope] of envelopes.entries()) {
+      if (i % CHECK_AT_ONCE === 0) await new Promise(resolve => setTimeout(resolve))
+      this.#take(envelope, answered)
+    }
+    return ids.filter((id, i) => i >= FETCH_IDS || asked.has(id))
+  }
+
+  #take (envelope, answered) {
+    let batch
+    try {
+      batch = open(envelope, this.room, Date.now())
+    } catch (error) {
+      if (error.offence !== false) throw error
+      // A clock that is ahead is no offence: the batch is left for later.
+      return answered(toHex(error.id))
+    }
+    answered(toHex(batch.id))
+    const what = this.log.add(batch, envelope)
+    if (what === 'new' || what === 'kept') this.repaired++
+    if (what === 'new') this.onBatch(batch)
+  }
+
+  /** One exchange; waits when it is told to. */
+  async #ask (kind, message) {
+    for (;;) {
+      if (Date.now() > this.#end) throw new Error('the comparison took too long')
+      const request = encodeRequest(kind, message)
+      const bytes = await ask(this.connection, PROTOCOL, request, { limit: MAX_RESPONSE, timeoutMs: RESPONSE_MS })
+      this.bytes += request.length + bytes.length
+      const response = decodeResponse(bytes, kind)
+      if (response.kind === 'absent') throw new Absent('the neighbour is not in the room')
+      if (response.kind !== 'later') return response
+      if (++this.#counts.laters > MAX_LATERS) throw new Error('the neighbour puts it off again and again')
+      await new Promise(resolve => setTimeout(resolve, Math.min(response.after_ms, MAX_LATER_MS)))
+    }
+  }
+}
+
+/** Tells a neighbour that it lacks something. */
+export async function sayBehind (connection, room, count) {
+  const request = encodeRequest('behind', { room, count })
+  const response = await ask(connection, PROTOCOL, request, { limit: MAX_RESPONSE, timeoutMs: RESPONSE_MS })
+  return decodeResponse(response, 'behind')
+}

@@ -1,0 +1,56 @@
+// gossipsub as the contract has it: what must agree between peers, and what js-libp2p leaves open.
+
+import { gossipsub } from '@libp2p/gossipsub'
+import { sha256 } from '@noble/hashes/sha2.js'
+import { MAX_MESSAGE, roomOf } from './batch.js'
+
+/** A gossipsub implementation may compare its limit with its whole read buffer: this much above the largest message. */
+const BUFFER_SLACK = 128 * 1024
+
+/** A gossipsub that knows only what `registrar` tells it. */
+export function gossipOf (components, registrar) {
+  const gossip = gossipsub(gossipsubOptions())({ ...componentsOf(components), registrar })
+  dropSigned(gossip)
+  gossip.allowedTopics = { has: topic => roomOf(topic) !== undefined }
+  return gossip
+}
+
+/** libp2p's components behind a proxy: they are looked up by name, and cannot be spread. */
+function componentsOf (components) {
+  const names = ['peerId', 'privateKey', 'peerStore', 'connectionManager', 'logger', 'metrics']
+  return Object.fromEntries(names.map(name => [name, optional(() => components[name])]))
+}
+
+function optional (get) {
+  try { return get() } catch { return undefined }
+}
+
+function gossipsubOptions () {
+  return {
+    globalSignaturePolicy: 'StrictNoSign',
+    msgIdFn: message => sha256(message.data),
+    fallbackToFloodsub: false,
+    D: 4,
+    Dlo: 3,
+    Dhi: 5,
+    Dscore: 3,
+    Dout: 2,
+    doPX: false,
+    seenTTL: 300_000,
+    maxInboundDataLength: MAX_MESSAGE + BUFFER_SLACK,
+    maxInboundStreams: 8,
+    maxOutboundStreams: 8,
+    // The default ignores everyone behind one address once there are more than a few.
+    scoreParams: { IPColocationFactorWeight: 0 }
+  }
+}
+
+/** StrictNoSign is checked by js-libp2p but for `from`. */
+function dropSigned (gossip) {
+  const decode = gossip.decodeRpc.bind(gossip)
+  gossip.decodeRpc = bytes => {
+    const rpc = decode(bytes)
+    rpc.messages = rpc.messages.filter(message => message.from == null)
+    return rpc
+  }
+}

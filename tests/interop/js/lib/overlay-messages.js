@@ -1,0 +1,99 @@
+// The messages of the overlay, as bytes: `overlay.proto`. PeerIds and addresses are text on this side.
+//
+// The rule it keeps: what is too much, and what may not be named over the link, is passed over when it is read and
+// not sent in the first place.
+
+import { peerIdFromMultihash, peerIdFromString } from '@libp2p/peer-id'
+import * as Digest from 'multiformats/hashes/digest'
+import { readAddresses, writeAddresses } from './addresses.js'
+import { Violation } from './exchange.js'
+import { peerIdBytes, publicKeyOf } from './identity.js'
+import { decode, decodeOneOf, encode, encodeOneOf } from './protobuf.js'
+
+export const PROTOCOL = '/diatribe/overlay/1.0.0'
+export const MAX_FRAME = 8_192
+export const MAX_CONTACTS = 8
+export const MAX_OFFERED = 4
+const MAX_PEERS = 8
+
+export const Role = { DIAL: 0, EXPECT: 1 }
+export const Answer = { REFUSED: 0, TAKEN: 1, SPLIT: 2, ROOM: 3 }
+export const Refusal = { NONE: 0, BUSY: 1, UNSUITABLE: 2, TOO_MANY: 3, NOT_DIALABLE: 4 }
+
+const raw = bytes => bytes
+const CONTACT = { peer_id: [1, 'bytes'], addresses: [2, raw] }
+
+const REQUESTS = {
+  shuffle: [1, { offered: [1, raw] }],
+  join: [2, { nonce: [1, 'fixed64'], need: [2, 'uint32'], links: [3, raw], dialable: [4, 'bool'], addresses: [5, raw] }],
+  redirect: [3, { nonce: [1, 'fixed64'], role: [2, 'uint32'], to: [3, 'bytes'] }],
+  attach: [4, { nonce: [1, 'fixed64'] }],
+  report: [5, { nonce: [1, 'fixed64'], linked: [2, 'bool'] }],
+  cancel: [6, { nonce: [1, 'fixed64'], keep: [2, 'bool'], contacts: [3, raw] }],
+  take: [7, { pair: [1, 'bool'] }],
+  leave: [8, { contacts: [1, raw] }],
+  thin: [9, { links: [1, raw] }]
+}
+
+const RESPONSES = {
+  contacts: [1, { contacts: [1, raw] }],
+  joined: [2, { answer: [1, 'uint32'], contacts: [2, raw] }],
+  redirected: [3, { refusal: [1, 'uint32'], addresses: [2, raw] }],
+  done: [4, { ok: [1, 'bool'] }],
+  taken: [5, { agreed: [1, 'bool'], nonce: [2, 'fixed64'], links: [3, raw], dialable: [4, 'bool'], addresses: [5, raw] }]
+}
+
+export const decodeRequest = (bytes, scope) => read(decodeOneOf(bytes, REQUESTS), scope)
+export const decodeResponse = (bytes, scope) => read(decodeOneOf(bytes, RESPONSES), scope)
+export const encodeRequest = (kind, message, scope) => encodeOneOf(kind, write(message, scope), REQUESTS)
+export const encodeResponse = (kind, message, scope) => encodeOneOf(kind, write(message, scope), RESPONSES)
+
+/** Turns what was read into text, as far as it may be named over a link of that scope. */
+function read (message, scope) {
+  const text = { ...message }
+  if (message.addresses !== undefined) text.addresses = readAddresses(message.addresses, scope)
+  if (message.links !== undefined) text.links = message.links.slice(0, MAX_PEERS).map(peerIdOf).filter(id => id !== undefined)
+  if (message.contacts !== undefined) text.contacts = readContacts(message.contacts, MAX_CONTACTS, scope)
+  if (message.offered !== undefined) text.offered = readContacts(message.offered, MAX_OFFERED, scope)
+  if (message.to !== undefined) {
+    text.to = readContact(message.to, scope)
+    if (text.to === undefined) throw new Violation('a redirect names no peer')
+    if (message.role !== Role.EXPECT) text.role = Role.DIAL
+  }
+  return text
+}
+
+function write (message, scope) {
+  const bytes = { ...message }
+  if (message.addresses !== undefined) bytes.addresses = writeAddresses(message.addresses, scope)
+  if (message.links !== undefined) bytes.links = message.links.map(bytesOf).slice(0, MAX_PEERS)
+  for (const name of ['contacts', 'offered']) {
+    if (message[name] !== undefined) bytes[name] = message[name].map(contact => writeContact(contact, scope))
+  }
+  if (message.to !== undefined) bytes.to = writeContact(message.to, scope)
+  return bytes
+}
+
+function readContacts (list, most, scope) {
+  return list.slice(0, MAX_CONTACTS).map(bytes => readContact(bytes, scope)).filter(contact => contact !== undefined).slice(0, most)
+}
+
+function readContact (bytes, scope) {
+  const { peer_id: peerId, addresses } = decode(bytes, CONTACT)
+  const id = peerIdOf(peerId)
+  return id === undefined ? undefined : { id, addresses: readAddresses(addresses, scope) }
+}
+
+function writeContact ({ id, addresses }, scope) {
+  return encode({ peer_id: bytesOf(id), addresses: writeAddresses(addresses, scope) }, CONTACT)
+}
+
+/** The text of a PeerId's 38 bytes, if they are one. */
+function peerIdOf (bytes) {
+  if (bytes.length !== 38 || publicKeyOf(bytes.subarray(2)) === undefined || bytes[0] !== 0 || bytes[1] !== 36) return undefined
+  return peerIdFromMultihash(Digest.decode(peerIdBytes(bytes.slice(2)))).toString()
+}
+
+function bytesOf (id) {
+  return peerIdFromString(id).toMultihash().bytes
+}

@@ -1,0 +1,412 @@
+// The rules of the overlay, without a network: what has happened and the time come in, what is to be done comes out.
+//
+// Entry: `up`, `down`, `request`, `answered`, `dialFailed`, `tick`; each returns effects. This node joins, obeys
+// redirects, expects those who were told to dial it, and answers everything else by the least that is due: it gives no
+// links of its own away.
+//
+// The rules it keeps: one handover at a time; no link more than there is room for, and one more only for the handover
+// under way; a hint is obeyed only from a link, only to an address that the link may name, and at a bounded rate; a
+// redirect never costs a link: the old one is closed by the other side, when both ends have said that the new one is up.
+//
+// Effects: { do: 'ask', to, kind, message } · { do: 'dial', to, addresses } · { do: 'close', id, reason } ·
+// { do: 'foresee', id, reason } (the peer will close) · { do: 'hint', from, to, address, outcome } (to be told).
+
+import { Book } from './book.js'
+import { Bucket } from './bucket.js'
+import { Answer, MAX_CONTACTS, MAX_OFFERED, Refusal, Role } from './overlay-messages.js'
+
+/** How long a handover may take from this node's point of view. */
+export const HANDOVER_MS = 12_000
+/** After a handover that ended in silence, nothing of its E is obeyed for so long. */
+const DISTRUST_MS = 60_000
+/** Addresses that are dialled on the word of hints: at once, a second, and the same one again. */
+export const HINTS = 8
+export const HINTS_PER_S = 12 / 60
+export const SAME_ADDRESS_MS = 60_000
+const MAX_DIALS = 2
+/** Links that others have picked; so many are left to one's own choice. */
+const MAX_PICKED = 2
+const OFFER_MS = 2_500
+/** Refused hints of one link that the operator is told of: at once, and a second. */
+const TOLD = 16
+const TOLD_PER_S = 0.2
+/** How often the node looks whether it has enough links; varied by half. */
+const UPKEEP_MS = 5_000
+
+export class OverlayState {
+  /** `{ id, scope, dialled, settled, joined, picked, nonce, plain, closing, since, offeredAt, refusals }` by peer. */
+  links = new Map()
+  /** The handover under way: `{ as: 'C' | 'F', nonce, from, role, to, address, attached, until }`. */
+  lock
+  book = new Book()
+  #me
+  #most
+  #addresses
+  #random
+  #nonce
+  #hints
+  #dialledAt = new Map()
+  /** Peers that are being dialled: for a hint, with its nonce, or of this node's own choice. */
+  #dialling = new Map()
+  #distrusted = new Map()
+  #upkeepAt = 0
+
+  /**
+   * @param addresses  () => where this node can be dialled, as text
+   * @param random     () => a number from 0 to 1
+   * @param nonce      () => 8 random bytes, as a BigInt
+   */
+  constructor ({ me, maxLinks, addresses, random, nonce, now }) {
+    this.#me = me
+    this.#most = maxLinks
+    this.#addresses = addresses
+    this.#random = random
+    this.#nonce = nonce
+    this.#hints = new Bucket(HINTS, HINTS_PER_S, now)
+  }
+
+  /** Whether a peer in its handshake is let in; `links` counts others, places that are held for some included. */
+  admits (id, weDialled, links) {
+    if (this.links.has(id)) return true
+    const { lock } = this
+    if (lock?.to === id && (lock.role === Role.DIAL) === weDialled) return links < this.#most + (lock.as === 'F' ? 1 : 0)
+    if (weDialled && this.#dialling.get(id)?.hint) return false
+    const held = lock?.as === 'C' && !this.links.has(lock.to) ? 1 : 0
+    return links < this.#most - held
+  }
+
+  // --- links
+
+  /** A connection became a link. */
+  up (now, { id, scope, dialled, address }) {
+    const link = { id, scope, dialled, settled: !dialled, joined: false, picked: false, plain: false, closing: false, since: now, offeredAt: -Infinity, refusals: new Bucket(TOLD, TOLD_PER_S, now) }
+    this.links.set(id, link)
+    const own = this.#dialling.get(id)
+    this.#dialling.delete(id)
+    this.book.meet(id, address !== undefined ? [address] : this.book.addressesOf(id))
+    const { lock } = this
+    if (lock?.to === id && !lock.attached && (lock.role === Role.DIAL) === dialled) {
+      Object.assign(link, { settled: false, nonce: lock.nonce, picked: true })
+      return dialled ? [ask(id, 'attach', { nonce: lock.nonce })] : []
+    }
+    if (dialled && own?.hint) return [this.#close(id, 'aborted: the handover is over')]
+    return dialled ? this.#join(now, link) : []
+  }
+
+  /** The dialer of a link asks to be kept, and for a second link if it could do with one. */
+  #join (now, link) {
+    const picked = [...this.links.values()].filter(({ picked }) => picked).length
+    const wantsTwo = this.lock === undefined && this.links.size < this.#most && picked < MAX_PICKED
+    const nonce = this.#nonce()
+    link.joined = true
+    if (wantsTwo) this.lock = { as: 'C', nonce, from: link.id, attached: false, until: now + HANDOVER_MS }
+    const need = wantsTwo ? 2 : this.links.size <= MAX_PICKED ? 1 : 0
+    const links = [...this.links.keys()].filter(id => id !== link.id)
+    return [ask(link.id, 'join', { nonce, need, links, ...this.#whereabouts() })]
+  }
+
+  #whereabouts () {
+    const addresses = this.#addresses()
+    return { dialable: addresses.length > 0, addresses }
+  }
+
+  /** @param isOffender  whether the peer broke a rule: it is not dialled again */
+  down (now, id, isOffender = false) {
+    const link = this.links.get(id)
+    this.links.delete(id)
+    if (isOffender) this.book.forget(id)
+    const { lock } = this
+    if (link === undefined || lock === undefined) return []
+    if (lock.from === id) return this.#end(now, lock.attached ? undefined : 'cancelled')
+    if (lock.to === id) return this.#lostTo(now, lock.attached ? undefined : 'unreachable')
+    return []
+  }
+
+  /** The link of the handover is not there, or not any more. */
+  #lostTo (now, outcome) {
+    const { lock } = this
+    const out = lock.role === Role.DIAL && !lock.attached ? [ask(lock.from, 'report', { nonce: lock.nonce, linked: false })] : []
+    if (lock.as === 'F') return [...out, ...this.#end(now, outcome)]
+    // C waits for the next F.
+    if (outcome !== undefined) out.push(hint(lock, outcome))
+    Object.assign(lock, { to: undefined, role: undefined, address: undefined, attached: false })
+    return out
+  }
+
+  /** The handover is over. Without a new link that was agreed to, what there is of one is closed. */
+  #end (now, outcome, { distrust = false } = {}) {
+    const { lock } = this
+    this.lock = undefined
+    if (distrust) this.#distrusted.set(lock.from, now + DISTRUST_MS)
+    const out = outcome !== undefined && lock.to !== undefined ? [hint(lock, outcome)] : []
+    if (lock.as === 'F' && lock.attached && this.links.has(lock.from)) out.push({ do: 'foresee', id: lock.from, reason: undefined })
+    const link = this.links.get(lock.to)
+    if (link === undefined) return out
+    if (!lock.attached) return [...out, this.#close(link.id, 'aborted: the handover came to nothing')]
+    link.settled = true
+    return [...out, ...this.#trim()]
+  }
+
+  /** Closes what is too many: what is not settled first, the newest first. */
+  #trim () {
+    if (this.lock !== undefined) return []
+    const open = [...this.links.values()].filter(({ closing }) => !closing)
+    open.sort((a, b) => a.settled - b.settled || b.since - a.since)
+    return open.slice(0, Math.max(0, open.length - this.#most)).map(({ id }) => this.#close(id, 'surplus: there are too many links'))
+  }
+
+  #close (id, reason) {
+    this.links.get(id).closing = true
+    return { do: 'close', id, reason }
+  }
+
+  // --- requests
+
+  /** A request of a link: `{ response: { kind, … }, effects }`. */
+  request (now, from, request) {
+    const link = this.links.get(from)
+    if (link === undefined) return done(false)
+    switch (request.kind) {
+      case 'shuffle': return this.#onShuffle(now, link, request)
+      case 'join': return this.#onJoin(now, link, request)
+      case 'redirect': return this.#onRedirect(now, link, request)
+      case 'attach': return this.#onAttach(now, link, request)
+      case 'report': return this.#onReport(now, link, request)
+      case 'cancel': return this.#onCancel(now, link, request)
+      case 'leave': return this.#onLeave(link, request)
+      case 'take': return { response: { kind: 'taken', agreed: false, nonce: 0n, links: [], dialable: false, addresses: [] }, effects: [] }
+      case 'thin': return done(false)
+    }
+  }
+
+  #contactsFor (link) {
+    return this.book.contacts(MAX_CONTACTS, [link.id, this.#me])
+  }
+
+  #learn (contacts) {
+    for (const { id, addresses } of contacts) {
+      if (id !== this.#me) this.book.hear(id, addresses)
+    }
+  }
+
+  #onShuffle (now, link, { offered }) {
+    const contacts = this.#contactsFor(link)
+    if (now - link.offeredAt >= OFFER_MS) {
+      link.offeredAt = now
+      this.#learn(offered)
+    }
+    return { response: { kind: 'contacts', contacts }, effects: [] }
+  }
+
+  #onJoin (now, link, { addresses }) {
+    const isFirst = !link.joined && !link.dialled
+    link.joined = true
+    const answer = this.links.size <= this.#most ? Answer.TAKEN : Answer.REFUSED
+    if (answer === Answer.TAKEN) link.settled = true
+    const contacts = isFirst ? this.#contactsFor(link) : []
+    this.book.meet(link.id, addresses)
+    return { response: { kind: 'joined', answer, contacts }, effects: [] }
+  }
+
+  #onRedirect (now, { id: from, refusals }, { nonce, role, to }) {
+    const refuse = (refusal, outcome) => ({
+      response: { kind: 'redirected', refusal, addresses: [] },
+      effects: refusals.take(now) ? [hint({ from, to: to.id, address: to.addresses[0] }, outcome)] : []
+    })
+    const agree = effects => ({ response: { kind: 'redirected', refusal: Refusal.NONE, addresses: this.#addresses() }, effects })
+    const { lock } = this
+    const known = this.links.get(to.id)
+    if (to.id === this.#me) return refuse(Refusal.UNSUITABLE, 'ourselves')
+    if (known?.nonce === nonce && known.settled) return agree([])
+    if (lock?.as === 'C' && lock.from === from && lock.nonce === nonce && lock.to === to.id && lock.attached) return agree([])
+    const asTaker = lock?.as === 'C' && lock.from === from && lock.nonce === nonce && !lock.attached
+    if (lock !== undefined && !asTaker) return refuse(Refusal.BUSY, 'busy')
+    if (!asTaker && this.#distrusted.get(from) > now) return refuse(Refusal.BUSY, 'busy')
+    if (!asTaker && this.links.size > this.#most) return refuse(Refusal.BUSY, 'busy')
+    const address = to.addresses[0]
+    if (asTaker && role === Role.EXPECT && known !== undefined && !known.dialled && !known.joined) {
+      Object.assign(lock, { to: to.id, role, address })
+      return agree([])
+    }
+    if (known !== undefined) return refuse(Refusal.UNSUITABLE, 'already_linked')
+    if (role === Role.EXPECT && this.#addresses().length === 0) return refuse(Refusal.NOT_DIALABLE, 'not_dialable')
+    if (role === Role.DIAL && to.addresses.length === 0) return refuse(Refusal.UNSUITABLE, 'scope')
+    const addresses = role === Role.DIAL ? this.#mayDial(now, to.addresses) : []
+    if (role === Role.DIAL && addresses.length === 0) return refuse(Refusal.TOO_MANY, 'too_many')
+    const effects = []
+    if (asTaker) {
+      if (this.links.has(lock.to)) effects.push(this.#close(lock.to, 'aborted: another peer was named'))
+      Object.assign(lock, { role, to: to.id, address, until: now + HANDOVER_MS })
+    } else {
+      this.lock = { as: 'F', nonce, from, role, to: to.id, address, attached: false, until: now + HANDOVER_MS }
+    }
+    if (role === Role.DIAL) {
+      this.#dialling.set(to.id, { hint: true })
+      effects.push({ do: 'dial', to: to.id, addresses })
+    }
+    return agree(effects)
+  }
+
+  /** Those of the addresses that the rates allow now. */
+  #mayDial (now, addresses) {
+    for (const [address, at] of this.#dialledAt) {
+      if (now - at >= SAME_ADDRESS_MS) this.#dialledAt.delete(address)
+    }
+    const allowed = []
+    for (const address of addresses) {
+      if (allowed.length === MAX_DIALS || this.#dialledAt.has(address) || !this.#hints.take(now)) continue
+      this.#dialledAt.set(address, now)
+      allowed.push(address)
+    }
+    return allowed
+  }
+
+  #onAttach (now, link, { nonce }) {
+    const { lock } = this
+    if (lock === undefined || lock.nonce !== nonce || lock.attached || lock.role === Role.DIAL) return done(false)
+    // F may be faster than E's word that it comes.
+    const early = lock.as === 'C' && lock.to === undefined && link.id !== lock.from
+    if (!early && lock.to !== link.id) return done(false)
+    Object.assign(lock, { to: link.id, role: Role.EXPECT })
+    return done(true, this.#attached(now, link))
+  }
+
+  /** The new link is agreed to by both its ends. */
+  #attached (now, link) {
+    const { lock } = this
+    lock.attached = true
+    Object.assign(link, { nonce: lock.nonce, picked: true })
+    const out = [ask(lock.from, 'report', { nonce: lock.nonce, linked: true }), hint(lock, 'linked')]
+    if (lock.as === 'F') return [...out, { do: 'foresee', id: lock.from, reason: `handover: the link moved to ${lock.to}` }]
+    link.settled = true
+    const entry = this.links.get(lock.from)
+    if (entry !== undefined) entry.settled = true
+    this.lock = undefined
+    return out
+  }
+
+  #onReport (now, link, { linked }) {
+    // E has made room for this node.
+    if (linked && this.lock?.as === 'C' && this.lock.from === link.id) this.lock = undefined
+    if (linked) link.settled = true
+    return done(true)
+  }
+
+  #onCancel (now, link, { nonce, keep, contacts }) {
+    const effects = []
+    const { lock } = this
+    this.#learn(contacts)
+    if (lock?.from === link.id && (lock.as === 'C' || lock.nonce === nonce)) effects.push(...this.#end(now, lock.attached ? undefined : 'cancelled'))
+    if (keep) link.settled = true
+    else if (link.dialled && link.joined) {
+      this.#upkeepAt = now
+      this.book.dialled(now, link.id, true)
+      effects.push(this.#close(link.id, 'refused: the peer cannot keep the link'))
+    }
+    return done(true, effects)
+  }
+
+  #onLeave (link, { contacts }) {
+    this.#learn(contacts)
+    return done(true, [{ do: 'foresee', id: link.id, reason: 'leaving: the peer stops' }])
+  }
+
+  // --- answers to what this node asked
+
+  /** @param response  the peer's, undefined when none came, or 'plain' when it does not speak the overlay */
+  answered (now, from, { kind, message }, response) {
+    const link = this.links.get(from)
+    if (link === undefined) return []
+    if (response === 'plain') link.plain = true
+    switch (kind) {
+      case 'join': return this.#onJoined(now, link, message, response)
+      case 'attach': return this.#onAttachAnswered(now, link, message, response)
+      case 'shuffle':
+        this.#learn(response?.contacts ?? [])
+        return []
+      default: return []
+    }
+  }
+
+  #onJoined (now, link, { nonce }, response) {
+    const answer = response === 'plain' ? Answer.TAKEN : response?.answer ?? Answer.REFUSED
+    this.#learn(response?.contacts ?? [])
+    const isOurs = this.lock?.as === 'C' && this.lock.from === link.id && this.lock.nonce === nonce
+    if (answer === Answer.SPLIT || answer === Answer.ROOM) return []
+    if (isOurs) this.lock = undefined
+    if (answer === Answer.TAKEN) {
+      link.settled = true
+      return []
+    }
+    this.#upkeepAt = now
+    this.book.dialled(now, link.id, true)
+    return [this.#close(link.id, 'refused: the peer has no room')]
+  }
+
+  #onAttachAnswered (now, link, { nonce }, response) {
+    const { lock } = this
+    if (lock?.to !== link.id || lock.nonce !== nonce) return [this.#close(link.id, 'aborted: the handover is over')]
+    if (response?.ok) return this.#attached(now, link)
+    return [...this.#lostTo(now, 'rejected'), ...(this.links.has(link.id) && lock.as === 'C' ? [this.#close(link.id, 'aborted: the peer did not expect this node')] : [])]
+  }
+
+  /** A dial came to nothing; `outcome` is unreachable, wrong_peer, rejected or already_linked. */
+  dialFailed (now, id, outcome) {
+    const own = this.#dialling.get(id)
+    this.#dialling.delete(id)
+    if (!own?.hint) this.book.dialled(now, id, true)
+    if (this.lock?.to !== id || this.lock.role !== Role.DIAL || this.lock.attached) return []
+    return this.#lostTo(now, outcome)
+  }
+
+  // --- upkeep
+
+  /** What time brings. To be called some times a second. */
+  tick (now) {
+    const out = []
+    if (this.lock !== undefined && now >= this.lock.until) out.push(...this.#end(now, this.lock.attached ? undefined : 'cancelled', { distrust: this.lock.to !== undefined }))
+    for (const [id, until] of this.#distrusted) {
+      if (now >= until) this.#distrusted.delete(id)
+    }
+    out.push(...this.#trim())
+    if (now < this.#upkeepAt) return out
+    this.#upkeepAt = now + UPKEEP_MS * (0.5 + this.#random())
+    return [...out, ...this.#upkeep(now)]
+  }
+
+  /** Dials a peer that this node knows of while it has too few links, and asks for more of them. */
+  #upkeep (now) {
+    if (this.lock !== undefined || this.#dialling.size > 0) return []
+    const out = []
+    const enough = this.links.size >= this.#most - 1
+    const free = this.book.candidates(now, id => id !== this.#me && !this.links.has(id))
+    if (!enough && free.length > 0) {
+      const { id, addresses } = this.#pick(free)
+      this.#dialling.set(id, { hint: false })
+      this.book.dialled(now, id, false)
+      out.push({ do: 'dial', to: id, addresses: addresses.slice(0, MAX_DIALS) })
+    }
+    const speakers = [...this.links.values()].filter(({ plain }) => !plain)
+    if (speakers.length > 0 && (!enough || this.#random() < 0.5)) {
+      const { id } = this.#pick(speakers)
+      const own = { id: this.#me, addresses: this.#addresses() }
+      const offered = [own, ...this.book.contacts(2, [id, this.#me])].filter(({ addresses }) => addresses.length > 0)
+      out.push(ask(id, 'shuffle', { offered: offered.slice(0, MAX_OFFERED) }))
+    }
+    return out
+  }
+
+  #pick (list) {
+    return list[Math.floor(this.#random() * list.length)]
+  }
+
+  /** What is said to the neighbours when this node stops. */
+  leave () {
+    const contacts = [...this.links.keys()].map(id => ({ id, addresses: this.book.addressesOf(id) })).filter(({ addresses }) => addresses.length > 0)
+    return [...this.links.values()].filter(({ plain }) => !plain).map(({ id }) => ask(id, 'leave', { contacts: contacts.filter(contact => contact.id !== id) }))
+  }
+}
+
+const ask = (to, kind, message) => ({ do: 'ask', to, kind, message })
+const hint = ({ from, to, address }, outcome) => ({ do: 'hint', from, to, address: address ?? null, outcome })
+const done = (ok, effects = []) => ({ response: { kind: 'done', ok }, effects })

@@ -1,0 +1,152 @@
+// The overlay on real links: carries what `overlay-state.js` says over streams, dials and timers.
+//
+// Entry: the gated protocol `/diatribe/overlay/1.0.0`, `onUp`, `onDown`, `admits`. The rule it keeps: no rule is made
+// here; a dial that a hint asks for goes to the peer it names, which noise must prove, or to nobody.
+
+import { multiaddr } from '@multiformats/multiaddr'
+import { scopeOf, scopeOfLink } from './addresses.js'
+import { NotSpoken, answering, ask, isViolation } from './exchange.js'
+import { MAX_FRAME, PROTOCOL, decodeRequest, decodeResponse, encodeRequest, encodeResponse } from './overlay-messages.js'
+import { OverlayState } from './overlay-state.js'
+
+const RESPONSE_MS = 5_000
+const DIAL_MS = 8_000
+const TICK_MS = 250
+/** How long the neighbours may take to hear that this node stops. */
+const LEAVE_MS = 300
+/** A link that is closed still carries what was sent on it. */
+const CLOSE_MS = 250
+const MAX_STREAMS = 8
+const P2P = 421
+
+export class Overlay {
+  #components
+  #links
+  #tell
+  #state
+  #timer
+
+  constructor ({ components, links, maxLinks, tell }) {
+    this.#components = components
+    this.#links = links
+    this.#tell = tell
+    this.#state = new OverlayState({
+      me: components.peerId.toString(),
+      maxLinks,
+      addresses: () => this.#addresses(),
+      random: Math.random,
+      nonce: () => crypto.getRandomValues(new BigUint64Array(1))[0],
+      now: Date.now()
+    })
+  }
+
+  async start (registrar) {
+    const handler = answering(
+      (body, connection) => this.#answer(body, connection),
+      (connection, error) => this.#accuse(connection.remotePeer.toString(), error),
+      { limit: MAX_FRAME, timeoutMs: RESPONSE_MS }
+    )
+    await registrar.handle(PROTOCOL, handler, { maxInboundStreams: MAX_STREAMS, maxOutboundStreams: MAX_STREAMS })
+    this.#timer = setInterval(() => this.#carryOut(this.#state.tick(Date.now())), TICK_MS)
+  }
+
+  async stop (registrar) {
+    clearInterval(this.#timer)
+    await registrar.unhandle(PROTOCOL)
+    const said = this.#state.leave().map(effect => this.#ask(effect))
+    await Promise.race([Promise.all(said), new Promise(resolve => setTimeout(resolve, LEAVE_MS))])
+  }
+
+  /** Whether a peer in its handshake is let in. */
+  admits ({ remotePeer, direction }, links) {
+    return this.#state.admits(remotePeer.toString(), direction === 'outbound', links)
+  }
+
+  onUp ({ id, connection }) {
+    const { remoteAddr, direction } = connection
+    const dialled = direction === 'outbound'
+    const address = dialled && scopeOf(remoteAddr) !== undefined ? remoteAddr.decapsulateCode(P2P).toString() : undefined
+    this.#carryOut(this.#state.up(Date.now(), { id, scope: scopeOfLink(remoteAddr), dialled, address }))
+  }
+
+  onDown ({ id, isOffender }) {
+    this.#carryOut(this.#state.down(Date.now(), id, isOffender))
+  }
+
+  /** Where others can dial this node. */
+  #addresses () {
+    return this.#components.addressManager.getAddresses()
+      .filter(address => scopeOf(address) !== undefined)
+      .map(address => address.decapsulateCode(P2P).toString())
+  }
+
+  async #answer (body, connection) {
+    await this.#links.passed(connection)
+    const id = connection.remotePeer.toString()
+    const scope = scopeOfLink(connection.remoteAddr)
+    const { response, effects } = this.#state.request(Date.now(), id, decodeRequest(body, scope))
+    const { kind, ...message } = response
+    // The response goes first: what follows from it may be quicker than one thinks.
+    setTimeout(() => this.#carryOut(effects))
+    return encodeResponse(kind, message, scope)
+  }
+
+  #carryOut (effects) {
+    for (const effect of effects) {
+      switch (effect.do) {
+        case 'ask': this.#ask(effect); break
+        case 'dial': this.#dial(effect); break
+        case 'close': this.#close(effect); break
+        case 'foresee': this.#foresee(effect); break
+        case 'hint': this.#tell('hint', { from: effect.from, to: effect.to, address: effect.address, outcome: effect.outcome }); break
+      }
+    }
+  }
+
+  async #ask (effect) {
+    const connection = this.#links.get(effect.to)?.connection
+    if (connection === undefined) return
+    const scope = scopeOfLink(connection.remoteAddr)
+    let response
+    try {
+      const request = encodeRequest(effect.kind, effect.message, scope)
+      response = decodeResponse(await ask(connection, PROTOCOL, request, { limit: MAX_FRAME, timeoutMs: RESPONSE_MS }), scope)
+    } catch (error) {
+      if (error instanceof NotSpoken) response = 'plain'
+      else if (isViolation(error)) this.#accuse(effect.to, error)
+    }
+    this.#carryOut(this.#state.answered(Date.now(), effect.to, effect, response))
+  }
+
+  async #dial ({ to, addresses }) {
+    try {
+      await this.#links.connect(addresses.map(address => multiaddr(`${address}/p2p/${to}`)), { signal: AbortSignal.timeout(DIAL_MS) })
+      // Meanwhile the peer may have dialled this node: then there is no link of this dial's own.
+      if (this.#links.get(to)?.connection.direction !== 'outbound') this.#carryOut(this.#state.dialFailed(Date.now(), to, 'already_linked'))
+    } catch (error) {
+      this.#carryOut(this.#state.dialFailed(Date.now(), to, outcomeOf(error)))
+    }
+  }
+
+  #close ({ id, reason }) {
+    const link = this.#links.get(id)
+    if (link === undefined) return
+    link.closing = reason
+    setTimeout(() => this.#links.hangUp(link, reason), CLOSE_MS)
+  }
+
+  #foresee ({ id, reason }) {
+    const link = this.#links.get(id)
+    if (link !== undefined) link.closing = reason
+  }
+
+  #accuse (id, error) {
+    this.#links.accuse(id, 'INVALID_OVERLAY', error.message)
+  }
+}
+
+function outcomeOf (error) {
+  if (error.stage !== undefined) return 'rejected'
+  const all = [error, error.cause, ...(error.errors ?? [])].filter(Boolean)
+  return all.some(({ name }) => name === 'UnexpectedPeerError') ? 'wrong_peer' : 'unreachable'
+}

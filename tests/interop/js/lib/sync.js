@@ -1,0 +1,258 @@
+// Data checking: compares the rooms with the neighbours, so that all end with the same batches.
+//
+// Entry: the gated protocol `/diatribe/sync/1.0.0`, `onUp`, and a timer. The rules it keeps: one comparison at a time
+// with a neighbour; what is on its way by gossip is left out; a neighbour that asks too much is told to wait, and one
+// that does not wait is disconnected.
+
+import { BatchError } from './batch.js'
+import { Bucket } from './bucket.js'
+import { concat, toHex } from './bytes.js'
+import { Absent, Comparison, sayBehind } from './comparison.js'
+import { NotSpoken, Violation, answering, isViolation } from './exchange.js'
+import { BadFrame, answer } from './negentropy.js'
+import { MAX_ANSWERED, MAX_REQUEST, PROTOCOL, decodeRequest, encodeResponse, fill } from './sync-messages.js'
+
+/** Each room is compared with one neighbour in turn this often. */
+const INTERVAL_MS = 10_000
+/** After a comparison that failed. */
+const RETRY_MS = 5_000
+/** Batches younger than this may still be on their way by gossip. */
+const UNDERWAY_MS = 2_000
+const REQUEST_MS = 10_000
+/** One neighbour is told of one room at most this often that it lacks something. */
+const BEHIND_MS = 1_000
+
+/** What a neighbour may ask for: comparisons at once and a second; bytes at once and a second. */
+const COMPARES = 64
+const COMPARES_PER_S = 2
+const FETCHED = 1024 ** 3
+const FETCHED_PER_S = 4 * 1024 ** 2
+const FETCH_LEAST = 4_096
+const LATER_MS = 500
+/** How often in a row a neighbour may ask although it was told to wait. */
+const MAX_IMPATIENT = 64
+const MAX_STREAMS = 8
+
+export class Sync {
+  #links
+  #rooms
+  #tell
+  #onBatch
+  /** Per neighbour: `{ compares, fetched, impatient, plain, rooms, due, running }`. */
+  #neighbours = new Map()
+  #claimed = new Set()
+  #turn = 0
+  #timers = new Set()
+
+  /**
+   * @param rooms     Map of the rooms this node is in: `{ log }` by name
+   * @param inRoom    room => ids of the linked peers that are in it
+   * @param tell      (type, detail) => …
+   * @param onBatch   batch => …: a batch that the application has not been told of
+   */
+  constructor ({ links, rooms, inRoom, tell, onBatch }) {
+    this.inRoom = inRoom
+    this.#links = links
+    this.#rooms = rooms
+    this.#tell = tell
+    this.#onBatch = onBatch
+  }
+
+  async start (registrar) {
+    const handler = answering(
+      (body, connection) => this.#answer(body, connection),
+      (connection, error) => this.#links.accuse(connection.remotePeer.toString(), 'INVALID_SYNC', error.message),
+      { limit: MAX_REQUEST, timeoutMs: REQUEST_MS }
+    )
+    await registrar.handle(PROTOCOL, handler, { maxInboundStreams: MAX_STREAMS, maxOutboundStreams: MAX_STREAMS })
+    this.#later(INTERVAL_MS, () => this.#onInterval())
+  }
+
+  async stop (registrar) {
+    for (const timer of this.#timers) clearTimeout(timer)
+    this.#neighbours.clear()
+    await registrar.unhandle(PROTOCOL)
+  }
+
+  onDown (id) {
+    this.#neighbours.delete(id)
+  }
+
+  /** A neighbour came into a room, or was there when its link came up, or this node joined. */
+  onJoined (id, room) {
+    if (this.#links.get(id) === undefined) return
+    this.#of(id).rooms.delete(room)
+    this.#compareSoon(id, room, 0)
+  }
+
+  /** Each room with one neighbour in turn. */
+  #onInterval () {
+    this.#later(INTERVAL_MS, () => this.#onInterval())
+    this.#turn++
+    for (const room of this.#rooms.keys()) {
+      const ids = this.#taking(room)
+      if (ids.length > 0) this.#compareSoon(ids[this.#turn % ids.length], room)
+    }
+  }
+
+  /** The neighbours in a room that take part. */
+  #taking (room) {
+    return this.inRoom(room).filter(id => this.#links.get(id) !== undefined && !this.#of(id).plain)
+  }
+
+  #of (id) {
+    let neighbour = this.#neighbours.get(id)
+    if (neighbour === undefined) {
+      const now = Date.now()
+      neighbour = {
+        compares: new Bucket(COMPARES, COMPARES_PER_S, now),
+        fetched: new Bucket(FETCHED, FETCHED_PER_S, now),
+        impatient: 0,
+        plain: false,
+        /** What is known of it and a room: `{ sinceMs, agreed, absent, toldAt }`. */
+        rooms: new Map(),
+        /** Rooms to compare, and whether the window has an end. */
+        due: new Map(),
+        running: false
+      }
+      this.#neighbours.set(id, neighbour)
+    }
+    return neighbour
+  }
+
+  #later (ms, what) {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer)
+      what()
+    }, ms)
+    this.#timers.add(timer)
+  }
+
+  // --- opening
+
+  /** @param underwayMs  what is younger is left out; 0 takes all */
+  #compareSoon (id, room, underwayMs = UNDERWAY_MS) {
+    if (this.#links.get(id) === undefined || !this.#rooms.has(room)) return
+    const neighbour = this.#of(id)
+    if (neighbour.plain || this.#about(neighbour, room).absent) return
+    neighbour.due.set(room, Math.min(underwayMs, neighbour.due.get(room) ?? underwayMs))
+    if (!neighbour.running) this.#work(id, neighbour)
+  }
+
+  #about (neighbour, room) {
+    let about = neighbour.rooms.get(room)
+    if (about === undefined) neighbour.rooms.set(room, about = { sinceMs: 0, agreed: false, absent: false, toldAt: 0 })
+    return about
+  }
+
+  async #work (id, neighbour) {
+    neighbour.running = true
+    while (neighbour.due.size > 0 && !neighbour.plain) {
+      const [[room, underwayMs]] = neighbour.due
+      neighbour.due.delete(room)
+      await this.#compare(id, neighbour, room, underwayMs)
+    }
+    neighbour.running = false
+  }
+
+  async #compare (id, neighbour, room, underwayMs) {
+    const connection = this.#links.get(id)?.connection
+    const log = this.#rooms.get(room)?.log
+    if (connection === undefined || log === undefined) return
+    const about = this.#about(neighbour, room)
+    const comparison = new Comparison({
+      connection,
+      room,
+      log,
+      sinceMs: about.sinceMs,
+      untilMs: underwayMs === 0 ? 0 : Date.now() - underwayMs,
+      claimed: this.#claimed,
+      onBatch: this.#onBatch
+    })
+    try {
+      await comparison.run()
+      Object.assign(about, { agreed: comparison.agreed, sinceMs: comparison.sinceMs })
+      this.#tellChecked(id, room, comparison)
+      if (comparison.have.size > 0) await this.#sayBehind(id, room, comparison.have.size)
+    } catch (error) {
+      this.#onFailed(id, neighbour, room, error)
+    }
+    if (comparison.repaired > 0) await Promise.all(this.#taking(room).filter(other => other !== id).map(other => this.#sayBehind(other, room, 0)))
+  }
+
+  async #sayBehind (id, room, count) {
+    const connection = this.#links.get(id)?.connection
+    if (connection === undefined) return
+    const neighbour = this.#of(id)
+    const about = this.#about(neighbour, room)
+    if (Date.now() - about.toldAt < BEHIND_MS) return
+    about.toldAt = Date.now()
+    await sayBehind(connection, room, count).catch(error => this.#onFailed(id, neighbour, room, error))
+  }
+
+  #onFailed (id, neighbour, room, error) {
+    if (error instanceof NotSpoken) neighbour.plain = true
+    else if (error instanceof Absent) this.#about(neighbour, room).absent = true
+    else if (error instanceof BatchError || isViolation(error)) this.#links.accuse(id, 'INVALID_SYNC', error.message)
+    else this.#later(RETRY_MS, () => this.#compareSoon(id, room))
+  }
+
+  #tellChecked (id, room, { repaired, bytes }) {
+    const taking = this.#taking(room)
+    this.#tell('checked', {
+      room,
+      peer_id: id,
+      neighbours: taking.length,
+      agreed: taking.filter(other => this.#about(this.#of(other), room).agreed).length,
+      repaired,
+      bytes
+    })
+  }
+
+  // --- answering
+
+  async #answer (body, connection) {
+    await this.#links.passed(connection)
+    const id = connection.remotePeer.toString()
+    const request = decodeRequest(body)
+    const log = this.#rooms.get(request.room)?.log
+    if (log === undefined || this.#links.get(id) === undefined) return encodeResponse('absent', {})
+    if (!this.#allows(id, request.kind)) return encodeResponse('later', { after_ms: LATER_MS })
+    switch (request.kind) {
+      case 'compare': return this.#onCompare(request, log)
+      case 'fetch': return this.#onFetch(id, request, log)
+      case 'behind':
+        this.#compareSoon(id, request.room)
+        return encodeResponse('heard', {})
+    }
+  }
+
+  #onCompare ({ since_ms: sinceMs, until_ms: untilMs, frame }, log) {
+    if (sinceMs < BigInt(log.sinceMs)) return encodeResponse('ranges', { since_ms: log.sinceMs })
+    try {
+      return encodeResponse('ranges', { frame: answer(log.window(sinceMs, untilMs), frame, MAX_ANSWERED) })
+    } catch (error) {
+      throw error instanceof BadFrame ? new Violation(error.message) : error
+    }
+  }
+
+  #onFetch (id, { ids }, log) {
+    const { envelopes, missing } = fill(ids, id => log.get(toHex(id)))
+    const { compares, fetched } = this.#of(id)
+    if (envelopes.length > 0) compares.give(1)
+    fetched.give(-Math.max(0, envelopes.reduce((sum, envelope) => sum + envelope.length, 0) - FETCH_LEAST))
+    return encodeResponse('batches', { envelopes, missing: concat(...missing) })
+  }
+
+  /** Whether a neighbour may ask this now. Whoever goes on asking nonetheless is disconnected. */
+  #allows (id, kind) {
+    const neighbour = this.#of(id)
+    const now = Date.now()
+    if (kind === 'fetch' ? neighbour.fetched.take(now, FETCH_LEAST) : neighbour.compares.take(now)) {
+      neighbour.impatient = 0
+      return true
+    }
+    if (++neighbour.impatient > MAX_IMPATIENT) this.#links.accuse(id, 'INVALID_SYNC', 'the peer goes on asking although it was told to wait')
+    return false
+  }
+}
