@@ -15,6 +15,8 @@ const TOTAL_MS = 120_000
 /** Steps of one comparison, and one more for each so many ids that differ; the largest log takes some 10. */
 const MAX_STEPS = 256
 const IDS_A_STEP = 256
+/** A beginning that a neighbour names runs on with its clock: so much of what is oldest is left out. */
+const RUNS_ON_MS = 120_000
 /** How often a neighbour may say that its items begin later. */
 const MAX_RESTARTS = 8
 /** How often it may say Later. */
@@ -87,7 +89,7 @@ export class Comparison {
   #moveTo (sinceMs) {
     if (sinceMs <= BigInt(this.sinceMs) || sinceMs > BigInt(Number.MAX_SAFE_INTEGER)) throw new Violation(`its items begin at ${sinceMs}, which is not after ${this.sinceMs}`)
     if (++this.#counts.restarts > MAX_RESTARTS) throw new Error('the neighbour goes on removing what is compared')
-    this.sinceMs = Number(sinceMs)
+    this.sinceMs = Number(sinceMs) + RUNS_ON_MS
   }
 
   #count (what, most, reason) {
