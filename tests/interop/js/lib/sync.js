@@ -4,8 +4,8 @@
 // with a neighbour; what is on its way by gossip is left out; a neighbour that asks too much is told to wait, and one
 // that does not wait is disconnected.
 
+import { Allowance } from './allowance.js'
 import { BatchError } from './batch.js'
-import { Bucket } from './bucket.js'
 import { concat, toHex } from './bytes.js'
 import { Absent, Comparison, sayBehind } from './comparison.js'
 import { NotSpoken, Violation, answering, isViolation } from './exchange.js'
@@ -22,15 +22,7 @@ const REQUEST_MS = 10_000
 /** One neighbour is told of one room at most this often that it lacks something. */
 const BEHIND_MS = 1_000
 
-/** What a neighbour may ask for: comparisons at once and a second; bytes at once and a second. */
-const COMPARES = 64
-const COMPARES_PER_S = 2
-const FETCHED = 1024 ** 3
-const FETCHED_PER_S = 4 * 1024 ** 2
-const FETCH_LEAST = 4_096
 const LATER_MS = 500
-/** How often in a row a neighbour may ask although it was told to wait. */
-const MAX_IMPATIENT = 64
 const MAX_STREAMS = 8
 
 export class Sync {
@@ -38,7 +30,7 @@ export class Sync {
   #rooms
   #tell
   #onBatch
-  /** Per neighbour: `{ compares, fetched, impatient, plain, rooms, due, running }`. */
+  /** Per neighbour: `{ allowance, plain, rooms, due, running }`. */
   #neighbours = new Map()
   #claimed = new Set()
   #turn = 0
@@ -103,11 +95,8 @@ export class Sync {
   #of (id) {
     let neighbour = this.#neighbours.get(id)
     if (neighbour === undefined) {
-      const now = Date.now()
       neighbour = {
-        compares: new Bucket(COMPARES, COMPARES_PER_S, now),
-        fetched: new Bucket(FETCHED, FETCHED_PER_S, now),
-        impatient: 0,
+        allowance: new Allowance(Date.now()),
         plain: false,
         /** What is known of it and a room: `{ sinceMs, agreed, absent, toldAt }`. */
         rooms: new Map(),
@@ -217,7 +206,9 @@ export class Sync {
     const request = decodeRequest(body)
     const log = this.#rooms.get(request.room)?.log
     if (log === undefined || this.#links.get(id) === undefined) return encodeResponse('absent', {})
-    if (!this.#allows(id, request.kind)) return encodeResponse('later', { after_ms: LATER_MS })
+    const due = this.#of(id).allowance.ask(Date.now(), request.kind)
+    if (due === 'offence') throw new Violation('the peer goes on asking although it was told to wait')
+    if (due === 'later') return encodeResponse('later', { after_ms: LATER_MS })
     switch (request.kind) {
       case 'compare': return this.#onCompare(request, log)
       case 'fetch': return this.#onFetch(id, request, log)
@@ -238,21 +229,7 @@ export class Sync {
 
   #onFetch (id, { ids }, log) {
     const { envelopes, missing } = fill(ids, id => log.get(toHex(id)))
-    const { compares, fetched } = this.#of(id)
-    if (envelopes.length > 0) compares.give(1)
-    fetched.give(-Math.max(0, envelopes.reduce((sum, envelope) => sum + envelope.length, 0) - FETCH_LEAST))
+    this.#of(id).allowance.served(envelopes.reduce((sum, envelope) => sum + envelope.length, 0))
     return encodeResponse('batches', { envelopes, missing: concat(...missing) })
-  }
-
-  /** Whether a neighbour may ask this now. Whoever goes on asking nonetheless is disconnected. */
-  #allows (id, kind) {
-    const neighbour = this.#of(id)
-    const now = Date.now()
-    if (kind === 'fetch' ? neighbour.fetched.take(now, FETCH_LEAST) : neighbour.compares.take(now)) {
-      neighbour.impatient = 0
-      return true
-    }
-    if (++neighbour.impatient > MAX_IMPATIENT) this.#links.accuse(id, 'INVALID_SYNC', 'the peer goes on asking although it was told to wait')
-    return false
   }
 }
