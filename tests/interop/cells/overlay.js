@@ -48,9 +48,9 @@ async function enters (language, isDialable) {
     assert.deepEqual([up.direction, up.links], [isDialable ? 'listener' : 'dialer', 2])
 
     const id = await newcomer.id()
-    const [told] = await entry.until('redirected', { holds: line => line.to === id })
-    assert(ids.includes(told.peer_id))
-    assert.equal(told.address === null, !isDialable, 'the operator of the entry sees where the newcomer can be dialled, if it can')
+    const [dialer, dialled] = isDialable ? [to, id] : [id, to]
+    const [{ address }] = await entry.until('redirected', { holds: line => line.peer_id === dialer && line.to === dialled })
+    assert.match(address, /^\/ip4\/127\.0\.0\.1\/tcp\/\d+\/ws/, 'the operator of the entry sees who was told to dial whom, and where')
     const moved = others[ids.indexOf(to)]
     const [down] = await moved.until('link_down', { holds: line => line.peer_id === from, ...SETTLED })
     assert.match(down.reason, /^handover/)

@@ -58,12 +58,13 @@ export class Diatribe extends EventTarget {
     this.#components = components
     this.#options = options
     const tell = (type, detail) => this.#tell(type, detail)
+    const { trust = [], deny = [] } = options
+    const isWelcome = id => !deny.includes(id) && (trust.length === 0 || trust.includes(id))
     this.#gate = new Gate(components.registrar)
     this.gossip = gossipOf(components, this.#gate.registrar)
     this.gossip.addEventListener('subscription-change', ({ detail }) => this.#onSubscriptions(detail))
     this.#links = new Links(components, this.#gate, {
-      trust: options.trust,
-      deny: options.deny,
+      isWelcome,
       hasRoom: (connection, links) => this.#overlay?.admits(connection, links) ?? links < maxLinks,
       hasStream: id => this.gossip.streamsOutbound.has(id),
       onUp: link => this.#onUp(link),
@@ -74,7 +75,7 @@ export class Diatribe extends EventTarget {
       const inRoom = room => this.gossip.getSubscribers(topicOf(room)).map(id => id.toString())
       this.#sync = new Sync({ links: this.#links, rooms: this.#rooms, inRoom, tell, onBatch: batch => this.#tellBatch(batch, true) })
     }
-    if (overlay) this.#overlay = new Overlay({ components, links: this.#links, maxLinks, tell })
+    if (overlay) this.#overlay = new Overlay({ components, links: this.#links, maxLinks, isWelcome, tell })
   }
 
   get links () {
@@ -92,6 +93,11 @@ export class Diatribe extends EventTarget {
     await this.#sync?.start(this.#gate.registrar)
     await this.#overlay?.start(this.#gate.registrar)
     await this.gossip.start()
+  }
+
+  /** While there are connections still. */
+  async beforeStop () {
+    await this.#overlay?.leave()
   }
 
   async stop () {

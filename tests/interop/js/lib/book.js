@@ -5,7 +5,7 @@
 /** Peers that were met, and peers only heard of. */
 const MAX_MET = 30
 const MAX_HEARD = 30
-/** After a dial that failed, in milliseconds; it doubles up to the second. */
+/** Between two dials, in milliseconds; it doubles up to the second while they come to nothing. */
 const PAUSE_MS = 1_000
 const MOST_PAUSE_MS = 60_000
 
@@ -41,12 +41,18 @@ export class Book {
     return (this.#met.get(id) ?? this.#heard.get(id))?.addresses ?? []
   }
 
-  /** A peer was dialled: it is left alone for a while, and longer if that failed. */
-  dialled (now, id, failed) {
+  /** A peer was dialled, or has refused this node: it is left alone for a while, and longer every time. */
+  dialled (now, id) {
     const known = this.#met.get(id) ?? this.#heard.get(id)
     if (known === undefined) return
     known.notBefore = now + known.pauseMs
-    known.pauseMs = failed ? Math.min(MOST_PAUSE_MS, known.pauseMs * 2) : PAUSE_MS
+    known.pauseMs = Math.min(MOST_PAUSE_MS, known.pauseMs * 2)
+  }
+
+  /** A peer has kept the link. */
+  kept (id) {
+    const known = this.#met.get(id)
+    if (known !== undefined) known.pauseMs = PAUSE_MS
   }
 
   /** Who may be dialled now, of whom `isFree` holds. */

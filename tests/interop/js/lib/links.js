@@ -33,7 +33,7 @@ export class Links {
   #watch
 
   /**
-   * @param options   { trust, deny, hasRoom(connection, links), hasStream(id), onUp(link), onDown(link), tell(type, detail) };
+   * @param options   { isWelcome(id), hasRoom(connection, links), hasStream(id), onUp(link), onDown(link), tell(type, detail) };
    *                  `onUp` and `onDown` are told at once, the application when the peer's rooms are known
    */
   constructor (components, gate, options) {
@@ -131,8 +131,7 @@ export class Links {
 
   async #judge (connection, instanceId) {
     const id = connection.remotePeer.toString()
-    const { trust = [], deny = [] } = this.#options
-    if (deny.includes(id) || (trust.length > 0 && !trust.includes(id))) return 'POLICY'
+    if (!this.#options.isWelcome(id)) return 'POLICY'
     const link = this.#links.get(id)
     if (link !== undefined && link.instanceId !== instanceId) {
       if (await isAlive(link.connection)) return 'DUPLICATE_IDENTITY'

@@ -2,7 +2,7 @@
 //
 // The rule it keeps: an event is told to the application once, whichever way it comes and however often. Of two batches
 // of one author with the same numbers both are kept, or two neighbours would fetch them from each other for ever, and
-// the first one is told. Bounded by count and by bytes: what is oldest goes first, and nothing that old is taken again.
+// the first one is told. Bounded by count and by bytes: what is oldest goes first, and nothing that old is kept again.
 
 import { toHex } from './bytes.js'
 import { order } from './negentropy.js'
@@ -10,7 +10,7 @@ import { order } from './negentropy.js'
 /** The most batches that are kept of a room. */
 export const MAX_BATCHES = 16_384
 /** The most bytes of envelopes that are kept of a room; far above one envelope. */
-export const MAX_BYTES = 32 * 1024 * 1024
+export const MAX_BYTES = 16 * 1024 * 1024
 /** Ids that are remembered; more than are kept, so that what was removed is not told again. */
 export const MAX_KNOWN = 4 * MAX_BATCHES
 
@@ -36,14 +36,14 @@ export class Log {
 
   /**
    * Takes a batch that was found in order. `new`: the application is to be told; `kept`: it is not, its numbers were
-   * told before; `known`: it was here; `old`: it is older than what is kept.
+   * told before; `known`: it was here. One that is older than what is kept is told all the same: a clock may be late.
    */
   add (batch, envelope) {
     const key = toHex(batch.id)
     if (this.#known.has(key)) return 'known'
     this.#known.add(key)
     if (this.#known.size > this.#limits.known) this.#known.delete(this.#known.values().next().value)
-    if (batch.sentAtMs < this.sinceMs) return 'old'
+    if (batch.sentAtMs < this.sinceMs) return 'new'
     const told = this.#number(batch)
     const item = { timestamp: BigInt(batch.sentAtMs), id: batch.id, batch: told ? numbersOf(batch) : undefined }
     // A copy: what gossip hands over is a view into a larger buffer.

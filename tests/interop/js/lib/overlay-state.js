@@ -41,6 +41,7 @@ export class OverlayState {
   book = new Book()
   #me
   #most
+  #isWelcome
   #addresses
   #random
   #nonce
@@ -52,12 +53,14 @@ export class OverlayState {
   #upkeepAt = 0
 
   /**
+   * @param isWelcome  id => whether this node's own lists let it link with the peer
    * @param addresses  () => where this node can be dialled, as text
    * @param random     () => a number from 0 to 1
    * @param nonce      () => 8 random bytes, as a BigInt
    */
-  constructor ({ me, maxLinks, addresses, random, nonce, now }) {
+  constructor ({ me, maxLinks, isWelcome = () => true, addresses, random, nonce, now }) {
     this.#me = me
+    this.#isWelcome = isWelcome
     this.#most = maxLinks
     this.#addresses = addresses
     this.#random = random
@@ -300,7 +303,7 @@ export class OverlayState {
     if (keep) link.settled = true
     else if (link.dialled && link.joined) {
       this.#upkeepAt = now
-      this.book.dialled(now, link.id, true)
+      this.book.dialled(now, link.id)
       effects.push(this.#close(link.id, 'refused: the peer cannot keep the link'))
     }
     return done(true, effects)
@@ -336,10 +339,11 @@ export class OverlayState {
     if (isOurs) this.lock = undefined
     if (answer === Answer.TAKEN) {
       link.settled = true
+      this.book.kept(link.id)
       return []
     }
     this.#upkeepAt = now
-    this.book.dialled(now, link.id, true)
+    this.book.dialled(now, link.id)
     return [this.#close(link.id, 'refused: the peer has no room')]
   }
 
@@ -352,9 +356,7 @@ export class OverlayState {
 
   /** A dial came to nothing; `outcome` is unreachable, wrong_peer, rejected or already_linked. */
   dialFailed (now, id, outcome) {
-    const own = this.#dialling.get(id)
     this.#dialling.delete(id)
-    if (!own?.hint) this.book.dialled(now, id, true)
     if (this.lock?.to !== id || this.lock.role !== Role.DIAL || this.lock.attached) return []
     return this.#lostTo(now, outcome)
   }
@@ -379,11 +381,11 @@ export class OverlayState {
     if (this.lock !== undefined || this.#dialling.size > 0) return []
     const out = []
     const enough = this.links.size >= this.#most - 1
-    const free = this.book.candidates(now, id => id !== this.#me && !this.links.has(id))
+    const free = this.book.candidates(now, id => id !== this.#me && !this.links.has(id) && this.#isWelcome(id))
     if (!enough && free.length > 0) {
       const { id, addresses } = this.#pick(free)
       this.#dialling.set(id, { hint: false })
-      this.book.dialled(now, id, false)
+      this.book.dialled(now, id)
       out.push({ do: 'dial', to: id, addresses: addresses.slice(0, MAX_DIALS) })
     }
     const speakers = [...this.links.values()].filter(({ plain }) => !plain)

@@ -6,6 +6,7 @@
 import { multiaddr } from '@multiformats/multiaddr'
 import { scopeOf, scopeOfLink } from './addresses.js'
 import { NotSpoken, answering, ask, isViolation } from './exchange.js'
+import { NoFrame } from './frame.js'
 import { MAX_FRAME, PROTOCOL, decodeRequest, decodeResponse, encodeRequest, encodeResponse } from './overlay-messages.js'
 import { OverlayState } from './overlay-state.js'
 
@@ -26,13 +27,14 @@ export class Overlay {
   #state
   #timer
 
-  constructor ({ components, links, maxLinks, tell }) {
+  constructor ({ components, links, maxLinks, isWelcome, tell }) {
     this.#components = components
     this.#links = links
     this.#tell = tell
     this.#state = new OverlayState({
       me: components.peerId.toString(),
       maxLinks,
+      isWelcome,
       addresses: () => this.#addresses(),
       random: Math.random,
       nonce: () => crypto.getRandomValues(new BigUint64Array(1))[0],
@@ -50,11 +52,16 @@ export class Overlay {
     this.#timer = setInterval(() => this.#carryOut(this.#state.tick(Date.now())), TICK_MS)
   }
 
-  async stop (registrar) {
+  /** Tells the neighbours that this node stops. */
+  async leave () {
     clearInterval(this.#timer)
-    await registrar.unhandle(PROTOCOL)
     const said = this.#state.leave().map(effect => this.#ask(effect))
     await Promise.race([Promise.all(said), new Promise(resolve => setTimeout(resolve, LEAVE_MS))])
+  }
+
+  stop (registrar) {
+    clearInterval(this.#timer)
+    return registrar.unhandle(PROTOCOL)
   }
 
   /** Whether a peer in its handshake is let in. */
@@ -113,7 +120,8 @@ export class Overlay {
       response = decodeResponse(await ask(connection, PROTOCOL, request, { limit: MAX_FRAME, timeoutMs: RESPONSE_MS }), scope)
     } catch (error) {
       if (error instanceof NotSpoken) response = 'plain'
-      else if (isViolation(error)) this.#accuse(effect.to, error)
+      // No frame at all is as if nothing had come.
+      else if (isViolation(error) && !(error instanceof NoFrame)) this.#accuse(effect.to, error)
     }
     this.#carryOut(this.#state.answered(Date.now(), effect.to, effect, response))
   }
