@@ -85,11 +85,11 @@ async function linkDown (dialer, listener) {
   }
 }
 
-/** Each says something that the other hears live. */
+/** Each says something that the other hears. */
 async function said (pair, part) {
   for (const [from, , tag] of pair) from.say(...words(`${tag}: ${part}`, MESSAGES))
   for (const [, to, tag] of pair) {
-    await to.until('message', { count: MESSAGES, holds: m => !m.backfill && m.text.startsWith(`${tag}: ${part}`) })
+    await to.until('message', { count: MESSAGES, holds: m => m.text.startsWith(`${tag}: ${part}`) })
   }
 }
 

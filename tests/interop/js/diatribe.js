@@ -194,7 +194,8 @@ export class Diatribe extends EventTarget {
       this.#links.accuse(from.toString(), 'INVALID_BATCH', error.message)
       return 'reject'
     }
-    if (this.#rooms.get(room)?.log.add(batch, message.data) === 'new') this.#tellBatch(batch, false)
+    const what = this.#rooms.get(room)?.log.add(batch, message.data)
+    if (what === 'new' || what === 'late') this.#tellBatch(batch, what === 'late')
     return 'accept'
   }
 

@@ -22,7 +22,7 @@ const MAX_RESTARTS = 8
 /** How often it may say Later. */
 const MAX_LATERS = 20
 /** Ids that it may name and then not have. */
-const MAX_MISSING = 256
+const MAX_MISSING = 4_096
 /** Ids that are fetched in one comparison; the next one brings the rest. */
 const MAX_NEED = 65_536
 /** Ids that are asked for at once: fewer than the contract allows, so that what has come is soon of use. */
@@ -145,8 +145,8 @@ export class Comparison {
     }
     answered(toHex(batch.id))
     const what = this.log.add(batch, envelope)
-    if (what === 'new' || what === 'kept') this.repaired++
-    if (what === 'new') this.onBatch(batch)
+    if (what !== 'known') this.repaired++
+    if (what === 'new' || what === 'late') this.onBatch(batch)
   }
 
   /** One exchange; waits when it is told to. */

@@ -35,8 +35,8 @@ export class Log {
   }
 
   /**
-   * Takes a batch that was found in order. `new`: the application is to be told; `kept`: it is not, its numbers were
-   * told before; `known`: it was here. One that is older than what is kept is told all the same: a clock may be late.
+   * Takes a batch that was found in order. `new`: the application is to be told; `late`: as well, and something later of
+   * the same author's process was told before; `kept`: it is not, its numbers were told before; `known`: it was here. One that is older than what is kept is told all the same: a clock may be late.
    */
   add (batch, envelope) {
     const key = toHex(batch.id)
@@ -44,14 +44,14 @@ export class Log {
     this.#known.add(key)
     if (this.#known.size > this.#limits.known) this.#known.delete(this.#known.values().next().value)
     if (batch.sentAtMs < this.sinceMs) return 'new'
-    const told = this.#number(batch)
-    const item = { timestamp: BigInt(batch.sentAtMs), id: batch.id, batch: told ? numbersOf(batch) : undefined }
+    const what = this.#number(batch)
+    const item = { timestamp: BigInt(batch.sentAtMs), id: batch.id, batch: what === 'kept' ? undefined : numbersOf(batch) }
     // A copy: what gossip hands over is a view into a larger buffer.
     this.#envelopes.set(key, envelope.slice())
     this.bytes += envelope.length
     this.#items.splice(this.#place(item), 0, item)
     while (this.#items.length > this.#limits.batches || this.bytes > this.#limits.bytes) this.#removeOldest()
-    return told ? 'new' : 'kept'
+    return what
   }
 
   /** Takes back a batch that came to nobody. */
@@ -107,7 +107,7 @@ export class Log {
     if (told.length === 0) this.#numbers.delete(batch.writer)
   }
 
-  /** Notes a batch's numbers; false when one of them was told. */
+  /** Notes a batch's numbers, unless one of them was told. */
   #number (batch) {
     const { writer, first, last } = numbersOf(batch)
     const told = this.#numbers.get(writer) ?? []
@@ -117,10 +117,10 @@ export class Log {
       if (told[middle][1] < first) from = middle + 1
       else to = middle
     }
-    if (from < told.length && told[from][0] <= last) return false
+    if (from < told.length && told[from][0] <= last) return 'kept'
     told.splice(from, 0, [first, last])
     this.#numbers.set(writer, told)
-    return true
+    return from === told.length - 1 ? 'new' : 'late'
   }
 }
 

@@ -87,9 +87,9 @@ function reconcile (items, frame, limit, onIds) {
 /** Says a range that differs in more detail. */
 function split (range, own, out) {
   if (own.length < 2 * BUCKETS) return out.ids(range, own)
+  const start = i => i * Math.floor(own.length / BUCKETS) + Math.min(i, own.length % BUCKETS)
   for (let i = 0; i < BUCKETS; i++) {
-    const from = Math.floor(own.length * i / BUCKETS)
-    const to = Math.floor(own.length * (i + 1) / BUCKETS)
+    const [from, to] = [start(i), start(i + 1)]
     out.fingerprint(i === BUCKETS - 1 ? range : between(own[to - 1], own[to]), own.slice(from, to))
   }
 }
@@ -129,7 +129,7 @@ export function fingerprint (items) {
 }
 
 /** Base-128 digits, the most significant one first: not the varint of protocol buffers. */
-function varint (value) {
+export function varint (value) {
   let rest = BigInt(value)
   const digits = [Number(rest & 0x7fn)]
   while ((rest >>= 7n) > 0n) digits.unshift(Number(rest & 0x7fn) | 0x80)
@@ -209,7 +209,7 @@ class Writer {
 }
 
 /** The ranges of a frame, one after the other: `{ timestamp, id, mode, fingerprint | ids }`. */
-function * read (frame) {
+export function * read (frame) {
   let at = 0
   const take = length => {
     if (length > frame.length - at) throw new BadFrame('the frame is cut short')

@@ -7,7 +7,6 @@ import { peerIdFromMultihash, peerIdFromString } from '@libp2p/peer-id'
 import * as Digest from 'multiformats/hashes/digest'
 import { readAddresses, writeAddresses } from './addresses.js'
 import { Violation } from './exchange.js'
-import { peerIdBytes, publicKeyOf } from './identity.js'
 import { decode, decodeOneOf, encode, encodeOneOf } from './protobuf.js'
 
 export const PROTOCOL = '/diatribe/overlay/1.0.0'
@@ -60,6 +59,9 @@ function read (message, scope) {
     if (text.to === undefined) throw new Violation('a redirect names no peer')
     if (message.role !== Role.EXPECT) text.role = Role.DIAL
   }
+  if (message.need > 2) text.need = 2
+  if (message.answer > Answer.ROOM) text.answer = Answer.REFUSED
+  if (message.refusal > Refusal.NOT_DIALABLE) text.refusal = Refusal.BUSY
   return text
 }
 
@@ -88,10 +90,9 @@ function writeContact ({ id, addresses }, scope) {
   return encode({ peer_id: bytesOf(id), addresses: writeAddresses(addresses, scope) }, CONTACT)
 }
 
-/** The text of a PeerId's 38 bytes, if they are one. */
+/** The text of a PeerId's bytes, if they are one. */
 function peerIdOf (bytes) {
-  if (bytes.length !== 38 || publicKeyOf(bytes.subarray(2)) === undefined || bytes[0] !== 0 || bytes[1] !== 36) return undefined
-  return peerIdFromMultihash(Digest.decode(peerIdBytes(bytes.slice(2)))).toString()
+  try { return peerIdFromMultihash(Digest.decode(bytes)).toString() } catch { return undefined }
 }
 
 function bytesOf (id) {

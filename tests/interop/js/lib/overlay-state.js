@@ -104,8 +104,7 @@ export class OverlayState {
     link.joined = true
     if (wantsTwo) this.lock = { as: 'C', nonce, from: link.id, attached: false, until: now + HANDOVER_MS }
     const need = wantsTwo ? 2 : this.links.size <= MAX_PICKED ? 1 : 0
-    const links = [...this.links.keys()].filter(id => id !== link.id)
-    return [ask(link.id, 'join', { nonce, need, links, ...this.#whereabouts() })]
+    return [ask(link.id, 'join', { nonce, need, links: [...this.links.keys()], ...this.#whereabouts() })]
   }
 
   #whereabouts () {
@@ -131,7 +130,7 @@ export class OverlayState {
     const out = lock.role === Role.DIAL && !lock.attached ? [ask(lock.from, 'report', { nonce: lock.nonce, linked: false })] : []
     if (lock.as === 'F') return [...out, ...this.#end(now, outcome)]
     // C waits for the next F.
-    if (outcome !== undefined) out.push(hint(lock, outcome))
+    if (outcome !== undefined) out.push(...ended(lock, outcome))
     Object.assign(lock, { to: undefined, role: undefined, address: undefined, attached: false })
     return out
   }
@@ -141,7 +140,7 @@ export class OverlayState {
     const { lock } = this
     this.lock = undefined
     if (distrust) this.#distrusted.set(lock.from, now + DISTRUST_MS)
-    const out = outcome !== undefined && lock.to !== undefined ? [hint(lock, outcome)] : []
+    const out = outcome !== undefined ? ended(lock, outcome) : []
     if (lock.as === 'F' && lock.attached && this.links.has(lock.from)) out.push({ do: 'foresee', id: lock.from, reason: undefined })
     const link = this.links.get(lock.to)
     if (link === undefined) return out
@@ -208,7 +207,15 @@ export class OverlayState {
     if (answer === Answer.TAKEN) link.settled = true
     const contacts = isFirst ? this.#contactsFor(link) : []
     this.book.meet(link.id, addresses)
-    return { response: { kind: 'joined', answer, contacts }, effects: [] }
+    // Whoever was expected and joins instead is a newcomer like any other; the handover has failed.
+    const { lock } = this
+    const effects = []
+    if (lock?.to === link.id && lock.role === Role.EXPECT && !lock.attached) {
+      effects.push(ask(lock.from, 'report', { nonce: lock.nonce, linked: false }))
+      if (lock.as === 'F') this.lock = undefined
+      else Object.assign(lock, { to: undefined, role: undefined, address: undefined })
+    }
+    return { response: { kind: 'joined', answer, contacts }, effects }
   }
 
   #onRedirect (now, { id: from, refusals }, { nonce, role, to }) {
@@ -279,7 +286,7 @@ export class OverlayState {
     const { lock } = this
     lock.attached = true
     Object.assign(link, { nonce: lock.nonce, picked: true })
-    const out = [ask(lock.from, 'report', { nonce: lock.nonce, linked: true }), hint(lock, 'linked')]
+    const out = [ask(lock.from, 'report', { nonce: lock.nonce, linked: true }), ...ended(lock, 'linked')]
     if (lock.as === 'F') return [...out, { do: 'foresee', id: lock.from, reason: `handover: the link moved to ${lock.to}` }]
     link.settled = true
     const entry = this.links.get(lock.from)
@@ -411,4 +418,6 @@ export class OverlayState {
 
 const ask = (to, kind, message) => ({ do: 'ask', to, kind, message })
 const hint = ({ from, to, address }, outcome) => ({ do: 'hint', from, to, address: address ?? null, outcome })
+/** How a hint to dial has ended. Whoever was to be dialled has its link to show. */
+const ended = (lock, outcome) => lock.role === Role.DIAL ? [hint(lock, outcome)] : []
 const done = (ok, effects = []) => ({ response: { kind: 'done', ok }, effects })

@@ -27,7 +27,7 @@ test('of two batches with the same numbers both are kept, and the first is told'
   assert.equal(log.add(batch('three to five', 5, 3, 3), envelope()), 'new')
   assert.equal(log.add(batch('also five', 5, 5), envelope()), 'kept')
   assert.equal(log.add(batch('two to three', 5, 2, 2), envelope()), 'kept')
-  assert.equal(log.add(batch('two', 5, 2), envelope()), 'new')
+  assert.equal(log.add(batch('two', 5, 2), envelope()), 'late')
   assert.equal(log.add(batch('six', 5, 6), envelope()), 'new')
   assert.equal(log.add({ ...batch('another process', 5, 3), instanceId: ascii('other') }, envelope()), 'new')
   assert.equal(log.size, 6)

@@ -33,7 +33,7 @@ function newcomer (options) {
   const state = node(options)
   const [{ kind, message }] = up(state, 0, E, true)
   assert.equal(kind, 'join')
-  assert.deepEqual([message.nonce, message.need, message.links], [NONCE, 2, []])
+  assert.deepEqual([message.nonce, message.need, message.links], [NONCE, 2, [E]])
   assert.deepEqual(state.answered(1, E, { kind, message }, { kind: 'joined', answer: Answer.SPLIT, contacts: [] }), [])
   return state
 }
@@ -67,7 +67,7 @@ test('told to expect a peer, a node reports when that one attaches, and nobody e
   assert.equal(state.request(60, C, { kind: 'attach', nonce: 8n }).response.ok, false)
   const { response, effects } = state.request(60, C, { kind: 'attach', nonce: NONCE })
   assert.equal(response.ok, true)
-  assert.deepEqual(kinds(effects), ['ask report', 'hint', 'foresee'])
+  assert.deepEqual(kinds(effects), ['ask report', 'foresee'])
   assert.equal(state.request(70, C, { kind: 'attach', nonce: NONCE }).response.ok, false, 'a nonce is good once')
 })
 
@@ -171,10 +171,7 @@ test('a newcomer asks for two links, and expects whom its entry names', () => {
   up(state, 20, F, false)
   const { response, effects } = state.request(30, F, { kind: 'attach', nonce: NONCE })
   assert(response.ok)
-  assert.deepEqual(effects, [
-    { do: 'ask', to: E, kind: 'report', message: { nonce: NONCE, linked: true } },
-    { do: 'hint', from: E, to: F, address: at(9), outcome: 'linked' }
-  ])
+  assert.deepEqual(effects, [{ do: 'ask', to: E, kind: 'report', message: { nonce: NONCE, linked: true } }])
   assert.equal(state.lock, undefined, 'it is done with its word')
 })
 
@@ -195,6 +192,16 @@ test('a newcomer that cannot be dialled says so, and dials', () => {
   assert.deepEqual(kinds(state.request(10, E, redirect(Role.DIAL, F)).effects), ['dial'])
   const [attach] = up(state, 20, F, true)
   assert.deepEqual(kinds(state.answered(30, F, attach, { kind: 'done', ok: true })), ['ask report', 'hint'])
+})
+
+test('one that was expected and joins instead is taken, and the handover has failed', () => {
+  const state = node({ inbound: [E] })
+  state.request(0, E, redirect(Role.EXPECT, C))
+  up(state, 10, C, false)
+  const { response, effects } = state.request(20, C, { kind: 'join', nonce: 1n, need: 2, links: [], dialable: false, addresses: [] })
+  assert.equal(response.answer, Answer.TAKEN)
+  assert.deepEqual(effects, [{ do: 'ask', to: E, kind: 'report', message: { nonce: NONCE, linked: false } }])
+  assert.equal(state.lock, undefined)
 })
 
 test('a newcomer whose first one fails waits for the next', () => {
