@@ -14,7 +14,7 @@ import * as Digest from 'multiformats/hashes/digest'
 import { open, roomFault, roomOf, topicOf } from './lib/batch.js'
 import { random, toHex } from './lib/bytes.js'
 import { Gate } from './lib/gate.js'
-import { gossipOf } from './lib/gossip.js'
+import { gossipOf, moveStream } from './lib/gossip.js'
 import { Local, PROTOCOL } from './lib/handshake.js'
 import { Identity } from './lib/identity.js'
 import { Links } from './lib/links.js'
@@ -68,6 +68,7 @@ export class Diatribe extends EventTarget {
       hasRoom: (connection, links) => this.#overlay?.admits(connection, links) ?? links < maxLinks,
       hasStream: id => this.gossip.streamsOutbound.has(id),
       onUp: link => this.#onUp(link),
+      onMoved: ({ peerId, connection }) => moveStream(this.gossip, peerId, connection),
       onDown: link => this.#onDown(link),
       tell
     })

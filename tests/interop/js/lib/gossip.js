@@ -15,6 +15,22 @@ export function gossipOf (components, registrar) {
   return gossip
 }
 
+/**
+ * Moves what this node says to a peer to another of its connections, before the old one closes. gossipsub opens no
+ * second stream: for the moment in which it looks the first one is hidden; it stays in use until the second is there.
+ */
+export async function moveStream (gossip, peerId, connection) {
+  const id = peerId.toString()
+  const old = gossip.streamsOutbound.get(id)
+  if (old === undefined) return
+  gossip.streamsOutbound.delete(id)
+  const opened = gossip.createOutboundStream(peerId, connection)
+  gossip.streamsOutbound.set(id, old)
+  await opened
+  // What was written on it still leaves.
+  if (gossip.streamsOutbound.get(id) !== old) await old.rawStream.close().catch(() => {})
+}
+
 /** libp2p's components behind a proxy: they are looked up by name, and cannot be spread. */
 function componentsOf (components) {
   const names = ['peerId', 'privateKey', 'peerStore', 'connectionManager', 'logger', 'metrics']

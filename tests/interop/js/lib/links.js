@@ -33,7 +33,8 @@ export class Links {
   #watch
 
   /**
-   * @param options   { isWelcome(id), hasRoom(connection, links), hasStream(id), onUp(link), onDown(link), tell(type, detail) };
+   * @param options   { isWelcome(id), hasRoom(connection, links), hasStream(id), onUp(link), onMoved(link),
+   *                  onDown(link), tell(type, detail) };
    *                  `onUp` and `onDown` are told at once, the application when the peer's rooms are known
    */
   constructor (components, gate, options) {
@@ -166,6 +167,7 @@ export class Links {
       else link.others.push(connection)
       const closing = link.connection === connection ? link.others.at(-1) : connection
       setTimeout(() => hangUp(closing), RETIRE_MS)
+      if (loser === link) this.#options.onMoved(link)
       return
     }
     const risen = { ...entered, id, peerId, others: [], instanceId: toHex(peer.instance_id), told: false, streamSeen: Date.now() }
