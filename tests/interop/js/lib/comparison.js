@@ -106,12 +106,14 @@ export class Comparison {
 
   async #fetch (ids) {
     for (const id of ids) this.need.add(id)
-    let left = ids.filter(id => !this.log.knows(id) && !this.claimed.has(id))
-    for (const id of left) this.claimed.add(id)
+    // Gossip may have brought some meanwhile, and another neighbour may be about to.
+    const own = ids.filter(id => !this.log.knows(id) && !this.claimed.has(id))
+    for (const id of own) this.claimed.add(id)
     try {
+      let left = own
       while (left.length > 0) left = await this.#fetchSome(left)
     } finally {
-      for (const id of ids) this.claimed.delete(id)
+      for (const id of own) this.claimed.delete(id)
     }
   }
 
