@@ -81,8 +81,9 @@ export class Links {
   }
 
   /** Resolves when a connection has passed; what stands behind the gate may come a little earlier. */
-  passed (connection) {
-    return this.#sessionOf(connection).passed
+  async passed (connection) {
+    if (!this.#sessions.has(connection)) throw new Error('the connection is closed')
+    return this.#sessions.get(connection).passed
   }
 
   hangUp (link, reason) {
