@@ -41,6 +41,10 @@ const LATERS_MOST: u32 = 20;
 /// How often its beginning may move.
 const RESTARTS_MOST: u32 = 8;
 
+/// How much later than the beginning that a neighbour has named a comparison begins anew, in milliseconds:
+/// times the square of how often it has done so.
+const LEEWAY_MS: u64 = 1_875;
+
 /// A neighbour's violation: it is dropped for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -266,13 +270,16 @@ impl Errand {
             return Err(Fault::Mismatched);
         }
         self.restarts += 1;
-        self.window.since_ms = since_ms;
+        // A beginning by age moves on with the neighbour's clock: exactly there each next question would
+        // be too early again. More is left out the more often that happens, 2 minutes in the end.
+        let leeway_ms = LEEWAY_MS * u64::from(self.restarts).pow(2);
+        self.window.since_ms = since_ms.saturating_add(leeway_ms);
         // What is left of the differences is found again, without what the neighbour has removed.
         self.report.claimed -= self.lacking.len() as u64;
         self.report.ahead = 0;
         self.lacking.clear();
         self.frame = Some(reconcile::opening(items, self.window));
-        if self.restarts > RESTARTS_MOST || since_ms >= self.window.until_ms {
+        if self.restarts > RESTARTS_MOST || self.window.since_ms >= self.window.until_ms {
             self.winding_down = true;
         }
         Ok(())

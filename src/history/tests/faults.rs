@@ -173,7 +173,7 @@ fn a_neighbour_that_removes_old_batches_meanwhile_is_compared_with_anew() {
     let Ok(Request::Compare { window, frame, .. }) = Request::decode(bytes.clone().into()) else {
         panic!("not a comparison")
     };
-    assert_eq!(window.since_ms, begins);
+    assert_eq!(window.since_ms, begins + 1_875);
     assert_eq!(frame.len(), 20, "one fingerprint of all");
     // A beginning that is not later is none.
     let out = played.answer(*third, &Response::From(begins));
