@@ -1,0 +1,1 @@
+"""diatribe for py-libp2p: `node.Node` is where to begin."""

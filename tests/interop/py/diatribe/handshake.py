@@ -1,0 +1,306 @@
+"""One round of the handshake, as pure steps: bytes in, bytes out. `session.py` carries them over a connection.
+
+Client: hello → on_challenge → on_pass. Server: on_hello → on_answer. The rule it keeps: the checks stand in the order
+of the contract, and whatever is hashed is hashed as it was received.
+"""
+
+import hmac
+import os
+from hashlib import sha256
+
+from pyhpke import AEADId, CipherSuite, KDFId, KEMId
+
+from .identity import ZEROS, hkdf, network_id, peer_id_bytes, public_key_of, verify
+from .protobuf import BYTES, VARINT, Malformed, decode, encode, fields, message_field
+
+PROTOCOL = "/diatribe/handshake/1.0.0"
+# The largest frame, in bytes.
+MAX_FRAME = 1024
+
+VERSION = 1
+D = b"diatribe-handshake-v1"
+
+CODES = {"AUTH": 1, "VERSION": 2, "NETWORK": 3, "DUPLICATE_IDENTITY": 4, "BUSY": 5, "POLICY": 6}
+
+
+def code_name(number):
+    """The name of a code from the wire; one that is not known counts as AUTH."""
+    return next((name for name, n in CODES.items() if n == number), "AUTH")
+
+
+class Refused(Exception):
+    """A check that failed: the code that a stranger is told, and the reason, which it is not."""
+
+    def __init__(self, code, reason):
+        super().__init__(reason)
+        self.code = code
+
+
+def _auth(reason):
+    return Refused("AUTH", reason)
+
+
+# --- frames
+
+CORE = {
+    "version": (1, "uint32"),
+    "round": (2, "uint32"),
+    "network_id": (3, "bytes"),
+    "public_key": (4, "bytes"),
+    "peer_id": (5, "bytes"),
+    "enc_key": (6, "bytes"),
+    "nonce": (7, "bytes"),
+    "instance_id": (8, "bytes"),
+    "features": (9, "uint64"),
+    "prev": (10, "bytes"),
+}
+
+FRAMES = {
+    "hello": (1, {"core": (1, "bytes")}),
+    "challenge": (2, {"core": (1, "bytes"), "enc": (2, "bytes"), "ciphertext": (3, "bytes"), "signature": (4, "bytes")}),
+    "answer": (3, {"enc": (1, "bytes"), "ciphertext": (2, "bytes"), "signature": (3, "bytes"), "confirm": (4, "bytes")}),
+    "pass": (4, {"confirm": (1, "bytes")}),
+    "reject": (5, {"code": (1, "uint32")}),
+}
+
+LENGTHS = {
+    "network_id": 32, "public_key": 36, "peer_id": 38, "enc_key": 32, "nonce": 32, "instance_id": 16, "prev": 32,
+    "enc": 32, "ciphertext": 80, "signature": 64, "confirm": 32,
+}
+
+
+def _check_lengths(message):
+    for name, length in LENGTHS.items():
+        if name in message and len(message[name]) != length:
+            raise _auth(f"{name} has not {length} bytes")
+
+
+def decode_frame(body):
+    """Which frame a body is, and its fields."""
+    kinds = {tag: name for name, (tag, _) in FRAMES.items()}
+    kind, inner = None, b""
+    try:
+        for tag, wire, value in fields(body):
+            if tag not in kinds:
+                continue
+            if wire != BYTES:
+                raise Malformed(f"{kinds[tag]} has another wire type")
+            # A message that is there twice is one message with the fields of both; another one replaces it.
+            inner = inner + value if kinds[tag] == kind else value
+            kind = kinds[tag]
+        if kind is None:
+            raise Malformed("the frame is of no known kind")
+        return kind, decode(FRAMES[kind][1], inner)
+    except Malformed as error:
+        raise _auth(str(error)) from None
+
+
+def encode_frame(kind, **message):
+    tag, schema = FRAMES[kind]
+    return message_field(tag, encode(schema, message))
+
+
+def reject_frame(code):
+    return encode_frame("reject", code=CODES[code])
+
+
+def _decode_core(core):
+    """Reads a Core: its version before anything else, so that a later version can be named."""
+    try:
+        version = 0
+        for tag, wire, value in fields(core):
+            if tag == 1 and wire == VARINT:
+                version = value & 0xFFFFFFFF
+        if version != VERSION:
+            raise Refused("VERSION", f"the peer speaks version {version} of the handshake, this node {VERSION}")
+        message = decode(CORE, core)
+    except Malformed as error:
+        raise _auth(str(error)) from None
+    _check_lengths(message)
+    return message
+
+
+# --- what is hashed, sealed and confirmed
+
+def _hash(*parts):
+    return sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
+
+
+def _hmac(key, message):
+    return hmac.digest(key, message, "sha256")
+
+
+_suite = CipherSuite.new(KEMId.DHKEM_X25519_HKDF_SHA256, KDFId.HKDF_SHA256, AEADId.CHACHA20_POLY1305)
+
+
+def _seal(to, info, bound_to, text, ephemeral_ikm):
+    ephemeral = None if ephemeral_ikm is None else _suite.kem.derive_key_pair(ephemeral_ikm)
+    try:
+        enc, context = _suite.create_sender_context(_suite.kem.deserialize_public_key(to), info, eks=ephemeral)
+    except ValueError:
+        # RFC 9180 §7.1.4: the shared secret would be zero.
+        raise _auth("the peer's sealing key is of small order") from None
+    return enc, context.seal(text, bound_to)
+
+
+def _open(key, info, bound_to, frame, nonce):
+    try:
+        text = _suite.create_recipient_context(frame["enc"], key, info).open(frame["ciphertext"], bound_to)
+    except Exception:
+        raise _auth("what the peer sealed does not open") from None
+    if len(text) != 64 or not hmac.compare_digest(text[:32], nonce):
+        raise _auth("the peer did not return the nonce")
+    return text[32:]
+
+
+# --- who we are
+
+class Local:
+    """What a node brings into every handshake."""
+
+    def __init__(self, identity, network_key=None, instance_id=None):
+        self.identity = identity
+        self.network_key = network_key
+        self.network_id = network_id(network_key)
+        self.instance_id = instance_id or os.urandom(16)
+        pair = _suite.kem.derive_key_pair(identity.sealing_ikm)
+        self.sealing = pair.private_key
+        self.sealing_key = pair.public_key.to_public_bytes()
+
+
+class Entropy:
+    """Randomness of one round; the vectors fix all of it. HPKE makes its ephemeral key itself when there is none."""
+
+    def __init__(self, nonce=None, secret=None, ephemeral=None):
+        self.nonce = nonce or os.urandom(32)
+        self.secret = secret or os.urandom(32)
+        self.ephemeral = ephemeral
+
+
+class Round:
+    """One round between us and the peer that noise authenticated, whose PeerId has the 38 bytes `remote`.
+
+    `prev` is T_end of round 1 and `first` the peer's Core in round 1; neither is given in round 1.
+    """
+
+    def __init__(self, local, remote, number, prev=ZEROS, first=None, entropy=None):
+        self.local, self.remote, self.number, self.prev, self.first = local, remote, number, prev, first
+        self.entropy = entropy or Entropy()
+        # What the vectors name, for the tests.
+        self.steps = {}
+
+    def hello(self):
+        """The client's first frame."""
+        core = self._core()
+        self.t1 = _hash(self._t0(self.local.identity.peer_id, self.remote), b"\1", core)
+        return encode_frame("hello", core=core)
+
+    def on_challenge(self, frame):
+        """The client takes a Challenge: the peer's Core, and the Answer."""
+        core = _decode_core(frame["core"])
+        _check_lengths(frame)
+        key = self._check(core)
+        t2 = _hash(self.t1, b"\2", frame["core"])
+        t3 = _hash(t2, frame["enc"], frame["ciphertext"])
+        if not verify(key, D + b"/server/" + t3, frame["signature"]):
+            raise _auth("the signature does not hold")
+        k_server = _open(self.local.sealing, D + b"/s2c", t2, frame, self.entropy.nonce)
+        t4 = _hash(t3, frame["signature"])
+
+        k_client = self.entropy.secret
+        enc, ciphertext = _seal(core["enc_key"], D + b"/c2s", t4, core["nonce"] + k_client, self.entropy.ephemeral)
+        t5 = _hash(t4, b"\3", enc, ciphertext)
+        signature = self.local.identity.sign(D + b"/client/" + t5)
+        k = self._k(t5, k_server, k_client)
+        confirm = _hmac(k[:32], _hash(t5, signature))
+        self.end = _hash(t5, b"\4", signature, confirm)
+        self.expected = _hmac(k[32:], self.end)
+        self.steps.update(T1=self.t1, T2=t2, T3=t3, T4=t4, T5=t5, K=k, confirm=confirm, T_end=self.end)
+        return core, encode_frame("answer", enc=enc, ciphertext=ciphertext, signature=signature, confirm=confirm)
+
+    def on_pass(self, frame):
+        """The client takes a Pass: T_end."""
+        _check_lengths(frame)
+        if not hmac.compare_digest(frame["confirm"], self.expected):
+            raise _auth("the pass does not hold")
+        return self.end
+
+    def on_hello(self, frame):
+        """The server takes a Hello: the Challenge."""
+        self.peer = _decode_core(frame["core"])
+        self.key = self._check(self.peer)
+        core = self._core()
+        t1 = _hash(self._t0(self.remote, self.local.identity.peer_id), b"\1", frame["core"])
+        t2 = _hash(t1, b"\2", core)
+        text = self.peer["nonce"] + self.entropy.secret
+        enc, ciphertext = _seal(self.peer["enc_key"], D + b"/s2c", t2, text, self.entropy.ephemeral)
+        t3 = _hash(t2, enc, ciphertext)
+        signature = self.local.identity.sign(D + b"/server/" + t3)
+        self.t4 = _hash(t3, signature)
+        self.steps.update(T1=t1, T2=t2, T3=t3, T4=self.t4)
+        return encode_frame("challenge", core=core, enc=enc, ciphertext=ciphertext, signature=signature)
+
+    def on_answer(self, frame):
+        """The server takes an Answer: the peer's Core, T_end, and the Pass."""
+        _check_lengths(frame)
+        t5 = _hash(self.t4, b"\3", frame["enc"], frame["ciphertext"])
+        if not verify(self.key, D + b"/client/" + t5, frame["signature"]):
+            raise _auth("the signature does not hold")
+        k_client = _open(self.local.sealing, D + b"/c2s", self.t4, frame, self.entropy.nonce)
+        k = self._k(t5, self.entropy.secret, k_client)
+        confirm = _hmac(k[:32], _hash(t5, frame["signature"]))
+        if not hmac.compare_digest(frame["confirm"], confirm):
+            raise _auth("the confirmation does not hold")
+        end = _hash(t5, b"\4", frame["signature"], confirm)
+        self.steps.update(T5=t5, K=k, confirm=confirm, T_end=end)
+        return self.peer, end, encode_frame("pass", confirm=_hmac(k[32:], end))
+
+    def _core(self):
+        local = self.local
+        return encode(CORE, {
+            "version": VERSION,
+            "round": self.number,
+            "network_id": local.network_id,
+            "public_key": local.identity.public_key,
+            "peer_id": local.identity.peer_id,
+            "enc_key": local.sealing_key,
+            "nonce": self.entropy.nonce,
+            "instance_id": local.instance_id,
+            "features": 0,
+            "prev": self.prev,
+        })
+
+    def _t0(self, client, server):
+        t0 = _hash(D, bytes([self.number]), self.local.network_id, client, server, self.prev)
+        self.steps["T0"] = t0
+        return t0
+
+    def _k(self, t5, k_server, k_client):
+        return hkdf(salt=t5, ikm=k_server + k_client + (self.local.network_key or ZEROS), info=D + b"/confirm", length=64)
+
+    def _check(self, core):
+        """What both sides check of the other's Core; its key."""
+        local, first = self.local, self.first
+        if core["network_id"] != local.network_id:
+            raise Refused("NETWORK", "the network keys differ")
+        if core["round"] != self.number:
+            raise _auth("the peer is in another round")
+        if core["prev"] != self.prev:
+            raise _auth("the peer goes on from another round 1")
+        key = public_key_of(core["public_key"])
+        if key is None:
+            raise _auth("the peer's key is no Ed25519 key, not canonical, or of small order")
+        if core["peer_id"] != peer_id_bytes(core["public_key"]):
+            raise _auth("the claimed id is not the key's")
+        if core["peer_id"] != self.remote:
+            raise _auth("the claimed id is not the connection's")
+        if core["peer_id"] == local.identity.peer_id:
+            raise _auth("the peer claims our id")
+        if core["nonce"] == self.entropy.nonce:
+            raise _auth("the peer sent our nonce")
+        if core["instance_id"] == local.instance_id:
+            raise _auth("the peer claims to be this very process")
+        for name in ("public_key", "enc_key", "instance_id"):
+            if first is not None and core[name] != first[name]:
+                raise _auth(f"{name} is not that of round 1")
+        return key
