@@ -122,17 +122,15 @@ class Connection:
             answered = await read_exactly(stream, PING_BYTES) == bytes(PING_BYTES)
             await stream.close()
             return answered
-        except (IOException, MultiselectClientError, Unsupported, trio.TooSlowError):
+        except Exception as error:
+            log.debug("no ping with %s: %r", self.id, error)
             return False
 
     async def hang_up(self):
         """Closes the connection, also where the peer does not play along: a websocket waits for its answer for ever."""
         async def force():
             await trio.sleep(CLOSE_S)
-            try:
-                await trio.aclose_forcefully(self.websocket._ws_connection._stream)
-            except trio.BrokenResourceError:
-                pass
+            _socket_of(self.websocket).close()
 
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
@@ -206,6 +204,7 @@ class Network(Swarm):
         transport = self.transport_manager.transport_for_dialing(maddr)
         if transport is None:
             raise DialFailed("address", f"{address} is no websocket address: /ip4|ip6|dns/…/tcp/…/ws")
+        await self.event_background_nursery_created.wait()
         try:
             raw = await transport.dial(maddr)
         except Exception as error:
@@ -281,6 +280,8 @@ class Network(Swarm):
     def remove_conn(self, swarm_conn):
         self._connections_of.pop(swarm_conn, None)
         super().remove_conn(swarm_conn)
+        # A websocket that the peer closed counts as closed, so that nobody closes what is below it.
+        _socket_of(swarm_conn.muxed_conn.websocket).close()
 
     def _schedule_auto_connect(self):
         """The swarm would dial peers that it has heard of, up to half of its most connections: not here."""
@@ -336,10 +337,14 @@ async def _close(raw):
             log.debug("closing: %r", error)
 
 
+def _socket_of(websocket):
+    stream = websocket._ws_connection._stream
+    return getattr(stream, "transport_stream", stream).socket
+
+
 def _address_of(websocket):
     """Where an inbound connection comes from."""
-    stream = websocket._ws_connection._stream
-    host, port = stream.socket.getpeername()[:2]
+    host, port = _socket_of(websocket).getpeername()[:2]
     return f"/{'ip6' if ':' in host else 'ip4'}/{host.split('%')[0]}/tcp/{port}/ws"
 
 
