@@ -33,6 +33,9 @@ MAX_CONNECTIONS_WITH_A_PEER = 2
 MAX_WAITING = 64
 # How long a new link may take to say in which rooms it is.
 SETTLE_S = 0.5
+# A peer that has not yet said anything by gossip is waited for a little longer by who has something to say: a busy
+# machine may take its time.
+SPEAK_S = 3
 # Two connections that passed within this time were dialled at once from both ends.
 SIMULTANEOUS_S = 20
 # A connection that lost against another is closed this much later, so that what travels on it arrives.
@@ -61,7 +64,7 @@ class Link:
         self.remote, self.id = connection.remote, connection.id
         self.others = []
         self.since = self.seen = self.heard = self.written = trio.current_time()
-        self.told = False
+        self.told = self.has_spoken = False
         self.closing = None
         self.down = trio.Event()
 
@@ -217,6 +220,7 @@ class Node:
             self.nursery.start_soon(self._keep_alive, link)
             if any(connection.remote in peers for peers in self.gossip.peer_topics.values()):
                 # The gate was open before the pass was there, and the peer quick.
+                link.has_spoken = True
                 self._rise(link)
             return
         now = trio.current_time()
@@ -309,6 +313,7 @@ class Node:
         link = self.links.get(peer.to_base58())
         if link is not None:
             link.seen = trio.current_time()
+            link.has_spoken = True
             self._rise(link)
 
     async def _on_offence(self, peer, reason, code="VIOLATION"):
@@ -397,10 +402,14 @@ class Node:
             if peers and all(map(self.gossip.has_room, peers)):
                 return
             # A link that has just come up has not said yet in which rooms it is, or has no stream yet.
-            settling = self.gossip.peer_topics.get(topic) or any(not link.told for link in self.links.values())
+            settling = self.gossip.peer_topics.get(topic) or any(map(_is_settling, self.links.values()))
             if not settling:
                 raise Unsendable(f"nobody is in the room {room}: no link took the event")
             await trio.sleep(POLL_S)
+
+
+def _is_settling(link):
+    return not link.has_spoken and trio.current_time() - link.since < SPEAK_S
 
 
 def _take_batch(queue):
