@@ -62,6 +62,8 @@
 #[doc(hidden)]
 pub mod app;
 pub mod clock;
+#[doc(hidden)]
+pub mod conformance;
 pub mod gate;
 pub mod gossip;
 pub mod handshake;

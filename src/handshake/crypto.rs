@@ -23,16 +23,16 @@ use crate::identity::NetworkKey;
 pub type Entropy = Box<dyn CryptoRng + Send>;
 
 /// 32 bytes that are wiped when dropped.
-pub(super) type Secret = Zeroizing<[u8; 32]>;
+pub(crate) type Secret = Zeroizing<[u8; 32]>;
 
-pub(super) fn random(entropy: &mut Entropy) -> Secret {
+pub(crate) fn random(entropy: &mut Entropy) -> Secret {
     let mut bytes = Zeroizing::new([0; 32]);
     entropy.fill_bytes(&mut *bytes);
     bytes
 }
 
 /// Seals the peer's nonce and a secret of our own to the peer's key.
-pub(super) fn seal(
+pub(crate) fn seal(
     to: &[u8; 32],
     info: &[u8],
     bound_to: Transcript,
@@ -61,7 +61,7 @@ pub(super) fn seal(
 }
 
 /// Opens what the peer sealed, and yields its secret when our nonce is in it.
-pub(super) fn open(
+pub(crate) fn open(
     with: &<X25519HkdfSha256 as Kem>::PrivateKey,
     info: &[u8],
     bound_to: Transcript,
@@ -91,10 +91,10 @@ pub(super) fn open(
 }
 
 /// K: what both sides hold once each has opened what the other sealed.
-pub(super) struct Keys(Zeroizing<[u8; 64]>);
+pub(crate) struct Keys(Zeroizing<[u8; 64]>);
 
 impl Keys {
-    pub(super) fn derive(
+    pub(crate) fn derive(
         t5: Transcript,
         server: &Secret,
         client: &Secret,
@@ -115,23 +115,23 @@ impl Keys {
     }
 
     /// The client's confirmation, over h(T5, signature).
-    pub(super) fn confirm(&self, said: &[u8; 32]) -> [u8; 32] {
+    pub(crate) fn confirm(&self, said: &[u8; 32]) -> [u8; 32] {
         mac(&self.0[..32], said)
     }
 
     /// The server's pass, over T_end.
-    pub(super) fn pass(&self, end: Transcript) -> [u8; 32] {
+    pub(crate) fn pass(&self, end: Transcript) -> [u8; 32] {
         mac(&self.0[32..], end.as_bytes())
     }
 
     #[cfg(test)]
-    pub(super) fn as_bytes(&self) -> &[u8; 64] {
+    pub(crate) fn as_bytes(&self) -> &[u8; 64] {
         &self.0
     }
 }
 
 /// Whether two values are the same, in a time that does not tell where they differ.
-pub(super) fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+pub(crate) fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
     CtOutput::<Sha256>::new((*a).into()) == CtOutput::<Sha256>::new((*b).into())
 }
 

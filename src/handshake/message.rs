@@ -23,7 +23,7 @@ pub const MAX_FRAME: usize = 1024;
 pub(super) const VERSION: u32 = 1;
 
 /// The bytes that HPKE adds to 32 bytes of nonce and 32 bytes of secret: one tag.
-pub(super) const CIPHERTEXT: usize = 80;
+pub(crate) const CIPHERTEXT: usize = 80;
 
 /// The names of the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,10 +77,10 @@ pub(super) struct Pass(proto::Pass);
 
 /// A nonce and a secret as one side sealed them to the other, and what signs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Proof {
-    pub(super) enc: [u8; 32],
-    pub(super) ciphertext: [u8; CIPHERTEXT],
-    pub(super) signature: [u8; 64],
+pub(crate) struct Proof {
+    pub(crate) enc: [u8; 32],
+    pub(crate) ciphertext: [u8; CIPHERTEXT],
+    pub(crate) signature: [u8; 64],
 }
 
 /// Who a side says it is: fields of exact lengths, nothing about them believed yet.

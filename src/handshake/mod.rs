@@ -15,16 +15,16 @@
 //! * `message`: frames as bytes and as types. [`reason`]: everything that can be wrong, by name.
 
 mod behaviour;
-mod crypto;
+pub(crate) mod crypto;
 mod event;
 mod hellos;
-mod message;
+pub(crate) mod message;
 pub mod reason;
 mod round;
 mod session;
 mod signals;
 pub mod state;
-mod transcript;
+pub(crate) mod transcript;
 
 #[cfg(test)]
 mod tests;

@@ -10,19 +10,19 @@ use super::message::Proof;
 use super::reason::Stage;
 
 const NAME: &[u8] = b"diatribe-handshake-v1";
-pub(super) const SEAL_TO_CLIENT: &[u8] = b"diatribe-handshake-v1/s2c";
-pub(super) const SEAL_TO_SERVER: &[u8] = b"diatribe-handshake-v1/c2s";
-pub(super) const CONFIRM: &[u8] = b"diatribe-handshake-v1/confirm";
+pub(crate) const SEAL_TO_CLIENT: &[u8] = b"diatribe-handshake-v1/s2c";
+pub(crate) const SEAL_TO_SERVER: &[u8] = b"diatribe-handshake-v1/c2s";
+pub(crate) const CONFIRM: &[u8] = b"diatribe-handshake-v1/confirm";
 const SIGNED_BY_SERVER: &[u8] = b"diatribe-handshake-v1/server/";
 const SIGNED_BY_CLIENT: &[u8] = b"diatribe-handshake-v1/client/";
 
 /// All that was said in a round so far, as 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Transcript([u8; 32]);
+pub(crate) struct Transcript([u8; 32]);
 
 impl Transcript {
     /// T0: which round, in which network, between whom, after what.
-    pub(super) fn start(
+    pub(crate) fn start(
         round: Stage,
         network_id: &[u8; 32],
         client: &[u8],
@@ -40,51 +40,51 @@ impl Transcript {
     }
 
     /// T1.
-    pub(super) fn hello(self, core: &[u8]) -> Transcript {
+    pub(crate) fn hello(self, core: &[u8]) -> Transcript {
         Transcript(hash(&[&self.0, &[1], core]))
     }
 
     /// T2, to which the server's sealed text is bound.
-    pub(super) fn challenge(self, core: &[u8]) -> Transcript {
+    pub(crate) fn challenge(self, core: &[u8]) -> Transcript {
         Transcript(hash(&[&self.0, &[2], core]))
     }
 
     /// T3, which the server signs.
-    pub(super) fn challenge_sealed(self, enc: &[u8; 32], ciphertext: &[u8]) -> Transcript {
+    pub(crate) fn challenge_sealed(self, enc: &[u8; 32], ciphertext: &[u8]) -> Transcript {
         Transcript(hash(&[&self.0, enc, ciphertext]))
     }
 
     /// T4, to which the client's sealed text is bound.
-    pub(super) fn challenge_signed(self, signature: &[u8; 64]) -> Transcript {
+    pub(crate) fn challenge_signed(self, signature: &[u8; 64]) -> Transcript {
         Transcript(hash(&[&self.0, signature]))
     }
 
     /// T5, which the client signs.
-    pub(super) fn answer_sealed(self, enc: &[u8; 32], ciphertext: &[u8]) -> Transcript {
+    pub(crate) fn answer_sealed(self, enc: &[u8; 32], ciphertext: &[u8]) -> Transcript {
         Transcript(hash(&[&self.0, &[3], enc, ciphertext]))
     }
 
     /// What the client confirms: T5 and its signature.
-    pub(super) fn to_confirm(self, signature: &[u8; 64]) -> [u8; 32] {
+    pub(crate) fn to_confirm(self, signature: &[u8; 64]) -> [u8; 32] {
         hash(&[&self.0, signature])
     }
 
     /// T_end, from T5.
-    pub(super) fn end(self, proof: &Proof, confirm: &[u8; 32]) -> Transcript {
+    pub(crate) fn end(self, proof: &Proof, confirm: &[u8; 32]) -> Transcript {
         Transcript(hash(&[&self.0, &[4], &proof.signature, confirm]))
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8; 32] {
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
     /// T3 as the server signs it.
-    pub(super) fn for_server(&self) -> Vec<u8> {
+    pub(crate) fn for_server(&self) -> Vec<u8> {
         [SIGNED_BY_SERVER, &self.0].concat()
     }
 
     /// T5 as the client signs it.
-    pub(super) fn for_client(&self) -> Vec<u8> {
+    pub(crate) fn for_client(&self) -> Vec<u8> {
         [SIGNED_BY_CLIENT, &self.0].concat()
     }
 }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::future::poll_fn;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::Boxed;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{Config as SwarmConfig, ConnectionId, NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{PeerId, identify};
@@ -129,6 +131,17 @@ impl Probe {
         }
         close(&mut swarm).await;
         result
+    }
+
+    /// What a peer of this identity would dial with.
+    pub(crate) fn transport(
+        &self,
+        identity: &Identity,
+    ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StageError> {
+        let tls = tls::load(&self.tls).map_err(|e| StageError::new(Stage::Tls, e))?;
+        transport::build(identity.keypair(), tls, None, Pressure::default()).map_err(|error| {
+            StageError::new(Stage::Address, format!("nothing can be dialled: {error}"))
+        })
     }
 
     fn swarm(&self, passed: &Passed) -> Result<Swarm<Behaviour>, StageError> {

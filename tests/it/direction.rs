@@ -26,6 +26,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "history",
         ],
     ),
+    (
+        "conformance",
+        &["clock", "identity", "wire", "handshake", "gossip", "node"],
+    ),
 ];
 
 /// What a file of pure rules may not name.

@@ -18,7 +18,6 @@ use tokio::sync::mpsc;
 
 use crate::program_check::failure;
 use crate::raw_peer::{CHALLENGE_1, RawPeer, framed};
-use crate::raw_streams::Behaviour;
 
 const NOISE: &str = "/noise";
 const YAMUX: &str = "/yamux/1.0.0";

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diatribe::clock::Time;
+use diatribe::conformance::frame::framed;
+use diatribe::conformance::streams::{Behaviour, Inbound, Unopened, swarm};
 use diatribe::handshake::{self, Failure, Input, Local, Machine, Output, Role};
 use diatribe::{Address, Identity};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
@@ -20,7 +22,6 @@ use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cluster::PATIENCE;
-use crate::raw_streams::{Behaviour, Inbound, swarm};
 
 /// The frames of a handshake that passes, by their number on the wire.
 pub(crate) const HELLO_1: usize = 0;
@@ -45,7 +46,7 @@ enum Command {
     Open(
         ConnectionId,
         StreamProtocol,
-        oneshot::Sender<Option<Stream>>,
+        oneshot::Sender<Result<Stream, Unopened>>,
     ),
 }
 
@@ -119,7 +120,7 @@ impl RawPeer {
         let (up_out, up) = mpsc::unbounded_channel();
         let (down_out, down) = mpsc::unbounded_channel();
         let (inbound_out, inbound) = mpsc::unbounded_channel();
-        let mut swarm = swarm(&identity, identify, inbound_out);
+        let mut swarm = swarm(&identity, identify, inbound_out).expect("an Ed25519 key");
         swarm
             .listen_on("/ip4/127.0.0.1/tcp/0/ws".parse().expect("a multiaddr"))
             .expect("loopback can be listened on");
@@ -177,7 +178,7 @@ impl RawPeer {
     pub(crate) async fn open(&self, up: Up, protocol: &'static str) -> Option<Stream> {
         let (reply, answer) = oneshot::channel();
         self.command(Command::Open(up.id, StreamProtocol::new(protocol), reply));
-        answer.await.ok().flatten()
+        answer.await.ok()?.ok()
     }
 
     /// The gossip streams that the other side has opened to us so far.
@@ -292,7 +293,9 @@ impl RawPeer {
     /// The next handshake frame that the other side asks with, and where its answer goes.
     pub(crate) async fn request(&mut self) -> Option<(Stream, Vec<u8>)> {
         loop {
-            let Inbound { protocol, stream } = tokio::select! {
+            let Inbound {
+                protocol, stream, ..
+            } = tokio::select! {
                 inbound = self.inbound.recv() => inbound?,
                 ended = self.down.recv() => {
                     self.ended.extend(ended);
@@ -316,14 +319,6 @@ impl RawPeer {
     fn command(&self, command: Command) {
         assert!(self.commands.send(command).is_ok(), "the raw peer runs");
     }
-}
-
-/// A frame as it travels.
-pub(crate) fn framed(body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    prost::encoding::encode_varint(body.len() as u64, &mut bytes);
-    bytes.extend_from_slice(body);
-    bytes
 }
 
 fn unframed(mut bytes: &[u8]) -> Option<Vec<u8>> {

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use diatribe::conformance::frame::framed;
+use diatribe::conformance::streams::MESHSUB;
 use diatribe::handshake::Role;
 use diatribe::{Event, Identity, StageError};
 
 use crate::cluster::{Member, PATIENCE, member};
 use crate::raw_peer::{
     ANSWER_1, ANSWER_2, CHALLENGE_1, CHALLENGE_2, End, HELLO_1, HELLO_2, PASS_1, PASS_2, RawPeer,
-    Up, framed,
+    Up,
 };
-use crate::raw_streams::MESHSUB;
 
 /// A listener's first Hello is due so long after the connection, and so is every later frame.
 const FRAME: Duration = Duration::from_secs(3);

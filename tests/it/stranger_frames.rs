@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use diatribe::conformance::frame::framed;
 use diatribe::handshake::{Local, Reason, RejectCode, Role};
 use diatribe::wire::proto::handshake as proto;
 use diatribe::{ConnectError, NetworkKey, StageError};
@@ -10,7 +11,7 @@ use futures::AsyncWriteExt;
 use prost::Message;
 
 use crate::cluster::{Member, builder, member, start};
-use crate::raw_peer::{ANSWER_1, CHALLENGE_1, HELLO_1, RawPeer, framed};
+use crate::raw_peer::{ANSWER_1, CHALLENGE_1, HELLO_1, RawPeer};
 use crate::stranger::{talkers, untouched};
 
 fn stage(error: ConnectError) -> StageError {

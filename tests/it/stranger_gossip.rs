@@ -3,6 +3,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use diatribe::conformance::frame::framed;
+use diatribe::conformance::rpc::{publish, publish_from, subscribe};
+use diatribe::conformance::streams::MESHSUB;
 use diatribe::gossip::{self, Event, MAX_MESSAGE};
 use diatribe::handshake::{Reason, RejectCode, Role};
 use diatribe::{Identity, RoomName};
@@ -10,9 +13,7 @@ use futures::AsyncWriteExt;
 use libp2p::swarm::Stream;
 
 use crate::cluster::{Member, member};
-use crate::raw_gossip::{publish, publish_from, subscribe};
-use crate::raw_peer::{RawPeer, Up, framed};
-use crate::raw_streams::MESHSUB;
+use crate::raw_peer::{RawPeer, Up};
 use crate::stranger::untouched;
 
 fn lobby() -> RoomName {

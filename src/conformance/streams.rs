@@ -1,5 +1,6 @@
 //! What a raw peer's connections are made of: real transport, noise and yamux, identify and ping,
 //! and one protocol-blind behaviour that opens streams as told and hands over those that come.
+//! The tests' raw peer is made of the same.
 //!
 //! Entry: [`swarm`]. The rule it keeps: no stream is opened, answered or closed unasked.
 
@@ -8,9 +9,9 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use diatribe::{Identity, handshake};
 use libp2p::core::Endpoint;
-use libp2p::core::transport::PortUse;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, PortUse};
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo, Version};
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::handler::{
@@ -18,14 +19,17 @@ use libp2p::swarm::handler::{
 };
 use libp2p::swarm::{
     Config, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-    NetworkBehaviour, NotifyHandler, Stream, SubstreamProtocol, Swarm, THandler, THandlerInEvent,
-    ToSwarm,
+    NetworkBehaviour, NotifyHandler, Stream, StreamUpgradeError, SubstreamProtocol, Swarm,
+    THandler, THandlerInEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Transport, identify, noise, ping, tcp, yamux};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::handshake;
+use crate::identity::Identity;
+
 /// What an honest node would speak once it is linked.
-pub(crate) const MESHSUB: &str = "/meshsub/1.1.0";
+pub const MESHSUB: &str = "/meshsub/1.1.0";
 const INBOUND: [&str; 5] = [
     handshake::PROTOCOL,
     "/meshsub/1.2.0",
@@ -35,23 +39,51 @@ const INBOUND: [&str; 5] = [
 ];
 
 /// A stream that the other side opened.
-pub(crate) struct Inbound {
-    pub(crate) protocol: StreamProtocol,
-    pub(crate) stream: Stream,
+#[derive(Debug)]
+pub struct Inbound {
+    /// On which connection.
+    pub id: ConnectionId,
+    /// What was agreed on.
+    pub protocol: StreamProtocol,
+    /// The stream itself.
+    pub stream: Stream,
 }
 
+/// Why a stream that was asked for is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unopened {
+    /// The other side answered `na`.
+    Refused,
+    /// The stream, or the connection, ended before anything was agreed on.
+    Lost(String),
+}
+
+/// Where an opened stream goes.
+pub type Reply = oneshot::Sender<Result<Stream, Unopened>>;
+
 /// A swarm that does nothing by itself.
-pub(crate) fn swarm(
+pub fn swarm(
+    identity: &Identity,
+    identify: bool,
+    inbound: mpsc::UnboundedSender<Inbound>,
+) -> Result<Swarm<Behaviour>, noise::Error> {
+    let noise = noise::Config::new(identity.keypair())?;
+    let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
+    let transport = libp2p_websocket::Config::new(tcp)
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux::Config::default())
+        .boxed();
+    Ok(swarm_over(transport, identity, identify, inbound))
+}
+
+/// The same over another transport.
+pub(crate) fn swarm_over(
+    transport: Boxed<(PeerId, StreamMuxerBox)>,
     identity: &Identity,
     identify: bool,
     inbound: mpsc::UnboundedSender<Inbound>,
 ) -> Swarm<Behaviour> {
-    let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
-    let transport = libp2p_websocket::Config::new(tcp)
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise::Config::new(identity.keypair()).expect("an Ed25519 key"))
-        .multiplex(yamux::Config::default())
-        .boxed();
     let identify = identify.then_some("raw/1");
     let behaviour = Behaviour::new(identity, identify, &INBOUND, inbound);
     Swarm::new(
@@ -63,15 +95,15 @@ pub(crate) fn swarm(
 }
 
 #[derive(NetworkBehaviour)]
-pub(crate) struct Behaviour {
+pub struct Behaviour {
     identify: Toggle<identify::Behaviour>,
     ping: ping::Behaviour,
-    pub(crate) streams: Streams,
+    pub streams: Streams,
 }
 
 impl Behaviour {
     /// Says by identify that it is this agent, if any, and takes streams of these protocols.
-    pub(crate) fn new(
+    pub fn new(
         identity: &Identity,
         agent: Option<&str>,
         protocols: &[&'static str],
@@ -93,15 +125,15 @@ impl Behaviour {
 }
 
 /// Opens streams as told and hands over those that come.
-pub(crate) struct Streams {
+pub struct Streams {
     protocols: Protocols,
     actions: VecDeque<ToSwarm<Infallible, ToHandler>>,
     peers: HashMap<ConnectionId, PeerId>,
     inbound: mpsc::UnboundedSender<Inbound>,
 }
 
-/// A protocol to open a stream for, and where the stream goes; none when it is refused.
-pub(crate) type ToHandler = (StreamProtocol, oneshot::Sender<Option<Stream>>);
+/// A protocol to open a stream for, and where the stream goes.
+pub type ToHandler = (StreamProtocol, Reply);
 
 impl Streams {
     fn new(protocols: &[&'static str], inbound: mpsc::UnboundedSender<Inbound>) -> Streams {
@@ -113,12 +145,7 @@ impl Streams {
         }
     }
 
-    pub(crate) fn open(
-        &mut self,
-        connection_id: ConnectionId,
-        protocol: StreamProtocol,
-        reply: oneshot::Sender<Option<Stream>>,
-    ) {
+    pub fn open(&mut self, connection_id: ConnectionId, protocol: StreamProtocol, reply: Reply) {
         if let Some(peer_id) = self.peers.get(&connection_id) {
             self.actions.push_back(ToSwarm::NotifyHandler {
                 peer_id: *peer_id,
@@ -131,6 +158,7 @@ impl Streams {
     fn enter(&mut self, connection_id: ConnectionId, peer_id: PeerId) -> Handler {
         self.peers.insert(connection_id, peer_id);
         Handler {
+            id: connection_id,
             protocols: self.protocols.clone(),
             wanted: VecDeque::new(),
             inbound: self.inbound.clone(),
@@ -181,9 +209,10 @@ impl NetworkBehaviour for Streams {
     }
 }
 
-pub(crate) struct Handler {
+pub struct Handler {
+    id: ConnectionId,
     protocols: Protocols,
-    wanted: VecDeque<(StreamProtocol, oneshot::Sender<Option<Stream>>)>,
+    wanted: VecDeque<(StreamProtocol, Reply)>,
     inbound: mpsc::UnboundedSender<Inbound>,
 }
 
@@ -193,7 +222,7 @@ impl ConnectionHandler for Handler {
     type InboundProtocol = Protocols;
     type OutboundProtocol = Protocols;
     type InboundOpenInfo = ();
-    type OutboundOpenInfo = oneshot::Sender<Option<Stream>>;
+    type OutboundOpenInfo = Reply;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Protocols> {
         SubstreamProtocol::new(self.protocols.clone(), ())
@@ -207,25 +236,29 @@ impl ConnectionHandler for Handler {
         self.wanted.push_back(event);
     }
 
-    fn on_connection_event(
-        &mut self,
-        event: ConnectionEvent<'_, Protocols, Protocols, (), oneshot::Sender<Option<Stream>>>,
-    ) {
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Protocols, Protocols, (), Reply>) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (protocol, stream),
                 ..
             }) => {
-                let _ = self.inbound.send(Inbound { protocol, stream });
+                let _ = self.inbound.send(Inbound {
+                    id: self.id,
+                    protocol,
+                    stream,
+                });
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: (_, stream),
                 info,
             }) => {
-                let _ = info.send(Some(stream));
+                let _ = info.send(Ok(stream));
             }
-            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, .. }) => {
-                let _ = info.send(None);
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
+                let _ = info.send(Err(match error {
+                    StreamUpgradeError::NegotiationFailed => Unopened::Refused,
+                    error => Unopened::Lost(error.to_string()),
+                }));
             }
             _ => {}
         }
@@ -234,7 +267,7 @@ impl ConnectionHandler for Handler {
     fn poll(
         &mut self,
         _: &mut Context<'_>,
-    ) -> Poll<ConnectionHandlerEvent<Protocols, oneshot::Sender<Option<Stream>>, Infallible>> {
+    ) -> Poll<ConnectionHandlerEvent<Protocols, Reply, Infallible>> {
         match self.wanted.pop_front() {
             Some((protocol, reply)) => {
                 Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
@@ -248,7 +281,7 @@ impl ConnectionHandler for Handler {
 
 /// A stream as it is, with the protocol that was agreed on.
 #[derive(Clone, Debug)]
-pub(crate) struct Protocols(Vec<StreamProtocol>);
+pub struct Protocols(Vec<StreamProtocol>);
 
 impl UpgradeInfo for Protocols {
     type Info = StreamProtocol;
@@ -259,7 +292,7 @@ impl UpgradeInfo for Protocols {
     }
 }
 
-pub(crate) type Agreed = futures::future::Ready<Result<(StreamProtocol, Stream), Infallible>>;
+pub type Agreed = futures::future::Ready<Result<(StreamProtocol, Stream), Infallible>>;
 
 impl InboundUpgrade<Stream> for Protocols {
     type Output = (StreamProtocol, Stream);

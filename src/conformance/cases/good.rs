@@ -1,0 +1,344 @@
+//! What an honest peer does: connections, handshakes, links.
+//!
+//! Entry: [`CASES`].
+
+use std::time::Duration;
+
+use futures::{AsyncReadExt, FutureExt};
+use prost::Message as _;
+
+use super::super::case::{Case, How, Kind, Mode, Run, Seen, Stand, Which};
+use super::super::link::{Link, SETTLE, told};
+use super::super::shake::*;
+use super::messages::{forwarded, stays};
+use super::patience::ping;
+use crate::handshake::{RejectCode, Role};
+use crate::identity::Identity;
+use crate::node::Stage;
+
+const fn good(name: &'static str, spec: &'static str, expected: &'static str, how: How) -> Case {
+    Case {
+        name,
+        kind: Kind::Good,
+        spec,
+        expected,
+        only: None,
+        how,
+    }
+}
+
+const fn dialling(case: Case) -> Case {
+    Case {
+        only: Some(Mode::Dial),
+        ..case
+    }
+}
+
+const PASSES: &str = "the handshake passes all the same";
+
+pub(super) const CASES: &[Case] = &[
+    good(
+        "tcp",
+        "2",
+        "a TCP connection",
+        How::Stage(&[Stage::Resolve, Stage::Tcp]),
+    ),
+    good(
+        "websocket",
+        "2",
+        "the upgrade to WebSocket, with TLS where the address says so",
+        How::Stage(&[Stage::Tls, Stage::Websocket]),
+    ),
+    good(
+        "noise",
+        "2",
+        "noise, and the peer that the address names",
+        How::Stage(&[Stage::Noise]),
+    ),
+    good("yamux", "2", "yamux", How::Stage(&[Stage::Yamux])),
+    good(
+        "handshake-1",
+        "5",
+        "round 1 passes",
+        How::Stage(&[Stage::Handshake1]),
+    ),
+    good(
+        "handshake-2",
+        "5",
+        "round 2 passes",
+        How::Stage(&[Stage::Handshake2]),
+    ),
+    good(
+        "identify",
+        "7 Identify",
+        "an identify message that parses",
+        How::Free(|stand| identify(stand).boxed()),
+    ),
+    good(
+        "ping",
+        "7 Signs of life",
+        "answered before the pass and after it",
+        How::Free(|stand| pings(stand).boxed()),
+    ),
+    good(
+        "gossip-stream",
+        "6",
+        "the peer opens a gossip stream soon after the pass",
+        How::OnLink(|_, link| gossip_stream(link).boxed()),
+    ),
+    good(
+        "room",
+        "8 Sending",
+        "its first RPC says that it is in the room",
+        How::OnLink(|_, link| {
+            async move {
+                link.ready().await?;
+                Ok(Seen::came("it is in the room").with(link))
+            }
+            .boxed()
+        }),
+    ),
+    good(
+        "frames-in-pieces",
+        "4",
+        "a frame that comes byte by byte is taken",
+        How::Free(|stand| with(stand, |plan| plan.in_pieces = true).boxed()),
+    ),
+    good(
+        "unknown-fields-in-hello",
+        "4",
+        PASSES,
+        How::Harmless(Which::Hello, || {
+            Twist::Body(Box::new(|_, body| more_fields(body)))
+        }),
+    ),
+    good(
+        "unknown-fields-in-challenge",
+        "4",
+        PASSES,
+        How::Harmless(Which::Challenge, || {
+            Twist::Body(Box::new(|_, body| more_fields(body)))
+        }),
+    ),
+    good(
+        "unknown-fields-in-core",
+        "5 What a side makes",
+        "hashed where they stand; it passes",
+        How::Harmless(Which::Hello, || {
+            Twist::Core(Box::new(|core| more_fields(core.encode_to_vec())))
+        }),
+    ),
+    good(
+        "unknown-fields-in-core-of-challenge",
+        "5 What a side makes",
+        "hashed where they stand; it passes",
+        How::Harmless(Which::Challenge, || {
+            Twist::Core(Box::new(|core| more_fields(core.encode_to_vec())))
+        }),
+    ),
+    good(
+        "features-of-a-later-version",
+        "12",
+        PASSES,
+        How::Harmless(Which::Hello, || {
+            Twist::Core(Box::new(|mut core| {
+                core.features = u64::MAX;
+                core.encode_to_vec()
+            }))
+        }),
+    ),
+    good(
+        "version-twice",
+        "5 check 5",
+        "the last one counts; it passes",
+        How::Harmless(Which::Hello, || {
+            Twist::Core(Box::new(|core| {
+                [vec![0x08, 0x02], core.encode_to_vec()].concat()
+            }))
+        }),
+    ),
+    dialling(good(
+        "gossip-as-soon-as-it-may",
+        "6",
+        "a gossip stream of the dialer's is taken before its last Pass",
+        How::Free(|stand| gossip_first(stand).boxed()),
+    )),
+    Case {
+        only: Some(Mode::Listen),
+        ..good(
+            "hello-before-pass",
+            "5",
+            "round 2's Hello that overtakes round 1's Pass is held, and taken up",
+            How::Free(|stand| with(stand, |plan| plan.overtake = true).boxed()),
+        )
+    },
+    dialling(good(
+        "second-connection",
+        "7 Several connections",
+        "it passes too; gossip goes on over the newer one",
+        How::OnLink(|stand, link| second(stand, link).boxed()),
+    )),
+    dialling(good(
+        "same-identity-twice",
+        "5 check 21",
+        "Reject DUPLICATE_IDENTITY; the first link stays",
+        How::OnLink(|stand, link| twin(stand, link).boxed()),
+    )),
+    good(
+        "reconnect",
+        "7",
+        "a link that was lost comes back under another instance",
+        How::OnLink(|stand, link| reconnect(stand, link).boxed()),
+    ),
+];
+
+/// Fields that nobody knows, of each wire type.
+fn more_fields(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.extend([
+        0xa0, 0x1f, 0x07, 0xaa, 0x1f, 0x02, 9, 9, 0xad, 0x1f, 1, 2, 3, 4,
+    ]);
+    bytes
+}
+
+/// A handshake that differs in how it is carried.
+async fn with(stand: Stand, change: fn(&mut Plan)) -> Run {
+    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
+    let mut plan = Plan::honest(stand.party(&raw));
+    change(&mut plan);
+    let shaken = shake(&mut conn, stand.way.role(), plan).await;
+    match shaken.end {
+        End::Passed => {
+            let link = stand.kit.common.linked(raw, conn, shaken).await?;
+            stays(&link).await?;
+            Ok(Seen::came("it passes").with(link))
+        }
+        end => Err(told(&end)),
+    }
+}
+
+async fn identify(stand: Stand) -> Run {
+    let (_raw, conn) = stand.way.connect(Identity::generate()).await?;
+    let stream = conn.open("/ipfs/id/1.0.0").await;
+    let stream = stream.map_err(|why| format!("no identify stream: {why:?}"))?;
+    let mut bytes = Vec::new();
+    let mut stream = stream.take(16_384);
+    let read = stream.read_to_end(&mut bytes);
+    match tokio::time::timeout(SETTLE, read).await {
+        Ok(Ok(_)) => {}
+        // A peer may reset the stream once it has said all.
+        Ok(Err(_)) if !bytes.is_empty() => {}
+        Ok(Err(error)) => return Err(format!("the identify stream failed: {error}")),
+        Err(_) => return Err(format!("no identify message within {SETTLE:?}")),
+    }
+    let said = Identified::decode_length_delimited(&bytes[..])
+        .map_err(|e| format!("an identify message that does not parse: {e}"))?;
+    Ok(Seen::came(format!("{:.64}", said.agent)))
+}
+
+/// libp2p's Identify: what is looked at here.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Identified {
+    #[prost(string, tag = "6")]
+    agent: String,
+}
+
+async fn pings(stand: Stand) -> Run {
+    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
+    let before = conn.open("/ipfs/ping/1.0.0").await;
+    ping(before.map_err(|why| format!("no ping stream before the pass: {why:?}"))?).await?;
+    let plan = Plan::honest(stand.party(&raw));
+    let shaken = shake(&mut conn, stand.way.role(), plan).await;
+    if shaken.end != End::Passed {
+        return Err(told(&shaken.end));
+    }
+    let after = conn.open("/ipfs/ping/1.0.0").await;
+    ping(after.map_err(|why| format!("no ping stream on a link: {why:?}"))?).await?;
+    Ok(Seen::came("answered both times"))
+}
+
+async fn gossip_stream(link: Link) -> Run {
+    match link.until(SETTLE, |heard| heard.streams > 0).await {
+        true => {
+            let took = link.passed.elapsed().as_millis();
+            Ok(Seen::came(format!("at most {took} ms after the pass")).with(link))
+        }
+        false => Err(format!("none within {SETTLE:?}")),
+    }
+}
+
+async fn gossip_first(stand: Stand) -> Run {
+    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
+    let plan = Plan {
+        gossip_first: true,
+        ..Plan::honest(stand.party(&raw))
+    };
+    let shaken = shake(&mut conn, Role::Dialer, plan).await;
+    if shaken.end != End::Passed {
+        return Err(told(&shaken.end));
+    }
+    let mut link = stand.kit.common.linked(raw, conn, shaken).await?;
+    link.ready().await?;
+    let data = link.honest("chat", b"as soon as I may".to_vec())?;
+    forwarded(stand, link, vec![data]).await
+}
+
+async fn second(stand: Stand, link: Link) -> Run {
+    let old = link;
+    let (mut raw, mut conn) = stand.way.connect(old.raw.identity.clone()).await?;
+    raw.instance_id = old.raw.instance_id;
+    let plan = Plan::honest(stand.party(&raw));
+    let shaken = shake(&mut conn, Role::Dialer, plan).await;
+    if shaken.end != End::Passed {
+        return Err(told(&shaken.end));
+    }
+    let mut link = stand.kit.common.linked(raw, conn, shaken).await?;
+    // Either side closes the other one 2 s later.
+    let gone = old.conn.gone(Duration::from_secs(4)).await.is_some();
+    drop(old);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let data = link.honest("chat", b"over the newer one".to_vec())?;
+    let mut seen = forwarded(stand, link, vec![data]).await?;
+    let who = if gone {
+        "the peer closed the older one"
+    } else {
+        "the older one was left to us to close"
+    };
+    seen.came = format!("{}; {who}", seen.came);
+    Ok(seen)
+}
+
+async fn twin(stand: Stand, link: Link) -> Run {
+    let (raw, mut conn) = stand.way.connect(link.raw.identity.clone()).await?;
+    let plan = Plan::honest(stand.party(&raw));
+    let shaken = shake(&mut conn, Role::Dialer, plan).await;
+    match shaken.end {
+        End::Rejected(code) if code == RejectCode::DuplicateIdentity.number() => {}
+        end => return Err(told(&end)),
+    }
+    stays(&link).await?;
+    Ok(Seen::came("Reject DUPLICATE_IDENTITY").with(link))
+}
+
+async fn reconnect(stand: Stand, link: Link) -> Run {
+    let identity = link.raw.identity.clone();
+    drop(link);
+    let until = std::time::Instant::now() + SETTLE;
+    loop {
+        let (raw, mut conn) = stand.way.connect(identity.clone()).await?;
+        let plan = Plan::honest(stand.party(&raw));
+        let shaken = shake(&mut conn, stand.way.role(), plan).await;
+        match &shaken.end {
+            End::Passed => {
+                let mut link = stand.kit.common.linked(raw, conn, shaken).await?;
+                link.ready().await?;
+                let data = link.honest("chat", b"again".to_vec())?;
+                return forwarded(stand, link, vec![data]).await;
+            }
+            // The old link's end may still be on its way, or places be taken.
+            End::Rejected(4 | 5) if std::time::Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            end => return Err(told(end)),
+        }
+    }
+}

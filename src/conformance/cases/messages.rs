@@ -1,0 +1,353 @@
+//! Messages that must be taken and forwarded, and those that are passed over without a grudge.
+//!
+//! Entry: [`CASES`]. The rule it keeps: what one link says must come out at another one; where there
+//! is no other link, the one that said it must stay.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+use prost::Message as _;
+
+use super::super::case::{Case, How, Kind, Run, Seen, Stand};
+use super::super::link::{self, Link, batch};
+use super::super::rpc;
+use super::patience::ping;
+
+const MINUTE: i64 = 60_000;
+const ARRIVE: Duration = Duration::from_secs(10);
+const ARRIVE_ALL: Duration = Duration::from_secs(30);
+const EVENT: usize = 1024 * 1024;
+
+const fn case(
+    name: &'static str,
+    kind: Kind,
+    spec: &'static str,
+    expected: &'static str,
+    run: fn(Stand, Link) -> futures::future::BoxFuture<'static, Run>,
+) -> Case {
+    Case {
+        name,
+        kind,
+        spec,
+        expected,
+        only: None,
+        how: How::OnLink(run),
+    }
+}
+
+const FORWARDED: &str = "forwarded to another link; this link stays";
+
+pub(super) const CASES: &[Case] = &[
+    case(
+        "message",
+        Kind::Good,
+        "8 rules 1–9",
+        FORWARDED,
+        |stand, mut link| {
+            async move {
+                let data = link.honest("chat", b"from the conformance kit".to_vec())?;
+                forwarded(stand, link, vec![data]).await
+            }
+            .boxed()
+        },
+    ),
+    case(
+        "largest-event",
+        Kind::Good,
+        "8 rule 4",
+        "an event of 1,048,576 bytes is forwarded; this link stays",
+        |stand, mut link| {
+            async move {
+                let data = link.honest("chat", vec![0x5a; EVENT])?;
+                forwarded(stand, link, vec![data]).await
+            }
+            .boxed()
+        },
+    ),
+    case(
+        "largest-message",
+        Kind::Good,
+        "8 rule 1",
+        "a message of 1,049,600 bytes is forwarded; this link stays",
+        |stand, link| {
+            async move {
+                // A second event fills it up to the limit, to the byte.
+                let sized = |fill: usize| {
+                    let events = vec![("n", vec![1; EVENT]), ("", vec![2; fill])];
+                    link::seal(&link.raw.identity, &batch(&link, 0, events).encode_to_vec())
+                };
+                let over = sized(500).len() - 500;
+                let data = sized(crate::gossip::MAX_MESSAGE - over);
+                if data.len() != crate::gossip::MAX_MESSAGE {
+                    return Err(format!("the kit made a message of {} bytes", data.len()));
+                }
+                forwarded(stand, link, vec![data]).await
+            }
+            .boxed()
+        },
+    ),
+    case(
+        "burst",
+        Kind::Good,
+        "8 What must agree",
+        "100 events of 50,000 bytes back to back are all forwarded",
+        |stand, mut link| {
+            async move {
+                let mut all = Vec::new();
+                for n in 0..100_u8 {
+                    all.push(link.honest("chat", vec![n; 50_000])?);
+                }
+                forwarded(stand, link, all).await
+            }
+            .boxed()
+        },
+    ),
+    case(
+        "many-messages-in-one-rpc",
+        Kind::Good,
+        "8 What must agree",
+        "400 messages in one RPC are all forwarded",
+        |stand, mut link| {
+            async move {
+                let mut all = Vec::new();
+                for n in 0..400_u16 {
+                    all.push(link.honest("chat", n.to_be_bytes().to_vec())?);
+                }
+                let ids: Vec<_> = all.iter().map(|data| link::id_of(data)).collect();
+                let topic = stand.kit.common.topic();
+                let observer = stand.kit.observer().await?;
+                link.send(rpc::publish_all(&topic, &all));
+                seen(&stand, link, ids, observer).await
+            }
+            .boxed()
+        },
+    ),
+    case(
+        "many-events-in-one-batch",
+        Kind::Good,
+        "8 rule 4",
+        "a batch of 4096 events is forwarded",
+        |stand, link| {
+            async move {
+                let events = vec![("n", b"x".to_vec()); 4096];
+                let data = link::seal(&link.raw.identity, &batch(&link, 0, events).encode_to_vec());
+                forwarded(stand, link, vec![data]).await
+            }
+            .boxed()
+        },
+    ),
+    case(
+        "unknown-fields-in-a-batch",
+        Kind::Good,
+        "8 rule 3",
+        FORWARDED,
+        |stand, link| {
+            async move {
+                let mut body = batch(
+                    &link,
+                    0,
+                    vec![("chat", b"from a later minor version".to_vec())],
+                )
+                .encode_to_vec();
+                body.extend([0xfa, 0x3e, 0x03, 1, 2, 3, 0x98, 0x3f, 0x07]);
+                let data = link::seal(&link.raw.identity, &body);
+                forwarded(stand, link, vec![data]).await
+            }
+            .boxed()
+        },
+    ),
+    case(
+        "fields-in-any-order",
+        Kind::Good,
+        "8 rule 3",
+        "a field that is there twice counts as the last; forwarded",
+        |stand, link| {
+            async move {
+                let honest = batch(&link, 0, vec![("chat", b"in any order".to_vec())]);
+                let mut first = honest.clone();
+                first.room = "another".to_owned();
+                first.author = Default::default();
+                first.events.clear();
+                let mut second = honest;
+                second.instance_id = Default::default();
+                // Two messages one after the other are one message with the fields of both.
+                let body = [first.encode_to_vec(), second.encode_to_vec()].concat();
+                let data = link::seal(&link.raw.identity, &body);
+                forwarded(stand, link, vec![data]).await
+            }
+            .boxed()
+        },
+    ),
+    case(
+        "a-clock-that-is-ahead",
+        Kind::Good,
+        "8 rule 9",
+        "dated 4 minutes ahead: forwarded",
+        |stand, link| dated(stand, link, 4 * MINUTE).boxed(),
+    ),
+    case(
+        "long-past",
+        Kind::Good,
+        "8 rule 9",
+        "dated a year ago: forwarded",
+        |stand, link| dated(stand, link, -365 * 24 * 60 * MINUTE).boxed(),
+    ),
+    case(
+        "future-date",
+        Kind::Hostile,
+        "8 rule 9",
+        "dated 6 minutes ahead: not forwarded, and the link stays",
+        |stand, mut link| {
+            async move {
+                let events = vec![("chat", b"too early".to_vec())];
+                let data = link::seal(
+                    &link.raw.identity,
+                    &batch(&link, 6 * MINUTE, events).encode_to_vec(),
+                );
+                let early = link.publish(&data);
+                let honest = link.honest("chat", b"in time".to_vec())?;
+                let mut seen = forwarded(stand, link, vec![honest]).await?;
+                seen.unheard.push(early);
+                seen.came = "passed over; what came after it was taken".to_owned();
+                Ok(seen)
+            }
+            .boxed()
+        },
+    ),
+    case(
+        "the-same-message-again",
+        Kind::Hostile,
+        "8 Receiving",
+        "forwarded once, however often it comes",
+        |stand, mut link| {
+            async move {
+                let data = link.honest("chat", b"once".to_vec())?;
+                for _ in 0..50 {
+                    link.publish(&data);
+                }
+                let after = link.honest("chat", b"after it".to_vec())?;
+                let observer = stand.kit.observer().await?;
+                let mut seen = forwarded(stand, link, vec![data.clone(), after]).await?;
+                if let Some(observer) = observer {
+                    let times = observer.borrow().messages.get(&link::id_of(&data)).copied();
+                    match times {
+                        Some(1) => seen.came = "forwarded once".to_owned(),
+                        times => return Err(format!("forwarded {} times", times.unwrap_or(0))),
+                    }
+                }
+                Ok(seen)
+            }
+            .boxed()
+        },
+    ),
+    case(
+        "signed-by-gossipsub",
+        Kind::Hostile,
+        "8 What must agree",
+        "a message with from and seqno is not forwarded",
+        |stand, mut link| {
+            async move {
+                let data = link.honest("chat", b"with an author of gossipsub's".to_vec())?;
+                let from = link.raw.identity.peer_id().to_bytes();
+                link.send(rpc::publish_from(&from, &stand.kit.common.topic(), &data));
+                // Nothing says whether this link stays; it is given up.
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                Ok(Seen {
+                    came: "not forwarded".to_owned(),
+                    unheard: vec![link::id_of(&data)],
+                    ..Seen::default()
+                })
+            }
+            .boxed()
+        },
+    ),
+    case(
+        "topic-that-is-no-room",
+        Kind::Hostile,
+        "8 What must agree",
+        "ignored; the link stays",
+        |stand, mut link| {
+            async move {
+                link.send(rpc::subscribe("/diatribe/1/a/b"));
+                link.send(rpc::subscribe("/another/program"));
+                link.send(rpc::publish("/diatribe/1/a/b", b"in a room that cannot be"));
+                let honest = link.honest("chat", b"in a room".to_vec())?;
+                let mut seen = forwarded(stand, link, vec![honest]).await?;
+                seen.unheard.push(link::id_of(b"in a room that cannot be"));
+                seen.came = "ignored; what came after it was taken".to_owned();
+                Ok(seen)
+            }
+            .boxed()
+        },
+    ),
+];
+
+async fn dated(stand: Stand, link: Link, ahead_ms: i64) -> Run {
+    let events = vec![("chat", b"by another clock".to_vec())];
+    let body = batch(&link, ahead_ms, events).encode_to_vec();
+    let data = link::seal(&link.raw.identity, &body);
+    forwarded(stand, link, vec![data]).await
+}
+
+/// Publishes these, and waits until all have come out at the observer; then the link must be there.
+pub(super) async fn forwarded(stand: Stand, link: Link, all: Vec<Vec<u8>>) -> Run {
+    let observer = stand.kit.observer().await?;
+    let ids = all.iter().map(|data| link.publish(data)).collect();
+    seen(&stand, link, ids, observer).await
+}
+
+async fn seen(
+    _stand: &Stand,
+    link: Link,
+    ids: Vec<[u8; 32]>,
+    observer: Option<tokio::sync::watch::Receiver<link::Heard>>,
+) -> Run {
+    let came = match observer {
+        Some(mut observer) => {
+            let within = if ids.len() > 10 { ARRIVE_ALL } else { ARRIVE };
+            let all_heard =
+                |heard: &link::Heard| ids.iter().all(|id| heard.messages.contains_key(id));
+            let all = tokio::time::timeout(within, observer.wait_for(all_heard))
+                .await
+                .is_ok_and(|heard| heard.is_ok());
+            if !all {
+                let heard = observer.borrow();
+                let count = ids
+                    .iter()
+                    .filter(|id| heard.messages.contains_key(*id))
+                    .count();
+                let gone = if link.conn.is_gone() {
+                    "; the link is gone"
+                } else {
+                    ""
+                };
+                return Err(format!(
+                    "{count} of {} were forwarded within {within:?}{gone}",
+                    ids.len()
+                ));
+            }
+            match ids.len() {
+                1 => "forwarded".to_owned(),
+                n => format!("all {n} forwarded"),
+            }
+        }
+        None => "taken: the link stays".to_owned(),
+    };
+    stays(&link).await?;
+    Ok(Seen::came(came).with(link))
+}
+
+/// The link must be there, and its peer awake.
+pub(crate) async fn stays(link: &Link) -> Result<(), String> {
+    // Long enough for a link that is being closed to be gone.
+    if link.conn.gone(Duration::from_millis(300)).await.is_some() {
+        return Err("the link is closed".to_owned());
+    }
+    let stream = link.conn.open("/ipfs/ping/1.0.0").await;
+    let stream = stream.map_err(|_| "the link is closed".to_owned())?;
+    ping(stream).await?;
+    match link.heard.borrow().wrong.clone() {
+        Some(wrong) => Err(format!("the peer sent {wrong}")),
+        None => Ok(()),
+    }
+}

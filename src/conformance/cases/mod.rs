@@ -1,0 +1,54 @@
+//! All cases, in the order in which people read them.
+//!
+//! Entry: [`ALL`]. The rule it keeps: a name is there once.
+
+mod good;
+mod handshake;
+pub(crate) mod messages;
+mod offences;
+mod optional;
+mod patience;
+
+use super::case::Case;
+
+/// The paragraph of the cases that wait for time-outs.
+pub(crate) const SLOW: &str = "5 Time";
+
+/// Every case of the kit.
+pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
+    [
+        good::CASES,
+        optional::CASES,
+        messages::CASES,
+        patience::CASES,
+        handshake::CASES,
+        offences::CASES,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_name_is_there_once_and_every_case_names_its_chapter() {
+        let mut names = HashSet::new();
+        for case in all() {
+            assert!(names.insert(case.name), "{} is there twice", case.name);
+            let chapter = case
+                .spec
+                .split(' ')
+                .next()
+                .and_then(|n| n.parse::<u8>().ok());
+            assert!(
+                chapter.is_some_and(|n| (1..=16).contains(&n)),
+                "{}",
+                case.name
+            );
+        }
+    }
+}

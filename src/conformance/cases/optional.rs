@@ -1,0 +1,150 @@
+//! What a peer may have: it answers, or says `na`.
+//!
+//! Entry: [`CASES`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{AsyncWriteExt, FutureExt};
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use super::super::case::{Case, How, Kind, Run, Seen, Stand};
+use super::super::frame::{self, framed};
+use super::super::link::Link;
+use super::super::streams::Unopened;
+use crate::wire::proto::{overlay, sync};
+
+const OVERLAY: &str = "/diatribe/overlay/1.0.0";
+const SYNC: &str = "/diatribe/sync/1.0.0";
+const WITHIN: Duration = Duration::from_secs(5);
+/// The largest response of either.
+const LIMIT: usize = 1_179_648;
+/// Two who hold the same find that out with one exchange of so many bytes, the room's name apart.
+const AGREE: usize = 60;
+const LATER: usize = 3;
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "overlay",
+        kind: Kind::Good,
+        spec: "9",
+        expected: "Shuffle is answered with Contacts; or na",
+        only: None,
+        how: How::OnLink(|_, link| shuffle(link).boxed()),
+    },
+    Case {
+        name: "sync",
+        kind: Kind::Good,
+        spec: "10",
+        expected: "where both hold the same, one exchange of at most 60 bytes says so; or na",
+        only: None,
+        how: How::OnLink(|stand, link| compare(stand, link).boxed()),
+    },
+];
+
+/// One exchange: the response, or none when the protocol is not spoken.
+async fn exchange(
+    link: &Link,
+    protocol: &'static str,
+    request: &[u8],
+) -> Result<Option<Vec<u8>>, String> {
+    let mut stream = match link.conn.open(protocol).await {
+        Ok(stream) => stream,
+        Err(Unopened::Refused) => return Ok(None),
+        Err(Unopened::Lost(why)) => return Err(format!("neither na nor a stream: {why}")),
+    };
+    let said = async {
+        stream.write_all(&framed(request)).await?;
+        stream.close().await
+    };
+    said.await
+        .map_err(|e| format!("the request was not taken: {e}"))?;
+    match tokio::time::timeout(WITHIN, frame::read(&mut stream, LIMIT)).await {
+        Ok(Ok(body)) => Ok(Some(body)),
+        Ok(Err(frame::NoFrame::Nothing)) => Err("the stream ended without a response".to_owned()),
+        Ok(Err(frame::NoFrame::Wrong(what))) => Err(format!("it sent {what}")),
+        Err(_) => Err(format!("no response within {WITHIN:?}")),
+    }
+}
+
+fn absent(link: Link) -> Seen {
+    Seen {
+        came: "na: optional, absent".to_owned(),
+        absent: true,
+        link: Some(link),
+        ..Seen::default()
+    }
+}
+
+async fn shuffle(link: Link) -> Run {
+    let shuffle = overlay::Shuffle {
+        offered: Vec::new(),
+    };
+    let request = overlay::Request {
+        kind: Some(overlay::request::Kind::Shuffle(shuffle)),
+    };
+    let Some(body) = exchange(&link, OVERLAY, &request.encode_to_vec()).await? else {
+        return Ok(absent(link));
+    };
+    let response = overlay::Response::decode(&body[..])
+        .map_err(|e| format!("a response that does not parse: {e}"))?;
+    match response.kind {
+        Some(overlay::response::Kind::Contacts(contacts)) if contacts.contacts.len() <= 8 => {
+            let count = contacts.contacts.len();
+            Ok(Seen::came(format!("Contacts, {count} of them")).with(link))
+        }
+        Some(overlay::response::Kind::Contacts(_)) => Err("more than 8 contacts".to_owned()),
+        _ => Err("another response than Contacts".to_owned()),
+    }
+}
+
+/// Compares 1970, in which nobody has said anything: both hold the same.
+async fn compare(stand: Stand, link: Link) -> Run {
+    link.ready().await?;
+    // The fingerprint of nothing: SHA-256 of a sum of zero and a count of zero, its first 16 bytes.
+    let nothing = Sha256::digest([0; 33]);
+    let frame = [&[0x61, 0x00, 0x00, 0x01][..], &nothing[..16]].concat();
+    let room = stand.kit.common.room.as_str().to_owned();
+    let compare = sync::Compare {
+        room: room.clone(),
+        since_ms: 0,
+        until_ms: 1,
+        frame: Bytes::from(frame),
+    };
+    let request = sync::Request {
+        kind: Some(sync::request::Kind::Compare(compare)),
+    };
+    let request = request.encode_to_vec();
+    for _ in 0..LATER {
+        let Some(body) = exchange(&link, SYNC, &request).await? else {
+            return Ok(absent(link));
+        };
+        let response = sync::Response::decode(&body[..])
+            .map_err(|e| format!("a response that does not parse: {e}"))?;
+        match response.kind {
+            Some(sync::response::Kind::Ranges(ranges)) if ranges.since_ms > 0 => {
+                return Ok(Seen::came("Ranges: it keeps nothing so old").with(link));
+            }
+            Some(sync::response::Kind::Ranges(ranges)) if ranges.frame == [0x61][..] => {
+                let bytes = framed(&request).len() + framed(&body).len();
+                return match bytes <= AGREE + room.len() {
+                    true => Ok(Seen::came(format!("in agreement, after {bytes} bytes")).with(link)),
+                    false => Err(format!("in agreement, but with {bytes} bytes")),
+                };
+            }
+            Some(sync::response::Kind::Ranges(_)) => {
+                return Err("Ranges that differ, where both hold nothing".to_owned());
+            }
+            Some(sync::response::Kind::Later(later)) => {
+                let pause = u64::from(later.after_ms.min(5_000));
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+            Some(sync::response::Kind::Absent(_)) => {
+                return Err("Absent, in a room in which it is".to_owned());
+            }
+            _ => return Err("another response than Ranges".to_owned()),
+        }
+    }
+    Err(format!("Later, {LATER} times"))
+}

@@ -1,0 +1,100 @@
+//! Whether what came is what the contract says.
+//!
+//! Entry: [`twisted`], [`closed`]. The rule kept here: a connection that a time-out has closed was
+//! not closed by a check.
+
+use std::time::{Duration, Instant};
+
+use super::case::{Expect, Which};
+use super::link::{code_name, told};
+use super::raw::Conn;
+use super::shake::*;
+use crate::handshake::Role;
+
+/// A check closes within this; the first time-out of a handshake comes after 3 s.
+const AT_ONCE: Duration = Duration::from_millis(2_000);
+
+/// The number of a frame of ours.
+pub(crate) fn number(which: Which, role: Role) -> usize {
+    match (which, role) {
+        (Which::Hello | Which::First, Role::Dialer) => HELLO_1,
+        (Which::Challenge | Which::First, Role::Listener) => CHALLENGE_1,
+        (Which::Answer, Role::Dialer) => ANSWER_1,
+        (Which::Pass, Role::Listener) => PASS_1,
+        (Which::Hello | Which::Second, Role::Listener) => HELLO_2,
+        (Which::Challenge | Which::Second, Role::Dialer) => CHALLENGE_2,
+        (Which::Answer, Role::Listener) => ANSWER_2,
+        (Which::Pass, Role::Dialer) => PASS_2,
+    }
+}
+
+/// Judges what followed the twisted frame of this number.
+pub(crate) fn twisted<'a>(
+    conn: &'a Conn,
+    frame: usize,
+    expect: Expect,
+    shaken: &Shaken,
+) -> impl Future<Output = Result<String, String>> + Send + use<'a> {
+    let said = said(frame, expect, shaken);
+    let left = shaken.left;
+    async move {
+        let said = said?;
+        Ok(format!("{said}{}", closed(conn, left).await?))
+    }
+}
+
+/// What the peer said, before it closes.
+fn said(frame: usize, expect: Expect, shaken: &Shaken) -> Result<String, String> {
+    if let Some((said, _)) = shaken.gossip.first() {
+        return Err(format!(
+            "it opened a gossip stream after {said} frames of the handshake, before the pass"
+        ));
+    }
+    // Hello and Answer are requests: what a server finds in them, it answers.
+    let is_request = frame.is_multiple_of(2);
+    match (&shaken.end, expect) {
+        (End::Rejected(code), Expect::Code(due)) if is_request && *code == due.number() => {
+            Ok(format!("Reject {}, ", code_name(*code)))
+        }
+        (End::Closed, Expect::Code(due)) if is_request => Err(format!(
+            "closed without a word, where Reject {} was due",
+            due.name()
+        )),
+        (End::Closed, _) => Ok(String::new()),
+        (End::Passed, _) if frame == PASS_2 => Ok(String::new()),
+        (end, _) => Err(told(end)),
+    }
+}
+
+/// The connection must end now.
+pub(crate) async fn closed(conn: &Conn, left: Instant) -> Result<String, String> {
+    // Whoever sent a Reject gives it 500 ms to leave.
+    match conn.gone(AT_ONCE + Duration::from_secs(4)).await {
+        Some(took) => {
+            let took = (conn.at + took).saturating_duration_since(left);
+            match took <= AT_ONCE {
+                true => Ok(format!("closed after {} ms", took.as_millis())),
+                false => Err(format!(
+                    "closed only after {:.1} s: a time-out did it, not the check",
+                    took.as_secs_f64()
+                )),
+            }
+        }
+        None => Err("the connection stays".to_owned()),
+    }
+}
+
+/// The connection must end when a time-out says so.
+pub(crate) async fn late(conn: &Conn, since: Instant, due: Duration) -> Result<String, String> {
+    let (early, slack) = (Duration::from_millis(700), Duration::from_secs(2));
+    let within = (since + due + slack + slack).saturating_duration_since(Instant::now());
+    let Some(took) = conn.gone(within).await else {
+        return Err(format!("the connection stays; due after {due:?}"));
+    };
+    let took = (conn.at + took).saturating_duration_since(since);
+    let told = format!("closed after {:.1} s", took.as_secs_f64());
+    match took + early >= due && took <= due + slack {
+        true => Ok(told),
+        false => Err(format!("{told}; due after {due:?}")),
+    }
+}

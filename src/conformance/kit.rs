@@ -1,0 +1,406 @@
+//! The run of all cases against one peer: what is first, what goes on at the same time, and what is
+//! looked at after each.
+//!
+//! Entry: [`run`]. The rules it keeps: after every hostile case the peer must still take an honest
+//! link, and nobody else may have heard of it; a case that could not be run is told as not run.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+use super::case::{Case, Facts, How, Kind, Mode, Outcome, Run, Seen, Stand, Verdict};
+use super::cases;
+use super::cases::messages::stays;
+use super::first;
+use super::judge;
+use super::link::{Common, Heard, Link, told};
+use super::shake::{End, Plan, shake};
+use super::way::{Lane, Way};
+use crate::gossip::RoomName;
+use crate::identity::{Identity, NetworkKey};
+use crate::node::{Address, Probe};
+
+/// How many cases go on at the same time when we dial: with the observer's they make four links,
+/// of the five that a node holds.
+const WORKERS: usize = 3;
+/// No case takes as long.
+const CASE: Duration = Duration::from_secs(120);
+/// How long a peer that has no room is asked again.
+const BUSY: Duration = Duration::from_secs(20);
+/// An honest message reaches another link within this.
+const MARKER: Duration = Duration::from_secs(10);
+/// How long a link takes to be closed when it broke a rule.
+const CLOSED: Duration = Duration::from_secs(5);
+
+/// What is to be done.
+pub struct Options {
+    /// Where the peer is.
+    pub target: Target,
+    /// The room that the peer is in.
+    pub room: RoomName,
+    /// Who makes the first link; all others have fresh keys.
+    pub identity: Identity,
+    /// The network.
+    pub network: Option<NetworkKey>,
+    /// How to dial.
+    pub probe: Probe,
+    /// Which cases.
+    pub cases: Vec<&'static Case>,
+}
+
+/// Where the peer is.
+pub enum Target {
+    /// It listens here.
+    Dial(Address),
+    /// It keeps dialling these: the more, the faster; with two or more, messages are followed from
+    /// one link to another.
+    Listen(Vec<Multiaddr>),
+}
+
+/// What is told on the way.
+pub enum Told {
+    /// Here the peer is to dial.
+    Listening(Multiaddr),
+    /// A case is over.
+    Verdict(Verdict),
+}
+
+/// Who was tested.
+#[derive(Clone, Debug, Default)]
+pub struct Tested {
+    /// Its id, when it came so far.
+    pub peer_id: Option<PeerId>,
+    /// What program it says it is.
+    pub agent: Option<String>,
+}
+
+/// What all cases share.
+pub(crate) struct Kit {
+    pub(crate) common: Common,
+    pub(crate) facts: OnceLock<Facts>,
+    /// How the observer's link comes about; none: there is none.
+    observing: Option<Arc<Way>>,
+    observer: tokio::sync::Mutex<Option<Link>>,
+}
+
+impl Kit {
+    /// What the observer's link hears, which is up; none when there can be none.
+    pub(crate) async fn observer(&self) -> Result<Option<watch::Receiver<Heard>>, String> {
+        let Some(way) = &self.observing else {
+            return Ok(None);
+        };
+        let mut observer = self.observer.lock().await;
+        if observer.as_ref().is_none_or(|link| link.conn.is_gone()) {
+            *observer = None;
+            let link = self.common.link(way).await;
+            let link = link.map_err(|e| format!("no second link to observe by: {e}"))?;
+            link.ready().await?;
+            *observer = Some(link);
+        }
+        Ok(observer.as_ref().map(|link| link.heard.clone()))
+    }
+}
+
+/// Runs the cases and tells each as it ends.
+///
+/// Must be called inside a Tokio runtime.
+pub async fn run(options: Options, mut tell: impl FnMut(Told)) -> Result<Tested, String> {
+    let mode = options.target.mode();
+    let ways = ways(&options, &mut tell).await?;
+    let common = Common {
+        room: options.room.clone(),
+        network: options.network.clone(),
+    };
+    let (observing, working) = match (mode, &ways[..]) {
+        // One lane, or none to spare.
+        (Mode::Listen, [only]) => (None, vec![only.clone()]),
+        (Mode::Listen, [first, others @ ..]) => (Some(first.clone()), others.to_vec()),
+        (Mode::Dial, _) => (ways.first().cloned(), ways.clone()),
+        (Mode::Listen, []) => return Err("there is nothing to listen on".to_owned()),
+    };
+    let kit = Arc::new(Kit {
+        common,
+        facts: OnceLock::new(),
+        observing,
+        observer: tokio::sync::Mutex::new(None),
+    });
+    let (stages, rest): (Vec<_>, Vec<_>) = options
+        .cases
+        .iter()
+        .copied()
+        .filter(|case| case.only.is_none_or(|only| only == mode))
+        .partition(|case| matches!(case.how, How::Stage(_)));
+    let first = first::run(&options, &kit, working.first(), &stages, &mut tell).await;
+    let (tested, link) = match first {
+        Ok(first) => first,
+        Err((tested, why)) => {
+            for case in rest {
+                tell(Told::Verdict(not_run(
+                    case,
+                    format!("there is no link: {why}"),
+                )));
+            }
+            return Ok(tested);
+        }
+    };
+    let mut queue: VecDeque<&'static Case> = rest.into_iter().collect();
+    // What waits for time-outs begins first.
+    queue
+        .make_contiguous()
+        .sort_by_key(|case| case.spec != cases::SLOW);
+    let queue = Arc::new(Mutex::new(queue));
+    let (verdicts, mut ended) = mpsc::unbounded_channel();
+    let mut spare = Some(link);
+    let workers: Vec<_> = working
+        .into_iter()
+        .map(|way| {
+            let worker = Worker {
+                stand: Stand {
+                    kit: kit.clone(),
+                    way,
+                },
+                queue: queue.clone(),
+                spare: spare.take(),
+                verdicts: verdicts.clone(),
+            };
+            tokio::spawn(worker.run())
+        })
+        .collect();
+    drop(verdicts);
+    while let Some(verdict) = ended.recv().await {
+        tell(Told::Verdict(verdict));
+    }
+    for worker in workers {
+        // One that has failed leaves its cases to the others.
+        let _ = worker.await;
+    }
+    let left = std::mem::take(&mut *queue.lock().unwrap_or_else(PoisonError::into_inner));
+    for case in left {
+        tell(Told::Verdict(not_run(
+            case,
+            "the kit ended before".to_owned(),
+        )));
+    }
+    Ok(tested)
+}
+
+impl Target {
+    pub(crate) fn mode(&self) -> Mode {
+        match self {
+            Target::Dial(_) => Mode::Dial,
+            Target::Listen(_) => Mode::Listen,
+        }
+    }
+}
+
+async fn ways(options: &Options, tell: &mut impl FnMut(Told)) -> Result<Vec<Arc<Way>>, String> {
+    match &options.target {
+        Target::Dial(address) => {
+            let way = || Way::Dial(Box::new(options.probe.clone()), address.clone());
+            Ok((0..WORKERS).map(|_| Arc::new(way())).collect())
+        }
+        Target::Listen(addresses) => {
+            let mut ways = Vec::new();
+            for address in addresses {
+                let lane = Lane::open(address).await?;
+                tell(Told::Listening(lane.address.clone()));
+                ways.push(Arc::new(Way::Listen(lane)));
+            }
+            Ok(ways)
+        }
+    }
+}
+
+pub(crate) fn not_run(case: &'static Case, why: String) -> Verdict {
+    Verdict {
+        case,
+        outcome: Outcome::NotRun,
+        came: why,
+        took: Duration::ZERO,
+    }
+}
+
+/// Takes one case after the other.
+struct Worker {
+    stand: Stand,
+    queue: Arc<Mutex<VecDeque<&'static Case>>>,
+    /// A good link, for the next case that needs one.
+    spare: Option<Link>,
+    verdicts: mpsc::UnboundedSender<Verdict>,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        while let Some(case) = self.next() {
+            let begin = Instant::now();
+            let (outcome, came) = match timeout(CASE, self.case(case)).await {
+                Ok(told) => told,
+                Err(_) => (Outcome::Failed, format!("no end within {CASE:?}")),
+            };
+            let verdict = Verdict {
+                case,
+                outcome,
+                came,
+                took: begin.elapsed(),
+            };
+            if self.verdicts.send(verdict).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// With a link at hand, a case that needs one.
+    fn next(&mut self) -> Option<&'static Case> {
+        self.spare = self.spare.take().filter(|link| !link.conn.is_gone());
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let on_link = |case: &&Case| matches!(case.how, How::OnLink(_) | How::Offence(_));
+        let at = match self.spare {
+            Some(_) => queue.iter().position(|case| on_link(case)).unwrap_or(0),
+            None => 0,
+        };
+        queue.remove(at)
+    }
+
+    async fn case(&mut self, case: &'static Case) -> (Outcome, String) {
+        let until = Instant::now() + BUSY;
+        let seen = loop {
+            let link = match case.how {
+                How::OnLink(_) | How::Offence(_) => match self.link().await {
+                    Ok(link) => Some(link),
+                    Err(why) => {
+                        return (Outcome::NotRun, format!("there is no link for it: {why}"));
+                    }
+                },
+                _ => {
+                    // Its place is needed.
+                    self.spare = None;
+                    None
+                }
+            };
+            match self.once(case, link).await {
+                Err(why) if why.contains("Reject BUSY") && Instant::now() < until => {
+                    sleep(Duration::from_millis(500)).await;
+                }
+                seen => break seen,
+            }
+        };
+        let (mut outcome, mut came, unheard) = match seen {
+            Ok(seen) => {
+                self.spare = seen.link;
+                let outcome = match seen.absent {
+                    true => Outcome::Absent,
+                    false => Outcome::Passed,
+                };
+                (outcome, seen.came, seen.unheard)
+            }
+            Err(why) => (Outcome::Failed, why, Vec::new()),
+        };
+        if case.kind == Kind::Hostile
+            && let Err(why) = self.honest(&unheard).await
+        {
+            came = match outcome {
+                Outcome::Failed => format!("{came}; and afterwards {why}"),
+                _ => format!("afterwards {why}"),
+            };
+            outcome = Outcome::Failed;
+        }
+        (outcome, came)
+    }
+
+    async fn link(&mut self) -> Result<Link, String> {
+        match self.spare.take() {
+            Some(link) => Ok(link),
+            None => self.stand.kit.common.link(&self.stand.way).await,
+        }
+    }
+
+    async fn once(&self, case: &'static Case, link: Option<Link>) -> Run {
+        let Stand { kit, way } = &self.stand;
+        let role = way.role();
+        match (&case.how, link) {
+            (How::Twist(which, make, expect), _) => {
+                let facts = kit.facts.get().ok_or("nothing is known of the peer")?;
+                let (raw, mut conn) = way.connect(Identity::generate()).await?;
+                let frame = judge::number(*which, role);
+                let plan = Plan::twisted(kit.common.party(&raw), frame, make(facts));
+                let shaken = shake(&mut conn, role, plan).await;
+                judge::twisted(&conn, frame, *expect, &shaken)
+                    .await
+                    .map(Seen::came)
+            }
+            (How::Harmless(which, make), _) => {
+                let (raw, mut conn) = way.connect(Identity::generate()).await?;
+                let plan = Plan {
+                    twist: (judge::number(*which, role), make()),
+                    ..Plan::honest(kit.common.party(&raw))
+                };
+                let shaken = shake(&mut conn, role, plan).await;
+                if shaken.end != End::Passed {
+                    return Err(told(&shaken.end));
+                }
+                let link = kit.common.linked(raw, conn, shaken).await?;
+                stays(&link).await?;
+                Ok(Seen::came("it passes").with(link))
+            }
+            (How::Offence(make), Some(mut link)) => {
+                link.ready().await?;
+                // Whoever observes must be there before there is something to observe.
+                kit.observer().await?;
+                let data = make(&mut link)?;
+                let begin = Instant::now();
+                let id = link.publish(&data);
+                if link.conn.gone(CLOSED).await.is_none() {
+                    let heard = match kit.observer().await? {
+                        Some(heard) if heard.borrow().messages.contains_key(&id) => {
+                            "it is forwarded, and the link stays"
+                        }
+                        _ => "the link stays",
+                    };
+                    return Err(heard.to_owned());
+                }
+                Ok(Seen {
+                    came: format!("closed after {} ms", begin.elapsed().as_millis()),
+                    unheard: vec![id],
+                    ..Seen::default()
+                })
+            }
+            (How::OnLink(run), Some(link)) => run(self.stand.clone(), link).await,
+            (How::Free(run), _) => run(self.stand.clone()).await,
+            _ => Err("it cannot be run here".to_owned()),
+        }
+    }
+
+    /// The peer takes an honest link, what it says there comes through, and what was said before
+    /// did not.
+    async fn honest(&mut self, unheard: &[[u8; 32]]) -> Result<(), String> {
+        let kit = self.stand.kit.clone();
+        let mut link = self.link().await?;
+        link.ready().await?;
+        if let Some(mut observer) = kit.observer().await? {
+            let data = link.honest("chat", b"still here".to_vec())?;
+            let id = link.publish(&data);
+            let heard = |heard: &Heard| heard.messages.contains_key(&id);
+            if !timeout(MARKER, observer.wait_for(heard))
+                .await
+                .is_ok_and(|heard| heard.is_ok())
+            {
+                return Err(format!(
+                    "an honest message was not forwarded within {MARKER:?}"
+                ));
+            }
+            let heard = observer.borrow();
+            if unheard.iter().any(|id| heard.messages.contains_key(id)) {
+                return Err("it turns out that it was forwarded".to_owned());
+            }
+            if let Some(wrong) = &heard.wrong {
+                return Err(format!("the peer sent {wrong}"));
+            }
+        }
+        self.spare = Some(link);
+        Ok(())
+    }
+}

@@ -1,0 +1,376 @@
+//! A link with the peer under test: both rounds passed, gossip streams both ways, and what is heard.
+//!
+//! Entry types: [`Link`], [`Heard`]. The rule it keeps: it behaves as an honest node does, until a
+//! case has it send something else.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures::{AsyncWriteExt, StreamExt};
+use libp2p::swarm::Stream;
+use prost::Message as _;
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
+
+use super::frame::{self, framed};
+use super::raw::{Conn, RawPeer};
+use super::rpc::{self, Rpc};
+use super::script::Party;
+use super::shake::{End, Plan, Shaken, shake};
+use super::streams::{Inbound, MESHSUB, Unopened};
+use super::way::Way;
+use crate::gossip::{self, RoomName};
+use crate::handshake::{self, RejectCode};
+use crate::identity::{Identity, NetworkKey};
+use crate::wire::proto::gossip as proto;
+
+/// How long a peer that is busy is asked again.
+const BUSY: Duration = Duration::from_secs(20);
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
+/// More than the largest RPC that a peer may send.
+const MAX_RPC: usize = 1_400_000;
+/// How long a peer may take to open its gossip stream and say in which rooms it is.
+pub(crate) const SETTLE: Duration = Duration::from_secs(5);
+
+/// What all links of the kit have in common.
+#[derive(Clone)]
+pub(crate) struct Common {
+    pub(crate) room: RoomName,
+    pub(crate) network: Option<NetworkKey>,
+}
+
+/// What came over the peer's gossip streams.
+#[derive(Default)]
+pub(crate) struct Heard {
+    /// How often each message came, by the id that it must have.
+    pub(crate) messages: HashMap<[u8; 32], usize>,
+    /// The topics that the peer is in.
+    pub(crate) topics: HashSet<String>,
+    /// The gossip streams that it has opened.
+    pub(crate) streams: usize,
+    /// What it said that it must not.
+    pub(crate) wrong: Option<String>,
+}
+
+/// A link, and a gossip stream of ours on it.
+pub(crate) struct Link {
+    pub(crate) raw: RawPeer,
+    pub(crate) conn: Conn,
+    pub(crate) peer: Option<crate::wire::proto::handshake::Core>,
+    pub(crate) passed: Instant,
+    pub(crate) heard: watch::Receiver<Heard>,
+    common: Common,
+    writer: mpsc::UnboundedSender<Vec<u8>>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    next_seq: u64,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Common {
+    pub(crate) fn topic(&self) -> String {
+        self.room.topic()
+    }
+
+    pub(crate) fn party(&self, raw: &RawPeer) -> Party {
+        Party {
+            identity: raw.identity.clone(),
+            network: self.network.clone(),
+            instance_id: raw.instance_id,
+            noise_id: raw.identity.peer_id(),
+        }
+    }
+
+    /// An honest link under a fresh key; a busy peer is asked again.
+    pub(crate) async fn link(&self, way: &Way) -> Result<Link, String> {
+        let until = Instant::now() + BUSY;
+        loop {
+            let (raw, mut conn) = way.connect(Identity::generate()).await?;
+            let plan = Plan::honest(self.party(&raw));
+            let shaken = shake(&mut conn, way.role(), plan).await;
+            match &shaken.end {
+                End::Passed => return self.linked(raw, conn, shaken).await,
+                End::Rejected(code)
+                    if *code == RejectCode::Busy.number() && Instant::now() < until =>
+                {
+                    drop(conn);
+                    sleep(BUSY_PAUSE).await;
+                }
+                end => return Err(format!("an honest handshake did not pass: {}", told(end))),
+            }
+        }
+    }
+
+    /// A link on a connection whose handshake has passed.
+    pub(crate) async fn linked(
+        &self,
+        raw: RawPeer,
+        mut conn: Conn,
+        shaken: Shaken,
+    ) -> Result<Link, String> {
+        let passed = Instant::now();
+        let stream = match shaken.early {
+            Some(stream) => stream,
+            None => gossip_stream(&conn).await?,
+        };
+        let (heard_out, heard) = watch::channel(Heard::default());
+        let (writer, written) = mpsc::unbounded_channel();
+        let inbound = conn.take_inbound();
+        let hearing = Hearing {
+            heard: Arc::new(heard_out),
+            writer: writer.clone(),
+        };
+        let early = shaken
+            .gossip
+            .into_iter()
+            .map(|(_, inbound)| inbound)
+            .collect();
+        let tasks = vec![
+            tokio::spawn(write(stream, written)),
+            tokio::spawn(hearing.run(early, inbound)),
+        ];
+        let _ = writer.send(rpc::subscribe(&self.topic()));
+        let _ = writer.send(rpc::graft(&self.topic()));
+        Ok(Link {
+            raw,
+            conn,
+            peer: shaken.peer,
+            passed,
+            heard,
+            common: self.clone(),
+            writer,
+            tasks,
+            next_seq: 1,
+        })
+    }
+}
+
+/// Our gossip stream.
+pub(crate) async fn gossip_stream(conn: &Conn) -> Result<Stream, String> {
+    match conn.open(MESHSUB).await {
+        Ok(stream) => Ok(stream),
+        Err(Unopened::Refused) => match conn.open("/meshsub/1.0.0").await {
+            Ok(stream) => Ok(stream),
+            Err(_) => Err("a link takes no gossip stream: it answers na".to_owned()),
+        },
+        Err(Unopened::Lost(why)) => Err(format!("a link takes no gossip stream: {why}")),
+    }
+}
+
+/// A batch as an honest author makes it, before it is signed.
+pub(crate) fn batch(link: &Link, ahead_ms: i64, events: Vec<(&str, Vec<u8>)>) -> proto::Batch {
+    proto::Batch {
+        author: link.raw.identity.public_key_protobuf().into(),
+        instance_id: link.raw.instance_id.to_vec().into(),
+        first_seq: link.next_seq,
+        sent_at_ms: now_ms().saturating_add_signed(ahead_ms),
+        room: link.common.room.as_str().to_owned(),
+        events: events
+            .into_iter()
+            .map(|(name, data)| proto::Event {
+                name: name.to_owned(),
+                data: data.into(),
+            })
+            .collect(),
+    }
+}
+
+/// The bytes that a batch's signature is over.
+pub(crate) fn signed_text(body: &[u8]) -> Vec<u8> {
+    [&b"diatribe-batch-v1"[..], &Sha256::digest(body)].concat()
+}
+
+/// An envelope in its one spelling.
+pub(crate) fn envelope(body: &[u8], signature: &[u8; 64]) -> Vec<u8> {
+    let mut bytes = vec![0x0a];
+    bytes.extend(framed(body));
+    bytes.extend([0x12, 0x40]);
+    bytes.extend(signature);
+    bytes
+}
+
+/// A body, signed and in its envelope.
+pub(crate) fn seal(identity: &Identity, body: &[u8]) -> Vec<u8> {
+    envelope(body, &identity.sign(&signed_text(body)))
+}
+
+pub(crate) fn id_of(data: &[u8]) -> [u8; 32] {
+    Sha256::digest(data).into()
+}
+
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Link {
+    /// Sends the bytes of an RPC.
+    pub(crate) fn send(&self, rpc: Vec<u8>) {
+        // A link that is gone is noticed by whoever waits for what this brings.
+        let _ = self.writer.send(rpc);
+    }
+
+    /// Publishes data in the kit's room; the id that it has.
+    pub(crate) fn publish(&self, data: &[u8]) -> [u8; 32] {
+        self.send(rpc::publish(&self.common.topic(), data));
+        id_of(data)
+    }
+
+    /// An honest envelope of one event.
+    pub(crate) fn honest(&mut self, name: &str, data: Vec<u8>) -> Result<Vec<u8>, String> {
+        let events = vec![gossip::Event::new(name, data)];
+        let (identity, instance) = (&self.raw.identity, self.raw.instance_id);
+        let room = &self.common.room;
+        let sealed = gossip::seal(identity, instance, room, self.next_seq, now_ms(), events);
+        self.next_seq += 1;
+        Ok(sealed.map_err(|e| e.to_string())?.bytes().to_vec())
+    }
+
+    /// Waits until `holds`.
+    pub(crate) async fn until(&self, within: Duration, holds: impl FnMut(&Heard) -> bool) -> bool {
+        let mut heard = self.heard.clone();
+        matches!(timeout(within, heard.wait_for(holds)).await, Ok(Ok(_)))
+    }
+
+    /// Waits until the peer has said that it is in the room.
+    pub(crate) async fn ready(&self) -> Result<(), String> {
+        let topic = self.common.topic();
+        let in_room = |heard: &Heard| heard.topics.contains(&topic);
+        match self.until(SETTLE, in_room).await {
+            true => Ok(()),
+            false if self.heard.borrow().streams == 0 => Err(format!(
+                "the peer opened no gossip stream within {SETTLE:?} of the pass"
+            )),
+            false => Err(format!(
+                "the peer did not say within {SETTLE:?} that it is in the room {:?}: start it with that room, or name another with --room",
+                self.common.room.as_str()
+            )),
+        }
+    }
+}
+
+async fn write(mut stream: Stream, mut written: mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(bytes) = written.recv().await {
+        if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Hearing {
+    heard: Arc<watch::Sender<Heard>>,
+    writer: mpsc::UnboundedSender<Vec<u8>>,
+}
+
+impl Hearing {
+    /// Hears all gossip streams that the peer opens.
+    async fn run(self, early: Vec<Inbound>, mut inbound: mpsc::UnboundedReceiver<Inbound>) {
+        let mut streams = futures::stream::FuturesUnordered::new();
+        for inbound in early {
+            streams.push(self.hear(inbound));
+        }
+        loop {
+            tokio::select! {
+                Some(inbound) = inbound.recv() => streams.push(self.hear(inbound)),
+                Some(()) = streams.next() => {}
+                else => return,
+            }
+        }
+    }
+
+    async fn hear(
+        &self,
+        Inbound {
+            protocol,
+            mut stream,
+            ..
+        }: Inbound,
+    ) {
+        if protocol.as_ref() == handshake::PROTOCOL {
+            return self.wrong("a handshake stream after the pass".to_owned());
+        }
+        self.heard.send_modify(|heard| heard.streams += 1);
+        loop {
+            let body = match frame::read(&mut stream, MAX_RPC).await {
+                Ok(body) => body,
+                Err(frame::NoFrame::Nothing) => return,
+                Err(frame::NoFrame::Wrong(what)) => return self.wrong(what),
+            };
+            match Rpc::decode(&body[..]) {
+                Ok(rpc) => self.on_rpc(rpc),
+                Err(error) => return self.wrong(format!("an RPC that does not parse: {error}")),
+            }
+        }
+    }
+
+    fn wrong(&self, what: String) {
+        self.heard.send_modify(|heard| heard.wrong = Some(what));
+    }
+
+    fn on_rpc(&self, rpc: Rpc) {
+        let mut wanted = Vec::new();
+        self.heard.send_modify(|heard| {
+            for subscription in rpc.subscriptions {
+                match subscription.subscribe {
+                    true => heard.topics.insert(subscription.topic),
+                    false => heard.topics.remove(&subscription.topic),
+                };
+            }
+            for message in rpc.publish {
+                let signed = message.from.is_some()
+                    || message.seqno.is_some()
+                    || message.signature.is_some()
+                    || message.key.is_some();
+                if signed {
+                    heard.wrong = Some("a message with from, seqno, signature or key".to_owned());
+                }
+                *heard.messages.entry(id_of(&message.data)).or_default() += 1;
+            }
+            for id in rpc
+                .control
+                .into_iter()
+                .flat_map(|c| c.ihave)
+                .flat_map(|h| h.ids)
+            {
+                let known =
+                    <[u8; 32]>::try_from(&id[..]).is_ok_and(|id| heard.messages.contains_key(&id));
+                if !known {
+                    wanted.push(id);
+                }
+            }
+        });
+        if !wanted.is_empty() {
+            let _ = self.writer.send(rpc::iwant(wanted));
+        }
+    }
+}
+
+/// An end as it is told.
+pub(crate) fn told(end: &End) -> String {
+    match end {
+        End::Passed => "it passed".to_owned(),
+        End::Kept => "this side stopped".to_owned(),
+        End::Rejected(code) => format!("Reject {}", code_name(*code)),
+        End::Closed => "closed without a word".to_owned(),
+        End::Silent => "silence, and the connection stays".to_owned(),
+        End::WentOn(frame) => format!("it goes on with {frame}"),
+        End::Wrong(what) => format!("it sent {what}"),
+    }
+}
+
+/// A code as the contract calls it.
+pub(crate) fn code_name(code: u32) -> String {
+    let known = RejectCode::from_number(code);
+    match known.number() == code {
+        true => known.name().to_owned(),
+        false => format!("of an unknown code, {code}"),
+    }
+}

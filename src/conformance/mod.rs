@@ -1,0 +1,35 @@
+//! A conformance kit: the contract of `proto/`, case by case, against a running peer in whatever
+//! language, which the kit dials or which dials the kit.
+//!
+//! Entry: [`run`], [`all`]. What it promises: every case names its paragraph, says what was expected
+//! and what came; good cases show that an honest peer gets through, hostile ones that nobody else
+//! does, and after each hostile case an honest link is tried again. What a peer forwards is seen at
+//! another link of the kit's.
+//!
+//! * `kit`, `first`: the run. `case`, `cases`: what is run. `judge`: whether it is as it must be.
+//! * `way`, `raw`, `streams`: connections, whoever makes them.
+//! * `shake`, `script`, `forge`: handshakes, honest and twisted.
+//! * `link`, `rpc`, `frame`: links, gossip, bytes.
+
+mod case;
+mod cases;
+mod first;
+mod forge;
+pub mod frame;
+mod judge;
+mod kit;
+mod link;
+mod raw;
+pub mod rpc;
+mod script;
+mod shake;
+pub mod streams;
+mod way;
+
+pub use case::{Case, Kind, Mode, Outcome, Verdict};
+pub use kit::{Options, Target, Tested, Told, run};
+
+/// Every case, in the order in which people read them.
+pub fn all() -> impl Iterator<Item = &'static Case> {
+    cases::all()
+}

@@ -1,0 +1,293 @@
+//! A peer of our own making: real transport and real noise, and above that whatever a case wants
+//! to say.
+//!
+//! Entry types: [`RawPeer`], [`Conn`]. The rule they keep: nothing is said unasked but ping's and
+//! identify's answers, and a connection ends when its [`Conn`] is dropped or the peer ends it.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{ConnectionId, Stream, Swarm, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use super::streams::{Behaviour, Inbound, Unopened, swarm, swarm_over};
+use crate::identity::Identity;
+use crate::node::{Address, Probe};
+
+/// How long a stream may take to be there.
+const OPEN: Duration = Duration::from_secs(5);
+
+enum Command {
+    Dial(Address, oneshot::Sender<String>),
+    Open(
+        ConnectionId,
+        StreamProtocol,
+        oneshot::Sender<Result<Stream, Unopened>>,
+    ),
+    Close(ConnectionId),
+}
+
+/// A peer that does as it is told. Its connections outlive it not.
+pub(crate) struct RawPeer {
+    pub(crate) identity: Identity,
+    pub(crate) instance_id: [u8; 16],
+    /// Where it listens, when it does.
+    pub(crate) address: Option<Multiaddr>,
+    commands: mpsc::UnboundedSender<Command>,
+    arrivals: mpsc::UnboundedReceiver<Conn>,
+    driver: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for RawPeer {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// A connection, up to yamux.
+pub(crate) struct Conn {
+    id: ConnectionId,
+    /// Who answers, as noise has it.
+    pub(crate) peer: PeerId,
+    /// When it came up.
+    pub(crate) at: Instant,
+    inbound: mpsc::UnboundedReceiver<Inbound>,
+    ended: watch::Receiver<Option<Instant>>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        // The driver may be gone, and the connection with it.
+        let _ = self.commands.send(Command::Close(self.id));
+    }
+}
+
+impl RawPeer {
+    /// One that dials, over the transport of `probe`.
+    pub(crate) fn dialer(identity: Identity, probe: &Probe) -> Result<RawPeer, String> {
+        let (inbound_out, inbound) = mpsc::unbounded_channel();
+        let transport = probe.transport(&identity).map_err(|e| e.to_string())?;
+        let swarm = swarm_over(transport, &identity, true, inbound_out);
+        Ok(RawPeer::run(swarm, identity, None, inbound))
+    }
+
+    /// One that listens on a port of loopback.
+    pub(crate) async fn listener(identity: Identity) -> Result<RawPeer, String> {
+        let (inbound_out, inbound) = mpsc::unbounded_channel();
+        let mut swarm = swarm(&identity, true, inbound_out).map_err(|e| e.to_string())?;
+        let own = Multiaddr::from(std::net::Ipv4Addr::LOCALHOST)
+            .with(libp2p::multiaddr::Protocol::Tcp(0))
+            .with(libp2p::multiaddr::Protocol::Ws("/".into()));
+        swarm.listen_on(own).map_err(|e| e.to_string())?;
+        loop {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { address, .. } => {
+                    return Ok(RawPeer::run(swarm, identity, Some(address), inbound));
+                }
+                SwarmEvent::ListenerError { error, .. } => return Err(error.to_string()),
+                _ => {}
+            }
+        }
+    }
+
+    fn run(
+        swarm: Swarm<Behaviour>,
+        identity: Identity,
+        address: Option<Multiaddr>,
+        inbound: mpsc::UnboundedReceiver<Inbound>,
+    ) -> RawPeer {
+        let (commands, commands_in) = mpsc::unbounded_channel();
+        let (arrivals_out, arrivals) = mpsc::unbounded_channel();
+        let driver = Driver {
+            swarm,
+            inbound,
+            conns: HashMap::new(),
+            dials: HashMap::new(),
+            arrivals: arrivals_out,
+            commands: commands.clone(),
+        };
+        RawPeer {
+            identity,
+            instance_id: rand::random(),
+            address,
+            commands,
+            arrivals,
+            driver: tokio::spawn(driver.run(commands_in)),
+        }
+    }
+
+    /// Dials, and waits for yamux to be there.
+    pub(crate) async fn dial(&mut self, address: &Address) -> Result<Conn, String> {
+        let (failed, failure) = oneshot::channel();
+        let _ = self.commands.send(Command::Dial(address.clone(), failed));
+        tokio::select! {
+            conn = self.arrivals.recv() => conn.ok_or_else(|| "the dial was given up".to_owned()),
+            Ok(failure) = failure => Err(failure),
+        }
+    }
+
+    /// The next connection that somebody makes to it.
+    pub(crate) async fn accept(&mut self) -> Option<Conn> {
+        self.arrivals.recv().await
+    }
+}
+
+impl Conn {
+    /// Opens a stream.
+    pub(crate) async fn open(&self, protocol: &'static str) -> Result<Stream, Unopened> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self
+            .commands
+            .send(Command::Open(self.id, StreamProtocol::new(protocol), reply));
+        match timeout(OPEN, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Unopened::Lost("the connection is gone".to_owned())),
+            Err(_) => Err(Unopened::Lost(format!("no answer in {OPEN:?}"))),
+        }
+    }
+
+    /// The next stream that the peer opens; none when the connection is over.
+    pub(crate) async fn stream(&mut self) -> Option<Inbound> {
+        let mut ended = self.ended.clone();
+        tokio::select! {
+            biased;
+            inbound = self.inbound.recv() => inbound,
+            _ = ended.wait_for(Option::is_some) => None,
+        }
+    }
+
+    /// The streams that the peer opens from now on, for somebody else to take.
+    pub(crate) fn take_inbound(&mut self) -> mpsc::UnboundedReceiver<Inbound> {
+        let (_, none) = mpsc::unbounded_channel();
+        std::mem::replace(&mut self.inbound, none)
+    }
+
+    /// A stream that the peer has opened already.
+    pub(crate) fn opened(&mut self) -> Option<Inbound> {
+        self.inbound.try_recv().ok()
+    }
+
+    /// Whether the peer, or the network, has ended it.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.ended.borrow().is_some() || self.ended.has_changed().is_err()
+    }
+
+    /// Waits until the peer has ended it: so long after it came up. None when it stays for `within`.
+    pub(crate) async fn gone(&self, within: Duration) -> Option<Duration> {
+        let mut ended = self.ended.clone();
+        let at = match timeout(within, ended.wait_for(Option::is_some)).await {
+            Ok(Ok(at)) => at.unwrap_or_else(Instant::now),
+            // The driver is gone.
+            Ok(Err(_)) => Instant::now(),
+            Err(_) => return None,
+        };
+        Some(at.saturating_duration_since(self.at))
+    }
+}
+
+struct Entry {
+    inbound: mpsc::UnboundedSender<Inbound>,
+    ended: watch::Sender<Option<Instant>>,
+}
+
+struct Driver {
+    swarm: Swarm<Behaviour>,
+    inbound: mpsc::UnboundedReceiver<Inbound>,
+    conns: HashMap<ConnectionId, Entry>,
+    dials: HashMap<ConnectionId, oneshot::Sender<String>>,
+    arrivals: mpsc::UnboundedSender<Conn>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Driver {
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        loop {
+            // A connection is told of before its streams are.
+            tokio::select! {
+                biased;
+                Some(command) = commands.recv() => self.on_command(command),
+                event = self.swarm.select_next_some() => self.on_event(event),
+                Some(inbound) = self.inbound.recv() => {
+                    if let Some(entry) = self.conns.get(&inbound.id) {
+                        // Nobody listens any more: the stream is dropped, which resets it.
+                        let _ = entry.inbound.send(inbound);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Dial(address, failed) => {
+                let multiaddr = address.multiaddr().clone();
+                let dial = match address.peer_id() {
+                    Some(peer_id) => DialOpts::peer_id(peer_id)
+                        .addresses(vec![multiaddr])
+                        .condition(libp2p::swarm::dial_opts::PeerCondition::Always)
+                        .build(),
+                    None => DialOpts::unknown_peer_id().address(multiaddr).build(),
+                };
+                let id = dial.connection_id();
+                match self.swarm.dial(dial) {
+                    Ok(()) => drop(self.dials.insert(id, failed)),
+                    Err(error) => drop(failed.send(error.to_string())),
+                }
+            }
+            Command::Open(id, protocol, reply) => {
+                self.swarm.behaviour_mut().streams.open(id, protocol, reply);
+            }
+            Command::Close(id) => {
+                self.conns.remove(&id);
+                self.swarm.close_connection(id);
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<super::streams::BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                ..
+            } => {
+                self.dials.remove(&connection_id);
+                let (inbound_out, inbound) = mpsc::unbounded_channel();
+                let (ended_out, ended) = watch::channel(None);
+                let entry = Entry {
+                    inbound: inbound_out,
+                    ended: ended_out,
+                };
+                self.conns.insert(connection_id, entry);
+                let _ = self.arrivals.send(Conn {
+                    id: connection_id,
+                    peer: peer_id,
+                    at: Instant::now(),
+                    inbound,
+                    ended,
+                    commands: self.commands.clone(),
+                });
+            }
+            SwarmEvent::ConnectionClosed { connection_id, .. } => {
+                if let Some(entry) = self.conns.remove(&connection_id) {
+                    entry.ended.send_replace(Some(Instant::now()));
+                }
+            }
+            SwarmEvent::OutgoingConnectionError {
+                connection_id,
+                error,
+                ..
+            } => {
+                if let Some(failed) = self.dials.remove(&connection_id) {
+                    let _ = failed.send(error.to_string());
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! gossipsub's frames by hand, so that a case can send those that no honest node would.
+//!
+//! Entry: [`subscribe`], [`publish`]: one RPC each, as it travels on a gossip stream; [`Rpc`] is one
+//! that came.
+
+use prost::Message as _;
+use prost::encoding::{self, WireType};
+
+use super::frame::framed;
+
+/// An RPC that says that its sender is in `topic`.
+pub fn subscribe(topic: &str) -> Vec<u8> {
+    let mut options = Vec::new();
+    encoding::bool::encode(1, &true, &mut options);
+    encoding::string::encode(2, &topic.to_owned(), &mut options);
+    framed(&field(1, &options))
+}
+
+/// An RPC that carries `data` in `topic`.
+pub fn publish(topic: &str, data: &[u8]) -> Vec<u8> {
+    framed(&field(2, &message(topic, data)))
+}
+
+/// An RPC with several messages.
+pub fn publish_all(topic: &str, all: &[Vec<u8>]) -> Vec<u8> {
+    let fields: Vec<Vec<u8>> = all
+        .iter()
+        .map(|data| field(2, &message(topic, data)))
+        .collect();
+    framed(&fields.concat())
+}
+
+/// The same as [`publish`], in the name of an author, as gossipsub would sign it: our mesh has no
+/// such field.
+pub fn publish_from(from: &[u8], topic: &str, data: &[u8]) -> Vec<u8> {
+    let mut message = Vec::new();
+    encoding::bytes::encode(1, &from.to_vec(), &mut message);
+    encoding::bytes::encode(2, &data.to_vec(), &mut message);
+    encoding::bytes::encode(3, &vec![0; 8], &mut message);
+    encoding::string::encode(4, &topic.to_owned(), &mut message);
+    framed(&field(2, &message))
+}
+
+/// An RPC that asks to be in the mesh of `topic`.
+pub fn graft(topic: &str) -> Vec<u8> {
+    let control = Control {
+        graft: vec![Topic {
+            topic: topic.to_owned(),
+        }],
+        ..Control::default()
+    };
+    framed(&field(3, &control.encode_to_vec()))
+}
+
+/// An RPC that asks for messages by their ids.
+pub fn iwant(ids: Vec<Vec<u8>>) -> Vec<u8> {
+    let control = Control {
+        iwant: vec![Ids { ids }],
+        ..Control::default()
+    };
+    framed(&field(3, &control.encode_to_vec()))
+}
+
+fn message(topic: &str, data: &[u8]) -> Vec<u8> {
+    let mut message = Vec::new();
+    encoding::bytes::encode(2, &data.to_vec(), &mut message);
+    encoding::string::encode(4, &topic.to_owned(), &mut message);
+    message
+}
+
+fn field(number: u32, body: &[u8]) -> Vec<u8> {
+    let mut field = Vec::new();
+    encoding::encode_key(number, WireType::LengthDelimited, &mut field);
+    encoding::encode_varint(body.len() as u64, &mut field);
+    field.extend_from_slice(body);
+    field
+}
+
+/// What the other side says: the fields that matter here.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Rpc {
+    /// Into which topics it comes, and out of which it goes.
+    #[prost(message, repeated, tag = "1")]
+    pub subscriptions: Vec<Subscription>,
+    /// Messages.
+    #[prost(message, repeated, tag = "2")]
+    pub publish: Vec<Published>,
+    /// All the rest.
+    #[prost(message, optional, tag = "3")]
+    pub control: Option<Control>,
+}
+
+/// A topic that is entered or left.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Subscription {
+    /// Entered, or left.
+    #[prost(bool, tag = "1")]
+    pub subscribe: bool,
+    /// Which.
+    #[prost(string, tag = "2")]
+    pub topic: String,
+}
+
+/// A message, with the fields that StrictNoSign forbids.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Published {
+    /// Forbidden.
+    #[prost(bytes = "vec", optional, tag = "1")]
+    pub from: Option<Vec<u8>>,
+    /// An envelope.
+    #[prost(bytes = "vec", tag = "2")]
+    pub data: Vec<u8>,
+    /// Forbidden.
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub seqno: Option<Vec<u8>>,
+    /// Where.
+    #[prost(string, tag = "4")]
+    pub topic: String,
+    /// Forbidden.
+    #[prost(bytes = "vec", optional, tag = "5")]
+    pub signature: Option<Vec<u8>>,
+    /// Forbidden.
+    #[prost(bytes = "vec", optional, tag = "6")]
+    pub key: Option<Vec<u8>>,
+}
+
+/// gossipsub's own.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Control {
+    /// What the sender has.
+    #[prost(message, repeated, tag = "1")]
+    pub ihave: Vec<Have>,
+    /// What it asks for.
+    #[prost(message, repeated, tag = "2")]
+    pub iwant: Vec<Ids>,
+    /// Into whose mesh it asks to be taken.
+    #[prost(message, repeated, tag = "3")]
+    pub graft: Vec<Topic>,
+}
+
+/// Ids of messages in a topic.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Have {
+    /// Where.
+    #[prost(string, tag = "1")]
+    pub topic: String,
+    /// Which.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub ids: Vec<Vec<u8>>,
+}
+
+/// Ids of messages.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Ids {
+    /// Which.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub ids: Vec<Vec<u8>>,
+}
+
+/// A topic.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Topic {
+    /// Which.
+    #[prost(string, tag = "1")]
+    pub topic: String,
+}

@@ -1,0 +1,400 @@
+//! A side of the handshake that says what it is told to: the frames of an honest side, and those of
+//! one that holds its own keys and signs what it should not.
+//!
+//! Entry types: [`Party`], [`Round`]. The rule it keeps: whatever a case twists, all the rest is
+//! made to fit, so that a peer which lacks the one check goes on; and what the peer sends is checked
+//! as an honest side would check it.
+
+use bytes::Bytes;
+use hpke::Deserializable;
+use hpke::kem::X25519HkdfSha256;
+use libp2p::PeerId;
+use prost::Message;
+use rand::rand_core::UnwrapErr;
+use rand::rngs::SysRng;
+use zeroize::Zeroizing;
+
+use super::forge::{self, Forgery};
+use crate::handshake::Stage;
+use crate::handshake::crypto::{self, Entropy, Keys, Secret};
+use crate::handshake::message::Proof;
+use crate::handshake::transcript::{SEAL_TO_CLIENT, SEAL_TO_SERVER, Transcript};
+use crate::identity::{Identity, NetworkKey, PublicKey, network_id};
+use crate::wire::proto::handshake as proto;
+
+/// Who speaks.
+#[derive(Clone)]
+pub(crate) struct Party {
+    pub(crate) identity: Identity,
+    pub(crate) network: Option<NetworkKey>,
+    pub(crate) instance_id: [u8; 16],
+    /// The id that noise has of this side: its own, but for a relay.
+    pub(crate) noise_id: PeerId,
+}
+
+/// One round of a handshake with the peer that noise authenticated.
+#[derive(Clone)]
+pub(crate) struct Round {
+    pub(crate) party: Party,
+    pub(crate) remote: PeerId,
+    pub(crate) stage: Stage,
+    pub(crate) prev: [u8; 32],
+}
+
+/// What a case makes of a Core before it is hashed.
+pub(crate) type CoreTwist<'a> = &'a dyn Fn(proto::Core) -> Vec<u8>;
+
+/// A client that has made its Hello.
+#[derive(Clone)]
+pub(crate) struct Asked {
+    t1: Transcript,
+    nonce: [u8; 32],
+}
+
+/// A client that has checked the Challenge.
+#[derive(Clone)]
+pub(crate) struct Challenged {
+    t4: Transcript,
+    k_server: [u8; 32],
+    pub(crate) peer: proto::Core,
+}
+
+/// A client that has made its Answer.
+#[derive(Clone)]
+pub(crate) struct Answered {
+    pub(crate) end: [u8; 32],
+    pass: [u8; 32],
+}
+
+/// A server that has made its Challenge.
+#[derive(Clone)]
+pub(crate) struct Served {
+    t4: Transcript,
+    nonce: [u8; 32],
+    k_server: [u8; 32],
+    pub(crate) peer: proto::Core,
+}
+
+/// A server that has checked the Answer.
+#[derive(Clone)]
+pub(crate) struct Accepted {
+    pub(crate) end: [u8; 32],
+    pub(crate) pass: [u8; 32],
+}
+
+impl Round {
+    /// The Core of an honest side.
+    fn core(&self, nonce: [u8; 32]) -> proto::Core {
+        let identity = &self.party.identity;
+        let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+        proto::Core {
+            version: 1,
+            round: self.stage.number().into(),
+            network_id: bytes(&network_id(self.party.network.as_ref())),
+            public_key: bytes(&identity.public_key_protobuf()),
+            peer_id: bytes(&identity.peer_id().to_bytes()),
+            enc_key: bytes(&identity.sealing_public()),
+            nonce: bytes(&nonce),
+            instance_id: bytes(&self.party.instance_id),
+            features: 0,
+            prev: bytes(&self.prev),
+        }
+    }
+
+    fn start(&self, client: &PeerId, server: &PeerId, network: [u8; 32]) -> Transcript {
+        let (client, server) = (client.to_bytes(), server.to_bytes());
+        Transcript::start(self.stage, &network, &client, &server, &self.prev)
+    }
+
+    fn network(&self) -> [u8; 32] {
+        network_id(self.party.network.as_ref())
+    }
+
+    pub(crate) fn hello(&self, twist: CoreTwist<'_>) -> (Asked, Vec<u8>) {
+        let nonce = random();
+        let core = twist(self.core(nonce));
+        let t1 = self
+            .start(&self.party.noise_id, &self.remote, self.network())
+            .hello(&core);
+        let hello = proto::Hello { core: core.into() };
+        (Asked { t1, nonce }, frame(proto::frame::Kind::Hello(hello)))
+    }
+
+    /// Checks the peer's Challenge.
+    pub(crate) fn on_challenge(&self, asked: &Asked, body: &[u8]) -> Result<Challenged, String> {
+        let challenge = match kind(body)? {
+            proto::frame::Kind::Challenge(challenge) => challenge,
+            other => return Err(format!("{} where a Challenge was due", name(&other))),
+        };
+        let peer = self.check(&challenge.core)?;
+        let proof = proof(&challenge.enc, &challenge.ciphertext, &challenge.signature)?;
+        let t2 = asked.t1.challenge(&challenge.core);
+        let t3 = t2.challenge_sealed(&proof.enc, &proof.ciphertext);
+        self.verify(&peer, &t3.for_server(), &proof.signature)?;
+        let k_server = self.open(SEAL_TO_CLIENT, t2, &proof, asked.nonce)?;
+        Ok(Challenged {
+            t4: t3.challenge_signed(&proof.signature),
+            k_server,
+            peer,
+        })
+    }
+
+    pub(crate) fn answer(
+        &self,
+        challenged: &Challenged,
+        forgery: Forgery,
+    ) -> Result<(Answered, Vec<u8>), String> {
+        let Challenged { t4, k_server, peer } = challenged;
+        let k_client: [u8; 32] = random();
+        let labels = (SEAL_TO_SERVER, SEAL_TO_CLIENT);
+        let (enc, ciphertext) = self.seal(forgery, peer, labels, *t4, k_client)?;
+        let t5 = t4.answer_sealed(&enc, &ciphertext);
+        let texts = (t5.for_client(), t5.for_server());
+        let signature = forge::sign(forgery, &self.party.identity, t5.as_bytes(), texts);
+        let network = match forgery {
+            Forgery::NoNetworkKey => None,
+            Forgery::OtherNetworkKey => Some(NetworkKey::from_bytes(&random())),
+            _ => self.party.network.clone(),
+        };
+        let (server, client) = (Secret::new(*k_server), Secret::new(k_client));
+        let keys = Keys::derive(t5, &server, &client, network.as_ref());
+        let mut confirm = keys.confirm(&t5.to_confirm(&signature));
+        if forgery == Forgery::Confirm {
+            confirm[31] ^= 1;
+        }
+        let proof = Proof {
+            enc,
+            ciphertext,
+            signature,
+        };
+        let end = t5.end(&proof, &confirm);
+        let answer = proto::Answer {
+            enc: Bytes::copy_from_slice(&enc),
+            ciphertext: Bytes::copy_from_slice(&ciphertext),
+            signature: Bytes::copy_from_slice(&signature),
+            confirm: Bytes::copy_from_slice(&confirm),
+        };
+        let answered = Answered {
+            end: *end.as_bytes(),
+            pass: keys.pass(end),
+        };
+        Ok((answered, frame(proto::frame::Kind::Answer(answer))))
+    }
+
+    /// Checks the peer's Pass.
+    pub(crate) fn on_pass(&self, answered: &Answered, body: &[u8]) -> Result<(), String> {
+        match kind(body)? {
+            proto::frame::Kind::Pass(pass) if pass.confirm == answered.pass[..] => Ok(()),
+            proto::frame::Kind::Pass(_) => Err("a Pass that does not hold".to_owned()),
+            other => Err(format!("{} where a Pass was due", name(&other))),
+        }
+    }
+
+    /// Checks the peer's Hello and makes the Challenge.
+    pub(crate) fn challenge(
+        &self,
+        body: &[u8],
+        twist: CoreTwist<'_>,
+        forgery: Forgery,
+    ) -> Result<(Served, Vec<u8>), String> {
+        let hello = match kind(body)? {
+            proto::frame::Kind::Hello(hello) => hello,
+            other => return Err(format!("{} where a Hello was due", name(&other))),
+        };
+        let peer = self.check(&hello.core)?;
+        let nonce = random();
+        let core = twist(self.core(nonce));
+        let t2 = self
+            .start(&self.remote, &self.party.noise_id, self.network())
+            .hello(&hello.core)
+            .challenge(&core);
+        let k_server: [u8; 32] = random();
+        let labels = (SEAL_TO_CLIENT, SEAL_TO_SERVER);
+        let (enc, ciphertext) = self.seal(forgery, &peer, labels, t2, k_server)?;
+        let t3 = t2.challenge_sealed(&enc, &ciphertext);
+        let texts = (t3.for_server(), t3.for_client());
+        let signature = forge::sign(forgery, &self.party.identity, t3.as_bytes(), texts);
+        let t4 = t3.challenge_signed(&signature);
+        let challenge = proto::Challenge {
+            core: core.into(),
+            enc: Bytes::copy_from_slice(&enc),
+            ciphertext: Bytes::copy_from_slice(&ciphertext),
+            signature: Bytes::copy_from_slice(&signature),
+        };
+        let served = Served {
+            t4,
+            nonce,
+            k_server,
+            peer,
+        };
+        Ok((served, frame(proto::frame::Kind::Challenge(challenge))))
+    }
+
+    /// Checks the peer's Answer.
+    pub(crate) fn on_answer(&self, served: &Served, body: &[u8]) -> Result<Accepted, String> {
+        let answer = match kind(body)? {
+            proto::frame::Kind::Answer(answer) => answer,
+            other => return Err(format!("{} where an Answer was due", name(&other))),
+        };
+        let proof = proof(&answer.enc, &answer.ciphertext, &answer.signature)?;
+        let t5 = served.t4.answer_sealed(&proof.enc, &proof.ciphertext);
+        self.verify(&served.peer, &t5.for_client(), &proof.signature)?;
+        let k_client = self.open(SEAL_TO_SERVER, served.t4, &proof, served.nonce)?;
+        let (server, client) = (Secret::new(served.k_server), Secret::new(k_client));
+        let keys = Keys::derive(t5, &server, &client, self.party.network.as_ref());
+        let confirm = keys.confirm(&t5.to_confirm(&proof.signature));
+        if answer.confirm != confirm[..] {
+            return Err("an Answer whose confirm does not hold".to_owned());
+        }
+        let end = t5.end(&proof, &confirm);
+        Ok(Accepted {
+            end: *end.as_bytes(),
+            pass: keys.pass(end),
+        })
+    }
+
+    pub(crate) fn pass(&self, accepted: &Accepted) -> Vec<u8> {
+        frame(proto::frame::Kind::Pass(proto::Pass {
+            confirm: Bytes::copy_from_slice(&accepted.pass),
+        }))
+    }
+
+    /// What every Core of an honest peer says.
+    fn check(&self, core: &Bytes) -> Result<proto::Core, String> {
+        let core = proto::Core::decode(core.clone())
+            .map_err(|e| format!("a Core that does not parse: {e}"))?;
+        let wrong = |what: &str| Err(format!("a Core with a wrong {what}"));
+        let lengths = [
+            ("network_id", core.network_id.len(), 32),
+            ("public_key", core.public_key.len(), 36),
+            ("peer_id", core.peer_id.len(), 38),
+            ("enc_key", core.enc_key.len(), 32),
+            ("nonce", core.nonce.len(), 32),
+            ("instance_id", core.instance_id.len(), 16),
+            ("prev", core.prev.len(), 32),
+        ];
+        if let Some((field, _, _)) = lengths.iter().find(|(_, is, due)| is != due) {
+            return wrong(&format!("length of {field}"));
+        }
+        let checks = [
+            ("version", core.version == 1),
+            ("round", core.round == u32::from(self.stage.number())),
+            ("network_id", core.network_id == self.network()[..]),
+            ("peer_id", core.peer_id == self.remote.to_bytes()),
+            ("prev", core.prev == self.prev[..]),
+        ];
+        match checks.iter().find(|(_, holds)| !holds) {
+            Some((field, _)) => wrong(field),
+            None => Ok(core),
+        }
+    }
+
+    fn verify(&self, peer: &proto::Core, text: &[u8], signature: &[u8]) -> Result<(), String> {
+        let key = PublicKey::from_protobuf(&peer.public_key).map_err(|e| e.to_string())?;
+        if key.peer_id() != self.remote {
+            return Err("a public_key that is not the connection's".to_owned());
+        }
+        match key.verify(text, signature) {
+            true => Ok(()),
+            false => Err("a signature that does not hold".to_owned()),
+        }
+    }
+
+    fn open(
+        &self,
+        label: &[u8],
+        bound_to: Transcript,
+        proof: &Proof,
+        nonce: [u8; 32],
+    ) -> Result<[u8; 32], String> {
+        type PrivateKey = <X25519HkdfSha256 as hpke::Kem>::PrivateKey;
+        let key = PrivateKey::from_bytes(self.party.identity.sealing_secret())
+            .map_err(|e| e.to_string())?;
+        let nonce = Secret::new(nonce);
+        crypto::open(&key, label, bound_to, &proof.enc, &proof.ciphertext, &nonce)
+            .map(|secret| *secret)
+            .map_err(|e| e.to_string())
+    }
+
+    fn seal(
+        &self,
+        forgery: Forgery,
+        to: &proto::Core,
+        (label, other_label): (&[u8], &[u8]),
+        bound_to: Transcript,
+        secret: [u8; 32],
+    ) -> Result<([u8; 32], [u8; 80]), String> {
+        let exact = |bytes: &[u8], what| exact::<32>(bytes, what);
+        let to_key = match forgery {
+            Forgery::SealedToOther => Identity::generate().sealing_public(),
+            _ => exact(&to.enc_key, "enc_key")?,
+        };
+        let label = match forgery {
+            Forgery::SealedAsOtherRole => other_label,
+            _ => label,
+        };
+        let bound_to = match forgery {
+            Forgery::SealedUnbound => Transcript::start(self.stage, &[0; 32], &[], &[], &[0; 32]),
+            _ => bound_to,
+        };
+        let nonce = match forgery {
+            Forgery::Nonce => [0; 32],
+            _ => exact(&to.nonce, "nonce")?,
+        };
+        let mut entropy: Entropy = Box::new(UnwrapErr(SysRng));
+        let secret = Zeroizing::new(secret);
+        let (enc, ciphertext) =
+            crypto::seal(&to_key, label, bound_to, &nonce, &secret, &mut entropy)
+                .map_err(|e| format!("an enc_key to which nothing can be sealed: {e}"))?;
+        Ok(match forgery {
+            Forgery::SealedGarbage => (enc, [0x5a; 80]),
+            Forgery::SmallOrderEnc => ([0; 32], ciphertext),
+            _ => (enc, ciphertext),
+        })
+    }
+}
+
+/// Nothing is twisted.
+pub(crate) fn honest(core: proto::Core) -> Vec<u8> {
+    core.encode_to_vec()
+}
+
+fn frame(kind: proto::frame::Kind) -> Vec<u8> {
+    proto::Frame { kind: Some(kind) }.encode_to_vec()
+}
+
+/// Which frame a body is.
+pub(crate) fn kind(body: &[u8]) -> Result<proto::frame::Kind, String> {
+    let frame = proto::Frame::decode(body).map_err(|e| format!("bytes that are no Frame: {e}"))?;
+    frame.kind.ok_or_else(|| "a Frame of no kind".to_owned())
+}
+
+/// How a frame is called.
+pub(crate) fn name(kind: &proto::frame::Kind) -> &'static str {
+    use proto::frame::Kind;
+    match kind {
+        Kind::Hello(_) => "Hello",
+        Kind::Challenge(_) => "Challenge",
+        Kind::Answer(_) => "Answer",
+        Kind::Pass(_) => "Pass",
+        Kind::Reject(_) => "Reject",
+    }
+}
+
+fn proof(enc: &[u8], ciphertext: &[u8], signature: &[u8]) -> Result<Proof, String> {
+    Ok(Proof {
+        enc: exact(enc, "enc")?,
+        ciphertext: exact(ciphertext, "ciphertext")?,
+        signature: exact(signature, "signature")?,
+    })
+}
+
+fn exact<const N: usize>(bytes: &[u8], field: &str) -> Result<[u8; N], String> {
+    bytes
+        .try_into()
+        .map_err(|_| format!("a frame whose {field} has not {N} bytes"))
+}
+
+fn random() -> [u8; 32] {
+    rand::random()
+}

@@ -1,0 +1,138 @@
+//! How connections with the peer under test come about: we dial it, or it dials us.
+//!
+//! Entry type: [`Way`]. The rule it keeps: each connection is of the raw peer that a case has made
+//! for it, with a key of its own, also where the peer dials one address again and again.
+
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::raw::{Conn, RawPeer};
+use crate::handshake::Role;
+use crate::identity::Identity;
+use crate::node::{Address, Probe};
+
+/// A peer that dials for ever waits at most a minute before it tries again.
+const RETURN: Duration = Duration::from_secs(75);
+/// From a socket to yamux.
+const UPGRADE: Duration = Duration::from_secs(10);
+
+/// Where connections come from.
+pub(crate) enum Way {
+    /// We dial.
+    Dial(Box<Probe>, Address),
+    /// The peer dials this listener.
+    Listen(Lane),
+}
+
+/// A port that the peer keeps dialling.
+pub(crate) struct Lane {
+    listener: TcpListener,
+    pub(crate) address: Multiaddr,
+}
+
+impl Lane {
+    /// Listens on a `/ip4|ip6/…/tcp/…/ws`.
+    pub(crate) async fn open(address: &Multiaddr) -> Result<Lane, String> {
+        let mut parts = address.iter();
+        let ip: std::net::IpAddr = match parts.next() {
+            Some(Protocol::Ip4(ip)) => ip.into(),
+            Some(Protocol::Ip6(ip)) => ip.into(),
+            _ => return Err(unlistenable(address)),
+        };
+        let port = match (parts.next(), parts.next(), parts.next()) {
+            (Some(Protocol::Tcp(port)), Some(Protocol::Ws(_)), None) => port,
+            _ => return Err(unlistenable(address)),
+        };
+        let listener = TcpListener::bind((ip, port))
+            .await
+            .map_err(|e| format!("{address} cannot be listened on: {e}"))?;
+        let bound = listener.local_addr().map_err(|e| e.to_string())?;
+        let address = Multiaddr::from(bound.ip())
+            .with(Protocol::Tcp(bound.port()))
+            .with(Protocol::Ws("/".into()));
+        Ok(Lane { listener, address })
+    }
+}
+
+fn unlistenable(address: &Multiaddr) -> String {
+    format!(
+        "{address} is no address to listen on here: give /ip4/…/tcp/PORT/ws or /ip6/…/tcp/PORT/ws"
+    )
+}
+
+impl Way {
+    /// Which end of its connections we are.
+    pub(crate) fn role(&self) -> Role {
+        match self {
+            Way::Dial(..) => Role::Dialer,
+            Way::Listen(_) => Role::Listener,
+        }
+    }
+
+    /// A raw peer of this identity, and a connection of it with the peer under test.
+    pub(crate) async fn connect(&self, identity: Identity) -> Result<(RawPeer, Conn), String> {
+        match self {
+            Way::Dial(probe, address) => {
+                let mut raw = RawPeer::dialer(identity, probe)?;
+                let conn = raw.dial(address).await;
+                let conn = conn.map_err(|e| format!("the dial failed: {e}"))?;
+                Ok((raw, conn))
+            }
+            Way::Listen(lane) => {
+                let raw = RawPeer::listener(identity).await?;
+                self.taken(lane, raw).await
+            }
+        }
+    }
+
+    /// Another connection of the same raw peer.
+    pub(crate) async fn connect_again(&self, mut raw: RawPeer) -> Result<(RawPeer, Conn), String> {
+        match self {
+            Way::Dial(_, address) => {
+                let conn = raw.dial(address).await;
+                let conn = conn.map_err(|e| format!("the dial failed: {e}"))?;
+                Ok((raw, conn))
+            }
+            Way::Listen(lane) => self.taken(lane, raw).await,
+        }
+    }
+
+    /// Hands the next connection that the peer makes to `raw`.
+    async fn taken(&self, lane: &Lane, mut raw: RawPeer) -> Result<(RawPeer, Conn), String> {
+        let late = || format!("the peer did not dial {} within {RETURN:?}", lane.address);
+        let until = tokio::time::Instant::now() + RETURN;
+        loop {
+            let accepted = tokio::time::timeout_at(until, lane.listener.accept()).await;
+            let (socket, _) = accepted.map_err(|_| late())?.map_err(|e| e.to_string())?;
+            let own = raw.address.as_ref().and_then(socket_of);
+            let own = own.ok_or("a raw peer that does not listen")?;
+            tokio::spawn(splice(socket, own));
+            // One that was dialled and given up while nobody took it comes to nothing.
+            if let Ok(Some(conn)) = timeout(UPGRADE, raw.accept()).await {
+                return Ok((raw, conn));
+            }
+        }
+    }
+}
+
+fn socket_of(address: &Multiaddr) -> Option<(std::net::Ipv4Addr, u16)> {
+    let mut parts = address.iter();
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port))) => Some((ip, port)),
+        _ => None,
+    }
+}
+
+/// Carries bytes both ways until both ends are closed.
+async fn splice(mut socket: TcpStream, to: (std::net::Ipv4Addr, u16)) {
+    let _ = socket.set_nodelay(true);
+    if let Ok(mut own) = TcpStream::connect(to).await {
+        let _ = own.set_nodelay(true);
+        // Either end may break off: that is what is tested.
+        let _ = tokio::io::copy_bidirectional(&mut socket, &mut own).await;
+    }
+}
