@@ -13,6 +13,7 @@ use clap_complete::Shell;
 
 use super::bench::BenchArgs;
 use super::config::Given;
+use crate::node::DEFAULT_ROOM;
 
 const ABOUT: &str = "A private peer-to-peer broadcast layer over WebSocket";
 
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     Key(KeyCommand),
     /// Dial an address once and tell each stage of the link, with its time
     Check(CheckArgs),
+    /// Test a peer, in whatever language, against the contract in proto/, case by case
+    Conformance(Box<ConformanceArgs>),
     /// Read and look after what was said: the log in the data directory
     #[command(subcommand)]
     Log(LogCommand),
@@ -264,6 +267,40 @@ pub(crate) struct CheckArgs {
     pub(crate) json: bool,
 }
 
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The peer must be in the room, must take links with any key (no --trust), and should not count
+connections from one address (--exempt-loopback). With --listen it must dial for ever; two or more
+--listen addresses, all dialled by the peer, make it faster and show what the peer forwards.
+
+The first link has the identity that the options name; all others have fresh keys.
+
+Exit codes: 0 every case has passed, or is optional and absent; 1 one has not; 2 wrong usage.")]
+pub(crate) struct ConformanceArgs {
+    /// Dial the peer here: a multiaddr, HOST:PORT, [IPV6]:PORT, or a ws:// or wss:// URL
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Option<String>,
+    /// Have the peer dial this address instead: a multiaddr, IP:PORT, or a port; port 0 picks one
+    #[arg(long, env = "DIATRIBE_LISTEN", value_name = "ADDR")]
+    pub(crate) listen: Vec<String>,
+    /// Run this case only; may be repeated
+    #[arg(long, env = "DIATRIBE_CASE", value_name = "NAME")]
+    pub(crate) case: Vec<String>,
+    /// Print the cases instead of running them
+    #[arg(long, env = "DIATRIBE_LIST", value_parser = FalseyValueParser::new())]
+    pub(crate) list: bool,
+    /// The room that the peer is in
+    #[arg(long, env = "DIATRIBE_ROOM", value_name = "NAME", default_value = DEFAULT_ROOM)]
+    pub(crate) room: String,
+    #[command(flatten)]
+    pub(crate) identity: IdentityArgs,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    /// Write JSON lines, for programs
+    #[arg(long, env = "DIATRIBE_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     /// Invent a passphrase of seven words and print it
@@ -390,6 +427,7 @@ impl Args {
             Command::Node(args) => args.json,
             Command::Id(args) | Command::Key(KeyCommand::Show(args)) => args.json,
             Command::Check(args) => args.json,
+            Command::Conformance(args) => args.json,
             Command::Bench(args) => args.json(),
             Command::Demo(args) => args.json,
             Command::Log(LogCommand::Show(args)) => args.json,

@@ -12,9 +12,12 @@ use clap::parser::ValueSource;
 use libp2p::{Multiaddr, PeerId};
 use zeroize::Zeroizing;
 
-use super::args::{CheckArgs, DemoArgs, IdentityArgs, KeepArgs, NetworkArgs, NodeArgs, SyncChoice};
+use super::args::{
+    CheckArgs, ConformanceArgs, DemoArgs, IdentityArgs, KeepArgs, NetworkArgs, NodeArgs, SyncChoice,
+};
 use super::failure::Failure;
 use super::{folder, identity, listen, peers};
+use crate::conformance::Mode;
 use crate::gossip::RoomName;
 use crate::history::{self, Keep};
 use crate::identity::NetworkKey;
@@ -72,6 +75,37 @@ pub(crate) struct CheckConfig {
     pub(crate) identity: IdentityConfig,
     pub(crate) network: NetworkConfig,
     pub(crate) json: bool,
+}
+
+/// What `diatribe conformance` is to do.
+#[derive(Debug)]
+pub(crate) struct ConformanceConfig {
+    /// None: the cases are listed.
+    pub(crate) target: Option<ConformanceTarget>,
+    /// None: all.
+    pub(crate) cases: Vec<String>,
+    pub(crate) room: RoomName,
+    pub(crate) identity: IdentityConfig,
+    pub(crate) network: NetworkConfig,
+    pub(crate) json: bool,
+}
+
+/// Where the peer under test is.
+#[derive(Debug)]
+pub(crate) enum ConformanceTarget {
+    /// It listens there.
+    Dial(Address),
+    /// It dials these.
+    Listen(Vec<Multiaddr>),
+}
+
+impl ConformanceTarget {
+    pub(crate) fn mode(&self) -> Mode {
+        match self {
+            ConformanceTarget::Dial(_) => Mode::Dial,
+            ConformanceTarget::Listen(_) => Mode::Listen,
+        }
+    }
 }
 
 /// Which identity.
@@ -203,6 +237,43 @@ impl CheckConfig {
     pub(crate) fn read(args: CheckArgs, given: &Given) -> Result<CheckConfig, Failure> {
         Ok(CheckConfig {
             addresses: addresses(&args.addresses, "check")?,
+            identity: IdentityConfig::read(args.identity, given)?,
+            network: NetworkConfig::read(args.network, given)?,
+            json: args.json,
+        })
+    }
+}
+
+impl ConformanceConfig {
+    pub(crate) fn read(args: ConformanceArgs, given: &Given) -> Result<ConformanceConfig, Failure> {
+        let listen = given.list("listen", args.listen);
+        // An address that is typed goes before a variable that is meant for nodes.
+        let listens = !listen.is_empty() && (args.address.is_none() || given.typed("listen"));
+        let target = match (args.address, listens) {
+            _ if args.list => None,
+            (Some(_), true) => {
+                return Err(Failure::usage(
+                    "give the address of a peer to dial, or --listen for a peer that dials, not both",
+                ));
+            }
+            (Some(address), false) => {
+                let address = addresses(&[address], "conformance")?.into_iter().next();
+                address.map(ConformanceTarget::Dial)
+            }
+            (None, true) => Some(ConformanceTarget::Listen(listen::parse_all(&listen)?)),
+            (None, false) => {
+                return Err(Failure::usage(
+                    "name the peer: its address, or --listen for a peer that dials; --list prints the cases",
+                ));
+            }
+        };
+        Ok(ConformanceConfig {
+            target,
+            cases: given.list("case", args.case),
+            room: args
+                .room
+                .parse()
+                .map_err(|e| Failure::usage(format!("--room {:?}: {e}", args.room)))?,
             identity: IdentityConfig::read(args.identity, given)?,
             network: NetworkConfig::read(args.network, given)?,
             json: args.json,

@@ -6,12 +6,13 @@
 //! * `args` is the command line as it is typed, `config` what it means: plain values, made once.
 //! * `identity`, `folder`, `peers`, `listen` read what the arguments name.
 //! * `session` runs a node between `input` (stdin) and `output` (stdout).
-//! * `demo`, `check`, `key`, `log` are the other commands; `log` is what was said, `logs` goes to stderr.
+//! * `demo`, `check`, `conformance`, `key`, `log` are the other commands; `log` is what was said, `logs` goes to stderr.
 
 mod args;
 mod bench;
 mod check;
 mod config;
+mod conformance;
 mod demo;
 mod escape;
 mod failure;
@@ -30,7 +31,7 @@ mod stamp;
 use std::process::ExitCode;
 
 use args::{Args, Command};
-use config::{CheckConfig, DemoConfig, Given, NodeConfig};
+use config::{CheckConfig, ConformanceConfig, DemoConfig, Given, NodeConfig};
 use failure::Failure;
 
 /// Runs the program with the process's own arguments. Exit codes: 0, 1 failure, 2 usage.
@@ -62,6 +63,7 @@ fn run(command: Command, given: &Given) -> Result<ExitCode, Failure> {
         Command::Key(command) => key::run(command, given),
         Command::Log(command) => log::run(command, given),
         Command::Check(args) => check::run(CheckConfig::read(args, given)?),
+        Command::Conformance(args) => conformance::run(ConformanceConfig::read(*args, given)?),
         Command::Bench(args) => bench::run(*args),
         Command::Completions { shell } => {
             args::print_completions(shell);

@@ -3,6 +3,7 @@
 mod address;
 mod catch_up;
 mod cluster;
+mod conformance;
 mod demo;
 mod direction;
 mod generated_code;
@@ -20,9 +21,7 @@ mod program_log;
 mod program_mesh;
 mod program_refused;
 mod program_support;
-mod raw_gossip;
 mod raw_peer;
-mod raw_streams;
 mod reconnect;
 mod stranger;
 mod stranger_bytes;

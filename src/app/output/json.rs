@@ -139,6 +139,8 @@ enum Line<'a> {
     Id(IdLine<'a>),
     Stage(CheckStageLine<'a>),
     Check(CheckLine<'a>),
+    Case(CaseLine<'a>),
+    Conformance(ConformanceLine<'a>),
     Demo(DemoLine<'a>),
 }
 
@@ -201,6 +203,48 @@ struct CheckLine<'a> {
     time: &'a str,
     #[serde(flatten)]
     check: &'a Check<'a>,
+}
+
+/// The end of one case of `diatribe conformance`.
+#[derive(Debug, Serialize)]
+pub(crate) struct CaseEnd<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) spec: &'static str,
+    pub(crate) expected: &'static str,
+    pub(crate) outcome: &'static str,
+    pub(crate) came: &'a str,
+    pub(crate) ms: f64,
+}
+
+#[derive(Serialize)]
+struct CaseLine<'a> {
+    time: &'a str,
+    #[serde(flatten)]
+    case: &'a CaseEnd<'a>,
+}
+
+/// The end of `diatribe conformance`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ConformanceEnd<'a> {
+    pub(crate) ok: bool,
+    pub(crate) mode: &'static str,
+    pub(crate) passed: usize,
+    pub(crate) absent: usize,
+    pub(crate) failed: usize,
+    pub(crate) not_run: usize,
+    pub(crate) ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) agent: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ConformanceLine<'a> {
+    time: &'a str,
+    #[serde(flatten)]
+    end: &'a ConformanceEnd<'a>,
 }
 
 /// The end of `diatribe demo`.
@@ -404,6 +448,24 @@ impl JsonLines {
     pub(crate) fn check(&mut self, check: &Check<'_>, out: &mut Vec<u8>) {
         let time = self.now.now();
         put(None, &Line::Check(CheckLine { time, check }), out);
+    }
+
+    /// Where `diatribe conformance` is to be dialled.
+    pub(crate) fn listening(&mut self, address: &Multiaddr, out: &mut Vec<u8>) {
+        let time = self.now.now();
+        put(None, &Line::Listening { time, address }, out);
+    }
+
+    /// A case of `diatribe conformance`.
+    pub(crate) fn case(&mut self, case: &CaseEnd<'_>, out: &mut Vec<u8>) {
+        let time = self.now.now();
+        put(None, &Line::Case(CaseLine { time, case }), out);
+    }
+
+    /// The end of `diatribe conformance`.
+    pub(crate) fn conformance(&mut self, end: &ConformanceEnd<'_>, out: &mut Vec<u8>) {
+        let time = self.now.now();
+        put(None, &Line::Conformance(ConformanceLine { time, end }), out);
     }
 
     /// One event of a room.

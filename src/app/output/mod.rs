@@ -18,7 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 use crate::gossip::RoomName;
 use crate::node::{Event, Events, Message, Sent};
 
-pub(crate) use json::{Check, CheckStage, DemoEnd, DemoNode, Id, JsonLines};
+pub(crate) use json::{
+    CaseEnd, Check, CheckStage, ConformanceEnd, DemoEnd, DemoNode, Id, JsonLines,
+};
 pub(crate) use people::{CHAT, People, SHORT, count, short};
 
 /// Answers that wait to be written; past that their senders wait.

@@ -1,0 +1,140 @@
+//! The conformance kit finds nothing wrong with this program, whichever of the two dials, and says
+//! so only of what it has run.
+
+use serde_json::{Value, json};
+
+use crate::program_support::{Program, answer, diatribe, folder, parse, run, text};
+
+/// So many addresses the node dials: on the first the kit observes.
+const LANES: usize = 4;
+
+/// The lines of a run against `address`, the last of which is its end.
+fn conformance(args: &[&str]) -> (Vec<Value>, Option<i32>) {
+    let (_folder, data) = folder();
+    let output = run(&[&["conformance", "--json", "--data-dir", &data], args].concat());
+    let lines = text(&output.stdout).lines().map(parse).collect();
+    (lines, output.status.code())
+}
+
+/// The cases that have not passed.
+fn wrong(lines: &[Value]) -> Vec<String> {
+    let bad = |line: &&Value| line["type"] == "case" && line["outcome"] != "passed";
+    let bad = lines.iter().filter(bad);
+    bad.map(|line| format!("{}: {}", line["name"], line["came"]))
+        .collect()
+}
+
+fn cases(lines: &[Value]) -> usize {
+    lines.iter().filter(|line| line["type"] == "case").count()
+}
+
+#[test]
+fn nothing_is_wrong_with_a_node_that_is_dialled() {
+    let a = Program::node(&[]);
+    let (lines, code) = conformance(&[&a.address()]);
+    assert_eq!(wrong(&lines), [""; 0]);
+    let end = lines.last().expect("an end");
+    assert_eq!((&end["ok"], code), (&json!(true), Some(0)), "{end}");
+    assert_eq!(end["peer_id"], json!(a.id()));
+    // Ours has all that is optional.
+    assert_eq!(end["passed"], json!(cases(&lines)));
+    assert!(cases(&lines) > 100, "{} cases", cases(&lines));
+}
+
+#[test]
+fn nothing_is_wrong_with_a_node_that_dials() {
+    let (_folder, data) = folder();
+    let mut command = diatribe(&["conformance", "--json", "--data-dir", &data]);
+    command.args(["--listen", "127.0.0.1:0"].repeat(LANES));
+    let mut kit = Program::spawn(command);
+    let lanes: Vec<String> = (0..LANES)
+        .map(|_| text_of(&kit.next("listening")["address"]))
+        .collect();
+    let dial: Vec<&str> = lanes.iter().flat_map(|at| ["--dial", at]).collect();
+    let _node = Program::node(&dial);
+    let mut lines = Vec::new();
+    while lines
+        .last()
+        .is_none_or(|line: &Value| line["type"] != "conformance")
+    {
+        lines.push(kit.next_of(&["case", "conformance"]));
+    }
+    assert_eq!(wrong(&lines), [""; 0]);
+    let end = lines.last().expect("an end");
+    assert_eq!(end["ok"], json!(true), "{end}");
+    assert!(cases(&lines) > 90, "{} cases", cases(&lines));
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
+#[test]
+fn a_network_with_a_key_is_tested_with_its_key() {
+    let (folder, _) = folder();
+    let key = folder.path().join("key");
+    let key = key.to_str().expect("a path");
+    answer(&["key", "network", key]);
+    let a = Program::node(&["--network-key", key, "--room", "attic"]);
+    let some = ["message", "network-id-without-the-key", "wrong-network"];
+    let chosen: Vec<&str> = some.iter().flat_map(|name| ["--case", name]).collect();
+    let with = [&["--network-key", key, "--room", "attic"], &chosen[..]].concat();
+    let (lines, code) = conformance(&[&with[..], &[&a.address()]].concat());
+    assert_eq!((wrong(&lines), code), (vec![], Some(0)));
+    assert_eq!(cases(&lines), some.len());
+}
+
+#[test]
+fn what_was_not_run_is_not_passed() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    drop(listener);
+    let (lines, code) = conformance(&[&address]);
+    let end = lines.last().expect("an end");
+    assert_eq!((&end["ok"], code), (&json!(false), Some(1)));
+    assert_eq!(
+        (&end["passed"], &end["failed"]),
+        // The address itself is resolved.
+        (&json!(0), &json!(1)),
+        "{end}"
+    );
+    assert_eq!(end["not_run"], json!(cases(&lines) - 1));
+    assert!(cases(&lines) > 100);
+}
+
+#[test]
+fn a_node_in_another_room_is_told_from_one_that_is_silent() {
+    let a = Program::node(&[]);
+    let (lines, code) = conformance(&["--room", "attic", "--case", "room", &a.address()]);
+    assert_eq!(code, Some(1));
+    let came = text_of(&lines[0]["came"]);
+    assert!(came.contains("start it with that room"), "{came}");
+}
+
+#[test]
+fn wrong_usage_is_named() {
+    for (args, named) in [
+        (&["conformance"][..], "name the peer"),
+        (
+            &["conformance", "--case", "nonsense", "127.0.0.1:1"],
+            "no case \"nonsense\"",
+        ),
+        (
+            &["conformance", "--listen", "127.0.0.1:0", "127.0.0.1:1"],
+            "not both",
+        ),
+        (
+            &["conformance", "--case", "hello-before-pass", "127.0.0.1:1"],
+            "--listen",
+        ),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(
+            text(&output.stderr).contains(named),
+            "{}",
+            text(&output.stderr)
+        );
+    }
+    assert!(answer(&["conformance", "--list"]).contains("replay"));
+}
