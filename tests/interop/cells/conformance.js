@@ -1,0 +1,95 @@
+// The conformance kit of the program against every language, as dialer and as listener; and against each fault that is
+// planted in the JavaScript peer, which it must find.
+
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { LANGUAGES, lacks } from '../languages.js'
+import { Self, withPeers } from '../peers.js'
+import { FAULTS } from '../js/faulty.js'
+import { LISTEN } from '../support.js'
+
+export const title = 'Conformance'
+
+const FAULTY = join(import.meta.dirname, '../js/faulty.js')
+/** So many addresses are dialled by a peer under test: on the first the kit observes what the others bring about. */
+const LANES = 4
+const WITHIN_MS = 240_000
+
+/** Which cases must not pass, for each fault: at least these. */
+const FINDS = {
+  'no-nonce-check': ['wrong-nonce'],
+  'no-signature-check': ['signed-by-another-key'],
+  'cofactored-verify': ['cofactored-signature', 'batch-with-cofactored-signature'],
+  's-not-reduced': ['signature-s-not-reduced'],
+  'accepts-replay': ['replay'],
+  'gossip-before-pass': ['gossip-before-pass'],
+  'ignores-version': ['version-2'],
+  'no-network-check': ['wrong-network'],
+  'no-noise-id-check': ['wrong-id'],
+  'no-confirm-check': ['wrong-confirm'],
+  'accepts-malleable-envelope': ['envelope-with-longer-varint'],
+  'no-deadline': ['half-open'],
+  'punishes-future-date': ['future-date'],
+  'forwards-invalid': ['wrong-signature'],
+  'keeps-offenders': ['no-envelope'],
+  'wrong-code': ['wrong-round']
+}
+
+export function cells () {
+  const whole = { within: WITHIN_MS / 1000 }
+  return [
+    ...Object.keys(LANGUAGES).flatMap(language => [
+      { pair: `rust → ${language}`, what: 'nothing is found wrong with it', absent: lacks(language, ['listens']), ...whole, run: () => dials(language) },
+      { pair: `${language} → rust`, what: 'nothing is found wrong with it', ...whole, run: () => isDialled(language) }
+    ]),
+    ...Object.keys(FAULTS).map(fault => (
+      { pair: 'rust → faulty js', what: `${fault} is found`, needs: ['js'], ...whole, run: () => finds(fault) }
+    ))
+  ]
+}
+
+/** The kit's own lines, once it has ended. */
+async function ended (kit) {
+  await kit.until('conformance', { within: WITHIN_MS })
+  const code = await kit.ended
+  kit.checkLines()
+  const [summary] = kit.of('conformance')
+  assert.equal(code, summary.ok ? 0 : 1)
+  return { summary, wrong: kit.of('case').filter(c => !['passed', 'absent'].includes(c.outcome)) }
+}
+
+function program (spawn, ...options) {
+  return spawn('conformance', process.env.DIATRIBE_BIN, ['conformance', '--json', '--data-dir', new Self().folder, ...options])
+}
+
+const brief = wrong => wrong.map(({ name, came }) => `${name}: ${came}`).join('\n')
+
+async function dials (language) {
+  await withPeers(async ({ start, spawn }) => {
+    const peer = start(language, { listen: LISTEN.ip4 })
+    const { summary, wrong } = await ended(program(spawn, await peer.address()))
+    assert.equal(brief(wrong), '')
+    assert(summary.ok && summary.passed > 90)
+  })
+}
+
+async function isDialled (language) {
+  await withPeers(async ({ start, spawn }) => {
+    const kit = program(spawn, ...Array(LANES).fill(['--listen', LISTEN.ip4]).flat())
+    const lanes = await kit.until('listening', { count: LANES })
+    start(language, { dial: lanes.map(({ address }) => address) })
+    const { summary, wrong } = await ended(kit)
+    assert.equal(brief(wrong), '')
+    assert(summary.ok && summary.passed > 90)
+  })
+}
+
+/** Only the cases that must find it, and one that must not mind. */
+async function finds (fault) {
+  await withPeers(async ({ spawn }) => {
+    const peer = spawn(`faulty (${fault})`, process.execPath, [FAULTY, '--fault', fault, '--json', '--room', 'lobby', '--listen', LISTEN.ip4])
+    const names = [...FINDS[fault], 'ping']
+    const { wrong } = await ended(program(spawn, ...names.flatMap(name => ['--case', name]), await peer.address()))
+    assert.deepEqual(wrong.map(({ name, outcome }) => [name, outcome]).sort(), FINDS[fault].map(name => [name, 'failed']).sort())
+  })
+}

@@ -1,0 +1,111 @@
+#!/usr/bin/env node
+// The JavaScript peer with one fault planted in it, for the conformance kit to find.
+//
+//   node faulty.js --fault NAME [the options of peer.js]
+//   node faulty.js --list
+//
+// A fault is one change of the peer's own text while it is loaded. The rule it keeps: a change whose place is not
+// there exactly once is an error, so that no fault is believed to be planted that is not.
+
+import { readFileSync } from 'node:fs'
+import { registerHooks } from 'node:module'
+import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+
+const here = import.meta.dirname
+
+/** Each breaks one rule of the contract: `[what it breaks, file, text, text instead]`; one may be of several parts. */
+export const FAULTS = {
+  'no-nonce-check': ['chapter 5, check 17: the sealed nonce is not compared', [
+    ['lib/handshake.js', "if (text.length !== 64 || !same(text.subarray(0, 32), nonce)) throw auth('the peer did not return the nonce')", '']
+  ]],
+  'no-signature-check': ['chapter 5, check 15: signatures of the handshake are not verified', [
+    ['lib/handshake.js', 'import { networkId, peerIdBytes, publicKeyOf, verify } from', 'const verify = () => true\nimport { networkId, peerIdBytes, publicKeyOf } from']
+  ]],
+  'cofactored-verify': ['chapter 3, rule 4: signatures are verified with the cofactor', [
+    ['lib/identity.js', 'return Point.BASE.multiplyUnsafe(s).equals(right)', 'return Point.BASE.multiplyUnsafe(s).subtract(right).clearCofactor().is0()']
+  ]],
+  's-not-reduced': ['chapter 3, rule 1: S ≥ L is taken', [
+    ['lib/identity.js', 'R === undefined || s >= ORDER) return false', 'R === undefined) return false'],
+    ['lib/identity.js', 'Point.BASE.multiplyUnsafe(s).equals', 'Point.BASE.multiplyUnsafe(s % ORDER).equals']
+  ]],
+  'accepts-replay': ['chapter 5: nonces, secrets and ephemeral keys are the same in every handshake', [
+    ['lib/handshake.js', 'nonce: random(32), secret: random(32), ephemeral: undefined', 'nonce: new Uint8Array(32).fill(1), secret: new Uint8Array(32).fill(2), ephemeral: new Uint8Array(32).fill(3).buffer']
+  ]],
+  'gossip-before-pass': ['chapter 6: the gate is open from the beginning', [
+    ['lib/gate.js', 'if (this.#inbound.has(connection)) return', 'if (connection) return']
+  ]],
+  'ignores-version': ['chapter 5, check 5: any version is taken', [
+    ['lib/handshake.js', "if (version !== VERSION) throw new Refused('VERSION', `the peer speaks version ${version} of the handshake`)", '']
+  ]],
+  'no-network-check': ['chapter 5, check 7: the network ids are not compared', [
+    ['lib/handshake.js', "if (!same(core.network_id, local.networkId)) throw new Refused('NETWORK', 'the network keys differ')", '']
+  ]],
+  'no-noise-id-check': ["chapter 5, check 10: the claimed id need not be the connection's", [
+    ['lib/handshake.js', "if (!same(core.peer_id, this.remote)) throw auth(\"the claimed id is not the connection's\")", '']
+  ]],
+  'no-confirm-check': ['chapter 5, check 19: the confirmation is not compared', [
+    ['lib/handshake.js', "if (!same(frame.confirm, hmac(sha256, k.confirm, hash(t5, frame.signature)))) throw auth('the confirmation does not hold')", '']
+  ]],
+  'accepts-malleable-envelope': ['chapter 8, rule 2: any spelling of an envelope is taken', [
+    ['lib/batch.js', "  throw new BatchError('NotAnEnvelope')\n}", "  const { body, signature } = decode(data, { body: [1, 'bytes'], signature: [2, 'bytes'] })\n  return { body, signature }\n}"]
+  ]],
+  'no-deadline': ['chapter 5, Time: nobody is hurried', [
+    ['lib/session.js', 'const FRAME_TIMEOUT_MS = 3_000', 'const FRAME_TIMEOUT_MS = 3_000_000'],
+    ['lib/session.js', 'const TIMEOUT_MS = 10_000', 'const TIMEOUT_MS = 10_000_000']
+  ]],
+  'punishes-future-date': ['chapter 8, rule 9: a batch from the future counts as an offence', [
+    ['lib/batch.js', "throw new BatchError('Ahead', false)", "throw new BatchError('Ahead')"]
+  ]],
+  'forwards-invalid': ['chapter 8, rule 8: the signature of a batch is not verified', [
+    ['lib/batch.js', "if (!verify(key, concat(SIGNED, sha256(body)), signature)) throw new BatchError('Signature')", '']
+  ]],
+  'keeps-offenders': ['chapter 8: a link that brought what is no batch stays', [
+    ['diatribe.js', 'this.#hangUp(link, error.message)', '']
+  ]],
+  'wrong-code': ['chapter 5: the codes of AUTH and POLICY are exchanged', [
+    ['lib/handshake.js', 'export const Code = { AUTH: 1,', 'export const Code = { AUTH: 6,'],
+    ['lib/handshake.js', 'BUSY: 5, POLICY: 6 }', 'BUSY: 5, POLICY: 1 }']
+  ]]
+}
+
+/** The text of a file of the peer's with a fault's changes in it. */
+export function plant (name, file, text) {
+  const changes = FAULTS[name][1].filter(([where]) => where === file)
+  for (const [, from, to] of changes) {
+    if (text.split(from).length !== 2) throw new Error(`the fault ${name} cannot be planted: ${file} does not have exactly once ${JSON.stringify(from)}`)
+    text = text.replace(from, () => to)
+  }
+  return text
+}
+
+/** The fault that is asked for, taken out of the arguments. */
+function asked () {
+  const at = process.argv.indexOf('--fault')
+  const [, name] = at < 0 ? [] : process.argv.splice(at, 2)
+  if (Object.hasOwn(FAULTS, name ?? '')) return name
+  process.stderr.write(`error: --fault is one of ${Object.keys(FAULTS).join(', ')}\n`)
+  process.exit(2)
+}
+
+async function main () {
+  if (process.argv.includes('--list')) {
+    for (const [name, [breaks]] of Object.entries(FAULTS)) process.stdout.write(`${name.padEnd(28)} ${breaks}\n`)
+    return
+  }
+  const name = asked()
+  for (const [file] of FAULTS[name][1]) plant(name, file, readFileSync(join(here, file), 'utf8'))
+  registerHooks({
+    load (url, context, next) {
+      const path = url.startsWith('file:') ? fileURLToPath(url) : ''
+      const file = path.startsWith(here) ? path.slice(here.length + 1).replaceAll('\\', '/') : ''
+      if (!FAULTS[name][1].some(([where]) => where === file)) return next(url, context)
+      return { format: 'module', source: plant(name, file, readFileSync(path, 'utf8')), shortCircuit: true }
+    }
+  })
+  // The peer runs when it is what was called.
+  process.argv[1] = join(here, 'peer.js')
+  await import(pathToFileURL(process.argv[1]))
+}
+
+if (process.argv[1]?.endsWith('faulty.js')) await main()
