@@ -32,7 +32,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(500);
 /// More than the largest RPC that a peer may send.
 const MAX_RPC: usize = 1_400_000;
 /// How long a peer may take to open its gossip stream and say in which rooms it is.
-pub(crate) const SETTLE: Duration = Duration::from_secs(5);
+pub(crate) const SETTLE: Duration = Duration::from_secs(10);
 
 /// What all links of the kit have in common.
 #[derive(Clone)]

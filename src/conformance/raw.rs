@@ -5,6 +5,7 @@
 //! identify's answers, and a connection ends when its [`Conn`] is dropped or the peer ends it.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -55,6 +56,8 @@ pub(crate) struct Conn {
     pub(crate) peer: PeerId,
     /// When it came up.
     pub(crate) at: Instant,
+    /// The first stream, when it was waited for. Behind a mutex, since a stream cannot be shared.
+    first: Mutex<Option<Inbound>>,
     inbound: mpsc::UnboundedReceiver<Inbound>,
     ended: watch::Receiver<Option<Instant>>,
     commands: mpsc::UnboundedSender<Command>,
@@ -151,14 +154,33 @@ impl Conn {
         }
     }
 
+    /// Waits for the first stream that the peer opens; whether there is one before it hangs up.
+    pub(crate) async fn begun(&mut self, within: Duration) -> bool {
+        if let Ok(first) = timeout(within, self.stream()).await {
+            let begun = first.is_some();
+            *self.first() = first;
+            return begun;
+        }
+        // It says nothing: that is for a case to judge.
+        true
+    }
+
     /// The next stream that the peer opens; none when the connection is over.
     pub(crate) async fn stream(&mut self) -> Option<Inbound> {
+        let first = self.first().take();
+        if first.is_some() {
+            return first;
+        }
         let mut ended = self.ended.clone();
         tokio::select! {
             biased;
             inbound = self.inbound.recv() => inbound,
             _ = ended.wait_for(Option::is_some) => None,
         }
+    }
+
+    fn first(&mut self) -> &mut Option<Inbound> {
+        self.first.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The streams that the peer opens from now on, for somebody else to take.
@@ -169,7 +191,8 @@ impl Conn {
 
     /// A stream that the peer has opened already.
     pub(crate) fn opened(&mut self) -> Option<Inbound> {
-        self.inbound.try_recv().ok()
+        let first = self.first().take();
+        first.or_else(|| self.inbound.try_recv().ok())
     }
 
     /// Whether the peer, or the network, has ended it.
@@ -268,6 +291,7 @@ impl Driver {
                     id: connection_id,
                     peer: peer_id,
                     at: Instant::now(),
+                    first: Mutex::new(None),
                     inbound,
                     ended,
                     commands: self.commands.clone(),

@@ -19,6 +19,8 @@ use crate::node::{Address, Probe};
 const RETURN: Duration = Duration::from_secs(75);
 /// From a socket to yamux.
 const UPGRADE: Duration = Duration::from_secs(10);
+/// From there to the first stream of a dialer.
+const BEGIN: Duration = Duration::from_secs(3);
 
 /// Where connections come from.
 pub(crate) enum Way {
@@ -110,10 +112,19 @@ impl Way {
             let (socket, _) = accepted.map_err(|_| late())?.map_err(|e| e.to_string())?;
             let own = raw.address.as_ref().and_then(socket_of);
             let own = own.ok_or("a raw peer that does not listen")?;
-            tokio::spawn(splice(socket, own));
+            let mut carried = tokio::spawn(splice(socket, own));
             // One that was dialled and given up while nobody took it comes to nothing.
-            if let Ok(Some(conn)) = timeout(UPGRADE, raw.accept()).await {
-                return Ok((raw, conn));
+            let conn = async {
+                tokio::select! {
+                    conn = raw.accept() => conn,
+                    _ = &mut carried => None,
+                }
+            };
+            if let Ok(Some(mut conn)) = timeout(UPGRADE, conn).await {
+                // A peer may look for one that it has met here, and hangs up on any other.
+                if conn.begun(BEGIN).await {
+                    return Ok((raw, conn));
+                }
             }
         }
     }

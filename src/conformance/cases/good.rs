@@ -9,6 +9,7 @@ use prost::Message as _;
 
 use super::super::case::{Case, How, Kind, Mode, Run, Seen, Stand, Which};
 use super::super::link::{Link, SETTLE, told};
+use super::super::raw::Conn;
 use super::super::shake::*;
 use super::messages::{forwarded, stays};
 use super::patience::ping;
@@ -218,21 +219,31 @@ async fn with(stand: Stand, change: fn(&mut Plan)) -> Run {
 
 async fn identify(stand: Stand) -> Run {
     let (_raw, conn) = stand.way.connect(Identity::generate()).await?;
+    let mut came = Err(String::new());
+    // Some take one identify stream at a time, and libp2p's own has just been opened.
+    for _ in 0..5 {
+        came = identified(&conn).await;
+        if came.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    came.map(|said| Seen::came(format!("{:.64}", said.agent)))
+}
+
+async fn identified(conn: &Conn) -> Result<Identified, String> {
     let stream = conn.open("/ipfs/id/1.0.0").await;
     let stream = stream.map_err(|why| format!("no identify stream: {why:?}"))?;
     let mut bytes = Vec::new();
     let mut stream = stream.take(16_384);
-    let read = stream.read_to_end(&mut bytes);
-    match tokio::time::timeout(SETTLE, read).await {
-        Ok(Ok(_)) => {}
+    match tokio::time::timeout(SETTLE, stream.read_to_end(&mut bytes)).await {
+        Ok(_) if bytes.is_empty() => return Err("an identify stream without a message".to_owned()),
         // A peer may reset the stream once it has said all.
-        Ok(Err(_)) if !bytes.is_empty() => {}
-        Ok(Err(error)) => return Err(format!("the identify stream failed: {error}")),
+        Ok(_) => {}
         Err(_) => return Err(format!("no identify message within {SETTLE:?}")),
     }
-    let said = Identified::decode_length_delimited(&bytes[..])
-        .map_err(|e| format!("an identify message that does not parse: {e}"))?;
-    Ok(Seen::came(format!("{:.64}", said.agent)))
+    Identified::decode_length_delimited(&bytes[..])
+        .map_err(|e| format!("an identify message that does not parse: {e}"))
 }
 
 /// libp2p's Identify: what is looked at here.

@@ -80,7 +80,7 @@ pub(super) const CASES: &[Case] = &[
 async fn just_in_time(stand: Stand) -> Run {
     let mut told = Err(String::new());
     // A busy machine may make one of our frames late.
-    for _ in 0..2 {
+    for _ in 0..3 {
         let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
         let plan = Plan {
             pace: PACE,

@@ -55,13 +55,13 @@ export const FAULTS = {
     ['lib/session.js', 'const TIMEOUT_MS = 10_000', 'const TIMEOUT_MS = 10_000_000']
   ]],
   'punishes-future-date': ['chapter 8, rule 9: a batch from the future counts as an offence', [
-    ['lib/batch.js', "throw new BatchError('Ahead', false)", "throw new BatchError('Ahead')"]
+    ['lib/batch.js', "new BatchError('Ahead', false)", "new BatchError('Ahead')"]
   ]],
   'forwards-invalid': ['chapter 8, rule 8: the signature of a batch is not verified', [
     ['lib/batch.js', "if (!verify(key, concat(SIGNED, sha256(body)), signature)) throw new BatchError('Signature')", '']
   ]],
   'keeps-offenders': ['chapter 8: a link that brought what is no batch stays', [
-    ['diatribe.js', 'this.#hangUp(link, error.message)', '']
+    ['diatribe.js', "if (!error.offence) return 'ignore'", "return 'ignore'"]
   ]],
   'wrong-code': ['chapter 5: the codes of AUTH and POLICY are exchanged', [
     ['lib/handshake.js', 'export const Code = { AUTH: 1,', 'export const Code = { AUTH: 6,'],
@@ -69,9 +69,12 @@ export const FAULTS = {
   ]]
 }
 
+/** The peer runs when it is what was called: here it is. */
+const CALLED = ['peer.js', 'import.meta.main ?? ', 'true || ']
+
 /** The text of a file of the peer's with a fault's changes in it. */
 export function plant (name, file, text) {
-  const changes = FAULTS[name][1].filter(([where]) => where === file)
+  const changes = [CALLED, ...FAULTS[name][1]].filter(([where]) => where === file)
   for (const [, from, to] of changes) {
     if (text.split(from).length !== 2) throw new Error(`the fault ${name} cannot be planted: ${file} does not have exactly once ${JSON.stringify(from)}`)
     text = text.replace(from, () => to)
@@ -94,18 +97,17 @@ async function main () {
     return
   }
   const name = asked()
-  for (const [file] of FAULTS[name][1]) plant(name, file, readFileSync(join(here, file), 'utf8'))
+  const files = new Set([CALLED, ...FAULTS[name][1]].map(([file]) => file))
+  for (const file of files) plant(name, file, readFileSync(join(here, file), 'utf8'))
   registerHooks({
     load (url, context, next) {
       const path = url.startsWith('file:') ? fileURLToPath(url) : ''
       const file = path.startsWith(here) ? path.slice(here.length + 1).replaceAll('\\', '/') : ''
-      if (!FAULTS[name][1].some(([where]) => where === file)) return next(url, context)
+      if (!files.has(file)) return next(url, context)
       return { format: 'module', source: plant(name, file, readFileSync(path, 'utf8')), shortCircuit: true }
     }
   })
-  // The peer runs when it is what was called.
-  process.argv[1] = join(here, 'peer.js')
-  await import(pathToFileURL(process.argv[1]))
+  await import(pathToFileURL(join(here, 'peer.js')))
 }
 
 if (process.argv[1]?.endsWith('faulty.js')) await main()
