@@ -1,0 +1,128 @@
+package handshake
+
+import (
+	"errors"
+	"fmt"
+
+	"diatribe.invalid/peer/wire"
+)
+
+// The five kinds of frame, by their field in Frame.
+const (
+	kindHello = 1 + iota
+	kindChallenge
+	kindAnswer
+	kindPass
+	kindReject
+)
+
+var kindNames = map[int]string{0: "nothing", kindHello: "Hello", kindChallenge: "Challenge", kindAnswer: "Answer", kindPass: "Pass", kindReject: "Reject"}
+
+// core is who a side says it is in one round.
+type core struct {
+	version, round                                        uint32
+	networkID, publicKey, peerID, encKey, nonce, instance []byte
+	features                                              uint64
+	prev                                                  []byte
+}
+
+func (c *core) encode() []byte {
+	w := &wire.Writer{}
+	w.Uint(1, uint64(c.version)).Uint(2, uint64(c.round))
+	w.Bytes(3, c.networkID).Bytes(4, c.publicKey).Bytes(5, c.peerID)
+	w.Bytes(6, c.encKey).Bytes(7, c.nonce).Bytes(8, c.instance)
+	return w.Uint(9, c.features).Bytes(10, c.prev).Out
+}
+
+// decodeCore looks at the version before anything else, so that a later one is named whatever it made of the rest.
+func decodeCore(encoded []byte) (*core, error) {
+	var version uint32
+	for field, err := range wire.Fields(encoded) {
+		if err != nil {
+			return nil, auth("the Core is malformed")
+		}
+		if field.Number == 1 && field.Type == 0 {
+			version = uint32(field.Value)
+		}
+	}
+	if version != Version {
+		return nil, &Refused{CodeVersion, fmt.Sprintf("the peer speaks version %d of the handshake, this node %d", version, Version)}
+	}
+	c := &core{}
+	err := wire.Decode(encoded, wire.Schema{
+		1: wire.Uint32(&c.version), 2: wire.Uint32(&c.round), 3: wire.Bytes(&c.networkID), 4: wire.Bytes(&c.publicKey),
+		5: wire.Bytes(&c.peerID), 6: wire.Bytes(&c.encKey), 7: wire.Bytes(&c.nonce), 8: wire.Bytes(&c.instance),
+		9: wire.Uint64(&c.features), 10: wire.Bytes(&c.prev),
+	})
+	if err != nil {
+		return nil, auth("the Core is malformed")
+	}
+	return c, lengths(c.networkID, 32, c.publicKey, 36, c.peerID, 38, c.encKey, 32, c.nonce, 32, c.instance, 16, c.prev, 32)
+}
+
+// frame is any of the five, with the fields that its kind has.
+type frame struct {
+	kind                                      int
+	core, enc, ciphertext, signature, confirm []byte
+	code                                      uint32
+}
+
+// decodeFrame reads a body. A kind that is there twice is one message with the fields of both, of two kinds the last
+// one counts: the ordinary rules of protocol buffers.
+func decodeFrame(body []byte) (*frame, error) {
+	f := &frame{}
+	var message []byte
+	for field, err := range wire.Fields(body) {
+		if err != nil {
+			return nil, auth("the frame is malformed")
+		}
+		if field.Number < kindHello || field.Number > kindReject {
+			continue
+		}
+		if field.Type != 2 {
+			return nil, auth("the frame is malformed")
+		}
+		if field.Number != f.kind {
+			f.kind, message = field.Number, nil
+		}
+		message = append(message, field.Bytes...)
+	}
+	schemas := map[int]wire.Schema{
+		kindHello:     {1: wire.Bytes(&f.core)},
+		kindChallenge: {1: wire.Bytes(&f.core), 2: wire.Bytes(&f.enc), 3: wire.Bytes(&f.ciphertext), 4: wire.Bytes(&f.signature)},
+		kindAnswer:    {1: wire.Bytes(&f.enc), 2: wire.Bytes(&f.ciphertext), 3: wire.Bytes(&f.signature), 4: wire.Bytes(&f.confirm)},
+		kindPass:      {1: wire.Bytes(&f.confirm)},
+		kindReject:    {1: wire.Uint32(&f.code)},
+	}
+	schema, known := schemas[f.kind]
+	if !known {
+		return nil, auth("the frame is of no known kind")
+	}
+	if err := wire.Decode(message, schema); errors.Is(err, wire.ErrMalformed) {
+		return nil, auth("the frame is malformed")
+	}
+	return f, nil
+}
+
+func encodeFrame(kind int, fields ...[]byte) []byte {
+	w := &wire.Writer{}
+	for i, field := range fields {
+		w.Bytes(i+1, field)
+	}
+	return (&wire.Writer{}).Message(kind, w.Out).Out
+}
+
+// RejectFrame is what a server answers that refuses.
+func RejectFrame(code Code) []byte {
+	return (&wire.Writer{}).Message(kindReject, (&wire.Writer{}).Uint(1, uint64(code)).Out).Out
+}
+
+// lengths takes fields, each followed by the length that it must have.
+func lengths(pairs ...any) error {
+	for i := 0; i < len(pairs); i += 2 {
+		if len(pairs[i].([]byte)) != pairs[i+1].(int) {
+			return auth("a field has not its length")
+		}
+	}
+	return nil
+}

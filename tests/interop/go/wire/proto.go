@@ -1,0 +1,169 @@
+package wire
+
+import (
+	"errors"
+	"iter"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// ErrMalformed is a message that is no protocol buffer, or has a field of another wire type than its own.
+var ErrMalformed = errors.New("the message is malformed")
+
+// Field is one field as it came.
+type Field struct {
+	Number int
+	Type   protowire.Type
+	// Value is that of a varint or fixed64, Bytes that of a string, of bytes or of a message.
+	Value uint64
+	Bytes []byte
+}
+
+// Fields goes over the fields of a message in their order. It ends with an ErrMalformed where it cannot go on.
+func Fields(message []byte) iter.Seq2[Field, error] {
+	return func(yield func(Field, error) bool) {
+		for len(message) > 0 {
+			number, kind, n := protowire.ConsumeTag(message)
+			if n < 0 {
+				yield(Field{}, ErrMalformed)
+				return
+			}
+			field, rest := Field{Number: int(number), Type: kind}, message[n:]
+			switch kind {
+			case protowire.VarintType:
+				field.Value, n = protowire.ConsumeVarint(rest)
+			case protowire.Fixed64Type:
+				field.Value, n = protowire.ConsumeFixed64(rest)
+			case protowire.BytesType:
+				field.Bytes, n = protowire.ConsumeBytes(rest)
+			default:
+				n = protowire.ConsumeFieldValue(number, kind, rest)
+			}
+			if n < 0 {
+				yield(Field{}, ErrMalformed)
+				return
+			}
+			if !yield(field, nil) {
+				return
+			}
+			message = rest[n:]
+		}
+	}
+}
+
+// Schema says which fields a message has and where their values go. Other fields are passed over.
+type Schema map[int]Slot
+
+// Slot takes the value of a field.
+type Slot struct {
+	kind protowire.Type
+	take func(Field) error
+}
+
+// Bytes is a field of bytes; the last one counts.
+func Bytes(to *[]byte) Slot {
+	return Slot{protowire.BytesType, func(f Field) error { *to = f.Bytes; return nil }}
+}
+
+// String is a string, which must be UTF-8; the last one counts.
+func String(to *string) Slot {
+	return Slot{protowire.BytesType, func(f Field) error {
+		if !utf8.Valid(f.Bytes) {
+			return ErrMalformed
+		}
+		*to = string(f.Bytes)
+		return nil
+	}}
+}
+
+// Uint32 is taken modulo 2³², as protocol buffers do.
+func Uint32(to *uint32) Slot {
+	return Slot{protowire.VarintType, func(f Field) error { *to = uint32(f.Value); return nil }}
+}
+
+// Uint64 is a varint.
+func Uint64(to *uint64) Slot {
+	return Slot{protowire.VarintType, func(f Field) error { *to = f.Value; return nil }}
+}
+
+// Bool is a varint that is not zero.
+func Bool(to *bool) Slot {
+	return Slot{protowire.VarintType, func(f Field) error { *to = f.Value != 0; return nil }}
+}
+
+// Fixed64 is eight bytes, little-endian.
+func Fixed64(to *uint64) Slot {
+	return Slot{protowire.Fixed64Type, func(f Field) error { *to = f.Value; return nil }}
+}
+
+// Message is an embedded or a repeated message, or repeated bytes: take is called for each.
+func Message(take func([]byte) error) Slot {
+	return Slot{protowire.BytesType, func(f Field) error { return take(f.Bytes) }}
+}
+
+// Decode reads a message. A field with another wire type than its own makes it malformed.
+func Decode(message []byte, schema Schema) error {
+	for field, err := range Fields(message) {
+		if err != nil {
+			return err
+		}
+		slot, known := schema[field.Number]
+		if !known {
+			continue
+		}
+		if field.Type != slot.kind {
+			return ErrMalformed
+		}
+		if err := slot.take(field); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Writer encodes a message: fields in the order in which they are put, zero values left out.
+type Writer struct{ Out []byte }
+
+// Bytes puts bytes or a string.
+func (w *Writer) Bytes(number int, value []byte) *Writer {
+	if len(value) == 0 {
+		return w
+	}
+	return w.Message(number, value)
+}
+
+// Message puts an embedded message, also an empty one.
+func (w *Writer) Message(number int, value []byte) *Writer {
+	w.Out = protowire.AppendTag(w.Out, protowire.Number(number), protowire.BytesType)
+	w.Out = protowire.AppendBytes(w.Out, value)
+	return w
+}
+
+// Uint puts a varint.
+func (w *Writer) Uint(number int, value uint64) *Writer {
+	if value == 0 {
+		return w
+	}
+	w.Out = protowire.AppendTag(w.Out, protowire.Number(number), protowire.VarintType)
+	w.Out = protowire.AppendVarint(w.Out, value)
+	return w
+}
+
+// Bool puts a bool.
+func (w *Writer) Bool(number int, value bool) *Writer {
+	if !value {
+		return w
+	}
+	return w.Uint(number, 1)
+}
+
+// Fixed64 puts eight bytes.
+func (w *Writer) Fixed64(number int, value uint64) *Writer {
+	if value == 0 {
+		return w
+	}
+	w.Out = protowire.AppendTag(w.Out, protowire.Number(number), protowire.Fixed64Type)
+	w.Out = protowire.AppendFixed64(w.Out, value)
+	return w
+}
