@@ -65,7 +65,8 @@ func newGossip(n *Node) *gossip {
 
 func (g *gossip) start() (*pubsub.PubSub, error) {
 	params := pubsub.DefaultGossipSubParams()
-	params.D, params.Dlo, params.Dhi, params.Dout, params.Dscore = 4, 3, 5, 2, 3
+	// D_out should be 2, but here it must be less than half of D.
+	params.D, params.Dlo, params.Dhi, params.Dout, params.Dscore = 4, 3, 5, 1, 3
 	params.HistoryLength, params.HistoryGossip = 5, 3
 	params.HeartbeatInterval, params.HeartbeatInitialDelay = time.Second, 100*time.Millisecond
 	// The answer to IWANT is one RPC, however many were asked for: nobody is to know of more ids than go into one.
