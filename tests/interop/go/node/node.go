@@ -40,6 +40,8 @@ const (
 	maxRooms        = 32
 	// maxHandshakes is how many inbound connections may wait for their handshake.
 	maxHandshakes = 64
+	// maxFailures is how many addresses are remembered whose failure has been told.
+	maxFailures = 1024
 )
 
 // Node is a running node.
@@ -63,6 +65,7 @@ type Node struct {
 	// admitted are connections that have proved their key and wait for the pass.
 	admitted map[*conn]peer.ID
 	rooms    map[string]*room
+	// failures are the last ones told of the addresses that were dialled.
 	failures map[string]string
 	// changed is closed, and made anew, when something happened for which a sender may wait.
 	changed chan struct{}
@@ -168,6 +171,9 @@ func (n *Node) refuse(id peer.ID, address ma.Multiaddr, dialled bool, f *Failure
 	}
 	if dialled {
 		n.mu.Lock()
+		if len(n.failures) >= maxFailures {
+			clear(n.failures)
+		}
 		same := n.failures[address.String()] == f.Stage+f.Code
 		n.failures[address.String()] = f.Stage + f.Code
 		n.mu.Unlock()
