@@ -2,6 +2,8 @@
 //! noise, without yamux, without our handshake, with another version of it.
 
 use diatribe::Identity;
+use diatribe::conformance::frame::framed;
+use diatribe::conformance::streams::Behaviour;
 use diatribe::handshake::{RejectCode, Role};
 use diatribe::wire::proto::handshake as proto;
 use futures::{AsyncWriteExt, StreamExt};
@@ -17,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::program_check::failure;
-use crate::raw_peer::{CHALLENGE_1, RawPeer, framed};
+use crate::raw_peer::{CHALLENGE_1, RawPeer};
 
 const NOISE: &str = "/noise";
 const YAMUX: &str = "/yamux/1.0.0";
