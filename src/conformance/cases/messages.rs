@@ -9,6 +9,7 @@ use futures::FutureExt;
 use prost::Message as _;
 
 use super::super::case::{Case, How, Kind, Run, Seen, Stand};
+use super::super::kit::LOST;
 use super::super::link::{self, Link, batch};
 use super::super::rpc;
 use super::patience::ping;
@@ -309,8 +310,11 @@ async fn seen(
                 |heard: &link::Heard| ids.iter().all(|id| heard.messages.contains_key(id));
             let all = tokio::time::timeout(within, observer.wait_for(all_heard))
                 .await
-                .is_ok_and(|heard| heard.is_ok());
-            if !all {
+                .map(|heard| heard.is_ok());
+            if all == Ok(false) && !link.conn.is_gone() {
+                return Err(LOST.to_owned());
+            }
+            if all != Ok(true) {
                 let heard = observer.borrow();
                 let count = ids
                     .iter()

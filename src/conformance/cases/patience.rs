@@ -19,7 +19,7 @@ use crate::identity::Identity;
 const FRAME: Duration = Duration::from_secs(3);
 const WHOLE: Duration = Duration::from_secs(10);
 /// Four frames at this pace take more than 10 s, and each of them less than 3 s.
-const PACE: Duration = Duration::from_millis(2_550);
+const PACE: Duration = Duration::from_millis(2_650);
 const PING: &str = "/ipfs/ping/1.0.0";
 
 const fn case(
