@@ -315,6 +315,8 @@ async fn second(stand: Stand, link: Link) -> Run {
         "the older one was left to us to close"
     };
     seen.came = format!("{}; {who}", seen.came);
+    // Its rooms were told on the older one: as a link for others it will not do.
+    seen.link = None;
     Ok(seen)
 }
 
