@@ -71,7 +71,7 @@ fn of_steps(case: &'static Case, steps: &[ProbeStep]) -> Verdict {
     let mine = || steps.iter().filter(|step| stages.contains(&step.stage));
     let failed = mine().find_map(|step| step.result.as_ref().err());
     let took = mine().map(|step| step.took).sum();
-    match (failed, mine().last()) {
+    match (failed, mine().next_back()) {
         (Some(StageError { code, reason, .. }), _) => {
             let code = code.map(|code| format!("{code}: ")).unwrap_or_default();
             Verdict {

@@ -268,7 +268,7 @@ impl Worker {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let on_link = |case: &&Case| matches!(case.how, How::OnLink(_) | How::Offence(_));
         let at = match self.spare {
-            Some(_) => queue.iter().position(|case| on_link(case)).unwrap_or(0),
+            Some(_) => queue.iter().position(on_link).unwrap_or(0),
             None => 0,
         };
         queue.remove(at)

@@ -35,6 +35,12 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// The bodies of all frames so far, ours and theirs, by their numbers.
 pub(crate) type Frames = Vec<Vec<u8>>;
 
+/// Another body for a frame, from all before it and its own.
+pub(crate) type BodyTwist = Box<dyn Fn(&Frames, Vec<u8>) -> Vec<u8> + Send + Sync>;
+
+/// Other bytes for a frame, from its body.
+pub(crate) type BytesTwist = Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+
 /// What is made of a frame of ours.
 pub(crate) enum Twist {
     /// Nothing.
@@ -44,9 +50,9 @@ pub(crate) enum Twist {
     /// The proof in a Challenge or an Answer.
     Proof(Forgery),
     /// The frame's body.
-    Body(Box<dyn Fn(&Frames, Vec<u8>) -> Vec<u8> + Send + Sync>),
+    Body(BodyTwist),
     /// The bytes as they travel, from the body.
-    Bytes(Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>),
+    Bytes(BytesTwist),
     /// The nonce of a Challenge is that of the Hello which it answers.
     NonceBack,
     /// These bytes, again and again, without end.
