@@ -1,6 +1,6 @@
 //! Frames by hand: as they travel, and what is wrong with one that came.
 //!
-//! Entry: [`framed`], [`read`]. The rule they keep: no more is read than the limit, and one frame is
+//! Entry: [`framed`], `read`. The rule they keep: no more is read than the limit, and one frame is
 //! all that a stream carries in a direction.
 
 use futures::{AsyncRead, AsyncReadExt};
