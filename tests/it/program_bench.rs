@@ -148,23 +148,28 @@ impl Running {
         command.env("RUST_LOG", "diatribe=info");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut bench = command.spawn().expect("it starts");
-        let mut stderr = BufReader::new(bench.stderr.take().expect("a pipe"));
-        let mut nodes = Vec::new();
+        let stderr = BufReader::new(bench.stderr.take().expect("a pipe"));
+        let mut running = Running {
+            bench,
+            stderr,
+            nodes: Vec::new(),
+        };
+        running.listen();
+        running
+    }
+
+    fn listen(&mut self) {
         loop {
             let mut line = String::new();
-            let read = stderr.read_line(&mut line).expect("a line");
+            let read = self.stderr.read_line(&mut line).expect("a line");
             assert!(read > 0, "it ended before its nodes sent");
             if line.contains("the events are sent") {
-                assert_eq!(nodes.len(), 3);
-                return Running {
-                    bench,
-                    stderr,
-                    nodes,
-                };
+                return assert_eq!(self.nodes.len(), 3);
             }
             if let Some((_, id)) = line.split_once("(process ") {
                 let id = id.split(')').next().and_then(|id| id.parse().ok());
-                nodes.push(id.and_then(rustix::process::Pid::from_raw).expect("an id"));
+                let id = id.and_then(rustix::process::Pid::from_raw).expect("an id");
+                self.nodes.push(id);
             }
         }
     }
