@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -139,8 +140,8 @@ func (c *conn) acceptHandshake(s network.Stream) {
 	body, err := wire.ReadFrame(s, handshake.MaxFrame)
 	if err != nil {
 		s.Reset()
-		// A stream that ends is the peer's affair; bytes that are no frame are a violation.
-		if errors.Is(err, wire.ErrNoFrame) {
+		// A stream that is reset is the peer's affair; one that ends before its frame, or has other bytes, is a violation.
+		if errors.Is(err, wire.ErrNoFrame) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			c.violate(err.Error())
 		}
 		return
