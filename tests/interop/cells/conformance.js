@@ -17,7 +17,6 @@ const WITHIN_MS = 240_000
 
 /** What is known to fail, and not mended yet: not shown by a cell, and said in each report. */
 const OPEN = {
-  'rust → go': 'same-identity-twice fails: the first link ends with the refused second connection; all other cases pass',
   'js → rust': 'does not come to an end: the JavaScript peer dials an address again only while it has fewer than two links',
   'browser → rust': 'as for js → rust, whose peer it is'
 }

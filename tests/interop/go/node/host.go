@@ -39,6 +39,10 @@ func newHost(n *Node, privateKey []byte) (host.Host, error) {
 	}
 	limits := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&limits)
+	// By default a peer has so few pings under way, on all its connections together, that one on a link may be refused.
+	limits.AddProtocolPeerLimit(pingProtocol, rcmgr.BaseLimit{
+		Streams: 4 * maxPingStreams, StreamsInbound: 2 * maxPingStreams, StreamsOutbound: 2 * maxPingStreams, Memory: 16 << 20,
+	}, rcmgr.BaseLimitIncrease{})
 	resources, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits.AutoScale()),
 		rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet(
