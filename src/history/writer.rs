@@ -25,8 +25,7 @@ const QUEUE_KIB: u32 = 32 << 10;
 const COMMIT_KIB: u32 = 4 << 10;
 
 /// Batches, and bytes of them, that are stored before it is looked whether the log is over its bounds and
-/// how far the WAL has grown: both looks cost as much as storing a small batch, and the bounds hold but
-/// for this much.
+/// how far the WAL has grown. Each look takes several statements, and the bounds hold but for this much.
 const LOOK_AFTER_BATCHES: usize = 64;
 const LOOK_AFTER_KIB: u32 = 1 << 10;
 
