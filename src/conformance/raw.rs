@@ -54,6 +54,8 @@ pub(crate) struct Conn {
     id: ConnectionId,
     /// Who answers, as noise has it.
     pub(crate) peer: PeerId,
+    /// The other end's address.
+    pub(crate) remote: Multiaddr,
     /// When it came up.
     pub(crate) at: Instant,
     /// The first stream, when it was waited for. Behind a mutex, since a stream cannot be shared.
@@ -277,6 +279,7 @@ impl Driver {
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
+                endpoint,
                 ..
             } => {
                 self.dials.remove(&connection_id);
@@ -290,6 +293,7 @@ impl Driver {
                 let _ = self.arrivals.send(Conn {
                     id: connection_id,
                     peer: peer_id,
+                    remote: endpoint.get_remote_address().clone(),
                     at: Instant::now(),
                     first: Mutex::new(None),
                     inbound,

@@ -3,12 +3,14 @@
 //! Entry type: [`Way`]. The rule it keeps: each connection is of the raw peer that a case has made
 //! for it, with a key of its own, also where the peer dials one address again and again.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
 
 use super::raw::{Conn, RawPeer};
 use crate::handshake::Role;
@@ -17,10 +19,10 @@ use crate::node::{Address, Probe};
 
 /// A peer that dials for ever waits at most a minute before it tries again.
 const RETURN: Duration = Duration::from_secs(75);
-/// From a socket to yamux.
-const UPGRADE: Duration = Duration::from_secs(10);
-/// From there to the first stream of a dialer.
+/// From yamux to the first stream of a dialer.
 const BEGIN: Duration = Duration::from_secs(3);
+/// So many connections of a peer may be on their way up at once.
+const MAX_CARRIED: usize = 32;
 
 /// Where connections come from.
 pub(crate) enum Way {
@@ -107,43 +109,77 @@ impl Way {
     async fn taken(&self, lane: &Lane, mut raw: RawPeer) -> Result<(RawPeer, Conn), String> {
         let late = || format!("the peer did not dial {} within {RETURN:?}", lane.address);
         let until = tokio::time::Instant::now() + RETURN;
+        let own = raw.address.as_ref().and_then(socket_of);
+        let own = own.ok_or("a raw peer that does not listen")?;
+        let mut carried = Carried::default();
         loop {
-            let accepted = tokio::time::timeout_at(until, lane.listener.accept()).await;
-            let (socket, _) = accepted.map_err(|_| late())?.map_err(|e| e.to_string())?;
-            let own = raw.address.as_ref().and_then(socket_of);
-            let own = own.ok_or("a raw peer that does not listen")?;
-            let mut carried = tokio::spawn(splice(socket, own));
-            // One that was dialled and given up while nobody took it comes to nothing.
-            let conn = async {
-                tokio::select! {
-                    conn = raw.accept() => conn,
-                    _ = &mut carried => None,
+            // Some are dials that were given up while nobody took them, and whose sockets stay open:
+            // no other waits for them.
+            let mut conn = tokio::select! {
+                accepted = lane.listener.accept(), if carried.has_room() => {
+                    let (socket, _) = accepted.map_err(|e| e.to_string())?;
+                    carried.add(socket, own).await;
+                    continue;
                 }
+                Some(conn) = raw.accept() => conn,
+                () = tokio::time::sleep_until(until) => return Err(late()),
             };
-            if let Ok(Some(mut conn)) = timeout(UPGRADE, conn).await {
-                // A peer may look for one that it has met here, and hangs up on any other.
-                if conn.begun(BEGIN).await {
-                    return Ok((raw, conn));
-                }
+            // A peer may look for one that it has met here, and hangs up on any other.
+            if conn.begun(BEGIN).await {
+                carried.keep(&conn.remote);
+                return Ok((raw, conn));
             }
         }
     }
 }
 
-fn socket_of(address: &Multiaddr) -> Option<(std::net::Ipv4Addr, u16)> {
+/// Sockets of the peer whose bytes are carried to a raw peer, by the port from which they reach it.
+#[derive(Default)]
+struct Carried(HashMap<u16, JoinHandle<()>>);
+
+impl Carried {
+    fn has_room(&mut self) -> bool {
+        self.0.retain(|_, carrying| !carrying.is_finished());
+        self.0.len() < MAX_CARRIED
+    }
+
+    async fn add(&mut self, socket: TcpStream, to: SocketAddr) {
+        let Ok(own) = TcpStream::connect(to).await else {
+            return;
+        };
+        if let Ok(at) = own.local_addr() {
+            self.0.insert(at.port(), tokio::spawn(splice(socket, own)));
+        }
+    }
+
+    /// This one goes on until either end breaks off.
+    fn keep(&mut self, remote: &Multiaddr) {
+        if let Some(at) = socket_of(remote) {
+            self.0.remove(&at.port());
+        }
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        for carrying in self.0.values() {
+            carrying.abort();
+        }
+    }
+}
+
+fn socket_of(address: &Multiaddr) -> Option<SocketAddr> {
     let mut parts = address.iter();
     match (parts.next(), parts.next()) {
-        (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port))) => Some((ip, port)),
+        (Some(Protocol::Ip4(ip)), Some(Protocol::Tcp(port))) => Some((ip, port).into()),
         _ => None,
     }
 }
 
 /// Carries bytes both ways until both ends are closed.
-async fn splice(mut socket: TcpStream, to: (std::net::Ipv4Addr, u16)) {
+async fn splice(mut socket: TcpStream, mut own: TcpStream) {
     let _ = socket.set_nodelay(true);
-    if let Ok(mut own) = TcpStream::connect(to).await {
-        let _ = own.set_nodelay(true);
-        // Either end may break off: that is what is tested.
-        let _ = tokio::io::copy_bidirectional(&mut socket, &mut own).await;
-    }
+    let _ = own.set_nodelay(true);
+    // Either end may break off: that is what is tested.
+    let _ = tokio::io::copy_bidirectional(&mut socket, &mut own).await;
 }
