@@ -5,11 +5,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::time::sleep;
+
 use super::case::{Case, Facts, How, Outcome, Verdict};
 use super::kit::{Kit, Options, Target, Tested, Told, not_run};
-use super::link::{Link, told};
+use super::link::{BUSY, BUSY_PAUSE, Link, told};
 use super::shake::{End, HELLO_2, Plan, shake};
 use super::way::Way;
+use crate::handshake::RejectCode;
 use crate::node::{Address, ProbeStep, Stage, StageError};
 
 /// Makes the first link and tells its stages; who was found, and a link that is up.
@@ -36,8 +39,16 @@ async fn dialled(
     cases: &[&'static Case],
     tell: &mut impl FnMut(Told),
 ) -> Result<(Tested, Link), (Tested, String)> {
-    let mut steps = Vec::new();
-    let probed = options.probe.dial(address, |step| steps.push(step)).await;
+    let until = Instant::now() + BUSY;
+    let (probed, steps) = loop {
+        let mut steps = Vec::new();
+        let probed = options.probe.dial(address, |step| steps.push(step)).await;
+        let is_busy = |step: &ProbeStep| matches!(&step.result, Err(e) if e.code == Some(RejectCode::Busy.name()));
+        match steps.iter().any(is_busy) && Instant::now() < until {
+            true => sleep(BUSY_PAUSE).await,
+            false => break (probed, steps),
+        }
+    };
     for case in cases {
         tell(Told::Verdict(of_steps(case, &steps)));
     }

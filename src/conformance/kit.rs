@@ -17,7 +17,7 @@ use super::cases;
 use super::cases::messages::stays;
 use super::first;
 use super::judge;
-use super::link::{Common, Heard, Link, told};
+use super::link::{BUSY, BUSY_PAUSE, Common, Heard, Link, told};
 use super::shake::{End, Plan, shake};
 use super::way::{Lane, Way};
 use crate::gossip::RoomName;
@@ -32,8 +32,6 @@ const WORKERS: usize = 3;
 const TRIES: usize = 3;
 /// No case takes as long.
 const CASE: Duration = Duration::from_secs(120);
-/// How long a peer that has no room is asked again.
-const BUSY: Duration = Duration::from_secs(20);
 /// An honest message reaches another link within this.
 const MARKER: Duration = Duration::from_secs(20);
 /// How long a link takes to be closed when it broke a rule.
@@ -293,7 +291,7 @@ impl Worker {
             };
             match self.once(case, link).await {
                 Err(why) if why.contains("Reject BUSY") && Instant::now() < until => {
-                    sleep(Duration::from_millis(500)).await;
+                    sleep(BUSY_PAUSE).await;
                 }
                 Err(why) if tries < TRIES && self.may_be_chance(&why) => tries += 1,
                 seen => break seen,

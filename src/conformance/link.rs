@@ -27,8 +27,8 @@ use crate::identity::{Identity, NetworkKey};
 use crate::wire::proto::gossip as proto;
 
 /// How long a peer that is busy is asked again.
-const BUSY: Duration = Duration::from_secs(20);
-const BUSY_PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const BUSY: Duration = Duration::from_secs(20);
+pub(crate) const BUSY_PAUSE: Duration = Duration::from_millis(500);
 /// More than the largest RPC that a peer may send.
 const MAX_RPC: usize = 1_400_000;
 /// How long a peer may take to open its gossip stream and say in which rooms it is.

@@ -1,5 +1,5 @@
-//! What a raw peer's connections are made of: real transport, noise and yamux, identify and ping,
-//! and one protocol-blind behaviour that opens streams as told and hands over those that come.
+//! What a raw peer's connections are made of: real transport, noise and yamux, identify, pings that
+//! are answered, and one protocol-blind behaviour that opens streams as told and hands over those that come.
 //! The tests' raw peer is made of the same.
 //!
 //! Entry: [`swarm`]. The rule it keeps: no stream is opened, answered or closed unasked.
@@ -7,8 +7,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
+use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::core::Endpoint;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, PortUse};
@@ -22,12 +22,15 @@ use libp2p::swarm::{
     NetworkBehaviour, NotifyHandler, Stream, StreamUpgradeError, SubstreamProtocol, Swarm,
     THandler, THandlerInEvent, ToSwarm,
 };
-use libp2p::{Multiaddr, PeerId, StreamProtocol, Transport, identify, noise, ping, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Transport, identify, noise, tcp, yamux};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::handshake;
 use crate::identity::Identity;
 
+/// What libp2p's own behaviour would do but for its pings: a peer keeps one stream of them alone, and
+/// it would be its own instead of ours.
+pub const PING: &str = "/ipfs/ping/1.0.0";
 /// What an honest node would speak once it is linked.
 pub const MESHSUB: &str = "/meshsub/1.1.0";
 const INBOUND: [&str; 5] = [
@@ -97,7 +100,6 @@ pub(crate) fn swarm_over(
 #[derive(NetworkBehaviour)]
 pub struct Behaviour {
     identify: Toggle<identify::Behaviour>,
-    ping: ping::Behaviour,
     pub streams: Streams,
 }
 
@@ -116,9 +118,6 @@ impl Behaviour {
         });
         Behaviour {
             identify: Toggle::from(identify),
-            ping: ping::Behaviour::new(
-                ping::Config::new().with_interval(Duration::from_secs(3600)),
-            ),
             streams: Streams::new(protocols, inbound),
         }
     }
@@ -137,8 +136,9 @@ pub type ToHandler = (StreamProtocol, Reply);
 
 impl Streams {
     fn new(protocols: &[&'static str], inbound: mpsc::UnboundedSender<Inbound>) -> Streams {
+        let protocols = protocols.iter().copied().chain([PING]);
         Streams {
-            protocols: Protocols(protocols.iter().copied().map(StreamProtocol::new).collect()),
+            protocols: Protocols(protocols.map(StreamProtocol::new).collect()),
             actions: VecDeque::new(),
             peers: HashMap::new(),
             inbound,
@@ -209,6 +209,17 @@ impl NetworkBehaviour for Streams {
     }
 }
 
+/// Gives back what comes, until either side ends it.
+async fn pong(mut stream: Stream) {
+    let mut came = [0; 32];
+    while stream.read_exact(&mut came).await.is_ok() {
+        let answered = stream.write_all(&came).await.is_ok() && stream.flush().await.is_ok();
+        if !answered {
+            return;
+        }
+    }
+}
+
 pub struct Handler {
     id: ConnectionId,
     protocols: Protocols,
@@ -238,6 +249,10 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, Protocols, Protocols, (), Reply>) {
         match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (protocol, stream),
+                ..
+            }) if protocol.as_ref() == PING => drop(tokio::spawn(pong(stream))),
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (protocol, stream),
                 ..

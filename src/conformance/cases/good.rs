@@ -11,6 +11,7 @@ use super::super::case::{Case, How, Kind, Mode, Run, Seen, Stand, Which};
 use super::super::link::{Link, SETTLE, told};
 use super::super::raw::Conn;
 use super::super::shake::*;
+use super::super::streams::PING;
 use super::messages::{forwarded, stays};
 use super::patience::ping;
 use crate::handshake::{RejectCode, Role};
@@ -255,14 +256,14 @@ struct Identified {
 
 async fn pings(stand: Stand) -> Run {
     let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
-    let before = conn.open("/ipfs/ping/1.0.0").await;
+    let before = conn.open(PING).await;
     ping(before.map_err(|why| format!("no ping stream before the pass: {why:?}"))?).await?;
     let plan = Plan::honest(stand.party(&raw));
     let shaken = shake(&mut conn, stand.way.role(), plan).await;
     if shaken.end != End::Passed {
         return Err(told(&shaken.end));
     }
-    let after = conn.open("/ipfs/ping/1.0.0").await;
+    let after = conn.open(PING).await;
     ping(after.map_err(|why| format!("no ping stream on a link: {why:?}"))?).await?;
     Ok(Seen::came("answered both times"))
 }

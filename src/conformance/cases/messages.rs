@@ -12,6 +12,7 @@ use super::super::case::{Case, How, Kind, Run, Seen, Stand};
 use super::super::kit::LOST;
 use super::super::link::{self, Link, batch};
 use super::super::rpc;
+use super::super::streams::PING;
 use super::patience::ping;
 
 const MINUTE: i64 = 60_000;
@@ -347,7 +348,7 @@ pub(crate) async fn stays(link: &Link) -> Result<(), String> {
     if link.conn.gone(Duration::from_millis(300)).await.is_some() {
         return Err("the link is closed".to_owned());
     }
-    let stream = link.conn.open("/ipfs/ping/1.0.0").await;
+    let stream = link.conn.open(PING).await;
     let stream = stream.map_err(|_| "the link is closed".to_owned())?;
     ping(stream).await?;
     match link.heard.borrow().wrong.clone() {

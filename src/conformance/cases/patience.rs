@@ -12,7 +12,7 @@ use super::super::link::told;
 use super::super::raw::Conn;
 use super::super::rpc;
 use super::super::shake::*;
-use super::super::streams::{MESHSUB, Unopened};
+use super::super::streams::{MESHSUB, PING, Unopened};
 use crate::handshake::{PROTOCOL, Role};
 use crate::identity::Identity;
 
@@ -20,7 +20,6 @@ const FRAME: Duration = Duration::from_secs(3);
 const WHOLE: Duration = Duration::from_secs(10);
 /// Four frames at this pace take more than 10 s, and each of them less than 3 s.
 const PACE: Duration = Duration::from_millis(2_650);
-const PING: &str = "/ipfs/ping/1.0.0";
 
 const fn case(
     name: &'static str,
