@@ -1,12 +1,17 @@
 //! The conformance kit finds nothing wrong with this program, whichever of the two dials, and says
 //! so only of what it has run.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::program_support::{Program, answer, diatribe, folder, parse, run, text};
 
 /// So many addresses the node dials: on the first the kit observes.
 const LANES: usize = 4;
+
+/// The kit gives up a case in two minutes: a node that dials waits up to one before it tries again.
+const CASE: Duration = Duration::from_secs(150);
 
 /// The lines of a run against `address`, the last of which is its end.
 fn conformance(args: &[&str]) -> (Vec<Value>, Option<i32>) {
@@ -97,7 +102,7 @@ fn nothing_is_wrong_with_a_node_that_dials() {
         .last()
         .is_none_or(|line: &Value| line["type"] != "conformance")
     {
-        lines.push(kit.next_of(&["case", "conformance"]));
+        lines.push(kit.next_within(CASE, &["case", "conformance"]));
     }
     assert_eq!(wrong(&lines), [""; 0]);
     let end = lines.last().expect("an end");

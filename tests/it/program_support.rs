@@ -200,7 +200,12 @@ impl Program {
 
     /// The next line of one of these types; others are passed over.
     pub(crate) fn next_of(&mut self, kinds: &[&str]) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        self.next_within(PATIENCE, kinds)
+    }
+
+    /// As [`Program::next_of`], for what may take longer.
+    pub(crate) fn next_within(&mut self, patience: Duration, kinds: &[&str]) -> Value {
+        let deadline = Instant::now() + patience;
         let mut passed = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
