@@ -83,6 +83,10 @@ export class Diatribe extends EventTarget {
     return this.#links.size
   }
 
+  isLinked (peerId) {
+    return this.#links.get(peerId) !== undefined
+  }
+
   async start () {
     const { registrar, privateKey } = this.#components
     if (privateKey.type !== 'Ed25519') throw new Error('diatribe needs an Ed25519 key')

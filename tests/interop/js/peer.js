@@ -19,9 +19,8 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { diatribe, parseNetworkKey } from './diatribe.js'
 import { fromHex } from './lib/bytes.js'
+import { keepDialing } from './lib/dialing.js'
 
-const REDIAL_FIRST_MS = 500
-const REDIAL_MOST_MS = 30_000
 const STOP_MS = 1_500
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -43,7 +42,8 @@ function options () {
   })
   const maxLinks = values['max-links'] === undefined ? undefined : Number(values['max-links'])
   if (maxLinks !== undefined && !(Number.isInteger(maxLinks) && maxLinks >= 2)) throw new Error('--max-links is a number from 2 on')
-  return { ...values, maxLinks, room: values.room ?? ['lobby'] }
+  const dial = (values.dial ?? []).map(address => [address, multiaddr(address)])
+  return { ...values, dial, maxLinks, room: values.room ?? ['lobby'] }
 }
 
 export function tell (type, fields) {
@@ -81,54 +81,6 @@ function stageOf (error) {
   if (is('ENOTFOUND', 'EAI_AGAIN')) return 'resolve'
   if (is('ECONNREFUSED', 'EHOSTUNREACH', 'ETIMEDOUT') || says(/ECONNREFUSED|EHOSTUNREACH|ETIMEDOUT/)) return 'tcp'
   return 'websocket'
-}
-
-/** A node with so many links leaves one alone that the overlay has ended. */
-const ENOUGH_LINKS = 2
-const OF_THE_OVERLAY = /^(handover|surplus|refused|aborted)/
-
-/** Dials until there is a link, and again when it is lost; when the overlay has moved it, only if links are wanting. */
-async function keepDialing (node, address) {
-  let wait = REDIAL_FIRST_MS
-  let told = false
-  while (node.status === 'started') {
-    try {
-      const peerId = await node.services.diatribe.connect(multiaddr(address))
-      wait = REDIAL_FIRST_MS
-      told = false
-      const reason = await linkEnds(node, peerId.toString())
-      if (OF_THE_OVERLAY.test(reason)) await linksAreWanting(node)
-    } catch (error) {
-      const ofHandshake = error.stage !== undefined
-      if (!told && !ofHandshake) tell('refused', { address, stage: stageOf(error), code: null, reason: error.message })
-      told = true
-    }
-    await new Promise(resolve => setTimeout(resolve, wait * (0.75 + Math.random() / 2)))
-    wait = Math.min(wait * 2, REDIAL_MOST_MS)
-  }
-}
-
-function linkEnds (node, peerId) {
-  return new Promise(resolve => {
-    node.services.diatribe.addEventListener('link_down', function listener ({ detail }) {
-      if (detail.peer_id !== peerId) return
-      node.services.diatribe.removeEventListener('link_down', listener)
-      resolve(detail.reason)
-    })
-  })
-}
-
-function linksAreWanting (node) {
-  const service = node.services.diatribe
-  return new Promise(resolve => {
-    const check = () => {
-      if (service.links >= ENOUGH_LINKS) return
-      service.removeEventListener('link_down', check)
-      resolve()
-    }
-    service.addEventListener('link_down', check)
-    check()
-  })
 }
 
 /** One line of stdin: `{ room, sent }`, where sent is the promise of what `broadcast` yields. */
@@ -180,7 +132,9 @@ async function main () {
   }))
   tell('online', { peer_id: node.peerId.toString(), addresses: node.getMultiaddrs().map(String), rooms: given.room })
 
-  for (const address of given.dial ?? []) keepDialing(node, address)
+  for (const [address, parsed] of given.dial) {
+    keepDialing(node, parsed, error => tell('refused', { address, stage: stageOf(error), code: null, reason: error.message }))
+  }
   serve(node, given.room[0])
   const stop = () => {
     setTimeout(() => process.exit(0), STOP_MS).unref()

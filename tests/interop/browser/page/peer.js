@@ -16,9 +16,8 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { diatribe } from '../../js/diatribe.js'
 import { fromHex } from '../../js/lib/bytes.js'
+import { keepDialing } from '../../js/lib/dialing.js'
 
-const REDIAL_FIRST_MS = 500
-const REDIAL_MOST_MS = 30_000
 /** What diatribe.js may tell; it does not fire those that it does not know. */
 const TOLD_AS_IT_IS = ['link_up', 'link_down', 'redirected', 'hint', 'checked']
 
@@ -54,7 +53,7 @@ export async function startPeer ({ rooms, dial = [], networkKey, seed, trust, de
   }))
   tell('online', { peer_id: node.peerId.toString(), addresses: [], rooms })
 
-  const keep = ([text, address]) => keepDialing(node, text, address, tell)
+  const keep = ([text, address]) => keepDialing(node, address, error => tell('refused', { address: text, code: null, ...failureOf(error) }))
   addresses.forEach(keep)
   return {
     id: node.peerId.toString(),
@@ -112,43 +111,6 @@ function send (service, line, firstRoom) {
 }
 
 // --- dialling
-
-/** A node with so many links leaves one alone that the overlay has ended. */
-const ENOUGH_LINKS = 2
-const BY_THE_OVERLAY = /^(handover|surplus|refused|aborted)/
-
-/** Dials until there is a link, and again when it is lost; when the overlay has moved it, only if links are wanting. */
-async function keepDialing (node, text, address, tell) {
-  const { diatribe } = node.services
-  let wait = REDIAL_FIRST_MS
-  let told = false
-  while (node.status === 'started') {
-    try {
-      const peerId = await diatribe.connect(address)
-      wait = REDIAL_FIRST_MS
-      told = false
-      const reason = await linkEnds(diatribe, peerId.toString())
-      while (BY_THE_OVERLAY.test(reason) && diatribe.links >= ENOUGH_LINKS) await linkEnds(diatribe)
-    } catch (error) {
-      const ofHandshake = error.stage !== undefined
-      if (!told && !ofHandshake) tell('refused', { address: text, code: null, ...failureOf(error) })
-      told = true
-    }
-    await new Promise(resolve => setTimeout(resolve, wait * (0.75 + Math.random() / 2)))
-    wait = Math.min(wait * 2, REDIAL_MOST_MS)
-  }
-}
-
-/** Waits until the link with this peer ends, or any, and yields why. */
-function linkEnds (diatribe, peerId) {
-  return new Promise(resolve => {
-    diatribe.addEventListener('link_down', function listener ({ detail }) {
-      if (peerId !== undefined && detail.peer_id !== peerId) return
-      diatribe.removeEventListener('link_down', listener)
-      resolve(detail.reason)
-    })
-  })
-}
 
 /** At which stage a dial failed that never came to a handshake, and why. */
 function failureOf (error) {
