@@ -5,9 +5,11 @@
 //! moving the WAL into the file do not hold up a commit.
 
 use std::fmt;
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::ops::RangeInclusive;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -29,8 +31,17 @@ const COMMIT_KIB: u32 = 4 << 10;
 const LOOK_AFTER_BATCHES: usize = 64;
 const LOOK_AFTER_KIB: u32 = 1 << 10;
 
-/// Pages in the WAL past which they are moved into the file, in the background.
-const WAL_PAGES: i64 = 1024;
+/// Pages in the WAL, some 8 MiB of them, past which they are moved into the file, in the background. The
+/// disk is busy then, and a commit may wait for it: the fewer pages, the shorter (measured). A number out of
+/// this range, so that nodes which hear the same do not all do it at once.
+const WAL_PAGES: RangeInclusive<i64> = 512..=1536;
+
+/// The same while batches come as fast as they can, some 50 MiB: what is moved more often costs a fifth of
+/// the throughput (measured), and a wait is not felt.
+const WAL_PAGES_IN_BULK: i64 = 6144;
+
+/// When nothing has been stored for so long, it is seen to what such a time has left.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// How often the background tries to move the last of them. Only when none is left does the WAL begin
 /// anew, and the writer may add some at any time.
@@ -38,7 +49,7 @@ const WAL_TRIES: u32 = 8;
 
 /// Pages past which the writer does that itself, so that the WAL ends with some 128 MiB however fast
 /// batches come; they wait meanwhile.
-const WAL_PAGES_MOST: i64 = 16 * WAL_PAGES;
+const WAL_PAGES_MOST: i64 = 16384;
 
 /// What the log says of an append: an outcome for each batch, or why none of them is stored.
 pub type Appended = Result<Vec<Outcome>, Arc<LogError>>;
@@ -107,6 +118,7 @@ impl Writer {
             let turn = Arc::new(Mutex::new(()));
             checkpoints = Some(Checkpoints {
                 due: sender,
+                at: rand::random_range(WAL_PAGES),
                 turn: Arc::clone(&turn),
                 seen: 0,
             });
@@ -129,6 +141,7 @@ impl Writer {
             pruned: Box::new(pruned),
             checkpoints,
             unlooked: (0, 0),
+            is_quiet: true,
         };
         threads.push(spawn("log-writer", Box::new(move || work.run(&queue)))?);
         let room = Arc::new(Semaphore::new(QUEUE_KIB as usize));
@@ -263,11 +276,15 @@ struct Work {
     checkpoints: Option<Checkpoints>,
     /// Batches and KiB that were stored since it was looked how full the log is.
     unlooked: (usize, u32),
+    /// Nothing was stored since it was looked, after a pause, how far the WAL has grown.
+    is_quiet: bool,
 }
 
 /// How the writer has the WAL moved into the file.
 struct Checkpoints {
     due: SyncSender<()>,
+    /// So many pages make it due, next time, unless batches come in bulk.
+    at: i64,
     /// Whoever moves pages holds this: SQLite lets only one do it, and turns others away.
     turn: Arc<Mutex<()>>,
     /// Pages in the WAL when the writer last moved them itself, and a reader kept it from beginning anew.
@@ -289,7 +306,7 @@ fn checkpoint(conn: &rusqlite::Connection, turn: &Mutex<()>) -> rusqlite::Result
 impl Work {
     fn run(mut self, queue: &Receiver<Command>) {
         let mut next = None;
-        while let Some(command) = next.take().or_else(|| queue.recv().ok()) {
+        while let Some(command) = next.take().or_else(|| self.wait(queue)) {
             match command {
                 Command::Append {
                     records,
@@ -318,6 +335,7 @@ impl Work {
                         }
                     }
                     let stored: usize = group.iter().map(|(records, _, _)| records.len()).sum();
+                    self.is_quiet = false;
                     self.commit(group);
                     self.look(stored, total);
                 }
@@ -325,6 +343,21 @@ impl Work {
                 Command::Read(job) => job(&self.log.reader()),
             }
         }
+    }
+
+    /// The next command; in a pause it is seen to the WAL.
+    fn wait(&mut self, queue: &Receiver<Command>) -> Option<Command> {
+        if !self.is_quiet {
+            match queue.recv_timeout(QUIET) {
+                Ok(command) => return Some(command),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.is_quiet = true;
+                    self.see_to_the_wal(false);
+                }
+            }
+        }
+        queue.recv().ok()
     }
 
     fn commit(&mut self, group: Vec<(Vec<Record>, OwnedSemaphorePermit, Done)>) {
@@ -355,14 +388,15 @@ impl Work {
         if *batches < LOOK_AFTER_BATCHES && *bytes < LOOK_AFTER_KIB {
             return;
         }
-        let (stored, _) = std::mem::take(&mut self.unlooked);
+        let (stored, kib) = std::mem::take(&mut self.unlooked);
+        let in_bulk = kib >= LOOK_AFTER_KIB;
         // As many go as came, so that the bound holds under any load.
         for _ in 0..=stored / PRUNED_AT_ONCE {
             if !self.prune_once() {
                 break;
             }
         }
-        self.see_to_the_wal();
+        self.see_to_the_wal(in_bulk);
     }
 
     /// Removes some of the oldest, when it is time; whether there may be more.
@@ -380,7 +414,7 @@ impl Work {
         }
     }
 
-    fn see_to_the_wal(&mut self) {
+    fn see_to_the_wal(&mut self, in_bulk: bool) {
         let Some(checkpoints) = &mut self.checkpoints else {
             return;
         };
@@ -396,9 +430,17 @@ impl Work {
             }
             // A reader that stays keeps it from beginning anew: then this is not tried each time.
             checkpoints.seen = wal.pages;
-        } else if wal.left >= WAL_PAGES {
+            return;
+        }
+        let due = if in_bulk {
+            WAL_PAGES_IN_BULK
+        } else {
+            checkpoints.at
+        };
+        if wal.left >= due {
             // When one is due already, that will do.
             let _ = checkpoints.due.try_send(());
+            checkpoints.at = rand::random_range(WAL_PAGES);
         }
     }
 }

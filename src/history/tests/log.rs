@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::clock::Clock;
@@ -448,6 +448,30 @@ fn the_writer_acknowledges_each_append_with_its_own_outcomes() {
             sender_of_read.send((0, vec![])).unwrap();
         });
         assert_eq!(receiver.recv().unwrap().0, 0);
+    }
+}
+
+#[test]
+fn what_was_stored_is_moved_into_the_file_in_the_next_pause() {
+    const BATCHES: u64 = 12;
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), keep()).unwrap();
+    let writer = Writer::start(log, Clock::start(), |_| {}).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    let now_ms = Clock::start().unix_millis();
+    for n in 1..=BATCHES {
+        let sender = sender.clone();
+        let batch = batch_of("a", 1, n, 1, now_ms, 1 << 20);
+        writer
+            .append(&[batch], move |done| sender.send(done.unwrap()).unwrap())
+            .unwrap();
+        assert_eq!(receiver.recv().unwrap(), [NEW]);
+    }
+    let file = dir.path().join(FILE_NAME);
+    let since = Instant::now();
+    while fs::metadata(&file).unwrap().len() < BATCHES << 20 {
+        assert!(since.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
