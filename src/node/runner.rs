@@ -129,7 +129,7 @@ pub(crate) struct Runner {
     last_request: u64,
     /// Batches that wait for a link to come up wholly, or for room on the links.
     deferred: Option<(Time, Publish)>,
-    /// Large messages that are right, from whom they came, and when they are passed on.
+    /// Large messages that are right, from whom they came, and when they are passed on; the next first.
     ripening: VecDeque<(Time, MessageId, PeerId)>,
 }
 

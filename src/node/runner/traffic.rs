@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
+use rand::RngExt as _;
 use tokio::sync::mpsc;
 
 use super::Runner;
@@ -19,9 +20,12 @@ use crate::node::stage::{Stage, StageError};
 
 /// How long a large message waits before it is passed on: peers that have it by then have said that
 /// they do not want it, and are not sent another copy. It grows with the message, for so does the time
-/// that the publisher needs to send it on its other links. Guesses, measured on one machine.
+/// that the publisher needs to send it on its other links; and it is up to [`PASS_ON_SPREAD`] times as
+/// long by chance, so that of several nodes with the same neighbour one is the first. Guesses, measured
+/// on one machine.
 const PASS_ON_AFTER: Duration = Duration::from_millis(2);
 const PASS_ON_BYTES_A_SECOND: f64 = 25e6;
+const PASS_ON_SPREAD: f64 = 3.0;
 /// How soon a batch that found no room on the links is tried again, if nothing tells of room before.
 const RETRY_FULL: Duration = Duration::from_millis(5);
 
@@ -110,8 +114,10 @@ impl Runner {
             result,
         } = verdict;
         if result.is_ok() && bytes > IDONTWANT_ABOVE {
-            let at = self.clock.now() + ripening_time(bytes);
-            self.ripening.push_back((at, message_id, from));
+            let factor = self.rng.random_range(1.0..=PASS_ON_SPREAD);
+            let at = self.clock.now() + ripening_time(bytes).mul_f64(factor);
+            let place = self.ripening.partition_point(|(other, ..)| *other <= at);
+            self.ripening.insert(place, (at, message_id, from));
             return;
         }
         let acceptance = match &result {
@@ -130,8 +136,7 @@ impl Runner {
         self.send_away(from, &reason, "INVALID_BATCH");
     }
 
-    /// Passes on what has waited long enough for those that have it already to say so, in the order in
-    /// which it came.
+    /// Passes on what has waited long enough for those that have it already to say so.
     pub(super) fn pass_on(&mut self, now: Time) {
         while self.ripening.front().is_some_and(|(at, ..)| *at <= now) {
             if let Some((_, id, from)) = self.ripening.pop_front() {
