@@ -21,10 +21,10 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         optional::CASES,
         messages::CASES,
         patience::CASES,
-        handshake::CASES,
-        offences::CASES,
     ]
     .into_iter()
+    .chain(handshake::CASES)
+    .chain([offences::CASES])
     .flatten()
 }
 

@@ -1,0 +1,253 @@
+//! What a Core says and must not: checks 5 to 13.
+
+use bytes::Bytes;
+use futures::FutureExt;
+
+use super::super::super::case::{Case, Expect, Mode, Run, Seen, Stand, Which};
+use super::super::super::judge;
+use super::super::super::shake::{Plan, Twist, shake};
+use super::{
+    AUTH, REJECT_AUTH, body, core, free, not_canonical, set_key, small_order, twist, with_message,
+};
+use crate::handshake::RejectCode;
+use crate::identity::Identity;
+use crate::wire::proto::handshake as proto;
+
+pub(super) const CASES: &[Case] = &[
+    twist(
+        "version-2",
+        "5 check 5",
+        "a server: Reject VERSION, then closed; a client: closed",
+        Which::Hello,
+        |_| core(|core| core.version = 2),
+        Expect::Code(RejectCode::Version),
+    ),
+    twist(
+        "version-2-challenge",
+        "5 check 5",
+        "closed without a word",
+        Which::Challenge,
+        |_| core(|core| core.version = 2),
+        Expect::Code(RejectCode::Version),
+    ),
+    twist(
+        "version-absent",
+        "5 check 5",
+        "Reject VERSION, then closed",
+        Which::Hello,
+        |_| core(|core| core.version = 0),
+        Expect::Code(RejectCode::Version),
+    ),
+    twist(
+        "version-2-of-another-shape",
+        "5 check 5",
+        "Reject VERSION, whatever the other fields are",
+        Which::Hello,
+        |_| {
+            Twist::Core(Box::new(|_| {
+                vec![0x08, 0x02, 0x1a, 0x01, 0x07, 0x20, 0x05, 0x2d, 1, 2, 3, 4]
+            }))
+        },
+        Expect::Code(RejectCode::Version),
+    ),
+    twist(
+        "core-that-cannot-be-scanned",
+        "5 check 5",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| Twist::Core(Box::new(|_| vec![0x08, 0x01, 0x1a, 0x40, 0x07])),
+        AUTH,
+    ),
+    twist(
+        "short-nonce",
+        "5 check 6",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core(|core| core.nonce.truncate(31)),
+        AUTH,
+    ),
+    twist(
+        "long-instance-id",
+        "5 check 6",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core(|core| core.instance_id = Bytes::from_static(&[9; 17])),
+        AUTH,
+    ),
+    twist(
+        "short-signature-challenge",
+        "5 check 6",
+        REJECT_AUTH,
+        Which::Challenge,
+        |_| {
+            body(|body| {
+                with_message(body, |kind| {
+                    if let proto::frame::Kind::Challenge(c) = kind {
+                        c.signature.truncate(63)
+                    }
+                })
+            })
+        },
+        AUTH,
+    ),
+    twist(
+        "wrong-network",
+        "5 check 7",
+        "a server: Reject NETWORK, then closed; a client: closed",
+        Which::Hello,
+        |_| core(|core| core.network_id = Bytes::from_static(&[0x77; 32])),
+        Expect::Code(RejectCode::Network),
+    ),
+    twist(
+        "wrong-network-challenge",
+        "5 check 7",
+        "closed without a word",
+        Which::Challenge,
+        |_| core(|core| core.network_id = Bytes::from_static(&[0x77; 32])),
+        Expect::Code(RejectCode::Network),
+    ),
+    twist(
+        "wrong-round",
+        "5 check 8",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core(|core| core.round = 3 - core.round),
+        AUTH,
+    ),
+    twist(
+        "wrong-prev",
+        "5 check 8",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core(|core| core.prev = Bytes::from_static(&[0x55; 32])),
+        AUTH,
+    ),
+    twist(
+        "prev-not-of-round-1",
+        "5 check 8",
+        REJECT_AUTH,
+        Which::Second,
+        |_| core(|core| core.prev = Bytes::from_static(&[0; 32])),
+        AUTH,
+    ),
+    twist(
+        "small-order-key",
+        "5 check 9",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core(|core| set_key(core, &small_order())),
+        AUTH,
+    ),
+    twist(
+        "key-not-canonical",
+        "5 check 9",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core(|core| set_key(core, &not_canonical())),
+        AUTH,
+    ),
+    twist(
+        "wrong-id",
+        "5 check 10",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core(|core| set_key(core, Identity::generate().public_key().as_bytes())),
+        AUTH,
+    ),
+    twist(
+        "wrong-id-challenge",
+        "5 check 10",
+        REJECT_AUTH,
+        Which::Challenge,
+        |_| core(|core| set_key(core, Identity::generate().public_key().as_bytes())),
+        AUTH,
+    ),
+    twist(
+        "peer-id-of-another-key",
+        "5 check 10",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core(|core| core.peer_id = Identity::generate().peer_id().to_bytes().into()),
+        AUTH,
+    ),
+    twist(
+        "id-of-the-peer-itself",
+        "5 check 10",
+        REJECT_AUTH,
+        Which::Hello,
+        |facts| {
+            let own = facts.peer.clone();
+            core(move |core| {
+                core.public_key = own.public_key.clone();
+                core.peer_id = own.peer_id.clone();
+            })
+        },
+        AUTH,
+    ),
+    free(
+        "nonce-sent-back",
+        "5 check 11",
+        REJECT_AUTH,
+        None,
+        |stand| nonce_sent_back(stand).boxed(),
+    ),
+    twist(
+        "instance-of-the-peer-itself",
+        "5 check 11",
+        REJECT_AUTH,
+        Which::First,
+        |facts| {
+            let own = facts.peer.instance_id.clone();
+            core(move |core| core.instance_id = own.clone())
+        },
+        AUTH,
+    ),
+    twist(
+        "instance-changes",
+        "5 check 12",
+        REJECT_AUTH,
+        Which::Second,
+        |_| core(|core| core.instance_id = Bytes::from_static(&[0x33; 16])),
+        AUTH,
+    ),
+    twist(
+        "sealing-key-changes",
+        "5 check 12",
+        REJECT_AUTH,
+        Which::Second,
+        |_| core(|core| core.enc_key = Identity::generate().sealing_public().to_vec().into()),
+        AUTH,
+    ),
+    twist(
+        "small-order-sealing-key",
+        "5 check 13",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core(|core| core.enc_key = Bytes::from_static(&[0; 32])),
+        AUTH,
+    ),
+    Case {
+        // As dialer we show a key in round 1 already: only a listener's first is a Challenge.
+        only: Some(Mode::Listen),
+        ..twist(
+            "small-order-sealing-key-challenge",
+            "5 check 18",
+            "closed without a word",
+            Which::Challenge,
+            |_| core(|core| core.enc_key = Bytes::from_static(&[0; 32])),
+            AUTH,
+        )
+    },
+];
+
+/// Our Challenge carries the nonce of the Hello that it answers, as if it were ours.
+async fn nonce_sent_back(stand: Stand) -> Run {
+    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
+    let role = stand.way.role();
+    let frame = judge::number(Which::Challenge, role);
+    let plan = Plan::twisted(stand.party(&raw), frame, Twist::NonceBack);
+    let shaken = shake(&mut conn, role, plan).await;
+    judge::twisted(&conn, frame, AUTH, &shaken)
+        .await
+        .map(Seen::came)
+}

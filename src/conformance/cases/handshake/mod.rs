@@ -1,0 +1,119 @@
+//! Handshakes that must not pass: one frame of ours is wrong, all the rest fits it. The files are in the
+//! order of the checks.
+//!
+//! Entry: [`CASES`]. The rule they keep: a peer that lacks the one check goes on, and is caught.
+
+mod cores;
+mod frames;
+mod moved;
+mod proofs;
+
+use curve25519_dalek::constants::EIGHT_TORSION;
+use libp2p::PeerId;
+use prost::Message;
+
+use super::super::case::{Case, Expect, Facts, How, Kind, Mode, Run, Stand, Which};
+use super::super::script::{Party, Round};
+use super::super::shake::Twist;
+use crate::handshake::{RejectCode, Stage};
+use crate::wire::proto::handshake as proto;
+
+/// By what is wrong: a frame, what a Core says, what proves it, or where it belongs.
+pub(super) const CASES: [&[Case]; 4] = [frames::CASES, cores::CASES, proofs::CASES, moved::CASES];
+
+const AUTH: Expect = Expect::Code(RejectCode::Auth);
+const REJECT_AUTH: &str = "a server: Reject AUTH, then closed; a client: closed without a word";
+const CLOSED: &str = "closed at once, without a Reject";
+
+const fn twist(
+    name: &'static str,
+    spec: &'static str,
+    expected: &'static str,
+    which: Which,
+    make: fn(&Facts) -> Twist,
+    expect: Expect,
+) -> Case {
+    Case {
+        name,
+        kind: Kind::Hostile,
+        spec,
+        expected,
+        only: None,
+        how: How::Twist(which, make, expect),
+    }
+}
+
+const fn free(
+    name: &'static str,
+    spec: &'static str,
+    expected: &'static str,
+    only: Option<Mode>,
+    run: fn(Stand) -> futures::future::BoxFuture<'static, Run>,
+) -> Case {
+    Case {
+        name,
+        kind: Kind::Hostile,
+        spec,
+        expected,
+        only,
+        how: How::Free(run),
+    }
+}
+
+/// A frame of ours whose Core is changed, and then used as it is.
+fn core(change: impl Fn(&mut proto::Core) + Send + Sync + 'static) -> Twist {
+    Twist::Core(Box::new(move |mut core| {
+        change(&mut core);
+        core.encode_to_vec()
+    }))
+}
+
+fn bytes(change: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Twist {
+    Twist::Bytes(Box::new(change))
+}
+
+fn body(change: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Twist {
+    Twist::Body(Box::new(move |_, body| change(&body)))
+}
+
+/// A key that is no use: its PublicKey message and the id that belongs to it.
+fn set_key(core: &mut proto::Core, key: &[u8; 32]) {
+    let message = [&[0x08, 0x01, 0x12, 0x20][..], key].concat();
+    core.peer_id = [&[0x00, 0x24][..], &message].concat().into();
+    core.public_key = message.into();
+}
+
+fn small_order() -> [u8; 32] {
+    let [_, point, ..] = EIGHT_TORSION;
+    point.compress().to_bytes()
+}
+
+/// y = p + 3, which is y = 3 in a spelling that is not the least.
+fn not_canonical() -> [u8; 32] {
+    let mut key = [0xff; 32];
+    key[0] = 0xf0;
+    key[31] = 0x7f;
+    key
+}
+
+/// Another length of one field inside the Frame's one message.
+fn with_message(body: &[u8], change: impl Fn(&mut proto::frame::Kind)) -> Vec<u8> {
+    match proto::Frame::decode(body) {
+        Ok(proto::Frame {
+            kind: Some(mut kind),
+        }) => {
+            change(&mut kind);
+            proto::Frame { kind: Some(kind) }.encode_to_vec()
+        }
+        _ => body.to_vec(),
+    }
+}
+
+fn first_round(party: Party, remote: PeerId) -> Round {
+    Round {
+        party,
+        remote,
+        stage: Stage::Round1,
+        prev: [0; 32],
+    }
+}
