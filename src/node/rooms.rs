@@ -59,8 +59,12 @@ impl Rooms {
         self.joined.iter().cloned().collect()
     }
 
-    /// A link came up and has said nothing yet: until when to wait for it.
-    pub(crate) fn settling(&mut self, now: Time, peer_id: PeerId) -> Time {
+    /// A link came up: until when to wait for it to say in which rooms it is. Not at all when it has:
+    /// what gossip tells may overtake what the handshake tells.
+    pub(crate) fn settling(&mut self, now: Time, peer_id: PeerId, has_said: bool) -> Time {
+        if has_said {
+            return now;
+        }
         self.settling.insert(peer_id, now + SETTLE);
         now + SETTLE
     }
@@ -95,5 +99,23 @@ impl Rooms {
     /// Somebody came into a room.
     pub(crate) fn announce(&self) {
         self.bell.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_waited_for_until_it_has_said_its_rooms_also_when_it_said_them_first() {
+        let mut rooms = Rooms::new(Arc::default());
+        let (slow, quick) = (PeerId::random(), PeerId::random());
+        let now = Time::ZERO;
+        assert_eq!(rooms.settling(now, quick, true), now);
+        assert_eq!(rooms.unsettled_until(now), None);
+        assert_eq!(rooms.settling(now, slow, false), now + SETTLE);
+        assert_eq!(rooms.unsettled_until(now), Some(now + SETTLE));
+        rooms.settled(&slow);
+        assert_eq!(rooms.unsettled_until(now), None);
     }
 }

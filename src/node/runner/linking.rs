@@ -318,7 +318,11 @@ impl Runner {
                 self.tell_overlay_of(&link);
                 self.note(Note::LinkUp(peer_id));
                 self.tell_rooms_of(peer_id);
-                let until = self.rooms.settling(now, peer_id);
+                let gossip = &self.swarm.behaviour().gate.inner().gossip;
+                let has_said = gossip
+                    .all_peers()
+                    .any(|(peer, rooms)| *peer == peer_id && !rooms.is_empty());
+                let until = self.rooms.settling(now, peer_id, has_said);
                 self.rising.push((until, info, proof.connection_id()));
             }
             Entered::Close(loser) => {
