@@ -288,3 +288,21 @@ proptest! {
         prop_assert_eq!(key.peer_id(), identity.peer_id());
     }
 }
+
+#[test]
+fn a_key_is_read_the_same_however_often_and_among_however_many() {
+    let identities: Vec<Identity> = (0..40).map(|_| Identity::generate()).collect();
+    let forth_and_back = identities.iter().chain(identities.iter().rev());
+    for identity in forth_and_back.clone().chain(forth_and_back) {
+        let mut encoded = identity.public_key_protobuf();
+        let key = PublicKey::from_protobuf(&encoded).unwrap();
+        assert_eq!(&key, identity.public_key());
+        assert_eq!(key.peer_id(), identity.peer_id());
+        // What stands before it counts each time.
+        encoded[1] = 2;
+        assert_eq!(
+            PublicKey::from_protobuf(&encoded),
+            Err(PublicKeyError::NotEd25519)
+        );
+    }
+}
