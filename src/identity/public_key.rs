@@ -25,8 +25,8 @@ const PEER_ID_PREFIX: [u8; 2] = [0x00, 0x24];
 const REMEMBERED: usize = 16;
 
 thread_local! {
-    /// Keys that this thread has read, the last one first. To read one costs a seventh of what it costs to
-    /// check a batch (measured), and an author says many in a row.
+    /// Keys that this thread has read, the last one first. To read one is to find a point of the curve, and an
+    /// author says much in a row: that was a twentieth of what catching up costs (measured).
     static READ_LAST: RefCell<Vec<PublicKey>> = const { RefCell::new(Vec::new()) };
 }
 
