@@ -1,5 +1,6 @@
 //! Has the program linked with packed relocations where the C library understands them (glibc from 2.36
 //! on): the list of them, half a MiB that each start reads and that stays in memory, shrinks to nothing.
+//! A program that was linked so does not start where glibc is older.
 
 use std::process::Command;
 

@@ -57,6 +57,26 @@ pub struct Case {
     pub(crate) how: How,
 }
 
+impl Case {
+    /// One that can be run in both directions.
+    pub(crate) const fn new(
+        kind: Kind,
+        name: &'static str,
+        spec: &'static str,
+        expected: &'static str,
+        how: How,
+    ) -> Case {
+        Case {
+            name,
+            kind,
+            spec,
+            expected,
+            only: None,
+            how,
+        }
+    }
+}
+
 /// How a case is run.
 pub(crate) enum How {
     /// The stages of the first connection, in this order: they are run before all others.

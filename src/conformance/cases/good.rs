@@ -19,14 +19,7 @@ use crate::identity::Identity;
 use crate::node::Stage;
 
 const fn good(name: &'static str, spec: &'static str, expected: &'static str, how: How) -> Case {
-    Case {
-        name,
-        kind: Kind::Good,
-        spec,
-        expected,
-        only: None,
-        how,
-    }
+    Case::new(Kind::Good, name, spec, expected, how)
 }
 
 const fn dialling(case: Case) -> Case {

@@ -27,14 +27,7 @@ const fn case(
     expected: &'static str,
     run: fn(Stand, Link) -> futures::future::BoxFuture<'static, Run>,
 ) -> Case {
-    Case {
-        name,
-        kind,
-        spec,
-        expected,
-        only: None,
-        how: How::OnLink(run),
-    }
+    Case::new(kind, name, spec, expected, How::OnLink(run))
 }
 
 const FORWARDED: &str = "forwarded to another link; this link stays";

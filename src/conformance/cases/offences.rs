@@ -22,14 +22,7 @@ const fn case(
     spec: &'static str,
     make: fn(&mut Link) -> Result<Vec<u8>, String>,
 ) -> Case {
-    Case {
-        name,
-        kind: Kind::Hostile,
-        spec,
-        expected: REFUSED,
-        only: None,
-        how: How::Offence(make),
-    }
+    Case::new(Kind::Hostile, name, spec, REFUSED, How::Offence(make))
 }
 
 /// A batch whose fields are changed before it is signed.

@@ -27,14 +27,7 @@ const fn case(
     expected: &'static str,
     run: fn(Stand) -> futures::future::BoxFuture<'static, Run>,
 ) -> Case {
-    Case {
-        name,
-        kind: Kind::Hostile,
-        spec,
-        expected,
-        only: None,
-        how: How::Free(run),
-    }
+    Case::new(Kind::Hostile, name, spec, expected, How::Free(run))
 }
 
 pub(super) const CASES: &[Case] = &[

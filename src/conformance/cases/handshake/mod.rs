@@ -33,14 +33,8 @@ const fn twist(
     make: fn(&Facts) -> Twist,
     expect: Expect,
 ) -> Case {
-    Case {
-        name,
-        kind: Kind::Hostile,
-        spec,
-        expected,
-        only: None,
-        how: How::Twist(which, make, expect),
-    }
+    let how = How::Twist(which, make, expect);
+    Case::new(Kind::Hostile, name, spec, expected, how)
 }
 
 const fn free(
@@ -51,12 +45,8 @@ const fn free(
     run: fn(Stand) -> futures::future::BoxFuture<'static, Run>,
 ) -> Case {
     Case {
-        name,
-        kind: Kind::Hostile,
-        spec,
-        expected,
         only,
-        how: How::Free(run),
+        ..Case::new(Kind::Hostile, name, spec, expected, How::Free(run))
     }
 }
 
