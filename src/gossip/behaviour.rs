@@ -30,7 +30,7 @@ const BUFFER_SLACK: usize = 128 * 1024;
 const MAX_CONTROL: usize = 256 * 1024;
 /// Messages that one RPC may carry.
 const MAX_MESSAGES_PER_RPC: usize = 500;
-/// Messages that wait for one link. At 64 KiB, the size that batches grow to under load, 64 MiB.
+/// Messages that wait for one link. At 256 KiB, the size that batches grow to under load, 256 MiB.
 const QUEUE: usize = 1024;
 /// How long a message may wait for a slow link before it is given up there.
 const QUEUE_TIME: Duration = Duration::from_secs(30);

@@ -27,9 +27,11 @@ pub const MAX_EVENT_DATA: usize = 1024 * 1024;
 /// The longest name of an event.
 pub const MAX_EVENT_NAME: usize = 256;
 
-/// Where a sender closes a batch of several events. Large enough to make signatures cheap, small
-/// enough not to hold up what comes after it on a slow link.
-pub const MAX_BATCH_BYTES: usize = 64 * 1024;
+/// Where a sender closes a batch of several events. Large enough to make signatures, hand-overs and
+/// the log's rows cheap: a node that is as busy as it can be spends a sixth less on an event than with
+/// 64 KiB (measured; twice as much gains little more). Small enough not to hold up what comes after it:
+/// a fifth of a second at 10 Mbit/s, and only when that much has queued.
+pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 
 /// The largest envelope: the largest event, and room for everything around it.
 pub const MAX_MESSAGE: usize = MAX_EVENT_DATA + 1024;

@@ -22,8 +22,8 @@ use libp2p::PeerId;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use tokio::sync::Notify;
 
-/// What may wait on a link before the publisher does: four full batches, so that the link never
-/// runs dry while the next ones are signed. With more the links of a publisher get further apart, and
+/// What may wait on a link before the publisher does: a full batch, so that the link does not run dry
+/// while the next one is signed. With more the links of a publisher get further apart, and
 /// neighbours pass on to each other what is under way to them already.
 const HIGH: u64 = 256 * 1024;
 /// What a message counts for at least, so that no more than half of gossipsub's queue for a link is

@@ -105,10 +105,10 @@ fn latency(name: &str, count: u64, size: usize, sync: Sync, pause: Duration) {
 fn figures() {
     for sync in [Sync::Normal, Sync::Full] {
         measure(
-            &format!("64 KiB batches of 250 events, {sync:?}"),
-            8_000,
-            65_536,
-            250,
+            &format!("256 KiB batches of 1,000 events, {sync:?}"),
+            2_000,
+            262_144,
+            1_000,
             sync,
             1,
         );

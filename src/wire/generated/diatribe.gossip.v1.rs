@@ -28,7 +28,7 @@ pub struct Batch {
     /// The name of the room, as in the topic: a batch cannot be moved to another room.
     #[prost(string, tag = "5")]
     pub room: ::prost::alloc::string::String,
-    /// At least one. A sender closes a batch of several events at 64 KiB; only a single event makes it larger.
+    /// At least one. A sender closes a batch of several events at 256 KiB; only a single event makes it larger.
     #[prost(message, repeated, tag = "6")]
     pub events: ::prost::alloc::vec::Vec<Event>,
 }
