@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::error::LogError;
-use super::log::{Keep, Log};
+use super::log::{Keep, Log, take_up_the_tail};
 use super::read::{Query, Reader, RoomStats};
 use super::record::{Outcome, Stored, Verified};
 use super::schema::{self, FILE_NAME, Lock};
@@ -76,6 +76,7 @@ pub struct Imported {
 /// Reads all of the log in `dir`. A node may run meanwhile.
 pub fn check(dir: &Path) -> Result<Report, LogError> {
     let path = dir.join(FILE_NAME);
+    take_up_the_tail(&path);
     let conn = schema::open_to_read(&path)?;
     let complaints = match complaints_of(&conn).map_err(|error| LogError::from_sqlite(&path, error))
     {
@@ -222,8 +223,10 @@ fn salvage<C: Verified>(
 }
 
 fn count_new(outcomes: &[Outcome]) -> u64 {
-    let new = |o: &&Outcome| matches!(o, Outcome::New { .. } | Outcome::Conflict { .. });
-    outcomes.iter().filter(new).count() as u64
+    outcomes
+        .iter()
+        .filter(|outcome| outcome.is_stored())
+        .count() as u64
 }
 
 /// A line of an export. Only the envelope is taken back; the rest is for people and programs.
@@ -242,6 +245,7 @@ struct Line {
 /// Writes what `query` asks for, a JSON object a line; returns how many. A node may run meanwhile.
 pub fn export(dir: &Path, query: Query, out: &mut impl Write) -> Result<u64, LogError> {
     let path = dir.join(FILE_NAME);
+    take_up_the_tail(&path);
     let conn = schema::open_to_read(&path)?;
     let mut written = 0;
     for page in Reader::new(&conn, &path).history(query) {

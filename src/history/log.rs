@@ -1,20 +1,21 @@
-//! The log itself: batches in, in one transaction a call; the oldest out when it is full.
+//! The log itself: batches in, in transactions; the oldest out when it is full.
 //!
 //! Entry type: [`Log`], which runs on whatever thread it is given ([`super::Writer`] gives it one).
-//! The rules it keeps: a batch is acknowledged only when its transaction is committed; a batch is
-//! there once; what was removed for its age does not come back.
+//! The rules it keeps: a batch is acknowledged only when its transaction is committed, or when it is in
+//! the [`Tail`] and in a transaction that is open; a batch is there once; what was removed for its age
+//! does not come back.
 
-use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, params};
 
 use super::error::LogError;
 use super::read::Reader;
-use super::record::{Id, Outcome, Record, Verified};
+use super::record::{Outcome, Record, Verified};
+use super::rows::{Names, append_one};
 use super::schema::{self, Lock, Sync};
+use super::tail::{self, Kept, Tail};
 
 /// How long and how much the log keeps, and what a power cut may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +42,13 @@ impl Default for Keep {
 /// Batches removed in one transaction: some ten milliseconds, so that no append waits long.
 pub(super) const PRUNED_AT_ONCE: usize = 256;
 
-/// Instances whose numbers in the file are remembered; past this the memory starts anew.
-const INSTANCES_REMEMBERED: usize = 4096;
+/// Bytes of batches that are stored together above which the tail is of no use: they are as well written
+/// where they belong.
+const TAIL_AT_ONCE: usize = 16 << 10;
+
+/// How long a reader waits for a process that runs to commit what is in the tail, which takes it a tenth of
+/// a second at most, unless the disk is full.
+const TAIL_WAIT: Duration = Duration::from_secs(2);
 
 /// A room's batches sent before this were removed; a row of what [`Log::prune`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,15 +67,13 @@ pub struct Log {
     conn: Connection,
     path: PathBuf,
     keep: Keep,
-    rooms: HashMap<String, Room>,
-    instances: HashMap<(Vec<u8>, [u8; 16]), i64>,
+    names: Names,
+    /// None when each commit waits for the disk, or there is no file.
+    tail: Option<Tail>,
+    /// What the tail has taken: it is in the transaction that is open. When none is, that one failed, and the
+    /// next takes it in first.
+    uncommitted: Vec<Kept>,
     _lock: Option<Lock>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    n: i64,
-    horizon_ms: u64,
 }
 
 impl Log {
@@ -80,9 +84,31 @@ impl Log {
 
     /// Opens or makes the log whose file is `path`.
     pub(super) fn open_file(path: &Path, keep: Keep) -> Result<Log, LogError> {
-        let lock = Lock::take(path)?;
+        Log::open_locked(Lock::take(path)?, path, keep)
+    }
+
+    fn open_locked(lock: Lock, path: &Path, keep: Keep) -> Result<Log, LogError> {
         let conn = schema::open(path, keep.sync)?;
-        Log::over(conn, path.to_owned(), keep, Some(lock))
+        let mut log = Log::over(conn, path.to_owned(), keep, Some(lock))?;
+        log.read_the_tail()?;
+        Ok(log)
+    }
+
+    /// Stores what a process that was killed had acknowledged and not committed.
+    fn read_the_tail(&mut self) -> Result<(), LogError> {
+        let path = tail::path_of(&self.path);
+        let failed = |error| LogError::from_io(&path, error);
+        self.uncommitted = tail::read(&path).map_err(failed)?;
+        if !self.uncommitted.is_empty() {
+            tracing::debug!(batches = self.uncommitted.len(), "the log's tail is read");
+            self.flush()?;
+        }
+        let tail = Tail::create(path.clone()).map_err(failed)?;
+        match self.keep.sync {
+            Sync::Normal => self.tail = Some(tail),
+            Sync::Full => tail.remove(),
+        }
+        Ok(())
     }
 
     /// A log in memory, with the same bounds; it ends with the process.
@@ -98,13 +124,14 @@ impl Log {
         keep: Keep,
         lock: Option<Lock>,
     ) -> Result<Log, LogError> {
-        let rooms = rooms_of(&conn).map_err(|error| LogError::from_sqlite(&path, error))?;
+        let names = Names::read(&conn).map_err(|error| LogError::from_sqlite(&path, error))?;
         Ok(Log {
             conn,
             path,
             keep,
-            rooms,
-            instances: HashMap::new(),
+            names,
+            tail: None,
+            uncommitted: Vec::new(),
             _lock: lock,
         })
     }
@@ -131,46 +158,150 @@ impl Log {
         now_ms: u64,
         batches: &[C],
     ) -> Result<Vec<Outcome>, LogError> {
-        self.append_records(now_ms, batches.iter().map(Verified::record))
+        let records: Vec<Record> = batches.iter().map(Verified::record).collect();
+        let records: Vec<&Record> = records.iter().collect();
+        let outcomes = self.insert(now_ms, &records)?;
+        self.commit().map_err(|error| self.undo(error))?;
+        Ok(outcomes)
     }
 
-    /// [`Log::append`] for what went through it on another thread.
-    pub(super) fn append_records(
+    /// As [`Log::append`], but a few small batches only go into the tail, and into a transaction that stays
+    /// open: readers of the file see them after [`Log::flush`].
+    pub(super) fn append_soon(
         &mut self,
         now_ms: u64,
-        records: impl Iterator<Item = impl Borrow<Record>>,
+        records: &[&Record],
     ) -> Result<Vec<Outcome>, LogError> {
-        let oldest_ms = now_ms.saturating_sub(self.keep.age.as_millis() as u64);
-        let result = (|| {
-            let tx = self.conn.transaction()?;
-            let mut names = Names {
-                rooms: &mut self.rooms,
-                instances: &mut self.instances,
-            };
-            let outcomes = records
-                .map(|record| append_one(&tx, &mut names, now_ms, oldest_ms, record.borrow()))
-                .collect::<rusqlite::Result<Vec<_>>>()?;
-            tx.commit()?;
-            Ok(outcomes)
-        })();
-        result.map_err(|error| {
-            // The numbers of rooms and instances that the transaction had made are void.
-            self.instances.clear();
-            self.rooms = rooms_of(&self.conn).unwrap_or_default();
-            LogError::from_sqlite(&self.path, error)
+        let outcomes = self.insert(now_ms, records)?;
+        let new = records.iter().zip(&outcomes);
+        let new: Vec<Record> = new
+            .filter(|(_, outcome)| outcome.is_stored())
+            .map(|(record, _)| Record::clone(record))
+            .collect();
+        if self.is_kept(now_ms, &new) {
+            self.uncommitted
+                .extend(new.into_iter().map(|record| (now_ms, record)));
+        } else {
+            self.commit().map_err(|error| self.undo(error))?;
+        }
+        Ok(outcomes)
+    }
+
+    /// Whether there is anything that readers of the file do not see yet.
+    pub(super) fn has_uncommitted(&self) -> bool {
+        !self.uncommitted.is_empty()
+    }
+
+    /// Commits what [`Log::append_soon`] has put off. After an error it is still in the tail, and is tried
+    /// again before anything else is stored.
+    pub(super) fn flush(&mut self) -> Result<(), LogError> {
+        if !self.has_uncommitted() {
+            return Ok(());
+        }
+        // Without a transaction, or with one that fails, it takes a new one.
+        let is_open = !self.conn.is_autocommit();
+        if is_open && self.commit().is_ok() {
+            return Ok(());
+        }
+        self.store_again()
+            .map_err(|error| LogError::from_sqlite(&self.path, error))
+    }
+
+    /// Whether the tail has taken `new`.
+    fn is_kept(&mut self, now_ms: u64, new: &[Record]) -> bool {
+        let bytes: usize = new.iter().map(|record| record.bytes.len()).sum();
+        let Some(tail) = self.tail.as_mut().filter(|_| bytes <= TAIL_AT_ONCE) else {
+            return false;
+        };
+        // Nothing new: there is nothing to commit, unless a transaction has more than that.
+        if new.is_empty() {
+            return !self.uncommitted.is_empty();
+        }
+        tail.keep(now_ms, new).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the log's tail could not be written: the log is");
+            false
         })
+    }
+
+    /// Puts `records` into the transaction that is open, or a new one. After an error what had been
+    /// acknowledged is safe, and none of them is in.
+    fn insert(&mut self, now_ms: u64, records: &[&Record]) -> Result<Vec<Outcome>, LogError> {
+        let oldest_ms = now_ms.saturating_sub(self.keep.age.as_millis() as u64);
+        self.begin()
+            .and_then(|()| {
+                let one = |record: &&Record| {
+                    append_one(&self.conn, &mut self.names, now_ms, oldest_ms, record)
+                };
+                records.iter().map(one).collect()
+            })
+            .map_err(|error| self.undo(error))
+    }
+
+    fn begin(&mut self) -> rusqlite::Result<()> {
+        if self.conn.is_autocommit() {
+            if self.has_uncommitted() {
+                self.store_again()?;
+            }
+            self.conn.prepare_cached("BEGIN")?.execute([])?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> rusqlite::Result<()> {
+        self.conn.prepare_cached("COMMIT")?.execute([])?;
+        self.uncommitted.clear();
+        if let Some(Err(error)) = self.tail.as_mut().map(Tail::clear) {
+            // It fills up, and then is not used any more.
+            tracing::warn!(%error, "the log's tail could not be begun anew");
+        }
+        Ok(())
+    }
+
+    /// The transaction is void: what was acknowledged goes into a new one, now or with the next append.
+    fn undo(&mut self, error: rusqlite::Error) -> LogError {
+        if let Err(error) = self.store_again() {
+            tracing::warn!(%error, waiting = self.uncommitted.len(), "what is in the log's tail cannot be committed yet");
+        }
+        LogError::from_sqlite(&self.path, error)
+    }
+
+    /// Ends the transaction that is open without its aim, and commits what the tail has in one of its own.
+    fn store_again(&mut self) -> rusqlite::Result<()> {
+        self.roll_back()?;
+        if !self.has_uncommitted() {
+            return Ok(());
+        }
+        let stored = self.conn.execute_batch("BEGIN").and_then(|()| {
+            for (stored_at_ms, record) in &self.uncommitted {
+                // Its age was looked at when it was taken.
+                append_one(&self.conn, &mut self.names, *stored_at_ms, 0, record)?;
+            }
+            self.commit()
+        });
+        stored.or_else(|error| self.roll_back().and(Err(error)))
+    }
+
+    fn roll_back(&mut self) -> rusqlite::Result<()> {
+        // SQLite does it by itself after some errors.
+        if !self.conn.is_autocommit() {
+            self.conn.execute_batch("ROLLBACK")?;
+        }
+        // The numbers of rooms and instances that the transaction had made are void.
+        self.names = Names::read(&self.conn)?;
+        Ok(())
     }
 
     /// Removes a bounded number of the oldest batches when the log is over its bounds; an empty
     /// answer says that it is within them.
     pub fn prune(&mut self, now_ms: u64) -> Result<Vec<Pruned>, LogError> {
+        self.flush()?;
         self.prune_some(now_ms)
             .map_err(|error| LogError::from_sqlite(&self.path, error))
     }
 
     /// The most recent batches sent before this are not held: `room`'s horizon.
     pub fn horizon_ms(&self, room: &str) -> u64 {
-        self.rooms.get(room).map_or(0, |room| room.horizon_ms)
+        self.names.rooms.get(room).map_or(0, |room| room.horizon_ms)
     }
 
     /// Reads what is stored, this far.
@@ -201,6 +332,12 @@ impl Log {
             .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
     }
 
+    /// Lets nothing be written any more, not even what was rolled back.
+    #[cfg(test)]
+    pub(super) fn refuse_writes(&self, refuse: bool) -> rusqlite::Result<()> {
+        self.conn.pragma_update(None, "query_only", refuse)
+    }
+
     fn prune_some(&mut self, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
         let before_ms = now_ms.saturating_sub(self.keep.age.as_millis() as u64);
         let mut pruned = Vec::new();
@@ -212,7 +349,7 @@ impl Log {
             return Ok(pruned);
         }
         let tx = self.conn.transaction()?;
-        if let Some(room) = self.rooms.get_mut(&name) {
+        if let Some(room) = self.names.rooms.get_mut(&name) {
             // The horizon is a time, so all of one millisecond go together.
             let last_ms: u64 = tx
                 .prepare_cached(
@@ -250,7 +387,7 @@ impl Log {
         let mut query = self
             .conn
             .prepare_cached("SELECT min(sent_at_ms) FROM batch WHERE room = ?1")?;
-        for (name, room) in &self.rooms {
+        for (name, room) in &self.names.rooms {
             let first: Option<i64> = query.query_row([room.n], |row| row.get(0))?;
             if let Some(first) = first.map(|ms| ms as u64)
                 && oldest.as_ref().is_none_or(|(_, ms)| first < *ms)
@@ -262,169 +399,60 @@ impl Log {
     }
 }
 
-/// The numbers that rooms and instances have in the file.
-struct Names<'a> {
-    rooms: &'a mut HashMap<String, Room>,
-    instances: &'a mut HashMap<(Vec<u8>, [u8; 16]), i64>,
-}
-
-fn append_one(
-    tx: &Transaction<'_>,
-    names: &mut Names<'_>,
-    now_ms: u64,
-    oldest_ms: u64,
-    record: &Record,
-) -> rusqlite::Result<Outcome> {
-    if !record.fits() {
-        return Ok(Outcome::OutOfRange);
-    }
-    let room = names.room(tx, &record.room)?;
-    if record.sent_at_ms < oldest_ms.max(room.horizon_ms) {
-        return Ok(Outcome::TooOld);
-    }
-    let instance = names.instance(tx, record)?;
-    let before = batch_before(tx, room.n, instance, record)?;
-    if before.as_ref().is_some_and(|before| before.id == record.id) {
-        return Ok(Outcome::Held);
-    }
-    let conflict = before
-        .as_ref()
-        .filter(|before| before.end_seq > record.first_seq)
-        .map(|b| b.id);
-    let inserted = tx
-        .prepare_cached(
-            "INSERT INTO batch (id, room, instance, first_seq, count, sent_at_ms, stored_at_ms, conflict, envelope)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING",
-        )?
-        .execute(params![
-            record.id,
-            room.n,
-            instance,
-            record.first_seq as i64,
-            record.count as i64,
-            record.sent_at_ms as i64,
-            now_ms as i64,
-            conflict.is_some(),
-            &record.bytes[..],
-        ])?;
-    Ok(match conflict {
-        _ if inserted == 0 => Outcome::Held,
-        Some(with) => Outcome::Conflict { with },
-        None => Outcome::New {
-            follows: record.first_seq == 1
-                || before.is_some_and(|before| before.end_seq == record.first_seq),
-        },
-    })
-}
-
-/// The stored batch with the highest numbers below the end of `record`. Stored batches without
-/// conflict do not overlap, so that any overlap is with this one.
-struct Before {
-    id: Id,
-    end_seq: u64,
-}
-
-fn batch_before(
-    tx: &Transaction<'_>,
-    room: i64,
-    instance: i64,
-    record: &Record,
-) -> rusqlite::Result<Option<Before>> {
-    tx.prepare_cached(
-        "SELECT id, first_seq + count FROM batch
-         WHERE instance = ?1 AND room = ?2 AND first_seq < ?3 AND conflict = 0
-         ORDER BY first_seq DESC LIMIT 1",
-    )?
-    .query_row(params![instance, room, record.end_seq() as i64], |row| {
-        Ok(Before {
-            id: row.get(0)?,
-            end_seq: row.get::<_, i64>(1)? as u64,
-        })
-    })
-    .optional()
-}
-
-impl Names<'_> {
-    fn room(&mut self, tx: &Transaction<'_>, name: &str) -> rusqlite::Result<Room> {
-        if let Some(room) = self.rooms.get(name) {
-            return Ok(*room);
-        }
-        tx.execute("INSERT INTO room (name) VALUES (?1)", [name])?;
-        let room = Room {
-            n: tx.last_insert_rowid(),
-            horizon_ms: 0,
-        };
-        self.rooms.insert(name.to_owned(), room);
-        Ok(room)
-    }
-
-    fn instance(&mut self, tx: &Transaction<'_>, record: &Record) -> rusqlite::Result<i64> {
-        let key = (record.author.to_vec(), record.instance);
-        if let Some(n) = self.instances.get(&key) {
-            return Ok(*n);
-        }
-        let found = tx
-            .prepare_cached("SELECT n FROM instance WHERE author = ?1 AND instance = ?2")?
-            .query_row(params![key.0, key.1], |row| row.get(0))
-            .optional()?;
-        let n = match found {
-            Some(n) => n,
-            None => {
-                tx.prepare_cached(
-                    "INSERT INTO instance (author, instance, peer_id) VALUES (?1, ?2, ?3)",
-                )?
-                .execute(params![key.0, key.1, peer_id(&key.0)])?;
-                tx.last_insert_rowid()
+impl Drop for Log {
+    fn drop(&mut self) {
+        match self.flush() {
+            Ok(()) => {
+                if let Some(tail) = self.tail.take() {
+                    tail.remove();
+                }
             }
-        };
-        if self.instances.len() >= INSTANCES_REMEMBERED {
-            self.instances.clear();
+            Err(error) => {
+                tracing::warn!(%error, "the log was closed with its tail, which the next start reads");
+            }
         }
-        self.instances.insert(key, n);
-        Ok(n)
     }
 }
 
-fn rooms_of(conn: &Connection) -> rusqlite::Result<HashMap<String, Room>> {
-    conn.prepare("SELECT name, n, horizon_ms FROM room")?
-        .query_map([], |row| {
-            Ok((
-                row.get(0)?,
-                Room {
-                    n: row.get(1)?,
-                    horizon_ms: row.get::<_, i64>(2)? as u64,
-                },
-            ))
-        })?
-        .collect()
+/// Before the log in whose file `path` is only read: has what is in its tail brought into the file. A process
+/// that was killed can do so no more; one that runs is about to.
+pub(super) fn take_up_the_tail(path: &Path) {
+    let Ok(kept) = tail::read(&tail::path_of(path)) else {
+        return;
+    };
+    let until = Instant::now() + TAIL_WAIT;
+    loop {
+        // A log that cannot be opened is named by whoever reads it.
+        let Ok(conn) = schema::open_to_read(path) else {
+            return;
+        };
+        let reader = Reader::new(&conn, path);
+        let missing = |(_, record): &&Kept| reader.holds(&record.id).is_ok_and(|held| !held);
+        let missing = kept.iter().filter(missing).count();
+        if missing == 0 {
+            return;
+        }
+        let opened =
+            Lock::try_take(path).and_then(|lock| Log::open_locked(lock, path, Keep::default()));
+        match opened {
+            Ok(_) => return,
+            Err(LogError::InUse { .. }) if Instant::now() < until => {
+                std::thread::sleep(TAIL_WAIT / 200);
+            }
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    "the last {missing} batches before the process was killed are safe in {}, but not in what is read",
+                    tail::path_of(path).display()
+                );
+                return;
+            }
+        }
+    }
 }
 
 fn used_bytes(conn: &Connection) -> rusqlite::Result<u64> {
     let pragma = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let pages = pragma("page_count")? - pragma("freelist_count")?;
     Ok((pages * pragma("page_size")?) as u64)
-}
-
-/// The author's PeerId as people see it: base58 of the identity multihash of the key.
-fn peer_id(author: &[u8]) -> String {
-    const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
-    let multihash = [&[0, author.len() as u8], author].concat();
-    let mut digits: Vec<u8> = Vec::new();
-    for byte in &multihash {
-        let mut carry = u32::from(*byte);
-        for digit in &mut digits {
-            carry += u32::from(*digit) << 8;
-            *digit = (carry % 58) as u8;
-            carry /= 58;
-        }
-        while carry > 0 {
-            digits.push((carry % 58) as u8);
-            carry /= 58;
-        }
-    }
-    let zeros = multihash.iter().take_while(|byte| **byte == 0).map(|_| &0);
-    zeros
-        .chain(digits.iter().rev())
-        .map(|digit| char::from(ALPHABET[usize::from(*digit)]))
-        .collect()
 }

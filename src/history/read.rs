@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::error::LogError;
 use super::items::Item;
+use super::log::take_up_the_tail;
 use super::record::{Id, Record, Stored};
 use super::schema;
 
@@ -99,6 +100,7 @@ impl Archive {
     /// Opens the log in the directory `dir`; none is made.
     pub fn open(dir: &Path) -> Result<Archive, LogError> {
         let path = dir.join(schema::FILE_NAME);
+        take_up_the_tail(&path);
         let conn = schema::open_to_read(&path)?;
         Ok(Archive { conn, path })
     }

@@ -87,3 +87,10 @@ pub enum Outcome {
     /// Its numbers are beyond what a log can hold: not stored.
     OutOfRange,
 }
+
+impl Outcome {
+    /// Whether it is stored now, and was not before.
+    pub(super) fn is_stored(&self) -> bool {
+        matches!(self, Outcome::New { .. } | Outcome::Conflict { .. })
+    }
+}

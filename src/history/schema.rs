@@ -6,7 +6,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -23,7 +23,7 @@ pub(super) const SCHEMA_VERSION: i64 = 1;
 const APPLICATION_ID: i64 = 0x6469_6174;
 
 /// 8 KiB pages: large batches are stored half as fast again as with SQLite's 4 KiB, and one small
-/// batch alone, which writes four pages, as fast; with 16 KiB and more that one waits longer (measured).
+/// batch alone, which wrote four pages, as fast; with 16 KiB and more that one waits longer (measured).
 const PAGE_SIZE: u32 = 8192;
 
 /// The writer's page cache in KiB: holds the inner pages of the indices of a full log.
@@ -35,6 +35,10 @@ const WAL_FILE_BYTES: i64 = 64 << 20;
 
 /// How long SQLite waits for a lock that another connection of ours holds for a moment.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// How long a lock is waited for: a reader may have the log to store what a killed process left in its
+/// tail, and a process that starts another has its files in both until the other has begun.
+const LOCK_WAIT: Duration = Duration::from_millis(400);
 
 /// What survives a power cut. What is acknowledged always survives the end of the process, however
 /// it ends.
@@ -246,8 +250,22 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock on the log at `path`, or says who has it. The lock ends with the process.
+    /// Takes the lock on the log at `path`, or says who has it, after having waited for whoever has it for
+    /// a moment only. The lock ends with the process.
     pub(super) fn take(path: &Path) -> Result<Lock, LogError> {
+        let until = Instant::now() + LOCK_WAIT;
+        loop {
+            match Lock::try_take(path) {
+                Err(LogError::InUse { .. }) if Instant::now() < until => {
+                    std::thread::sleep(LOCK_WAIT / 20);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// [`Lock::take`] without waiting.
+    pub(super) fn try_take(path: &Path) -> Result<Lock, LogError> {
         let lock_path = beside(path, ".lock");
         let failed = |error| LogError::from_io(&lock_path, error);
         let mut options = OpenOptions::new();

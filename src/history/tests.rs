@@ -13,6 +13,7 @@ mod figures;
 mod log;
 mod order;
 mod reconcile;
+mod tail;
 mod vectors;
 
 /// A batch that counts as verified, as gossip's own type does in the node.

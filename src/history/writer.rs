@@ -1,15 +1,16 @@
 //! The log on threads of its own: appends are queued, and each commit takes all that has queued.
 //!
-//! Entry type: [`Writer`]. The rules it keeps: `done` hears of a batch only after its commit; the
-//! queue is bounded, and whoever finds it full waits or is told, nothing is dropped; reading and
+//! Entry type: [`Writer`]. The rules it keeps: `done` hears of a batch only when the log has it for good;
+//! the queue is bounded, and whoever finds it full waits or is told, nothing is dropped; reading and
 //! moving the WAL into the file do not hold up a commit.
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -42,6 +43,13 @@ const WAL_PAGES_IN_BULK: i64 = 6144;
 
 /// When nothing has been stored for so long, it is seen to what such a time has left.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// How long small batches are only in the log's tail, and readers of the file do not see them. The longer,
+/// the more of them share a page.
+const FLUSH_AFTER: Duration = Duration::from_millis(100);
+
+/// How soon a commit of them that failed is tried again, if nothing is stored meanwhile.
+const FLUSH_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// How often the background tries to move the last of them. Only when none is left does the WAL begin
 /// anew, and the writer may add some at any time.
@@ -78,6 +86,8 @@ pub struct Writer {
     commands: Option<Sender<Command>>,
     /// Where reads go; the writer's own thread for a log in memory.
     reads: Option<Sender<ReadJob>>,
+    /// Whether anything is acknowledged that the reading thread would not see.
+    is_behind: Arc<AtomicBool>,
     room: Arc<Semaphore>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -135,11 +145,15 @@ impl Writer {
             )?);
         }
         let (commands, queue) = mpsc::channel();
+        let is_behind = Arc::new(AtomicBool::new(false));
         let work = Work {
             log,
             clock,
             pruned: Box::new(pruned),
             checkpoints,
+            reads: reads.clone(),
+            is_behind: Arc::clone(&is_behind),
+            flush_at: None,
             unlooked: (0, 0),
             is_quiet: true,
         };
@@ -148,6 +162,7 @@ impl Writer {
         Ok(Writer {
             commands: Some(commands),
             reads,
+            is_behind,
             room,
             threads,
         })
@@ -212,8 +227,11 @@ impl Writer {
     pub fn read(&self, job: impl FnOnce(&Reader<'_>) + Send + 'static) {
         match &self.reads {
             // A reader that is gone drops the job: whoever waits for its answer sees that.
-            Some(reads) => drop(reads.send(Box::new(job))),
-            None => self.queue(Command::Read(Box::new(job))),
+            Some(reads) if !self.is_behind.load(Ordering::Acquire) => {
+                drop(reads.send(Box::new(job)));
+            }
+            // The writer commits first, or reads itself.
+            _ => self.queue(Command::Read(Box::new(job))),
         }
     }
 
@@ -274,6 +292,11 @@ struct Work {
     clock: Clock,
     pruned: Box<dyn FnMut(Pruned) + Send>,
     checkpoints: Option<Checkpoints>,
+    /// The reading thread; none for a log in memory.
+    reads: Option<Sender<ReadJob>>,
+    is_behind: Arc<AtomicBool>,
+    /// When what is in the log's tail is to be committed.
+    flush_at: Option<Instant>,
     /// Batches and KiB that were stored since it was looked how full the log is.
     unlooked: (usize, u32),
     /// Nothing was stored since it was looked, after a pause, how far the WAL has grown.
@@ -336,34 +359,54 @@ impl Work {
                     }
                     let stored: usize = group.iter().map(|(records, _, _)| records.len()).sum();
                     self.is_quiet = false;
-                    self.commit(group);
-                    self.look(stored, total);
+                    self.store(group);
+                    self.unlooked.0 += stored;
+                    self.unlooked.1 = self.unlooked.1.saturating_add(total);
+                    match self.flush_at {
+                        Some(at) if at <= Instant::now() => self.flush(),
+                        Some(_) => {}
+                        None => self.look(),
+                    }
                 }
                 Command::Prune => while self.prune_once() {},
-                Command::Read(job) => job(&self.log.reader()),
+                Command::Read(job) => {
+                    self.flush();
+                    match &self.reads {
+                        Some(reads) => drop(reads.send(job)),
+                        None => job(&self.log.reader()),
+                    }
+                }
             }
         }
     }
 
-    /// The next command; in a pause it is seen to the WAL.
+    /// The next command; meanwhile what is due is committed, and in a pause it is seen to the WAL.
     fn wait(&mut self, queue: &Receiver<Command>) -> Option<Command> {
-        if !self.is_quiet {
-            match queue.recv_timeout(QUIET) {
+        loop {
+            let time = match self.flush_at {
+                Some(at) => at.saturating_duration_since(Instant::now()),
+                None if !self.is_quiet => QUIET,
+                None => return queue.recv().ok(),
+            };
+            match queue.recv_timeout(time) {
                 Ok(command) => return Some(command),
                 Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if self.flush_at.is_some() => self.flush(),
                 Err(RecvTimeoutError::Timeout) => {
                     self.is_quiet = true;
                     self.see_to_the_wal(false);
                 }
             }
         }
-        queue.recv().ok()
     }
 
-    fn commit(&mut self, group: Vec<(Vec<Record>, OwnedSemaphorePermit, Done)>) {
+    fn store(&mut self, group: Vec<(Vec<Record>, OwnedSemaphorePermit, Done)>) {
         let now_ms = self.clock.unix_millis();
-        let all = group.iter().flat_map(|(records, _, _)| records);
-        match self.log.append_records(now_ms, all) {
+        let all: Vec<&Record> = group.iter().flat_map(|(records, ..)| records).collect();
+        let stored = self.log.append_soon(now_ms, &all);
+        // Before anybody hears of it, and reads.
+        self.mind_the_tail();
+        match stored {
             Ok(outcomes) => {
                 let mut outcomes = outcomes.into_iter();
                 for (records, room, done) in group {
@@ -380,12 +423,34 @@ impl Work {
         }
     }
 
+    /// Commits what is in the log's tail.
+    fn flush(&mut self) {
+        match self.log.flush() {
+            Ok(()) => {
+                self.mind_the_tail();
+                self.look();
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the log's tail could not be committed: it is tried again");
+                self.flush_at = Some(Instant::now() + FLUSH_AGAIN_AFTER);
+            }
+        }
+    }
+
+    fn mind_the_tail(&mut self) {
+        let is_behind = self.log.has_uncommitted();
+        self.is_behind.store(is_behind, Ordering::Release);
+        if !is_behind {
+            self.flush_at = None;
+        } else if self.flush_at.is_none() {
+            self.flush_at = Some(Instant::now() + FLUSH_AFTER);
+        }
+    }
+
     /// Sees to the bounds when enough has been stored since that was done last.
-    fn look(&mut self, stored: usize, kib: u32) {
-        let (batches, bytes) = &mut self.unlooked;
-        *batches += stored;
-        *bytes = bytes.saturating_add(kib);
-        if *batches < LOOK_AFTER_BATCHES && *bytes < LOOK_AFTER_KIB {
+    fn look(&mut self) {
+        let (batches, kib) = self.unlooked;
+        if batches < LOOK_AFTER_BATCHES && kib < LOOK_AFTER_KIB {
             return;
         }
         let (stored, kib) = std::mem::take(&mut self.unlooked);

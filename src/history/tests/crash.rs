@@ -6,7 +6,8 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
@@ -112,6 +113,9 @@ fn child() {
     println!("opened in ms: {}", start.elapsed().as_millis());
     let clock = Clock::start();
     let writer = Writer::start(log, clock, |_| {}).unwrap();
+    // In every other process each batch waits for the one before: such go through the log's tail.
+    let is_alone = cycle.is_multiple_of(2);
+    let heard = Arc::new(AtomicU64::new(0));
     for n in 1.. {
         let room = format!("room {}", n % 3);
         let batch = batch_of(
@@ -123,14 +127,24 @@ fn child() {
             (n % 700) as usize,
         );
         let id = batch.0.id;
+        let heard_of = Arc::clone(&heard);
         let done = move |done: crate::history::Appended| {
             done.unwrap();
+            heard_of.store(n, Ordering::Relaxed);
             let mut out = std::io::stdout().lock();
             writeln!(out, "stored {}", hex::encode(id)).unwrap();
             out.flush().unwrap();
         };
-        while writer.append(std::slice::from_ref(&batch), done).is_err() {
+        while writer
+            .append(std::slice::from_ref(&batch), done.clone())
+            .is_err()
+        {
             std::thread::sleep(Duration::from_millis(1));
+        }
+        if is_alone {
+            while heard.load(Ordering::Relaxed) < n {
+                std::thread::yield_now();
+            }
         }
     }
 }

@@ -1,0 +1,189 @@
+//! The end of the log that is in no transaction of the file yet: a plain file beside it.
+//!
+//! Entry type: [`Tail`]. The rule it keeps: what [`Tail::keep`] has taken is there after the end of the
+//! process, however it ends, until [`Tail::clear`] says that the log's file has it.
+//!
+//! A small batch alone costs SQLite four pages; here it costs one write of its own length, and the pages are
+//! written once for many. Each frame is a length, a number that all frames since the last clearing have
+//! in common, a checksum, and the batch; reading ends where one of them is not right, which is where
+//! writing ended, or an earlier round's frames begin.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use super::record::Record;
+use super::schema;
+
+/// The most that waits here. It also bounds what is done again at the start after a crash.
+pub(super) const TAIL_BYTES: usize = 256 << 10;
+
+/// Length, round, checksum.
+const HEAD: usize = 4 + 8 + 8;
+
+/// The file.
+#[derive(Debug)]
+pub(super) struct Tail {
+    file: File,
+    path: PathBuf,
+    round: u64,
+    bytes: usize,
+}
+
+/// A batch, and when it was stored, in Unix milliseconds.
+pub(super) type Kept = (u64, Record);
+
+/// A [`Record`] as it lies here. Its id is made anew from the envelope.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Entry {
+    #[prost(uint64, tag = "1")]
+    stored_at_ms: u64,
+    #[prost(string, tag = "2")]
+    room: String,
+    #[prost(bytes = "bytes", tag = "3")]
+    author: Bytes,
+    #[prost(bytes = "bytes", tag = "4")]
+    instance: Bytes,
+    #[prost(uint64, tag = "5")]
+    first_seq: u64,
+    #[prost(uint64, tag = "6")]
+    count: u64,
+    #[prost(uint64, tag = "7")]
+    sent_at_ms: u64,
+    #[prost(bytes = "bytes", tag = "8")]
+    envelope: Bytes,
+}
+
+/// Where the tail of the log at `log` lies.
+pub(super) fn path_of(log: &Path) -> PathBuf {
+    schema::beside(log, "-tail")
+}
+
+/// What an earlier process left at `path`.
+pub(super) fn read(path: &Path) -> io::Result<Vec<Kept>> {
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(TAIL_BYTES as u64).read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    Ok(parse(&bytes))
+}
+
+fn parse(mut rest: &[u8]) -> Vec<Kept> {
+    let mut kept = Vec::new();
+    let mut first = None;
+    while let Some((round, entry, after)) = split(rest) {
+        if *first.get_or_insert(round) != round {
+            break;
+        }
+        let Some(one) = Entry::decode(entry).ok().and_then(Entry::kept) else {
+            break;
+        };
+        kept.push(one);
+        rest = after;
+    }
+    kept
+}
+
+/// The first frame, when it is whole: its round, its entry, and what comes after it.
+fn split(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (round, rest) = rest.split_first_chunk::<8>()?;
+    let (sum, rest) = rest.split_first_chunk::<8>()?;
+    let (entry, after) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    let round = u64::from_le_bytes(*round);
+    (*sum == checksum(round, entry)).then_some((round, entry, after))
+}
+
+fn checksum(round: u64, entry: &[u8]) -> [u8; 8] {
+    let sum = Sha256::new()
+        .chain_update(round.to_le_bytes())
+        .chain_update(entry)
+        .finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&sum[..8]);
+    first
+}
+
+impl Entry {
+    fn kept(self) -> Option<Kept> {
+        let record = Record {
+            id: Sha256::digest(&self.envelope).into(),
+            room: self.room,
+            author: self.author,
+            instance: self.instance[..].try_into().ok()?,
+            first_seq: self.first_seq,
+            count: self.count,
+            sent_at_ms: self.sent_at_ms,
+            bytes: self.envelope,
+        };
+        Some((self.stored_at_ms, record))
+    }
+}
+
+impl Tail {
+    /// Makes an empty one at `path`, which only its owner may read, in place of what is there.
+    pub(super) fn create(path: PathBuf) -> io::Result<Tail> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        Ok(Tail {
+            file: options.open(&path)?,
+            path,
+            round: rand::random(),
+            bytes: 0,
+        })
+    }
+
+    /// Takes `records`, all or none; false when they do not fit. After an error it wants to be cleared.
+    pub(super) fn keep(&mut self, now_ms: u64, records: &[Record]) -> io::Result<bool> {
+        let mut frames = Vec::with_capacity(HEAD + 1024);
+        for record in records {
+            let entry = Entry {
+                stored_at_ms: now_ms,
+                room: record.room.clone(),
+                author: record.author.clone(),
+                instance: Bytes::copy_from_slice(&record.instance),
+                first_seq: record.first_seq,
+                count: record.count,
+                sent_at_ms: record.sent_at_ms,
+                envelope: record.bytes.clone(),
+            };
+            let entry = entry.encode_to_vec();
+            if self.bytes + frames.len() + HEAD + entry.len() > TAIL_BYTES {
+                return Ok(false);
+            }
+            frames.extend_from_slice(&(entry.len() as u32).to_le_bytes());
+            frames.extend_from_slice(&self.round.to_le_bytes());
+            frames.extend_from_slice(&checksum(self.round, &entry));
+            frames.extend_from_slice(&entry);
+        }
+        self.file.write_all(&frames)?;
+        self.bytes += frames.len();
+        Ok(true)
+    }
+
+    /// Begins anew: the log's file has what was kept. The old frames are written over, not cut off: that
+    /// would have the file system find new space for each round. Until then they are read once more after
+    /// a crash, and found to be held.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        if self.bytes > 0 {
+            self.file.seek(SeekFrom::Start(0))?;
+            self.round = rand::random();
+            self.bytes = 0;
+        }
+        Ok(())
+    }
+
+    /// Removes the file: the log is closed, and all is in it.
+    pub(super) fn remove(self) {
+        // What stays behind is only read once more.
+        let _ = fs::remove_file(&self.path);
+    }
+}
