@@ -46,8 +46,8 @@ pub(super) const PRUNED_AT_ONCE: usize = 256;
 /// where they belong.
 const TAIL_AT_ONCE: usize = 16 << 10;
 
-/// How long a reader waits for a process that runs to commit what is in the tail, which takes it a tenth of
-/// a second at most, unless the disk is full.
+/// How long a reader waits for a process that runs to commit what is in the tail, which takes it half a
+/// second at most, unless the disk is full.
 const TAIL_WAIT: Duration = Duration::from_secs(2);
 
 /// A room's batches sent before this were removed; a row of what [`Log::prune`] did.

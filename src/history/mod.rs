@@ -2,7 +2,7 @@
 //! and repair the difference.
 //!
 //! * The log ([`Log`], on threads of its own: [`Writer`]) is an SQLite file that a person can read; small
-//!   batches come into it a tenth of a second later, through a plain file beside it. What it acknowledges
+//!   batches come into it half a second later, through a plain file beside it. What it acknowledges
 //!   survives the end of the process at once. It holds a batch once, knows an author that gives the same
 //!   numbers twice, and removes the oldest when it is full.
 //! * Data checking ([`Checks`]) compares each room with the neighbours in turn, which costs some 60 bytes

@@ -32,21 +32,21 @@ const COMMIT_KIB: u32 = 4 << 10;
 const LOOK_AFTER_BATCHES: usize = 64;
 const LOOK_AFTER_KIB: u32 = 1 << 10;
 
-/// Pages in the WAL, some 8 MiB of them, past which they are moved into the file, in the background. The
-/// disk is busy then, and a commit may wait for it: the fewer pages, the shorter (measured). A number out of
-/// this range, so that nodes which hear the same do not all do it at once.
-const WAL_PAGES: RangeInclusive<i64> = 512..=1536;
+/// Bytes in the WAL past which they are moved into the file, in the background. The disk is busy then, and a
+/// commit may wait for it: the fewer, the shorter (measured). A number out of this range, so that nodes
+/// which hear the same do not all do it at once.
+const WAL_BYTES: RangeInclusive<i64> = 4 << 20..=12 << 20;
 
-/// The same while batches come as fast as they can, some 50 MiB: what is moved more often costs a fifth of
-/// the throughput (measured), and a wait is not felt.
-const WAL_PAGES_IN_BULK: i64 = 6144;
+/// The same while batches come as fast as they can: what is moved more often costs a fifth of the
+/// throughput (measured), and a wait is not felt.
+const WAL_BYTES_IN_BULK: i64 = 48 << 20;
 
 /// When nothing has been stored for so long, it is seen to what such a time has left.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// How long small batches are only in the log's tail, and readers of the file do not see them. The longer,
-/// the more of them share a page.
-const FLUSH_AFTER: Duration = Duration::from_millis(100);
+/// How long small batches are only in the log's tail, and readers of the file wait for them. The longer, the
+/// more of them share a page: this bounds what is written at a few messages a second.
+const FLUSH_AFTER: Duration = Duration::from_millis(500);
 
 /// How soon a commit of them that failed is tried again, if nothing is stored meanwhile.
 const FLUSH_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -55,9 +55,9 @@ const FLUSH_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// anew, and the writer may add some at any time.
 const WAL_TRIES: u32 = 8;
 
-/// Pages past which the writer does that itself, so that the WAL ends with some 128 MiB however fast
-/// batches come; they wait meanwhile.
-const WAL_PAGES_MOST: i64 = 16384;
+/// Bytes past which the writer does that itself, so that the WAL has a bound however fast batches come; they
+/// wait meanwhile.
+const WAL_BYTES_MOST: i64 = 128 << 20;
 
 /// What the log says of an append: an outcome for each batch, or why none of them is stored.
 pub type Appended = Result<Vec<Outcome>, Arc<LogError>>;
@@ -123,20 +123,31 @@ impl Writer {
             )?);
             reads = Some(sender);
 
-            let conn = schema::open_to_checkpoint(&path, log.keep().sync)?;
+            let of = path.clone();
+            let sync = log.keep().sync;
             let (sender, due) = mpsc::sync_channel(1);
             let turn = Arc::new(Mutex::new(()));
             checkpoints = Some(Checkpoints {
                 due: sender,
-                at: rand::random_range(WAL_PAGES),
+                at: rand::random_range(WAL_BYTES),
                 turn: Arc::clone(&turn),
                 seen: 0,
             });
             threads.push(spawn(
                 "log-checkpoint",
                 Box::new(move || {
+                    // A node that has nothing to do needs none.
+                    let mut conn = None;
                     for () in due {
-                        if let Err(error) = checkpoint(&conn, &turn) {
+                        let result = match conn.take() {
+                            Some(conn) => Ok(conn),
+                            None => schema::open_to_checkpoint(&of, sync),
+                        }
+                        .and_then(|opened| {
+                            let result = checkpoint(conn.insert(opened), &turn);
+                            result.map_err(|error| LogError::from_sqlite(&of, error))
+                        });
+                        if let Err(error) = result {
                             // The writer meets the same failure and reports it.
                             tracing::debug!(%error, "the WAL could not be moved into the log");
                         }
@@ -306,11 +317,11 @@ struct Work {
 /// How the writer has the WAL moved into the file.
 struct Checkpoints {
     due: SyncSender<()>,
-    /// So many pages make it due, next time, unless batches come in bulk.
+    /// So many bytes make it due, next time, unless batches come in bulk.
     at: i64,
     /// Whoever moves pages holds this: SQLite lets only one do it, and turns others away.
     turn: Arc<Mutex<()>>,
-    /// Pages in the WAL when the writer last moved them itself, and a reader kept it from beginning anew.
+    /// Bytes in the WAL when the writer last moved them itself, and a reader kept it from beginning anew.
     seen: i64,
 }
 
@@ -484,8 +495,8 @@ impl Work {
             return;
         };
         let Ok(wal) = self.log.wal() else { return };
-        checkpoints.seen = checkpoints.seen.min(wal.pages);
-        if wal.left > 0 && wal.pages - checkpoints.seen > WAL_PAGES_MOST {
+        checkpoints.seen = checkpoints.seen.min(wal.bytes);
+        if wal.left > 0 && wal.bytes - checkpoints.seen > WAL_BYTES_MOST {
             let _turn = checkpoints
                 .turn
                 .lock()
@@ -494,18 +505,18 @@ impl Work {
                 tracing::warn!(%error, "the WAL could not be moved into the log");
             }
             // A reader that stays keeps it from beginning anew: then this is not tried each time.
-            checkpoints.seen = wal.pages;
+            checkpoints.seen = wal.bytes;
             return;
         }
         let due = if in_bulk {
-            WAL_PAGES_IN_BULK
+            WAL_BYTES_IN_BULK
         } else {
             checkpoints.at
         };
         if wal.left >= due {
             // When one is due already, that will do.
             let _ = checkpoints.due.try_send(());
-            checkpoints.at = rand::random_range(WAL_PAGES);
+            checkpoints.at = rand::random_range(WAL_BYTES);
         }
     }
 }
