@@ -139,7 +139,7 @@ pub fn repair<C: Verified>(
     let _lock = Lock::take(&path)?;
     fs::metadata(&path).map_err(|error| LogError::from_io(&path, error))?;
     let fresh = schema::beside(&path, ".repaired");
-    for suffix in ["", "-wal", "-shm"] {
+    for suffix in ["", "-wal", "-shm", "-tail"] {
         let _ = fs::remove_file(schema::beside(&fresh, suffix));
     }
     let mut repaired = Repaired {

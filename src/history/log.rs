@@ -286,7 +286,8 @@ impl Log {
         if !self.conn.is_autocommit() {
             self.conn.execute_batch("ROLLBACK")?;
         }
-        // The numbers of rooms and instances that the transaction had made are void.
+        // The numbers of rooms and instances that the transaction had made are void, whatever comes next.
+        self.names = Names::default();
         self.names = Names::read(&self.conn)?;
         Ok(())
     }
