@@ -14,6 +14,7 @@
 
 mod behaviour;
 mod care;
+mod checkpoint;
 mod errand;
 mod error;
 mod facts;

@@ -5,15 +5,15 @@
 //! moving the WAL into the file do not hold up a commit.
 
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::checkpoint::Checkpoints;
 use super::error::LogError;
 use super::log::{Log, PRUNED_AT_ONCE, Pruned};
 use super::read::Reader;
@@ -32,15 +32,6 @@ const COMMIT_KIB: u32 = 4 << 10;
 const LOOK_AFTER_BATCHES: usize = 64;
 const LOOK_AFTER_KIB: u32 = 1 << 10;
 
-/// Bytes in the WAL past which they are moved into the file, in the background. The disk is busy then, and a
-/// commit may wait for it: the fewer, the shorter (measured). A number out of this range, so that nodes
-/// which hear the same do not all do it at once.
-const WAL_BYTES: RangeInclusive<i64> = 4 << 20..=12 << 20;
-
-/// The same while batches come as fast as they can: what is moved more often costs a fifth of the
-/// throughput (measured), and a wait is not felt.
-const WAL_BYTES_IN_BULK: i64 = 48 << 20;
-
 /// When nothing has been stored for so long, it is seen to what such a time has left.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -50,14 +41,6 @@ const FLUSH_AFTER: Duration = Duration::from_millis(500);
 
 /// How soon a commit of them that failed is tried again, if nothing is stored meanwhile.
 const FLUSH_AGAIN_AFTER: Duration = Duration::from_secs(5);
-
-/// How often the background tries to move the last of them. Only when none is left does the WAL begin
-/// anew, and the writer may add some at any time.
-const WAL_TRIES: u32 = 8;
-
-/// Bytes past which the writer does that itself, so that the WAL has a bound however fast batches come; they
-/// wait meanwhile.
-const WAL_BYTES_MOST: i64 = 128 << 20;
 
 /// What the log says of an append: an outcome for each batch, or why none of them is stored.
 pub type Appended = Result<Vec<Outcome>, Arc<LogError>>;
@@ -123,37 +106,9 @@ impl Writer {
             )?);
             reads = Some(sender);
 
-            let of = path.clone();
-            let sync = log.keep().sync;
-            let (sender, due) = mpsc::sync_channel(1);
-            let turn = Arc::new(Mutex::new(()));
-            checkpoints = Some(Checkpoints {
-                due: sender,
-                at: rand::random_range(WAL_BYTES),
-                turn: Arc::clone(&turn),
-                seen: 0,
-            });
-            threads.push(spawn(
-                "log-checkpoint",
-                Box::new(move || {
-                    // A node that has nothing to do needs none.
-                    let mut conn = None;
-                    for () in due {
-                        let result = match conn.take() {
-                            Some(conn) => Ok(conn),
-                            None => schema::open_to_checkpoint(&of, sync),
-                        }
-                        .and_then(|opened| {
-                            let result = checkpoint(conn.insert(opened), &turn);
-                            result.map_err(|error| LogError::from_sqlite(&of, error))
-                        });
-                        if let Err(error) = result {
-                            // The writer meets the same failure and reports it.
-                            tracing::debug!(%error, "the WAL could not be moved into the log");
-                        }
-                    }
-                }),
-            )?);
+            let (due, background) = Checkpoints::new(path.clone(), log.keep().sync);
+            checkpoints = Some(due);
+            threads.push(spawn("log-checkpoint", Box::new(background))?);
         }
         let (commands, queue) = mpsc::channel();
         let is_behind = Arc::new(AtomicBool::new(false));
@@ -314,29 +269,6 @@ struct Work {
     is_quiet: bool,
 }
 
-/// How the writer has the WAL moved into the file.
-struct Checkpoints {
-    due: SyncSender<()>,
-    /// So many bytes make it due, next time, unless batches come in bulk.
-    at: i64,
-    /// Whoever moves pages holds this: SQLite lets only one do it, and turns others away.
-    turn: Arc<Mutex<()>>,
-    /// Bytes in the WAL when the writer last moved them itself, and a reader kept it from beginning anew.
-    seen: i64,
-}
-
-/// The background's part.
-fn checkpoint(conn: &rusqlite::Connection, turn: &Mutex<()>) -> rusqlite::Result<()> {
-    for _ in 0..WAL_TRIES {
-        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        schema::checkpoint(conn)?;
-        if schema::wal(conn)?.left == 0 {
-            break;
-        }
-    }
-    Ok(())
-}
-
 impl Work {
     fn run(mut self, queue: &Receiver<Command>) {
         let mut next = None;
@@ -448,6 +380,12 @@ impl Work {
         }
     }
 
+    fn see_to_the_wal(&mut self, in_bulk: bool) {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.see_to_the_wal(&self.log, in_bulk);
+        }
+    }
+
     fn mind_the_tail(&mut self) {
         let is_behind = self.log.has_uncommitted();
         self.is_behind.store(is_behind, Ordering::Release);
@@ -487,36 +425,6 @@ impl Work {
                 tracing::warn!(%error, "the oldest batches could not be removed");
                 false
             }
-        }
-    }
-
-    fn see_to_the_wal(&mut self, in_bulk: bool) {
-        let Some(checkpoints) = &mut self.checkpoints else {
-            return;
-        };
-        let Ok(wal) = self.log.wal() else { return };
-        checkpoints.seen = checkpoints.seen.min(wal.bytes);
-        if wal.left > 0 && wal.bytes - checkpoints.seen > WAL_BYTES_MOST {
-            let _turn = checkpoints
-                .turn
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = self.log.checkpoint() {
-                tracing::warn!(%error, "the WAL could not be moved into the log");
-            }
-            // A reader that stays keeps it from beginning anew: then this is not tried each time.
-            checkpoints.seen = wal.bytes;
-            return;
-        }
-        let due = if in_bulk {
-            WAL_BYTES_IN_BULK
-        } else {
-            checkpoints.at
-        };
-        if wal.left >= due {
-            // When one is due already, that will do.
-            let _ = checkpoints.due.try_send(());
-            checkpoints.at = rand::random_range(WAL_BYTES);
         }
     }
 }
