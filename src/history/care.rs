@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::error::LogError;
-use super::log::{Keep, Log, take_up_the_tail};
-use super::read::{Query, Reader, RoomStats};
+use super::log::{Keep, Log};
+use super::read::{Archive, Query, RoomStats};
 use super::record::{Outcome, Stored, Verified};
 use super::schema::{self, FILE_NAME, Lock};
 
@@ -76,10 +76,9 @@ pub struct Imported {
 /// Reads all of the log in `dir`. A node may run meanwhile.
 pub fn check(dir: &Path) -> Result<Report, LogError> {
     let path = dir.join(FILE_NAME);
-    take_up_the_tail(&path);
-    let conn = schema::open_to_read(&path)?;
-    let complaints = match complaints_of(&conn).map_err(|error| LogError::from_sqlite(&path, error))
-    {
+    let archive = Archive::open(dir)?;
+    let complaints = complaints_of(archive.connection());
+    let complaints = match complaints.map_err(|error| LogError::from_sqlite(&path, error)) {
         Ok(complaints) => complaints,
         // So damaged that not even the check comes to its end.
         Err(LogError::Damaged { detail, .. }) => vec![detail],
@@ -92,7 +91,7 @@ pub fn check(dir: &Path) -> Result<Report, LogError> {
         complaints,
         path,
     };
-    let reader = Reader::new(&conn, &report.path);
+    let reader = archive.reader();
     let looked = reader.rooms().and_then(|rooms| {
         report.rooms = rooms;
         for page in reader.history(Query {
@@ -244,11 +243,9 @@ struct Line {
 
 /// Writes what `query` asks for, a JSON object a line; returns how many. A node may run meanwhile.
 pub fn export(dir: &Path, query: Query, out: &mut impl Write) -> Result<u64, LogError> {
-    let path = dir.join(FILE_NAME);
-    take_up_the_tail(&path);
-    let conn = schema::open_to_read(&path)?;
+    let archive = Archive::open(dir)?;
     let mut written = 0;
-    for page in Reader::new(&conn, &path).history(query) {
+    for page in archive.reader().history(query) {
         for Stored { record, .. } in page? {
             let line = Line {
                 author: hex::encode(&record.author),

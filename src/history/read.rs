@@ -97,7 +97,8 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Opens the log in the directory `dir`; none is made.
+    /// Opens the log in the directory `dir`; none is made. Whatever was acknowledged before is in what is read:
+    /// a node that runs is waited for, up to 2 s, and what a killed one left beside the file is brought in.
     pub fn open(dir: &Path) -> Result<Archive, LogError> {
         let path = dir.join(schema::FILE_NAME);
         take_up_the_tail(&path);
@@ -108,6 +109,10 @@ impl Archive {
     /// Reads what is stored, this far.
     pub fn reader(&self) -> Reader<'_> {
         Reader::new(&self.conn, &self.path)
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.conn
     }
 }
 
