@@ -440,14 +440,15 @@ fn the_writer_acknowledges_each_append_with_its_own_outcomes() {
             assert_eq!(receiver.recv().unwrap(), (n, vec![NEW, NEW]));
         }
         writer.read(move |reader| {
-            assert!(
-                reader
-                    .holds(&batch_in("a", 1, 100, 1, now_ms).0.id)
-                    .unwrap()
-            );
-            sender_of_read.send((0, vec![])).unwrap();
+            let last = batch_in("a", 1, 100, 1, now_ms).0.id;
+            let held = reader.holds(&last).unwrap();
+            sender_of_read.send((u64::from(held), vec![])).unwrap();
         });
-        assert_eq!(receiver.recv().unwrap().0, 0);
+        assert_eq!(
+            receiver.recv().unwrap().0,
+            1,
+            "it sees what was acknowledged"
+        );
     }
 }
 

@@ -95,9 +95,14 @@ fn whoever_reads_the_log_of_a_running_process_waits_for_what_it_has_acknowledged
     let mut log = Log::open(dir.path(), keep()).unwrap();
     soon(&mut log, &[batch(1, 1)]).unwrap();
     let path = dir.path().to_owned();
-    let reading = std::thread::spawn(move || is_read(&path, &batch(1, 1)));
+    let (sender, read) = std::sync::mpsc::channel();
+    let reading = std::thread::spawn(move || sender.send(is_read(&path, &batch(1, 1))).unwrap());
+    // Long enough for a reader that does not wait.
+    let early = read.recv_timeout(std::time::Duration::from_millis(200));
+    assert!(early.is_err(), "it has not waited");
     log.flush().unwrap();
-    assert!(reading.join().unwrap());
+    assert!(read.recv().unwrap());
+    reading.join().unwrap();
 }
 
 #[test]
