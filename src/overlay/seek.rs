@@ -19,12 +19,15 @@ use crate::clock::Time;
 /// Dials in a row that may fail before the waits grow: after a third of all nodes died at once most
 /// of an old book still holds, and waiting helps nobody.
 const QUICK_TRIES: u32 = 8;
+/// The wait between these.
+const QUICK_PAUSE: Duration = Duration::from_millis(100);
+/// The longest wait while somebody may be dialled. Whoever fails is left alone for ever longer by
+/// itself, so a book of the dead costs a dial in this time at most, and who is back is found soon.
+const STEADY_PAUSE: Duration = Duration::from_secs(2);
 /// A dial that takes longer no longer keeps others from being started: the host is most likely gone.
 const SLOW_DIAL: Duration = Duration::from_secs(1);
 /// Dials in flight at most, slow ones included.
 const MAX_IN_FLIGHT: usize = 8;
-/// The wait between these.
-const QUICK_PAUSE: Duration = Duration::from_millis(100);
 
 impl<I, A, R> Overlay<I, A, R>
 where
@@ -77,18 +80,25 @@ where
 
     pub(super) fn seek(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
         while self.seek_at <= now && self.seeking(now) {
-            if !self.dial_entry(now, out) && !self.dial_known(now, out) {
+            if !self.dial_somebody(now, out) {
                 self.find_nobody(now, out);
             }
         }
     }
 
-    /// Without links the entry nodes are dialled, in half of the cases when others are known too.
-    fn dial_entry(&mut self, now: Time, out: &mut Vec<Output<I, A>>) -> bool {
-        let distress = self.links.len() < self.options.min_links;
-        if !distress || (!self.links.is_empty() && self.rng.random_bool(0.5)) {
-            return false;
+    /// Without links the entry nodes come first; with too few they do so in half of the cases, and
+    /// in the others only when nobody else is known.
+    fn dial_somebody(&mut self, now: Time, out: &mut Vec<Output<I, A>>) -> bool {
+        if self.links.len() >= self.options.min_links {
+            self.dial_known(now, out)
+        } else if !self.links.is_empty() && self.rng.random_bool(0.5) {
+            self.dial_known(now, out) || self.dial_entry(now, out)
+        } else {
+            self.dial_entry(now, out) || self.dial_known(now, out)
         }
+    }
+
+    fn dial_entry(&mut self, now: Time, out: &mut Vec<Output<I, A>>) -> bool {
         let fit = |at: &usize| {
             let entry = &self.entries[*at];
             let dialling = self.dials.iter().any(|dial| dial.entry == Some(*at));
@@ -242,7 +252,7 @@ where
         } else if self.failures <= QUICK_TRIES {
             self.jitter(QUICK_PAUSE)
         } else {
-            self.backoff(self.failures - QUICK_TRIES, self.options.max_backoff)
+            self.backoff(self.failures - QUICK_TRIES, STEADY_PAUSE)
         };
         self.seek_at = now + wait;
     }

@@ -100,6 +100,60 @@ fn a_node_that_lost_everybody_dials_at_once_and_never_stops() {
     assert!(searching > 10);
 }
 
+/// The longest time in which this node, to which the others are dead, dials none of the entry nodes.
+fn longest_without_an_entry_node(mut node: Node, entries: u32) -> Duration {
+    let places = (0..entries).map(|n| (None, vec![public(700 + n)]));
+    node.feed(Input::Entries(places.collect()));
+    let (mut last, mut longest) = (node.now, Duration::ZERO);
+    for _ in 0..3000 {
+        for (dial, to) in node.dials() {
+            if to >= 700 {
+                longest = longest.max(node.now.since(last));
+                last = node.now;
+            }
+            let error = DialError::Failed;
+            node.feed(Input::DialFailed { dial, error });
+        }
+        node.wait(Duration::from_millis(100));
+    }
+    longest.max(node.now.since(last))
+}
+
+#[test]
+fn with_one_link_and_nobody_else_known_an_entry_node_is_dialled_when_its_turn_comes() {
+    // Ten, each after 60 s at most and half as much again: between two of them there is less.
+    for seed in 0..20 {
+        let mut node = Node::linked(1);
+        node.overlay.rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        let longest = longest_without_an_entry_node(node, 10);
+        assert!(longest < Duration::from_secs(60), "{seed}: {longest:?}");
+    }
+}
+
+#[test]
+fn a_book_of_the_dead_does_not_keep_a_node_from_its_entry_nodes() {
+    for seed in 0..20 {
+        let mut node = Node::linked(1);
+        node.overlay.rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        for peer in 100..130 {
+            let (id, address) = (Some(peer), public(peer));
+            let addresses = vec![address.clone()].into();
+            node.overlay
+                .dial(node.now, id, addresses, Purpose::Seek, &mut node.out);
+            let (dial, _) = node.dials()[0];
+            node.feed(Input::LinkUp {
+                peer,
+                direction: Direction::Outbound,
+                address,
+                dial: Some(dial),
+            });
+            node.feed(Input::LinkDown { peer });
+        }
+        let longest = longest_without_an_entry_node(node, 10);
+        assert!(longest < Duration::from_secs(60), "{seed}: {longest:?}");
+    }
+}
+
 #[test]
 fn a_book_survives_a_restart_with_its_anchors() {
     let mut node = Node::new();
