@@ -13,8 +13,9 @@ const (
 	settle = 500 * time.Millisecond
 	// simultaneous: two connections that passed within this time were dialled at once from both ends.
 	simultaneous = 20 * time.Second
-	// retire is how much later a connection is closed that lost against another.
-	retire = 2 * time.Second
+	// retire is how much later a connection is closed that lost against another. What this node says has moved to the
+	// other: whoever still sends on both closes before.
+	retire = 4 * time.Second
 	// aliveFor is how long ago a link's last sign of life may be, probeTimeout how long it may take for another one.
 	aliveFor     = 8 * time.Second
 	probeTimeout = 3 * time.Second

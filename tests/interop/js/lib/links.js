@@ -10,8 +10,11 @@ import { HandshakeFailure, Session, hangUp } from './session.js'
 const SETTLE_MS = 500
 /** Two connections that passed within this time were dialled at once from both ends. */
 const SIMULTANEOUS_MS = 20_000
-/** A connection that lost against another is closed this much later, so that what travels on it arrives. */
-const RETIRE_MS = 2_000
+/**
+ * A connection that lost against another is closed this much later, so that what travels on it arrives. What this node
+ * says has moved to the other: whoever still sends on both closes before.
+ */
+const RETIRE_MS = 4_000
 /** A link without a gossip stream for this long is renewed. */
 const STREAM_LOST_MS = 30_000
 const WATCH_MS = 1_000

@@ -38,8 +38,9 @@ SETTLE_S = 0.5
 SPEAK_S = 3
 # Two connections that passed within this time were dialled at once from both ends.
 SIMULTANEOUS_S = 20
-# A connection that lost against another is closed this much later, so that what travels on it arrives.
-RETIRE_S = 2
+# A connection that lost against another is closed this much later, so that what travels on it arrives. What this node
+# says has moved to the other: whoever still sends on both closes before.
+RETIRE_S = 4
 PING_EVERY_S = 5
 PING_WITHIN_S = 10
 # A sign of life that is not older proves that a link is alive; else it must answer a probe.
