@@ -25,7 +25,7 @@ use super::behaviour::{Behaviour, BehaviourEvent};
 use super::error::StartError;
 use super::event::{EventBus, Events};
 use super::handle::{Node, Shared};
-use super::keeper::{self, Ends, Keeper};
+use super::keeper::{self, Ends, Keeper, Own};
 use super::limits::Caps;
 use super::pressure::Pressure;
 use super::runner::{Channels, Command, Runner};
@@ -221,7 +221,11 @@ impl NodeBuilder {
             wishes,
             pruned,
         };
-        let keeper = Keeper::new(clock, bus.clone(), store.clone(), keep, ends)
+        let own = Own {
+            peer_id: identity.peer_id(),
+            instance_id,
+        };
+        let keeper = Keeper::new(own, clock, bus.clone(), store.clone(), keep, ends)
             .ok_or_else(|| StartError::System("the log is closed".to_owned()))?;
         let keeping = tokio::spawn(keeper.run());
         tokio::spawn(outbox::run(

@@ -2,7 +2,10 @@
 //! the neighbours.
 //!
 //! Entry type: [`Keeper`], one task beside the loop. The rule it keeps: the application hears of a
-//! batch only when the log has it, once, and an author's events in the order sent.
+//! batch only when the log has it, once, and an author's events in the order sent; never of its own.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -97,6 +100,13 @@ enum Back {
     Pruned(Pruned),
 }
 
+/// Who speaks from this node: the key, and this run of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    pub(crate) peer_id: PeerId,
+    pub(crate) instance_id: [u8; 16],
+}
+
 /// Where the log tells what it pruned, before there is a keeper.
 pub(crate) fn pruned_channel() -> (
     impl FnMut(Pruned) + Send + 'static,
@@ -109,6 +119,7 @@ pub(crate) fn pruned_channel() -> (
 
 /// The task.
 pub(crate) struct Keeper {
+    own: Own,
     clock: Clock,
     bus: EventBus,
     store: Store,
@@ -141,6 +152,7 @@ pub(crate) struct Ends {
 impl Keeper {
     /// A keeper of `store`; none when the store is closed already.
     pub(crate) fn new(
+        own: Own,
         clock: Clock,
         bus: EventBus,
         store: Store,
@@ -154,6 +166,7 @@ impl Keeper {
             ..history::Config::default()
         };
         Some(Keeper {
+            own,
             clock,
             bus,
             store,
@@ -336,8 +349,10 @@ impl Keeper {
                 Outcome::New { follows } => {
                     new += 1;
                     self.check(stored(&batch)).await;
-                    self.order
-                        .arrived(now, arrival(batch, follows, errand.is_some()), &mut due);
+                    if !self.is_own(&batch) {
+                        let arrival = arrival(batch, follows, errand.is_some());
+                        self.order.arrived(now, arrival, &mut due);
+                    }
                 }
                 Outcome::Conflict { .. } => {
                     new += 1;
@@ -357,6 +372,13 @@ impl Keeper {
             })
             .await;
         }
+    }
+
+    /// Whether this run of the node has said it. A neighbour on a quick link may have it, and hand it
+    /// back when asked what it holds, before our own log does, which is written when the links have
+    /// taken it: whoever said it is not told of it.
+    fn is_own(&self, batch: &VerifiedBatch) -> bool {
+        batch.author() == self.own.peer_id && batch.instance_id() == self.own.instance_id
     }
 
     /// Hands batches to the application, event by event.

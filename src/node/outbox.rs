@@ -24,6 +24,9 @@ pub(crate) const MAX_WAITING_BYTES: usize = 8 << 20;
 
 /// Batches that are handed to the loop together: under load it is not asked for each of them.
 const MAX_TOGETHER: usize = 8;
+/// No further batch joins those of so many bytes: that many full ones, or two of the largest events. They
+/// are stored when all of them have left, and until then a neighbour may hold what our own log does not.
+const BYTES_TOGETHER: usize = MAX_TOGETHER * MAX_BATCH_BYTES;
 
 /// An event that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,11 +98,9 @@ pub(crate) async fn run(
     let mut taken = Vec::new();
     while events.recv_many(&mut taken, MAX_EVENTS).await > 0 {
         for (room, events) in by_room(taken.drain(..)) {
-            let mut batches = split(events).into_iter().peekable();
-            while batches.peek().is_some() {
-                outbox
-                    .send(&room, batches.by_ref().take(MAX_TOGETHER))
-                    .await;
+            let mut batches = VecDeque::from(split(events));
+            while !batches.is_empty() {
+                outbox.send(&room, together(&mut batches)).await;
             }
         }
     }
@@ -118,7 +119,7 @@ struct Outbox {
 impl Outbox {
     /// Signs batches, waits until the loop has handed them on, and has them stored. Events that
     /// nobody took give their numbers back, so that the numbers that left have no gap.
-    async fn send(&mut self, room: &RoomName, batches: impl Iterator<Item = Vec<Outgoing>>) {
+    async fn send(&mut self, room: &RoomName, batches: Vec<Vec<Outgoing>>) {
         let first_seq = self.next_seq.get(room).copied().unwrap_or(1);
         let mut signed = self.sign(room, first_seq, batches);
         let published = self.publish(room, &signed).await;
@@ -135,12 +136,7 @@ impl Outbox {
         }
     }
 
-    fn sign(
-        &self,
-        room: &RoomName,
-        first_seq: u64,
-        batches: impl Iterator<Item = Vec<Outgoing>>,
-    ) -> Vec<Signed> {
+    fn sign(&self, room: &RoomName, first_seq: u64, batches: Vec<Vec<Outgoing>>) -> Vec<Signed> {
         let mut next_seq = first_seq;
         let mut signed = Vec::new();
         for batch in batches {
@@ -240,6 +236,20 @@ fn split(events: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
         }
     }
     batches
+}
+
+/// The next batches to hand on, at least one.
+fn together(batches: &mut VecDeque<Vec<Outgoing>>) -> Vec<Vec<Outgoing>> {
+    let (mut next, mut bytes) = (Vec::new(), 0);
+    while next.len() < MAX_TOGETHER
+        && bytes < BYTES_TOGETHER
+        && let Some(batch) = batches.pop_front()
+    {
+        let sizes = batch.iter().map(|outgoing| outgoing.event.len_in_batch());
+        bytes += sizes.sum::<usize>();
+        next.push(batch);
+    }
+    next
 }
 
 /// A share of the outbox's bytes for one event.
