@@ -1,3 +1,5 @@
+//! What the keeper tells, and of what it says nothing.
+
 use super::*;
 use crate::gossip;
 use crate::history::{Keep, Log};
