@@ -90,12 +90,12 @@ where
     /// in the others only when nobody else is known.
     fn dial_somebody(&mut self, now: Time, out: &mut Vec<Output<I, A>>) -> bool {
         if self.links.len() >= self.options.min_links {
-            self.dial_known(now, out)
-        } else if !self.links.is_empty() && self.rng.random_bool(0.5) {
-            self.dial_known(now, out) || self.dial_entry(now, out)
-        } else {
-            self.dial_entry(now, out) || self.dial_known(now, out)
+            return self.dial_known(now, out);
         }
+        let entries_first = self.links.is_empty() || !self.rng.random_bool(0.5);
+        (entries_first && self.dial_entry(now, out))
+            || self.dial_known(now, out)
+            || (!entries_first && self.dial_entry(now, out))
     }
 
     fn dial_entry(&mut self, now: Time, out: &mut Vec<Output<I, A>>) -> bool {
