@@ -171,6 +171,8 @@ export class Diatribe extends EventTarget {
     for (const room of this.#rooms.keys()) {
       if (this.gossip.getSubscribers(topicOf(room)).some(id => id.equals(link.peerId))) this.#sync?.onJoined(link.id, room)
     }
+    // It may have said its rooms before the handshake was told of here.
+    if ([...this.gossip.topics.values()].some(ids => ids.has(link.id))) this.#links.settle(link.id)
   }
 
   #onDown (link) {
