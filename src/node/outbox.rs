@@ -264,3 +264,35 @@ pub(crate) async fn permit(
         .await
         .map_err(|_| BroadcastError::Stopped)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn batch(bytes: usize) -> Vec<Outgoing> {
+        let semaphore = Arc::new(tokio::sync::Semaphore::new(1));
+        vec![Outgoing {
+            room: "lobby".parse().unwrap(),
+            event: gossip::Event {
+                name: String::new(),
+                data: Bytes::from(vec![0; bytes]),
+            },
+            reply: oneshot::channel().0,
+            permit: semaphore.try_acquire_owned().unwrap(),
+        }]
+    }
+
+    fn groups(sizes: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let mut batches: VecDeque<_> = sizes.into_iter().map(batch).collect();
+        std::iter::from_fn(|| Some(together(&mut batches).len()).filter(|n| *n > 0)).collect()
+    }
+
+    #[test]
+    fn two_of_the_largest_events_leave_together_and_eight_batches_of_small_ones() {
+        assert_eq!(groups([gossip::MAX_EVENT_DATA; 5]), [2, 2, 1]);
+        assert_eq!(groups([100; 20]), [8, 8, 4]);
+        assert_eq!(groups([]), [0; 0]);
+    }
+}
