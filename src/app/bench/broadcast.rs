@@ -94,7 +94,7 @@ async fn measure(args: &LoadArgs, n: u32) -> Result<Figures, Failure> {
         tracing::warn!(
             totals.missed,
             totals.foreign,
-            "readers were too slow, or were told what nobody sent"
+            "readers were too slow, or were told what nobody sent, or what they had sent themselves"
         );
     }
     let took = totals.last.saturating_sub(begun);
