@@ -51,7 +51,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// First wait after a failed dial; doubled for each further one.
     pub backoff: Duration,
-    /// Longest wait between dials.
+    /// Longest wait before an entry node that failed is dialled again, or before looking anew when
+    /// nobody is left to dial.
     pub max_backoff: Duration,
     /// Longest wait after BUSY: the node is alive, and places come free quickly.
     pub max_busy_backoff: Duration,

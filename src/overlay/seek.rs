@@ -21,7 +21,7 @@ use crate::clock::Time;
 const QUICK_TRIES: u32 = 8;
 /// The wait between these.
 const QUICK_PAUSE: Duration = Duration::from_millis(100);
-/// The longest wait while somebody may be dialled. Whoever fails is left alone for ever longer by
+/// The longest wait while somebody may be dialled, before chance makes it up to half longer. Whoever fails is left alone for ever longer by
 /// itself, so a book of the dead costs a dial in this time at most, and who is back is found soon.
 const STEADY_PAUSE: Duration = Duration::from_secs(2);
 /// A dial that takes longer no longer keeps others from being started: the host is most likely gone.

@@ -111,6 +111,27 @@ impl Node {
         });
     }
 
+    /// Dials a peer and loses it again: from then on it is in the book.
+    fn meet(&mut self, peer: u32) {
+        let address = public(peer);
+        let addresses = vec![address.clone()].into();
+        self.overlay.dial(
+            self.now,
+            Some(peer),
+            addresses,
+            Purpose::Seek,
+            &mut self.out,
+        );
+        let (dial, _) = self.dials()[0];
+        self.feed(Input::LinkUp {
+            peer,
+            direction: Direction::Outbound,
+            address,
+            dial: Some(dial),
+        });
+        self.feed(Input::LinkDown { peer });
+    }
+
     fn admit(&mut self, peer: u32) -> Admission<u32, Place> {
         match self
             .overlay

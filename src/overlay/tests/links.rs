@@ -136,18 +136,7 @@ fn a_book_of_the_dead_does_not_keep_a_node_from_its_entry_nodes() {
         let mut node = Node::linked(1);
         node.overlay.rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         for peer in 100..130 {
-            let (id, address) = (Some(peer), public(peer));
-            let addresses = vec![address.clone()].into();
-            node.overlay
-                .dial(node.now, id, addresses, Purpose::Seek, &mut node.out);
-            let (dial, _) = node.dials()[0];
-            node.feed(Input::LinkUp {
-                peer,
-                direction: Direction::Outbound,
-                address,
-                dial: Some(dial),
-            });
-            node.feed(Input::LinkDown { peer });
+            node.meet(peer);
         }
         let longest = longest_without_an_entry_node(node, 10);
         assert!(longest < Duration::from_secs(60), "{seed}: {longest:?}");
@@ -158,22 +147,7 @@ fn a_book_of_the_dead_does_not_keep_a_node_from_its_entry_nodes() {
 fn a_book_survives_a_restart_with_its_anchors() {
     let mut node = Node::new();
     for peer in 1..=12 {
-        let address = public(peer);
-        node.overlay.dial(
-            node.now,
-            Some(peer),
-            vec![address.clone()].into(),
-            Purpose::Seek,
-            &mut node.out,
-        );
-        let (dial, _) = node.dials()[0];
-        node.feed(Input::LinkUp {
-            peer,
-            direction: Direction::Outbound,
-            address,
-            dial: Some(dial),
-        });
-        node.feed(Input::LinkDown { peer });
+        node.meet(peer);
         node.dials();
     }
     let saved = node.overlay.book();
