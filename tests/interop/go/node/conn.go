@@ -55,6 +55,10 @@ func (n *Node) connOf(raw network.Conn) *conn {
 		node: n, raw: raw, id: raw.RemotePeer(), dialer: raw.Stat().Direction == network.DirOutbound,
 		requests: make(chan *request, 1), over: make(chan struct{}), passed: make(chan struct{}),
 	}
+	if !c.dialer {
+		// Already now: the peer's Hello may be read before the handshake has begun to run.
+		c.credits = 1
+	}
 	c.ctx, c.cancel = context.WithCancelCause(n.ctx)
 	if raw.IsClosed() {
 		c.cancel(errPeerClosed)

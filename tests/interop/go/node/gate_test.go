@@ -71,6 +71,13 @@ func startNode(t *testing.T) (*Node, *lines) {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.Close)
+	t.Cleanup(func() {
+		if t.Failed() {
+			said.mu.Lock()
+			defer said.mu.Unlock()
+			t.Logf("%s said %v", n.ID(), said.said)
+		}
+	})
 	if err := n.Join("lobby"); err != nil {
 		t.Fatal(err)
 	}

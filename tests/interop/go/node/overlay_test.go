@@ -2,6 +2,7 @@ package node
 
 import (
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -22,6 +23,7 @@ func linked(t *testing.T, from, to *Node) *link {
 // linkTo waits for the listener's side of a link.
 func linkTo(t *testing.T, n *Node, id peer.ID) *link {
 	t.Helper()
+	late := time.After(patience)
 	for {
 		n.mu.Lock()
 		l, changed := n.links[id], n.changed
@@ -31,8 +33,8 @@ func linkTo(t *testing.T, n *Node, id peer.ID) *link {
 		}
 		select {
 		case <-changed:
-		case <-t.Context().Done():
-			t.Fatal("no link")
+		case <-late:
+			t.Fatalf("%s has no link with %s within %s", n.ID(), id, patience)
 		}
 	}
 }

@@ -38,7 +38,6 @@ func (c *conn) handshake() error {
 		machine, step.Request = handshake.Dial(c.node.local, []byte(c.id), handshake.System)
 	} else {
 		machine = handshake.Listen(c.node.local, []byte(c.id), handshake.System)
-		c.credit(1)
 	}
 	for {
 		var from *request
