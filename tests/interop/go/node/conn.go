@@ -61,7 +61,11 @@ func (n *Node) connOf(raw network.Conn) *conn {
 	}
 	c.ctx, c.cancel = context.WithCancelCause(n.ctx)
 	if raw.IsClosed() {
-		c.cancel(errPeerClosed)
+		// It may have been here and failed already: whoever has dialled it waits for the end, and is told of one.
+		gone := peerClosed()
+		gone.Stage, c.failure = "handshake_1", gone
+		close(c.over)
+		c.cancel(gone)
 		return c
 	}
 	n.conns[raw] = c
@@ -170,7 +174,7 @@ func (n *Node) onClosed(raw network.Conn) {
 	if c == nil {
 		return
 	}
-	c.cancel(errPeerClosed)
+	c.cancel(peerClosed())
 	n.forget(c)
 	n.detach(c)
 }

@@ -222,7 +222,7 @@ func (c *conn) fail(ctx context.Context, round int, from *request, err error) er
 func (c *conn) cause(ctx context.Context, err error) error {
 	// The connection's end and the error of its streams come in any order.
 	if ctx.Err() == nil && c.raw.IsClosed() {
-		return errPeerClosed
+		return peerClosed()
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -230,4 +230,6 @@ func (c *conn) cause(ctx context.Context, err error) error {
 	return err
 }
 
-var errPeerClosed = &Failure{Reason: "the peer closed the connection before the handshake was over"}
+func peerClosed() *Failure {
+	return &Failure{Reason: "the peer closed the connection before the handshake was over"}
+}
