@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::case::{Case, Facts, How, Outcome, Verdict};
-use super::kit::{Kit, Options, Target, Tested, Told, not_run};
+use super::kit::{Kit, Options, TRIES, Target, Tested, Told, not_run};
 use super::link::{BUSY, BUSY_PAUSE, Link, told};
 use super::shake::{End, HELLO_2, Plan, shake};
 use super::way::Way;
@@ -40,13 +40,17 @@ async fn dialled(
     tell: &mut impl FnMut(Told),
 ) -> Result<(Tested, Link), (Tested, String)> {
     let until = Instant::now() + BUSY;
+    let mut tries = 1;
     let (probed, steps) = loop {
         let mut steps = Vec::new();
         let probed = options.probe.dial(address, |step| steps.push(step)).await;
         let is_busy = |step: &ProbeStep| matches!(&step.result, Err(e) if e.code == Some(RejectCode::Busy.name()));
-        match steps.iter().any(is_busy) && Instant::now() < until {
-            true => sleep(BUSY_PAUSE).await,
-            false => break (probed, steps),
+        if steps.iter().any(is_busy) && Instant::now() < until {
+            sleep(BUSY_PAUSE).await;
+        } else if tries < TRIES && steps.iter().any(is_worth_another) {
+            tries += 1;
+        } else {
+            break (probed, steps);
         }
     };
     for case in cases {
@@ -60,10 +64,16 @@ async fn dialled(
         }
         Err(error) => return Err((tested, error.to_string())),
     }
-    match kit.common.link(way).await {
+    match kit.link(way).await {
         Ok(link) => Ok((tested, known(kit, link))),
         Err(why) => Err((tested, why)),
     }
+}
+
+/// Somebody answered and it went wrong afterwards: all other cases hang on this link, which a machine
+/// that stood still for a moment is not to take from them.
+fn is_worth_another(step: &ProbeStep) -> bool {
+    step.result.is_err() && step.stage > Stage::Tcp
 }
 
 fn known(kit: &Kit, link: Link) -> Link {
@@ -115,22 +125,28 @@ async fn taken(
     tell: &mut impl FnMut(Told),
 ) -> Result<(Tested, Link), (Tested, String)> {
     let begin = Instant::now();
-    let tested = Tested::default();
-    let (raw, mut conn) = match way.connect(options.identity.clone()).await {
-        Ok(connected) => connected,
-        Err(why) => {
-            for case in cases {
-                tell(Told::Verdict(not_run(case, why.clone())));
+    let mut tries = 1;
+    let (raw, conn, up, shaken) = loop {
+        let (raw, mut conn) = match way.connect(options.identity.clone()).await {
+            Ok(connected) => connected,
+            Err(why) => {
+                for case in cases {
+                    tell(Told::Verdict(not_run(case, why.clone())));
+                }
+                return Err((Tested::default(), why));
             }
-            return Err((tested, why));
+        };
+        let up = begin.elapsed();
+        let shaken = shake(&mut conn, way.role(), Plan::honest(kit.common.party(&raw))).await;
+        if shaken.end == End::Passed || tries == TRIES {
+            break (raw, conn, up, shaken);
         }
+        tries += 1;
     };
     let tested = Tested {
         peer_id: Some(conn.peer),
-        ..tested
+        ..Tested::default()
     };
-    let up = begin.elapsed();
-    let shaken = shake(&mut conn, way.role(), Plan::honest(kit.common.party(&raw))).await;
     for case in cases {
         let How::Stage(stages) = &case.how else {
             continue;

@@ -28,8 +28,8 @@ use crate::node::{Address, Probe};
 /// How many cases go on at the same time when we dial: with the observer's they make four links,
 /// of the five that a node holds.
 const WORKERS: usize = 3;
-/// How often a case is tried that may have failed by chance.
-const TRIES: usize = 3;
+/// How often a case, or a link for one, is tried that may have failed by chance.
+pub(crate) const TRIES: usize = 3;
 /// No case takes as long.
 const CASE: Duration = Duration::from_secs(120);
 /// An honest message reaches another link within this.
@@ -92,6 +92,17 @@ pub(crate) struct Kit {
 }
 
 impl Kit {
+    /// An honest link. A peer that was kept busy may have been too slow once: it is asked again.
+    pub(crate) async fn link(&self, way: &Way) -> Result<Link, String> {
+        let mut tries = 1;
+        loop {
+            match self.common.link(way).await {
+                Err(_) if tries < TRIES => tries += 1,
+                made => return made,
+            }
+        }
+    }
+
     /// What the observer's link hears, which is up; none when there can be none.
     pub(crate) async fn observer(&self) -> Result<Option<watch::Receiver<Heard>>, String> {
         let Some(way) = &self.observing else {
@@ -100,7 +111,7 @@ impl Kit {
         let mut observer = self.observer.lock().await;
         if observer.as_ref().is_none_or(|link| link.conn.is_gone()) {
             *observer = None;
-            let link = self.common.link(way).await;
+            let link = self.link(way).await;
             let link = link.map_err(|e| format!("no second link to observe by: {e}"))?;
             link.ready().await?;
             *observer = Some(link);
@@ -336,7 +347,7 @@ impl Worker {
     async fn link(&mut self) -> Result<Link, String> {
         match self.spare.take() {
             Some(link) => Ok(link),
-            None => self.stand.kit.common.link(&self.stand.way).await,
+            None => self.stand.kit.link(&self.stand.way).await,
         }
     }
 
@@ -400,14 +411,7 @@ impl Worker {
     /// did not.
     async fn honest(&mut self, unheard: &[[u8; 32]]) -> Result<(), String> {
         let kit = self.stand.kit.clone();
-        let mut link = self.link().await;
-        for _ in 1..TRIES {
-            // A peer that was kept busy may have been too slow once.
-            if link.is_err() {
-                link = self.link().await;
-            }
-        }
-        let mut link = link?;
+        let mut link = self.link().await?;
         link.ready().await?;
         if let Some(mut observer) = kit.observer().await? {
             let data = link.honest("chat", b"still here".to_vec())?;

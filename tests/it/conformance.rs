@@ -147,6 +147,35 @@ fn what_was_not_run_is_not_passed() {
     assert!(cases(&lines) > 100);
 }
 
+/// A machine that stands still for a moment loses one connection: that is no fault of the peer's, and
+/// no reason to run nothing else.
+#[test]
+fn a_first_connection_that_is_lost_is_made_again() {
+    let a = Program::node(&[]);
+    let address = a.address();
+    let port = address.split('/').nth(4).expect("a port").to_owned();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        drop(listener.accept());
+        while let Ok((from, _)) = listener.accept() {
+            let to = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).expect("the node");
+            for (mut from, mut to) in [
+                (
+                    from.try_clone().expect("a socket"),
+                    to.try_clone().expect("a socket"),
+                ),
+                (to, from),
+            ] {
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            }
+        }
+    });
+    let (lines, code) = conformance(&["--case", "handshake-1", "--case", "ping", &at.to_string()]);
+    assert_eq!((wrong(&lines), code), (vec![], Some(0)));
+    assert_eq!(cases(&lines), 2);
+}
+
 #[test]
 fn a_node_in_another_room_is_told_from_one_that_is_silent() {
     let a = Program::node(&[]);
