@@ -145,12 +145,12 @@ function reasonOf (error) {
   return place === undefined ? error.message : `${error.message}\n(${place})`
 }
 
-/** What the peers of a failed cell have said. */
+/** What the peers of a failed cell have said: all of it in a file, and at once how they ended, if nothing but this is left. */
 function keepLog (cell, { peers, text }, logs) {
   const name = `${cell.pair} ${cell.what}`.replace(/[^\w]+/g, '-').slice(0, 100)
   const file = join(logs, `${name}.log`)
   writeFileSync(file, text + peers.map(peer => peer.transcript()).join('\n'))
-  return `all that was said: ${file}`
+  return [...peers.map(peer => peer.lastWords()), `all that was said: ${file}`].join('\n')
 }
 
 /** Runs cells so many at a time. */

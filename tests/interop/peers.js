@@ -29,6 +29,9 @@ const PATIENCE_MS = 60_000
 const START_MS = 120_000
 /** How long a peer with processes of its own has to end them. */
 const GENTLE_MS = 5_000
+/** So much of what a peer said is told at once when a cell has failed. */
+const LAST_LINES = 3
+const LAST_CHARS = 300
 
 const running = new Set()
 
@@ -155,6 +158,13 @@ export class Peer {
   /** All it said, for people. */
   transcript () {
     return `== ${this.name}: ${this.process.spawnargs.join(' ')}\n${this.lines.map(brief).join('\n')}\n-- stderr\n${this.stderr}\n`
+  }
+
+  /** The end of what it said, in a few lines. */
+  lastWords () {
+    const lines = this.lines.slice(-LAST_LINES).map(line => brief(line).slice(0, LAST_CHARS))
+    return [`${this.name}, of ${this.lines.length} lines and ${this.stderr.length} characters of stderr:`, ...lines, this.stderr.slice(-LAST_CHARS)]
+      .filter(text => text !== '').join('\n    ').trimEnd()
   }
 
   kill (signal = 'SIGTERM') {
