@@ -16,12 +16,15 @@ use crate::gossip::{MAX_ROOMS, RoomName};
 
 /// How long a new link may take to say in which rooms it is; a peer in none says nothing.
 const SETTLE: Duration = Duration::from_millis(500);
+/// As long it may take when there is nobody else for what is to be sent: a far link, or a busy machine.
+const SPEAK: Duration = Duration::from_secs(3);
 
 /// The node's rooms.
 #[derive(Debug)]
 pub(crate) struct Rooms {
     joined: BTreeSet<RoomName>,
-    settling: HashMap<PeerId, Time>,
+    /// Since when links are up that have not said in which rooms they are.
+    silent: HashMap<PeerId, Time>,
     /// Linked peers that do not speak data checking.
     not_checking: HashSet<PeerId>,
     bell: Arc<Notify>,
@@ -32,7 +35,7 @@ impl Rooms {
     pub(crate) fn new(bell: Arc<Notify>) -> Rooms {
         Rooms {
             joined: BTreeSet::new(),
-            settling: HashMap::new(),
+            silent: HashMap::new(),
             not_checking: HashSet::new(),
             bell,
         }
@@ -65,18 +68,18 @@ impl Rooms {
         if has_said {
             return now;
         }
-        self.settling.insert(peer_id, now + SETTLE);
+        self.silent.insert(peer_id, now);
         now + SETTLE
     }
 
     /// The peer has said in which rooms it is.
     pub(crate) fn settled(&mut self, peer_id: &PeerId) {
-        self.settling.remove(peer_id);
+        self.silent.remove(peer_id);
     }
 
     /// The peer is gone.
     pub(crate) fn gone(&mut self, peer_id: &PeerId) {
-        self.settling.remove(peer_id);
+        self.silent.remove(peer_id);
         self.not_checking.remove(peer_id);
     }
 
@@ -91,9 +94,18 @@ impl Rooms {
     }
 
     /// Until when to wait for links that have not said in which rooms they are.
-    pub(crate) fn unsettled_until(&mut self, now: Time) -> Option<Time> {
-        self.settling.retain(|_, until| now < *until);
-        self.settling.values().max().copied()
+    pub(crate) fn unsettled_until(&self, now: Time) -> Option<Time> {
+        self.silent_until(now, SETTLE)
+    }
+
+    /// Until when to wait for them before it is certain that nobody is there.
+    pub(crate) fn unspoken_until(&self, now: Time) -> Option<Time> {
+        self.silent_until(now, SPEAK)
+    }
+
+    fn silent_until(&self, now: Time, patience: Duration) -> Option<Time> {
+        let until = self.silent.values().max().map(|since| *since + patience);
+        until.filter(|until| now < *until)
     }
 
     /// Somebody came into a room.
@@ -117,5 +129,22 @@ mod tests {
         assert_eq!(rooms.unsettled_until(now), Some(now + SETTLE));
         rooms.settled(&slow);
         assert_eq!(rooms.unsettled_until(now), None);
+    }
+
+    #[test]
+    fn a_silent_link_is_waited_for_longer_when_nobody_else_is_there_but_not_for_ever() {
+        let mut rooms = Rooms::new(Arc::default());
+        let (first, second) = (PeerId::random(), PeerId::random());
+        let later = Time::ZERO + Duration::from_secs(1);
+        rooms.settling(Time::ZERO, first, false);
+        assert_eq!(rooms.unsettled_until(later), None);
+        assert_eq!(rooms.unspoken_until(later), Some(Time::ZERO + SPEAK));
+        rooms.settling(later, second, false);
+        assert_eq!(rooms.unspoken_until(later), Some(later + SPEAK));
+        assert_eq!(rooms.unspoken_until(later + SPEAK), None);
+        rooms.gone(&second);
+        assert_eq!(rooms.unspoken_until(later), Some(Time::ZERO + SPEAK));
+        rooms.settled(&first);
+        assert_eq!(rooms.unspoken_until(later), None);
     }
 }

@@ -1,9 +1,9 @@
 //! A link comes up when both sides have proved themselves, carries messages at once, and says why
 //! when it does not.
 
-use diatribe::{ConnectError, Stage};
+use diatribe::{BroadcastError, ConnectError, RoomName, Stage};
 
-use crate::cluster::{builder, member, start};
+use crate::cluster::{Member, builder, member, start};
 
 #[tokio::test]
 async fn what_one_says_the_other_hears() {
@@ -38,6 +38,41 @@ async fn twenty_messages_each_way_right_after_the_link_all_arrive_in_twenty_runs
         assert_eq!(a.texts(20).await, expected, "run {run}");
         assert_eq!(b.texts(20).await, expected, "run {run}");
     }
+}
+
+fn lobby() -> RoomName {
+    "lobby".parse().expect("a room")
+}
+
+async fn member_of_no_room() -> Member {
+    let member = member().await;
+    assert!(member.node.leave(lobby()).await);
+    member
+}
+
+/// Half a second of silence is no proof that nobody is there: the link may be a far one.
+#[tokio::test]
+async fn what_is_said_before_a_slow_peer_has_said_its_rooms_waits_for_it() {
+    let mut a = member().await;
+    let mut b = member_of_no_room().await;
+    // It comes up although B has said nothing of rooms.
+    a.link(&mut b).await;
+    let (said, joined) = tokio::join!(a.say("hello"), b.node.join(lobby()));
+    joined.expect("a room");
+    assert_eq!(said.links, 1);
+    assert_eq!(b.texts(1).await, ["hello"]);
+}
+
+#[tokio::test]
+async fn who_speaks_to_nobody_is_told_so_when_the_links_have_had_time_to_say_their_rooms() {
+    let mut a = member().await;
+    let mut b = member_of_no_room().await;
+    a.link(&mut b).await;
+    let error = a.node.broadcast("lobby", "chat", "hello").await;
+    assert!(
+        matches!(error, Err(BroadcastError::NoLinks(_))),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]

@@ -203,6 +203,12 @@ impl Runner {
                 .filter(|(_, topics)| topics.contains(&&hash))
                 .map(|(peer_id, _)| *peer_id)
                 .collect();
+            if peers.is_empty()
+                && let Some(until) = self.rooms.unspoken_until(now)
+            {
+                self.deferred = Some((until, publish));
+                return;
+            }
             if self.channels.pressure.is_high(peers.iter()) {
                 self.deferred = Some((now + RETRY_FULL, publish));
                 return;

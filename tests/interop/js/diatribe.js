@@ -156,7 +156,7 @@ export class Diatribe extends EventTarget {
       room,
       author: () => this.#author,
       gossip: this.gossip,
-      isSettling: () => [...this.#links].some(link => !link.told),
+      isSettling: () => this.#links.isSettling,
       onSealed: (batch, envelope) => {
         log.add(batch, envelope)
         return () => log.remove(batch)
@@ -172,7 +172,7 @@ export class Diatribe extends EventTarget {
       if (this.gossip.getSubscribers(topicOf(room)).some(id => id.equals(link.peerId))) this.#sync?.onJoined(link.id, room)
     }
     // It may have said its rooms before the handshake was told of here.
-    if ([...this.gossip.topics.values()].some(ids => ids.has(link.id))) this.#links.settle(link.id)
+    if ([...this.gossip.topics.values()].some(ids => ids.has(link.id))) this.#links.spoke(link.id)
   }
 
   #onDown (link) {
@@ -182,7 +182,7 @@ export class Diatribe extends EventTarget {
 
   #onSubscriptions ({ peerId, subscriptions }) {
     const id = peerId.toString()
-    this.#links.settle(id)
+    this.#links.spoke(id)
     for (const { topic, subscribe } of subscriptions) {
       const room = roomOf(topic)
       if (subscribe && this.#rooms.has(room)) this.#sync?.onJoined(id, room)

@@ -63,6 +63,15 @@ func (l *lines) until(t *testing.T, kind string) map[string]any {
 }
 
 func startNode(t *testing.T) (*Node, *lines) {
+	n, said := startSilentNode(t)
+	if err := n.Join("lobby"); err != nil {
+		t.Fatal(err)
+	}
+	return n, said
+}
+
+// startSilentNode starts one that is in no room, of which it says nothing.
+func startSilentNode(t *testing.T) (*Node, *lines) {
 	seed := make([]byte, 32)
 	rand.Read(seed)
 	said := &lines{more: make(chan struct{})}
@@ -78,9 +87,6 @@ func startNode(t *testing.T) (*Node, *lines) {
 			t.Logf("%s said %v", n.ID(), said.said)
 		}
 	})
-	if err := n.Join("lobby"); err != nil {
-		t.Fatal(err)
-	}
 	return n, said
 }
 
@@ -314,6 +320,43 @@ func TestTwoNodesLinkAndTalk(t *testing.T) {
 	}
 	if line := saidB.until(t, "message"); string(line["data"].([]byte)) != "hello" || line["author"] != a.ID().String() {
 		t.Errorf("%v", line)
+	}
+}
+
+func TestWhatIsSaidBeforeASlowPeerHasSaidItsRoomsWaitsForIt(t *testing.T) {
+	a, saidA := startNode(t)
+	b, saidB := startSilentNode(t)
+	if _, err := a.Dial(t.Context(), b.Addresses()[0]); err != nil {
+		t.Fatal(err)
+	}
+	// It comes up although B has said nothing of rooms.
+	saidA.until(t, "link_up")
+	sent, err := a.Say("lobby", batch.Event{Name: "chat", Data: []byte("hello")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Join("lobby"); err != nil {
+		t.Fatal(err)
+	}
+	if s := <-sent; s.Err != nil || s.Links != 1 {
+		t.Errorf("%+v", s)
+	}
+	saidB.until(t, "message")
+}
+
+func TestWhoSpeaksToNobodyIsToldSo(t *testing.T) {
+	a, saidA := startNode(t)
+	b, _ := startSilentNode(t)
+	if _, err := a.Dial(t.Context(), b.Addresses()[0]); err != nil {
+		t.Fatal(err)
+	}
+	saidA.until(t, "link_up")
+	sent, err := a.Say("lobby", batch.Event{Name: "chat", Data: []byte("hello")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := <-sent; s.Err == nil {
+		t.Errorf("%+v", s)
 	}
 }
 

@@ -262,7 +262,7 @@ func (t topics) FilterIncomingSubscriptions(from peer.ID, subs []*pb.RPC_SubOpts
 	if tooMany {
 		return nil, pubsub.ErrTooManySubscriptions
 	}
-	t.node.rise(l)
+	t.node.spoke(l)
 	return kept, nil
 }
 

@@ -11,6 +11,8 @@ import (
 const (
 	// settle is how long a new link may take to say in which rooms it is.
 	settle = 500 * time.Millisecond
+	// speak is how long it is waited for by who has something to say, when nobody else is there: a far link, or a busy machine.
+	speak = 3 * time.Second
 	// simultaneous: two connections that passed within this time were dialled at once from both ends.
 	simultaneous = 20 * time.Second
 	// retire is how much later a connection is closed that lost against another. What this node says has moved to the
@@ -36,6 +38,7 @@ type link struct {
 	current *conn
 	others  []*conn
 	told    bool
+	spoken  bool // it has said in which rooms it is, or has had its time
 	ready   bool // gossipsub has a stream to it
 	queued  int  // bytes that gossipsub has queued for it
 	rooms   map[string]bool
@@ -65,6 +68,7 @@ func (n *Node) onPassed(c *conn) error {
 		n.gossip.attach(l)
 		go l.keepPinging()
 		time.AfterFunc(settle, func() { n.rise(l) })
+		time.AfterFunc(speak, func() { n.spoke(l) })
 	case l.instance != c.instance:
 		return &Failure{Stage: "handshake_2", Code: "DUPLICATE_IDENTITY", Reason: "this identity is linked already, from another process"}
 	case len(l.others)+1 >= maxConns:
@@ -96,7 +100,16 @@ func (n *Node) cross(l *link, c *conn) {
 	time.AfterFunc(retire, func() { loser.raw.Close() })
 }
 
-// rise tells of a link once the peer has said in which rooms it is.
+// spoke: the peer has said in which rooms it is, or is not waited for any longer.
+func (n *Node) spoke(l *link) {
+	n.mu.Lock()
+	l.spoken = true
+	n.wake()
+	n.mu.Unlock()
+	n.rise(l)
+}
+
+// rise tells of a link once the peer has said in which rooms it is, or has had some time to.
 func (n *Node) rise(l *link) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

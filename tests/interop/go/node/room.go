@@ -190,7 +190,7 @@ func (r *room) writable() error {
 			switch {
 			case l.rooms[r.name] && l.ready:
 				here++
-			case !l.told || l.rooms[r.name]:
+			case !l.spoken || l.rooms[r.name]:
 				settling = true
 			}
 		}

@@ -8,6 +8,8 @@ import { HandshakeFailure, Session, hangUp } from './session.js'
 
 /** How long a new link may take to say in which rooms it is. */
 const SETTLE_MS = 500
+/** So long it is waited for by who has something to say, when nobody else is there: a far link, or a busy machine. */
+const SPEAK_MS = 3_000
 /** Two connections that passed within this time were dialled at once from both ends. */
 const SIMULTANEOUS_MS = 20_000
 /**
@@ -103,8 +105,20 @@ export class Links {
     this.hangUp(link, reason)
   }
 
-  /** Tells of a link once the peer has said in which rooms it is. */
-  settle (id) {
+  /** Whether a link has come up lately that has not said yet in which rooms it is. */
+  get isSettling () {
+    return [...this.#links.values()].some(link => !link.hasSpoken && Date.now() - link.since < SPEAK_MS)
+  }
+
+  /** A peer has said in which rooms it is. */
+  spoke (id) {
+    const link = this.#links.get(id)
+    if (link !== undefined) link.hasSpoken = true
+    this.#settle(id)
+  }
+
+  /** Tells of a link once the peer has said in which rooms it is, or has had some time to. */
+  #settle (id) {
     const link = this.#links.get(id)
     if (link === undefined || link.told) return
     link.told = true
@@ -174,9 +188,9 @@ export class Links {
       if (loser === link) this.#options.onMoved(link)
       return
     }
-    const risen = { ...entered, id, peerId, others: [], instanceId: toHex(peer.instance_id), told: false, streamSeen: Date.now() }
+    const risen = { ...entered, id, peerId, others: [], instanceId: toHex(peer.instance_id), told: false, hasSpoken: false, streamSeen: Date.now() }
     this.#links.set(id, risen)
-    setTimeout(() => this.settle(id), SETTLE_MS)
+    setTimeout(() => this.#settle(id), SETTLE_MS)
     this.#options.onUp(risen)
   }
 
@@ -193,7 +207,7 @@ export class Links {
       link.connection = heir
       return
     }
-    this.settle(id)
+    this.#settle(id)
     this.#links.delete(id)
     this.#options.tell('link_down', { peer_id: id, reason: link.closing ?? 'the peer closed the link, or it was lost', links: this.#links.size })
     this.#options.onDown(link)

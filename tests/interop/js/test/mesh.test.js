@@ -9,10 +9,10 @@ const LISTEN = '/ip4/127.0.0.1/tcp/0/ws'
 const nodes = []
 after(() => Promise.all(nodes.map(node => node.stop())))
 
-async function own (options = {}) {
+async function own ({ rooms = ['lobby'], ...options } = {}) {
   const node = await start({ listen: [LISTEN], ...options })
   const service = node.services.diatribe
-  service.join('lobby')
+  for (const room of rooms) service.join(room)
   nodes.push(node)
   return { node, service, id: node.peerId.toString(), address: node.getMultiaddrs()[0] }
 }
@@ -58,3 +58,28 @@ test('an address of another peer than the one named is not linked with', async (
   await assert.rejects(a.service.connect(multiaddr(named)))
   assert.deepEqual([a.service.links, b.service.links], [0, 0])
 })
+
+test('what is said before a slow peer has said its rooms waits for it', async () => {
+  const [a, b] = [await own(), await own({ rooms: [] })]
+  await linkedInSilence(a, b)
+  const heard = next(b.service, 'message')
+  const sent = say(a, 'hello')
+  b.service.join('lobby')
+  await sent
+  assert.equal((await heard).author, a.id)
+})
+
+test('who speaks to nobody is told so', async () => {
+  const [a, b] = [await own(), await own({ rooms: [] })]
+  await linkedInSilence(a, b)
+  await assert.rejects(say(a, 'hello'), /nobody is in the room/)
+})
+
+/** The link comes up although B has said nothing of rooms. */
+async function linkedInSilence (a, b) {
+  const up = next(a.service, 'link_up')
+  await a.service.connect(b.address)
+  await up
+}
+
+const say = ({ service }, text) => service.broadcast('lobby', { name: 'chat', data: new TextEncoder().encode(text) })
