@@ -1,9 +1,10 @@
 //! What a node keeps: batches into the log, out of it in order to the application, and compared with
-//! the neighbours.
+//! the neighbours (`checking`).
 //!
 //! Entry type: [`Keeper`], one task beside the loop. The rule it keeps: the application hears of a
 //! batch only when the log has it, once, and an author's events in the order sent; never of its own.
 
+mod checking;
 #[cfg(test)]
 mod tests;
 
@@ -18,10 +19,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::event::{Event, EventBus, Message};
 use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time};
-use crate::gossip::{self, RoomName, VerifiedBatch};
+use crate::gossip::{RoomName, VerifiedBatch};
 use crate::history::{
     self, Appended, Arrival, Checks, Delivery, Found, Input, Item, LogError, Order, Outcome,
-    Output, Pruned, Record, RequestId, Stream, Verified, Writer,
+    Pruned, Record, RequestId, Stream, Verified, Writer,
 };
 
 /// What was verified and waits to be stored; past that the inbox waits.
@@ -390,119 +391,6 @@ impl Keeper {
         }
     }
 
-    /// Tells data checking what happened, and carries out what follows.
-    async fn check(&mut self, input: Input<PeerId>) {
-        let mut out = Vec::new();
-        let (now, unix_ms) = (self.clock.now(), self.clock.unix_millis());
-        self.checks.handle(now, unix_ms, input, &mut out);
-        for output in out {
-            self.carry_out(output).await;
-        }
-    }
-
-    async fn carry_out(&mut self, output: Output<PeerId>) {
-        match output {
-            Output::Load(room, most) => {
-                self.loading += 1;
-                let back = self.back.clone();
-                self.writer.read(move |reader| {
-                    let items = reader.items(&room, most);
-                    let _ = back.send(Back::Loaded(room, items));
-                });
-            }
-            Output::Read {
-                peer,
-                request,
-                room,
-                ids,
-                most,
-            } => {
-                let back = self.back.clone();
-                self.writer.read(move |reader| {
-                    let found = reader.fetch(&room, &ids, most);
-                    let _ = back.send(Back::Found(peer, request, found));
-                });
-            }
-            Output::Request(peer_id, token, request) => {
-                self.wish(Wish::Ask {
-                    peer_id,
-                    token,
-                    request,
-                })
-                .await;
-            }
-            Output::Respond(_, request, response) => {
-                self.wish(Wish::Reply { request, response }).await;
-            }
-            Output::Fetched {
-                ticket,
-                room,
-                envelopes,
-                ..
-            } => self.verify(ticket, room, envelopes).await,
-            Output::Checked(checked) => {
-                let status = self.status_of(&checked.room);
-                self.bus.emit(Event::Checked {
-                    room: checked.room,
-                    peer_id: checked.peer,
-                    neighbours: status.neighbours,
-                    agreed: status.agreed,
-                    repaired: checked.repaired,
-                    bytes: checked.bytes,
-                });
-            }
-            Output::Drop(peer_id, fault) => {
-                let reason = format!("data checking: {fault}");
-                self.wish(Wish::Drop { peer_id, reason }).await;
-            }
-        }
-    }
-
-    async fn wish(&self, wish: Wish) {
-        // A loop that is gone wants no more.
-        let _ = self.wishes.send(wish).await;
-    }
-
-    /// Verifies what a neighbour sent when asked, as if it had come by gossip, on a thread of its
-    /// own: what comes live does not wait for it.
-    async fn verify(&mut self, ticket: u64, room: String, envelopes: Vec<Bytes>) {
-        let now_ms = self.clock.unix_millis();
-        let verifying = tokio::task::spawn_blocking(move || {
-            let Ok(room) = room.parse::<RoomName>() else {
-                return (Vec::new(), envelopes.len() as u64);
-            };
-            let mut forged = 0;
-            let batches: Vec<VerifiedBatch> = envelopes
-                .into_iter()
-                .filter_map(|bytes| match gossip::open(bytes, &room, now_ms) {
-                    Ok(batch) => Some(batch),
-                    Err(error) => {
-                        forged += u64::from(error.is_offence());
-                        None
-                    }
-                })
-                .collect();
-            (batches, forged)
-        });
-        self.appends += 1;
-        let (writer, back) = (self.writer.clone(), self.back.clone());
-        tokio::spawn(async move {
-            let (batches, forged) = verifying.await.unwrap_or_default();
-            let returned = batches.clone();
-            let told = move |appended| {
-                let _ = back.send(Back::Stored {
-                    batches: returned,
-                    appended,
-                    errand: Some((ticket, forged)),
-                });
-            };
-            match batches.is_empty() {
-                true => told(Ok(Vec::new())),
-                false => writer.append_in_turn(&batches, told).await,
-            }
-        });
-    }
-
     fn complain(&mut self, error: &LogError) {
         let now = self.clock.now();
         tracing::error!(%error, "the log");
@@ -514,32 +402,6 @@ impl Keeper {
             self.bus.emit(Event::Error {
                 reason: error.to_string(),
             });
-        }
-    }
-
-    fn status(&self) -> Vec<RoomStatus> {
-        self.checks
-            .rooms()
-            .map(|room| self.status_of(room))
-            .collect()
-    }
-
-    fn status_of(&self, name: &str) -> RoomStatus {
-        let neighbours = self
-            .rooms_of
-            .values()
-            .filter(|rooms| rooms.iter().any(|room| room == name))
-            .count();
-        let now = self.clock.now();
-        let room = self.checks.room(name);
-        RoomStatus {
-            room: name.to_owned(),
-            batches: room.map_or(0, |room| room.items().len()),
-            neighbours,
-            agreed: room.map_or(0, |room| room.agreed().len()),
-            agreed_for: room
-                .and_then(|room| room.agreed().values().map(|a| now.since(a.since)).max()),
-            repaired: room.map_or(0, history::Room::repaired),
         }
     }
 }
