@@ -37,6 +37,10 @@ const MARKER: Duration = Duration::from_secs(20);
 /// How long a link takes to be closed when it broke a rule.
 const CLOSED: Duration = Duration::from_secs(5);
 
+/// What is to be done about a peer that stays busy.
+const NO_PLACE: &str = ", again and again: it has no place for one more link, or for one more connection from this address, \
+                        which it should not count (diatribe node --exempt-loopback)";
+
 /// How it is told that the link is gone by which the kit observes.
 pub(crate) const LOST: &str = "the link to observe by was lost";
 
@@ -97,7 +101,7 @@ impl Kit {
         let mut tries = 1;
         loop {
             match self.common.link(way).await {
-                Err(_) if tries < TRIES => tries += 1,
+                Err(why) if tries < TRIES && !is_busy(&why) => tries += 1,
                 made => return made,
             }
         }
@@ -233,6 +237,10 @@ async fn ways(options: &Options, tell: &mut impl FnMut(Told)) -> Result<Vec<Arc<
     }
 }
 
+fn is_busy(why: &str) -> bool {
+    why.contains("Reject BUSY")
+}
+
 pub(crate) fn not_run(case: &'static Case, why: String) -> Verdict {
     Verdict {
         case,
@@ -301,7 +309,7 @@ impl Worker {
                 }
             };
             match self.once(case, link).await {
-                Err(why) if why.contains("Reject BUSY") && Instant::now() < until => {
+                Err(why) if is_busy(&why) && Instant::now() < until => {
                     sleep(BUSY_PAUSE).await;
                 }
                 Err(why) if tries < TRIES && self.may_be_chance(&why) => tries += 1,
@@ -317,6 +325,8 @@ impl Worker {
                 };
                 (outcome, seen.came, seen.unheard)
             }
+            // This is no fault, and shows nothing.
+            Err(why) if is_busy(&why) => (Outcome::NotRun, format!("{why}{NO_PLACE}"), Vec::new()),
             Err(why) => (Outcome::Failed, why, Vec::new()),
         };
         let afterwards = match case.kind {
@@ -332,7 +342,11 @@ impl Worker {
                 Outcome::Failed => format!("{came}; and afterwards {why}"),
                 _ => format!("afterwards {why}"),
             };
-            outcome = Outcome::Failed;
+            outcome = match outcome {
+                Outcome::Failed => outcome,
+                _ if is_busy(&why) => Outcome::NotRun,
+                _ => Outcome::Failed,
+            };
         }
         (outcome, came)
     }
