@@ -1,6 +1,8 @@
 //! A link comes up when both sides have proved themselves, carries messages at once, and says why
 //! when it does not.
 
+use std::time::Duration;
+
 use diatribe::{BroadcastError, ConnectError, RoomName, Stage};
 
 use crate::cluster::{Member, builder, member, start};
@@ -44,30 +46,30 @@ fn lobby() -> RoomName {
     "lobby".parse().expect("a room")
 }
 
-async fn member_of_no_room() -> Member {
-    let member = member().await;
-    assert!(member.node.leave(lobby()).await);
-    member
+/// The link is up for the first although the second has said nothing of rooms, being in none.
+async fn linked_in_silence() -> (Member, Member) {
+    let (mut a, mut b) = (member().await, member().await);
+    assert!(b.node.leave(lobby()).await);
+    a.link(&mut b).await;
+    a.link_up(b.id()).await;
+    (a, b)
 }
 
 /// Half a second of silence is no proof that nobody is there: the link may be a far one.
 #[tokio::test]
 async fn what_is_said_before_a_slow_peer_has_said_its_rooms_waits_for_it() {
-    let mut a = member().await;
-    let mut b = member_of_no_room().await;
-    // It comes up although B has said nothing of rooms.
-    a.link(&mut b).await;
-    let (said, joined) = tokio::join!(a.say("hello"), b.node.join(lobby()));
-    joined.expect("a room");
-    assert_eq!(said.links, 1);
+    let (a, mut b) = linked_in_silence().await;
+    let mut saying = Box::pin(a.node.broadcast("lobby", "chat", "hello"));
+    let answer = tokio::time::timeout(Duration::from_millis(100), &mut saying).await;
+    assert!(answer.is_err(), "it waits");
+    b.node.join(lobby()).await.expect("a room");
+    assert_eq!(saying.await.expect("it is sent").links, 1);
     assert_eq!(b.texts(1).await, ["hello"]);
 }
 
 #[tokio::test]
 async fn who_speaks_to_nobody_is_told_so_when_the_links_have_had_time_to_say_their_rooms() {
-    let mut a = member().await;
-    let mut b = member_of_no_room().await;
-    a.link(&mut b).await;
+    let (a, _b) = linked_in_silence().await;
     let error = a.node.broadcast("lobby", "chat", "hello").await;
     assert!(
         matches!(error, Err(BroadcastError::NoLinks(_))),
