@@ -323,18 +323,22 @@ func TestTwoNodesLinkAndTalk(t *testing.T) {
 	}
 }
 
-func TestWhatIsSaidBeforeASlowPeerHasSaidItsRoomsWaitsForIt(t *testing.T) {
+// sayInSilence says something on a link that came up although its peer, b, has said nothing of rooms.
+func sayInSilence(t *testing.T) (b *Node, saidB *lines, sent <-chan Sent) {
+	t.Helper()
 	a, saidA := startNode(t)
-	b, saidB := startSilentNode(t)
-	if _, err := a.Dial(t.Context(), b.Addresses()[0]); err != nil {
-		t.Fatal(err)
-	}
-	// It comes up although B has said nothing of rooms.
+	b, saidB = startSilentNode(t)
+	linked(t, a, b)
 	saidA.until(t, "link_up")
 	sent, err := a.Say("lobby", batch.Event{Name: "chat", Data: []byte("hello")})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return b, saidB, sent
+}
+
+func TestWhatIsSaidBeforeASlowPeerHasSaidItsRoomsWaitsForIt(t *testing.T) {
+	b, saidB, sent := sayInSilence(t)
 	if err := b.Join("lobby"); err != nil {
 		t.Fatal(err)
 	}
@@ -345,16 +349,7 @@ func TestWhatIsSaidBeforeASlowPeerHasSaidItsRoomsWaitsForIt(t *testing.T) {
 }
 
 func TestWhoSpeaksToNobodyIsToldSo(t *testing.T) {
-	a, saidA := startNode(t)
-	b, _ := startSilentNode(t)
-	if _, err := a.Dial(t.Context(), b.Addresses()[0]); err != nil {
-		t.Fatal(err)
-	}
-	saidA.until(t, "link_up")
-	sent, err := a.Say("lobby", batch.Event{Name: "chat", Data: []byte("hello")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, _, sent := sayInSilence(t)
 	if s := <-sent; s.Err == nil {
 		t.Errorf("%+v", s)
 	}
