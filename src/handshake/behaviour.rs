@@ -25,9 +25,10 @@ use super::hellos::Hellos;
 use super::session::Session;
 use super::{Failure, Input, Local, Output, REJECT_FLUSH, Reason, RejectCode, Stage};
 use crate::clock::{Clock, Time};
-use crate::wire::{Exchange, Request};
+use crate::wire::{Exchange, FrameError, Request};
 
 const HUNG_UP: &str = "the peer closed the connection before the handshake was over";
+const ENDED: &str = "the peer ended it before the handshake was over";
 
 /// The handshake of all connections.
 pub struct Behaviour {
@@ -245,6 +246,12 @@ impl Behaviour {
             OutboundFailure::ConnectionClosed
             | OutboundFailure::DialFailure
             | OutboundFailure::Timeout => return,
+            // The end of the connection, if it is that, may come to us after that of its streams.
+            OutboundFailure::Io(error)
+                if FrameError::of(&error) == Some(&FrameError::Truncated) =>
+            {
+                format!("{ENDED}: {error}")
+            }
             OutboundFailure::Io(error) => error.to_string(),
         };
         self.feed(connection_id, Input::StreamFailed(reason));

@@ -12,6 +12,7 @@ mod admission;
 mod behaviour;
 mod book;
 mod builder;
+mod coalesce;
 mod diagnosis;
 mod dialing;
 mod error;

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
-use futures::io::BufWriter;
+use futures::io::{BufReader, BufWriter};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
@@ -20,6 +20,7 @@ use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId, Transport, dns, noise, tcp, yamux};
 use libp2p_websocket as websocket;
 
+use super::coalesce::Coalesced;
 use super::diagnosis::{of_dns, of_tcp, of_timeout, of_upgrades, of_websocket};
 use super::pressure::Pressure;
 use super::stage::Stage;
@@ -41,6 +42,8 @@ const OUTBOUND_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_STREAMS: usize = 64;
 /// What is written to a socket at once: a whole batch under load.
 const SOCKET_BUFFER: usize = 64 * 1024;
+/// What is read from a socket at once, when less is asked for: some ten small messages.
+const READ_BUFFER: usize = 16 * 1024;
 /// Listen backlog: a storm of newcomers waits in the kernel instead of being refused.
 const BACKLOG: u32 = 1024;
 
@@ -64,7 +67,11 @@ pub(crate) fn build(
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true).listen_backlog(BACKLOG));
     // A websocket frame is written in two pieces: without a buffer each is a system call, and a
     // packet of its own.
-    let tcp = tcp.map(|stream, _| BufWriter::with_capacity(SOCKET_BUFFER, stream));
+    // One is read in pieces as small: its head, what of it has come, the rest.
+    let tcp = tcp.map(|stream, _| {
+        let stream = BufWriter::with_capacity(SOCKET_BUFFER, stream);
+        BufReader::with_capacity(READ_BUFFER, stream)
+    });
     let tcp = Observed {
         inner: tcp.map_err(|e| of_tcp(&e)),
         observer: observer.clone(),
@@ -94,7 +101,7 @@ pub(crate) fn build(
             observer: observer.clone(),
         })
         .multiplex(Watched {
-            upgrade: yamux,
+            upgrade: Coalesced(yamux),
             stage: Stage::Yamux,
             others: muxers,
             observer,
