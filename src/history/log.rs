@@ -42,6 +42,10 @@ impl Default for Keep {
 /// Batches removed in one transaction: some ten milliseconds, so that no append waits long.
 pub(super) const PRUNED_AT_ONCE: usize = 256;
 
+/// Bytes of batches past which no more are removed in one transaction: of large ones as many as that would
+/// be a quarter of a log of the default size, which neighbours may still be about to fetch.
+pub(super) const PRUNED_BYTES_AT_ONCE: usize = 4 << 20;
+
 /// Bytes of batches that are stored together above which the tail is of no use: they are as well written
 /// where they belong.
 const TAIL_AT_ONCE: usize = 16 << 10;
@@ -352,14 +356,7 @@ impl Log {
         let tx = self.conn.transaction()?;
         if let Some(room) = self.names.rooms.get_mut(&name) {
             // The horizon is a time, so all of one millisecond go together.
-            let last_ms: u64 = tx
-                .prepare_cached(
-                    "SELECT max(sent_at_ms) FROM (SELECT sent_at_ms FROM batch WHERE room = ?1
-                     ORDER BY sent_at_ms, id LIMIT ?2)",
-                )?
-                .query_row(params![room.n, PRUNED_AT_ONCE as i64], |row| {
-                    row.get::<_, i64>(0)
-                })? as u64;
+            let last_ms = last_to_go(&tx, room.n)?;
             let bound_ms = if over {
                 last_ms + 1
             } else {
@@ -450,6 +447,23 @@ pub(super) fn take_up_the_tail(path: &Path) {
             }
         }
     }
+}
+
+/// When the last of a room's oldest batches was sent that one transaction removes.
+fn last_to_go(conn: &Connection, room: i64) -> rusqlite::Result<u64> {
+    let mut query = conn.prepare_cached(
+        "SELECT sent_at_ms, length(envelope) FROM batch WHERE room = ?1
+         ORDER BY sent_at_ms, id LIMIT ?2",
+    )?;
+    let mut oldest = query.query(params![room, PRUNED_AT_ONCE as i64])?;
+    let (mut last_ms, mut bytes) = (0, 0);
+    while bytes < PRUNED_BYTES_AT_ONCE
+        && let Some(row) = oldest.next()?
+    {
+        last_ms = row.get::<_, i64>(0)? as u64;
+        bytes += row.get::<_, i64>(1)? as usize;
+    }
+    Ok(last_ms)
 }
 
 fn used_bytes(conn: &Connection) -> rusqlite::Result<u64> {

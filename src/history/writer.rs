@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::checkpoint::Checkpoints;
 use super::error::LogError;
-use super::log::{Log, PRUNED_AT_ONCE, Pruned};
+use super::log::{Log, PRUNED_AT_ONCE, PRUNED_BYTES_AT_ONCE, Pruned};
 use super::read::Reader;
 use super::record::{Outcome, Record, Verified};
 use super::schema;
@@ -405,7 +405,8 @@ impl Work {
         let (stored, kib) = std::mem::take(&mut self.unlooked);
         let in_bulk = kib >= LOOK_AFTER_KIB;
         // As many go as came, so that the bound holds under any load.
-        for _ in 0..=stored / PRUNED_AT_ONCE {
+        let rounds = (stored / PRUNED_AT_ONCE).max(kib as usize / (PRUNED_BYTES_AT_ONCE >> 10));
+        for _ in 0..=rounds {
             if !self.prune_once() {
                 break;
             }

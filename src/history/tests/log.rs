@@ -143,6 +143,21 @@ fn the_bound_in_bytes_holds_and_the_oldest_go_first() {
 }
 
 #[test]
+fn of_large_batches_no_more_goes_at_once_than_must() {
+    let bytes = 32 << 20;
+    let mut log = Log::ephemeral(Keep { bytes, ..keep() }).unwrap();
+    for n in 1..=40 {
+        let large = batch_of("a", 1, n, 1, NOW_MS + n, 1 << 20);
+        log.append(NOW_MS, &[large]).unwrap();
+        while !log.prune(NOW_MS).unwrap().is_empty() {}
+        assert!(log.used_bytes().unwrap() <= bytes);
+        if n > 30 {
+            assert!(log.reader().rooms().unwrap()[0].batches >= 24);
+        }
+    }
+}
+
+#[test]
 fn history_is_read_in_pages_by_room_time_author_and_the_last() {
     let mut log = Log::ephemeral(keep()).unwrap();
     let mut all: Vec<Batch> = (1..=700).map(|n| batch((n % 2) as u8, n)).collect();
