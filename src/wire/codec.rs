@@ -11,6 +11,10 @@ use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use libp2p::request_response;
 
+/// Bodies up to so many bytes are written together with their length, as one piece of the stream; a larger
+/// one is not copied for that.
+const TOGETHER: usize = 16 << 10;
+
 /// The largest frames of a protocol, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -186,15 +190,21 @@ async fn write_frame<T: AsyncWrite + Unpin>(
         }
         .into());
     }
-    let mut frame = Vec::with_capacity(body.len() + 5);
+    let is_large = body.len() > TOGETHER;
+    let mut frame = Vec::with_capacity(if is_large { 5 } else { body.len() + 5 });
     let mut len = body.len();
     while len >= 0x80 {
         frame.push(len as u8 | 0x80);
         len >>= 7;
     }
     frame.push(len as u8);
-    frame.extend_from_slice(body);
-    io.write_all(&frame).await?;
+    if is_large {
+        io.write_all(&frame).await?;
+        io.write_all(body).await?;
+    } else {
+        frame.extend_from_slice(body);
+        io.write_all(&frame).await?;
+    }
     io.flush().await
 }
 
@@ -257,6 +267,15 @@ mod tests {
             FrameError::of(&too_long.unwrap_err()),
             Some(FrameError::TooLong { .. })
         ));
+    }
+
+    #[test]
+    fn a_large_frame_has_the_same_bytes_as_if_it_were_written_at_once() {
+        let body = vec![7; TOGETHER + 1];
+        let mut frame = vec![0x81, 0x80, 0x01];
+        frame.extend(&body);
+        assert_eq!(written(&body, 1 << 20), frame);
+        assert_eq!(read(&frame, 1 << 20), Ok(body));
     }
 
     proptest! {
