@@ -24,6 +24,7 @@ pub struct Local {
     network: Option<NetworkKey>,
     network_id: [u8; 32],
     instance_id: [u8; 16],
+    features: u64,
 }
 
 impl Local {
@@ -36,7 +37,13 @@ impl Local {
             network,
             network_id,
             instance_id,
+            features: 0,
         }
+    }
+
+    /// The same, with these features, of which every peer is told.
+    pub fn with_features(self, features: u64) -> Local {
+        Local { features, ..self }
     }
 
     /// The public id of this node.
@@ -305,7 +312,7 @@ impl Ground<'_> {
             enc_key: identity.sealing_public(),
             nonce: **nonce,
             instance_id: self.local.instance_id,
-            features: 0,
+            features: self.local.features,
             prev: self.prev,
         };
         core.encode()

@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::message::{MAX_REQUEST, MAX_RESPONSE, PROTOCOL};
 use crate::wire::{self, Exchange, Limits};
 
-/// Exchanges that may be open at once on a link.
-const STREAMS: usize = 8;
+/// Exchanges that may be open at once on a link: those of a comparison each way, an offer and two fetches
+/// of what was offered each way, and one to spare for each of those whose end is on its way.
+const STREAMS: usize = 16;
 /// How long an exchange may take. A response of a mebibyte over a slow link takes a while.
 const TIME: Duration = Duration::from_secs(10);
 

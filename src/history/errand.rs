@@ -33,7 +33,7 @@ const FINDINGS_A_STEP: u64 = 256;
 
 /// Ids that a neighbour may have claimed and then not hold: it may remove its oldest meanwhile,
 /// 256 at a time, while as many as two fetches hold are on their way.
-const MISSING_MOST: u64 = 4096;
+pub(super) const MISSING_MOST: u64 = 4096;
 
 /// How often a neighbour may put off one comparison before it is left for another time.
 const LATERS_MOST: u32 = 20;
@@ -85,6 +85,10 @@ pub enum Fault {
 pub(super) enum Asked {
     Ranges,
     Batches(Vec<Id>),
+    /// A large batch that the neighbour has offered.
+    Large(Id),
+    /// That it takes note of an offer of these.
+    Offered(Vec<Id>),
 }
 
 /// How a comparison went so far.
@@ -220,6 +224,11 @@ impl Errand {
         Ok(fetched)
     }
 
+    /// Leaves out batches that come by another way.
+    pub(super) fn leave_out(&mut self, is_coming: impl Fn(&Id) -> bool) {
+        self.lacking.retain(|id| !is_coming(id));
+    }
+
     /// What was fetched has been dealt with.
     pub(super) fn on_settled(&mut self, stored: u64) {
         self.unsettled = self.unsettled.saturating_sub(1);
@@ -339,6 +348,8 @@ impl Errand {
                     self.lacking.push_front(id);
                 }
             }
+            // Not an errand's.
+            Asked::Large(_) | Asked::Offered(_) => {}
         }
     }
 }

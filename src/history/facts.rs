@@ -35,10 +35,24 @@ pub enum Input<P> {
         /// Its time and id.
         item: Item,
     },
+    /// The log stored a large batch that has just come, as new or in conflict: the neighbours are offered
+    /// it.
+    Large {
+        /// The room.
+        room: String,
+        /// Its time and id.
+        item: Item,
+        /// Its length.
+        bytes: usize,
+        /// The neighbour that brought it; none when it is our own.
+        from: Option<P>,
+    },
     /// The log removed what was sent before this time.
     Pruned(String, u64),
     /// A link is up.
     LinkUp(P),
+    /// The neighbour understands offers.
+    TakesOffers(P),
     /// A link is down.
     LinkDown(P),
     /// The neighbour is in these rooms.
@@ -96,7 +110,11 @@ pub enum Output<P> {
         room: String,
         /// The envelopes.
         envelopes: Vec<Bytes>,
+        /// When there is one that the neighbour has offered: its id. It has just come.
+        offered: Option<Id>,
     },
+    /// The neighbour was offered so many bytes that it has not fetched.
+    Outstanding(P, usize),
     /// A comparison is over.
     Checked(Checked<P>),
     /// Close the link, for this reason.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 
+use super::items::Item;
 use super::reconcile::Window;
 use super::record::Id;
 use crate::wire::proto::sync as proto;
@@ -28,6 +29,9 @@ pub(super) const MAX_RESPONSE_FRAME: usize = 256 << 10;
 
 /// The most ids in a [`Request::Fetch`].
 pub const MAX_IDS: usize = 1024;
+
+/// The most batches in a [`Request::Offer`].
+pub const MAX_OFFERED: usize = 64;
 
 /// The longest room name, in bytes. Rooms that are joined have shorter ones; this bounds a stranger's.
 const MAX_ROOM: usize = 255;
@@ -61,6 +65,13 @@ pub enum Request {
         /// How many, or 0 when that is not known.
         count: u64,
     },
+    /// The asker holds large batches that have just come.
+    Offer {
+        /// The room.
+        room: String,
+        /// Which.
+        items: Vec<Item>,
+    },
 }
 
 /// What a neighbour answers.
@@ -77,8 +88,8 @@ pub enum Response {
         /// The ids that are not held.
         missing: Vec<Id>,
     },
-    /// [`Request::Behind`] was taken note of.
-    Heard,
+    /// [`Request::Behind`] or [`Request::Offer`] was taken note of; of what was offered, these are not lacking.
+    Heard(Vec<Id>),
     /// Not now: ask again after this time.
     Later(Duration),
     /// The answerer is not in the room.
@@ -100,6 +111,9 @@ pub enum Malformed {
     /// Ids are not a multiple of 32 bytes, none, or too many.
     #[error("the ids are not 32 bytes each, none, or too many")]
     Ids,
+    /// An offer is of none or too many, or does not say of each when it was sent.
+    #[error("the offer is not of 1 to {MAX_OFFERED} batches, each with its time")]
+    Offer,
     /// A window ends before it begins.
     #[error("the window is empty")]
     Window,
@@ -148,7 +162,30 @@ impl Request {
                 room: room(behind.room)?,
                 count: behind.count,
             }),
+            proto::request::Kind::Offer(offer) => {
+                let ids = ids(&offer.ids)?;
+                let is_whole = ids.len() == offer.sent_at_ms.len();
+                if ids.is_empty() || ids.len() > MAX_OFFERED || !is_whole {
+                    return Err(Malformed::Offer);
+                }
+                let items = offer.sent_at_ms.into_iter().zip(ids);
+                Ok(Request::Offer {
+                    room: room(offer.room)?,
+                    items: items
+                        .map(|(sent_at_ms, id)| Item { sent_at_ms, id })
+                        .collect(),
+                })
+            }
         }
+    }
+
+    /// The room that it is about.
+    pub fn room(&self) -> &str {
+        let (Request::Compare { room, .. }
+        | Request::Fetch { room, .. }
+        | Request::Behind { room, .. }
+        | Request::Offer { room, .. }) = self;
+        room
     }
 
     /// The request as bytes.
@@ -179,6 +216,11 @@ impl Request {
             Request::Behind { room, count } => {
                 proto::request::Kind::Behind(proto::Behind { room, count })
             }
+            Request::Offer { room, items } => proto::request::Kind::Offer(proto::Offer {
+                room,
+                ids: items.iter().flat_map(|item| item.id).collect(),
+                sent_at_ms: items.iter().map(|item| item.sent_at_ms).collect(),
+            }),
         };
         proto::Request { kind: Some(kind) }.encode_to_vec()
     }
@@ -200,7 +242,7 @@ impl Response {
                 envelopes: batches.envelopes,
                 missing: ids(&batches.missing)?,
             }),
-            proto::response::Kind::Heard(_) => Ok(Response::Heard),
+            proto::response::Kind::Heard(heard) => Ok(Response::Heard(ids(&heard.held)?)),
             proto::response::Kind::Later(later) => Ok(Response::Later(
                 Duration::from_millis(later.after_ms.into()).min(MAX_LATER),
             )),
@@ -222,7 +264,9 @@ impl Response {
                 let missing = missing.concat().into();
                 proto::response::Kind::Batches(proto::Batches { envelopes, missing })
             }
-            Response::Heard => proto::response::Kind::Heard(proto::Heard {}),
+            Response::Heard(held) => proto::response::Kind::Heard(proto::Heard {
+                held: held.concat().into(),
+            }),
             Response::Later(after) => {
                 let after_ms = after.min(MAX_LATER).as_millis() as u32;
                 proto::response::Kind::Later(proto::Later { after_ms })

@@ -6,7 +6,8 @@
 //!   survives the end of the process at once. It holds a batch once, knows an author that gives the same
 //!   numbers twice, and removes the oldest when it is full.
 //! * Data checking ([`Checks`]) compares each room with the neighbours in turn, which costs some 60 bytes
-//!   when both hold the same, and fetches what is lacking ([`message`] is what goes over the wire).
+//!   when both hold the same, and fetches what is lacking ([`message`] is what goes over the wire). Large
+//!   batches that have just come travel in the same way: they are offered, and fetched once.
 //! * [`Order`] hands what the log stored to the application: once, an author's events in the order sent.
 //!
 //! The rule it keeps: what a neighbour sends is nothing until the verifier has said so; only a
@@ -22,6 +23,7 @@ mod items;
 mod log;
 pub mod message;
 mod neighbour;
+mod offers;
 mod order;
 mod read;
 pub mod reconcile;
@@ -44,6 +46,7 @@ pub use error::LogError;
 pub use facts::{Checked, Config, INTERVAL, Input, Output, RequestId};
 pub use items::{Item, Items, Sum};
 pub use log::{Keep, Log, Pruned};
+pub use offers::{OFFER_ABOVE, OFFERS};
 pub use order::{Arrival, Delivery, GAP_WAIT, Order, Stream};
 pub use read::{
     Archive, Cursor, Found, History, PAGE_BYTES, PAGE_ROWS, Page, Query, Reader, RoomStats,

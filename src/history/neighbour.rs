@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::errand::Errand;
+use super::offers::Offering;
 use super::serve::Allowance;
 use crate::clock::Time;
 
@@ -17,6 +18,7 @@ pub(super) struct Neighbour {
     pub(super) due: BTreeMap<String, Due>,
     pub(super) errand: Option<Errand>,
     pub(super) allowance: Allowance,
+    pub(super) offers: Offering,
     /// Where what it keeps begins, as it said.
     pub(super) floors: BTreeMap<String, u64>,
     pub(super) told: BTreeMap<String, Time>,
@@ -37,6 +39,7 @@ impl Neighbour {
             due: BTreeMap::new(),
             errand: None,
             allowance: Allowance::new(now),
+            offers: Offering::default(),
             floors: BTreeMap::new(),
             told: BTreeMap::new(),
             silences: 0,

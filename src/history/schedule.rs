@@ -30,6 +30,7 @@ const GRACE: Duration = Duration::from_secs(120);
 impl<P: Clone + Ord> Checks<P> {
     /// Ends, begins and goes on with comparisons.
     pub(super) fn go_on(&mut self, moment: Moment, out: &mut Vec<Output<P>>) {
+        self.looked_at = moment.now;
         self.take_turns(moment.now);
         self.tell_all(moment.now, out);
         let peers: Vec<P> = self.neighbours.keys().cloned().collect();
@@ -122,6 +123,7 @@ impl<P: Clone + Ord> Checks<P> {
     }
 
     fn go_on_with(&mut self, moment: Moment, peer: &P, out: &mut Vec<Output<P>>) {
+        self.go_on_offering(moment.now, peer, out);
         if self
             .neighbours
             .get(peer)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::items::Items;
+use super::items::{Item, Items};
 use super::message::{MAX_RESPONSE_FRAME, Request, Response};
 use super::reconcile::{self, BadFrame, Window};
 use super::record::Id;
@@ -46,6 +46,8 @@ pub(super) enum Answer {
     Read(Vec<Id>),
     /// With [`Response::Heard`], and with a comparison of ours.
     Compare,
+    /// With [`Response::Heard`], and with fetches of these.
+    Note(Vec<Item>),
 }
 
 /// Why a neighbour gets no answer but is dropped.
@@ -78,18 +80,21 @@ impl Allowance {
         }
     }
 
-    /// Answers a request about a room whose items are these, from `since_ms` on.
+    /// Answers a request about a room whose items are these, from `since_ms` on. What was offered may be
+    /// fetched for nothing.
     pub(super) fn answer(
         &mut self,
         now: Time,
         items: &Items,
         since_ms: u64,
         request: Request,
+        is_offered: bool,
     ) -> Result<Answer, Refusal> {
         self.refill(now);
         let allowed = match &request {
-            Request::Fetch { .. } => self.bytes > 0 && self.reads < READS_AT_ONCE,
+            Request::Fetch { .. } => (self.bytes > 0 || is_offered) && self.reads < READS_AT_ONCE,
             Request::Compare { .. } | Request::Behind { .. } => self.exchanges > 0,
+            Request::Offer { .. } => true,
         };
         if !allowed {
             self.ignored += 1;
@@ -108,6 +113,7 @@ impl Allowance {
                 self.exchanges -= 1;
                 Ok(Answer::Compare)
             }
+            Request::Offer { items, .. } => Ok(Answer::Note(items)),
             Request::Compare { window, frame, .. } => {
                 self.exchanges -= 1;
                 compare(items, since_ms, window, &frame)
@@ -118,8 +124,11 @@ impl Allowance {
     }
 
     /// Counts a fetch that the log has answered with so many bytes.
-    pub(super) fn fetched(&mut self, bytes: usize) {
+    pub(super) fn fetched(&mut self, bytes: usize, is_offered: bool) {
         self.reads = self.reads.saturating_sub(1);
+        if is_offered {
+            return;
+        }
         self.bytes = self.bytes.saturating_sub((bytes as u64).max(FETCH_LEAST));
         if bytes > 0 {
             self.exchanges = (self.exchanges + 1).min(EXCHANGES);

@@ -14,7 +14,9 @@ use super::errand::{Asked, Fault};
 use super::facts::{Config, Input, Output, RequestId};
 use super::message::{Request, Response};
 use super::neighbour::Neighbour;
+use super::offers::Wants;
 use super::read::Found;
+use super::record::Id;
 use super::room::Room;
 use super::schedule::{TELL_EVERY, TURN, framed};
 use super::serve::{Answer, Refusal};
@@ -38,7 +40,11 @@ pub struct Checks<P> {
     pub(super) neighbours: BTreeMap<P, Neighbour>,
     /// What was asked of whom; a notice has no answer worth keeping.
     pub(super) asked: BTreeMap<u64, (P, Option<Asked>)>,
-    pub(super) tickets: BTreeMap<u64, P>,
+    /// From whom what is being stored came, and the id of an offered batch.
+    pub(super) tickets: BTreeMap<u64, (P, Option<Id>)>,
+    pub(super) wants: Wants<P>,
+    /// When it was last seen to what is due.
+    pub(super) looked_at: Time,
     pub(super) last_token: u64,
 }
 
@@ -58,6 +64,8 @@ impl<P: Clone + Ord> Checks<P> {
             neighbours: BTreeMap::new(),
             asked: BTreeMap::new(),
             tickets: BTreeMap::new(),
+            wants: Wants::new(),
+            looked_at: Time::ZERO,
             last_token: 0,
         }
     }
@@ -66,8 +74,9 @@ impl<P: Clone + Ord> Checks<P> {
     pub fn handle(&mut self, now: Time, unix_ms: u64, input: Input<P>, out: &mut Vec<Output<P>>) {
         let moment = Moment { now, unix_ms };
         match input {
-            // The two that come with each batch have no consequences.
+            // The two that come with each batch have no consequences at once.
             Input::Stored { room, item } => {
+                self.tell_sources(now, &item);
                 if let Some(room) = self.rooms.get_mut(&room) {
                     room.add(item);
                 }
@@ -79,20 +88,36 @@ impl<P: Clone + Ord> Checks<P> {
                 }
                 return;
             }
+            Input::Large {
+                room: name,
+                item,
+                bytes,
+                from,
+            } => {
+                if let Some(room) = self.rooms.get_mut(&name) {
+                    room.add(item);
+                    self.offer(now, &name, item, bytes, from.as_ref(), out);
+                }
+            }
             Input::Join(room) => self.on_join(moment, room, out),
             Input::Loaded(room, horizon_ms, items) => {
                 if let Some(room) = self.rooms.get_mut(&room) {
                     room.load(horizon_ms, items);
                 }
             }
-            Input::Leave(room) => self.on_leave(&room),
+            Input::Leave(room) => self.on_leave(&room, out),
             Input::LinkUp(peer) => {
                 self.neighbours
                     .entry(peer)
                     .or_insert_with(|| Neighbour::new(now));
             }
-            Input::LinkDown(peer) => self.on_link_down(&peer),
-            Input::RoomsOf(peer, rooms) => self.on_rooms_of(now, &peer, rooms),
+            Input::TakesOffers(peer) => {
+                if let Some(neighbour) = self.neighbours.get_mut(&peer) {
+                    neighbour.offers.is_taken = true;
+                }
+            }
+            Input::LinkDown(peer) => self.on_link_down(now, &peer, out),
+            Input::RoomsOf(peer, rooms) => self.on_rooms_of(now, &peer, rooms, out),
             Input::Request(peer, id, bytes) => self.on_request(moment, peer, id, bytes, out),
             Input::Found(peer, id, found) => self.on_found(peer, id, found, out),
             Input::Response(token, bytes) => self.on_response(moment, token, bytes, out),
@@ -136,7 +161,11 @@ impl<P: Clone + Ord> Checks<P> {
             .neighbours
             .values()
             .filter_map(|n| n.errand.as_ref()?.resume_at);
-        rooms.chain(due).chain(resumed).min()
+        rooms
+            .chain(due)
+            .chain(resumed)
+            .chain(self.offers_deadline())
+            .min()
     }
 
     /// The rooms we are in.
@@ -147,6 +176,17 @@ impl<P: Clone + Ord> Checks<P> {
     /// What we hold of a room.
     pub fn room(&self, room: &str) -> Option<&Room<P>> {
         self.rooms.get(room)
+    }
+
+    /// Whether all neighbours have said of all that they were offered that they hold it.
+    pub fn is_all_taken(&self, now: Time) -> bool {
+        self.neighbours.values().all(|n| n.offers.is_all_taken(now))
+    }
+
+    /// How many batches are wanted that neighbours have offered.
+    #[cfg(test)]
+    pub(super) fn wanted(&self) -> usize {
+        self.wants.len()
     }
 
     fn on_join(&mut self, moment: Moment, name: String, out: &mut Vec<Output<P>>) {
@@ -165,8 +205,9 @@ impl<P: Clone + Ord> Checks<P> {
         out.push(Output::Load(name, super::room::ITEMS_MOST));
     }
 
-    fn on_leave(&mut self, name: &str) {
+    fn on_leave(&mut self, name: &str, out: &mut Vec<Output<P>>) {
         self.rooms.remove(name);
+        self.forget_offers_in(name, out);
         let mut comparing = Vec::new();
         for (peer, neighbour) in &mut self.neighbours {
             neighbour.due.remove(name);
@@ -183,17 +224,20 @@ impl<P: Clone + Ord> Checks<P> {
         }
     }
 
-    fn on_link_down(&mut self, peer: &P) {
+    fn on_link_down(&mut self, now: Time, peer: &P, out: &mut Vec<Output<P>>) {
         self.neighbours.remove(peer);
+        self.keep_offers(now, peer, |_| false, out);
         self.asked.retain(|_, (of, _)| of != peer);
-        self.tickets.retain(|_, of| of != peer);
+        // What it has brought of its offers is still stored.
+        self.tickets
+            .retain(|_, (of, offered)| of != peer || offered.is_some());
         for room in self.rooms.values_mut() {
             room.agreed.remove(peer);
             room.busy_with.take_if(|with| with == peer);
         }
     }
 
-    fn on_rooms_of(&mut self, now: Time, peer: &P, rooms: Vec<String>) {
+    fn on_rooms_of(&mut self, now: Time, peer: &P, rooms: Vec<String>, out: &mut Vec<Output<P>>) {
         let Some(neighbour) = self.neighbours.get_mut(peer) else {
             return;
         };
@@ -204,7 +248,8 @@ impl<P: Clone + Ord> Checks<P> {
             }
         }
         neighbour.due.retain(|name, _| rooms.contains(name));
-        neighbour.rooms = rooms;
+        neighbour.rooms = rooms.clone();
+        self.keep_offers(now, peer, |name| rooms.contains(name), out);
     }
 
     fn on_request(
@@ -221,27 +266,37 @@ impl<P: Clone + Ord> Checks<P> {
         };
         let request = match Request::decode(bytes) {
             Ok(request) => request,
-            Err(error) => return self.on_fault(peer, error.into(), out),
+            Err(error) => return self.on_fault(moment.now, peer, error.into(), out),
         };
-        let (Request::Compare { room: name, .. }
-        | Request::Fetch { room: name, .. }
-        | Request::Behind { room: name, .. }) = &request;
-        let name = name.clone();
+        let name = request.room().to_owned();
         let response = match self.rooms.get(&name) {
             None => Response::Absent,
             Some(room) if !room.is_loaded() => Response::Later(TELL_EVERY),
             Some(room) => {
                 let since_ms = since_ms.max(room.horizon_ms());
-                match neighbour
-                    .allowance
-                    .answer(moment.now, room.items(), since_ms, request)
-                {
+                let is_offered = match &request {
+                    Request::Fetch { ids, .. } => neighbour.offers.are_open(ids),
+                    _ => false,
+                };
+                let answer = neighbour.allowance.answer(
+                    moment.now,
+                    room.items(),
+                    since_ms,
+                    request,
+                    is_offered,
+                );
+                match answer {
                     Ok(Answer::Now(response)) => response,
                     Ok(Answer::Compare) => {
                         neighbour.set_due(&name, moment.now, false);
-                        Response::Heard
+                        Response::Heard(Vec::new())
                     }
+                    Ok(Answer::Note(items)) => self.on_offer(moment, &peer, &name, &items, out),
                     Ok(Answer::Read(ids)) => {
+                        if neighbour.offers.take_up(moment.now, id, &ids) {
+                            let open = neighbour.offers.open_bytes();
+                            out.push(Output::Outstanding(peer.clone(), open));
+                        }
                         let most = super::FETCH_BYTES;
                         out.push(Output::Read {
                             peer,
@@ -252,8 +307,12 @@ impl<P: Clone + Ord> Checks<P> {
                         });
                         return;
                     }
-                    Err(Refusal::Frame(error)) => return self.on_fault(peer, error.into(), out),
-                    Err(Refusal::Flood) => return self.on_fault(peer, Fault::Flood, out),
+                    Err(Refusal::Frame(error)) => {
+                        return self.on_fault(moment.now, peer, error.into(), out);
+                    }
+                    Err(Refusal::Flood) => {
+                        return self.on_fault(moment.now, peer, Fault::Flood, out);
+                    }
                 }
             }
         };
@@ -265,7 +324,8 @@ impl<P: Clone + Ord> Checks<P> {
             return;
         };
         let bytes = found.envelopes.iter().map(Bytes::len).sum();
-        neighbour.allowance.fetched(bytes);
+        let is_offered = neighbour.offers.has_served(id);
+        neighbour.allowance.fetched(bytes, is_offered);
         let response = if found.looked_at == 0 {
             // The log could not be read.
             Response::Later(RETRY)
@@ -286,6 +346,27 @@ impl<P: Clone + Ord> Checks<P> {
             return;
         };
         neighbour.silences = 0;
+        let asked = match asked {
+            Asked::Large(offered) => {
+                let brought = Response::decode(bytes)
+                    .map_err(Fault::from)
+                    .and_then(|it| self.on_brought(moment.now, peer.clone(), offered, it, out));
+                if let Err(fault) = brought {
+                    self.on_fault(moment.now, peer, fault, out);
+                }
+                return;
+            }
+            Asked::Offered(ids) => {
+                let not_lacking = match Response::decode(bytes) {
+                    Ok(Response::Heard(not_lacking)) => not_lacking,
+                    // It is not there any more, or not yet: it is not waited for.
+                    Ok(_) => ids,
+                    Err(error) => return self.on_fault(moment.now, peer, error.into(), out),
+                };
+                return self.on_offer_heard(moment.now, &peer, not_lacking, out);
+            }
+            asked => asked,
+        };
         let Some(errand) = &mut neighbour.errand else {
             return;
         };
@@ -307,19 +388,21 @@ impl<P: Clone + Ord> Checks<P> {
                 }
                 errand.on_response(moment.now, room.items(), asked, response)
             });
+        errand.leave_out(|id| self.wants.contains(id));
         match absorbed {
-            Err(fault) => self.on_fault(peer, fault, out),
+            Err(fault) => self.on_fault(moment.now, peer, fault, out),
             Ok(envelopes) if envelopes.is_empty() => {}
             Ok(envelopes) => {
                 let room = errand.room.clone();
                 self.last_token += 1;
                 let ticket = self.last_token;
-                self.tickets.insert(ticket, peer.clone());
+                self.tickets.insert(ticket, (peer.clone(), None));
                 out.push(Output::Fetched {
                     peer,
                     ticket,
                     room,
                     envelopes,
+                    offered: None,
                 });
             }
         }
@@ -338,11 +421,15 @@ impl<P: Clone + Ord> Checks<P> {
             neighbour.silences += 1;
         }
         if neighbour.silences >= SILENCES {
-            return self.on_fault(peer, Fault::Silent, out);
+            return self.on_fault(now, peer, Fault::Silent, out);
         }
-        if asked.is_some()
-            && let Some(errand) = neighbour.errand.take()
-        {
+        match asked {
+            None => return,
+            Some(Asked::Large(id)) => return self.on_not_brought(now, &peer, id),
+            Some(Asked::Offered(ids)) => return self.on_offer_heard(now, &peer, ids, out),
+            Some(Asked::Ranges | Asked::Batches(_)) => {}
+        }
+        if let Some(errand) = neighbour.errand.take() {
             if takes_part {
                 neighbour.set_due(&errand.room, now + RETRY, true);
             }
@@ -353,9 +440,12 @@ impl<P: Clone + Ord> Checks<P> {
 
     /// Answers to a comparison that is no more must not reach the next one.
     fn forget_answers(&mut self, peer: &P) {
+        let is_of_it =
+            |asked: &Option<Asked>| matches!(asked, Some(Asked::Ranges | Asked::Batches(_)));
         self.asked
-            .retain(|_, (of, asked)| of != peer || asked.is_none());
-        self.tickets.retain(|_, of| of != peer);
+            .retain(|_, (of, asked)| of != peer || !is_of_it(asked));
+        self.tickets
+            .retain(|_, (of, offered)| of != peer || offered.is_some());
     }
 
     fn on_settled(
@@ -366,11 +456,15 @@ impl<P: Clone + Ord> Checks<P> {
         forged: u64,
         out: &mut Vec<Output<P>>,
     ) {
-        let Some(peer) = self.tickets.remove(&ticket) else {
+        let Some((peer, offered)) = self.tickets.remove(&ticket) else {
             return;
         };
         if forged > 0 {
-            return self.on_fault(peer, Fault::Forged, out);
+            return self.on_fault(now, peer, Fault::Forged, out);
+        }
+        if let Some(id) = offered {
+            // It is stored, or not to be.
+            return self.wants.remove(&id);
         }
         if let Some(errand) = self
             .neighbours
@@ -386,8 +480,8 @@ impl<P: Clone + Ord> Checks<P> {
         }
     }
 
-    fn on_fault(&mut self, peer: P, fault: Fault, out: &mut Vec<Output<P>>) {
-        self.on_link_down(&peer);
+    fn on_fault(&mut self, now: Time, peer: P, fault: Fault, out: &mut Vec<Output<P>>) {
+        self.on_link_down(now, &peer, out);
         out.push(Output::Drop(peer, fault));
     }
 }

@@ -11,6 +11,7 @@ mod crash;
 mod faults;
 mod figures;
 mod log;
+mod offers;
 mod order;
 mod reconcile;
 mod tail;

@@ -35,7 +35,7 @@ use super::{book, diagnosis, inbox, outbox, ports, transport};
 use crate::clock::Clock;
 use crate::gossip::{MAX_ROOMS, RoomName};
 use crate::handshake::{HelloCaps, Local};
-use crate::history::{Keep, Log, Pruned, Writer};
+use crate::history::{self, Keep, Log, Pruned, Writer};
 use crate::identity::{Identity, NetworkKey};
 use crate::overlay;
 
@@ -71,6 +71,7 @@ pub struct NodeBuilder {
     keep: Option<Keep>,
     links: Option<(usize, usize)>,
     fixed_links: bool,
+    gossip_only: bool,
 }
 
 impl NodeBuilder {
@@ -175,6 +176,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Whether large batches come by gossip alone, as to a peer that understands no offers: several copies
+    /// of each, but none of them has to be asked for. By default they are offered and fetched once.
+    pub fn gossip_only(mut self, gossip_only: bool) -> Self {
+        self.gossip_only = gossip_only;
+        self
+    }
+
     /// Starts the node. Resolves when it is online: every address is listened on and every room is
     /// joined. Dialling goes on from there.
     ///
@@ -220,6 +228,8 @@ impl NodeBuilder {
             notes: notes_in,
             wishes,
             pruned,
+            pressure: pressure.clone(),
+            copies: copies.clone(),
         };
         let own = Own {
             peer_id: identity.peer_id(),
@@ -343,11 +353,9 @@ impl NodeBuilder {
         let tls = tls::load(&self.tls).map_err(StartError::Tls)?;
         let transport = transport::build(identity.keypair(), tls, None, pressure)
             .map_err(|e| StartError::System(e.to_string()))?;
-        let local = Arc::new(Local::new(
-            identity.clone(),
-            self.network.clone(),
-            instance_id,
-        ));
+        let local = Local::new(identity.clone(), self.network.clone(), instance_id)
+            .with_features(if self.gossip_only { 0 } else { history::OFFERS });
+        let local = Arc::new(local);
         let overlay = (!self.fixed_links).then(|| self.overlay(identity.peer_id(), clock));
         let behaviour = Behaviour::new(
             identity,

@@ -280,9 +280,9 @@ impl Node {
             .unwrap_or_default()
     }
 
-    /// How many messages gossip was given since the start: every copy that came over a link, and
-    /// every batch that was published here.
-    pub fn gossip_copies(&self) -> u64 {
+    /// How many copies of batches there were since the start: every one that came over a link by gossip
+    /// or after an offer, and every batch of its own that the node gossiped.
+    pub fn message_copies(&self) -> u64 {
         self.shared.copies.load(Ordering::Relaxed)
     }
 

@@ -5,18 +5,22 @@
 //! batch only when the log has it, once, and an author's events in the order sent; never of its own.
 
 mod checking;
+mod recent;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
 use tokio::sync::{mpsc, oneshot};
 
+use self::recent::Recent;
 use super::event::{Event, EventBus, Message};
+use super::pressure::Pressure;
 use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time};
 use crate::gossip::{RoomName, VerifiedBatch};
@@ -59,15 +63,19 @@ pub(crate) enum Note {
     Join(RoomName),
     Leave(RoomName),
     LinkUp(PeerId),
+    /// The neighbour understands offers of large batches.
+    TakesOffers(PeerId),
     LinkDown(PeerId),
     /// The neighbour is in these rooms; in none when it does not take part in data checking.
     RoomsOf(PeerId, Vec<String>),
     Request(PeerId, RequestId, Bytes),
     Response(u64, Bytes),
     Failed(u64),
-    /// A batch of our own was stored.
-    Own(VerifiedBatch),
+    /// A batch of our own was stored; whether the neighbours are to be offered it.
+    Own(VerifiedBatch, bool),
     Status(oneshot::Sender<Vec<RoomStatus>>),
+    /// Tell when no neighbour is about to fetch any more what it was offered.
+    AllTaken(oneshot::Sender<()>),
 }
 
 /// What the keeper wants of the loop.
@@ -86,6 +94,8 @@ pub(crate) enum Wish {
         peer_id: PeerId,
         reason: String,
     },
+    /// Gossip a batch that was offered to us, if there are neighbours that understand no offers.
+    Gossip(VerifiedBatch),
 }
 
 /// What comes back from the log and from verifying.
@@ -93,12 +103,25 @@ enum Back {
     Stored {
         batches: Vec<VerifiedBatch>,
         appended: Appended,
-        /// From data checking: its ticket, and how many did not verify.
-        errand: Option<(u64, u64)>,
+        origin: Origin,
     },
     Loaded(String, Result<(u64, Vec<Item>), LogError>),
     Found(PeerId, RequestId, Result<Found, LogError>),
     Pruned(Pruned),
+}
+
+/// How batches came.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin {
+    Gossip,
+    /// From a neighbour that was asked.
+    Asked {
+        ticket: u64,
+        /// How many did not verify.
+        forged: u64,
+        /// Who had offered it, when it has just been sent.
+        offered: Option<PeerId>,
+    },
 }
 
 /// Who speaks from this node: the key, and this run of it.
@@ -131,12 +154,19 @@ pub(crate) struct Keeper {
     /// Rooms that are being read from the log, and who asks how the rooms stand meanwhile.
     loading: usize,
     asking: Vec<oneshot::Sender<Vec<RoomStatus>>>,
+    /// Who waits until all that was offered is fetched.
+    parting: Option<oneshot::Sender<()>>,
     verified: mpsc::Receiver<Vec<VerifiedBatch>>,
     notes: mpsc::UnboundedReceiver<Note>,
     wishes: mpsc::Sender<Wish>,
     back: mpsc::UnboundedSender<Back>,
     back_in: mpsc::UnboundedReceiver<Back>,
     pruned: mpsc::UnboundedReceiver<Pruned>,
+    recent: Recent,
+    /// Told what neighbours were offered and have not fetched.
+    pressure: Pressure,
+    /// Counts batches that neighbours brought of what they had offered.
+    copies: Arc<AtomicU64>,
     appends: usize,
     prune_at: Time,
     complained: Option<Time>,
@@ -148,6 +178,8 @@ pub(crate) struct Ends {
     pub(crate) notes: mpsc::UnboundedReceiver<Note>,
     pub(crate) wishes: mpsc::Sender<Wish>,
     pub(crate) pruned: mpsc::UnboundedReceiver<Pruned>,
+    pub(crate) pressure: Pressure,
+    pub(crate) copies: Arc<AtomicU64>,
 }
 
 impl Keeper {
@@ -177,12 +209,16 @@ impl Keeper {
             rooms_of: BTreeMap::new(),
             loading: 0,
             asking: Vec::new(),
+            parting: None,
             verified: ends.verified,
             notes: ends.notes,
             wishes: ends.wishes,
             back,
             back_in,
             pruned: ends.pruned,
+            recent: Recent::default(),
+            pressure: ends.pressure,
+            copies: ends.copies,
             appends: 0,
             prune_at: Time::ZERO,
             complained: None,
@@ -231,10 +267,14 @@ impl Keeper {
     }
 
     fn deadline(&self) -> Time {
-        [self.checks.deadline(), self.order.deadline()]
-            .into_iter()
-            .flatten()
-            .fold(self.prune_at, Time::min)
+        [
+            self.checks.deadline(),
+            self.order.deadline(),
+            self.recent.deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.prune_at, Time::min)
     }
 
     async fn on_time(&mut self) {
@@ -243,6 +283,7 @@ impl Keeper {
             self.prune_at = now + PRUNE_EVERY;
             self.writer.prune();
         }
+        self.recent.expire(now);
         let mut out = Vec::new();
         self.order.expire(now, &mut out);
         self.deliver(out);
@@ -254,8 +295,10 @@ impl Keeper {
             Note::Join(room) => self.check(Input::Join(room.as_str().to_owned())).await,
             Note::Leave(room) => self.check(Input::Leave(room.as_str().to_owned())).await,
             Note::LinkUp(peer_id) => self.check(Input::LinkUp(peer_id)).await,
+            Note::TakesOffers(peer_id) => self.check(Input::TakesOffers(peer_id)).await,
             Note::LinkDown(peer_id) => {
                 self.rooms_of.remove(&peer_id);
+                self.pressure.set_offered(peer_id, 0);
                 self.check(Input::LinkDown(peer_id)).await;
             }
             Note::RoomsOf(peer_id, rooms) => {
@@ -267,11 +310,16 @@ impl Keeper {
             }
             Note::Response(token, bytes) => self.check(Input::Response(token, bytes)).await,
             Note::Failed(token) => self.check(Input::Failed(token)).await,
-            Note::Own(batch) => self.check(stored(&batch)).await,
+            Note::Own(batch, true) => self.offer(&batch, None).await,
+            Note::Own(batch, false) => self.check(stored(&batch)).await,
             // A room that is still being read from the log would stand there as empty.
             Note::Status(reply) if self.loading > 0 => self.asking.push(reply),
             Note::Status(reply) => {
                 let _ = reply.send(self.status());
+            }
+            Note::AllTaken(reply) => {
+                self.parting = Some(reply);
+                self.see_off();
             }
         }
     }
@@ -281,8 +329,8 @@ impl Keeper {
             Back::Stored {
                 batches,
                 appended,
-                errand,
-            } => self.on_stored(batches, appended, errand).await,
+                origin,
+            } => self.on_stored(batches, appended, origin).await,
             Back::Loaded(room, loaded) => {
                 self.loading -= 1;
                 match loaded {
@@ -322,18 +370,13 @@ impl Keeper {
             let _ = done.send(Back::Stored {
                 batches: returned,
                 appended,
-                errand: None,
+                origin: Origin::Gossip,
             });
         };
         self.writer.append_in_turn(&batches, told).await;
     }
 
-    async fn on_stored(
-        &mut self,
-        batches: Vec<VerifiedBatch>,
-        appended: Appended,
-        errand: Option<(u64, u64)>,
-    ) {
+    async fn on_stored(&mut self, batches: Vec<VerifiedBatch>, appended: Appended, origin: Origin) {
         self.appends -= 1;
         let outcomes = match appended {
             Ok(outcomes) => outcomes,
@@ -345,19 +388,23 @@ impl Keeper {
         let now = self.clock.now();
         let mut due = Vec::new();
         let mut new = 0;
+        let (is_live, brought_by) = match origin {
+            Origin::Gossip => (true, None),
+            Origin::Asked { offered, .. } => (offered.is_some(), offered),
+        };
         for (batch, outcome) in batches.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::New { follows } => {
                     new += 1;
-                    self.check(stored(&batch)).await;
+                    self.spread(&batch, brought_by).await;
                     if !self.is_own(&batch) {
-                        let arrival = arrival(batch, follows, errand.is_some());
+                        let arrival = arrival(batch, follows, !is_live);
                         self.order.arrived(now, arrival, &mut due);
                     }
                 }
                 Outcome::Conflict { .. } => {
                     new += 1;
-                    self.check(stored(&batch)).await;
+                    self.spread(&batch, brought_by).await;
                     tracing::warn!(author = %batch.author(), room = %batch.room(),
                         "an author gave the same numbers to two batches; the first one counts");
                 }
@@ -365,7 +412,7 @@ impl Keeper {
             }
         }
         self.deliver(due);
-        if let Some((ticket, forged)) = errand {
+        if let Origin::Asked { ticket, forged, .. } = origin {
             self.check(Input::Settled {
                 ticket,
                 stored: new,
@@ -373,6 +420,22 @@ impl Keeper {
             })
             .await;
         }
+    }
+
+    /// Data checking hears of a batch that is stored, and the neighbours of one that a neighbour had
+    /// offered.
+    async fn spread(&mut self, batch: &VerifiedBatch, brought_by: Option<PeerId>) {
+        let Some(from) = brought_by else {
+            return self.check(stored(batch)).await;
+        };
+        self.offer(batch, Some(from)).await;
+        self.wish(Wish::Gossip(batch.clone())).await;
+    }
+
+    async fn offer(&mut self, batch: &VerifiedBatch, from: Option<PeerId>) {
+        let (id, envelope) = (batch.id().0, batch.bytes().clone());
+        self.recent.add(self.clock.now(), id, envelope);
+        self.check(large(batch, from)).await;
     }
 
     /// Whether this run of the node has said it. A neighbour on a quick link may have it, and hand it
@@ -409,10 +472,23 @@ impl Keeper {
 fn stored(batch: &VerifiedBatch) -> Input<PeerId> {
     Input::Stored {
         room: batch.room().as_str().to_owned(),
-        item: Item {
-            sent_at_ms: batch.sent_at_ms(),
-            id: batch.id().0,
-        },
+        item: item_of(batch),
+    }
+}
+
+fn large(batch: &VerifiedBatch, from: Option<PeerId>) -> Input<PeerId> {
+    Input::Large {
+        room: batch.room().as_str().to_owned(),
+        item: item_of(batch),
+        bytes: batch.bytes().len(),
+        from,
+    }
+}
+
+fn item_of(batch: &VerifiedBatch) -> Item {
+    Item {
+        sent_at_ms: batch.sent_at_ms(),
+        id: batch.id().0,
     }
 }
 

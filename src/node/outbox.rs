@@ -54,15 +54,24 @@ pub(crate) struct Publish {
     pub(crate) room: RoomName,
     /// Those that were not handed on yet.
     pub(crate) batches: VecDeque<VerifiedBatch>,
-    /// How many links took each of those that were.
-    pub(crate) taken: Vec<usize>,
+    /// What became of those that were.
+    pub(crate) taken: Vec<Taken>,
     pub(crate) reply: oneshot::Sender<Published>,
+}
+
+/// A batch that is handed on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Taken {
+    /// How many links took it.
+    pub(crate) links: usize,
+    /// Whether they are to be offered it when it is stored. If not, gossip has it.
+    pub(crate) by_offer: bool,
 }
 
 /// What became of batches: the first ones left, the others did not.
 pub(crate) struct Published {
-    /// How many links took each of the first ones.
-    pub(crate) taken: Vec<usize>,
+    /// What became of the first ones.
+    pub(crate) taken: Vec<Taken>,
     /// Why there are others.
     pub(crate) refused: Option<BroadcastError>,
 }
@@ -131,8 +140,8 @@ impl Outbox {
         for (_, waiting) in refused {
             refuse(waiting, &error);
         }
-        for ((batch, waiting), links) in signed.into_iter().zip(published.taken) {
-            self.keep(batch, waiting, links).await;
+        for ((batch, waiting), taken) in signed.into_iter().zip(published.taken) {
+            self.keep(batch, waiting, taken).await;
         }
     }
 
@@ -184,7 +193,7 @@ impl Outbox {
 
     /// Queues a batch that has left for the log. Only when it is stored its senders hear that it is
     /// sent; the next batches do not wait for that, but for room in the log's queue.
-    async fn keep(&self, batch: VerifiedBatch, waiting: Vec<Waiting>, links: usize) {
+    async fn keep(&self, batch: VerifiedBatch, waiting: Vec<Waiting>, taken: Taken) {
         let Some(log) = self.store.get() else {
             return refuse(waiting, &BroadcastError::Stopped);
         };
@@ -195,9 +204,10 @@ impl Outbox {
             }
             let (id, first_seq) = (kept.id(), kept.first_seq());
             // A keeper that is gone compares no more.
-            let _ = notes.send(Note::Own(kept));
+            let _ = notes.send(Note::Own(kept, taken.by_offer));
             for (seq, (reply, _)) in (first_seq..).zip(waiting) {
                 // Whoever no longer listens has given up waiting; the event is sent all the same.
+                let links = taken.links;
                 let _ = reply.send(Ok(Sent { id, seq, links }));
             }
         })

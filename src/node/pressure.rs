@@ -7,7 +7,8 @@
 //!
 //! What waits on a link is an estimate: what was handed to gossipsub for it, less what was written
 //! to it since. It is exact whenever the connection's task comes to the muxer with no stream
-//! waiting to write: then gossipsub's queue is empty.
+//! waiting to write: then gossipsub's queue is empty. What a peer was offered and has not fetched comes
+//! to that; it is known exactly.
 
 use std::collections::HashMap;
 use std::io;
@@ -26,6 +27,9 @@ use tokio::sync::Notify;
 /// while the next one is signed. With more the links of a publisher get further apart, and
 /// neighbours pass on to each other what is under way to them already.
 const HIGH: u64 = 256 * 1024;
+/// What a peer may be offered and not have fetched before the publisher waits: while it fetches two of the
+/// largest batches, there are as many for the others to begin with.
+const HIGH_OFFERED: u64 = 4 << 20;
 /// What a message counts for at least, so that no more than half of gossipsub's queue for a link is
 /// filled, which is bounded by their number.
 const LEAST: u64 = HIGH / 512;
@@ -47,6 +51,8 @@ struct Shared {
 struct Pipe {
     /// Bytes.
     waiting: AtomicU64,
+    /// Bytes that the peer was offered and has not fetched.
+    offered: AtomicU64,
     /// Streams that could not write all they wanted to.
     blocked: AtomicUsize,
     /// When something moved last, in milliseconds after `epoch`.
@@ -60,6 +66,7 @@ impl Pressure {
     pub(crate) fn watch<M>(&self, peer_id: PeerId, muxer: M) -> Metered<M> {
         let pipe = Arc::new(Pipe {
             waiting: AtomicU64::new(0),
+            offered: AtomicU64::new(0),
             blocked: AtomicUsize::new(0),
             moved_ms: AtomicU64::new(0),
             epoch: Instant::now(),
@@ -83,6 +90,16 @@ impl Pressure {
         for pipe in peers.filter_map(|peer_id| pipes.get(peer_id)).flatten() {
             if let Some(pipe) = pipe.upgrade() {
                 pipe.add((bytes as u64).max(LEAST));
+            }
+        }
+    }
+
+    /// `peer_id` was offered so many bytes that it has not fetched.
+    pub(crate) fn set_offered(&self, peer_id: PeerId, bytes: usize) {
+        let pipes = self.pipes();
+        for pipe in pipes.get(&peer_id).into_iter().flatten() {
+            if let Some(pipe) = pipe.upgrade() {
+                pipe.set_offered(bytes as u64);
             }
         }
     }
@@ -120,10 +137,23 @@ impl Pipe {
             .waiting
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
             .unwrap_or(0);
-        if before > 0 {
+        // A ping that is answered brings no batch any further.
+        let is_batch =
+            (LEAST..u64::MAX).contains(&bytes) && self.offered.load(Ordering::Relaxed) > 0;
+        if before > 0 || is_batch {
             self.moved();
         }
         if before > HIGH && before.saturating_sub(bytes) <= HIGH {
+            self.shared.eased.notify_one();
+        }
+    }
+
+    fn set_offered(&self, bytes: u64) {
+        let before = self.offered.swap(bytes, Ordering::Relaxed);
+        if bytes < before || before == 0 {
+            self.moved();
+        }
+        if before > HIGH_OFFERED && bytes <= HIGH_OFFERED {
             self.shared.eased.notify_one();
         }
     }
@@ -136,7 +166,9 @@ impl Pipe {
         let still = self
             .now_ms()
             .saturating_sub(self.moved_ms.load(Ordering::Relaxed));
-        self.waiting.load(Ordering::Relaxed) > HIGH && u128::from(still) < STALLED.as_millis()
+        let has_enough = self.waiting.load(Ordering::Relaxed) > HIGH
+            || self.offered.load(Ordering::Relaxed) > HIGH_OFFERED;
+        has_enough && u128::from(still) < STALLED.as_millis()
     }
 
     fn now_ms(&self) -> u64 {
@@ -355,6 +387,26 @@ mod tests {
         assert!(!pressure.is_high([PeerId::random()].iter()));
         let half = vec![0; MORE / 2];
         assert!(futures::FutureExt::now_or_never(stream.write_all(&half)).is_some());
+        assert!(!pressure.is_high([peer_id].iter()));
+        assert!(futures::FutureExt::now_or_never(pressure.eased()).is_some());
+    }
+
+    #[test]
+    fn a_peer_that_has_not_fetched_what_it_was_offered_is_waited_for() {
+        let (pressure, peer_id, ..) = link(0);
+        // The connection is gone: it is forgotten.
+        pressure.set_offered(peer_id, 100 << 20);
+        assert!(!pressure.is_high([peer_id].iter()));
+
+        let (pressure, peer_id, mut muxer, mut cx) = link(MORE);
+        pressure.set_offered(peer_id, HIGH_OFFERED as usize);
+        assert!(!pressure.is_high([peer_id].iter()));
+        pressure.set_offered(peer_id, HIGH_OFFERED as usize + 1);
+        assert!(pressure.is_high([peer_id].iter()));
+        // Not for what is written meanwhile, be it all that there is to write.
+        assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
+        assert!(pressure.is_high([peer_id].iter()));
+        pressure.set_offered(peer_id, 0);
         assert!(!pressure.is_high([peer_id].iter()));
         assert!(futures::FutureExt::now_or_never(pressure.eased()).is_some());
     }

@@ -27,6 +27,8 @@ pub(crate) struct Rooms {
     silent: HashMap<PeerId, Time>,
     /// Linked peers that do not speak data checking.
     not_checking: HashSet<PeerId>,
+    /// Linked peers that understand offers of large batches.
+    taking_offers: HashSet<PeerId>,
     bell: Arc<Notify>,
 }
 
@@ -37,6 +39,7 @@ impl Rooms {
             joined: BTreeSet::new(),
             silent: HashMap::new(),
             not_checking: HashSet::new(),
+            taking_offers: HashSet::new(),
             bell,
         }
     }
@@ -81,11 +84,24 @@ impl Rooms {
     pub(crate) fn gone(&mut self, peer_id: &PeerId) {
         self.silent.remove(peer_id);
         self.not_checking.remove(peer_id);
+        self.taking_offers.remove(peer_id);
     }
 
     /// The peer has shown that it does not speak data checking.
     pub(crate) fn does_not_check(&mut self, peer_id: PeerId) {
         self.not_checking.insert(peer_id);
+        self.taking_offers.remove(&peer_id);
+    }
+
+    /// The peer has said that it understands offers.
+    pub(crate) fn takes_offers(&mut self, peer_id: PeerId) {
+        self.taking_offers.insert(peer_id);
+    }
+
+    /// Whether all of `peers` understand offers; there is one at least.
+    pub(crate) fn all_take_offers<'a>(&self, peers: impl Iterator<Item = &'a PeerId>) -> bool {
+        let mut peers = peers.peekable();
+        peers.peek().is_some() && peers.all(|peer| self.taking_offers.contains(peer))
     }
 
     /// Whether the peer may take part in data checking.
@@ -146,5 +162,22 @@ mod tests {
         assert_eq!(rooms.unspoken_until(later), Some(Time::ZERO + SPEAK));
         rooms.settled(&first);
         assert_eq!(rooms.unspoken_until(later), None);
+    }
+
+    #[test]
+    fn large_batches_are_offered_when_every_peer_there_understands_it() {
+        let mut rooms = Rooms::new(Arc::default());
+        let (one, two) = (PeerId::random(), PeerId::random());
+        assert!(!rooms.all_take_offers([].iter()));
+        rooms.takes_offers(one);
+        assert!(rooms.all_take_offers([one].iter()));
+        assert!(!rooms.all_take_offers([one, two].iter()));
+        rooms.takes_offers(two);
+        assert!(rooms.all_take_offers([one, two].iter()));
+        // One that refuses data checking cannot be asked either.
+        rooms.does_not_check(two);
+        assert!(!rooms.all_take_offers([one, two].iter()));
+        rooms.gone(&one);
+        assert!(!rooms.all_take_offers([one].iter()));
     }
 }

@@ -131,8 +131,12 @@ pub(crate) struct Runner {
     deferred: Option<(Time, Publish)>,
     /// Large messages that are right, from whom they came, and when they are passed on; the next first.
     ripening: VecDeque<(Time, MessageId, PeerId)>,
+    /// Whether the node is about to stop, and takes no more commands.
+    is_parting: bool,
 }
 
+/// How long a shutdown waits for neighbours that are about to fetch large batches which they were offered.
+const LAST_FETCHES: Duration = Duration::from_secs(5);
 /// How long a shutdown waits until the log is closed: whoever opens it next needs it free.
 const CLOSE_LOG: Duration = Duration::from_secs(5);
 /// How long the words of leave may take to go out.
@@ -189,6 +193,7 @@ impl Runner {
             last_request: 0,
             deferred: None,
             ripening: VecDeque::new(),
+            is_parting: false,
         }
     }
 
@@ -200,23 +205,29 @@ impl Runner {
         }
         loop {
             match self.next().await {
-                Happening::Network(event) => self.on_swarm_event(*event),
-                Happening::Verdict(verdict) => self.on_verdict(verdict),
-                Happening::Publish(publish) => self.on_publish(publish),
-                Happening::Wish(wish) => self.on_wish(wish),
-                Happening::InboxHasRoom => self.refill_inbox(),
-                Happening::LinksHaveRoom => self.retry_deferred(self.clock.now()),
-                Happening::Time => {}
                 Happening::Command(Command::Shutdown { reply }) => {
                     self.farewell().await;
                     let _ = reply.send(());
                     return;
                 }
-                Happening::Command(command) => self.on_command(command),
                 Happening::HandlesGone => return self.farewell().await,
+                happening => self.on_happening(happening),
             }
-            self.on_time(self.clock.now());
         }
+    }
+
+    fn on_happening(&mut self, happening: Happening) {
+        match happening {
+            Happening::Network(event) => self.on_swarm_event(*event),
+            Happening::Verdict(verdict) => self.on_verdict(verdict),
+            Happening::Publish(publish) => self.on_publish(publish),
+            Happening::Wish(wish) => self.on_wish(wish),
+            Happening::InboxHasRoom => self.refill_inbox(),
+            Happening::LinksHaveRoom => self.retry_deferred(self.clock.now()),
+            Happening::Command(command) => self.on_command(command),
+            Happening::Time | Happening::HandlesGone => {}
+        }
+        self.on_time(self.clock.now());
     }
 
     /// Waits for the next thing to happen.
@@ -233,7 +244,7 @@ impl Runner {
             }
             _ = self.channels.incoming.reserve(), if !reading => Happening::InboxHasRoom,
             () = self.channels.pressure.eased(), if !publishing => Happening::LinksHaveRoom,
-            command = self.channels.commands.recv() => {
+            command = self.channels.commands.recv(), if !self.is_parting => {
                 command.map_or(Happening::HandlesGone, Happening::Command)
             }
             () = sleep_until(deadline) => Happening::Time,
@@ -419,8 +430,23 @@ impl Runner {
         self.tell_addresses();
     }
 
+    /// Goes on until the neighbours have what they were offered, but not for long.
+    async fn last_fetches(&mut self) {
+        let (reply, all_taken) = oneshot::channel();
+        self.note(Note::AllTaken(reply));
+        let mut over = std::pin::pin!(tokio::time::timeout(LAST_FETCHES, all_taken));
+        self.is_parting = true;
+        loop {
+            tokio::select! {
+                _ = &mut over => return,
+                happening = self.next() => self.on_happening(happening),
+            }
+        }
+    }
+
     /// Closes every connection, which tells the peers, and waits shortly for it.
     async fn farewell(mut self) {
+        self.last_fetches().await;
         let saving = self.save_book(self.clock.now() + shaping::SAVE_EVERY);
         if let Some(overlay) = self.overlay() {
             overlay.stop();

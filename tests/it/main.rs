@@ -8,6 +8,7 @@ mod demo;
 mod direction;
 mod generated_code;
 mod history;
+mod large;
 mod link;
 mod mesh;
 mod partition;

@@ -133,7 +133,7 @@ impl Cluster {
 
     /// Messages that came over all links of all nodes, every copy counted.
     fn copies(&self) -> u64 {
-        self.nodes.iter().map(Node::gossip_copies).sum()
+        self.nodes.iter().map(Node::message_copies).sum()
     }
 
     async fn stop(self) {

@@ -42,7 +42,18 @@ pub(super) const CASES: &[Case] = &[
         only: None,
         how: How::OnLink(|stand, link| compare(stand, link).boxed()),
     },
+    Case {
+        name: "offer",
+        kind: Kind::Good,
+        spec: "10",
+        expected: "an Offer of what the peer lacks is answered with Heard, without ids; or it has no bit 0 in its features",
+        only: None,
+        how: How::OnLink(|stand, link| offer(stand, link).boxed()),
+    },
 ];
+
+/// The bit of the features that says that a peer understands offers.
+const OFFERS: u64 = 1;
 
 /// One exchange: the response, or none when the protocol is not spoken.
 async fn exchange(
@@ -146,4 +157,41 @@ async fn compare(stand: Stand, link: Link) -> Run {
         }
     }
     Err(format!("Later, {LATER} times"))
+}
+
+/// Offers a batch that there is not.
+async fn offer(stand: Stand, link: Link) -> Run {
+    let features = link.peer.as_ref().map_or(0, |core| core.features);
+    if features & OFFERS == 0 {
+        return Ok(Seen {
+            came: "no bit 0 in its features: optional, absent".to_owned(),
+            absent: true,
+            link: Some(link),
+            ..Seen::default()
+        });
+    }
+    link.ready().await?;
+    let invented: [u8; 32] = rand::random();
+    let offer = sync::Offer {
+        room: stand.kit.common.room.as_str().to_owned(),
+        ids: Bytes::copy_from_slice(&invented),
+        sent_at_ms: vec![now_ms()],
+    };
+    let request = sync::Request {
+        kind: Some(sync::request::Kind::Offer(offer)),
+    };
+    let Some(body) = exchange(&link, SYNC, &request.encode_to_vec()).await? else {
+        return Err("na, although it has bit 0 in its features".to_owned());
+    };
+    let response = sync::Response::decode(&body[..])
+        .map_err(|e| format!("a response that does not parse: {e}"))?;
+    match response.kind {
+        Some(sync::response::Kind::Heard(heard)) if heard.held.is_empty() => {
+            Ok(Seen::came("Heard").with(link))
+        }
+        Some(sync::response::Kind::Heard(_)) => {
+            Err("Heard, with the id of a batch that there is not".to_owned())
+        }
+        _ => Err("another response than Heard".to_owned()),
+    }
 }

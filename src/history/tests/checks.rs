@@ -20,10 +20,12 @@ pub(super) struct Net {
     links: BTreeSet<(Name, Name)>,
     /// What arrives when.
     travelling: VecDeque<(Time, Name, Input<Name>)>,
-    checked: Vec<(Name, Checked<Name>)>,
-    dropped: Vec<(Name, Name, Fault)>,
+    pub(super) checked: Vec<(Name, Checked<Name>)>,
+    pub(super) dropped: Vec<(Name, Name, Fault)>,
     bytes: usize,
     requests: usize,
+    /// Who got a batch that it had been offered, and from whom.
+    pub(super) brought: Vec<(Name, Name, Id)>,
 }
 
 pub(super) struct Node {
@@ -44,6 +46,7 @@ impl Net {
             dropped: Vec::new(),
             bytes: 0,
             requests: 0,
+            brought: Vec::new(),
         };
         for name in nodes {
             let node = Node {
@@ -74,7 +77,7 @@ impl Net {
         }
     }
 
-    fn link(&mut self, a: Name, b: Name) {
+    pub(super) fn link(&mut self, a: Name, b: Name) {
         self.links.extend([(a, b), (b, a)]);
         for (a, b) in [(a, b), (b, a)] {
             self.tell(a, Input::LinkUp(b));
@@ -82,7 +85,24 @@ impl Net {
         }
     }
 
-    fn cut(&mut self, a: Name, b: Name) {
+    /// `name` has a large batch, from `from` or its own.
+    pub(super) fn give_large(&mut self, name: Name, batch: Batch, from: Option<Name>) {
+        let (item, bytes) = (item_of(&batch), batch.0.bytes.len());
+        let node = self.nodes.get_mut(&name).unwrap();
+        node.held.insert(batch.0.id, batch);
+        let room = "a".into();
+        self.tell(
+            name,
+            Input::Large {
+                room,
+                item,
+                bytes,
+                from,
+            },
+        );
+    }
+
+    pub(super) fn cut(&mut self, a: Name, b: Name) {
         for (a, b) in [(a, b), (b, a)] {
             self.links.remove(&(a, b));
             self.tell(a, Input::LinkDown(b));
@@ -93,7 +113,7 @@ impl Net {
         NOW_MS + 60_000 + self.now.since_start().as_millis() as u64
     }
 
-    fn tell(&mut self, name: Name, input: Input<Name>) {
+    pub(super) fn tell(&mut self, name: Name, input: Input<Name>) {
         let unix_ms = self.unix_ms();
         let mut out = Vec::new();
         let Some(node) = self.nodes.get_mut(&name) else {
@@ -162,18 +182,26 @@ impl Net {
                 }
                 self.tell(name, Input::Found(peer, request, found));
             }
+            Output::Outstanding(..) => {}
             Output::Fetched {
+                peer,
                 ticket,
                 room,
                 envelopes,
-                ..
+                offered,
             } => {
                 assert_eq!(room, "a");
                 let (mut stored, mut forged) = (0, 0);
+                if let Some(id) = offered {
+                    self.brought.push((name, peer, id));
+                }
                 for envelope in envelopes {
                     match read_back(&envelope) {
                         Ok(batch) if !self.nodes[&name].held.contains_key(&batch.0.id) => {
-                            self.give(name, [batch]);
+                            match offered {
+                                Some(_) => self.give_large(name, batch, Some(peer)),
+                                None => self.give(name, [batch]),
+                            }
                             stored += 1;
                         }
                         Ok(_) => {}
@@ -198,7 +226,7 @@ impl Net {
         }
     }
 
-    fn run(&mut self, span: Duration) {
+    pub(super) fn run(&mut self, span: Duration) {
         let end = self.now + span;
         let mut steps = 0;
         loop {
@@ -247,7 +275,7 @@ impl Net {
         self.now = end;
     }
 
-    fn equal(&self) -> bool {
+    pub(super) fn equal(&self) -> bool {
         let mut sets = self
             .nodes
             .values()

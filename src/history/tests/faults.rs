@@ -91,7 +91,7 @@ fn rubbish_and_answers_of_the_wrong_kind_are_named() {
     let mut played = Played::new(vec![]);
     let token = played.link();
     assert_eq!(
-        fault(&played.answer(token, &Response::Heard)),
+        fault(&played.answer(token, &Response::Heard(Vec::new()))),
         &Fault::Mismatched
     );
     let mut played = Played::new(vec![]);

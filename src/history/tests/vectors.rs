@@ -50,6 +50,13 @@ fn request(request: &Request) -> (&'static str, Value) {
         }
         Request::Fetch { room, ids } => ("Fetch", json!({ "room": room, "ids": hexes(ids) })),
         Request::Behind { room, count } => ("Behind", json!({ "room": room, "count": count })),
+        Request::Offer { room, items } => {
+            let items: Value = items
+                .iter()
+                .map(|item| json!([item.sent_at_ms, hex::encode(item.id)]))
+                .collect();
+            ("Offer", json!({ "room": room, "items": items }))
+        }
     }
 }
 
@@ -65,7 +72,8 @@ fn response(response: &Response) -> (&'static str, Value) {
             let fields = json!({ "envelopes": hexes(envelopes), "missing": hexes(missing) });
             ("Batches", fields)
         }
-        Response::Heard => ("Heard", json!({})),
+        Response::Heard(held) if held.is_empty() => ("Heard", json!({})),
+        Response::Heard(held) => ("Heard", json!({ "held": hexes(held) })),
         Response::Later(after) => {
             let after_ms = u64::try_from(after.as_millis()).unwrap();
             ("Later", json!({ "after_ms": after_ms }))
@@ -76,7 +84,7 @@ fn response(response: &Response) -> (&'static str, Value) {
 
 #[test]
 fn every_request_has_the_published_bytes() {
-    for case in vectors("requests") {
+    for case in vectors("requests").iter().chain(vectors("offers")) {
         let body = body(case);
         let decoded = Request::decode(body.clone().into()).unwrap();
         let expected = (text(case, "kind"), case["fields"].clone());
@@ -87,7 +95,7 @@ fn every_request_has_the_published_bytes() {
 
 #[test]
 fn every_response_has_the_published_bytes() {
-    for case in vectors("responses") {
+    for case in vectors("responses").iter().chain(vectors("heard")) {
         let body = body(case);
         let decoded = Response::decode(body.clone().into()).unwrap();
         let expected = (text(case, "kind"), case["fields"].clone());
@@ -98,7 +106,7 @@ fn every_response_has_the_published_bytes() {
 
 #[test]
 fn offences_are_refused_for_the_published_reason() {
-    for case in vectors("refused") {
+    for case in vectors("refused").iter().chain(vectors("refused_offers")) {
         let body = body(case).into();
         let error = match text(case, "message") {
             "request" => Request::decode(body).unwrap_err(),
@@ -109,6 +117,7 @@ fn offences_are_refused_for_the_published_reason() {
             Malformed::Unknown => "kind",
             Malformed::Room => "room",
             Malformed::Ids => "ids",
+            Malformed::Offer => "offer",
             Malformed::Window => "window",
             Malformed::Frame => "frame",
         };

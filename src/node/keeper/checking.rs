@@ -3,12 +3,14 @@
 //! Entry: [`Keeper::check`]. The rule it keeps: what a neighbour sent when asked is verified as if it
 //! had come by gossip, and what comes live does not wait for it.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use libp2p::PeerId;
 
-use super::{Back, Keeper, Wish};
+use super::{Back, Keeper, Origin, Wish};
 use crate::gossip::{self, RoomName, VerifiedBatch};
-use crate::history::{self, Input, Output};
+use crate::history::{self, Id, Input, Output};
 use crate::node::event::Event;
 use crate::node::store::RoomStatus;
 
@@ -20,6 +22,17 @@ impl Keeper {
         self.checks.handle(now, unix_ms, input, &mut out);
         for output in out {
             self.carry_out(output).await;
+        }
+        self.see_off();
+    }
+
+    /// Tells the loop, which is about to stop, when the neighbours have all that they were offered.
+    pub(super) fn see_off(&mut self) {
+        if self.parting.is_some()
+            && self.checks.is_all_taken(self.clock.now())
+            && let Some(reply) = self.parting.take()
+        {
+            let _ = reply.send(());
         }
     }
 
@@ -41,6 +54,10 @@ impl Keeper {
                 most,
             } => {
                 let back = self.back.clone();
+                if let Some(found) = self.recent.found(&ids) {
+                    let _ = back.send(Back::Found(peer, request, Ok(found)));
+                    return;
+                }
                 self.writer.read(move |reader| {
                     let found = reader.fetch(&room, &ids, most);
                     let _ = back.send(Back::Found(peer, request, found));
@@ -58,11 +75,16 @@ impl Keeper {
                 self.wish(Wish::Reply { request, response }).await;
             }
             Output::Fetched {
+                peer,
                 ticket,
                 room,
                 envelopes,
-                ..
-            } => self.verify(ticket, room, envelopes).await,
+                offered,
+            } => {
+                let offered = offered.map(|id| (peer, id));
+                self.verify(ticket, room, envelopes, offered);
+            }
+            Output::Outstanding(peer_id, bytes) => self.pressure.set_offered(peer_id, bytes),
             Output::Checked(checked) => {
                 let status = self.status_of(&checked.room);
                 self.bus.emit(Event::Checked {
@@ -81,14 +103,23 @@ impl Keeper {
         }
     }
 
-    async fn wish(&self, wish: Wish) {
+    pub(super) async fn wish(&self, wish: Wish) {
         // A loop that is gone wants no more.
         let _ = self.wishes.send(wish).await;
     }
 
     /// Verifies what a neighbour sent when asked, as if it had come by gossip, on a thread of its
     /// own: what comes live does not wait for it.
-    pub(super) async fn verify(&mut self, ticket: u64, room: String, envelopes: Vec<Bytes>) {
+    pub(super) fn verify(
+        &mut self,
+        ticket: u64,
+        room: String,
+        envelopes: Vec<Bytes>,
+        offered: Option<(PeerId, Id)>,
+    ) {
+        if offered.is_some() {
+            self.copies.fetch_add(1, Ordering::Relaxed);
+        }
         let now_ms = self.clock.unix_millis();
         let verifying = tokio::task::spawn_blocking(move || {
             let Ok(room) = room.parse::<RoomName>() else {
@@ -98,6 +129,10 @@ impl Keeper {
             let batches: Vec<VerifiedBatch> = envelopes
                 .into_iter()
                 .filter_map(|bytes| match gossip::open(bytes, &room, now_ms) {
+                    Ok(batch) if offered.is_some_and(|(_, id)| id != batch.id().0) => {
+                        forged += 1;
+                        None
+                    }
                     Ok(batch) => Some(batch),
                     Err(error) => {
                         forged += u64::from(error.is_offence());
@@ -116,7 +151,11 @@ impl Keeper {
                 let _ = back.send(Back::Stored {
                     batches: returned,
                     appended,
-                    errand: Some((ticket, forged)),
+                    origin: Origin::Asked {
+                        ticket,
+                        forged,
+                        offered: offered.map(|(peer_id, _)| peer_id),
+                    },
                 });
             };
             match batches.is_empty() {

@@ -33,6 +33,8 @@ async fn what_a_neighbour_hands_back_is_stored_and_told_unless_this_run_has_said
         notes,
         wishes,
         pruned,
+        pressure: Pressure::default(),
+        copies: Arc::default(),
     };
     let own = Own {
         peer_id: me.peer_id(),
@@ -50,7 +52,7 @@ async fn what_a_neighbour_hands_back_is_stored_and_told_unless_this_run_has_said
         sealed(&me, [2; 16], "said by an earlier run"),
         sealed(&another, [3; 16], "said by another"),
     ];
-    keeper.verify(1, ROOM.to_owned(), envelopes).await;
+    keeper.verify(1, ROOM.to_owned(), envelopes, None);
     let stored = keeper.back_in.recv().await.unwrap();
     keeper.on_back(stored).await;
 

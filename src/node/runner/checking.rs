@@ -38,6 +38,7 @@ impl Runner {
                     let _ = sync.send_response(channel, response);
                 }
             }
+            Wish::Gossip(batch) => self.gossip_offered(&batch),
             Wish::Drop { peer_id, reason } => {
                 tracing::warn!(%peer_id, reason, "a neighbour broke the rules of data checking");
                 self.send_away(peer_id, &reason, "INVALID_SYNC");

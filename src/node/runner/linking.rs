@@ -14,6 +14,7 @@ use super::Runner;
 use super::shaping::why;
 use crate::clock::Time;
 use crate::handshake::{self, Proof, RejectCode};
+use crate::history;
 use crate::node::address::Address;
 use crate::node::error::ConnectError;
 use crate::node::event::{Direction, Event};
@@ -317,6 +318,10 @@ impl Runner {
             Entered::New => {
                 self.tell_overlay_of(&link);
                 self.note(Note::LinkUp(peer_id));
+                if proof.verified().features() & history::OFFERS != 0 {
+                    self.rooms.takes_offers(peer_id);
+                    self.note(Note::TakesOffers(peer_id));
+                }
                 self.tell_rooms_of(peer_id);
                 let gossip = &self.swarm.behaviour().gate.inner().gossip;
                 let has_said = gossip

@@ -5,17 +5,18 @@
 use std::time::Duration;
 
 use libp2p::PeerId;
-use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
+use libp2p::gossipsub::{self, MessageAcceptance, PublishError, TopicHash};
 use rand::RngExt as _;
 use tokio::sync::mpsc;
 
 use super::Runner;
 use crate::clock::Time;
-use crate::gossip::{self, IDONTWANT_ABOVE, RoomName};
+use crate::gossip::{self, IDONTWANT_ABOVE, RoomName, VerifiedBatch};
+use crate::history::OFFER_ABOVE;
 use crate::node::error::{BroadcastError, JoinError};
 use crate::node::inbox::{Incoming, Verdict};
 use crate::node::keeper::Note;
-use crate::node::outbox::{Publish, Published};
+use crate::node::outbox::{Publish, Published, Taken};
 use crate::node::stage::{Stage, StageError};
 
 /// How long a large message waits before it is passed on: peers that have it by then have said that
@@ -197,12 +198,7 @@ impl Runner {
                 refused = Some(BroadcastError::NotInRoom(room));
                 break;
             }
-            let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
-            let peers: Vec<PeerId> = gossip
-                .all_peers()
-                .filter(|(_, topics)| topics.contains(&&hash))
-                .map(|(peer_id, _)| *peer_id)
-                .collect();
+            let peers = self.peers_in(&hash);
             if peers.is_empty()
                 && let Some(until) = self.rooms.unspoken_until(now)
             {
@@ -213,12 +209,20 @@ impl Runner {
                 self.deferred = Some((now + RETRY_FULL, publish));
                 return;
             }
+            let links = peers.len();
+            let by_offer = batch.bytes().len() > OFFER_ABOVE && self.all_take_offers(&peers);
+            if by_offer {
+                publish.taken.push(Taken { links, by_offer });
+                publish.batches.pop_front();
+                continue;
+            }
             self.channels
                 .pressure
                 .add(peers.iter(), batch.bytes().len());
+            let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
             match gossip.publish(topic.clone(), batch.bytes().to_vec()) {
                 Ok(_) => {
-                    publish.taken.push(peers.len());
+                    publish.taken.push(Taken { links, by_offer });
                     publish.batches.pop_front();
                 }
                 Err(PublishError::NoPeersSubscribedToTopic) => {
@@ -229,7 +233,7 @@ impl Runner {
                 // fetch it when they compare.
                 Err(PublishError::AllQueuesFull(_)) => {
                     tracing::warn!(%room, "all queues are full: data checking brings the batch");
-                    publish.taken.push(0);
+                    publish.taken.push(Taken { links: 0, by_offer });
                     publish.batches.pop_front();
                 }
                 Err(error) => {
@@ -240,6 +244,36 @@ impl Runner {
         }
         let Publish { taken, reply, .. } = publish;
         let _ = reply.send(Published { taken, refused });
+    }
+
+    /// Gossips a batch that came by an offer, when there are neighbours that understand none.
+    pub(super) fn gossip_offered(&mut self, batch: &VerifiedBatch) {
+        let topic = gossip::topic(batch.room());
+        let peers = self.peers_in(&topic.hash());
+        if peers.is_empty() || self.all_take_offers(&peers) {
+            return;
+        }
+        let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
+        if let Err(error) = gossip.publish(topic, batch.bytes().to_vec()) {
+            tracing::debug!(%error, "a batch that was offered to us was not gossiped");
+        }
+    }
+
+    /// Whether those of `peers` to which a link stands, and there is one, understand offers. One that has
+    /// just come up or has ended compares what it holds, here or elsewhere.
+    fn all_take_offers(&self, peers: &[PeerId]) -> bool {
+        let linked = peers.iter().filter(|peer| self.links.of(peer).is_some());
+        self.rooms.all_take_offers(linked)
+    }
+
+    /// The linked peers that are in a room.
+    fn peers_in(&self, topic: &TopicHash) -> Vec<PeerId> {
+        let gossip = &self.swarm.behaviour().gate.inner().gossip;
+        gossip
+            .all_peers()
+            .filter(|(_, topics)| topics.contains(&topic))
+            .map(|(peer_id, _)| *peer_id)
+            .collect()
     }
 }
 

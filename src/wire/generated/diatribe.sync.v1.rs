@@ -2,7 +2,7 @@
 /// What the opener of a stream sends: exactly one of these.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Request {
-    #[prost(oneof = "request::Kind", tags = "1, 2, 3")]
+    #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4")]
     pub kind: ::core::option::Option<request::Kind>,
 }
 /// Nested message and enum types in `Request`.
@@ -18,6 +18,9 @@ pub mod request {
         /// Answered with Heard.
         #[prost(message, tag = "3")]
         Behind(super::Behind),
+        /// Answered with Heard. Only to a peer whose features have bit 0.
+        #[prost(message, tag = "4")]
+        Offer(super::Offer),
     }
 }
 /// What comes back: the kind that belongs to the request, or Later, or Absent.
@@ -99,9 +102,25 @@ pub struct Behind {
     #[prost(uint64, tag = "2")]
     pub count: u64,
 }
-/// The answer to Behind.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Heard {}
+/// I hold these large batches, which have just come: fetch those that you lack.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Offer {
+    #[prost(string, tag = "1")]
+    pub room: ::prost::alloc::string::String,
+    /// Batch ids, 32 bytes each, one after the other; 1 to 64.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub ids: ::prost::bytes::Bytes,
+    /// When each was sent, in Unix milliseconds as its author has signed: as many as ids.
+    #[prost(uint64, repeated, tag = "3")]
+    pub sent_at_ms: ::prost::alloc::vec::Vec<u64>,
+}
+/// The answer to Behind and to Offer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Heard {
+    /// Of what was offered, the ids of what the answerer does not lack, 32 bytes each: it holds them, or none so old.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub held: ::prost::bytes::Bytes,
+}
 /// The answerer has done enough for this neighbour at the moment. Ask again after this time; whoever keeps asking is
 /// disconnected.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -79,7 +79,7 @@ async fn serve(orders: &mut mpsc::Receiver<Result<Order, Failure>>) -> Result<()
                     n,
                     Counting {
                         tally,
-                        copies: node.gossip_copies(),
+                        copies: node.message_copies(),
                         meter: Meter::start(),
                     },
                 ));
@@ -105,7 +105,7 @@ async fn serve(orders: &mut mpsc::Receiver<Result<Order, Failure>>) -> Result<()
                 let (_, counting) = counting.as_ref().ok_or_else(nothing_to_do)?;
                 // What reckons is no part of what is measured.
                 let cost = counting.meter.stop();
-                let copies = node.gossip_copies() - counting.copies;
+                let copies = node.message_copies() - counting.copies;
                 tell(&Answer::Report(Box::new(Report {
                     totals: counting.tally.totals(),
                     cost,

@@ -1,0 +1,542 @@
+//! Large batches are fetched once each, from one of those that offer them; what an offer does not bring,
+//! a comparison does.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::checks::{Name, Net, batches};
+use super::*;
+use crate::history::message::{Request, Response};
+use crate::history::{Fault, Id, Input, Output};
+
+/// A node 1 in the room "a" with neighbours that the test plays itself, all of which understand offers.
+struct Played {
+    net: Net,
+    /// Requests of node 1 that are not answered: to whom, with which token.
+    asked: Vec<(Name, u64, Request)>,
+    responses: Vec<Response>,
+    fetched: Vec<(Name, u64, Id)>,
+    outstanding: Vec<(Name, usize)>,
+    faults: Vec<(Name, Fault)>,
+    requests: u64,
+}
+
+impl Played {
+    fn new(neighbours: impl IntoIterator<Item = Name>) -> Played {
+        let mut played = Played {
+            net: Net::new([1]),
+            asked: Vec::new(),
+            responses: Vec::new(),
+            fetched: Vec::new(),
+            outstanding: Vec::new(),
+            faults: Vec::new(),
+            requests: 0,
+        };
+        for name in neighbours {
+            played.tell(Input::LinkUp(name));
+            played.tell(Input::TakesOffers(name));
+            played.tell(Input::RoomsOf(name, vec!["a".into()]));
+        }
+        // Nobody has anything: the comparisons of a link that is up are over.
+        while let Some(at) = played.position(|request| matches!(request, Request::Compare { .. })) {
+            let (_, token, _) = played.asked.remove(at);
+            let agreed = Response::Ranges(vec![0x61].into());
+            played.tell(Input::Response(token, agreed.encode().into()));
+        }
+        assert!(played.asked.is_empty(), "{:?}", played.asked);
+        played
+    }
+
+    fn position(&self, is_meant: impl Fn(&Request) -> bool) -> Option<usize> {
+        self.asked
+            .iter()
+            .position(|(.., request)| is_meant(request))
+    }
+
+    fn tell(&mut self, input: Input<Name>) {
+        let (now, unix_ms) = (self.net.now, self.net.unix_ms());
+        let mut out = Vec::new();
+        let node = self.net.nodes.get_mut(&1).unwrap();
+        node.checks.handle(now, unix_ms, input, &mut out);
+        for output in out {
+            match output {
+                Output::Request(to, token, bytes) => {
+                    let request = Request::decode(bytes.into()).unwrap();
+                    self.asked.push((to, token, request));
+                }
+                Output::Respond(_, _, bytes) => {
+                    self.responses.push(Response::decode(bytes.into()).unwrap());
+                }
+                Output::Fetched {
+                    peer,
+                    ticket,
+                    offered: Some(id),
+                    ..
+                } => self.fetched.push((peer, ticket, id)),
+                Output::Outstanding(peer, bytes) => self.outstanding.push((peer, bytes)),
+                Output::Drop(peer, fault) => self.faults.push((peer, fault)),
+                Output::Checked(_) | Output::Read { .. } | Output::Load(..) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn request(&mut self, from: Name, request: &Request) -> u64 {
+        self.requests += 1;
+        let bytes = request.encode().into();
+        self.tell(Input::Request(from, self.requests, bytes));
+        self.requests
+    }
+
+    fn offer(&mut self, from: Name, batches: &[Batch]) {
+        for some in batches.chunks(64) {
+            let items = some.iter().map(item_of).collect();
+            let room = "a".into();
+            self.request(from, &Request::Offer { room, items });
+        }
+    }
+
+    /// Whom node 1 asks for what, of the fetches that are not answered.
+    fn fetches(&self) -> Vec<(Name, Id)> {
+        let fetch = |(to, _, request): &(Name, u64, Request)| match request {
+            Request::Fetch { ids, .. } => Some((*to, ids[0])),
+            _ => None,
+        };
+        self.asked.iter().filter_map(fetch).collect()
+    }
+
+    /// Whom node 1 has offered how many, of the offers that are not answered.
+    fn offers(&self) -> Vec<(Name, usize)> {
+        let offer = |(to, _, request): &(Name, u64, Request)| match request {
+            Request::Offer { items, .. } => Some((*to, items.len())),
+            _ => None,
+        };
+        self.asked.iter().filter_map(offer).collect()
+    }
+
+    fn answer(&mut self, from: Name, is_meant: impl Fn(&Request) -> bool, response: &Response) {
+        let of = |(to, _, request): &(Name, u64, Request)| *to == from && is_meant(request);
+        let at = self.asked.iter().position(of).expect("it was asked");
+        let (_, token, _) = self.asked.remove(at);
+        self.tell(Input::Response(token, response.encode().into()));
+    }
+
+    fn bring(&mut self, from: Name, batch: &Batch) {
+        let response = Response::Batches {
+            envelopes: vec![batch.0.bytes.clone()],
+            missing: Vec::new(),
+        };
+        self.answer(from, fetch_of(batch), &response);
+    }
+
+    /// The last batch that came is stored, unless it did not verify.
+    fn settle(&mut self, batch: &Batch, forged: u64) {
+        let (from, ticket, id) = self.fetched.pop().expect("something has come");
+        assert_eq!(id, batch.0.id);
+        if forged == 0 {
+            self.store(batch, Some(from));
+        }
+        let stored = 1 - forged;
+        self.tell(Input::Settled {
+            ticket,
+            stored,
+            forged,
+        });
+    }
+
+    fn store(&mut self, batch: &Batch, from: Option<Name>) {
+        let (item, bytes) = (item_of(batch), batch.0.bytes.len());
+        let room = "a".into();
+        self.tell(Input::Large {
+            room,
+            item,
+            bytes,
+            from,
+        });
+    }
+
+    fn wait(&mut self, span: Duration) {
+        let end = self.net.now + span;
+        while let Some(at) = self.net.nodes[&1].checks.deadline().filter(|at| *at <= end) {
+            self.net.now = self.net.now.max(at);
+            self.tell(Input::Tick);
+            let next = self.net.nodes[&1].checks.deadline();
+            assert!(next.is_none_or(|next| next > self.net.now), "it spins");
+        }
+        self.net.now = end;
+    }
+}
+
+fn fetch_of(batch: &Batch) -> impl Fn(&Request) -> bool {
+    let id = batch.0.id;
+    move |request| matches!(request, Request::Fetch { ids, .. } if *ids == [id])
+}
+
+fn large(n: u64) -> Batch {
+    batch_of("a", 1, n, 1, NOW_MS + 60_000 + n, 1 << 20)
+}
+
+fn larges(range: std::ops::Range<u64>) -> Vec<Batch> {
+    range.map(large).collect()
+}
+
+#[test]
+fn a_batch_that_several_offer_is_fetched_from_the_first_and_offered_to_the_others() {
+    let mut played = Played::new([2, 3, 4]);
+    let batch = large(1);
+    played.offer(2, std::slice::from_ref(&batch));
+    played.offer(3, std::slice::from_ref(&batch));
+    assert_eq!(played.fetches(), [(2, batch.0.id)]);
+    assert_eq!(played.responses, vec![Response::Heard(Vec::new()); 2]);
+    played.bring(2, &batch);
+    played.settle(&batch, 0);
+    assert!(played.fetches().is_empty());
+    assert_eq!(played.offers(), [(4, 1)], "at once to who may lack it");
+    assert_eq!(played.outstanding, [(4, 1 << 20)]);
+    played.wait(Duration::from_millis(500));
+    let offers = played.offers();
+    assert_eq!(offers, [(4, 1), (2, 1), (3, 1)], "and later to who has it");
+    // What is held is not fetched again.
+    played.offer(4, std::slice::from_ref(&batch));
+    assert!(played.fetches().is_empty());
+    assert_eq!(played.outstanding[1..], [(4, 0)]);
+    let held = Response::Heard(vec![batch.0.id]);
+    assert_eq!(played.responses.last(), Some(&held));
+}
+
+#[test]
+fn who_has_it_from_elsewhere_is_not_waited_for() {
+    let mut played = Played::new([2, 3]);
+    let batch = large(1);
+    played.store(&batch, None);
+    let is_offer = |request: &Request| matches!(request, Request::Offer { .. });
+    played.answer(2, is_offer, &Response::Heard(vec![batch.0.id]));
+    assert_eq!(played.outstanding, [(2, 1 << 20), (3, 1 << 20), (2, 0)]);
+
+    played.answer(3, is_offer, &Response::Later(Duration::from_secs(1)));
+    assert_eq!(
+        played.outstanding.last(),
+        Some(&(3, 0)),
+        "it compares later"
+    );
+
+    // And we are not waited for: what was offered comes by gossip or by a comparison.
+    let another = large(2);
+    played.offer(3, std::slice::from_ref(&another));
+    let (room, item) = ("a".into(), item_of(&another));
+    played.tell(Input::Stored { room, item });
+    played.wait(Duration::from_millis(300));
+    assert_eq!(played.offers(), [(3, 1)]);
+}
+
+#[test]
+fn offers_to_one_neighbour_that_come_soon_after_each_other_travel_together() {
+    let mut played = Played::new([2]);
+    for batch in larges(1..6) {
+        played.store(&batch, None);
+    }
+    assert_eq!(played.offers(), [(2, 1)]);
+    let is_offer = |request: &Request| matches!(request, Request::Offer { .. });
+    played.answer(2, is_offer, &Response::Heard(Vec::new()));
+    assert!(played.offers().is_empty());
+    played.wait(Duration::from_millis(60));
+    assert_eq!(played.offers(), [(2, 4)]);
+}
+
+#[test]
+fn who_does_not_understand_offers_gets_none() {
+    let mut played = Played::new([]);
+    played.tell(Input::LinkUp(2));
+    played.tell(Input::RoomsOf(2, vec!["a".into()]));
+    played.asked.clear();
+    played.store(&large(1), None);
+    played.wait(Duration::from_secs(1));
+    assert!(played.offers().is_empty() && played.outstanding.is_empty());
+}
+
+#[test]
+fn a_neighbour_that_does_not_hold_what_it_offered_is_replaced_by_another() {
+    let mut played = Played::new([2, 3]);
+    let batch = large(1);
+    for name in [2, 3] {
+        played.offer(name, std::slice::from_ref(&batch));
+    }
+    let missing = Response::Batches {
+        envelopes: Vec::new(),
+        missing: vec![batch.0.id],
+    };
+    played.answer(2, fetch_of(&batch), &missing);
+    assert_eq!(played.fetches(), [(3, batch.0.id)]);
+    played.tell(Input::LinkDown(3));
+    // Nobody is left who offers it: what is left of the neighbours is compared with.
+    let compares = |request: &Request| matches!(request, Request::Compare { .. });
+    assert!(played.position(compares).is_some());
+    assert!(played.faults.is_empty());
+}
+
+#[test]
+fn a_neighbour_that_offers_much_and_holds_nothing_is_named() {
+    let mut played = Played::new([2]);
+    let mut asked = 0;
+    for n in 0..10_000 {
+        let batch = batch(1, n);
+        played.offer(2, std::slice::from_ref(&batch));
+        let missing = Response::Batches {
+            envelopes: Vec::new(),
+            missing: vec![batch.0.id],
+        };
+        played
+            .asked
+            .retain(|(.., r)| matches!(r, Request::Fetch { .. }));
+        played.answer(2, fetch_of(&batch), &missing);
+        asked += 1;
+        if !played.faults.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(played.faults, [(2, Fault::Unheld)]);
+    assert!(asked <= 5000);
+}
+
+#[test]
+fn what_does_not_verify_or_was_not_asked_for_ends_the_link() {
+    let (batch, another) = (large(1), large(2));
+    let mut played = Played::new([2]);
+    played.offer(2, std::slice::from_ref(&batch));
+    played.bring(2, &batch);
+    played.settle(&batch, 1);
+    assert_eq!(played.faults, [(2, Fault::Forged)]);
+
+    let mut played = Played::new([2]);
+    played.offer(2, std::slice::from_ref(&batch));
+    let two = Response::Batches {
+        envelopes: vec![batch.0.bytes.clone(), another.0.bytes.clone()],
+        missing: Vec::new(),
+    };
+    played.answer(2, fetch_of(&batch), &two);
+    assert_eq!(played.faults, [(2, Fault::Unasked)]);
+
+    let mut played = Played::new([2]);
+    played.offer(2, std::slice::from_ref(&batch));
+    let none = Response::Batches {
+        envelopes: Vec::new(),
+        missing: Vec::new(),
+    };
+    played.answer(2, fetch_of(&batch), &none);
+    assert_eq!(played.faults, [(2, Fault::Withheld)]);
+}
+
+#[test]
+fn a_slow_neighbour_is_helped_out_by_another_after_a_while() {
+    let mut played = Played::new([2, 3]);
+    let batch = large(1);
+    for name in [2, 3] {
+        played.offer(name, std::slice::from_ref(&batch));
+    }
+    played.wait(Duration::from_secs(4));
+    assert_eq!(played.fetches(), [(2, batch.0.id)]);
+    played.wait(Duration::from_secs(2));
+    assert_eq!(played.fetches(), [(2, batch.0.id), (3, batch.0.id)]);
+    played.bring(3, &batch);
+    played.settle(&batch, 0);
+    // The slow one brings it after all: it is not taken twice.
+    played.bring(2, &batch);
+    assert!(played.fetched.is_empty() && played.faults.is_empty());
+}
+
+#[test]
+fn who_says_later_is_asked_later() {
+    let mut played = Played::new([2]);
+    let batch = large(1);
+    played.offer(2, std::slice::from_ref(&batch));
+    let later = Response::Later(Duration::from_millis(700));
+    played.answer(2, fetch_of(&batch), &later);
+    played.wait(Duration::from_millis(600));
+    assert!(played.fetches().is_empty());
+    played.wait(Duration::from_millis(200));
+    assert_eq!(played.fetches(), [(2, batch.0.id)]);
+}
+
+#[test]
+fn few_fetches_are_under_way_at_once_whatever_is_offered() {
+    let mut played = Played::new(2..8);
+    for name in 2..8 {
+        let from = u64::from(name) * 10_000;
+        played.offer(
+            name,
+            &(from..from + 2_000)
+                .map(|n| batch(1, n))
+                .collect::<Vec<_>>(),
+        );
+    }
+    let fetches = played.fetches();
+    assert!(fetches.len() <= 8, "{}", fetches.len());
+    for name in 2..8 {
+        assert!(fetches.iter().filter(|(of, _)| *of == name).count() <= 2);
+    }
+    // What is past the bound is not remembered, but found by comparing.
+    assert!(played.net.nodes[&1].checks.wanted() <= 6 * 256);
+    assert!(played.faults.is_empty());
+}
+
+#[test]
+fn what_was_offered_may_be_fetched_beyond_the_allowance_once() {
+    let mut played = Played::new([2]);
+    let served = |played: &mut Played, batch: &Batch| {
+        let (room, ids) = ("a".into(), vec![batch.0.id]);
+        let id = played.request(2, &Request::Fetch { room, ids });
+        let found = crate::history::Found {
+            envelopes: vec![vec![0; 1 << 20].into()],
+            missing: Vec::new(),
+            looked_at: 1,
+        };
+        let put_off = matches!(played.responses.last(), Some(Response::Later(_)));
+        played.responses.clear();
+        if !put_off {
+            played.tell(Input::Found(2, id, found));
+            played.responses.clear();
+        }
+        !put_off
+    };
+    // More than may be fetched at full speed.
+    for batch in batches(1..1100) {
+        played.store(&batch, None);
+        played.wait(Duration::from_millis(1));
+        assert!(served(&mut played, &batch));
+    }
+    let again: Vec<bool> = batches(1..1100)
+        .iter()
+        .map(|b| served(&mut played, b))
+        .collect();
+    let first = again.iter().position(|served| !served);
+    assert_eq!(first, Some(1024), "a second time it counts");
+}
+
+#[test]
+fn a_neighbour_far_behind_is_waited_for_while_it_goes_on() {
+    let mut played = Played::new([2, 3]);
+    for batch in larges(1..18) {
+        played.store(&batch, None);
+    }
+    let batch = large(100);
+    // Both are 17 MiB behind.
+    played.offer(2, std::slice::from_ref(&batch));
+    assert!(played.fetches().is_empty());
+    for name in [2, 3] {
+        let (room, ids) = ("a".into(), vec![large(1).0.id]);
+        played.request(name, &Request::Fetch { room, ids });
+    }
+    played.wait(Duration::from_millis(1));
+    assert_eq!(played.fetches(), [(2, batch.0.id)], "they have caught up");
+
+    let mut played = Played::new([2, 3]);
+    for batch in larges(1..18) {
+        played.store(&batch, None);
+    }
+    played.offer(2, std::slice::from_ref(&batch));
+    played.wait(Duration::from_millis(900));
+    assert!(played.fetches().is_empty());
+    played.wait(Duration::from_millis(200));
+    assert_eq!(played.fetches(), [(2, batch.0.id)], "they stand still");
+}
+
+#[test]
+fn all_is_taken_when_each_has_said_that_it_holds_it() {
+    let mut played = Played::new([2, 3]);
+    let batch = large(1);
+    let is_all_taken = |played: &Played| {
+        let now = played.net.now;
+        played.net.nodes[&1].checks.is_all_taken(now)
+    };
+    assert!(is_all_taken(&played));
+    played.store(&batch, None);
+    played.offer(3, std::slice::from_ref(&batch));
+    assert!(!is_all_taken(&played), "2 has not fetched it");
+    let (room, ids) = ("a".into(), vec![batch.0.id]);
+    played.request(2, &Request::Fetch { room, ids });
+    assert!(!is_all_taken(&played), "it may be on its way");
+    played.offer(2, std::slice::from_ref(&batch));
+    assert!(is_all_taken(&played));
+}
+
+#[test]
+fn who_leaves_the_room_is_neither_offered_nor_asked_any_more() {
+    let mut played = Played::new([2, 3]);
+    played.offer(2, &[large(1)]);
+    played.store(&large(2), None);
+    played.tell(Input::RoomsOf(2, Vec::new()));
+    assert_eq!(played.outstanding.last(), Some(&(2, 0)));
+    assert_eq!(played.net.nodes[&1].checks.wanted(), 0);
+    played.tell(Input::Leave("a".into()));
+    assert_eq!(played.outstanding.last(), Some(&(3, 0)));
+    played.offer(3, &[large(3)]);
+    assert_eq!(played.responses.last(), Some(&Response::Absent));
+}
+
+/// A connected net of nodes that understand offers.
+fn net(nodes: Name, more_links: &[(Name, Name)]) -> Net {
+    let mut net = Net::new(0..nodes);
+    let chain = (1..nodes).map(|name| (name - 1, name));
+    let links: BTreeSet<(Name, Name)> = chain
+        .chain(more_links.iter().map(|(a, b)| (a % nodes, b % nodes)))
+        .filter(|(a, b)| a != b)
+        .map(|(a, b)| (a.min(b), a.max(b)))
+        .collect();
+    for (a, b) in links {
+        net.link(a, b);
+        net.tell(a, Input::TakesOffers(b));
+        net.tell(b, Input::TakesOffers(a));
+    }
+    net.run(Duration::from_secs(1));
+    net
+}
+
+proptest! {
+    #[test]
+    fn in_any_net_each_batch_comes_to_each_node_once_and_without_a_comparison(
+        nodes in 2..9u8,
+        more_links in proptest::collection::vec((0..9u8, 0..9u8), 0..12),
+        said in proptest::collection::vec((0..9u8, 0..200u64), 1..20),
+    ) {
+        let mut net = net(nodes, &more_links);
+        let mut said: Vec<(Name, u64)> = said.into_iter().map(|(name, ms)| (name % nodes, ms)).collect();
+        said.sort_by_key(|(_, ms)| *ms);
+        let mut ms_before = 0;
+        for (n, (name, ms)) in said.iter().enumerate() {
+            net.run(Duration::from_millis(ms - ms_before));
+            ms_before = *ms;
+            let sent_at_ms = net.unix_ms();
+            net.give_large(*name, batch_of("a", *name, n as u64 + 1, 1, sent_at_ms, 1_000), None);
+        }
+        net.run(Duration::from_millis(2_500));
+        prop_assert!(net.equal());
+        prop_assert_eq!(net.brought.len(), said.len() * usize::from(nodes - 1));
+        prop_assert!(net.dropped.is_empty());
+        prop_assert!(net.checked.iter().all(|(_, checked)| checked.repaired == 0));
+    }
+
+    #[test]
+    fn whatever_links_end_meanwhile_everybody_has_everything_soon_after(
+        more_links in proptest::collection::vec((0..7u8, 0..7u8), 4..12),
+        cut in proptest::collection::vec((0..7u8, 0..7u8, 0..100u64), 0..6),
+    ) {
+        let nodes = 7;
+        let mut net = net(nodes, &more_links);
+        for n in 1..=10 {
+            let sent_at_ms = net.unix_ms();
+            net.give_large(0, batch_of("a", 0, n, 1, sent_at_ms, 1_000), None);
+        }
+        for (a, b, ms) in cut {
+            net.run(Duration::from_millis(ms));
+            // The chain stays, so that nobody is alone.
+            if a.abs_diff(b) > 1 {
+                net.cut(a, b);
+            }
+        }
+        net.run(Duration::from_secs(30));
+        prop_assert!(net.equal());
+        prop_assert!(net.dropped.is_empty(), "{:?}", net.dropped);
+    }
+}
