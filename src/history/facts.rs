@@ -113,8 +113,15 @@ pub enum Output<P> {
         /// When there is one that the neighbour has offered: its id. It has just come.
         offered: Option<Id>,
     },
-    /// The neighbour was offered so many bytes that it has not fetched.
-    Outstanding(P, usize),
+    /// What a neighbour was offered and has not fetched.
+    Outstanding {
+        /// The neighbour.
+        peer: P,
+        /// The bytes.
+        bytes: usize,
+        /// Whether batches of our own are among it.
+        of_own: bool,
+    },
     /// A comparison is over.
     Checked(Checked<P>),
     /// Close the link, for this reason.

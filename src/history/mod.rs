@@ -47,7 +47,7 @@ pub use facts::{Checked, Config, INTERVAL, Input, Output, RequestId};
 pub use items::{Item, Items, Sum};
 pub use log::{Keep, Log, Pruned};
 pub use offers::{OFFER_ABOVE, OFFERS};
-pub use order::{Arrival, Delivery, GAP_WAIT, Order, Stream};
+pub use order::{Arrival, COMING_WAIT, Delivery, GAP_WAIT, Order, Stream};
 pub use read::{
     Archive, Cursor, Found, History, PAGE_BYTES, PAGE_ROWS, Page, Query, Reader, RoomStats,
 };

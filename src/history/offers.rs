@@ -85,6 +85,12 @@ impl<P: Clone + Ord> Wants<P> {
         self.0.contains_key(id)
     }
 
+    /// Whether something is about to come that was sent in `room` by then.
+    fn has_sent_by(&self, room: &str, sent_at_ms: u64) -> bool {
+        let is_it = |want: &Want<P>| want.item.sent_at_ms <= sent_at_ms && want.room == room;
+        self.0.values().any(is_it)
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()
@@ -134,6 +140,14 @@ impl<P: Clone + Ord> Wants<P> {
     }
 }
 
+/// A batch that a neighbour was offered.
+#[derive(Debug)]
+struct Open {
+    room: String,
+    bytes: usize,
+    is_own: bool,
+}
+
 /// Offers to and from a neighbour.
 #[derive(Debug, Default)]
 pub(super) struct Offering {
@@ -148,7 +162,7 @@ pub(super) struct Offering {
     /// When the last one was made.
     told_at: Option<Time>,
     /// What it was offered and has neither fetched nor offered itself, with its bytes.
-    open: IndexMap<Id, (String, usize)>,
+    open: IndexMap<Id, Open>,
     /// When that last became less, or something where there was nothing.
     moved_at: Time,
     /// Its fetches of what it was offered that wait for the log.
@@ -197,8 +211,17 @@ impl Offering {
     }
 
     /// The bytes that it was offered and has not fetched.
-    pub(super) fn open_bytes(&self) -> usize {
-        self.open.values().map(|(_, bytes)| bytes).sum()
+    fn open_bytes(&self) -> usize {
+        self.open.values().map(|open| open.bytes).sum()
+    }
+
+    /// The same, for `peer`, which this is.
+    pub(super) fn outstanding<P: Clone>(&self, peer: &P) -> Output<P> {
+        Output::Outstanding {
+            peer: peer.clone(),
+            bytes: self.open_bytes(),
+            of_own: self.open.values().any(|open| open.is_own),
+        }
     }
 
     /// Whether it has said of all that it was offered that it holds it; what it cannot keep it never says.
@@ -215,11 +238,11 @@ impl Offering {
         (self.open_bytes() > BEHIND_MOST).then_some(self.moved_at + STALLED)
     }
 
-    fn set_open(&mut self, now: Time, room: &str, id: Id, bytes: usize) {
+    fn set_open(&mut self, now: Time, id: Id, open: Open) {
         if self.open.is_empty() {
             self.moved_at = now;
         }
-        self.open.insert(id, (room.to_owned(), bytes));
+        self.open.insert(id, open);
     }
 
     /// Whether it had been offered any of these.
@@ -265,7 +288,7 @@ impl Offering {
         let before = self.open.len();
         self.due.retain(|(room, _)| is_kept(room));
         self.due_at.take_if(|_| self.due.is_empty());
-        self.open.retain(|_, (room, _)| is_kept(room));
+        self.open.retain(|_, open| is_kept(&open.room));
         self.open.len() < before
     }
 }
@@ -294,10 +317,20 @@ impl<P: Clone + Ord> Checks<P> {
             let has_it = Some(peer) == from || sources.contains(peer);
             offers.is_due(now, room, item, has_it);
             if !has_it && offers.open.len() < STANDING_MOST {
-                offers.set_open(now, room, item.id, bytes);
-                out.push(Output::Outstanding(peer.clone(), offers.open_bytes()));
+                let open = Open {
+                    room: room.to_owned(),
+                    bytes,
+                    is_own: from.is_none(),
+                };
+                offers.set_open(now, item.id, open);
+                out.push(offers.outstanding(peer));
             }
         }
+    }
+
+    /// Whether a large batch is about to come that was sent in `room` by then.
+    pub fn is_coming(&self, room: &str, sent_at_ms: u64) -> bool {
+        self.wants.has_sent_by(room, sent_at_ms)
     }
 
     /// Takes note of what `peer` offers.
@@ -318,8 +351,7 @@ impl<P: Clone + Ord> Checks<P> {
         };
         let ids = items.iter().map(|item| item.id);
         if neighbour.offers.close(moment.now, ids) {
-            let open = neighbour.offers.open_bytes();
-            out.push(Output::Outstanding(peer.clone(), open));
+            out.push(neighbour.offers.outstanding(peer));
         }
         let mut held = Vec::new();
         let oldest_ms = oldest_ms.max(room.horizon_ms());
@@ -503,8 +535,7 @@ impl<P: Clone + Ord> Checks<P> {
         if let Some(neighbour) = self.neighbours.get_mut(peer) {
             neighbour.offers.is_under_way = false;
             if neighbour.offers.close(now, held.into_iter()) {
-                let open = neighbour.offers.open_bytes();
-                out.push(Output::Outstanding(peer.clone(), open));
+                out.push(neighbour.offers.outstanding(peer));
             }
         }
     }
@@ -528,8 +559,7 @@ impl<P: Clone + Ord> Checks<P> {
         if let Some(neighbour) = self.neighbours.get_mut(peer)
             && neighbour.offers.keep_rooms(&is_kept)
         {
-            let open = neighbour.offers.open_bytes();
-            out.push(Output::Outstanding(peer.clone(), open));
+            out.push(neighbour.offers.outstanding(peer));
         }
         for room in self.wants.without(peer, |_, room| !is_kept(room)) {
             self.compare_soon(now, &room);
@@ -541,8 +571,7 @@ impl<P: Clone + Ord> Checks<P> {
         self.wants.0.retain(|_, want| want.room != room);
         for (peer, neighbour) in &mut self.neighbours {
             if neighbour.offers.keep_rooms(|of| of != room) {
-                let open = neighbour.offers.open_bytes();
-                out.push(Output::Outstanding(peer.clone(), open));
+                out.push(neighbour.offers.outstanding(peer));
             }
         }
     }

@@ -2,7 +2,7 @@
 //! waiting long for one that is missing.
 //!
 //! Entry type: [`Order`]. The rules it keeps: what arrives is delivered, each once; a batch waits
-//! for the ones before it for at most [`GAP_WAIT`]; what comes after its successors is delivered all
+//! for the ones before it for at most [`GAP_WAIT`], and [`COMING_WAIT`] when they are on their way; what comes after its successors is delivered all
 //! the same, and says so. That nothing arrives twice is the log's promise: only what it called
 //! [`super::Outcome::New`] is handed to an `Order`.
 
@@ -15,6 +15,10 @@ use crate::clock::Time;
 /// which differ by some ten milliseconds, and for a fetch from a neighbour; short enough that a
 /// reader hardly notices. A guess.
 pub const GAP_WAIT: Duration = Duration::from_millis(300);
+
+/// How long a batch waits for those before it that may be on their way: a large one takes a while over a
+/// slow link, and what its author says about it just after that is small. As long as an exchange may take.
+pub const COMING_WAIT: Duration = Duration::from_secs(10);
 
 /// Streams that are remembered; past this the one that was quiet longest is forgotten, and the log
 /// says again whether its next batch follows.
@@ -180,11 +184,27 @@ impl<T> Order<T> {
 
     /// Delivers what has waited long enough.
     pub fn expire(&mut self, now: Time, out: &mut Vec<Delivery<T>>) {
+        self.expire_unless(now, |_| false, out);
+    }
+
+    /// The same, but what is before a batch of which this holds may be on its way.
+    pub fn expire_unless(
+        &mut self,
+        now: Time,
+        is_coming: impl Fn(&T) -> bool,
+        out: &mut Vec<Delivery<T>>,
+    ) {
         while let Some(entry) = self.deadlines.first_entry()
             && entry.key().0 <= now
         {
             let stream = entry.remove();
             if let Some(progress) = self.streams.get_mut(&stream) {
+                if progress.waits_on(now, &is_coming) {
+                    let key = (now + GAP_WAIT, progress.used);
+                    progress.deadline = Some(key);
+                    self.deadlines.insert(key, stream);
+                    continue;
+                }
                 progress.deadline = None;
                 self.waiting_bytes -= progress.give_up_first_gap(out);
             }
@@ -264,6 +284,14 @@ impl<T> Progress<T> {
     fn waits_until(&self, first_seq: u64) -> bool {
         let before = self.waiting.range(..first_seq).next_back();
         before.is_some_and(|(_, waiting)| waiting.end_seq == first_seq)
+    }
+
+    /// Whether what is before the first waiting batch is still waited for, because it is on its way.
+    fn waits_on(&self, now: Time, is_coming: impl Fn(&T) -> bool) -> bool {
+        let since = self.waiting.values().map(|waiting| waiting.since).min();
+        let first = self.waiting.values().next();
+        since.is_some_and(|since| now < since + COMING_WAIT)
+            && first.is_some_and(|first| is_coming(&first.item))
     }
 
     fn give_up_before(&mut self, seq: u64, out: &mut Vec<Delivery<T>>) -> usize {

@@ -294,8 +294,7 @@ impl<P: Clone + Ord> Checks<P> {
                     Ok(Answer::Note(items)) => self.on_offer(moment, &peer, &name, &items, out),
                     Ok(Answer::Read(ids)) => {
                         if neighbour.offers.take_up(moment.now, id, &ids) {
-                            let open = neighbour.offers.open_bytes();
-                            out.push(Output::Outstanding(peer.clone(), open));
+                            out.push(neighbour.offers.outstanding(&peer));
                         }
                         let most = super::FETCH_BYTES;
                         out.push(Output::Read {

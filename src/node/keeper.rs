@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::recent::Recent;
 use super::event::{Event, EventBus, Message};
-use super::pressure::Pressure;
+use super::pressure::{Handed, Pressure};
 use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time};
 use crate::gossip::{RoomName, VerifiedBatch};
@@ -72,7 +72,7 @@ pub(crate) enum Note {
     Response(u64, Bytes),
     Failed(u64),
     /// A batch of our own was stored; whether the neighbours are to be offered it.
-    Own(VerifiedBatch, bool),
+    Own(VerifiedBatch, Option<Handed>),
     Status(oneshot::Sender<Vec<RoomStatus>>),
     /// Tell when no neighbour is about to fetch any more what it was offered.
     AllTaken(oneshot::Sender<()>),
@@ -285,7 +285,11 @@ impl Keeper {
         }
         self.recent.expire(now);
         let mut out = Vec::new();
-        self.order.expire(now, &mut out);
+        let checks = &self.checks;
+        let is_coming = |(batch, _): &(VerifiedBatch, bool)| {
+            checks.is_coming(batch.room().as_str(), batch.sent_at_ms())
+        };
+        self.order.expire_unless(now, is_coming, &mut out);
         self.deliver(out);
         self.check(Input::Tick).await;
     }
@@ -298,7 +302,7 @@ impl Keeper {
             Note::TakesOffers(peer_id) => self.check(Input::TakesOffers(peer_id)).await,
             Note::LinkDown(peer_id) => {
                 self.rooms_of.remove(&peer_id);
-                self.pressure.set_offered(peer_id, 0);
+                self.pressure.set_offered(peer_id, 0, false);
                 self.check(Input::LinkDown(peer_id)).await;
             }
             Note::RoomsOf(peer_id, rooms) => {
@@ -310,8 +314,8 @@ impl Keeper {
             }
             Note::Response(token, bytes) => self.check(Input::Response(token, bytes)).await,
             Note::Failed(token) => self.check(Input::Failed(token)).await,
-            Note::Own(batch, true) => self.offer(&batch, None).await,
-            Note::Own(batch, false) => self.check(stored(&batch)).await,
+            Note::Own(batch, Some(_handed)) => self.offer(&batch, None).await,
+            Note::Own(batch, None) => self.check(stored(&batch)).await,
             // A room that is still being read from the log would stand there as empty.
             Note::Status(reply) if self.loading > 0 => self.asking.push(reply),
             Note::Status(reply) => {

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::error::BroadcastError;
 use super::keeper::Note;
+use super::pressure::Handed;
 use super::store::Store;
 use crate::clock::Clock;
 use crate::gossip::{self, BatchId, MAX_BATCH_BYTES, MAX_EVENTS, RoomName, VerifiedBatch};
@@ -24,9 +25,6 @@ pub(crate) const MAX_WAITING_BYTES: usize = 8 << 20;
 
 /// Batches that are handed to the loop together: under load it is not asked for each of them.
 const MAX_TOGETHER: usize = 8;
-/// No further batch joins those of so many bytes: that many full ones, or two of the largest events. They
-/// are stored when all of them have left, and until then a neighbour may hold what our own log does not.
-const BYTES_TOGETHER: usize = MAX_TOGETHER * MAX_BATCH_BYTES;
 
 /// An event that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +58,12 @@ pub(crate) struct Publish {
 }
 
 /// A batch that is handed on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Taken {
     /// How many links took it.
     pub(crate) links: usize,
-    /// Whether they are to be offered it when it is stored. If not, gossip has it.
-    pub(crate) by_offer: bool,
+    /// There when they are to be offered it, once it is stored. If not, gossip has it.
+    pub(crate) to_offer: Option<Handed>,
 }
 
 /// What became of batches: the first ones left, the others did not.
@@ -204,7 +202,7 @@ impl Outbox {
             }
             let (id, first_seq) = (kept.id(), kept.first_seq());
             // A keeper that is gone compares no more.
-            let _ = notes.send(Note::Own(kept, taken.by_offer));
+            let _ = notes.send(Note::Own(kept, taken.to_offer));
             for (seq, (reply, _)) in (first_seq..).zip(waiting) {
                 // Whoever no longer listens has given up waiting; the event is sent all the same.
                 let links = taken.links;
@@ -248,16 +246,19 @@ fn split(events: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
     batches
 }
 
-/// The next batches to hand on, at least one.
+/// The next batches to hand on, at least one. A large one is the last: it may be offered, when it is
+/// stored, and what comes after it waits for that.
 fn together(batches: &mut VecDeque<Vec<Outgoing>>) -> Vec<Vec<Outgoing>> {
-    let (mut next, mut bytes) = (Vec::new(), 0);
+    let mut next = Vec::new();
     while next.len() < MAX_TOGETHER
-        && bytes < BYTES_TOGETHER
         && let Some(batch) = batches.pop_front()
     {
         let sizes = batch.iter().map(|outgoing| outgoing.event.len_in_batch());
-        bytes += sizes.sum::<usize>();
+        let is_large = sizes.sum::<usize>() > MAX_BATCH_BYTES;
         next.push(batch);
+        if is_large {
+            break;
+        }
     }
     next
 }
@@ -300,8 +301,9 @@ mod tests {
     }
 
     #[test]
-    fn two_of_the_largest_events_leave_together_and_eight_batches_of_small_ones() {
-        assert_eq!(groups([gossip::MAX_EVENT_DATA; 5]), [2, 2, 1]);
+    fn a_large_event_is_the_last_of_those_that_leave_together_and_of_small_ones_there_are_eight() {
+        assert_eq!(groups([gossip::MAX_EVENT_DATA; 3]), [1, 1, 1]);
+        assert_eq!(groups([100, 100, 1 << 20, 100]), [3, 1]);
         assert_eq!(groups([100; 20]), [8, 8, 4]);
         assert_eq!(groups([]), [0; 0]);
     }

@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -43,6 +43,8 @@ pub(crate) struct Pressure(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     pipes: Mutex<HashMap<PeerId, Vec<Weak<Pipe>>>>,
+    /// Batches of our own that are to be offered, once they are stored.
+    handed: AtomicUsize,
     eased: Notify,
 }
 
@@ -53,6 +55,8 @@ struct Pipe {
     waiting: AtomicU64,
     /// Bytes that the peer was offered and has not fetched.
     offered: AtomicU64,
+    /// Whether some of them are of our own batches.
+    owes_own: AtomicBool,
     /// Streams that could not write all they wanted to.
     blocked: AtomicUsize,
     /// When something moved last, in milliseconds after `epoch`.
@@ -67,6 +71,7 @@ impl Pressure {
         let pipe = Arc::new(Pipe {
             waiting: AtomicU64::new(0),
             offered: AtomicU64::new(0),
+            owes_own: AtomicBool::new(false),
             blocked: AtomicUsize::new(0),
             moved_ms: AtomicU64::new(0),
             epoch: Instant::now(),
@@ -94,12 +99,12 @@ impl Pressure {
         }
     }
 
-    /// `peer_id` was offered so many bytes that it has not fetched.
-    pub(crate) fn set_offered(&self, peer_id: PeerId, bytes: usize) {
+    /// `peer_id` was offered so many bytes that it has not fetched, of our own batches among others.
+    pub(crate) fn set_offered(&self, peer_id: PeerId, bytes: usize, of_own: bool) {
         let pipes = self.pipes();
         for pipe in pipes.get(&peer_id).into_iter().flatten() {
             if let Some(pipe) = pipe.upgrade() {
-                pipe.set_offered(bytes as u64);
+                pipe.set_offered(bytes as u64, of_own);
             }
         }
     }
@@ -110,6 +115,25 @@ impl Pressure {
         peers.any(|peer_id| {
             let mut of_peer = pipes.get(peer_id).into_iter().flatten();
             of_peer.any(|pipe| pipe.upgrade().is_some_and(|pipe| pipe.is_high()))
+        })
+    }
+
+    /// A batch of our own is on its way to the log, and is to be offered when it is there.
+    pub(crate) fn hand_over(&self) -> Handed {
+        self.0.handed.fetch_add(1, Ordering::Relaxed);
+        Handed(self.0.clone())
+    }
+
+    /// Whether one of `peers` has still to fetch a batch of our own: what is gossiped now would be there
+    /// before it, at them and at all that are further on.
+    pub(crate) fn would_overtake<'a>(&self, mut peers: impl Iterator<Item = &'a PeerId>) -> bool {
+        if self.0.handed.load(Ordering::Relaxed) > 0 {
+            return true;
+        }
+        let pipes = self.pipes();
+        peers.any(|peer_id| {
+            let mut of_peer = pipes.get(peer_id).into_iter().flatten();
+            of_peer.any(|pipe| pipe.upgrade().is_some_and(|pipe| pipe.owes_own()))
         })
     }
 
@@ -148,14 +172,19 @@ impl Pipe {
         }
     }
 
-    fn set_offered(&self, bytes: u64) {
+    fn set_offered(&self, bytes: u64, of_own: bool) {
+        let owed_own = self.owes_own.swap(of_own, Ordering::Relaxed);
         let before = self.offered.swap(bytes, Ordering::Relaxed);
         if bytes < before || before == 0 {
             self.moved();
         }
-        if before > HIGH_OFFERED && bytes <= HIGH_OFFERED {
+        if before > HIGH_OFFERED && bytes <= HIGH_OFFERED || owed_own && !of_own {
             self.shared.eased.notify_one();
         }
+    }
+
+    fn owes_own(&self) -> bool {
+        self.owes_own.load(Ordering::Relaxed) && !self.is_stalled()
     }
 
     fn moved(&self) {
@@ -163,16 +192,29 @@ impl Pipe {
     }
 
     fn is_high(&self) -> bool {
-        let still = self
-            .now_ms()
-            .saturating_sub(self.moved_ms.load(Ordering::Relaxed));
         let has_enough = self.waiting.load(Ordering::Relaxed) > HIGH
             || self.offered.load(Ordering::Relaxed) > HIGH_OFFERED;
-        has_enough && u128::from(still) < STALLED.as_millis()
+        has_enough && !self.is_stalled()
+    }
+
+    fn is_stalled(&self) -> bool {
+        let moved_ms = self.moved_ms.load(Ordering::Relaxed);
+        u128::from(self.now_ms().saturating_sub(moved_ms)) >= STALLED.as_millis()
     }
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A batch of our own that is to be offered: until this is dropped, its neighbours wait to hear of it.
+#[derive(Debug)]
+pub(crate) struct Handed(Arc<Shared>);
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        self.0.handed.fetch_sub(1, Ordering::Relaxed);
+        self.0.eased.notify_one();
     }
 }
 
@@ -395,19 +437,36 @@ mod tests {
     fn a_peer_that_has_not_fetched_what_it_was_offered_is_waited_for() {
         let (pressure, peer_id, ..) = link(0);
         // The connection is gone: it is forgotten.
-        pressure.set_offered(peer_id, 100 << 20);
+        pressure.set_offered(peer_id, 100 << 20, true);
         assert!(!pressure.is_high([peer_id].iter()));
 
         let (pressure, peer_id, mut muxer, mut cx) = link(MORE);
-        pressure.set_offered(peer_id, HIGH_OFFERED as usize);
+        pressure.set_offered(peer_id, HIGH_OFFERED as usize, false);
         assert!(!pressure.is_high([peer_id].iter()));
-        pressure.set_offered(peer_id, HIGH_OFFERED as usize + 1);
+        pressure.set_offered(peer_id, HIGH_OFFERED as usize + 1, false);
         assert!(pressure.is_high([peer_id].iter()));
         // Not for what is written meanwhile, be it all that there is to write.
         assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
         assert!(pressure.is_high([peer_id].iter()));
-        pressure.set_offered(peer_id, 0);
+        pressure.set_offered(peer_id, 0, false);
         assert!(!pressure.is_high([peer_id].iter()));
+        assert!(futures::FutureExt::now_or_never(pressure.eased()).is_some());
+    }
+
+    #[test]
+    fn gossip_does_not_overtake_what_is_offered_of_our_own() {
+        let (pressure, peer_id, _muxer, _) = link(MORE);
+        let would = |pressure: &Pressure| pressure.would_overtake([peer_id].iter());
+        let handed = pressure.hand_over();
+        assert!(would(&pressure), "it is being stored");
+        pressure.set_offered(peer_id, 1, true);
+        drop(handed);
+        assert!(would(&pressure), "it is offered");
+        pressure.set_offered(peer_id, 1, false);
+        assert!(
+            !would(&pressure),
+            "it is fetched; others' is not waited for"
+        );
         assert!(futures::FutureExt::now_or_never(pressure.eased()).is_some());
     }
 

@@ -173,3 +173,29 @@ async fn who_stops_right_after_a_large_message_has_still_brought_it_to_its_neigh
     hear(&mut b, 3).await;
     hear(&mut c, 3).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_after_a_large_message_is_heard_after_it() {
+    let mut line = vec![member().await, member().await, member().await];
+    for n in [1, 2] {
+        let (before, after) = line.split_at_mut(n);
+        after[0].link(&mut before[n - 1]).await;
+    }
+    agree(&mut line, |m| if m == 1 { 2 } else { 1 }).await;
+    for n in 0..8 {
+        let node = line[0].node.clone();
+        let large = node.broadcast("lobby", "file", large(n));
+        let small = node.broadcast("lobby", "chat", format!("that was {n}"));
+        let (large, small) = futures::join!(large, small);
+        assert!(large.unwrap().seq < small.unwrap().seq);
+    }
+    for member in &mut line[1..] {
+        let mut seqs = Vec::new();
+        for _ in 0..16 {
+            let message = member.message().await;
+            assert!(!message.backfill, "{}", message.seq);
+            seqs.push(message.seq);
+        }
+        assert!(seqs.is_sorted(), "{seqs:?}");
+    }
+}

@@ -182,7 +182,7 @@ impl Net {
                 }
                 self.tell(name, Input::Found(peer, request, found));
             }
-            Output::Outstanding(..) => {}
+            Output::Outstanding { .. } => {}
             Output::Fetched {
                 peer,
                 ticket,

@@ -75,7 +75,7 @@ impl Played {
                     offered: Some(id),
                     ..
                 } => self.fetched.push((peer, ticket, id)),
-                Output::Outstanding(peer, bytes) => self.outstanding.push((peer, bytes)),
+                Output::Outstanding { peer, bytes, .. } => self.outstanding.push((peer, bytes)),
                 Output::Drop(peer, fault) => self.faults.push((peer, fault)),
                 Output::Checked(_) | Output::Read { .. } | Output::Load(..) => {}
                 other => panic!("{other:?}"),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use crate::clock::Time;
-use crate::history::{Arrival, Delivery, GAP_WAIT, Order, Stream};
+use crate::history::{Arrival, COMING_WAIT, Delivery, GAP_WAIT, Order, Stream};
 
 /// Whose, its first number, how many.
 type Delivered = Delivery<(u8, u64, u64)>;
@@ -62,6 +62,33 @@ fn a_gap_is_waited_for_and_then_given_up() {
         arrive(&mut order, 900, 2, true),
         [(2, true)],
         "late is better than never"
+    );
+}
+
+#[test]
+fn a_gap_is_waited_for_longer_while_what_is_missing_may_be_coming_but_not_for_ever() {
+    let mut order = Order::new();
+    assert_eq!(arrive(&mut order, 0, 2, false), []);
+    let expire_unless = |order: &mut Order<u64>, now, is_coming: bool| {
+        let mut out = Vec::new();
+        order.expire_unless(now, |seq| is_coming && *seq == 2, &mut out);
+        out.into_iter()
+            .map(|delivery| delivery.item)
+            .collect::<Vec<_>>()
+    };
+    let mut now = Time::ZERO;
+    while now + GAP_WAIT < Time::ZERO + COMING_WAIT {
+        now = order.deadline().unwrap();
+        assert_eq!(expire_unless(&mut order, now, true), [0; 0]);
+        assert_eq!(order.deadline(), Some(now + GAP_WAIT), "it does not spin");
+    }
+    now = order.deadline().unwrap();
+    assert_eq!(expire_unless(&mut order, now, true), [2]);
+
+    assert_eq!(arrive(&mut order, 20_000, 4, false), []);
+    assert_eq!(
+        expire_unless(&mut order, Time::from_millis(20_300), false),
+        [4]
     );
 }
 

@@ -84,7 +84,11 @@ impl Keeper {
                 let offered = offered.map(|id| (peer, id));
                 self.verify(ticket, room, envelopes, offered);
             }
-            Output::Outstanding(peer_id, bytes) => self.pressure.set_offered(peer_id, bytes),
+            Output::Outstanding {
+                peer,
+                bytes,
+                of_own,
+            } => self.pressure.set_offered(peer, bytes, of_own),
             Output::Checked(checked) => {
                 let status = self.status_of(&checked.room);
                 self.bus.emit(Event::Checked {

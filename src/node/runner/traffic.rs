@@ -205,24 +205,30 @@ impl Runner {
                 self.deferred = Some((until, publish));
                 return;
             }
-            if self.channels.pressure.is_high(peers.iter()) {
+            let by_offer = batch.bytes().len() > OFFER_ABOVE && self.all_take_offers(&peers);
+            let pressure = &self.channels.pressure;
+            // What is offered is offered, and mostly fetched, in its order. It is stored when this is
+            // answered: nothing waits for what is answered together with it.
+            let follows = publish.taken.iter().any(|taken| taken.to_offer.is_some());
+            let waits = pressure.is_high(peers.iter())
+                || !by_offer && !follows && pressure.would_overtake(peers.iter());
+            if waits {
                 self.deferred = Some((now + RETRY_FULL, publish));
                 return;
             }
             let links = peers.len();
-            let by_offer = batch.bytes().len() > OFFER_ABOVE && self.all_take_offers(&peers);
             if by_offer {
-                publish.taken.push(Taken { links, by_offer });
+                let to_offer = Some(pressure.hand_over());
+                publish.taken.push(Taken { links, to_offer });
                 publish.batches.pop_front();
                 continue;
             }
-            self.channels
-                .pressure
-                .add(peers.iter(), batch.bytes().len());
+            pressure.add(peers.iter(), batch.bytes().len());
+            let to_offer = None;
             let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
             match gossip.publish(topic.clone(), batch.bytes().to_vec()) {
                 Ok(_) => {
-                    publish.taken.push(Taken { links, by_offer });
+                    publish.taken.push(Taken { links, to_offer });
                     publish.batches.pop_front();
                 }
                 Err(PublishError::NoPeersSubscribedToTopic) => {
@@ -233,7 +239,7 @@ impl Runner {
                 // fetch it when they compare.
                 Err(PublishError::AllQueuesFull(_)) => {
                     tracing::warn!(%room, "all queues are full: data checking brings the batch");
-                    publish.taken.push(Taken { links: 0, by_offer });
+                    publish.taken.push(Taken { links: 0, to_offer });
                     publish.batches.pop_front();
                 }
                 Err(error) => {
