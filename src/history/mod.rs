@@ -23,6 +23,7 @@ mod items;
 mod log;
 pub mod message;
 mod neighbour;
+mod offering;
 mod offers;
 mod order;
 mod read;

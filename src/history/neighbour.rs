@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::errand::Errand;
-use super::offers::Offering;
+use super::offering::Offering;
 use super::serve::Allowance;
 use crate::clock::Time;
 

@@ -1,21 +1,19 @@
 //! Large batches that have just come: neighbours are told that they are here, and each fetches them
 //! once, from one of those that told it.
 //!
-//! Entry types: [`Wants`], what neighbours have offered and we lack, and [`Offering`], what goes on with
-//! one neighbour. The rules it keeps: a batch is asked of one neighbour at a time, unless that one is
-//! slow; what a neighbour can make us remember or fetch is bounded; an offer that comes to nothing is
-//! left to the comparisons.
+//! Entry points: [`Checks::offer`], [`Checks::on_offer`], [`Checks::go_on_offering`]. The rules it keeps: a
+//! batch is asked of one neighbour at a time, unless that one is slow; what a neighbour can make us fetch
+//! at once is bounded; an offer that comes to nothing is left to the comparisons.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use indexmap::IndexMap;
 
 use super::errand::{Asked, Fault, MISSING_MOST};
-use super::facts::{Output, RequestId};
+use super::facts::Output;
 use super::items::Item;
-use super::message::{MAX_OFFERED, Request, Response};
+use super::message::{Request, Response};
+use super::offering::{Offering, Open, STANDING_MOST, Want};
 use super::record::Id;
 use super::state::{Checks, Moment, RETRY};
 use crate::clock::Time;
@@ -27,271 +25,12 @@ pub const OFFERS: u64 = 1;
 /// gossiped.
 pub const OFFER_ABOVE: usize = 320 << 10;
 
-/// Batches that may stand between us and one neighbour, in each direction: to be offered, offered and
-/// not fetched, wanted. What is past that is found by comparing.
-const STANDING_MOST: usize = 256;
-
 /// Fetches of offered batches that one neighbour is asked for at once: while one is on its way, the
 /// next is read.
 const FETCHES_AT_ONCE: usize = 2;
 
-/// Offers to one neighbour are this far apart: each costs as much as some 30 KiB of a batch.
-const TELL_EVERY: Duration = Duration::from_millis(50);
-
-/// What a neighbour has offered itself, it is offered so much later, or with what comes before: it only
-/// learns that we have it.
-const TELL_BACK: Duration = Duration::from_millis(250);
-
-/// A neighbour that has fetched a batch and not said after so long that it holds it will not do so.
-const CONFIRMED: Duration = Duration::from_secs(5);
-
 /// Offered batches that may be on their way or wait to be stored, from all neighbours: 8 MiB.
 const COMING_MOST: usize = 8;
-
-/// Bytes that a neighbour may be behind us before we fetch no more ourselves, so that those further on set
-/// the pace, not what our log or theirs can hold.
-const BEHIND_MOST: usize = 16 << 20;
-
-/// A neighbour that has fetched nothing for so long is not waited for.
-const STALLED: Duration = Duration::from_secs(1);
-
-/// After so long another neighbour that has offered a batch is asked for it too. An exchange ends after
-/// 10 seconds; a mebibyte in half of that is 2 Mbit/s.
-const HEDGE: Duration = Duration::from_secs(5);
-
-/// Offered batches that we lack, in the order in which they were offered.
-#[derive(Debug)]
-pub(super) struct Wants<P>(IndexMap<Id, Want<P>>);
-
-#[derive(Debug)]
-struct Want<P> {
-    room: String,
-    item: Item,
-    /// Who has offered it and was not found wanting, in this order.
-    sources: Vec<P>,
-    /// Who was asked for it, and when.
-    asked: Vec<(P, Time)>,
-    /// Whether it is here already, and is being verified and stored.
-    has_come: bool,
-}
-
-impl<P: Clone + Ord> Wants<P> {
-    pub(super) fn new() -> Wants<P> {
-        Wants(IndexMap::new())
-    }
-
-    /// Whether it is about to come.
-    pub(super) fn contains(&self, id: &Id) -> bool {
-        self.0.contains_key(id)
-    }
-
-    /// Whether something is about to come that was sent in `room` by then.
-    fn has_sent_by(&self, room: &str, sent_at_ms: u64) -> bool {
-        let is_it = |want: &Want<P>| want.item.sent_at_ms <= sent_at_ms && want.room == room;
-        self.0.values().any(is_it)
-    }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// It is stored, or will not be.
-    pub(super) fn remove(&mut self, id: &Id) {
-        self.0.shift_remove(id);
-    }
-
-    /// `peer` is no source any more of those of which this holds; the rooms in which something is given
-    /// up, because nobody is left who has offered it.
-    fn without(&mut self, peer: &P, is_meant: impl Fn(&Id, &str) -> bool) -> BTreeSet<String> {
-        for (id, want) in &mut self.0 {
-            if is_meant(id, &want.room) {
-                want.sources.retain(|source| source != peer);
-                want.asked.retain(|(asked, _)| asked != peer);
-            }
-        }
-        let is_lost = |_: &Id, want: &mut Want<P>| want.sources.is_empty() && !want.has_come;
-        self.0
-            .extract_if(.., is_lost)
-            .map(|(_, want)| want.room)
-            .collect()
-    }
-
-    /// What `peer` is to be asked for next.
-    fn next_of(&mut self, now: Time, peer: &P) -> Option<&mut Want<P>> {
-        self.0.values_mut().find(|want| {
-            let is_slow = |(other, since): &(P, Time)| other != peer && *since + HEDGE <= now;
-            !want.has_come
-                && want.sources.contains(peer)
-                && (want.asked.is_empty()
-                    || want.asked.len() == 1 && want.asked.iter().all(is_slow))
-        })
-    }
-
-    /// When another source is to be asked, for each that is asked of one.
-    fn deadlines(&self) -> impl Iterator<Item = Time> {
-        let hedged = self.0.values().filter(|want| {
-            let [(asked, _)] = &want.asked[..] else {
-                return false;
-            };
-            !want.has_come && want.sources.iter().any(|source| source != asked)
-        });
-        hedged.filter_map(|want| want.asked.first().map(|(_, since)| *since + HEDGE))
-    }
-}
-
-/// A batch that a neighbour was offered.
-#[derive(Debug)]
-struct Open {
-    room: String,
-    bytes: usize,
-    is_own: bool,
-}
-
-/// Offers to and from a neighbour.
-#[derive(Debug, Default)]
-pub(super) struct Offering {
-    /// Whether it understands them.
-    pub(super) is_taken: bool,
-    /// What it is to be offered, in this order.
-    due: VecDeque<(String, Item)>,
-    /// When it is, at the latest.
-    due_at: Option<Time>,
-    /// Whether an offer is on its way: one at a time, and what comes meanwhile goes with the next.
-    is_under_way: bool,
-    /// When the last one was made.
-    told_at: Option<Time>,
-    /// What it was offered and has neither fetched nor offered itself, with its bytes.
-    open: IndexMap<Id, Open>,
-    /// When that last became less, or something where there was nothing.
-    moved_at: Time,
-    /// Its fetches of what it was offered that wait for the log.
-    serving: BTreeSet<RequestId>,
-    /// What it has fetched when, and not said yet to hold.
-    unconfirmed: VecDeque<(Time, Id)>,
-    /// What it is being asked for.
-    fetching: usize,
-    /// Until when it is not asked, as it has said.
-    resume_at: Option<Time>,
-    /// Batches that it has offered and did not hold.
-    unheld: u64,
-}
-
-impl Offering {
-    /// It is to be offered this, which it may have.
-    fn is_due(&mut self, now: Time, room: &str, item: Item, has_it: bool) {
-        if self.due.len() >= STANDING_MOST {
-            return;
-        }
-        let at = match self.told_at {
-            _ if has_it => now + TELL_BACK,
-            Some(told) => now.max(told + TELL_EVERY),
-            None => now,
-        };
-        self.due.push_back((room.to_owned(), item));
-        self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
-    }
-
-    /// What it is to be offered now: the room and the batches.
-    fn next_offer(&mut self, now: Time) -> Option<(String, Vec<Item>)> {
-        if self.is_under_way || self.due_at? > now {
-            return None;
-        }
-        let (room, _) = self.due.front()?;
-        let room = room.clone();
-        let of_room = self.due.iter().take_while(|(of, _)| *of == room);
-        let count = of_room.take(MAX_OFFERED).count();
-        let items = self.due.drain(..count).map(|(_, item)| item).collect();
-        if self.due.is_empty() {
-            self.due_at = None;
-        }
-        self.is_under_way = true;
-        self.told_at = Some(now);
-        Some((room, items))
-    }
-
-    /// The bytes that it was offered and has not fetched.
-    fn open_bytes(&self) -> usize {
-        self.open.values().map(|open| open.bytes).sum()
-    }
-
-    /// The same, for `peer`, which this is.
-    pub(super) fn outstanding<P: Clone>(&self, peer: &P) -> Output<P> {
-        Output::Outstanding {
-            peer: peer.clone(),
-            bytes: self.open_bytes(),
-            of_own: self.open.values().any(|open| open.is_own),
-        }
-    }
-
-    /// Whether it has said of all that it was offered that it holds it; what it cannot keep it never says.
-    pub(super) fn is_all_taken(&self, now: Time) -> bool {
-        let mut lately = self
-            .unconfirmed
-            .iter()
-            .filter(|(at, _)| now < *at + CONFIRMED);
-        self.open.is_empty() && lately.next().is_none()
-    }
-
-    /// Until when we wait for it, if it does not go on.
-    fn waited_for(&self) -> Option<Time> {
-        (self.open_bytes() > BEHIND_MOST).then_some(self.moved_at + STALLED)
-    }
-
-    fn set_open(&mut self, now: Time, id: Id, open: Open) {
-        if self.open.is_empty() {
-            self.moved_at = now;
-        }
-        self.open.insert(id, open);
-    }
-
-    /// Whether it had been offered any of these.
-    pub(super) fn close(&mut self, now: Time, ids: impl Iterator<Item = Id>) -> bool {
-        let before = self.open.len();
-        for id in ids {
-            self.open.shift_remove(&id);
-            self.unconfirmed.retain(|(_, other)| *other != id);
-        }
-        let has_moved = self.open.len() < before;
-        if has_moved {
-            self.moved_at = now;
-        }
-        has_moved
-    }
-
-    /// Whether it was offered all of these, and has not fetched them yet.
-    pub(super) fn are_open(&self, ids: &[Id]) -> bool {
-        ids.iter().all(|id| self.open.contains_key(id))
-    }
-
-    /// It fetches these; whether there is something among them that it was offered.
-    pub(super) fn take_up(&mut self, now: Time, request: RequestId, ids: &[Id]) -> bool {
-        let open = ids.iter().filter(|id| self.open.contains_key(*id));
-        let open: Vec<Id> = open.copied().collect();
-        if open.len() == ids.len() {
-            self.serving.insert(request);
-        }
-        self.close(now, open.iter().copied());
-        self.unconfirmed.extend(open.iter().map(|id| (now, *id)));
-        let surplus = self.unconfirmed.len().saturating_sub(STANDING_MOST);
-        self.unconfirmed.drain(..surplus);
-        !open.is_empty()
-    }
-
-    /// Whether a fetch that was answered was one of these.
-    pub(super) fn has_served(&mut self, request: RequestId) -> bool {
-        self.serving.remove(&request)
-    }
-
-    /// Keeps what is in rooms of which this holds; whether there was anything else among what is open.
-    fn keep_rooms(&mut self, is_kept: impl Fn(&str) -> bool) -> bool {
-        let before = self.open.len();
-        self.due.retain(|(room, _)| is_kept(room));
-        self.due_at.take_if(|_| self.due.is_empty());
-        self.open.retain(|_, open| is_kept(&open.room));
-        self.open.len() < before
-    }
-}
 
 impl<P: Clone + Ord> Checks<P> {
     /// A large batch is here that the neighbours may lack; `from` is who brought it.
@@ -315,14 +54,13 @@ impl<P: Clone + Ord> Checks<P> {
                 continue;
             }
             let has_it = Some(peer) == from || sources.contains(peer);
-            offers.is_due(now, room, item, has_it);
-            if !has_it && offers.open.len() < STANDING_MOST {
-                let open = Open {
-                    room: room.to_owned(),
-                    bytes,
-                    is_own: from.is_none(),
-                };
-                offers.set_open(now, item.id, open);
+            let is_told = offers.set_due(now, room, item, has_it);
+            let open = Open {
+                room: room.to_owned(),
+                bytes,
+                is_own: from.is_none(),
+            };
+            if is_told && !has_it && offers.set_open(now, item.id, open) {
                 out.push(offers.outstanding(peer));
             }
         }
@@ -393,7 +131,7 @@ impl<P: Clone + Ord> Checks<P> {
         };
         for source in &want.sources {
             if let Some(neighbour) = self.neighbours.get_mut(source) {
-                neighbour.offers.is_due(now, &want.room, *item, true);
+                neighbour.offers.set_due(now, &want.room, *item, true);
             }
         }
     }

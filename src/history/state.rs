@@ -14,7 +14,7 @@ use super::errand::{Asked, Fault};
 use super::facts::{Config, Input, Output, RequestId};
 use super::message::{Request, Response};
 use super::neighbour::Neighbour;
-use super::offers::Wants;
+use super::offering::Wants;
 use super::read::Found;
 use super::record::Id;
 use super::room::Room;

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use tokio::sync::{mpsc, oneshot};
 
+use self::checking::stored;
 use self::recent::Recent;
 use super::event::{Event, EventBus, Message};
 use super::pressure::{Handed, Pressure};
@@ -426,22 +427,6 @@ impl Keeper {
         }
     }
 
-    /// Data checking hears of a batch that is stored, and the neighbours of one that a neighbour had
-    /// offered.
-    async fn spread(&mut self, batch: &VerifiedBatch, brought_by: Option<PeerId>) {
-        let Some(from) = brought_by else {
-            return self.check(stored(batch)).await;
-        };
-        self.offer(batch, Some(from)).await;
-        self.wish(Wish::Gossip(batch.clone())).await;
-    }
-
-    async fn offer(&mut self, batch: &VerifiedBatch, from: Option<PeerId>) {
-        let (id, envelope) = (batch.id().0, batch.bytes().clone());
-        self.recent.add(self.clock.now(), id, envelope);
-        self.check(large(batch, from)).await;
-    }
-
     /// Whether this run of the node has said it. A neighbour on a quick link may have it, and hand it
     /// back when asked what it holds, before our own log does, which is written when the links have
     /// taken it: whoever said it is not told of it.
@@ -470,29 +455,6 @@ impl Keeper {
                 reason: error.to_string(),
             });
         }
-    }
-}
-
-fn stored(batch: &VerifiedBatch) -> Input<PeerId> {
-    Input::Stored {
-        room: batch.room().as_str().to_owned(),
-        item: item_of(batch),
-    }
-}
-
-fn large(batch: &VerifiedBatch, from: Option<PeerId>) -> Input<PeerId> {
-    Input::Large {
-        room: batch.room().as_str().to_owned(),
-        item: item_of(batch),
-        bytes: batch.bytes().len(),
-        from,
-    }
-}
-
-fn item_of(batch: &VerifiedBatch) -> Item {
-    Item {
-        sent_at_ms: batch.sent_at_ms(),
-        id: batch.id().0,
     }
 }
 

@@ -10,7 +10,7 @@ use libp2p::PeerId;
 
 use super::{Back, Keeper, Origin, Wish};
 use crate::gossip::{self, RoomName, VerifiedBatch};
-use crate::history::{self, Id, Input, Output};
+use crate::history::{self, Id, Input, Item, Output};
 use crate::node::event::Event;
 use crate::node::store::RoomStatus;
 
@@ -34,6 +34,22 @@ impl Keeper {
         {
             let _ = reply.send(());
         }
+    }
+
+    /// Data checking hears of a batch that is stored, and the neighbours of one that a neighbour had
+    /// offered.
+    pub(super) async fn spread(&mut self, batch: &VerifiedBatch, brought_by: Option<PeerId>) {
+        let Some(from) = brought_by else {
+            return self.check(stored(batch)).await;
+        };
+        self.offer(batch, Some(from)).await;
+        self.wish(Wish::Gossip(batch.clone())).await;
+    }
+
+    pub(super) async fn offer(&mut self, batch: &VerifiedBatch, from: Option<PeerId>) {
+        let (id, envelope) = (batch.id().0, batch.bytes().clone());
+        self.recent.add(self.clock.now(), id, envelope);
+        self.check(large(batch, from)).await;
     }
 
     async fn carry_out(&mut self, output: Output<PeerId>) {
@@ -193,5 +209,28 @@ impl Keeper {
                 .and_then(|room| room.agreed().values().map(|a| now.since(a.since)).max()),
             repaired: room.map_or(0, history::Room::repaired),
         }
+    }
+}
+
+pub(super) fn stored(batch: &VerifiedBatch) -> Input<PeerId> {
+    Input::Stored {
+        room: batch.room().as_str().to_owned(),
+        item: item_of(batch),
+    }
+}
+
+fn large(batch: &VerifiedBatch, from: Option<PeerId>) -> Input<PeerId> {
+    Input::Large {
+        room: batch.room().as_str().to_owned(),
+        item: item_of(batch),
+        bytes: batch.bytes().len(),
+        from,
+    }
+}
+
+fn item_of(batch: &VerifiedBatch) -> Item {
+    Item {
+        sent_at_ms: batch.sent_at_ms(),
+        id: batch.id().0,
     }
 }
