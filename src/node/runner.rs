@@ -135,8 +135,9 @@ pub(crate) struct Runner {
     is_parting: bool,
 }
 
-/// How long a shutdown waits for neighbours that are about to fetch large batches which they were offered.
-const LAST_FETCHES: Duration = Duration::from_secs(5);
+/// How long a shutdown waits for neighbours that are about to fetch large batches which they were offered: with
+/// what follows it stays within the two seconds in which a program is to end.
+const LAST_FETCHES: Duration = Duration::from_millis(700);
 /// How long a shutdown waits until the log is closed: whoever opens it next needs it free.
 const CLOSE_LOG: Duration = Duration::from_secs(5);
 /// How long the words of leave may take to go out.
