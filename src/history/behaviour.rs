@@ -10,8 +10,9 @@ use crate::wire::{self, Exchange, Limits};
 /// Exchanges that may be open at once on a link: those of a comparison each way, an offer and two fetches
 /// of what was offered each way, and one to spare for each of those whose end is on its way.
 const STREAMS: usize = 16;
-/// How long an exchange may take. A response of a mebibyte over a slow link takes a while.
-const TIME: Duration = Duration::from_secs(10);
+/// How long an exchange may take. A large batch over a slow link takes a while, and several neighbours may fetch
+/// it over the same slow line at once: as long as gossip's queues hold a message for a slow link.
+const TIME: Duration = Duration::from_secs(30);
 
 /// Makes the behaviour.
 pub fn behaviour() -> Exchange {

@@ -35,8 +35,8 @@ const BEHIND_MOST: usize = 16 << 20;
 /// A neighbour that has fetched nothing for so long is not waited for.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// After so long another neighbour that has offered a batch is asked for it too. An exchange ends after
-/// 10 seconds; a mebibyte in half of that is 2 Mbit/s.
+/// After so long another neighbour that has offered a batch is asked for it too: a mebibyte in that time
+/// is 2 Mbit/s. An exchange ends much later.
 const HEDGE: Duration = Duration::from_secs(5);
 
 /// Offered batches that we lack, in the order in which they were offered.

@@ -2,8 +2,8 @@
 //! waiting long for one that is missing.
 //!
 //! Entry type: [`Order`]. The rules it keeps: what arrives is delivered, each once; a batch waits
-//! for the ones before it for at most [`GAP_WAIT`], and [`COMING_WAIT`] when they are on their way; what comes after its successors is delivered all
-//! the same, and says so. That nothing arrives twice is the log's promise: only what it called
+//! for the ones before it for at most [`GAP_WAIT`], and [`COMING_WAIT`] when they are on their way;
+//! what comes after its successors is delivered all the same, and says so. That nothing arrives twice is the log's promise: only what it called
 //! [`super::Outcome::New`] is handed to an `Order`.
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,7 +17,7 @@ use crate::clock::Time;
 pub const GAP_WAIT: Duration = Duration::from_millis(300);
 
 /// How long a batch waits for those before it that may be on their way: a large one takes a while over a
-/// slow link, and what its author says about it just after that is small. As long as an exchange may take.
+/// slow link, and what its author says about it just after that is small. A guess.
 pub const COMING_WAIT: Duration = Duration::from_secs(10);
 
 /// Streams that are remembered; past this the one that was quiet longest is forgotten, and the log
