@@ -57,7 +57,7 @@ impl Session {
             endpoint,
             since: now,
             machine: Machine::new(local, role, peer_id, now, system_entropy()),
-            exchange: exchange(PROTOCOL, limits, MAX_STREAMS, TIMEOUT),
+            exchange: exchange(PROTOCOL, limits, MAX_STREAMS, TIMEOUT, None),
             reply: None,
             proof: None,
             hello_came: role == Role::Dialer,

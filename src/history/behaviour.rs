@@ -10,9 +10,10 @@ use crate::wire::{self, Exchange, Limits};
 /// Exchanges that may be open at once on a link: those of a comparison each way, an offer and two fetches
 /// of what was offered each way, and one to spare for each of those whose end is on its way.
 const STREAMS: usize = 16;
-/// How long an exchange may take. A large batch over a slow link takes a while, and several neighbours may fetch
-/// it over the same slow line at once: as long as gossip's queues hold a message for a slow link.
-const TIME: Duration = Duration::from_secs(30);
+/// How long an exchange may take: the largest answer, over a line of 80 kbit/s.
+const TIME: Duration = Duration::from_secs(120);
+/// How long nothing may move in it: as long as gossip's queues hold a message for a slow link.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Makes the behaviour.
 pub fn behaviour() -> Exchange {
@@ -20,5 +21,5 @@ pub fn behaviour() -> Exchange {
         request: MAX_REQUEST,
         response: MAX_RESPONSE,
     };
-    wire::exchange(PROTOCOL, limits, STREAMS, TIME)
+    wire::exchange(PROTOCOL, limits, STREAMS, TIME, Some(IDLE))
 }

@@ -115,7 +115,7 @@ impl Behaviour {
             wanted: options.wanted_links,
             has_entries: false,
             state: Overlay::new(clock.now(), own, options, rng, saved),
-            exchange: wire::exchange(PROTOCOL, limits, STREAMS, TIME),
+            exchange: wire::exchange(PROTOCOL, limits, STREAMS, TIME, None),
             clock,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             asked: HashMap::new(),
@@ -297,6 +297,10 @@ impl Behaviour {
         request: wire::Request,
         channel: ResponseChannel<Vec<u8>>,
     ) {
+        if request == Err(wire::FrameError::Truncated) {
+            // Who asked has given up.
+            return;
+        }
         let decoded = request
             .map_err(|violation| violation.to_string())
             .and_then(|body| decode_request(&body).map_err(|error| error.to_string()));

@@ -6,6 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
@@ -70,12 +71,21 @@ pub type Request = Result<Vec<u8>, FrameError>;
 #[derive(Clone, Copy, Debug)]
 pub struct FrameCodec {
     limits: Limits,
+    idle: Option<Duration>,
 }
 
 impl FrameCodec {
     /// A codec with these limits.
     pub const fn new(limits: Limits) -> FrameCodec {
-        FrameCodec { limits }
+        FrameCodec { limits, idle: None }
+    }
+
+    /// One that gives a frame up on which nothing has moved for so long. It needs tokio's timers.
+    pub const fn idle(self, idle: Duration) -> FrameCodec {
+        FrameCodec {
+            idle: Some(idle),
+            ..self
+        }
     }
 }
 
@@ -88,7 +98,7 @@ impl request_response::Codec for FrameCodec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        match read_frame(io, self.limits.request).await {
+        match read_frame(io, self.limits.request, self.idle).await {
             Ok(body) => Ok(Ok(body)),
             Err(error) => FrameError::of(&error).cloned().map(Err).ok_or(error),
         }
@@ -98,7 +108,7 @@ impl request_response::Codec for FrameCodec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read_frame(io, self.limits.response).await
+        read_frame(io, self.limits.response, self.idle).await
     }
 
     async fn write_request<T>(
@@ -110,7 +120,7 @@ impl request_response::Codec for FrameCodec {
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write_frame(io, &request?, self.limits.request).await
+        write_frame(io, &request?, self.limits.request, self.idle).await
     }
 
     async fn write_response<T>(
@@ -122,24 +132,40 @@ impl request_response::Codec for FrameCodec {
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write_frame(io, &body, self.limits.response).await
+        write_frame(io, &body, self.limits.response, self.idle).await
     }
 }
 
-async fn read_frame<T: AsyncRead + Unpin>(io: &mut T, limit: usize) -> io::Result<Vec<u8>> {
-    let len = read_length(io, limit).await?;
+async fn read_frame<T: AsyncRead + Unpin>(
+    io: &mut T,
+    limit: usize,
+    idle: Option<Duration>,
+) -> io::Result<Vec<u8>> {
+    let len = read_length(io, limit, idle).await?;
     let mut body = vec![0; len];
-    io.read_exact(&mut body).await.map_err(truncated)?;
+    let mut rest = &mut body[..];
+    while !rest.is_empty() {
+        match within(idle, io.read(rest)).await? {
+            0 => return Err(FrameError::Truncated.into()),
+            read => rest = &mut rest[read..],
+        }
+    }
     refuse_trailing(io).await?;
     Ok(body)
 }
 
-async fn read_length<T: AsyncRead + Unpin>(io: &mut T, limit: usize) -> io::Result<usize> {
+async fn read_length<T: AsyncRead + Unpin>(
+    io: &mut T,
+    limit: usize,
+    idle: Option<Duration>,
+) -> io::Result<usize> {
     let mut len = 0u64;
     // Five bytes hold any u32: no protocol's limit comes near.
     for shift in [0, 7, 14, 21, 28] {
         let mut byte = [0];
-        io.read_exact(&mut byte).await.map_err(truncated)?;
+        if within(idle, io.read(&mut byte)).await? == 0 {
+            return Err(FrameError::Truncated.into());
+        }
         let [byte] = byte;
         len |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
@@ -179,6 +205,7 @@ async fn write_frame<T: AsyncWrite + Unpin>(
     io: &mut T,
     body: &[u8],
     limit: usize,
+    idle: Option<Duration>,
 ) -> io::Result<()> {
     if body.is_empty() {
         return Err(FrameError::Empty.into());
@@ -199,32 +226,52 @@ async fn write_frame<T: AsyncWrite + Unpin>(
     }
     frame.push(len as u8);
     if is_large {
-        io.write_all(&frame).await?;
-        io.write_all(body).await?;
+        write_all(io, &frame, idle).await?;
+        write_all(io, body, idle).await?;
     } else {
         frame.extend_from_slice(body);
-        io.write_all(&frame).await?;
+        write_all(io, &frame, idle).await?;
     }
-    io.flush().await
+    within(idle, io.flush()).await
 }
 
-fn truncated(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => FrameError::Truncated.into(),
-        _ => error,
+async fn write_all<T: AsyncWrite + Unpin>(
+    io: &mut T,
+    mut bytes: &[u8],
+    idle: Option<Duration>,
+) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match within(idle, io.write(bytes)).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => bytes = &bytes[written..],
+        }
     }
+    Ok(())
+}
+
+/// What moves a frame on, which is given up when it takes so long.
+async fn within<T>(
+    idle: Option<Duration>,
+    step: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let Some(idle) = idle else {
+        return step.await;
+    };
+    let given_up = |_| io::Error::new(io::ErrorKind::TimedOut, "nothing has moved for too long");
+    tokio::time::timeout(idle, step).await.map_err(given_up)?
 }
 
 #[cfg(test)]
 mod tests {
     use futures::executor::block_on;
     use futures::io::Cursor;
+    use futures::{StreamExt, TryStreamExt};
     use proptest::prelude::*;
 
     use super::*;
 
     fn read(bytes: &[u8], limit: usize) -> Result<Vec<u8>, FrameError> {
-        block_on(read_frame(&mut Cursor::new(bytes), limit)).map_err(|e| {
+        block_on(read_frame(&mut Cursor::new(bytes), limit, None)).map_err(|e| {
             FrameError::of(&e)
                 .expect("an in-memory stream fails with nothing else")
                 .clone()
@@ -233,7 +280,7 @@ mod tests {
 
     fn written(body: &[u8], limit: usize) -> Vec<u8> {
         let mut out = Cursor::new(Vec::new());
-        block_on(write_frame(&mut out, body, limit)).expect("within the limit");
+        block_on(write_frame(&mut out, body, limit, None)).expect("within the limit");
         out.into_inner()
     }
 
@@ -262,7 +309,12 @@ mod tests {
     fn the_largest_frame_passes_and_one_byte_more_does_not_leave() {
         let body = vec![7; 1024];
         assert_eq!(read(&written(&body, 1024), 1024), Ok(body));
-        let too_long = block_on(write_frame(&mut Cursor::new(Vec::new()), &[7; 1025], 1024));
+        let too_long = block_on(write_frame(
+            &mut Cursor::new(Vec::new()),
+            &[7; 1025],
+            1024,
+            None,
+        ));
         assert!(matches!(
             FrameError::of(&too_long.unwrap_err()),
             Some(FrameError::TooLong { .. })
@@ -276,6 +328,20 @@ mod tests {
         frame.extend(&body);
         assert_eq!(written(&body, 1 << 20), frame);
         assert_eq!(read(&frame, 1 << 20), Ok(body));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_moves_may_take_long_and_one_that_stands_still_is_given_up() {
+        let idle = Duration::from_secs(30);
+        let bytes = futures::stream::unfold([3, 1, 2, 3].into_iter(), |mut rest| async {
+            tokio::time::sleep(Duration::from_secs(29)).await;
+            Some((Ok(vec![rest.next()?]), rest))
+        });
+        let mut receiver = Box::pin(bytes.chain(futures::stream::pending())).into_async_read();
+        let frame = read_frame(&mut receiver, 1024, Some(idle)).await;
+        assert_eq!(frame.expect("it has moved"), [1, 2, 3]);
+        let stuck = read_frame(&mut receiver, 1024, Some(idle)).await;
+        assert_eq!(stuck.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     proptest! {

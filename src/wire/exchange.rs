@@ -12,18 +12,21 @@ use super::codec::{FrameCodec, Limits};
 /// libp2p's request-response over frames.
 pub type Exchange = Behaviour<FrameCodec>;
 
-/// `protocol` with these limits, at most `streams` at once on a connection, each for at most `time`.
+/// `protocol` with these limits, at most `streams` at once on a connection, each for at most `time`, and for at
+/// most `idle` without that anything moves, if that is given.
 pub fn exchange(
     protocol: &'static str,
     limits: Limits,
     streams: usize,
     time: Duration,
+    idle: Option<Duration>,
 ) -> Exchange {
     let config = Config::default()
         .with_max_concurrent_streams(streams)
         .with_request_timeout(time);
+    let codec = FrameCodec::new(limits);
     Behaviour::with_codec(
-        FrameCodec::new(limits),
+        idle.map_or(codec, |idle| codec.idle(idle)),
         [(StreamProtocol::new(protocol), ProtocolSupport::Full)],
         config,
     )

@@ -9,12 +9,15 @@ use diatribe::conformance::streams::MESHSUB;
 use diatribe::gossip::{self, Event, MAX_MESSAGE};
 use diatribe::handshake::{Reason, RejectCode, Role};
 use diatribe::{Identity, RoomName};
-use futures::AsyncWriteExt;
+use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::swarm::Stream;
 
-use crate::cluster::{Member, member};
+use crate::cluster::{Member, builder, member, start};
 use crate::raw_peer::{RawPeer, Up};
 use crate::stranger::untouched;
+
+const SYNC: &str = "/diatribe/sync/1.0.0";
+const OVERLAY: &str = "/diatribe/overlay/1.0.0";
 
 fn lobby() -> RoomName {
     "lobby".parse().expect("a room")
@@ -226,4 +229,29 @@ async fn a_link_on_which_gossip_has_given_up_is_renewed() {
     raw.pass(up, Role::Dialer).await;
     a.link_up(raw.id()).await;
     untouched(&mut a, &mut b).await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_cut_short_costs_nothing_and_one_that_is_none_costs_the_link() {
+    for protocol in [SYNC, OVERLAY] {
+        let mut a = start(builder().fixed_links(false)).await;
+        let (raw, up, mut gossip) = linked(&mut a).await;
+        for cut in [&[][..], &[100], &[100, 1, 2, 3]] {
+            // Who gives up, because the line is slow, ends the stream in the middle.
+            let mut request = raw.open(up, protocol).await.expect("a link takes it");
+            request.write_all(cut).await.expect("the stream is open");
+            request.close().await.expect("the stream is open");
+            let mut answer = Vec::new();
+            let end = request.read_to_end(&mut answer).await;
+            assert!(answer.is_empty(), "{answer:?} {end:?}");
+        }
+        let honest = batch(&raw.identity, &lobby(), 0, "I stay");
+        send(&mut gossip, &publish(&lobby().topic(), &honest)).await;
+        assert_eq!(a.texts(1).await, ["I stay"]);
+
+        let mut request = raw.open(up, protocol).await.expect("a link takes it");
+        request.write_all(&[0]).await.expect("the stream is open");
+        let reason = a.link_down(raw.id()).await;
+        assert!(reason.contains("the frame is empty"), "{reason}");
+    }
 }

@@ -9,7 +9,7 @@ use libp2p::request_response::{self as rr, OutboundFailure};
 use super::Runner;
 use crate::gossip::RoomName;
 use crate::node::keeper::{Note, Wish};
-use crate::wire::Request;
+use crate::wire::{FrameError, Request};
 
 /// Requests under way above which those that nobody waits for any more are forgotten: more than
 /// six links may have open at once.
@@ -65,6 +65,8 @@ impl Runner {
                     self.replies.insert(self.last_request, channel);
                     self.note(Note::Request(peer, self.last_request, bytes.into()));
                 }
+                // Who asked has given up.
+                Err(FrameError::Truncated) => {}
                 Err(violation) => {
                     let reason = format!("data checking: {violation}");
                     self.send_away(peer, &reason, "INVALID_SYNC");
