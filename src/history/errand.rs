@@ -35,7 +35,7 @@ const FINDINGS_A_STEP: u64 = 256;
 /// 256 at a time, while as many as two fetches hold are on their way.
 pub(super) const MISSING_MOST: u64 = 4096;
 
-/// How often a neighbour may put off one comparison before it is left for another time.
+/// How often a neighbour may put off one comparison, in a row, before it is left for another time.
 const LATERS_MOST: u32 = 20;
 
 /// How often its beginning may move.
@@ -316,6 +316,8 @@ impl Errand {
                 return Err(Fault::Unasked);
             }
         }
+        // It goes on.
+        self.laters = 0;
         self.report.missing += missing.len() as u64;
         if self.report.missing > MISSING_MOST {
             return Err(Fault::Unheld);

@@ -59,6 +59,8 @@ pub enum Input<P> {
     RoomsOf(P, Vec<String>),
     /// A neighbour's request.
     Request(P, RequestId, Bytes),
+    /// A large answer to a neighbour was sent, or will not be.
+    Sent(RequestId),
     /// What the log holds of the ids of [`Output::Read`]; the default when it could not be read.
     Found(P, RequestId, Found),
     /// The answer to [`Output::Request`] with this token.
@@ -113,19 +115,30 @@ pub enum Output<P> {
         /// When there is one that the neighbour has offered: its id. It has just come.
         offered: Option<Id>,
     },
-    /// What a neighbour was offered and has not fetched.
+    /// What a neighbour was offered and does not have yet.
     Outstanding {
         /// The neighbour.
         peer: P,
         /// The bytes.
         bytes: usize,
-        /// Whether batches of our own are among it.
-        of_own: bool,
+        /// How it stands with batches of our own among it.
+        own: Owed,
     },
     /// A comparison is over.
     Checked(Checked<P>),
     /// Close the link, for this reason.
     Drop(P, Fault),
+}
+
+/// How it stands with batches of our own that a neighbour was offered, and what is sent after them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owed {
+    /// Nothing has to wait.
+    Nothing,
+    /// It has fetched none of them, and nobody else has: it is waited for as long as it goes on.
+    Offered,
+    /// For so long at most: one is on its way to it, or another neighbour has it already and passes it on.
+    For(Duration),
 }
 
 /// How a comparison went.

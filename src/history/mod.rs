@@ -13,6 +13,7 @@
 //! The rule it keeps: what a neighbour sends is nothing until the verifier has said so; only a
 //! [`Verified`] batch enters the log.
 
+mod answering;
 mod behaviour;
 mod care;
 mod checkpoint;
@@ -26,6 +27,8 @@ mod neighbour;
 mod offering;
 mod offers;
 mod order;
+mod pace;
+mod rate;
 mod read;
 pub mod reconcile;
 mod record;
@@ -44,7 +47,7 @@ pub use behaviour::behaviour;
 pub use care::{Imported, Repaired, Report, check, export, import, repair};
 pub use errand::Fault;
 pub use error::LogError;
-pub use facts::{Checked, Config, INTERVAL, Input, Output, RequestId};
+pub use facts::{Checked, Config, INTERVAL, Input, Output, Owed, RequestId};
 pub use items::{Item, Items, Sum};
 pub use log::{Keep, Log, Pruned};
 pub use offers::{OFFER_ABOVE, OFFERS};

@@ -3,12 +3,12 @@
 //! Entry types: [`Wants`], what neighbours have offered and we lack, and [`Offering`], what goes on with
 //! one neighbour. The rule it keeps: what a neighbour can make us remember is bounded.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use super::facts::{Output, RequestId};
+use super::facts::{Output, Owed, RequestId};
 use super::items::Item;
 use super::message::MAX_OFFERED;
 use super::record::Id;
@@ -32,16 +32,27 @@ const CONFIRMED: Duration = Duration::from_secs(5);
 /// the pace, not what our log or theirs can hold.
 const BEHIND_MOST: usize = 16 << 20;
 
+/// What another neighbour has already is waited for so long at most.
+const PASSED_ON: Duration = Duration::from_secs(1);
+
 /// A neighbour that has fetched nothing for so long is not waited for.
 const STALLED: Duration = Duration::from_secs(1);
 
-/// After so long another neighbour that has offered a batch is asked for it too: a mebibyte in that time
-/// is 2 Mbit/s. An exchange ends much later.
-const HEDGE: Duration = Duration::from_secs(5);
+/// After so long another neighbour that has offered a batch is asked for it too, and where fetches have lately
+/// taken long, after twice as long as they took, but not later than the second of these: a line of ours
+/// that is slow is not made quicker by fetching twice.
+const HEDGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
+
+/// While a fetch has been under way for so long, its neighbour is asked for nothing else that was offered.
+const SLOW_FETCH: Duration = Duration::from_secs(1);
 
 /// Offered batches that we lack, in the order in which they were offered.
 #[derive(Debug)]
-pub(super) struct Wants<P>(pub(super) IndexMap<Id, Want<P>>);
+pub(super) struct Wants<P> {
+    pub(super) all: IndexMap<Id, Want<P>>,
+    /// How long fetches take: the longest, which wears off with each that is quicker.
+    taken: Duration,
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -52,34 +63,48 @@ pub(super) struct Want<P> {
     pub(super) sources: Vec<P>,
     /// Who was asked for it, and when.
     pub(super) asked: Vec<(P, Time)>,
+    /// How often it was put off by those who were asked.
+    pub(super) put_off: u32,
     /// Whether it is here already, and is being verified and stored.
     pub(super) has_come: bool,
 }
 
 impl<P: Clone + Ord> Wants<P> {
     pub(super) fn new() -> Wants<P> {
-        Wants(IndexMap::new())
+        Wants {
+            all: IndexMap::new(),
+            taken: Duration::ZERO,
+        }
     }
 
     /// Whether it is about to come.
     pub(super) fn contains(&self, id: &Id) -> bool {
-        self.0.contains_key(id)
+        self.all.contains_key(id)
     }
 
     /// Whether something is about to come that was sent in `room` by then.
     pub(super) fn has_sent_by(&self, room: &str, sent_at_ms: u64) -> bool {
         let is_it = |want: &Want<P>| want.item.sent_at_ms <= sent_at_ms && want.room == room;
-        self.0.values().any(is_it)
+        self.all.values().any(is_it)
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     /// It is stored, or will not be.
     pub(super) fn remove(&mut self, id: &Id) {
-        self.0.shift_remove(id);
+        self.all.shift_remove(id);
+    }
+
+    /// A fetch took so long.
+    pub(super) fn has_taken(&mut self, time: Duration) {
+        self.taken = time.max(self.taken / 2);
+    }
+
+    fn hedge(&self) -> Duration {
+        self.taken.saturating_mul(2).clamp(HEDGE.0, HEDGE.1)
     }
 
     /// `peer` is no source any more of those of which this holds; the rooms in which something is given
@@ -89,39 +114,43 @@ impl<P: Clone + Ord> Wants<P> {
         peer: &P,
         is_meant: impl Fn(&Id, &str) -> bool,
     ) -> BTreeSet<String> {
-        for (id, want) in &mut self.0 {
+        for (id, want) in &mut self.all {
             if is_meant(id, &want.room) {
                 want.sources.retain(|source| source != peer);
                 want.asked.retain(|(asked, _)| asked != peer);
             }
         }
         let is_lost = |_: &Id, want: &mut Want<P>| want.sources.is_empty() && !want.has_come;
-        self.0
+        self.all
             .extract_if(.., is_lost)
             .map(|(_, want)| want.room)
             .collect()
     }
 
-    /// What `peer` is to be asked for next.
+    /// What `peer` is to be asked for next: the first that was offered, of those that were put off least
+    /// often. Who puts off what it has just given to somebody may have room for something else.
     pub(super) fn next_of(&mut self, now: Time, peer: &P) -> Option<&mut Want<P>> {
-        self.0.values_mut().find(|want| {
-            let is_slow = |(other, since): &(P, Time)| other != peer && *since + HEDGE <= now;
+        let hedge = self.hedge();
+        let wanted = self.all.values_mut().filter(|want| {
+            let is_slow = |(other, since): &(P, Time)| other != peer && *since + hedge <= now;
             !want.has_come
                 && want.sources.contains(peer)
                 && (want.asked.is_empty()
                     || want.asked.len() == 1 && want.asked.iter().all(is_slow))
-        })
+        });
+        wanted.min_by_key(|want| want.put_off)
     }
 
     /// When another source is to be asked, for each that is asked of one.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Time> {
-        let hedged = self.0.values().filter(|want| {
+        let hedge = self.hedge();
+        let hedged = self.all.values().filter(|want| {
             let [(asked, _)] = &want.asked[..] else {
                 return false;
             };
             !want.has_come && want.sources.iter().any(|source| source != asked)
         });
-        hedged.filter_map(|want| want.asked.first().map(|(_, since)| *since + HEDGE))
+        hedged.filter_map(move |want| want.asked.first().map(|(_, since)| *since + hedge))
     }
 }
 
@@ -131,6 +160,17 @@ pub(super) struct Open {
     pub(super) room: String,
     pub(super) bytes: usize,
     pub(super) is_own: bool,
+    /// Since when another neighbour has it, as we know.
+    pub(super) spread_at: Option<Time>,
+}
+
+/// One that it is fetching.
+#[derive(Debug)]
+struct Serving {
+    id: Id,
+    open: Open,
+    /// When it should have arrived.
+    overdue_at: Time,
 }
 
 /// Offers to and from a neighbour.
@@ -150,12 +190,12 @@ pub(super) struct Offering {
     open: IndexMap<Id, Open>,
     /// When that last became less, or something where there was nothing.
     moved_at: Time,
-    /// Its fetches of what it was offered that wait for the log.
-    serving: BTreeSet<RequestId>,
+    /// Its fetches of what it was offered, until they are answered and the answer was sent.
+    serving: BTreeMap<RequestId, Serving>,
     /// What it has fetched when, and not said yet to hold.
     unconfirmed: VecDeque<(Time, Id)>,
-    /// What it is being asked for.
-    pub(super) fetching: usize,
+    /// What it is being asked for, and since when.
+    pub(super) fetching: Vec<(Id, Time)>,
     /// Until when it is not asked, as it has said.
     pub(super) resume_at: Option<Time>,
     /// Batches that it has offered and did not hold.
@@ -196,18 +236,64 @@ impl Offering {
         Some((room, items))
     }
 
+    /// Whether it may be asked for something more, when so many fetches may be under way with it.
+    pub(super) fn is_ready(&mut self, now: Time, most: usize) -> bool {
+        self.resume_at.take_if(|at| *at <= now);
+        let is_slow = |(_, since): &(Id, Time)| *since + SLOW_FETCH <= now;
+        self.resume_at.is_none() && self.fetching.len() < most && !self.fetching.iter().any(is_slow)
+    }
+
+    /// A fetch is over; when it began.
+    pub(super) fn is_fetched(&mut self, id: &Id) -> Option<Time> {
+        let at = self.fetching.iter().position(|(of, _)| of == id)?;
+        Some(self.fetching.remove(at).1)
+    }
+
     /// The bytes that it was offered and has not fetched.
     pub(super) fn open_bytes(&self) -> usize {
-        self.open.values().map(|open| open.bytes).sum()
+        self.outstanding_ones().map(|open| open.bytes).sum()
+    }
+
+    fn outstanding_ones(&self) -> impl Iterator<Item = &Open> {
+        let serving = self.serving.values().map(|serving| &serving.open);
+        self.open.values().chain(serving)
     }
 
     /// The same, for `peer`, which this is.
-    pub(super) fn outstanding<P: Clone>(&self, peer: &P) -> Output<P> {
+    pub(super) fn outstanding<P: Clone>(&self, now: Time, peer: &P) -> Output<P> {
         Output::Outstanding {
             peer: peer.clone(),
             bytes: self.open_bytes(),
-            of_own: self.open.values().any(|open| open.is_own),
+            own: self.owed(now),
         }
+    }
+
+    /// How it stands with batches of our own.
+    fn owed(&self, now: Time) -> Owed {
+        let is_ours = |open: &&Open| open.is_own;
+        let spreads = self.outstanding_ones().filter(is_ours);
+        let spread_by = spreads.filter_map(|open| open.spread_at.map(|at| at + PASSED_ON));
+        let first = |serving: &&Serving| serving.open.is_own && serving.open.spread_at.is_none();
+        let fetched_by = self.serving.values().filter(first).map(|it| it.overdue_at);
+        let until = spread_by.chain(fetched_by).max().filter(|at| *at > now);
+        let mut offered = self.open.values().filter(is_ours);
+        match until {
+            Some(at) => Owed::For(at.since(now)),
+            None if offered.any(|open| open.spread_at.is_none()) => Owed::Offered,
+            None => Owed::Nothing,
+        }
+    }
+
+    /// Another neighbour has this; whether that is news about a batch of our own which stands between us.
+    pub(super) fn set_spread(&mut self, now: Time, id: &Id) -> bool {
+        let serving = self.serving.values_mut().filter(|it| it.id == *id);
+        let open = self.open.get_mut(id).into_iter();
+        let mut open = open.chain(serving.map(|serving| &mut serving.open));
+        let Some(open) = open.find(|open| open.is_own && open.spread_at.is_none()) else {
+            return false;
+        };
+        open.spread_at = Some(now);
+        true
     }
 
     /// Whether it has said of all that it was offered that it holds it; what it cannot keep it never says.
@@ -250,17 +336,34 @@ impl Offering {
         has_moved
     }
 
-    /// Whether it was offered all of these, and has not fetched them yet.
-    pub(super) fn are_open(&self, ids: &[Id]) -> bool {
-        ids.iter().all(|id| self.open.contains_key(id))
+    /// The batch that is asked for, and its bytes, if that is one alone which it was offered and has not
+    /// fetched yet.
+    pub(super) fn asks_for(&self, ids: &[Id]) -> Option<(Id, usize)> {
+        let [id] = ids else { return None };
+        Some((*id, self.open.get(id)?.bytes))
     }
 
-    /// It fetches these; whether there is something among them that it was offered.
-    pub(super) fn take_up(&mut self, now: Time, request: RequestId, ids: &[Id]) -> bool {
+    /// It fetches these; whether there is something among them that it was offered. If it is one alone, that
+    /// is to arrive by then.
+    pub(super) fn take_up(
+        &mut self,
+        now: Time,
+        request: RequestId,
+        ids: &[Id],
+        overdue_at: Time,
+    ) -> bool {
         let open = ids.iter().filter(|id| self.open.contains_key(*id));
         let open: Vec<Id> = open.copied().collect();
-        if open.len() == ids.len() {
-            self.serving.insert(request);
+        if let [id] = ids
+            && let Some(open) = self.open.shift_remove(id)
+        {
+            let serving = Serving {
+                id: *id,
+                open,
+                overdue_at,
+            };
+            self.serving.insert(request, serving);
+            self.moved_at = now;
         }
         self.close(now, open.iter().copied());
         self.unconfirmed.extend(open.iter().map(|id| (now, *id)));
@@ -269,9 +372,16 @@ impl Offering {
         !open.is_empty()
     }
 
-    /// Whether a fetch that was answered was one of these.
-    pub(super) fn has_served(&mut self, request: RequestId) -> bool {
-        self.serving.remove(&request)
+    /// Whether a fetch is one of these.
+    pub(super) fn is_serving(&self, request: RequestId) -> bool {
+        self.serving.contains_key(&request)
+    }
+
+    /// A fetch was answered, and the answer was sent: what it was, if it was one of these.
+    pub(super) fn is_served(&mut self, now: Time, request: RequestId) -> Option<Id> {
+        let served = self.serving.remove(&request)?;
+        self.moved_at = now;
+        Some(served.id)
     }
 
     /// Keeps what is in rooms of which this holds; whether there was anything else among what is open.

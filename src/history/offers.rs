@@ -5,14 +5,16 @@
 //! batch is asked of one neighbour at a time, unless that one is slow; what a neighbour can make us fetch
 //! at once is bounded; an offer that comes to nothing is left to the comparisons.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::errand::{Asked, Fault, MISSING_MOST};
-use super::facts::Output;
+use super::facts::{Output, RequestId};
 use super::items::Item;
 use super::message::{Request, Response};
+use super::neighbour::Neighbour;
 use super::offering::{Offering, Open, STANDING_MOST, Want};
 use super::record::Id;
 use super::state::{Checks, Moment, RETRY};
@@ -25,12 +27,17 @@ pub const OFFERS: u64 = 1;
 /// gossiped.
 pub const OFFER_ABOVE: usize = 320 << 10;
 
+/// The bytes of a large message, about.
+const LARGEST: usize = 1 << 20;
+
 /// Fetches of offered batches that one neighbour is asked for at once: while one is on its way, the
 /// next is read.
 const FETCHES_AT_ONCE: usize = 2;
 
-/// Offered batches that may be on their way or wait to be stored, from all neighbours: 8 MiB.
-const COMING_MOST: usize = 8;
+/// Offered batches that may be on their way or wait to be stored, from all neighbours: what comes in a second,
+/// at least and at most so many. The least is more than one, so that a neighbour whose line is slow does not
+/// keep us from asking others; the most is 8 MiB.
+const COMING: (usize, usize) = (2, 8);
 
 impl<P: Clone + Ord> Checks<P> {
     /// A large batch is here that the neighbours may lack; `from` is who brought it.
@@ -45,7 +52,7 @@ impl<P: Clone + Ord> Checks<P> {
     ) {
         let sources = self
             .wants
-            .0
+            .all
             .shift_remove(&item.id)
             .map_or(Vec::new(), |want| want.sources);
         for (peer, neighbour) in &mut self.neighbours {
@@ -59,9 +66,10 @@ impl<P: Clone + Ord> Checks<P> {
                 room: room.to_owned(),
                 bytes,
                 is_own: from.is_none(),
+                spread_at: None,
             };
             if is_told && !has_it && offers.set_open(now, item.id, open) {
-                out.push(offers.outstanding(peer));
+                out.push(offers.outstanding(now, peer));
             }
         }
     }
@@ -88,14 +96,15 @@ impl<P: Clone + Ord> Checks<P> {
             return Response::Absent;
         };
         let ids = items.iter().map(|item| item.id);
-        if neighbour.offers.close(moment.now, ids) {
-            out.push(neighbour.offers.outstanding(peer));
+        if neighbour.offers.close(moment.now, ids.clone()) {
+            out.push(neighbour.offers.outstanding(moment.now, peer));
+            has_spread(&mut self.neighbours, moment.now, ids, out);
         }
         let mut held = Vec::new();
         let oldest_ms = oldest_ms.max(room.horizon_ms());
         let mut standing = self
             .wants
-            .0
+            .all
             .values()
             .filter(|want| want.sources.contains(peer))
             .count();
@@ -106,14 +115,17 @@ impl<P: Clone + Ord> Checks<P> {
                 continue;
             }
             if standing >= STANDING_MOST {
-                neighbour.set_due(name, moment.now + RETRY, false);
+                if let Some(neighbour) = self.neighbours.get_mut(peer) {
+                    neighbour.set_due(name, moment.now + RETRY, false);
+                }
                 break;
             }
-            let want = self.wants.0.entry(item.id).or_insert_with(|| Want {
+            let want = self.wants.all.entry(item.id).or_insert_with(|| Want {
                 room: name.to_owned(),
                 item: *item,
                 sources: Vec::new(),
                 asked: Vec::new(),
+                put_off: 0,
                 has_come: false,
             });
             if want.room == name && !want.sources.contains(peer) {
@@ -126,7 +138,7 @@ impl<P: Clone + Ord> Checks<P> {
 
     /// A batch has come by another way than by the offers of these: they learn that it is here.
     pub(super) fn tell_sources(&mut self, now: Time, item: &Item) {
-        let Some(want) = self.wants.0.shift_remove(&item.id) else {
+        let Some(want) = self.wants.all.shift_remove(&item.id) else {
             return;
         };
         for source in &want.sources {
@@ -161,7 +173,11 @@ impl<P: Clone + Ord> Checks<P> {
     }
 
     fn next_fetch(&mut self, now: Time, peer: &P) -> Option<(Asked, Request)> {
-        let under_way: usize = self.neighbours.values().map(|n| n.offers.fetching).sum();
+        let under_way: usize = self
+            .neighbours
+            .values()
+            .map(|n| n.offers.fetching.len())
+            .sum();
         let settling = self
             .tickets
             .values()
@@ -170,18 +186,22 @@ impl<P: Clone + Ord> Checks<P> {
             .neighbours
             .values()
             .filter_map(|n| n.offers.waited_for());
-        if under_way + settling.count() >= COMING_MOST || waited_for.any(|until| now < until) {
+        let a_second = usize::try_from(self.coming.a_second()).unwrap_or(usize::MAX);
+        let most = (a_second / LARGEST).clamp(COMING.0, COMING.1);
+        if under_way + settling.count() >= most || waited_for.any(|until| now < until) {
             return None;
         }
+        if under_way == 0 {
+            self.coming.begin(now);
+        }
         let offers = &mut self.neighbours.get_mut(peer)?.offers;
-        offers.resume_at.take_if(|at| *at <= now);
-        if offers.fetching >= FETCHES_AT_ONCE || offers.resume_at.is_some() {
+        if !offers.is_ready(now, FETCHES_AT_ONCE) {
             return None;
         }
         let want = self.wants.next_of(now, peer)?;
         want.asked.push((peer.clone(), now));
-        offers.fetching += 1;
         let (room, id) = (want.room.clone(), want.item.id);
+        offers.fetching.push((id, now));
         Some((
             Asked::Large(id),
             Request::Fetch {
@@ -204,8 +224,15 @@ impl<P: Clone + Ord> Checks<P> {
             return Ok(());
         };
         let offers = &mut neighbour.offers;
-        offers.fetching -= 1;
-        let want = self.wants.0.get_mut(&id).filter(|want| !want.has_come);
+        if let Some(began) = offers.is_fetched(&id)
+            && let Response::Batches { envelopes, .. } = &response
+            && !envelopes.is_empty()
+        {
+            self.wants.has_taken(now.since(began));
+            let bytes = envelopes.iter().map(Bytes::len).sum::<usize>();
+            self.coming.has_carried(now, bytes as u64);
+        }
+        let want = self.wants.all.get_mut(&id).filter(|want| !want.has_come);
         match response {
             Response::Batches { envelopes, missing } if missing.is_empty() => {
                 let [envelope]: [Bytes; 1] = match envelopes.len() {
@@ -241,6 +268,7 @@ impl<P: Clone + Ord> Checks<P> {
                 offers.resume_at = Some(now + after);
                 if let Some(want) = want {
                     want.asked.retain(|(asked, _)| *asked != peer);
+                    want.put_off += 1;
                 }
             }
             Response::Absent => {
@@ -257,7 +285,7 @@ impl<P: Clone + Ord> Checks<P> {
     /// No answer came to a fetch of what `peer` has offered.
     pub(super) fn on_not_brought(&mut self, now: Time, peer: &P, id: Id) {
         if let Some(neighbour) = self.neighbours.get_mut(peer) {
-            neighbour.offers.fetching -= 1;
+            neighbour.offers.is_fetched(&id);
         }
         self.give_up_source(now, peer, |of| *of == id);
     }
@@ -272,8 +300,9 @@ impl<P: Clone + Ord> Checks<P> {
     ) {
         if let Some(neighbour) = self.neighbours.get_mut(peer) {
             neighbour.offers.is_under_way = false;
-            if neighbour.offers.close(now, held.into_iter()) {
-                out.push(neighbour.offers.outstanding(peer));
+            if neighbour.offers.close(now, held.iter().copied()) {
+                out.push(neighbour.offers.outstanding(now, peer));
+                has_spread(&mut self.neighbours, now, held.into_iter(), out);
             }
         }
     }
@@ -297,19 +326,35 @@ impl<P: Clone + Ord> Checks<P> {
         if let Some(neighbour) = self.neighbours.get_mut(peer)
             && neighbour.offers.keep_rooms(&is_kept)
         {
-            out.push(neighbour.offers.outstanding(peer));
+            out.push(neighbour.offers.outstanding(now, peer));
         }
         for room in self.wants.without(peer, |_, room| !is_kept(room)) {
             self.compare_soon(now, &room);
         }
     }
 
+    /// An answer to a fetch of what we have offered was sent, or will not be.
+    pub(super) fn on_served(
+        &mut self,
+        now: Time,
+        peer: &P,
+        request: RequestId,
+        out: &mut Vec<Output<P>>,
+    ) {
+        if let Some(neighbour) = self.neighbours.get_mut(peer)
+            && let Some(id) = neighbour.offers.is_served(now, request)
+        {
+            out.push(neighbour.offers.outstanding(now, peer));
+            has_spread(&mut self.neighbours, now, [id].into_iter(), out);
+        }
+    }
+
     /// We left a room.
-    pub(super) fn forget_offers_in(&mut self, room: &str, out: &mut Vec<Output<P>>) {
-        self.wants.0.retain(|_, want| want.room != room);
+    pub(super) fn forget_offers_in(&mut self, now: Time, room: &str, out: &mut Vec<Output<P>>) {
+        self.wants.all.retain(|_, want| want.room != room);
         for (peer, neighbour) in &mut self.neighbours {
             if neighbour.offers.keep_rooms(|of| of != room) {
-                out.push(neighbour.offers.outstanding(peer));
+                out.push(neighbour.offers.outstanding(now, peer));
             }
         }
     }
@@ -334,6 +379,22 @@ impl<P: Clone + Ord> Checks<P> {
         for neighbour in self.neighbours.values_mut() {
             if neighbour.rooms.contains(room) {
                 neighbour.set_due(room, now, true);
+            }
+        }
+    }
+}
+
+/// A neighbour has these now.
+fn has_spread<P: Clone>(
+    neighbours: &mut BTreeMap<P, Neighbour>,
+    now: Time,
+    ids: impl Iterator<Item = Id>,
+    out: &mut Vec<Output<P>>,
+) {
+    for id in ids {
+        for (peer, neighbour) in neighbours.iter_mut() {
+            if neighbour.offers.set_spread(now, &id) {
+                out.push(neighbour.offers.outstanding(now, peer));
             }
         }
     }

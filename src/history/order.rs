@@ -18,7 +18,7 @@ pub const GAP_WAIT: Duration = Duration::from_millis(300);
 
 /// How long a batch waits for those before it that may be on their way: a large one takes a while over a
 /// slow link, and what its author says about it just after that is small. A guess.
-pub const COMING_WAIT: Duration = Duration::from_secs(10);
+pub const COMING_WAIT: Duration = Duration::from_secs(60);
 
 /// Streams that are remembered; past this the one that was quiet longest is forgotten, and the log
 /// says again whether its next batch follows.

@@ -37,6 +37,9 @@ const READS_AT_ONCE: usize = 4;
 /// crossed our answer do so a few times.
 const IGNORED_MOST: u32 = 64;
 
+/// Who comes back so much too early has waited all the same: the word took a while to it.
+const EARLY: Duration = Duration::from_millis(50);
+
 /// How a request is answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -66,6 +69,7 @@ pub(super) struct Allowance {
     bytes_at: Time,
     reads: usize,
     ignored: u32,
+    put_off_until: Time,
 }
 
 impl Allowance {
@@ -77,7 +81,21 @@ impl Allowance {
             bytes_at: now,
             reads: 0,
             ignored: 0,
+            put_off_until: now,
         }
+    }
+
+    /// Puts a fetch of what was offered off by so much. That counts against a neighbour only when it has
+    /// not waited as it was told before.
+    pub(super) fn put_off(&mut self, now: Time, after: Duration) -> Result<Answer, Refusal> {
+        if now + EARLY < self.put_off_until {
+            self.ignored += 1;
+        }
+        if self.ignored > IGNORED_MOST {
+            return Err(Refusal::Flood);
+        }
+        self.put_off_until = now + after;
+        Ok(Answer::Now(Response::Later(after)))
     }
 
     /// Answers a request about a room whose items are these, from `since_ms` on. What was offered may be

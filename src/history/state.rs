@@ -11,15 +11,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::errand::{Asked, Fault};
-use super::facts::{Config, Input, Output, RequestId};
-use super::message::{Request, Response};
+use super::facts::{Config, Input, Output};
+use super::message::Response;
 use super::neighbour::Neighbour;
 use super::offering::Wants;
-use super::read::Found;
+use super::pace::Pace;
+use super::rate::Rate;
 use super::record::Id;
 use super::room::Room;
-use super::schedule::{TELL_EVERY, TURN, framed};
-use super::serve::{Answer, Refusal};
+use super::schedule::{TURN, framed};
 use crate::clock::Time;
 
 /// After this the neighbours hear once more that they may be behind: by then what was sent just
@@ -43,6 +43,9 @@ pub struct Checks<P> {
     /// From whom what is being stored came, and the id of an offered batch.
     pub(super) tickets: BTreeMap<u64, (P, Option<Id>)>,
     pub(super) wants: Wants<P>,
+    pub(super) pace: Pace<P>,
+    /// What comes of that which we fetch because it was offered.
+    pub(super) coming: Rate,
     /// When it was last seen to what is due.
     pub(super) looked_at: Time,
     pub(super) last_token: u64,
@@ -65,6 +68,8 @@ impl<P: Clone + Ord> Checks<P> {
             asked: BTreeMap::new(),
             tickets: BTreeMap::new(),
             wants: Wants::new(),
+            pace: Pace::new(),
+            coming: Rate::new(),
             looked_at: Time::ZERO,
             last_token: 0,
         }
@@ -74,7 +79,7 @@ impl<P: Clone + Ord> Checks<P> {
     pub fn handle(&mut self, now: Time, unix_ms: u64, input: Input<P>, out: &mut Vec<Output<P>>) {
         let moment = Moment { now, unix_ms };
         match input {
-            // The two that come with each batch have no consequences at once.
+            // Those that come with each batch have no consequences at once.
             Input::Stored { room, item } => {
                 self.tell_sources(now, &item);
                 if let Some(room) = self.rooms.get_mut(&room) {
@@ -105,7 +110,7 @@ impl<P: Clone + Ord> Checks<P> {
                     room.load(horizon_ms, items);
                 }
             }
-            Input::Leave(room) => self.on_leave(&room, out),
+            Input::Leave(room) => self.on_leave(now, &room, out),
             Input::LinkUp(peer) => {
                 self.neighbours
                     .entry(peer)
@@ -119,7 +124,12 @@ impl<P: Clone + Ord> Checks<P> {
             Input::LinkDown(peer) => self.on_link_down(now, &peer, out),
             Input::RoomsOf(peer, rooms) => self.on_rooms_of(now, &peer, rooms, out),
             Input::Request(peer, id, bytes) => self.on_request(moment, peer, id, bytes, out),
-            Input::Found(peer, id, found) => self.on_found(peer, id, found, out),
+            Input::Found(peer, id, found) => self.on_found(now, peer, id, found, out),
+            Input::Sent(request) => {
+                if let Some(peer) = self.pace.is_sent(now, request) {
+                    self.on_served(now, &peer, request, out);
+                }
+            }
             Input::Response(token, bytes) => self.on_response(moment, token, bytes, out),
             Input::Failed(token) => self.on_failed(now, token, out),
             Input::Settled {
@@ -205,9 +215,9 @@ impl<P: Clone + Ord> Checks<P> {
         out.push(Output::Load(name, super::room::ITEMS_MOST));
     }
 
-    fn on_leave(&mut self, name: &str, out: &mut Vec<Output<P>>) {
+    fn on_leave(&mut self, now: Time, name: &str, out: &mut Vec<Output<P>>) {
         self.rooms.remove(name);
-        self.forget_offers_in(name, out);
+        self.forget_offers_in(now, name, out);
         let mut comparing = Vec::new();
         for (peer, neighbour) in &mut self.neighbours {
             neighbour.due.remove(name);
@@ -226,6 +236,7 @@ impl<P: Clone + Ord> Checks<P> {
 
     fn on_link_down(&mut self, now: Time, peer: &P, out: &mut Vec<Output<P>>) {
         self.neighbours.remove(peer);
+        self.pace.forget(peer);
         self.keep_offers(now, peer, |_| false, out);
         self.asked.retain(|_, (of, _)| of != peer);
         // What it has brought of its offers is still stored.
@@ -250,91 +261,6 @@ impl<P: Clone + Ord> Checks<P> {
         neighbour.due.retain(|name, _| rooms.contains(name));
         neighbour.rooms = rooms.clone();
         self.keep_offers(now, peer, |name| rooms.contains(name), out);
-    }
-
-    fn on_request(
-        &mut self,
-        moment: Moment,
-        peer: P,
-        id: RequestId,
-        bytes: Bytes,
-        out: &mut Vec<Output<P>>,
-    ) {
-        let since_ms = self.oldest_ms(moment.unix_ms, Duration::ZERO);
-        let Some(neighbour) = self.neighbours.get_mut(&peer) else {
-            return;
-        };
-        let request = match Request::decode(bytes) {
-            Ok(request) => request,
-            Err(error) => return self.on_fault(moment.now, peer, error.into(), out),
-        };
-        let name = request.room().to_owned();
-        let response = match self.rooms.get(&name) {
-            None => Response::Absent,
-            Some(room) if !room.is_loaded() => Response::Later(TELL_EVERY),
-            Some(room) => {
-                let since_ms = since_ms.max(room.horizon_ms());
-                let is_offered = match &request {
-                    Request::Fetch { ids, .. } => neighbour.offers.are_open(ids),
-                    _ => false,
-                };
-                let answer = neighbour.allowance.answer(
-                    moment.now,
-                    room.items(),
-                    since_ms,
-                    request,
-                    is_offered,
-                );
-                match answer {
-                    Ok(Answer::Now(response)) => response,
-                    Ok(Answer::Compare) => {
-                        neighbour.set_due(&name, moment.now, false);
-                        Response::Heard(Vec::new())
-                    }
-                    Ok(Answer::Note(items)) => self.on_offer(moment, &peer, &name, &items, out),
-                    Ok(Answer::Read(ids)) => {
-                        if neighbour.offers.take_up(moment.now, id, &ids) {
-                            out.push(neighbour.offers.outstanding(&peer));
-                        }
-                        let most = super::FETCH_BYTES;
-                        out.push(Output::Read {
-                            peer,
-                            request: id,
-                            room: name,
-                            ids,
-                            most,
-                        });
-                        return;
-                    }
-                    Err(Refusal::Frame(error)) => {
-                        return self.on_fault(moment.now, peer, error.into(), out);
-                    }
-                    Err(Refusal::Flood) => {
-                        return self.on_fault(moment.now, peer, Fault::Flood, out);
-                    }
-                }
-            }
-        };
-        out.push(Output::Respond(peer, id, response.encode()));
-    }
-
-    fn on_found(&mut self, peer: P, id: RequestId, found: Found, out: &mut Vec<Output<P>>) {
-        let Some(neighbour) = self.neighbours.get_mut(&peer) else {
-            return;
-        };
-        let bytes = found.envelopes.iter().map(Bytes::len).sum();
-        let is_offered = neighbour.offers.has_served(id);
-        neighbour.allowance.fetched(bytes, is_offered);
-        let response = if found.looked_at == 0 {
-            // The log could not be read.
-            Response::Later(RETRY)
-        } else {
-            Response::Batches {
-                envelopes: found.envelopes,
-                missing: found.missing,
-            }
-        };
-        out.push(Output::Respond(peer, id, response.encode()));
     }
 
     fn on_response(&mut self, moment: Moment, token: u64, bytes: Bytes, out: &mut Vec<Output<P>>) {
@@ -479,7 +405,7 @@ impl<P: Clone + Ord> Checks<P> {
         }
     }
 
-    fn on_fault(&mut self, now: Time, peer: P, fault: Fault, out: &mut Vec<Output<P>>) {
+    pub(super) fn on_fault(&mut self, now: Time, peer: P, fault: Fault, out: &mut Vec<Output<P>>) {
         self.on_link_down(now, &peer, out);
         out.push(Output::Drop(peer, fault));
     }

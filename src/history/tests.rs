@@ -13,7 +13,9 @@ mod figures;
 mod log;
 mod offers;
 mod order;
+mod played;
 mod reconcile;
+mod slow;
 mod tail;
 mod vectors;
 

@@ -30,7 +30,7 @@ const MAX_MEMORY: usize = 512 << 20;
 /// A link is asked for a sign of life this often.
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// A link that gives none for this long is lost.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Everything on a connection.
 #[derive(NetworkBehaviour)]

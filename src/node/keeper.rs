@@ -9,7 +9,7 @@ mod recent;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time};
 use crate::gossip::{RoomName, VerifiedBatch};
 use crate::history::{
-    self, Appended, Arrival, Checks, Delivery, Found, Input, Item, LogError, Order, Outcome,
+    self, Appended, Arrival, Checks, Delivery, Found, Input, Item, LogError, Order, Outcome, Owed,
     Pruned, Record, RequestId, Stream, Verified, Writer,
 };
 
@@ -70,6 +70,8 @@ pub(crate) enum Note {
     /// The neighbour is in these rooms; in none when it does not take part in data checking.
     RoomsOf(PeerId, Vec<String>),
     Request(PeerId, RequestId, Bytes),
+    /// A large answer to such a request was sent, or will not be.
+    Sent(RequestId),
     Response(u64, Bytes),
     Failed(u64),
     /// A batch of our own was stored; whether the neighbours are to be offered it.
@@ -303,7 +305,7 @@ impl Keeper {
             Note::TakesOffers(peer_id) => self.check(Input::TakesOffers(peer_id)).await,
             Note::LinkDown(peer_id) => {
                 self.rooms_of.remove(&peer_id);
-                self.pressure.set_offered(peer_id, 0, false);
+                self.pressure.set_offered(peer_id, 0, Owed::Nothing);
                 self.check(Input::LinkDown(peer_id)).await;
             }
             Note::RoomsOf(peer_id, rooms) => {
@@ -313,6 +315,7 @@ impl Keeper {
             Note::Request(peer_id, request, bytes) => {
                 self.check(Input::Request(peer_id, request, bytes)).await;
             }
+            Note::Sent(request) => self.check(Input::Sent(request)).await,
             Note::Response(token, bytes) => self.check(Input::Response(token, bytes)).await,
             Note::Failed(token) => self.check(Input::Failed(token)).await,
             Note::Own(batch, Some(_handed)) => self.offer(&batch, None).await,
@@ -490,6 +493,3 @@ pub(crate) fn messages(
         backfill,
     })
 }
-
-/// Answers to neighbours that are being worked on, by the number that data checking knows them by.
-pub(crate) type Replies<C> = HashMap<RequestId, C>;

@@ -13,7 +13,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -23,13 +23,15 @@ use libp2p::PeerId;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use tokio::sync::Notify;
 
+use crate::history::Owed;
+
 /// What may wait on a link before the publisher does: a full batch, so that the link does not run dry
 /// while the next one is signed. With more the links of a publisher get further apart, and
 /// neighbours pass on to each other what is under way to them already.
 const HIGH: u64 = 256 * 1024;
 /// What a peer may be offered and not have fetched before the publisher waits: while it fetches two of the
 /// largest batches, there are as many for the others to begin with.
-const HIGH_OFFERED: u64 = 4 << 20;
+const HIGH_OFFERED: u64 = 6 << 20;
 /// What a message counts for at least, so that no more than half of gossipsub's queue for a link is
 /// filled, which is bounded by their number.
 const LEAST: u64 = HIGH / 512;
@@ -55,12 +57,16 @@ struct Pipe {
     waiting: AtomicU64,
     /// Bytes that the peer was offered and has not fetched.
     offered: AtomicU64,
-    /// Whether some of them are of our own batches.
-    owes_own: AtomicBool,
+    /// Whether a batch of our own that is among them is waited for, and if that is so until a certain time,
+    /// until when, in milliseconds after `epoch`.
+    owed: Mutex<(Owed, u64)>,
     /// Streams that could not write all they wanted to.
     blocked: AtomicUsize,
-    /// When something moved last, in milliseconds after `epoch`.
+    /// When something moved last that waits or was offered, in milliseconds after `epoch`.
     moved_ms: AtomicU64,
+    /// When something was last read of a stream, or written to one that had to wait, in the same; 0
+    /// before that.
+    used_ms: AtomicU64,
     epoch: Instant,
     shared: Arc<Shared>,
 }
@@ -71,9 +77,10 @@ impl Pressure {
         let pipe = Arc::new(Pipe {
             waiting: AtomicU64::new(0),
             offered: AtomicU64::new(0),
-            owes_own: AtomicBool::new(false),
+            owed: Mutex::new((Owed::Nothing, 0)),
             blocked: AtomicUsize::new(0),
             moved_ms: AtomicU64::new(0),
+            used_ms: AtomicU64::new(0),
             epoch: Instant::now(),
             shared: self.0.clone(),
         });
@@ -99,12 +106,12 @@ impl Pressure {
         }
     }
 
-    /// `peer_id` was offered so many bytes that it has not fetched, of our own batches among others.
-    pub(crate) fn set_offered(&self, peer_id: PeerId, bytes: usize, of_own: bool) {
+    /// `peer_id` was offered so many bytes that it does not have yet, of our own batches among others.
+    pub(crate) fn set_offered(&self, peer_id: PeerId, bytes: usize, own: Owed) {
         let pipes = self.pipes();
         for pipe in pipes.get(&peer_id).into_iter().flatten() {
             if let Some(pipe) = pipe.upgrade() {
-                pipe.set_offered(bytes as u64, of_own);
+                pipe.set_offered(bytes as u64, own);
             }
         }
     }
@@ -135,6 +142,13 @@ impl Pressure {
             let mut of_peer = pipes.get(peer_id).into_iter().flatten();
             of_peer.any(|pipe| pipe.upgrade().is_some_and(|pipe| pipe.owes_own()))
         })
+    }
+
+    /// Whether `peer_id` has sent or taken something within this time.
+    pub(crate) fn is_in_use(&self, peer_id: &PeerId, within: Duration) -> bool {
+        let pipes = self.pipes();
+        let mut of_peer = pipes.get(peer_id).into_iter().flatten();
+        of_peer.any(|pipe| pipe.upgrade().is_some_and(|pipe| pipe.is_in_use(within)))
     }
 
     /// Resolves when a link that had enough to do has room again.
@@ -172,23 +186,44 @@ impl Pipe {
         }
     }
 
-    fn set_offered(&self, bytes: u64, of_own: bool) {
-        let owed_own = self.owes_own.swap(of_own, Ordering::Relaxed);
+    fn set_offered(&self, bytes: u64, own: Owed) {
+        let until_ms = match own {
+            Owed::For(time) => millis(self.epoch.elapsed() + time),
+            Owed::Offered | Owed::Nothing => 0,
+        };
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (owed_before, _) = std::mem::replace(&mut *owed, (own, until_ms));
+        drop(owed);
         let before = self.offered.swap(bytes, Ordering::Relaxed);
         if bytes < before || before == 0 {
             self.moved();
         }
-        if before > HIGH_OFFERED && bytes <= HIGH_OFFERED || owed_own && !of_own {
+        let has_own = owed_before != Owed::Nothing && own == Owed::Nothing;
+        if before > HIGH_OFFERED && bytes <= HIGH_OFFERED || has_own {
             self.shared.eased.notify_one();
         }
     }
 
     fn owes_own(&self) -> bool {
-        self.owes_own.load(Ordering::Relaxed) && !self.is_stalled()
+        let (owed, until_ms) = *self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        match owed {
+            Owed::Nothing => false,
+            Owed::Offered => !self.is_stalled(),
+            Owed::For(_) => self.now_ms() < until_ms,
+        }
     }
 
     fn moved(&self) {
         self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    fn is_used(&self) {
+        self.used_ms.store(self.now_ms().max(1), Ordering::Relaxed);
+    }
+
+    fn is_in_use(&self, within: Duration) -> bool {
+        let used_ms = self.used_ms.load(Ordering::Relaxed);
+        used_ms > 0 && self.now_ms().saturating_sub(used_ms) < millis(within)
     }
 
     fn is_high(&self) -> bool {
@@ -203,8 +238,12 @@ impl Pipe {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.epoch.elapsed())
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A batch of our own that is to be offered: until this is dropped, its neighbours wait to hear of it.
@@ -309,7 +348,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if let Poll::Ready(Ok(1..)) = &read {
+            self.pipe.is_used();
+        }
+        read
     }
 }
 
@@ -322,6 +365,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         if let Poll::Ready(Ok(bytes)) = &written {
             self.pipe.left(*bytes as u64);
+            // What is written at once is written to a peer that is gone, too.
+            if self.blocked {
+                self.pipe.is_used();
+            }
         }
         self.see(written)
     }
@@ -338,161 +385,4 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::AsyncWriteExt;
-
-    use super::*;
-
-    /// Takes so many bytes, then no more.
-    struct Narrow(usize);
-
-    impl AsyncRead for Narrow {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &mut [u8],
-        ) -> Poll<io::Result<usize>> {
-            Poll::Pending
-        }
-    }
-
-    impl AsyncWrite for Narrow {
-        fn poll_write(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            buf: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            let taken = buf.len().min(self.0);
-            self.0 -= taken;
-            if taken == 0 {
-                Poll::Pending
-            } else {
-                Poll::Ready(Ok(taken))
-            }
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    /// A muxer whose streams take so many bytes.
-    struct Muxer(usize);
-
-    impl StreamMuxer for Muxer {
-        type Substream = Narrow;
-        type Error = io::Error;
-
-        fn poll_inbound(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<Narrow>> {
-            Poll::Pending
-        }
-
-        fn poll_outbound(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<Narrow>> {
-            Poll::Ready(Ok(Narrow(self.0)))
-        }
-
-        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
-            Poll::Pending
-        }
-    }
-
-    const MORE: usize = 2 * HIGH as usize;
-
-    fn link(room: usize) -> (Pressure, PeerId, Metered<Muxer>, Context<'static>) {
-        let (pressure, peer_id) = (Pressure::default(), PeerId::random());
-        let muxer = pressure.watch(peer_id, Muxer(room));
-        (
-            pressure,
-            peer_id,
-            muxer,
-            Context::from_waker(std::task::Waker::noop()),
-        )
-    }
-
-    #[test]
-    fn a_link_has_enough_to_do_until_what_was_handed_to_it_is_written() {
-        let (pressure, peer_id, mut muxer, mut cx) = link(MORE);
-        let Poll::Ready(Ok(mut stream)) = Pin::new(&mut muxer).poll_outbound(&mut cx) else {
-            panic!("there is a stream");
-        };
-        assert!(!pressure.is_high([peer_id].iter()));
-        pressure.add([peer_id].iter(), MORE);
-        assert!(pressure.is_high([peer_id].iter()));
-        assert!(!pressure.is_high([PeerId::random()].iter()));
-        let half = vec![0; MORE / 2];
-        assert!(futures::FutureExt::now_or_never(stream.write_all(&half)).is_some());
-        assert!(!pressure.is_high([peer_id].iter()));
-        assert!(futures::FutureExt::now_or_never(pressure.eased()).is_some());
-    }
-
-    #[test]
-    fn a_peer_that_has_not_fetched_what_it_was_offered_is_waited_for() {
-        let (pressure, peer_id, ..) = link(0);
-        // The connection is gone: it is forgotten.
-        pressure.set_offered(peer_id, 100 << 20, true);
-        assert!(!pressure.is_high([peer_id].iter()));
-
-        let (pressure, peer_id, mut muxer, mut cx) = link(MORE);
-        pressure.set_offered(peer_id, HIGH_OFFERED as usize, false);
-        assert!(!pressure.is_high([peer_id].iter()));
-        pressure.set_offered(peer_id, HIGH_OFFERED as usize + 1, false);
-        assert!(pressure.is_high([peer_id].iter()));
-        // Not for what is written meanwhile, be it all that there is to write.
-        assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
-        assert!(pressure.is_high([peer_id].iter()));
-        pressure.set_offered(peer_id, 0, false);
-        assert!(!pressure.is_high([peer_id].iter()));
-        assert!(futures::FutureExt::now_or_never(pressure.eased()).is_some());
-    }
-
-    #[test]
-    fn gossip_does_not_overtake_what_is_offered_of_our_own() {
-        let (pressure, peer_id, _muxer, _) = link(MORE);
-        let would = |pressure: &Pressure| pressure.would_overtake([peer_id].iter());
-        let handed = pressure.hand_over();
-        assert!(would(&pressure), "it is being stored");
-        pressure.set_offered(peer_id, 1, true);
-        drop(handed);
-        assert!(would(&pressure), "it is offered");
-        pressure.set_offered(peer_id, 1, false);
-        assert!(
-            !would(&pressure),
-            "it is fetched; others' is not waited for"
-        );
-        assert!(futures::FutureExt::now_or_never(pressure.eased()).is_some());
-    }
-
-    #[test]
-    fn nothing_waits_on_a_link_whose_streams_have_nothing_to_write() {
-        let (pressure, peer_id, mut muxer, mut cx) = link(MORE);
-        // Counted for the link, but not sent on it: the peer did not want it.
-        pressure.add([peer_id].iter(), MORE);
-        assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
-        assert!(!pressure.is_high([peer_id].iter()));
-    }
-
-    #[test]
-    fn what_a_blocked_stream_could_not_write_still_waits() {
-        let (pressure, peer_id, mut muxer, mut cx) = link(1000);
-        let Poll::Ready(Ok(mut stream)) = Pin::new(&mut muxer).poll_outbound(&mut cx) else {
-            panic!("there is a stream");
-        };
-        pressure.add([peer_id].iter(), MORE);
-        let all = vec![0; MORE];
-        assert!(futures::FutureExt::now_or_never(stream.write_all(&all)).is_none());
-        assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
-        assert!(pressure.is_high([peer_id].iter()));
-        // The stream is given up, and nothing of it waits any more.
-        drop(stream);
-        assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
-        assert!(!pressure.is_high([peer_id].iter()));
-    }
-}
+mod tests;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::gossipsub::MessageId;
-use libp2p::request_response::{OutboundRequestId, ResponseChannel};
+use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
 use rand::SeedableRng;
@@ -33,7 +33,7 @@ use super::event::{Event, EventBus};
 use super::failure;
 use super::handle::LinkInfo;
 use super::inbox::{Incoming, Verdict};
-use super::keeper::{Note, Replies, Wish};
+use super::keeper::{Note, Wish};
 use super::links::Links;
 use super::outbox::Publish;
 use super::pressure::Pressure;
@@ -44,6 +44,7 @@ use crate::clock::{Clock, Time};
 use crate::gate;
 use crate::gossip::{self, RoomName};
 use crate::overlay::{DialId, Saved};
+use checking::Replies;
 
 /// What the application asks of the loop.
 pub(crate) enum Command {
@@ -124,8 +125,7 @@ pub(crate) struct Runner {
     held: VecDeque<Incoming>,
     /// Requests of data checking that are with neighbours, and the keeper's numbers for them.
     asked: HashMap<OutboundRequestId, u64>,
-    /// Where the answers to neighbours' requests go; bounded by the streams that links may have.
-    replies: Replies<ResponseChannel<Vec<u8>>>,
+    replies: Replies,
     last_request: u64,
     /// Batches that wait for a link to come up wholly, or for room on the links.
     deferred: Option<(Time, Publish)>,
@@ -190,7 +190,7 @@ impl Runner {
             ending: Vec::new(),
             held: VecDeque::new(),
             asked: HashMap::new(),
-            replies: HashMap::new(),
+            replies: Replies::default(),
             last_request: 0,
             deferred: None,
             ripening: VecDeque::new(),

@@ -24,6 +24,8 @@ mod program_refused;
 mod program_support;
 mod raw_peer;
 mod reconnect;
+mod slow;
+mod slow_line;
 mod stranger;
 mod stranger_bytes;
 mod stranger_frames;

@@ -152,6 +152,7 @@ impl Net {
                 assert!(bytes.len() <= MAX_RESPONSE);
                 self.bytes += bytes.len() + 1;
                 let token = request & u64::from(u32::MAX);
+                self.travelling.push_back((at, name, Input::Sent(request)));
                 if self.links.contains(&(name, to)) {
                     self.travelling
                         .push_back((at, to, Input::Response(token, bytes.into())));

@@ -7,180 +7,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::checks::{Name, Net, batches};
+use super::played::{Played, fetch_of, large, larges};
 use super::*;
 use crate::history::message::{Request, Response};
-use crate::history::{Fault, Id, Input, Output};
-
-/// A node 1 in the room "a" with neighbours that the test plays itself, all of which understand offers.
-struct Played {
-    net: Net,
-    /// Requests of node 1 that are not answered: to whom, with which token.
-    asked: Vec<(Name, u64, Request)>,
-    responses: Vec<Response>,
-    fetched: Vec<(Name, u64, Id)>,
-    outstanding: Vec<(Name, usize)>,
-    faults: Vec<(Name, Fault)>,
-    requests: u64,
-}
-
-impl Played {
-    fn new(neighbours: impl IntoIterator<Item = Name>) -> Played {
-        let mut played = Played {
-            net: Net::new([1]),
-            asked: Vec::new(),
-            responses: Vec::new(),
-            fetched: Vec::new(),
-            outstanding: Vec::new(),
-            faults: Vec::new(),
-            requests: 0,
-        };
-        for name in neighbours {
-            played.tell(Input::LinkUp(name));
-            played.tell(Input::TakesOffers(name));
-            played.tell(Input::RoomsOf(name, vec!["a".into()]));
-        }
-        // Nobody has anything: the comparisons of a link that is up are over.
-        while let Some(at) = played.position(|request| matches!(request, Request::Compare { .. })) {
-            let (_, token, _) = played.asked.remove(at);
-            let agreed = Response::Ranges(vec![0x61].into());
-            played.tell(Input::Response(token, agreed.encode().into()));
-        }
-        assert!(played.asked.is_empty(), "{:?}", played.asked);
-        played
-    }
-
-    fn position(&self, is_meant: impl Fn(&Request) -> bool) -> Option<usize> {
-        self.asked
-            .iter()
-            .position(|(.., request)| is_meant(request))
-    }
-
-    fn tell(&mut self, input: Input<Name>) {
-        let (now, unix_ms) = (self.net.now, self.net.unix_ms());
-        let mut out = Vec::new();
-        let node = self.net.nodes.get_mut(&1).unwrap();
-        node.checks.handle(now, unix_ms, input, &mut out);
-        for output in out {
-            match output {
-                Output::Request(to, token, bytes) => {
-                    let request = Request::decode(bytes.into()).unwrap();
-                    self.asked.push((to, token, request));
-                }
-                Output::Respond(_, _, bytes) => {
-                    self.responses.push(Response::decode(bytes.into()).unwrap());
-                }
-                Output::Fetched {
-                    peer,
-                    ticket,
-                    offered: Some(id),
-                    ..
-                } => self.fetched.push((peer, ticket, id)),
-                Output::Outstanding { peer, bytes, .. } => self.outstanding.push((peer, bytes)),
-                Output::Drop(peer, fault) => self.faults.push((peer, fault)),
-                Output::Checked(_) | Output::Read { .. } | Output::Load(..) => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    fn request(&mut self, from: Name, request: &Request) -> u64 {
-        self.requests += 1;
-        let bytes = request.encode().into();
-        self.tell(Input::Request(from, self.requests, bytes));
-        self.requests
-    }
-
-    fn offer(&mut self, from: Name, batches: &[Batch]) {
-        for some in batches.chunks(64) {
-            let items = some.iter().map(item_of).collect();
-            let room = "a".into();
-            self.request(from, &Request::Offer { room, items });
-        }
-    }
-
-    /// Whom node 1 asks for what, of the fetches that are not answered.
-    fn fetches(&self) -> Vec<(Name, Id)> {
-        let fetch = |(to, _, request): &(Name, u64, Request)| match request {
-            Request::Fetch { ids, .. } => Some((*to, ids[0])),
-            _ => None,
-        };
-        self.asked.iter().filter_map(fetch).collect()
-    }
-
-    /// Whom node 1 has offered how many, of the offers that are not answered.
-    fn offers(&self) -> Vec<(Name, usize)> {
-        let offer = |(to, _, request): &(Name, u64, Request)| match request {
-            Request::Offer { items, .. } => Some((*to, items.len())),
-            _ => None,
-        };
-        self.asked.iter().filter_map(offer).collect()
-    }
-
-    fn answer(&mut self, from: Name, is_meant: impl Fn(&Request) -> bool, response: &Response) {
-        let of = |(to, _, request): &(Name, u64, Request)| *to == from && is_meant(request);
-        let at = self.asked.iter().position(of).expect("it was asked");
-        let (_, token, _) = self.asked.remove(at);
-        self.tell(Input::Response(token, response.encode().into()));
-    }
-
-    fn bring(&mut self, from: Name, batch: &Batch) {
-        let response = Response::Batches {
-            envelopes: vec![batch.0.bytes.clone()],
-            missing: Vec::new(),
-        };
-        self.answer(from, fetch_of(batch), &response);
-    }
-
-    /// The last batch that came is stored, unless it did not verify.
-    fn settle(&mut self, batch: &Batch, forged: u64) {
-        let (from, ticket, id) = self.fetched.pop().expect("something has come");
-        assert_eq!(id, batch.0.id);
-        if forged == 0 {
-            self.store(batch, Some(from));
-        }
-        let stored = 1 - forged;
-        self.tell(Input::Settled {
-            ticket,
-            stored,
-            forged,
-        });
-    }
-
-    fn store(&mut self, batch: &Batch, from: Option<Name>) {
-        let (item, bytes) = (item_of(batch), batch.0.bytes.len());
-        let room = "a".into();
-        self.tell(Input::Large {
-            room,
-            item,
-            bytes,
-            from,
-        });
-    }
-
-    fn wait(&mut self, span: Duration) {
-        let end = self.net.now + span;
-        while let Some(at) = self.net.nodes[&1].checks.deadline().filter(|at| *at <= end) {
-            self.net.now = self.net.now.max(at);
-            self.tell(Input::Tick);
-            let next = self.net.nodes[&1].checks.deadline();
-            assert!(next.is_none_or(|next| next > self.net.now), "it spins");
-        }
-        self.net.now = end;
-    }
-}
-
-fn fetch_of(batch: &Batch) -> impl Fn(&Request) -> bool {
-    let id = batch.0.id;
-    move |request| matches!(request, Request::Fetch { ids, .. } if *ids == [id])
-}
-
-fn large(n: u64) -> Batch {
-    batch_of("a", 1, n, 1, NOW_MS + 60_000 + n, 1 << 20)
-}
-
-fn larges(range: std::ops::Range<u64>) -> Vec<Batch> {
-    range.map(large).collect()
-}
+use crate::history::{Fault, Input};
 
 #[test]
 fn a_batch_that_several_offer_is_fetched_from_the_first_and_offered_to_the_others() {
@@ -396,6 +226,7 @@ fn what_was_offered_may_be_fetched_beyond_the_allowance_once() {
         played.responses.clear();
         if !put_off {
             played.tell(Input::Found(2, id, found));
+            played.tell(Input::Sent(id));
             played.responses.clear();
         }
         !put_off
@@ -427,8 +258,7 @@ fn a_neighbour_far_behind_is_waited_for_while_it_goes_on() {
     played.offer(2, std::slice::from_ref(&batch));
     assert!(played.fetches().is_empty());
     for name in [2, 3] {
-        let (room, ids) = ("a".into(), vec![large(1).0.id]);
-        played.request(name, &Request::Fetch { room, ids });
+        played.serve(name, &large(1));
     }
     played.wait(Duration::from_millis(1));
     assert_eq!(played.fetches(), [(2, batch.0.id)], "they have caught up");

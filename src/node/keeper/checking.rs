@@ -100,11 +100,7 @@ impl Keeper {
                 let offered = offered.map(|id| (peer, id));
                 self.verify(ticket, room, envelopes, offered);
             }
-            Output::Outstanding {
-                peer,
-                bytes,
-                of_own,
-            } => self.pressure.set_offered(peer, bytes, of_own),
+            Output::Outstanding { peer, bytes, own } => self.pressure.set_offered(peer, bytes, own),
             Output::Checked(checked) => {
                 let status = self.status_of(&checked.room);
                 self.bus.emit(Event::Checked {

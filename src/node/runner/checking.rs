@@ -3,17 +3,32 @@
 //! The rule it keeps: every question of the keeper gets an answer or a failure, and every request of
 //! a neighbour has a bounded place while it is worked on.
 
+use std::collections::HashMap;
+
 use libp2p::PeerId;
-use libp2p::request_response::{self as rr, OutboundFailure};
+use libp2p::request_response::{self as rr, InboundRequestId, OutboundFailure, ResponseChannel};
 
 use super::Runner;
 use crate::gossip::RoomName;
+use crate::history::{self, RequestId};
 use crate::node::keeper::{Note, Wish};
 use crate::wire::{FrameError, Request};
+
+/// Answers above so many bytes are told of when they were sent.
+const LARGE: usize = history::OFFER_ABOVE;
 
 /// Requests under way above which those that nobody waits for any more are forgotten: more than
 /// six links may have open at once.
 const MAX_REPLIES: usize = 64;
+
+/// Where the answers to neighbours' requests go, by the keeper's numbers for them; bounded by the streams
+/// that links may have.
+#[derive(Debug, Default)]
+pub(super) struct Replies {
+    channels: HashMap<RequestId, (InboundRequestId, ResponseChannel<Vec<u8>>)>,
+    /// Large answers that are on their way.
+    sending: HashMap<InboundRequestId, RequestId>,
+}
 
 impl Runner {
     pub(super) fn on_wish(&mut self, wish: Wish) {
@@ -32,10 +47,19 @@ impl Runner {
                 }
             }
             Wish::Reply { request, response } => {
-                if let Some(channel) = self.replies.remove(&request) {
-                    // A neighbour that is gone wants no answer.
+                let is_large = response.len() > LARGE;
+                let replied = self.replies.channels.remove(&request);
+                // A neighbour that is gone wants no answer.
+                let sent = replied.and_then(|(id, channel)| {
                     let sync = &mut self.swarm.behaviour_mut().gate.inner_mut().sync;
-                    let _ = sync.send_response(channel, response);
+                    sync.send_response(channel, response).ok().map(|()| id)
+                });
+                match sent {
+                    Some(id) if is_large => {
+                        self.replies.sending.insert(id, request);
+                    }
+                    None if is_large => self.note(Note::Sent(request)),
+                    _ => {}
                 }
             }
             Wish::Gossip(batch) => self.gossip_offered(&batch),
@@ -52,17 +76,20 @@ impl Runner {
                 peer,
                 message:
                     rr::Message::Request {
-                        request, channel, ..
+                        request_id,
+                        request,
+                        channel,
                     },
                 ..
             } => match request {
                 Ok(bytes) => {
                     self.last_request += 1;
-                    if self.replies.len() >= MAX_REPLIES {
+                    let channels = &mut self.replies.channels;
+                    if channels.len() >= MAX_REPLIES {
                         // Those whose neighbours went away before they were answered.
-                        self.replies.retain(|_, channel| channel.is_open());
+                        channels.retain(|_, (_, channel)| channel.is_open());
                     }
-                    self.replies.insert(self.last_request, channel);
+                    channels.insert(self.last_request, (request_id, channel));
                     self.note(Note::Request(peer, self.last_request, bytes.into()));
                 }
                 // Who asked has given up.
@@ -99,8 +126,14 @@ impl Runner {
                     self.note(Note::Failed(token));
                 }
             }
-            // Its channel is of no use any more, and is dropped when the keeper answers.
-            rr::Event::InboundFailure { .. } | rr::Event::ResponseSent { .. } => {}
+            // The channel of a request that failed is of no use any more, and is dropped when the keeper
+            // answers.
+            rr::Event::InboundFailure { request_id, .. }
+            | rr::Event::ResponseSent { request_id, .. } => {
+                if let Some(request) = self.replies.sending.remove(&request_id) {
+                    self.note(Note::Sent(request));
+                }
+            }
         }
     }
 

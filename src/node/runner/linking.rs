@@ -16,6 +16,7 @@ use crate::clock::Time;
 use crate::handshake::{self, Proof, RejectCode};
 use crate::history;
 use crate::node::address::Address;
+use crate::node::behaviour::PING_TIMEOUT;
 use crate::node::error::ConnectError;
 use crate::node::event::{Direction, Event};
 use crate::node::failure;
@@ -447,6 +448,11 @@ impl Runner {
                 .links
                 .heard(event.connection, self.clock.now(), Some(rtt)),
             Err(ping::Failure::Unsupported) => {}
+            // It waits behind something large on a slow link.
+            Err(error) if self.channels.pressure.is_in_use(&event.peer, PING_TIMEOUT) => {
+                tracing::debug!(peer_id = %event.peer, %error, "no pong, but a sign of life");
+                self.links.heard(event.connection, self.clock.now(), None);
+            }
             Err(error) => {
                 if self.links.get(event.connection).is_some() {
                     self.close(

@@ -1,0 +1,95 @@
+//! What a line carries, as it was seen lately.
+//!
+//! Entry type: [`Rate`]. The rule it keeps: only the time in which something was on its way counts.
+
+use std::time::Duration;
+
+use crate::clock::Time;
+
+/// What the line is taken to have carried before anything was measured, and in which time: a mebibyte a second,
+/// of which nothing is left after the first measurements.
+const GUESS: (u64, Duration) = (64 << 10, Duration::from_micros(62_500));
+
+/// Measured over about so much time with something on its way; what was before counts less and less.
+const WINDOW: Duration = Duration::from_secs(2);
+
+/// Bytes over time.
+#[derive(Debug)]
+pub(super) struct Rate {
+    carried: (u64, Duration),
+    measured_at: Time,
+    is_measured: bool,
+}
+
+impl Rate {
+    pub(super) const fn new() -> Rate {
+        Rate {
+            carried: GUESS,
+            measured_at: Time::ZERO,
+            is_measured: false,
+        }
+    }
+
+    /// From now on something is on its way, after a time in which nothing was.
+    pub(super) fn begin(&mut self, now: Time) {
+        self.measured_at = now;
+    }
+
+    /// So many bytes have arrived.
+    pub(super) fn has_carried(&mut self, now: Time, bytes: u64) {
+        let time = now.since(self.measured_at);
+        self.measured_at = now;
+        self.is_measured = true;
+        let (before, in_time) = self.carried;
+        // Of what was before so much counts as fits into the window.
+        let kept = in_time.min(WINDOW.saturating_sub(time));
+        let share = u128::from(before) * kept.as_micros() / in_time.as_micros().max(1);
+        let share = u64::try_from(share).unwrap_or(u64::MAX);
+        self.carried = (share.saturating_add(bytes), kept + time);
+    }
+
+    /// The bytes of a second.
+    pub(super) fn a_second(&self) -> u64 {
+        let (bytes, time) = self.carried;
+        let bytes = u128::from(bytes) * 1_000_000 / time.as_micros().max(1);
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+
+    /// Whether it is more than a guess.
+    pub(super) fn is_measured(&self) -> bool {
+        self.is_measured
+    }
+
+    /// The time that so many bytes take.
+    pub(super) fn time_of(&self, bytes: u64) -> Duration {
+        let micros = u128::from(bytes) * 1_000_000 / u128::from(self.a_second().max(1));
+        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_the_last_time_with_something_on_its_way() {
+        let mut rate = Rate::new();
+        let mut now = Time::ZERO;
+        for _ in 0..1000 {
+            now += Duration::from_millis(10);
+            rate.has_carried(now, 100_000);
+        }
+        let about = |rate: &Rate, bytes: u64| rate.a_second().abs_diff(bytes) < bytes / 20;
+        assert!(about(&rate, 10_000_000), "{rate:?}");
+        now += Duration::from_secs(60);
+        rate.begin(now);
+        assert!(about(&rate, 10_000_000), "silence does not count");
+        now += Duration::from_secs(1);
+        rate.has_carried(now, 2_000_000);
+        assert!(about(&rate, 6_000_000), "{rate:?}");
+        now += Duration::from_secs(4);
+        rate.has_carried(now, 1_000_000);
+        assert_eq!(rate.a_second(), 250_000);
+        assert_eq!(rate.time_of(500_000), Duration::from_secs(2));
+    }
+}

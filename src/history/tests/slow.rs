@@ -1,0 +1,152 @@
+//! Slow lines: of ours, of who brings something, of who fetches it.
+
+use std::time::Duration;
+
+use super::checks::Name;
+use super::played::{Played, fetch_of, large, larges};
+use super::*;
+use crate::history::message::{Request, Response};
+use crate::history::{Found, Input, Owed};
+
+/// Node 1, the author, to whose neighbours a mebibyte takes four seconds; the first has the first batch.
+fn slow_author(neighbours: impl IntoIterator<Item = Name>) -> Played {
+    let mut played = Played::new(neighbours);
+    for batch in larges(1..4) {
+        played.store(&batch, None);
+    }
+    let request = fetch(&mut played, 2, &large(1));
+    played.wait(Duration::from_secs(4));
+    played.tell(Input::Sent(request));
+    played
+}
+
+/// A neighbour fetches; what the log holds is found, if it comes to that.
+fn fetch(played: &mut Played, from: Name, batch: &Batch) -> u64 {
+    let (room, ids) = ("a".into(), vec![batch.0.id]);
+    played.responses.clear();
+    let request = played.request(from, &Request::Fetch { room, ids });
+    if played.responses.is_empty() {
+        let found = Found {
+            envelopes: vec![batch.0.bytes.clone()],
+            missing: Vec::new(),
+            looked_at: 1,
+        };
+        played.tell(Input::Found(from, request, found));
+    }
+    request
+}
+
+fn is_put_off(played: &Played) -> bool {
+    matches!(played.responses[..], [Response::Later(_)])
+}
+
+#[test]
+fn over_a_slow_line_one_batch_goes_after_the_other_and_each_to_somebody_else() {
+    let mut played = slow_author([2, 3, 4]);
+    fetch(&mut played, 3, &large(1));
+    assert!(is_put_off(&played), "the first neighbour passes it on");
+    let second = fetch(&mut played, 3, &large(2));
+    assert!(!is_put_off(&played));
+    fetch(&mut played, 4, &large(3));
+    assert!(is_put_off(&played), "one at a time");
+    played.tell(Input::Sent(second));
+    fetch(&mut played, 4, &large(3));
+    assert!(!is_put_off(&played));
+    assert!(played.faults.is_empty());
+}
+
+#[test]
+fn a_comparison_is_put_off_too_when_it_fetches_something_large_over_a_slow_line() {
+    let mut played = slow_author([2, 3]);
+    let (room, item) = ("a".into(), item_of(&batch(1, 99)));
+    played.tell(Input::Stored { room, item });
+    fetch(&mut played, 3, &large(2));
+    // Nobody has offered these to the neighbour, or it has fetched them before.
+    fetch(&mut played, 2, &large(1));
+    assert!(is_put_off(&played));
+    fetch(&mut played, 2, &batch(1, 99));
+    assert!(!is_put_off(&played), "what is small is not");
+}
+
+#[test]
+fn who_comes_back_too_early_again_and_again_is_a_flood_and_who_waits_is_not() {
+    for (wait, faults) in [(1_000, 0), (1, 1)] {
+        let mut played = slow_author([2, 3]);
+        fetch(&mut played, 2, &large(2));
+        for _ in 0..70 {
+            fetch(&mut played, 3, &large(3));
+            played.wait(Duration::from_millis(wait));
+            if !played.faults.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(played.faults.len(), faults, "{wait} ms");
+    }
+}
+
+#[test]
+fn what_was_put_off_gives_way_to_what_was_not() {
+    let mut played = Played::new([2]);
+    let [one, two, three] = [large(1), large(2), large(3)];
+    played.offer(2, &[one.clone(), two.clone(), three.clone()]);
+    assert_eq!(played.fetches(), [(2, one.0.id), (2, two.0.id)]);
+    let later = Response::Later(Duration::from_millis(500));
+    played.answer(2, fetch_of(&one), &later);
+    assert_eq!(played.fetches(), [(2, two.0.id)]);
+    played.wait(Duration::from_millis(500));
+    assert_eq!(played.fetches(), [(2, two.0.id), (2, three.0.id)]);
+    played.bring(2, &two);
+    played.settle(&two, 0);
+    assert_eq!(played.fetches(), [(2, three.0.id), (2, one.0.id)]);
+}
+
+#[test]
+fn while_a_fetch_takes_long_its_neighbour_is_asked_for_nothing_else_and_others_are() {
+    let mut played = Played::new([2, 3]);
+    let [one, two] = [large(1), large(2)];
+    played.offer(2, std::slice::from_ref(&one));
+    played.wait(Duration::from_secs(1));
+    played.offer(2, std::slice::from_ref(&two));
+    assert_eq!(played.fetches(), [(2, one.0.id)]);
+    played.offer(3, std::slice::from_ref(&two));
+    assert_eq!(played.fetches(), [(2, one.0.id), (3, two.0.id)]);
+}
+
+#[test]
+fn where_fetches_take_long_a_second_neighbour_is_asked_later() {
+    let mut played = Played::new([2, 3]);
+    let [one, two] = [large(1), large(2)];
+    for name in [2, 3] {
+        played.offer(name, std::slice::from_ref(&one));
+    }
+    played.wait(Duration::from_millis(4_500));
+    played.bring(2, &one);
+    played.settle(&one, 0);
+    for name in [2, 3] {
+        played.offer(name, std::slice::from_ref(&two));
+    }
+    played.wait(Duration::from_millis(8_900));
+    assert_eq!(played.fetches(), [(2, two.0.id)]);
+    played.wait(Duration::from_millis(200));
+    assert_eq!(played.fetches(), [(2, two.0.id), (3, two.0.id)]);
+}
+
+#[test]
+fn what_follows_waits_until_somebody_has_the_batch_and_then_not_for_who_is_slow() {
+    let mut played = Played::new([2, 3]);
+    played.store(&large(1), None);
+    assert_eq!(played.owed[&2], Owed::Offered);
+    let request = fetch(&mut played, 2, &large(1));
+    assert!(matches!(played.owed[&2], Owed::For(time) if time > Duration::from_secs(5)));
+    played.wait(Duration::from_secs(4));
+    played.tell(Input::Sent(request));
+    assert_eq!(played.owed[&2], Owed::Nothing);
+    assert_eq!(played.owed[&3], Owed::For(Duration::from_secs(1)));
+
+    // Another one, which 3 fetches slowly and 2 has from elsewhere.
+    played.store(&large(2), None);
+    fetch(&mut played, 3, &large(2));
+    assert!(matches!(played.owed[&3], Owed::For(time) if time > Duration::from_secs(5)));
+    played.offer(2, &[large(2)]);
+    assert_eq!(played.owed[&3], Owed::For(Duration::from_secs(1)));
+}
