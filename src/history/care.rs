@@ -19,6 +19,7 @@ use super::log::{Keep, Log};
 use super::read::{Archive, Query, RoomStats};
 use super::record::{Outcome, Stored, Verified};
 use super::schema::{self, FILE_NAME, Lock};
+use super::shelf::{self, Place};
 
 /// Complaints of SQLite that a [`Report`] holds at most.
 const COMPLAINTS_MOST: usize = 20;
@@ -141,6 +142,7 @@ pub fn repair<C: Verified>(
     for suffix in ["", "-wal", "-shm", "-tail"] {
         let _ = fs::remove_file(schema::beside(&fresh, suffix));
     }
+    shelf::remove_all(&fresh).map_err(|error| LogError::from_io(&fresh, error))?;
     let mut repaired = Repaired {
         saved: 0,
         refused: 0,
@@ -150,8 +152,8 @@ pub fn repair<C: Verified>(
         let mut log = Log::open_file(&fresh, keep)?;
         // A file that cannot be opened at all holds nothing that can be saved; a newer or foreign one
         // is none of ours to repair.
-        match schema::open_to_read(&path) {
-            Ok(conn) => salvage(&conn, &mut log, now_ms, verify, &mut repaired)?,
+        match schema::open_to_salvage(&path) {
+            Ok((conn, _)) => salvage(&path, &conn, &mut log, now_ms, verify, &mut repaired)?,
             Err(LogError::Damaged { .. }) => {}
             Err(error) => return Err(error),
         }
@@ -162,12 +164,17 @@ pub fn repair<C: Verified>(
         }
         _ => Ok(()),
     };
+    let large_moved = |from: &Path, to: &Path| {
+        shelf::rename_all(from, to).map_err(|error| LogError::from_io(from, error))
+    };
     for suffix in ["-wal", "-shm", ""] {
         moved(
             &schema::beside(&path, suffix),
             &schema::beside(&repaired.kept, suffix),
         )?;
     }
+    large_moved(&path, &repaired.kept)?;
+    large_moved(&fresh, &path)?;
     for suffix in ["-wal", "-shm", ""] {
         moved(
             &schema::beside(&fresh, suffix),
@@ -180,13 +187,21 @@ pub fn repair<C: Verified>(
 
 /// Takes over every row that can be read, and steps over those that cannot.
 fn salvage<C: Verified>(
+    path: &Path,
     conn: &Connection,
     log: &mut Log,
     now_ms: u64,
     mut verify: impl FnMut(&[u8]) -> Result<C, String>,
     repaired: &mut Repaired,
 ) -> Result<(), LogError> {
-    let Ok(mut query) = conn.prepare("SELECT envelope FROM batch WHERE n = ?1") else {
+    // The first schema knew no large ones.
+    let columns = ["large_file, large_at, large_bytes", "NULL, NULL, NULL"];
+    let mut queries = columns.into_iter().map(|columns| {
+        conn.prepare(&format!(
+            "SELECT envelope, {columns} FROM batch WHERE n = ?1"
+        ))
+    });
+    let Some(Ok(mut query)) = queries.find(Result::is_ok) else {
         return Ok(());
     };
     // The highest number may itself be unreadable; it is then looked for in what can be read.
@@ -205,7 +220,10 @@ fn salvage<C: Verified>(
     let mut group = Vec::new();
     for n in 1..=last {
         // No row with this number, or one that cannot be read.
-        let Ok(envelope) = query.query_row([n], |row| row.get::<_, Vec<u8>>(0)) else {
+        let envelope = query.query_row([n], |row| {
+            shelf::envelope(path, row.get(0)?, Place::of(row, 1)?)
+        });
+        let Ok(envelope) = envelope else {
             continue;
         };
         match verify(&envelope) {

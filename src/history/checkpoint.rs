@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::error::LogError;
 use super::log::Log;
 use super::schema::{self, Sync};
+use super::shelf::Unsynced;
 
 /// Bytes in the WAL past which they are moved into the file, in the background. The disk is busy then, and a
 /// commit may wait for it: the fewer, the shorter (measured). A number out of this range, so that nodes
@@ -42,7 +43,11 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// For the log at `path`, and what a thread of its own runs.
-    pub(super) fn new(path: PathBuf, sync: Sync) -> (Checkpoints, impl FnOnce() + Send) {
+    pub(super) fn new(
+        path: PathBuf,
+        sync: Sync,
+        unsynced: Unsynced,
+    ) -> (Checkpoints, impl FnOnce() + Send) {
         let (sender, due) = mpsc::sync_channel(1);
         let turn = Arc::new(Mutex::new(()));
         let checkpoints = Checkpoints {
@@ -55,12 +60,28 @@ impl Checkpoints {
             // Opened when it is first needed: a node that has nothing to do needs none.
             let mut conn = None;
             for () in due {
+                let finished = unsynced
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+                if let Some(Err(error)) = finished.map(|file| file.sync_data()) {
+                    tracing::warn!(%error, "large messages may not survive a power cut");
+                }
                 let opened = match conn.take() {
                     Some(conn) => Ok(conn),
                     None => schema::open_to_checkpoint(&path, sync),
                 };
                 let moved = opened.and_then(|opened| {
-                    checkpoint(conn.insert(opened), &turn)
+                    let conn = conn.insert(opened);
+                    let is_due = schema::wal(conn).map(|wal| wal.left >= *WAL_BYTES.start());
+                    is_due
+                        .and_then(|is_due| {
+                            if is_due {
+                                checkpoint(conn, &turn)
+                            } else {
+                                Ok(())
+                            }
+                        })
                         .map_err(|error| LogError::from_sqlite(&path, error))
                 });
                 if let Err(error) = moved {
@@ -86,7 +107,7 @@ impl Checkpoints {
             return;
         }
         let due = if in_bulk { WAL_BYTES_IN_BULK } else { self.at };
-        if wal.left >= due {
+        if wal.left >= due || log.has_unsynced() {
             // When one is due already, that will do.
             let _ = self.due.try_send(());
             self.at = rand::random_range(WAL_BYTES);

@@ -15,6 +15,7 @@ use super::read::Reader;
 use super::record::{Outcome, Record, Verified};
 use super::rows::{Names, append_one};
 use super::schema::{self, Lock, Sync};
+use super::shelf::{self, Shelf, Unsynced};
 use super::tail::{self, Kept, Tail};
 
 /// How long and how much the log keeps, and what a power cut may take.
@@ -22,7 +23,8 @@ use super::tail::{self, Kept, Tail};
 pub struct Keep {
     /// Batches sent longer ago are removed.
     pub age: Duration,
-    /// The most that the file's pages in use may take; the oldest batches make room. The WAL beside it
+    /// The most that the file's pages in use and the large envelopes beside it may take; the oldest batches
+    /// make room. The WAL beside it
     /// takes up to some 140 MiB more under load, and 64 MiB afterwards.
     pub bytes: u64,
     /// What survives a power cut.
@@ -72,6 +74,8 @@ pub struct Log {
     path: PathBuf,
     keep: Keep,
     names: Names,
+    /// None in memory.
+    shelf: Option<Shelf>,
     /// None when each commit waits for the disk, or there is no file.
     tail: Option<Tail>,
     /// What the tail has taken: it is in the transaction that is open. When none is, that one failed, and the
@@ -93,7 +97,10 @@ impl Log {
 
     fn open_locked(lock: Lock, path: &Path, keep: Keep) -> Result<Log, LogError> {
         let conn = schema::open(path, keep.sync)?;
+        let shelf = Shelf::open(path, keep.bytes, &conn);
+        let shelf = shelf.map_err(|error| LogError::from_sqlite(path, error))?;
         let mut log = Log::over(conn, path.to_owned(), keep, Some(lock))?;
+        log.shelf = Some(shelf);
         log.read_the_tail()?;
         Ok(log)
     }
@@ -134,6 +141,7 @@ impl Log {
             path,
             keep,
             names,
+            shelf: None,
             tail: None,
             uncommitted: Vec::new(),
             _lock: lock,
@@ -233,8 +241,11 @@ impl Log {
         let oldest_ms = now_ms.saturating_sub(self.keep.age.as_millis() as u64);
         self.begin()
             .and_then(|()| {
+                let (conn, names) = (&self.conn, &mut self.names);
+                let mut shelf = self.shelf.as_mut();
                 let one = |record: &&Record| {
-                    append_one(&self.conn, &mut self.names, now_ms, oldest_ms, record)
+                    let shelf = shelf.as_deref_mut();
+                    append_one(conn, shelf, names, now_ms, oldest_ms, record)
                 };
                 records.iter().map(one).collect()
             })
@@ -252,6 +263,11 @@ impl Log {
     }
 
     fn commit(&mut self) -> rusqlite::Result<()> {
+        if self.keep.sync == Sync::Full
+            && let Some(Err(error)) = self.shelf.as_mut().map(Shelf::sync)
+        {
+            return Err(shelf::failure(&error));
+        }
         self.conn.prepare_cached("COMMIT")?.execute([])?;
         self.uncommitted.clear();
         if let Some(Err(error)) = self.tail.as_mut().map(Tail::clear) {
@@ -278,7 +294,8 @@ impl Log {
         let stored = self.conn.execute_batch("BEGIN").and_then(|()| {
             for (stored_at_ms, record) in &self.uncommitted {
                 // Its age was looked at when it was taken.
-                append_one(&self.conn, &mut self.names, *stored_at_ms, 0, record)?;
+                let (shelf, names) = (self.shelf.as_mut(), &mut self.names);
+                append_one(&self.conn, shelf, names, *stored_at_ms, 0, record)?;
             }
             self.commit()
         });
@@ -314,9 +331,24 @@ impl Log {
         Reader::new(&self.conn, &self.path)
     }
 
-    /// The bytes of the file's pages in use.
+    /// The bytes of the file's pages in use, and of the files of large envelopes beside it.
     pub fn used_bytes(&self) -> Result<u64, LogError> {
-        used_bytes(&self.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
+        self.used()
+            .map_err(|error| LogError::from_sqlite(&self.path, error))
+    }
+
+    fn used(&self) -> rusqlite::Result<u64> {
+        Ok(used_bytes(&self.conn)? + self.shelf.as_ref().map_or(0, Shelf::bytes))
+    }
+
+    /// Files of large envelopes that are to be brought to the disk in the background.
+    pub(super) fn unsynced(&self) -> Unsynced {
+        self.shelf.as_ref().map(Shelf::unsynced).unwrap_or_default()
+    }
+
+    /// Whether there is one.
+    pub(super) fn has_unsynced(&self) -> bool {
+        self.shelf.as_ref().is_some_and(Shelf::has_unsynced)
     }
 
     /// Moves what the WAL holds into the file, as far as no reader is in the way.
@@ -331,7 +363,10 @@ impl Log {
 
     /// Lets the file grow to so many pages only, as a full disk would.
     #[cfg(test)]
-    pub(super) fn limit_pages(&self, pages: Option<i64>) -> rusqlite::Result<()> {
+    pub(super) fn limit_pages(&mut self, pages: Option<i64>) -> rusqlite::Result<()> {
+        if let Some(shelf) = &mut self.shelf {
+            shelf.is_full = pages.is_some();
+        }
         let pages = pages.unwrap_or(i64::from(u32::MAX) - 1);
         self.conn
             .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
@@ -346,7 +381,7 @@ impl Log {
     fn prune_some(&mut self, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
         let before_ms = now_ms.saturating_sub(self.keep.age.as_millis() as u64);
         let mut pruned = Vec::new();
-        let over = used_bytes(&self.conn)? > self.keep.bytes;
+        let over = self.used()? > self.keep.bytes;
         let Some((name, oldest_ms)) = self.oldest_room()? else {
             return Ok(pruned);
         };
@@ -370,6 +405,9 @@ impl Log {
                 .execute(params![room.n, horizon_ms as i64])?;
             tx.commit()?;
             room.horizon_ms = horizon_ms;
+            if let Some(shelf) = &mut self.shelf {
+                shelf.clear_out(&self.conn)?;
+            }
             pruned.push(Pruned {
                 room: name,
                 horizon_ms,
@@ -452,7 +490,7 @@ pub(super) fn take_up_the_tail(path: &Path) {
 /// When the last of a room's oldest batches was sent that one transaction removes.
 fn last_to_go(conn: &Connection, room: i64) -> rusqlite::Result<u64> {
     let mut query = conn.prepare_cached(
-        "SELECT sent_at_ms, length(envelope) FROM batch WHERE room = ?1
+        "SELECT sent_at_ms, coalesce(large_bytes, length(envelope)) FROM batch WHERE room = ?1
          ORDER BY sent_at_ms, id LIMIT ?2",
     )?;
     let mut oldest = query.query(params![room, PRUNED_AT_ONCE as i64])?;

@@ -37,6 +37,7 @@ mod rows;
 mod schedule;
 mod schema;
 mod serve;
+mod shelf;
 mod state;
 mod tail;
 #[cfg(test)]

@@ -10,9 +10,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::error::LogError;
 use super::items::Item;
-use super::log::take_up_the_tail;
+use super::log::{Keep, Log, take_up_the_tail};
 use super::record::{Id, Record, Stored};
 use super::schema;
+use super::shelf::{self, Place};
 
 /// Rows in one page of history.
 pub const PAGE_ROWS: usize = 256;
@@ -102,7 +103,14 @@ impl Archive {
     pub fn open(dir: &Path) -> Result<Archive, LogError> {
         let path = dir.join(schema::FILE_NAME);
         take_up_the_tail(&path);
-        let conn = schema::open_to_read(&path)?;
+        let conn = match schema::open_to_read(&path) {
+            // Whoever writes it brings it up to date.
+            Err(LogError::Older { .. }) => {
+                drop(Log::open(dir, Keep::default())?);
+                schema::open_to_read(&path)?
+            }
+            opened => opened?,
+        };
         Ok(Archive { conn, path })
     }
 
@@ -241,7 +249,8 @@ impl<'a> Reader<'a> {
         };
         let sql = format!(
             "SELECT batch.n, id, (SELECT name FROM room WHERE room.n = batch.room), author, instance.instance,
-             first_seq, count, sent_at_ms, stored_at_ms, conflict, envelope, {BY_TIME} {filter} AND {after}
+             first_seq, count, sent_at_ms, stored_at_ms, conflict, envelope, {BY_TIME},
+             large_file, large_at, large_bytes {filter} AND {after}
              ORDER BY {order} LIMIT {PAGE_ROWS}"
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
@@ -263,7 +272,7 @@ impl<'a> Reader<'a> {
         ])?;
         let mut bytes = 0;
         while let Some(row) = rows.next()? {
-            let stored = stored(row)?;
+            let stored = stored(self.path, row)?;
             bytes += stored.record.bytes.len();
             let next = place(row, 11)?;
             page.batches.push(stored);
@@ -286,12 +295,22 @@ impl<'a> Reader<'a> {
         };
         let mut query = self
             .conn
-            .prepare_cached("SELECT envelope FROM batch WHERE id = ?1 AND room = ?2")?;
+            .prepare_cached(
+                "SELECT envelope, large_file, large_at, large_bytes FROM batch WHERE id = ?1 AND room = ?2",
+            )?;
         let mut bytes = 0;
         for id in ids {
-            let envelope: Option<Vec<u8>> = query
-                .query_row(params![id, room], |row| row.get(0))
+            let held = query
+                .query_row(params![id, room], |row| {
+                    Ok((row.get(0)?, Place::of(row, 1)?))
+                })
                 .optional()?;
+            let envelope = match held {
+                // What would not fit need not be read.
+                Some((_, Some(place))) if bytes > 0 && bytes + place.len() > most => break,
+                Some((inline, place)) => shelf::whole_envelope(self.path, inline, place, id)?,
+                None => None,
+            };
             match envelope {
                 None => found.missing.push(*id),
                 Some(envelope) if bytes > 0 && bytes + envelope.len() > most => break,
@@ -399,7 +418,7 @@ fn place(row: &Row<'_>, column: usize) -> rusqlite::Result<Cursor> {
     })
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+fn stored(log: &Path, row: &Row<'_>) -> rusqlite::Result<Stored> {
     let number = |column: usize| row.get::<_, i64>(column).map(|value| value as u64);
     Ok(Stored {
         record: Record {
@@ -410,7 +429,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
             first_seq: number(5)?,
             count: number(6)?,
             sent_at_ms: number(7)?,
-            bytes: row.get::<_, Vec<u8>>(10)?.into(),
+            bytes: shelf::envelope(log, row.get(10)?, Place::of(row, 15)?)?.into(),
         },
         stored_at_ms: number(8)?,
         conflict: row.get(9)?,

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::record::{Id, Outcome, Record};
+use super::shelf::{self, Shelf};
 
 /// Instances whose numbers in the file are remembered; past this the memory starts anew.
 const INSTANCES_REMEMBERED: usize = 4096;
@@ -25,9 +26,11 @@ pub(super) struct Room {
     pub(super) horizon_ms: u64,
 }
 
-/// Stores `record` in the transaction that is open, unless it is held or was sent before `oldest_ms`.
+/// Stores `record` in the transaction that is open, unless it is held or was sent before `oldest_ms`; a large
+/// envelope on the shelf, if there is one.
 pub(super) fn append_one(
     conn: &Connection,
+    shelf: Option<&mut Shelf>,
     names: &mut Names,
     now_ms: u64,
     oldest_ms: u64,
@@ -49,10 +52,20 @@ pub(super) fn append_one(
         .as_ref()
         .filter(|before| before.end_seq > record.first_seq)
         .map(|b| b.id);
+    let place = match shelf.filter(|_| record.bytes.len() > shelf::LARGE) {
+        Some(_) if holds(conn, &record.id)? => return Ok(Outcome::Held),
+        Some(shelf) => Some(shelf.add(&record.bytes)?),
+        None => None,
+    };
+    let inline = match place {
+        Some(_) => &[],
+        None => &record.bytes[..],
+    };
     let inserted = conn
         .prepare_cached(
-            "INSERT INTO batch (id, room, instance, first_seq, count, sent_at_ms, stored_at_ms, conflict, envelope)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO batch (id, room, instance, first_seq, count, sent_at_ms, stored_at_ms, conflict, envelope,
+             large_file, large_at, large_bytes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
             record.id,
@@ -63,7 +76,10 @@ pub(super) fn append_one(
             record.sent_at_ms as i64,
             now_ms as i64,
             conflict.is_some(),
-            &record.bytes[..],
+            inline,
+            place.map(|place| place.file),
+            place.map(|place| place.at),
+            place.map(|place| place.bytes),
         ])?;
     Ok(match conflict {
         _ if inserted == 0 => Outcome::Held,
@@ -73,6 +89,11 @@ pub(super) fn append_one(
                 || before.is_some_and(|before| before.end_seq == record.first_seq),
         },
     })
+}
+
+fn holds(conn: &Connection, id: &Id) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT 1 FROM batch WHERE id = ?1")?
+        .exists([id])
 }
 
 /// The stored batch with the highest numbers below the end of `record`. Stored batches without

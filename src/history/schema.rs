@@ -17,7 +17,7 @@ use super::error::LogError;
 pub const FILE_NAME: &str = "log.sqlite3";
 
 /// The schema that this program reads and writes (SQLite's `user_version`).
-pub(super) const SCHEMA_VERSION: i64 = 1;
+pub(super) const SCHEMA_VERSION: i64 = 2;
 
 /// SQLite's `application_id` of a log: "diat".
 const APPLICATION_ID: i64 = 0x6469_6174;
@@ -79,18 +79,34 @@ CREATE TABLE batch (
   sent_at_ms   INTEGER NOT NULL,    -- Unix time, as the author says
   stored_at_ms INTEGER NOT NULL,
   conflict     INTEGER NOT NULL,    -- 1: the author had used these numbers before
-  envelope     BLOB NOT NULL        -- as it came, signature included
+  envelope     BLOB NOT NULL,       -- as it came, signature included; empty when it is large:
+  large_file   INTEGER,             -- then it lies in log.sqlite3-large-N with this N,
+  large_at     INTEGER,             -- from this byte on,
+  large_bytes  INTEGER              -- with so many
 ) STRICT;
 CREATE UNIQUE INDEX batch_by_id ON batch (id);
 CREATE INDEX batch_by_time ON batch (room, sent_at_ms, id);
 CREATE UNIQUE INDEX batch_by_seq ON batch (instance, room, first_seq) WHERE conflict = 0;
+";
+
+/// What came with schema 2.
+const LARGE: &str = "
+CREATE INDEX batch_by_file ON batch (large_file) WHERE large_file IS NOT NULL;
 
 CREATE VIEW readable AS
   SELECT batch.n, room.name AS room, instance.peer_id AS author, lower(hex(instance.instance)) AS instance,
          first_seq, count, strftime('%Y-%m-%d %H:%M:%f', sent_at_ms / 1000.0, 'unixepoch') AS sent_at,
          strftime('%Y-%m-%d %H:%M:%f', stored_at_ms / 1000.0, 'unixepoch') AS stored_at,
-         length(envelope) AS bytes, conflict, lower(hex(id)) AS id
+         coalesce(large_bytes, length(envelope)) AS bytes, conflict, lower(hex(id)) AS id
   FROM batch JOIN room ON room.n = batch.room JOIN instance ON instance.n = batch.instance;
+";
+
+/// From schema 1 to 2.
+const MIGRATION: &str = "
+ALTER TABLE batch ADD COLUMN large_file INTEGER;
+ALTER TABLE batch ADD COLUMN large_at INTEGER;
+ALTER TABLE batch ADD COLUMN large_bytes INTEGER;
+DROP VIEW readable;
 ";
 
 /// Opens the log at `path` to write it, and makes it when there is none.
@@ -99,7 +115,10 @@ pub(super) fn open(path: &Path, sync: Sync) -> Result<Connection, LogError> {
     let fresh = make_private(path)?;
     if !fresh {
         // Whatever this finds wrong is found without having written a byte.
-        drop(open_to_read(path)?);
+        match open_to_read(path) {
+            Ok(_) | Err(LogError::Older { .. }) => {}
+            Err(error) => return Err(error),
+        }
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(path, flags).map_err(failed)?;
@@ -109,8 +128,10 @@ pub(super) fn open(path: &Path, sync: Sync) -> Result<Connection, LogError> {
         });
     }
     set_up(&conn, sync).map_err(failed)?;
-    if version_of(&conn, path)? == 0 {
-        create_tables(&mut conn).map_err(failed)?;
+    match version_of(&conn, path)? {
+        0 => create_tables(&mut conn).map_err(failed)?,
+        1 => change_tables(&mut conn, MIGRATION).map_err(failed)?,
+        _ => {}
     }
     Ok(conn)
 }
@@ -125,14 +146,26 @@ pub(super) fn open_in_memory() -> rusqlite::Result<Connection> {
 
 /// Opens the log at `path` to read it; another process may write it meanwhile.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, LogError> {
+    match open_to_salvage(path)? {
+        (conn, SCHEMA_VERSION | 0) => Ok(conn),
+        (_, found) => Err(LogError::Older {
+            path: path.to_owned(),
+            found,
+            known: SCHEMA_VERSION,
+        }),
+    }
+}
+
+/// The same, of any schema that this program knows, which it says.
+pub(super) fn open_to_salvage(path: &Path) -> Result<(Connection, i64), LogError> {
     let failed = |error| LogError::from_sqlite(path, error);
     // SQLite would call an absent file and one it may not open the same.
     File::open(path).map_err(|error| LogError::from_io(path, error))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
     conn.busy_timeout(BUSY).map_err(failed)?;
-    version_of(&conn, path)?;
-    Ok(conn)
+    let found = version_of(&conn, path)?;
+    Ok((conn, found))
 }
 
 /// The schema in the file, when this program can go on with it: 0 in one without tables yet.
@@ -147,13 +180,12 @@ fn version_of(conn: &Connection, path: &Path) -> Result<i64, LogError> {
     let path = path.to_owned();
     match (application, found) {
         (0, 0) if tables == 0 => Ok(0),
-        (APPLICATION_ID, SCHEMA_VERSION) => Ok(found),
+        (APPLICATION_ID, 1..=SCHEMA_VERSION) => Ok(found),
         (APPLICATION_ID, _) if found > SCHEMA_VERSION => Err(LogError::Newer {
             path,
             found,
             known: SCHEMA_VERSION,
         }),
-        // There is no earlier schema yet: the first migration goes here.
         (APPLICATION_ID, _) => Err(LogError::Older {
             path,
             found,
@@ -227,8 +259,13 @@ pub(super) fn open_to_checkpoint(path: &Path, sync: Sync) -> Result<Connection, 
 
 /// All or nothing: a process that dies in between leaves an empty file, which counts as new.
 fn create_tables(conn: &mut Connection) -> rusqlite::Result<()> {
+    change_tables(conn, SCHEMA)
+}
+
+fn change_tables(conn: &mut Connection, before: &str) -> rusqlite::Result<()> {
     let tx = conn.transaction()?;
-    tx.execute_batch(SCHEMA)?;
+    tx.execute_batch(before)?;
+    tx.execute_batch(LARGE)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     tx.commit()

@@ -15,6 +15,7 @@ mod offers;
 mod order;
 mod played;
 mod reconcile;
+mod shelf;
 mod slow;
 mod tail;
 mod vectors;

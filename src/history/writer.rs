@@ -106,7 +106,7 @@ impl Writer {
             )?);
             reads = Some(sender);
 
-            let (due, background) = Checkpoints::new(path.clone(), log.keep().sync);
+            let (due, background) = Checkpoints::new(path.clone(), log.keep().sync, log.unsynced());
             checkpoints = Some(due);
             threads.push(spawn("log-checkpoint", Box::new(background))?);
         }

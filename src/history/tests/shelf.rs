@@ -1,0 +1,243 @@
+//! Large envelopes lie in files beside the log, and are as safe there as in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::history::schema;
+use crate::history::{self, Archive, FILE_NAME, Found, Keep, Log, Query, Sync};
+
+const MIB: usize = 1 << 20;
+
+fn large(n: u64) -> Batch {
+    batch_of("a", 1, n, 1, NOW_MS + n, MIB)
+}
+
+fn filled(dir: &Path, numbers: std::ops::RangeInclusive<u64>) -> Vec<Batch> {
+    let batches: Vec<Batch> = numbers.map(large).collect();
+    let mut log = Log::open(dir, keep()).unwrap();
+    log.append(NOW_MS, &batches).unwrap();
+    batches
+}
+
+/// The files beside the log `name`, and their bytes.
+fn files(dir: &Path, name: &str) -> Vec<(PathBuf, u64)> {
+    let prefix = format!("{name}-large-");
+    let all = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let ours = all.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+    let mut files: Vec<_> = ours
+        .map(|entry| (entry.path(), entry.metadata().unwrap().len()))
+        .collect();
+    files.sort();
+    files
+}
+
+fn holds(log: &Log, batches: &[Batch]) -> Vec<bool> {
+    let holds = |batch: &Batch| log.reader().holds(&batch.0.id).unwrap();
+    batches.iter().map(holds).collect()
+}
+
+fn fetch(log: &Log, batches: &[Batch]) -> Found {
+    let ids: Vec<_> = batches.iter().map(|batch| batch.0.id).collect();
+    log.reader().fetch("a", &ids, 64 * MIB).unwrap()
+}
+
+fn overwrite(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at..at + 3].copy_from_slice(b"!!!");
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_large_envelope_is_read_in_every_way_and_is_not_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut batches = filled(dir.path(), 1..=3);
+    let mut log = Log::open(dir.path(), keep()).unwrap();
+    batches.push(batch(1, 4));
+    log.append(NOW_MS, &batches).unwrap();
+    let found = fetch(&log, &batches);
+    let bytes = |batch: &Batch| batch.0.bytes.clone();
+    assert_eq!(
+        found.envelopes,
+        batches.iter().map(bytes).collect::<Vec<_>>()
+    );
+    // The largest that fits, and no more.
+    let ids: Vec<_> = batches.iter().map(|batch| batch.0.id).collect();
+    let some = log.reader().fetch("a", &ids, 2 * MIB + 10).unwrap();
+    assert_eq!((some.envelopes.len(), some.looked_at), (2, 2));
+    drop(log);
+
+    let archive = Archive::open(dir.path()).unwrap();
+    let pages = archive.reader().history(Query::default());
+    let read: Vec<_> = pages.flat_map(|page| page.unwrap()).collect();
+    let read: Vec<_> = read.into_iter().map(|stored| stored.record.bytes).collect();
+    assert_eq!(read, batches.iter().map(bytes).collect::<Vec<_>>());
+    let report = history::check(dir.path()).unwrap();
+    assert!(report.is_sound() && report.whole == 4, "{report:?}");
+    let conn = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    let readable: i64 = conn
+        .query_row("SELECT sum(bytes) FROM readable", [], |row| row.get(0))
+        .unwrap();
+    let sum: usize = batches.iter().map(|batch| batch.0.bytes.len()).sum();
+    assert_eq!(readable, sum as i64);
+    assert!(fs::metadata(dir.path().join(FILE_NAME)).unwrap().len() < MIB as u64);
+}
+
+#[test]
+fn a_log_in_memory_has_no_files() {
+    let mut log = Log::ephemeral(keep()).unwrap();
+    log.append(NOW_MS, &[large(1)]).unwrap();
+    assert_eq!(fetch(&log, &[large(1)]).envelopes, [large(1).0.bytes]);
+}
+
+#[test]
+fn what_did_not_reach_the_disk_before_a_power_cut_is_not_held_and_can_come_again() {
+    // The end is missing, something in the middle is not what was written, or all of it is gone.
+    let cuts: [fn(&Path); 3] = [
+        |path| {
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.set_len(2 * MIB as u64 + 7).unwrap();
+        },
+        |path| overwrite(path, 2 * MIB + 7),
+        |path| fs::remove_file(path).unwrap(),
+    ];
+    let held = [[true, true, false], [true, true, false], [false; 3]];
+    for (cut, held) in cuts.into_iter().zip(held) {
+        let dir = tempfile::tempdir().unwrap();
+        let batches = filled(dir.path(), 1..=3);
+        cut(&files(dir.path(), FILE_NAME)[0].0);
+        let mut log = Log::open(dir.path(), keep()).unwrap();
+        assert_eq!(holds(&log, &batches), held);
+        log.append(NOW_MS, &batches).unwrap();
+        assert_eq!(fetch(&log, &batches).envelopes.len(), 3);
+    }
+}
+
+#[test]
+fn an_altered_envelope_is_not_served_and_the_check_finds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let batches = filled(dir.path(), 1..=2);
+    let log = Log::open(dir.path(), keep()).unwrap();
+    overwrite(&files(dir.path(), FILE_NAME)[0].0, 7);
+    let found = fetch(&log, &batches);
+    assert_eq!(found.missing, [batches[0].0.id], "nobody is sent a forgery");
+    assert_eq!(found.envelopes, [batches[1].0.bytes.clone()]);
+    let report = history::check(dir.path()).unwrap();
+    assert_eq!((report.whole, report.altered), (1, 1));
+}
+
+#[test]
+fn files_go_with_their_batches_and_all_that_is_kept_stays_within_the_bound() {
+    for bytes in [32 << 20, 6 << 20] {
+        let dir = tempfile::tempdir().unwrap();
+        let bound = Keep { bytes, ..keep() };
+        let mut log = Log::open(dir.path(), bound).unwrap();
+        for n in 1..=60 {
+            log.append(NOW_MS, &[large(n)]).unwrap();
+            while !log.prune(NOW_MS).unwrap().is_empty() {}
+            let used = log.used_bytes().unwrap();
+            let lie: u64 = files(dir.path(), FILE_NAME)
+                .iter()
+                .map(|(_, len)| len)
+                .sum();
+            assert!(lie <= used && used <= bytes, "{lie} {used}");
+            if n > 40 {
+                let kept = log.reader().rooms().unwrap()[0].batches;
+                // Four mebibytes may go at once.
+                assert!((kept + 4) << 20 >= bytes / 2, "{kept} of {bytes}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_not_committed_leaves_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path(), keep()).unwrap();
+    log.refuse_writes(true).unwrap();
+    assert!(log.append(NOW_MS, &[large(1)]).is_err());
+    log.refuse_writes(false).unwrap();
+    assert_eq!(holds(&log, &[large(1)]), [false]);
+    drop(log);
+    drop(Log::open(dir.path(), keep()).unwrap());
+    assert!(files(dir.path(), FILE_NAME).is_empty());
+}
+
+#[test]
+fn with_full_sync_a_large_batch_is_stored_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let full = Keep {
+        sync: Sync::Full,
+        ..keep()
+    };
+    let batches: Vec<Batch> = (1..=40).map(large).collect();
+    let mut log = Log::open(dir.path(), full).unwrap();
+    for batch in &batches {
+        log.append(NOW_MS, std::slice::from_ref(batch)).unwrap();
+    }
+    assert_eq!(files(dir.path(), FILE_NAME).len(), 2, "one is full");
+    assert_eq!(fetch(&log, &batches).envelopes, {
+        let bytes = |batch: &Batch| batch.0.bytes.clone();
+        batches.iter().map(bytes).collect::<Vec<_>>()
+    });
+}
+
+#[test]
+fn a_log_of_the_first_schema_is_brought_up_to_date_by_whoever_opens_it() {
+    let opens: [fn(&Path); 3] = [
+        |dir| drop(Log::open(dir, keep()).unwrap()),
+        |dir| drop(Archive::open(dir).unwrap()),
+        |dir| {
+            let repaired = history::repair(dir, keep(), NOW_MS, read_back).unwrap();
+            assert_eq!(repaired.saved, 5);
+        },
+    ];
+    for open in opens {
+        let dir = tempfile::tempdir().unwrap();
+        let batches: Vec<Batch> = (1..=5).map(|n| batch(1, n)).collect();
+        Log::open(dir.path(), keep())
+            .unwrap()
+            .append(NOW_MS, &batches)
+            .unwrap();
+        let conn = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
+        conn.execute_batch(
+            "DROP INDEX batch_by_file; DROP VIEW readable; ALTER TABLE batch DROP COLUMN large_file;
+             ALTER TABLE batch DROP COLUMN large_at; ALTER TABLE batch DROP COLUMN large_bytes;
+             CREATE VIEW readable AS SELECT length(envelope) AS bytes FROM batch; PRAGMA user_version = 1",
+        )
+        .unwrap();
+        drop(conn);
+        open(dir.path());
+        let mut log = Log::open(dir.path(), keep()).unwrap();
+        assert_eq!(holds(&log, &batches), [true; 5]);
+        log.append(NOW_MS, &[large(6)]).unwrap();
+        assert_eq!(fetch(&log, &[large(6)]).envelopes.len(), 1);
+        let conn = schema::open_to_read(&dir.path().join(FILE_NAME)).unwrap();
+        let rows: i64 = conn
+            .query_row("SELECT count(*) FROM readable WHERE bytes > 0", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
+        assert_eq!(rows, 6);
+    }
+}
+
+#[test]
+fn repairing_takes_the_large_ones_along_and_keeps_the_old_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let batches = filled(dir.path(), 1..=3);
+    let before: Vec<u64> = files(dir.path(), FILE_NAME)
+        .iter()
+        .map(|(_, len)| *len)
+        .collect();
+    let repaired = history::repair(dir.path(), keep(), NOW_MS, read_back).unwrap();
+    assert_eq!((repaired.saved, repaired.refused), (3, 0));
+    let kept = repaired.kept.file_name().unwrap().to_str().unwrap();
+    let old: Vec<u64> = files(dir.path(), kept)
+        .iter()
+        .map(|(_, len)| *len)
+        .collect();
+    assert_eq!(old, before);
+    let log = Log::open(dir.path(), keep()).unwrap();
+    assert_eq!(fetch(&log, &batches).envelopes.len(), 3);
+}
