@@ -101,6 +101,10 @@ pub fn check(dir: &Path) -> Result<Report, LogError> {
         }) {
             for stored in page? {
                 let whole = Sha256::digest(&stored.record.bytes)[..] == stored.record.id;
+                // A large one that a node which runs has removed since its row was read.
+                if stored.record.bytes.is_empty() && !reader.holds(&stored.record.id)? {
+                    continue;
+                }
                 *(if whole {
                     &mut report.whole
                 } else {
@@ -265,6 +269,10 @@ pub fn export(dir: &Path, query: Query, out: &mut impl Write) -> Result<u64, Log
     let mut written = 0;
     for page in archive.reader().history(query) {
         for Stored { record, .. } in page? {
+            // A large one that is not there: a node that runs has just removed it, or it is lost.
+            if record.bytes.is_empty() {
+                continue;
+            }
             let line = Line {
                 author: hex::encode(&record.author),
                 instance: hex::encode(record.instance),

@@ -3,6 +3,7 @@
 //! Entry type: [`Checkpoints`]. The rule it keeps: it is done in the background for as long as that keeps
 //! up, so that no commit waits for it; past a bound the writer does it, and what comes waits.
 
+use std::fs::File;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, SyncSender};
@@ -60,13 +61,13 @@ impl Checkpoints {
             // Opened when it is first needed: a node that has nothing to do needs none.
             let mut conn = None;
             for () in due {
-                let finished = unsynced
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take();
-                if let Some(Err(error)) = finished.map(|file| file.sync_data()) {
-                    tracing::warn!(%error, "large messages may not survive a power cut");
+                // Whoever has to know that it has reached the disk waits.
+                let mut finished = unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+                match finished.as_ref().map(File::sync_data) {
+                    Some(Err(error)) => tracing::debug!(%error, "large messages were not synced"),
+                    _ => *finished = None,
                 }
+                drop(finished);
                 let opened = match conn.take() {
                     Some(conn) => Ok(conn),
                     None => schema::open_to_checkpoint(&path, sync),

@@ -24,7 +24,7 @@ pub struct Keep {
     /// Batches sent longer ago are removed.
     pub age: Duration,
     /// The most that the file's pages in use and the large envelopes beside it may take; the oldest batches
-    /// make room. The WAL beside it
+    /// make room. The files with the envelopes may have holes of a quarter of that, and 64 MiB. The WAL beside it
     /// takes up to some 140 MiB more under load, and 64 MiB afterwards.
     pub bytes: u64,
     /// What survives a power cut.
@@ -269,6 +269,9 @@ impl Log {
             return Err(shelf::failure(&error));
         }
         self.conn.prepare_cached("COMMIT")?.execute([])?;
+        if let Some(shelf) = &mut self.shelf {
+            shelf.commit();
+        }
         self.uncommitted.clear();
         if let Some(Err(error)) = self.tail.as_mut().map(Tail::clear) {
             // It fills up, and then is not used any more.
@@ -307,6 +310,9 @@ impl Log {
         if !self.conn.is_autocommit() {
             self.conn.execute_batch("ROLLBACK")?;
         }
+        if let Some(shelf) = &mut self.shelf {
+            shelf.roll_back();
+        }
         // The numbers of rooms and instances that the transaction had made are void, whatever comes next.
         self.names = Names::default();
         self.names = Names::read(&self.conn)?;
@@ -317,8 +323,30 @@ impl Log {
     /// answer says that it is within them.
     pub fn prune(&mut self, now_ms: u64) -> Result<Vec<Pruned>, LogError> {
         self.flush()?;
-        self.prune_some(now_ms)
-            .map_err(|error| LogError::from_sqlite(&self.path, error))
+        let pruned = self
+            .prune_some(now_ms)
+            .map_err(|error| LogError::from_sqlite(&self.path, error))?;
+        if pruned.is_empty() {
+            self.close_holes().map_err(|error| self.undo(error))?;
+        }
+        Ok(pruned)
+    }
+
+    /// Gives space back that removed envelopes took in files which others are in.
+    fn close_holes(&mut self) -> rusqlite::Result<()> {
+        let Some(shelf) = &mut self.shelf else {
+            return Ok(());
+        };
+        let Some(file) = shelf.sparse(&self.conn, self.keep.bytes / 4)? else {
+            return Ok(());
+        };
+        self.conn.execute_batch("BEGIN")?;
+        shelf.move_on(&self.conn, file)?;
+        self.commit()?;
+        match &mut self.shelf {
+            Some(shelf) => shelf.clear_out(&self.conn),
+            None => Ok(()),
+        }
     }
 
     /// The most recent batches sent before this are not held: `room`'s horizon.
@@ -331,14 +359,14 @@ impl Log {
         Reader::new(&self.conn, &self.path)
     }
 
-    /// The bytes of the file's pages in use, and of the files of large envelopes beside it.
+    /// The bytes of the file's pages in use, and of the large envelopes beside it.
     pub fn used_bytes(&self) -> Result<u64, LogError> {
         self.used()
             .map_err(|error| LogError::from_sqlite(&self.path, error))
     }
 
     fn used(&self) -> rusqlite::Result<u64> {
-        Ok(used_bytes(&self.conn)? + self.shelf.as_ref().map_or(0, Shelf::bytes))
+        Ok(used_bytes(&self.conn)? + shelf::live(&self.conn)?)
     }
 
     /// Files of large envelopes that are to be brought to the disk in the background.

@@ -91,7 +91,7 @@ CREATE UNIQUE INDEX batch_by_seq ON batch (instance, room, first_seq) WHERE conf
 
 /// What came with schema 2.
 const LARGE: &str = "
-CREATE INDEX batch_by_file ON batch (large_file) WHERE large_file IS NOT NULL;
+CREATE INDEX batch_by_file ON batch (large_file, large_bytes) WHERE large_file IS NOT NULL;
 
 CREATE VIEW readable AS
   SELECT batch.n, room.name AS room, instance.peer_id AS author, lower(hex(instance.instance)) AS instance,

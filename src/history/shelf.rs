@@ -47,6 +47,8 @@ pub(super) struct Shelf {
     file_bytes: u64,
     /// The bytes of each.
     files: BTreeMap<i64, u64>,
+    /// The number of the next. None is given twice: who reads a row may look for its file when that has gone.
+    next: i64,
     /// That which is added to.
     current: Option<(i64, File)>,
     /// Whether something was added that did not reach the disk.
@@ -54,6 +56,8 @@ pub(super) struct Shelf {
     /// Whether a file was made whose name did not.
     is_new: bool,
     unsynced: Unsynced,
+    /// As it was at the last commit: the number of the next file, the one that is added to and its bytes.
+    committed: (i64, Option<(i64, u64)>),
     /// Nothing more fits on the disk.
     #[cfg(test)]
     pub(super) is_full: bool,
@@ -179,15 +183,27 @@ impl Shelf {
     /// The files of the log `log`, which keeps so many bytes. What a power cut took is no more in the rows of
     /// `conn`, and what no row names is removed.
     pub(super) fn open(log: &Path, keep_bytes: u64, conn: &Connection) -> rusqlite::Result<Shelf> {
-        let files = files_of(log).map_err(|error| failure(&error))?;
+        let mut files = files_of(log).map_err(|error| failure(&error))?;
+        let is_fresh = !conn.prepare("SELECT 1 FROM room")?.exists([])?;
+        if is_fresh && !files.is_empty() {
+            // Those of another log, which was taken away: this one is to remove only what is its own.
+            let aside = schema::beside(log, ".orphaned");
+            tracing::warn!(files = files.len(), to = %aside.display(), "large messages without their log are set aside");
+            rename_all(log, &aside).map_err(|error| failure(&error))?;
+            files.clear();
+        }
+        let named = named(conn)?;
+        let last = files.keys().chain(&named).max();
         let mut shelf = Shelf {
             log: log.to_owned(),
             file_bytes: FILE_BYTES.min(keep_bytes / 8),
+            next: last.copied().unwrap_or(0).max(0) + 1,
             files,
             current: None,
             is_dirty: false,
             is_new: false,
             unsynced: Unsynced::default(),
+            committed: (0, None),
             #[cfg(test)]
             is_full: false,
         };
@@ -199,12 +215,83 @@ impl Shelf {
             );
         }
         shelf.clear_out(conn)?;
+        shelf.commit();
         Ok(shelf)
     }
 
-    /// The bytes of the files.
-    pub(super) fn bytes(&self) -> u64 {
-        self.files.values().sum()
+    /// What was added is in rows now.
+    pub(super) fn commit(&mut self) {
+        let current = self.current.as_ref().map(|(number, _)| *number);
+        let bytes = |number| self.files.get(&number).copied().unwrap_or(0);
+        self.committed = (self.next, current.map(|number| (number, bytes(number))));
+    }
+
+    /// What was added since the last commit is in no row.
+    pub(super) fn roll_back(&mut self) {
+        let (next, added_to) = self.committed;
+        for (number, _) in self.files.split_off(&next) {
+            self.current.take_if(|(current, _)| *current == number);
+            if let Err(error) = fs::remove_file(path_of(&self.log, number)) {
+                tracing::debug!(%error, number, "a file of the log stays until the next start");
+            }
+        }
+        let Some((number, bytes)) = added_to else {
+            return;
+        };
+        // If it is not added to any more, it need not be.
+        let cut = match &mut self.current {
+            Some((current, file)) if *current == number => file
+                .set_len(bytes)
+                .and_then(|()| file.seek(SeekFrom::Start(bytes)).map(|_| ())),
+            _ => OpenOptions::new()
+                .write(true)
+                .open(path_of(&self.log, number))
+                .and_then(|file| file.set_len(bytes)),
+        };
+        match cut {
+            Ok(()) => {
+                self.files.insert(number, bytes);
+            }
+            Err(error) => {
+                tracing::debug!(%error, number, "a file of the log is longer than it need be");
+                self.current.take_if(|(current, _)| *current == number);
+            }
+        }
+    }
+
+    /// The file with the most in it that no row names any more, when in all of them that is more than `most`, and
+    /// what two files have.
+    pub(super) fn sparse(&self, conn: &Connection, most: u64) -> rusqlite::Result<Option<i64>> {
+        let live = live_by_file(conn)?;
+        let holes = |(file, bytes): (&i64, &u64)| {
+            bytes.saturating_sub(live.get(file).copied().unwrap_or(0))
+        };
+        if self.files.iter().map(holes).sum::<u64>() <= most + 2 * self.file_bytes {
+            return Ok(None);
+        }
+        let current = self.current.as_ref().map(|(number, _)| *number);
+        let others = self
+            .files
+            .iter()
+            .filter(|(file, _)| Some(**file) != current);
+        Ok(others
+            .max_by_key(|file| holes(*file))
+            .map(|(file, _)| *file))
+    }
+
+    /// Moves what rows name in `file` to the end of the one that is added to, in the transaction that is open.
+    pub(super) fn move_on(&mut self, conn: &Connection, file: i64) -> rusqlite::Result<()> {
+        for (n, id, place) in rows_of(conn, file)? {
+            let Some(envelope) = whole_envelope(&self.log, Vec::new(), place, &id)? else {
+                // Damaged: neighbours bring it again.
+                conn.execute("DELETE FROM batch WHERE n = ?1", [n])?;
+                continue;
+            };
+            let place = self.add(&envelope)?;
+            conn.prepare_cached("UPDATE batch SET large_file = ?2, large_at = ?3 WHERE n = ?1")?
+                .execute(params![n, place.file, place.at])?;
+        }
+        Ok(())
     }
 
     /// What is to be brought to the disk in the background.
@@ -214,7 +301,8 @@ impl Shelf {
 
     /// Whether there is something for the background.
     pub(super) fn has_unsynced(&self) -> bool {
-        self.finished().is_some()
+        // When it cannot be looked at, the background is at it.
+        self.unsynced.try_lock().is_ok_and(|file| file.is_some())
     }
 
     fn finished(&self) -> std::sync::MutexGuard<'_, Option<File>> {
@@ -234,19 +322,23 @@ impl Shelf {
         });
         if let Some((_, file)) = current {
             // Only two files may be on their way to the disk.
-            let before = self.finished().replace(file);
-            before.map_or(Ok(()), |before| before.sync_data())?;
+            let mut finished = self.finished();
+            let before = finished.as_ref().map_or(Ok(()), File::sync_data);
+            *finished = Some(file);
+            drop(finished);
+            before?;
         }
         let (number, file) = match &mut self.current {
             Some(current) => current,
             None => {
-                let number = self.files.keys().next_back().map_or(1, |last| last + 1);
+                let number = self.next;
                 let mut options = OpenOptions::new();
                 options.write(true).create_new(true);
                 #[cfg(unix)]
                 std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
                 let file = options.open(path_of(&self.log, number))?;
                 self.files.insert(number, 0);
+                self.next += 1;
                 self.is_new = true;
                 self.current.insert((number, file))
             }
@@ -281,11 +373,13 @@ impl Shelf {
     /// Brings what was added to the disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if self.is_dirty {
-            let finished = self.finished().take();
+            let mut finished = self.finished();
             let current = self.current.as_ref().map(|(_, file)| file);
             for file in finished.iter().chain(current) {
                 file.sync_data()?;
             }
+            *finished = None;
+            drop(finished);
             self.is_dirty = false;
         }
         if self.is_new {
@@ -318,24 +412,15 @@ impl Shelf {
             lost += conn.execute("DELETE FROM batch WHERE large_file = ?1", [gone])?;
         }
         for file in self.files.keys().rev().take(2) {
-            let mut rows = conn.prepare(
-                "SELECT n, id, large_file, large_at, large_bytes FROM batch WHERE large_file = ?1",
-            )?;
-            let rows = rows.query_map([file], |row| {
-                Ok((
-                    row.get::<_, i64>(0)?,
-                    row.get::<_, Id>(1)?,
-                    Place::of(row, 2)?,
-                ))
-            })?;
-            for row in rows.collect::<rusqlite::Result<Vec<_>>>()? {
-                let (n, id, place) = row;
+            for (n, id, place) in rows_of(conn, *file)? {
                 if whole_envelope(&self.log, Vec::new(), place, &id)?.is_none() {
                     lost += conn.execute("DELETE FROM batch WHERE n = ?1", params![n])?;
                 }
             }
             // Of these it is not known whether they have reached the disk, only that they are there.
-            let synced = File::open(path_of(&self.log, *file)).and_then(|file| file.sync_data());
+            let path = path_of(&self.log, *file);
+            let synced = OpenOptions::new().write(true).open(path);
+            let synced = synced.and_then(|file| file.sync_data());
             synced.map_err(|error| failure(&error))?;
         }
         Ok(lost)
@@ -344,9 +429,32 @@ impl Shelf {
 
 /// The files that rows name.
 fn named(conn: &Connection) -> rusqlite::Result<BTreeSet<i64>> {
-    conn.prepare_cached("SELECT DISTINCT large_file FROM batch WHERE large_file IS NOT NULL")?
-        .query_map([], |row| row.get(0))?
-        .collect()
+    Ok(live_by_file(conn)?.into_keys().collect())
+}
+
+/// The bytes that rows name, file by file.
+fn live_by_file(conn: &Connection) -> rusqlite::Result<BTreeMap<i64, u64>> {
+    conn.prepare_cached(
+        "SELECT large_file, sum(large_bytes) FROM batch WHERE large_file IS NOT NULL GROUP BY large_file",
+    )?
+    .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?
+    .collect()
+}
+
+/// The bytes that rows name.
+pub(super) fn live(conn: &Connection) -> rusqlite::Result<u64> {
+    Ok(live_by_file(conn)?.values().sum())
+}
+
+/// The rows that name `file`: their numbers, ids and places.
+fn rows_of(conn: &Connection, file: i64) -> rusqlite::Result<Vec<(i64, Id, Option<Place>)>> {
+    conn.prepare_cached(
+        "SELECT n, id, large_file, large_at, large_bytes FROM batch WHERE large_file = ?1",
+    )?
+    .query_map([file], |row| {
+        Ok((row.get(0)?, row.get(1)?, Place::of(row, 2)?))
+    })?
+    .collect()
 }
 
 /// As SQLite would say it.
