@@ -45,7 +45,7 @@ impl<P: Clone + Ord> Checks<P> {
                     _ => None,
                 };
                 let put_off = offered.and_then(|(offered, bytes)| {
-                    self.pace.puts_off(moment.now, Some(&offered), bytes)
+                    self.pace.puts_off(moment.now, &peer, Some(&offered), bytes)
                 });
                 let answer = match put_off {
                     Some(after) => neighbour.allowance.put_off(moment.now, after),
@@ -118,10 +118,14 @@ impl<P: Clone + Ord> Checks<P> {
                 None
             }
             true if is_offered => None,
-            true => self.pace.puts_off(now, None, bytes),
+            true => self.pace.puts_off(now, &peer, None, bytes),
         };
-        let sent = if put_off.is_some() { 0 } else { bytes };
-        neighbour.allowance.fetched(sent, is_offered);
+        neighbour.allowance.fetched(bytes, is_offered);
+        if let Some(after) = put_off
+            && neighbour.allowance.put_off(now, after).is_err()
+        {
+            return self.on_fault(now, peer, Fault::Flood, out);
+        }
         let response = if found.looked_at == 0 {
             // The log could not be read.
             Response::Later(RETRY)

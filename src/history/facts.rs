@@ -59,8 +59,8 @@ pub enum Input<P> {
     RoomsOf(P, Vec<String>),
     /// A neighbour's request.
     Request(P, RequestId, Bytes),
-    /// A large answer to a neighbour was sent, or will not be.
-    Sent(RequestId),
+    /// A large answer to a neighbour was sent; false: it could not be.
+    Sent(RequestId, bool),
     /// What the log holds of the ids of [`Output::Read`]; the default when it could not be read.
     Found(P, RequestId, Found),
     /// The answer to [`Output::Request`] with this token.

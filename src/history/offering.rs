@@ -32,6 +32,9 @@ const CONFIRMED: Duration = Duration::from_secs(5);
 /// the pace, not what our log or theirs can hold.
 const BEHIND_MOST: usize = 16 << 20;
 
+/// What is on its way to the first neighbour is waited for so long at most: a mebibyte over 0.6 Mbit/s.
+const FIRST_MOST: Duration = Duration::from_secs(15);
+
 /// What another neighbour has already is waited for so long at most.
 const PASSED_ON: Duration = Duration::from_secs(1);
 
@@ -41,7 +44,7 @@ const STALLED: Duration = Duration::from_secs(1);
 /// After so long another neighbour that has offered a batch is asked for it too, and where fetches have lately
 /// taken long, after twice as long as they took, but not later than the second of these: a line of ours
 /// that is slow is not made quicker by fetching twice.
-const HEDGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
+pub(super) const HEDGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
 
 /// While a fetch has been under way for so long, its neighbour is asked for nothing else that was offered.
 const SLOW_FETCH: Duration = Duration::from_secs(1);
@@ -169,6 +172,7 @@ pub(super) struct Open {
 struct Serving {
     id: Id,
     open: Open,
+    since: Time,
     /// When it should have arrived.
     overdue_at: Time,
 }
@@ -236,6 +240,11 @@ impl Offering {
         Some((room, items))
     }
 
+    /// When fetches that are under way count as ones that take long.
+    pub(super) fn slow_at(&self) -> impl Iterator<Item = Time> {
+        self.fetching.iter().map(|(_, since)| *since + HEDGE.0)
+    }
+
     /// Whether it may be asked for something more, when so many fetches may be under way with it.
     pub(super) fn is_ready(&mut self, now: Time, most: usize) -> bool {
         self.resume_at.take_if(|at| *at <= now);
@@ -274,7 +283,8 @@ impl Offering {
         let spreads = self.outstanding_ones().filter(is_ours);
         let spread_by = spreads.filter_map(|open| open.spread_at.map(|at| at + PASSED_ON));
         let first = |serving: &&Serving| serving.open.is_own && serving.open.spread_at.is_none();
-        let fetched_by = self.serving.values().filter(first).map(|it| it.overdue_at);
+        let fetched_by = self.serving.values().filter(first);
+        let fetched_by = fetched_by.map(|it| it.overdue_at.min(it.since + FIRST_MOST));
         let until = spread_by.chain(fetched_by).max().filter(|at| *at > now);
         let mut offered = self.open.values().filter(is_ours);
         match until {
@@ -360,6 +370,7 @@ impl Offering {
             let serving = Serving {
                 id: *id,
                 open,
+                since: now,
                 overdue_at,
             };
             self.serving.insert(request, serving);

@@ -15,7 +15,7 @@ use super::facts::{Output, RequestId};
 use super::items::Item;
 use super::message::{Request, Response};
 use super::neighbour::Neighbour;
-use super::offering::{Offering, Open, STANDING_MOST, Want};
+use super::offering::{HEDGE, Offering, Open, STANDING_MOST, Want};
 use super::record::Id;
 use super::state::{Checks, Moment, RETRY};
 use crate::clock::Time;
@@ -173,22 +173,19 @@ impl<P: Clone + Ord> Checks<P> {
     }
 
     fn next_fetch(&mut self, now: Time, peer: &P) -> Option<(Asked, Request)> {
-        let under_way: usize = self
-            .neighbours
-            .values()
-            .map(|n| n.offers.fetching.len())
-            .sum();
-        let settling = self
-            .tickets
-            .values()
-            .filter(|(_, offered)| offered.is_some());
+        let all = self.neighbours.values().flat_map(|n| &n.offers.fetching);
+        let under_way = all.clone().count();
+        // Those that take long are somebody's who is slow, and keep us from nobody else.
+        let young = all.filter(|(_, since)| now < *since + HEDGE.0).count();
+        let settling = self.tickets.values().filter(|(_, of)| of.is_some()).count();
         let mut waited_for = self
             .neighbours
             .values()
             .filter_map(|n| n.offers.waited_for());
         let a_second = usize::try_from(self.coming.a_second()).unwrap_or(usize::MAX);
         let most = (a_second / LARGEST).clamp(COMING.0, COMING.1);
-        if under_way + settling.count() >= most || waited_for.any(|until| now < until) {
+        let has_enough = young + settling >= most || under_way + settling >= COMING.1;
+        if has_enough || waited_for.any(|until| now < until) {
             return None;
         }
         if under_way == 0 {
@@ -339,12 +336,17 @@ impl<P: Clone + Ord> Checks<P> {
         now: Time,
         peer: &P,
         request: RequestId,
+        is_sent: bool,
         out: &mut Vec<Output<P>>,
     ) {
-        if let Some(neighbour) = self.neighbours.get_mut(peer)
-            && let Some(id) = neighbour.offers.is_served(now, request)
-        {
-            out.push(neighbour.offers.outstanding(now, peer));
+        let Some(neighbour) = self.neighbours.get_mut(peer) else {
+            return;
+        };
+        let Some(id) = neighbour.offers.is_served(now, request) else {
+            return;
+        };
+        out.push(neighbour.offers.outstanding(now, peer));
+        if is_sent {
             has_spread(&mut self.neighbours, now, [id].into_iter(), out);
         }
     }
@@ -366,9 +368,11 @@ impl<P: Clone + Ord> Checks<P> {
             .clone()
             .filter_map(|offers| offers.due_at.filter(|_| !offers.is_under_way));
         let resumed = offers.clone().filter_map(|offers| offers.resume_at);
+        let slow = offers.clone().flat_map(Offering::slow_at);
         let waited_for = offers.filter_map(Offering::waited_for);
         // What was due before waits for something else that happens.
         told.chain(resumed)
+            .chain(slow)
             .chain(waited_for)
             .chain(self.wants.deadlines())
             .filter(|at| *at > self.looked_at)

@@ -27,8 +27,11 @@ const LATELY_MOST: usize = 64;
 /// An answer that is not taken in twice the time that is expected, and this, is not waited for.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// The same before anything was measured: a mebibyte in that time is 0.4 Mbit/s.
-const PATIENCE_AT_FIRST: Duration = Duration::from_secs(20);
+/// The same before anything was measured: a mebibyte in that time is 0.8 Mbit/s.
+const PATIENCE_AT_FIRST: Duration = Duration::from_secs(10);
+
+/// No answer is waited for longer.
+const PATIENCE_MOST: Duration = Duration::from_secs(30);
 
 /// How long a neighbour is put off, at least and at most.
 const PUT_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -60,9 +63,20 @@ impl<P: PartialEq> Pace<P> {
         }
     }
 
-    /// For how long who fetches so much is to be put off, if it is: for an offered batch of this id, or for
+    /// For how long `peer`, which fetches so much, is to be put off, if it is: an offered batch of this id, or
     /// others.
-    pub(super) fn puts_off(&self, now: Time, id: Option<&Id>, bytes: usize) -> Option<Duration> {
+    pub(super) fn puts_off(
+        &self,
+        now: Time,
+        peer: &P,
+        id: Option<&Id>,
+        bytes: usize,
+    ) -> Option<Duration> {
+        let mut of_peer = self.sending.values().filter(|it| it.peer == *peer);
+        if of_peer.any(|sending| sending.overdue_at <= now) {
+            // It does not take what it has asked for before.
+            return Some(PUT_OFF.1);
+        }
         let mut waited_for = self.waited_for(now).peekable();
         if waited_for.peek().is_none() {
             let mut lately = self.lately.iter().filter(|(at, _)| now < *at + SPREAD);
@@ -94,15 +108,16 @@ impl<P: PartialEq> Pace<P> {
         id: Option<Id>,
         bytes: usize,
     ) -> Time {
-        if self.sending.is_empty() {
+        if self.waited_for(now).next().is_none() {
             self.rate.begin(now);
         }
         let bytes = bytes as u64;
         let ahead: u64 = self.waited_for(now).map(|sending| sending.bytes).sum();
         let overdue_at = match self.rate.is_measured() {
-            true => now + self.rate.time_of(ahead + bytes).saturating_mul(2) + PATIENCE,
-            false => now + PATIENCE_AT_FIRST,
+            true => self.rate.time_of(ahead + bytes).saturating_mul(2) + PATIENCE,
+            false => PATIENCE_AT_FIRST,
         };
+        let overdue_at = now + overdue_at.min(PATIENCE_MOST);
         let sending = Sending {
             peer,
             bytes,
@@ -114,7 +129,7 @@ impl<P: PartialEq> Pace<P> {
         overdue_at
     }
 
-    /// An answer was sent, or will not be; to whom.
+    /// An answer was sent; to whom.
     pub(super) fn is_sent(&mut self, now: Time, request: RequestId) -> Option<P> {
         let sending = self.sending.remove(&request)?;
         self.rate.has_carried(now, sending.bytes);
@@ -126,9 +141,9 @@ impl<P: PartialEq> Pace<P> {
         Some(sending.peer)
     }
 
-    /// What was about to set out does not, or is small.
-    pub(super) fn take_back(&mut self, request: RequestId) {
-        self.sending.remove(&request);
+    /// What was about to set out does not, is small, or could not be sent; to whom it would have gone.
+    pub(super) fn take_back(&mut self, request: RequestId) -> Option<P> {
+        Some(self.sending.remove(&request)?.peer)
     }
 
     /// A link is down.
@@ -172,9 +187,9 @@ mod tests {
     #[test]
     fn before_anything_is_measured_one_batch_goes_at_a_time() {
         let mut pace = Pace::new();
-        assert_eq!(pace.puts_off(at(0), Some(&id(1)), MIB), None);
+        assert_eq!(pace.puts_off(at(0), &77, Some(&id(1)), MIB), None);
         pace.set_out(at(0), 1, 1, Some(id(1)), MIB);
-        let put_off = |ms| pace.puts_off(at(ms), Some(&id(2)), MIB);
+        let put_off = |ms| pace.puts_off(at(ms), &77, Some(&id(2)), MIB);
         assert_eq!(put_off(1), Some(PUT_OFF.0), "it may be over in a moment");
         assert_eq!(put_off(500), Some(Duration::from_millis(500)));
     }
@@ -183,7 +198,7 @@ mod tests {
     fn a_quick_line_puts_nobody_off() {
         let (mut pace, now) = measured(10);
         for n in 0..10 {
-            assert_eq!(pace.puts_off(now, Some(&id(1)), MIB), None, "{n}");
+            assert_eq!(pace.puts_off(now, &77, Some(&id(1)), MIB), None, "{n}");
             pace.set_out(now, n, 100 + u64::from(n), Some(id(1)), MIB);
         }
     }
@@ -193,17 +208,17 @@ mod tests {
         let (mut pace, now) = measured(4_000);
         pace.set_out(now, 1, 100, Some(id(1)), MIB);
         let put_off = pace
-            .puts_off(now, Some(&id(2)), MIB)
+            .puts_off(now, &77, Some(&id(2)), MIB)
             .expect("one at a time");
         assert_eq!(put_off, PUT_OFF.1);
         let now = now + Duration::from_secs(4);
         pace.is_sent(now, 100);
         assert!(
-            pace.puts_off(now, Some(&id(1)), MIB).is_some(),
+            pace.puts_off(now, &77, Some(&id(1)), MIB).is_some(),
             "it is passed on"
         );
-        assert_eq!(pace.puts_off(now, Some(&id(2)), MIB), None);
-        assert_eq!(pace.puts_off(now + SPREAD, Some(&id(1)), MIB), None);
+        assert_eq!(pace.puts_off(now, &77, Some(&id(2)), MIB), None);
+        assert_eq!(pace.puts_off(now + SPREAD, &77, Some(&id(1)), MIB), None);
     }
 
     #[test]
@@ -211,9 +226,9 @@ mod tests {
         let (mut pace, now) = measured(4_000);
         pace.set_out(now, 1, 100, Some(id(1)), MIB);
         let just_before = now + Duration::from_millis(11_900);
-        assert!(pace.puts_off(just_before, Some(&id(2)), MIB).is_some());
+        assert!(pace.puts_off(just_before, &77, Some(&id(2)), MIB).is_some());
         let after = now + Duration::from_millis(12_100);
-        assert_eq!(pace.puts_off(after, Some(&id(2)), MIB), None);
+        assert_eq!(pace.puts_off(after, &77, Some(&id(2)), MIB), None);
     }
 
     #[test]
@@ -221,7 +236,7 @@ mod tests {
         let (mut pace, now) = measured(4_000);
         pace.set_out(now, 1, 100, Some(id(1)), MIB);
         pace.forget(&1);
-        assert_eq!(pace.puts_off(now, Some(&id(1)), MIB), None);
+        assert_eq!(pace.puts_off(now, &77, Some(&id(1)), MIB), None);
     }
 
     #[test]
@@ -231,6 +246,6 @@ mod tests {
         now += Duration::from_secs(4);
         pace.is_sent(now, 100);
         pace.set_out(now, 1, 101, None, MIB);
-        assert!(pace.puts_off(now, Some(&id(2)), MIB).is_some());
+        assert!(pace.puts_off(now, &77, Some(&id(2)), MIB).is_some());
     }
 }

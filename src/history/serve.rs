@@ -88,8 +88,10 @@ impl Allowance {
     /// Puts a fetch of what was offered off by so much. That counts against a neighbour only when it has
     /// not waited as it was told before.
     pub(super) fn put_off(&mut self, now: Time, after: Duration) -> Result<Answer, Refusal> {
-        if now + EARLY < self.put_off_until {
-            self.ignored += 1;
+        match now + EARLY < self.put_off_until {
+            true => self.ignored += 1,
+            // What it asked for together with the first is counted at most.
+            false => self.ignored = 0,
         }
         if self.ignored > IGNORED_MOST {
             return Err(Refusal::Flood);

@@ -125,9 +125,13 @@ impl<P: Clone + Ord> Checks<P> {
             Input::RoomsOf(peer, rooms) => self.on_rooms_of(now, &peer, rooms, out),
             Input::Request(peer, id, bytes) => self.on_request(moment, peer, id, bytes, out),
             Input::Found(peer, id, found) => self.on_found(now, peer, id, found, out),
-            Input::Sent(request) => {
-                if let Some(peer) = self.pace.is_sent(now, request) {
-                    self.on_served(now, &peer, request, out);
+            Input::Sent(request, is_sent) => {
+                let peer = match is_sent {
+                    true => self.pace.is_sent(now, request),
+                    false => self.pace.take_back(request),
+                };
+                if let Some(peer) = peer {
+                    self.on_served(now, &peer, request, is_sent, out);
                 }
             }
             Input::Response(token, bytes) => self.on_response(moment, token, bytes, out),
@@ -385,6 +389,10 @@ impl<P: Clone + Ord> Checks<P> {
             return;
         };
         if forged > 0 {
+            if let Some(want) = offered.and_then(|id| self.wants.all.get_mut(&id)) {
+                // It has not come, after all: another one that has offered it is asked.
+                want.has_come = false;
+            }
             return self.on_fault(now, peer, Fault::Forged, out);
         }
         if let Some(id) = offered {

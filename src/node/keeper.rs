@@ -70,8 +70,8 @@ pub(crate) enum Note {
     /// The neighbour is in these rooms; in none when it does not take part in data checking.
     RoomsOf(PeerId, Vec<String>),
     Request(PeerId, RequestId, Bytes),
-    /// A large answer to such a request was sent, or will not be.
-    Sent(RequestId),
+    /// A large answer to such a request was sent; false: it could not be.
+    Sent(RequestId, bool),
     Response(u64, Bytes),
     Failed(u64),
     /// A batch of our own was stored; whether the neighbours are to be offered it.
@@ -315,7 +315,7 @@ impl Keeper {
             Note::Request(peer_id, request, bytes) => {
                 self.check(Input::Request(peer_id, request, bytes)).await;
             }
-            Note::Sent(request) => self.check(Input::Sent(request)).await,
+            Note::Sent(request, is_sent) => self.check(Input::Sent(request, is_sent)).await,
             Note::Response(token, bytes) => self.check(Input::Response(token, bytes)).await,
             Note::Failed(token) => self.check(Input::Failed(token)).await,
             Note::Own(batch, Some(_handed)) => self.offer(&batch, None).await,

@@ -152,7 +152,8 @@ impl Net {
                 assert!(bytes.len() <= MAX_RESPONSE);
                 self.bytes += bytes.len() + 1;
                 let token = request & u64::from(u32::MAX);
-                self.travelling.push_back((at, name, Input::Sent(request)));
+                self.travelling
+                    .push_back((at, name, Input::Sent(request, true)));
                 if self.links.contains(&(name, to)) {
                     self.travelling
                         .push_back((at, to, Input::Response(token, bytes.into())));

@@ -131,6 +131,22 @@ fn a_neighbour_that_offers_much_and_holds_nothing_is_named() {
 }
 
 #[test]
+fn what_one_has_forged_comes_from_another_that_has_offered_it() {
+    let mut played = Played::new([2, 3]);
+    let batch = large(1);
+    for name in [2, 3] {
+        played.offer(name, std::slice::from_ref(&batch));
+    }
+    played.bring(2, &batch);
+    played.settle(&batch, 1);
+    assert_eq!(played.faults, [(2, Fault::Forged)]);
+    assert_eq!(played.fetches().last(), Some(&(3, batch.0.id)));
+    played.bring(3, &batch);
+    played.settle(&batch, 1);
+    assert_eq!(played.net.nodes[&1].checks.wanted(), 0, "nobody is left");
+}
+
+#[test]
 fn what_does_not_verify_or_was_not_asked_for_ends_the_link() {
     let (batch, another) = (large(1), large(2));
     let mut played = Played::new([2]);
@@ -226,7 +242,7 @@ fn what_was_offered_may_be_fetched_beyond_the_allowance_once() {
         played.responses.clear();
         if !put_off {
             played.tell(Input::Found(2, id, found));
-            played.tell(Input::Sent(id));
+            played.tell(Input::Sent(id, true));
             played.responses.clear();
         }
         !put_off

@@ -153,7 +153,7 @@ impl Played {
         self.tell(Input::Found(to, request, found));
         let answer = self.responses.pop();
         assert!(matches!(answer, Some(Response::Batches { .. })));
-        self.tell(Input::Sent(request));
+        self.tell(Input::Sent(request, true));
     }
 
     /// The last batch that came is stored, unless it did not verify.

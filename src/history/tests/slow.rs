@@ -16,7 +16,7 @@ fn slow_author(neighbours: impl IntoIterator<Item = Name>) -> Played {
     }
     let request = fetch(&mut played, 2, &large(1));
     played.wait(Duration::from_secs(4));
-    played.tell(Input::Sent(request));
+    played.tell(Input::Sent(request, true));
     played
 }
 
@@ -49,7 +49,7 @@ fn over_a_slow_line_one_batch_goes_after_the_other_and_each_to_somebody_else() {
     assert!(!is_put_off(&played));
     fetch(&mut played, 4, &large(3));
     assert!(is_put_off(&played), "one at a time");
-    played.tell(Input::Sent(second));
+    played.tell(Input::Sent(second, true));
     fetch(&mut played, 4, &large(3));
     assert!(!is_put_off(&played));
     assert!(played.faults.is_empty());
@@ -139,7 +139,7 @@ fn what_follows_waits_until_somebody_has_the_batch_and_then_not_for_who_is_slow(
     let request = fetch(&mut played, 2, &large(1));
     assert!(matches!(played.owed[&2], Owed::For(time) if time > Duration::from_secs(5)));
     played.wait(Duration::from_secs(4));
-    played.tell(Input::Sent(request));
+    played.tell(Input::Sent(request, true));
     assert_eq!(played.owed[&2], Owed::Nothing);
     assert_eq!(played.owed[&3], Owed::For(Duration::from_secs(1)));
 
@@ -149,4 +149,41 @@ fn what_follows_waits_until_somebody_has_the_batch_and_then_not_for_who_is_slow(
     assert!(matches!(played.owed[&3], Owed::For(time) if time > Duration::from_secs(5)));
     played.offer(2, &[large(2)]);
     assert_eq!(played.owed[&3], Owed::For(Duration::from_secs(1)));
+}
+
+#[test]
+fn what_could_not_be_sent_is_neither_measured_nor_has_anybody_got_it() {
+    let mut played = slow_author([2, 3]);
+    let request = fetch(&mut played, 2, &large(2));
+    played.tell(Input::Sent(request, false));
+    fetch(&mut played, 3, &large(2));
+    assert!(!is_put_off(&played), "3 may have it at once");
+    let first = Duration::from_secs(5);
+    assert!(
+        matches!(played.owed[&3], Owed::For(time) if time > first),
+        "as the first"
+    );
+    fetch(&mut played, 2, &large(3));
+    assert!(is_put_off(&played), "the line is as slow as before");
+}
+
+#[test]
+fn who_does_not_take_its_answers_gets_no_other_and_holds_nobody_up_for_long() {
+    let mut played = slow_author([2, 3]);
+    fetch(&mut played, 2, &large(2));
+    played.wait(Duration::from_secs(13));
+    fetch(&mut played, 2, &large(3));
+    assert!(is_put_off(&played));
+    fetch(&mut played, 3, &large(3));
+    assert!(!is_put_off(&played));
+}
+
+#[test]
+fn two_fetches_that_do_not_end_keep_nobody_from_asking_others() {
+    let mut played = Played::new([2, 3]);
+    played.offer(2, &larges(1..3));
+    played.offer(3, &larges(3..4));
+    assert_eq!(played.fetches(), [(2, large(1).0.id), (2, large(2).0.id)]);
+    played.wait(Duration::from_millis(5_100));
+    assert_eq!(played.fetches().last(), Some(&(3, large(3).0.id)));
 }

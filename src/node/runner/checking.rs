@@ -58,7 +58,7 @@ impl Runner {
                     Some(id) if is_large => {
                         self.replies.sending.insert(id, request);
                     }
-                    None if is_large => self.note(Note::Sent(request)),
+                    None if is_large => self.note(Note::Sent(request, false)),
                     _ => {}
                 }
             }
@@ -128,12 +128,15 @@ impl Runner {
             }
             // The channel of a request that failed is of no use any more, and is dropped when the keeper
             // answers.
-            rr::Event::InboundFailure { request_id, .. }
-            | rr::Event::ResponseSent { request_id, .. } => {
-                if let Some(request) = self.replies.sending.remove(&request_id) {
-                    self.note(Note::Sent(request));
-                }
-            }
+            rr::Event::InboundFailure { request_id, .. } => self.tell_sent(request_id, false),
+            rr::Event::ResponseSent { request_id, .. } => self.tell_sent(request_id, true),
+        }
+    }
+
+    /// Tells the keeper what became of a large answer.
+    fn tell_sent(&mut self, request_id: InboundRequestId, is_sent: bool) {
+        if let Some(request) = self.replies.sending.remove(&request_id) {
+            self.note(Note::Sent(request, is_sent));
         }
     }
 
