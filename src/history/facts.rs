@@ -3,6 +3,7 @@
 //! Entry types: [`Input`], [`Output`]. The rule it keeps: whatever data checking learns or has done
 //! passes here, as a value.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -76,6 +77,8 @@ pub enum Input<P> {
         /// How many did not verify.
         forged: u64,
     },
+    /// Neighbours from which something has arrived just now; said before [`Input::Tick`].
+    Arriving(BTreeSet<P>),
     /// Time has passed.
     Tick,
 }

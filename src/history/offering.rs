@@ -42,8 +42,8 @@ const PASSED_ON: Duration = Duration::from_secs(1);
 const STALLED: Duration = Duration::from_secs(1);
 
 /// After so long another neighbour that has offered a batch is asked for it too, and where fetches have lately
-/// taken long, after twice as long as they took, but not later than the second of these: a line of ours
-/// that is slow is not made quicker by fetching twice.
+/// taken long, after twice as long as they took, but not later than the second of these, and while something
+/// arrives from the first not earlier: a line of ours that is slow is not made quicker by fetching twice.
 pub(super) const HEDGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
 
 /// While a fetch has been under way for so long, its neighbour is asked for nothing else that was offered.
@@ -53,6 +53,10 @@ const SLOW_FETCH: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Wants<P> {
     pub(super) all: IndexMap<Id, Want<P>>,
+    /// From whom something was arriving when it was last looked: what they were asked for is on its way.
+    pub(super) arriving: BTreeSet<P>,
+    /// Whether that is just now.
+    pub(super) may_hedge: bool,
     /// How long fetches take: the longest, which wears off with each that is quicker.
     taken: Duration,
 }
@@ -76,6 +80,8 @@ impl<P: Clone + Ord> Wants<P> {
     pub(super) fn new() -> Wants<P> {
         Wants {
             all: IndexMap::new(),
+            arriving: BTreeSet::new(),
+            may_hedge: false,
             taken: Duration::ZERO,
         }
     }
@@ -133,9 +139,16 @@ impl<P: Clone + Ord> Wants<P> {
     /// What `peer` is to be asked for next: the first that was offered, of those that were put off least
     /// often. Who puts off what it has just given to somebody may have room for something else.
     pub(super) fn next_of(&mut self, now: Time, peer: &P) -> Option<&mut Want<P>> {
-        let hedge = self.hedge();
+        let (hedge, arriving, may_hedge) = (self.hedge(), &self.arriving, self.may_hedge);
         let wanted = self.all.values_mut().filter(|want| {
-            let is_slow = |(other, since): &(P, Time)| other != peer && *since + hedge <= now;
+            let is_slow = |(other, since): &(P, Time)| {
+                let hedge = if arriving.contains(other) {
+                    HEDGE.1
+                } else {
+                    hedge
+                };
+                may_hedge && other != peer && *since + hedge <= now
+            };
             !want.has_come
                 && want.sources.contains(peer)
                 && (want.asked.is_empty()
@@ -238,6 +251,19 @@ impl Offering {
         self.is_under_way = true;
         self.told_at = Some(now);
         Some((room, items))
+    }
+
+    /// How many fetches under way keep us from others: those that take long are one at most, if something arrives.
+    pub(super) fn busy_with(&self, now: Time, is_arriving: bool) -> usize {
+        let young = self
+            .fetching
+            .iter()
+            .filter(|(_, since)| now < *since + HEDGE.0)
+            .count();
+        match young < self.fetching.len() && is_arriving {
+            true => young + 1,
+            false => young,
+        }
     }
 
     /// When fetches that are under way count as ones that take long.

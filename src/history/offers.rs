@@ -15,7 +15,7 @@ use super::facts::{Output, RequestId};
 use super::items::Item;
 use super::message::{Request, Response};
 use super::neighbour::Neighbour;
-use super::offering::{HEDGE, Offering, Open, STANDING_MOST, Want};
+use super::offering::{Offering, Open, STANDING_MOST, Want};
 use super::record::Id;
 use super::state::{Checks, Moment, RETRY};
 use crate::clock::Time;
@@ -174,9 +174,13 @@ impl<P: Clone + Ord> Checks<P> {
 
     fn next_fetch(&mut self, now: Time, peer: &P) -> Option<(Asked, Request)> {
         let all = self.neighbours.values().flat_map(|n| &n.offers.fetching);
-        let under_way = all.clone().count();
-        // Those that take long are somebody's who is slow, and keep us from nobody else.
-        let young = all.filter(|(_, since)| now < *since + HEDGE.0).count();
+        let under_way = all.count();
+        // Who lets us wait keeps us from nobody else.
+        let busy = self.neighbours.iter().map(|(peer, neighbour)| {
+            let is_arriving = self.wants.arriving.contains(peer);
+            neighbour.offers.busy_with(now, is_arriving)
+        });
+        let busy: usize = busy.sum();
         let settling = self.tickets.values().filter(|(_, of)| of.is_some()).count();
         let mut waited_for = self
             .neighbours
@@ -184,7 +188,7 @@ impl<P: Clone + Ord> Checks<P> {
             .filter_map(|n| n.offers.waited_for());
         let a_second = usize::try_from(self.coming.a_second()).unwrap_or(usize::MAX);
         let most = (a_second / LARGEST).clamp(COMING.0, COMING.1);
-        let has_enough = young + settling >= most || under_way + settling >= COMING.1;
+        let has_enough = busy + settling >= most || under_way + settling >= COMING.1;
         if has_enough || waited_for.any(|until| now < until) {
             return None;
         }

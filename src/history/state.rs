@@ -78,6 +78,8 @@ impl<P: Clone + Ord> Checks<P> {
     /// Takes what happened and says what follows from it.
     pub fn handle(&mut self, now: Time, unix_ms: u64, input: Input<P>, out: &mut Vec<Output<P>>) {
         let moment = Moment { now, unix_ms };
+        // Only then it is known from whom something arrives.
+        self.wants.may_hedge = matches!(input, Input::Tick);
         match input {
             // Those that come with each batch have no consequences at once.
             Input::Stored { room, item } => {
@@ -142,6 +144,10 @@ impl<P: Clone + Ord> Checks<P> {
                 forged,
             } => {
                 self.on_settled(now, ticket, stored, forged, out);
+            }
+            Input::Arriving(peers) => {
+                self.wants.arriving = peers;
+                return;
             }
             Input::Tick => {}
         }

@@ -30,6 +30,9 @@ use crate::history::{
     Pruned, Record, RequestId, Stream, Verified, Writer,
 };
 
+/// A neighbour of which something was read within this time is bringing what it was asked for.
+const ARRIVING: Duration = Duration::from_secs(3);
+
 /// What was verified and waits to be stored; past that the inbox waits.
 pub(crate) const MAX_WAITING: usize = 64;
 /// Appends that are on their way to the log; past that no more are taken.
@@ -294,6 +297,10 @@ impl Keeper {
         };
         self.order.expire_unless(now, is_coming, &mut out);
         self.deliver(out);
+        let linked = self.rooms_of.keys();
+        let arriving = linked.filter(|peer_id| self.pressure.is_in_use(peer_id, ARRIVING));
+        let arriving = arriving.copied().collect();
+        self.check(Input::Arriving(arriving)).await;
         self.check(Input::Tick).await;
     }
 

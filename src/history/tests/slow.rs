@@ -187,3 +187,17 @@ fn two_fetches_that_do_not_end_keep_nobody_from_asking_others() {
     played.wait(Duration::from_millis(5_100));
     assert_eq!(played.fetches().last(), Some(&(3, large(3).0.id)));
 }
+
+#[test]
+fn while_something_arrives_from_a_neighbour_no_other_is_asked_for_the_same() {
+    let mut played = Played::new([2, 3]);
+    for name in [2, 3] {
+        played.offer(name, &[large(1)]);
+    }
+    played.tell(Input::Arriving([2].into()));
+    played.wait(Duration::from_secs(39));
+    assert_eq!(played.fetches(), [(2, large(1).0.id)]);
+    played.tell(Input::Arriving([].into()));
+    played.tell(Input::Tick);
+    assert_eq!(played.fetches().last(), Some(&(3, large(1).0.id)));
+}
