@@ -30,8 +30,9 @@ use crate::history::{
     Pruned, Record, RequestId, Stream, Verified, Writer,
 };
 
-/// A neighbour of which something was read within this time is bringing what it was asked for.
-const ARRIVING: Duration = Duration::from_secs(3);
+/// A neighbour of which something large was read within this time is bringing what it was asked for: what comes
+/// over a websocket is read message by message, and one with 160 KiB takes a while on a slow line.
+const ARRIVING: Duration = Duration::from_secs(8);
 
 /// What was verified and waits to be stored; past that the inbox waits.
 pub(crate) const MAX_WAITING: usize = 64;
@@ -298,7 +299,7 @@ impl Keeper {
         self.order.expire_unless(now, is_coming, &mut out);
         self.deliver(out);
         let linked = self.rooms_of.keys();
-        let arriving = linked.filter(|peer_id| self.pressure.is_in_use(peer_id, ARRIVING));
+        let arriving = linked.filter(|peer_id| self.pressure.is_bringing(peer_id, ARRIVING));
         let arriving = arriving.copied().collect();
         self.check(Input::Arriving(arriving)).await;
         self.check(Input::Tick).await;

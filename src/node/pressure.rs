@@ -35,6 +35,8 @@ const HIGH_OFFERED: u64 = 6 << 20;
 /// What a message counts for at least, so that no more than half of gossipsub's queue for a link is
 /// filled, which is bounded by their number.
 const LEAST: u64 = HIGH / 512;
+/// A read of so many bytes is of something large; pings and most of gossip are smaller.
+const PIECE: usize = 4096;
 /// A link on which nothing has moved for this long is not waited for.
 const STALLED: Duration = Duration::from_secs(1);
 
@@ -67,6 +69,8 @@ struct Pipe {
     /// When something was last read of a stream, or written to one that had to wait, in the same; 0
     /// before that.
     used_ms: AtomicU64,
+    /// When something large was last read of a stream, in the same.
+    brought_ms: AtomicU64,
     epoch: Instant,
     shared: Arc<Shared>,
 }
@@ -81,6 +85,7 @@ impl Pressure {
             blocked: AtomicUsize::new(0),
             moved_ms: AtomicU64::new(0),
             used_ms: AtomicU64::new(0),
+            brought_ms: AtomicU64::new(0),
             epoch: Instant::now(),
             shared: self.0.clone(),
         });
@@ -151,6 +156,13 @@ impl Pressure {
         of_peer.any(|pipe| pipe.upgrade().is_some_and(|pipe| pipe.is_in_use(within)))
     }
 
+    /// Whether `peer_id` has sent something large within this time, or a piece of it.
+    pub(crate) fn is_bringing(&self, peer_id: &PeerId, within: Duration) -> bool {
+        let pipes = self.pipes();
+        let mut of_peer = pipes.get(peer_id).into_iter().flatten();
+        of_peer.any(|pipe| pipe.upgrade().is_some_and(|pipe| pipe.is_bringing(within)))
+    }
+
     /// Resolves when a link that had enough to do has room again.
     pub(crate) async fn eased(&self) {
         self.0.eased.notified().await;
@@ -217,13 +229,26 @@ impl Pipe {
         self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
+    fn has_brought(&self) {
+        self.brought_ms
+            .store(self.now_ms().max(1), Ordering::Relaxed);
+    }
+
     fn is_used(&self) {
         self.used_ms.store(self.now_ms().max(1), Ordering::Relaxed);
     }
 
     fn is_in_use(&self, within: Duration) -> bool {
-        let used_ms = self.used_ms.load(Ordering::Relaxed);
-        used_ms > 0 && self.now_ms().saturating_sub(used_ms) < millis(within)
+        self.is_since(&self.used_ms, within)
+    }
+
+    fn is_bringing(&self, within: Duration) -> bool {
+        self.is_since(&self.brought_ms, within)
+    }
+
+    fn is_since(&self, at_ms: &AtomicU64, within: Duration) -> bool {
+        let at_ms = at_ms.load(Ordering::Relaxed);
+        at_ms > 0 && self.now_ms().saturating_sub(at_ms) < millis(within)
     }
 
     fn is_high(&self) -> bool {
@@ -349,8 +374,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if let Poll::Ready(Ok(1..)) = &read {
+        if let Poll::Ready(Ok(bytes @ 1..)) = &read {
             self.pipe.is_used();
+            if *bytes >= PIECE {
+                self.pipe.has_brought();
+            }
         }
         read
     }
