@@ -74,16 +74,7 @@ impl Checkpoints {
                 };
                 let moved = opened.and_then(|opened| {
                     let conn = conn.insert(opened);
-                    let is_due = schema::wal(conn).map(|wal| wal.left >= *WAL_BYTES.start());
-                    is_due
-                        .and_then(|is_due| {
-                            if is_due {
-                                checkpoint(conn, &turn)
-                            } else {
-                                Ok(())
-                            }
-                        })
-                        .map_err(|error| LogError::from_sqlite(&path, error))
+                    checkpoint(conn, &turn).map_err(|error| LogError::from_sqlite(&path, error))
                 });
                 if let Err(error) = moved {
                     // The writer meets the same failure and reports it.
@@ -118,6 +109,10 @@ impl Checkpoints {
 
 /// The background's part.
 fn checkpoint(conn: &rusqlite::Connection, turn: &Mutex<()>) -> rusqlite::Result<()> {
+    // It may have been the large envelopes alone that were due.
+    if schema::wal(conn)?.left < *WAL_BYTES.start() {
+        return Ok(());
+    }
     for _ in 0..WAL_TRIES {
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         schema::checkpoint(conn)?;

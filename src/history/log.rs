@@ -334,19 +334,33 @@ impl Log {
 
     /// Gives space back that removed envelopes took in files which others are in.
     fn close_holes(&mut self) -> rusqlite::Result<()> {
-        let Some(shelf) = &mut self.shelf else {
+        let Some(shelf) = &self.shelf else {
             return Ok(());
         };
         let Some(file) = shelf.sparse(&self.conn, self.keep.bytes / 4)? else {
             return Ok(());
         };
-        self.conn.execute_batch("BEGIN")?;
-        shelf.move_on(&self.conn, file)?;
-        self.commit()?;
+        // What had reached the disk must be there again before its old place goes, envelopes and rows.
+        schema::set_sync(&self.conn, Sync::Full)?;
+        let moved = self.move_on(file);
+        if moved.is_err() {
+            self.roll_back()?;
+        }
+        schema::set_sync(&self.conn, self.keep.sync)?;
+        moved?;
         match &mut self.shelf {
             Some(shelf) => shelf.clear_out(&self.conn),
             None => Ok(()),
         }
+    }
+
+    fn move_on(&mut self, file: i64) -> rusqlite::Result<()> {
+        self.conn.execute_batch("BEGIN")?;
+        if let Some(shelf) = &mut self.shelf {
+            shelf.move_on(&self.conn, file)?;
+            shelf.sync().map_err(|error| shelf::failure(&error))?;
+        }
+        self.commit()
     }
 
     /// The most recent batches sent before this are not held: `room`'s horizon.

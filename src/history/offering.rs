@@ -44,7 +44,7 @@ const STALLED: Duration = Duration::from_secs(1);
 /// After so long another neighbour that has offered a batch is asked for it too, and where fetches have lately
 /// taken long, after twice as long as they took, but not later than the second of these, and while something
 /// arrives from the first not earlier: a line of ours that is slow is not made quicker by fetching twice.
-pub(super) const HEDGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
+const HEDGE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
 
 /// While a fetch has been under way for so long, its neighbour is asked for nothing else that was offered.
 const SLOW_FETCH: Duration = Duration::from_secs(1);
@@ -284,7 +284,7 @@ impl Offering {
         Some(self.fetching.remove(at).1)
     }
 
-    /// The bytes that it was offered and has not fetched.
+    /// The bytes that it was offered and does not have yet.
     pub(super) fn open_bytes(&self) -> usize {
         self.outstanding_ones().map(|open| open.bytes).sum()
     }

@@ -203,11 +203,7 @@ fn set_up(conn: &Connection, sync: Sync) -> rusqlite::Result<()> {
     conn.pragma_update(None, "page_size", PAGE_SIZE)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    let level = match sync {
-        Sync::Full => "FULL",
-        Sync::Normal => "NORMAL",
-    };
-    conn.pragma_update(None, "synchronous", level)?;
+    set_sync(conn, sync)?;
     // The writer says itself when the WAL goes into the file: see `writer.rs`.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.pragma_update_and_check(None, "journal_size_limit", WAL_FILE_BYTES, |_| Ok(()))?;
@@ -216,6 +212,15 @@ fn set_up(conn: &Connection, sync: Sync) -> rusqlite::Result<()> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.set_prepared_statement_cache_capacity(64);
     Ok(())
+}
+
+/// From the next transaction on.
+pub(super) fn set_sync(conn: &Connection, sync: Sync) -> rusqlite::Result<()> {
+    let level = match sync {
+        Sync::Full => "FULL",
+        Sync::Normal => "NORMAL",
+    };
+    conn.pragma_update(None, "synchronous", level)
 }
 
 /// Moves what the WAL holds into the file, as far as no reader is in the way; waits for nobody.

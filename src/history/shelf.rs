@@ -273,7 +273,7 @@ impl Shelf {
         let others = self
             .files
             .iter()
-            .filter(|(file, _)| Some(**file) != current);
+            .filter(|(file, bytes)| Some(**file) != current && holes((*file, *bytes)) > 0);
         Ok(others
             .max_by_key(|file| holes(*file))
             .map(|(file, _)| *file))

@@ -11,9 +11,12 @@ impl AsyncRead for Narrow {
     fn poll_read(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
-        _: &mut [u8],
+        buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        Poll::Pending
+        match buf.len().min(self.0) {
+            0 => Poll::Pending,
+            read => Poll::Ready(Ok(read)),
+        }
     }
 }
 
@@ -179,4 +182,22 @@ fn what_a_blocked_stream_could_not_write_still_waits() {
     drop(stream);
     assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
     assert!(!pressure.is_high([peer_id].iter()));
+}
+
+#[test]
+fn a_peer_brings_something_when_something_large_is_read_of_it() {
+    let (pressure, peer_id, mut muxer, mut cx) = link(MORE);
+    let hour = Duration::from_secs(3600);
+    let Poll::Ready(Ok(mut stream)) = Pin::new(&mut muxer).poll_outbound(&mut cx) else {
+        panic!("there is a stream");
+    };
+    let mut read = |bytes: usize| {
+        let read = Pin::new(&mut stream).poll_read(&mut cx, &mut vec![0; bytes]);
+        assert!(read.is_ready());
+    };
+    read(32);
+    assert!(pressure.is_in_use(&peer_id, hour) && !pressure.is_bringing(&peer_id, hour));
+    read(16 << 10);
+    assert!(pressure.is_bringing(&peer_id, hour));
+    assert!(!pressure.is_bringing(&peer_id, Duration::ZERO));
 }
