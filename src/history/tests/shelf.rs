@@ -263,7 +263,8 @@ fn what_is_old_goes_and_the_rest_stays_also_where_both_are_in_the_same_files() {
             .iter()
             .map(|(_, len)| len)
             .sum();
-        assert!(lie <= 2 * bytes, "{lie}");
+        // A quarter in holes, and what is in files that are not closed up yet.
+        assert!(lie <= bytes + bytes / 4 + 3 * (bytes / 8), "{lie}");
     }
     let newest: Vec<Batch> = (40..=60).map(large).collect();
     assert_eq!(fetch(&log, &newest).envelopes.len(), 21);
