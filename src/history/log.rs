@@ -1,9 +1,8 @@
 //! The log itself: batches in, in transactions; the oldest out when it is full.
 //!
 //! Entry type: [`Log`], which runs on whatever thread it is given ([`super::Writer`] gives it one).
-//! The rules it keeps: a batch is acknowledged only when its transaction is committed, or when it is in
-//! the [`Tail`] and in a transaction that is open; a batch is there once; what was removed for its age
-//! does not come back.
+//! The rules it keeps: a batch is acknowledged only when its transaction is committed, or when its
+//! [`Front`] has it; a batch is there once; what was removed for its age does not come back.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,9 +10,10 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 
 use super::error::LogError;
+use super::front::{self, Front};
 use super::read::Reader;
 use super::record::{Outcome, Record, Verified};
-use super::rows::{Names, append_one};
+use super::rows::{Names, append_one, head_of};
 use super::schema::{self, Lock, Sync};
 use super::shelf::{self, Shelf, Unsynced};
 use super::tail::{self, Kept, Tail};
@@ -48,9 +48,8 @@ pub(super) const PRUNED_AT_ONCE: usize = 256;
 /// be a quarter of a log of the default size, which neighbours may still be about to fetch.
 pub(super) const PRUNED_BYTES_AT_ONCE: usize = 4 << 20;
 
-/// Bytes of batches that are stored together above which the tail is of no use: they are as well written
-/// where they belong.
-const TAIL_AT_ONCE: usize = 16 << 10;
+/// Batches that are put into the open transaction before those that store others may do so.
+const INSERTED_AT_ONCE: usize = 16;
 
 /// How long a reader waits for a process that runs to commit what is in the tail, which takes it half a
 /// second at most, unless the disk is full.
@@ -76,11 +75,8 @@ pub struct Log {
     names: Names,
     /// None in memory.
     shelf: Option<Shelf>,
-    /// None when each commit waits for the disk, or there is no file.
-    tail: Option<Tail>,
-    /// What the tail has taken: it is in the transaction that is open. When none is, that one failed, and the
-    /// next takes it in first.
-    uncommitted: Vec<Kept>,
+    /// What is acknowledged and not committed; the transaction that is open, or the next, takes it in.
+    front: front::Shared,
     _lock: Option<Lock>,
 }
 
@@ -109,14 +105,15 @@ impl Log {
     fn read_the_tail(&mut self) -> Result<(), LogError> {
         let path = tail::path_of(&self.path);
         let failed = |error| LogError::from_io(&path, error);
-        self.uncommitted = tail::read(&path).map_err(failed)?;
-        if !self.uncommitted.is_empty() {
-            tracing::debug!(batches = self.uncommitted.len(), "the log's tail is read");
+        let kept = tail::read(&path).map_err(failed)?;
+        if !kept.is_empty() {
+            tracing::debug!(batches = kept.len(), "the log's tail is read");
+            self.front.lock().take_up(kept);
             self.flush()?;
         }
         let tail = Tail::create(path.clone()).map_err(failed)?;
         match self.keep.sync {
-            Sync::Normal => self.tail = Some(tail),
+            Sync::Normal => self.front.lock().set_tail(tail),
             Sync::Full => tail.remove(),
         }
         Ok(())
@@ -126,7 +123,9 @@ impl Log {
     pub fn ephemeral(keep: Keep) -> Result<Log, LogError> {
         let path = PathBuf::from(":memory:");
         let conn = schema::open_in_memory().map_err(|error| LogError::from_sqlite(&path, error))?;
-        Log::over(conn, path, keep, None)
+        let log = Log::over(conn, path, keep, None)?;
+        log.front.lock().set_tail(Tail::in_memory());
+        Ok(log)
     }
 
     fn over(
@@ -136,14 +135,17 @@ impl Log {
         lock: Option<Lock>,
     ) -> Result<Log, LogError> {
         let names = Names::read(&conn).map_err(|error| LogError::from_sqlite(&path, error))?;
+        let mut front = Front::default();
+        for (name, room) in &names.rooms {
+            front.set_horizon(name, room.horizon_ms);
+        }
         Ok(Log {
             conn,
             path,
             keep,
             names,
             shelf: None,
-            tail: None,
-            uncommitted: Vec::new(),
+            front: front::Shared::new(front),
             _lock: lock,
         })
     }
@@ -172,74 +174,125 @@ impl Log {
     ) -> Result<Vec<Outcome>, LogError> {
         let records: Vec<Record> = batches.iter().map(Verified::record).collect();
         let records: Vec<&Record> = records.iter().collect();
-        let outcomes = self.insert(now_ms, &records)?;
-        self.commit().map_err(|error| self.undo(error))?;
+        let shared = self.front.clone();
+        let mut front = shared.lock();
+        let outcomes = self.insert(&mut front, now_ms, &records)?;
+        self.commit(&mut front)
+            .map_err(|error| self.undo(&mut front, error))?;
+        front.forget();
         Ok(outcomes)
     }
 
-    /// As [`Log::append`], but a few small batches only go into the tail, and into a transaction that stays
-    /// open: readers of the file see them after [`Log::flush`].
+    /// As [`Log::append`], but of a few small batches only the [`Front`] hears for good: readers of the file see
+    /// them after [`Log::flush`].
     pub(super) fn append_soon(
         &mut self,
         now_ms: u64,
         records: &[&Record],
     ) -> Result<Vec<Outcome>, LogError> {
-        let outcomes = self.insert(now_ms, records)?;
-        let new = records.iter().zip(&outcomes);
-        let new: Vec<Record> = new
-            .filter(|(_, outcome)| outcome.is_stored())
-            .map(|(record, _)| Record::clone(record))
-            .collect();
-        if self.is_kept(now_ms, &new) {
-            self.uncommitted
-                .extend(new.into_iter().map(|record| (now_ms, record)));
+        let shared = self.front.clone();
+        let mut front = shared.lock();
+        let outcomes = self.insert(&mut front, now_ms, records)?;
+        let stored = records.iter().zip(&outcomes);
+        let stored = stored.filter(|(_, outcome)| outcome.is_stored());
+        let new: Vec<Record> = stored.map(|(record, _)| Record::clone(record)).collect();
+        let is_kept = match new.is_empty() {
+            // There is nothing to commit, unless the transaction has more than that.
+            true => !front.kept().is_empty(),
+            false => front.keep(now_ms, &new),
+        };
+        if is_kept {
+            front.are_inserted(new.len());
         } else {
-            self.commit().map_err(|error| self.undo(error))?;
+            self.commit(&mut front)
+                .map_err(|error| self.undo(&mut front, error))?;
         }
+        self.learn(&mut front, records, &outcomes);
         Ok(outcomes)
+    }
+
+    /// Tells the front how far the authors of `records` have come, so that it can take by itself what follows.
+    fn learn(&self, front: &mut Front, records: &[&Record], outcomes: &[Outcome]) {
+        for (record, outcome) in records.iter().zip(outcomes) {
+            if !matches!(outcome, Outcome::New { .. }) {
+                continue;
+            }
+            let head = match front.knows(record) {
+                true => Ok(Some(record.end_seq())),
+                false => head_of(&self.conn, &self.names, record),
+            };
+            match head {
+                Ok(Some(head)) => front.learn(record, head),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "an author's last number was not found"),
+            }
+        }
+    }
+
+    /// What is acknowledged and not committed, for those that store something by themselves.
+    pub(super) fn front(&self) -> front::Shared {
+        self.front.clone()
     }
 
     /// Whether there is anything that readers of the file do not see yet.
     pub(super) fn has_uncommitted(&self) -> bool {
-        !self.uncommitted.is_empty()
+        !self.front.lock().kept().is_empty()
     }
 
-    /// Commits what [`Log::append_soon`] has put off. After an error it is still in the tail, and is tried
-    /// again before anything else is stored.
+    /// Commits what was put off. After an error the front still has it, and it is tried again before anything
+    /// else is stored.
     pub(super) fn flush(&mut self) -> Result<(), LogError> {
-        if !self.has_uncommitted() {
+        self.insert_ahead();
+        let shared = self.front.clone();
+        let mut front = shared.lock();
+        if front.kept().is_empty() {
             return Ok(());
         }
-        // Without a transaction, or with one that fails, it takes a new one.
-        let is_open = !self.conn.is_autocommit();
-        if is_open && self.commit().is_ok() {
+        let begun = self.begin(&mut front);
+        if begun.and_then(|()| self.commit(&mut front)).is_ok() {
             return Ok(());
         }
-        self.store_again()
+        self.store_again(&mut front)
             .map_err(|error| LogError::from_sqlite(&self.path, error))
     }
 
-    /// Whether the tail has taken `new`.
-    fn is_kept(&mut self, now_ms: u64, new: &[Record]) -> bool {
-        let bytes: usize = new.iter().map(|record| record.bytes.len()).sum();
-        let Some(tail) = self.tail.as_mut().filter(|_| bytes <= TAIL_AT_ONCE) else {
-            return false;
-        };
-        // Nothing new: there is nothing to commit, unless a transaction has more than that.
-        if new.is_empty() {
-            return !self.uncommitted.is_empty();
+    /// Puts most of what is to be committed into a transaction, while others go on storing: they wait only for the
+    /// rest of it, and for the commit.
+    fn insert_ahead(&mut self) {
+        let shared = self.front.clone();
+        loop {
+            let next: Vec<Kept> = {
+                let front = shared.lock();
+                front
+                    .ahead()
+                    .iter()
+                    .take(INSERTED_AT_ONCE)
+                    .cloned()
+                    .collect()
+            };
+            if next.len() < INSERTED_AT_ONCE {
+                return;
+            }
+            let inserted = self.begin_empty().and_then(|()| self.insert_kept(&next));
+            let mut front = shared.lock();
+            match inserted {
+                Ok(()) => front.are_inserted(next.len()),
+                // It is tried once more with the commit.
+                Err(_) => return drop(self.roll_back(&mut front)),
+            }
         }
-        tail.keep(now_ms, new).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the log's tail could not be written: the log is");
-            false
-        })
     }
 
     /// Puts `records` into the transaction that is open, or a new one. After an error what had been
     /// acknowledged is safe, and none of them is in.
-    fn insert(&mut self, now_ms: u64, records: &[&Record]) -> Result<Vec<Outcome>, LogError> {
-        let oldest_ms = now_ms.saturating_sub(self.keep.age.as_millis() as u64);
-        self.begin()
+    fn insert(
+        &mut self,
+        front: &mut Front,
+        now_ms: u64,
+        records: &[&Record],
+    ) -> Result<Vec<Outcome>, LogError> {
+        let oldest_ms = self.oldest_ms(now_ms);
+        self.begin(front)
             .and_then(|()| {
                 let (conn, names) = (&self.conn, &mut self.names);
                 let mut shelf = self.shelf.as_mut();
@@ -249,20 +302,39 @@ impl Log {
                 };
                 records.iter().map(one).collect()
             })
-            .map_err(|error| self.undo(error))
+            .map_err(|error| self.undo(front, error))
     }
 
-    fn begin(&mut self) -> rusqlite::Result<()> {
+    /// Batches sent before this are not taken.
+    fn oldest_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.keep.age.as_millis() as u64)
+    }
+
+    fn begin_empty(&mut self) -> rusqlite::Result<()> {
         if self.conn.is_autocommit() {
-            if self.has_uncommitted() {
-                self.store_again()?;
-            }
             self.conn.prepare_cached("BEGIN")?.execute([])?;
         }
         Ok(())
     }
 
-    fn commit(&mut self) -> rusqlite::Result<()> {
+    /// Begins a transaction, if none is open, and takes in all that is acknowledged.
+    fn begin(&mut self, front: &mut Front) -> rusqlite::Result<()> {
+        self.begin_empty()?;
+        self.insert_kept(front.ahead())?;
+        front.are_inserted(front.ahead().len());
+        Ok(())
+    }
+
+    fn insert_kept(&mut self, kept: &[Kept]) -> rusqlite::Result<()> {
+        for (stored_at_ms, record) in kept {
+            // Its age was looked at when it was taken.
+            let (shelf, names) = (self.shelf.as_mut(), &mut self.names);
+            append_one(&self.conn, shelf, names, *stored_at_ms, 0, record)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, front: &mut Front) -> rusqlite::Result<()> {
         if self.keep.sync == Sync::Full
             && let Some(Err(error)) = self.shelf.as_mut().map(Shelf::sync)
         {
@@ -272,40 +344,30 @@ impl Log {
         if let Some(shelf) = &mut self.shelf {
             shelf.commit();
         }
-        self.uncommitted.clear();
-        if let Some(Err(error)) = self.tail.as_mut().map(Tail::clear) {
-            // It fills up, and then is not used any more.
-            tracing::warn!(%error, "the log's tail could not be begun anew");
-        }
+        front.is_committed();
         Ok(())
     }
 
     /// The transaction is void: what was acknowledged goes into a new one, now or with the next append.
-    fn undo(&mut self, error: rusqlite::Error) -> LogError {
-        if let Err(error) = self.store_again() {
-            tracing::warn!(%error, waiting = self.uncommitted.len(), "what is in the log's tail cannot be committed yet");
+    fn undo(&mut self, front: &mut Front, error: rusqlite::Error) -> LogError {
+        if let Err(error) = self.store_again(front) {
+            tracing::warn!(%error, waiting = front.kept().len(), "what is in the log's tail cannot be committed yet");
         }
         LogError::from_sqlite(&self.path, error)
     }
 
     /// Ends the transaction that is open without its aim, and commits what the tail has in one of its own.
-    fn store_again(&mut self) -> rusqlite::Result<()> {
-        self.roll_back()?;
-        if !self.has_uncommitted() {
+    fn store_again(&mut self, front: &mut Front) -> rusqlite::Result<()> {
+        self.roll_back(front)?;
+        if front.kept().is_empty() {
             return Ok(());
         }
-        let stored = self.conn.execute_batch("BEGIN").and_then(|()| {
-            for (stored_at_ms, record) in &self.uncommitted {
-                // Its age was looked at when it was taken.
-                let (shelf, names) = (self.shelf.as_mut(), &mut self.names);
-                append_one(&self.conn, shelf, names, *stored_at_ms, 0, record)?;
-            }
-            self.commit()
-        });
-        stored.or_else(|error| self.roll_back().and(Err(error)))
+        let stored = self.begin(front).and_then(|()| self.commit(front));
+        stored.or_else(|error| self.roll_back(front).and(Err(error)))
     }
 
-    fn roll_back(&mut self) -> rusqlite::Result<()> {
+    fn roll_back(&mut self, front: &mut Front) -> rusqlite::Result<()> {
+        front.is_rolled_back();
         // SQLite does it by itself after some errors.
         if !self.conn.is_autocommit() {
             self.conn.execute_batch("ROLLBACK")?;
@@ -327,13 +389,16 @@ impl Log {
             .prune_some(now_ms)
             .map_err(|error| LogError::from_sqlite(&self.path, error))?;
         if pruned.is_empty() {
-            self.close_holes().map_err(|error| self.undo(error))?;
+            let shared = self.front.clone();
+            let mut front = shared.lock();
+            self.close_holes(&mut front)
+                .map_err(|error| self.undo(&mut front, error))?;
         }
         Ok(pruned)
     }
 
     /// Gives space back that removed envelopes took in files which others are in.
-    fn close_holes(&mut self) -> rusqlite::Result<()> {
+    fn close_holes(&mut self, front: &mut Front) -> rusqlite::Result<()> {
         let Some(shelf) = &self.shelf else {
             return Ok(());
         };
@@ -342,9 +407,9 @@ impl Log {
         };
         // What had reached the disk must be there again before its old place goes, envelopes and rows.
         schema::set_sync(&self.conn, Sync::Full)?;
-        let moved = self.move_on(file);
+        let moved = self.move_on(front, file);
         if moved.is_err() {
-            self.roll_back()?;
+            self.roll_back(front)?;
         }
         schema::set_sync(&self.conn, self.keep.sync)?;
         moved?;
@@ -354,13 +419,13 @@ impl Log {
         }
     }
 
-    fn move_on(&mut self, file: i64) -> rusqlite::Result<()> {
+    fn move_on(&mut self, front: &mut Front, file: i64) -> rusqlite::Result<()> {
         self.conn.execute_batch("BEGIN")?;
         if let Some(shelf) = &mut self.shelf {
             shelf.move_on(&self.conn, file)?;
             shelf.sync().map_err(|error| shelf::failure(&error))?;
         }
-        self.commit()
+        self.commit(front)
     }
 
     /// The most recent batches sent before this are not held: `room`'s horizon.
@@ -421,7 +486,7 @@ impl Log {
     }
 
     fn prune_some(&mut self, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
-        let before_ms = now_ms.saturating_sub(self.keep.age.as_millis() as u64);
+        let before_ms = self.oldest_ms(now_ms);
         let mut pruned = Vec::new();
         let over = self.used()? > self.keep.bytes;
         let Some((name, oldest_ms)) = self.oldest_room()? else {
@@ -447,6 +512,7 @@ impl Log {
                 .execute(params![room.n, horizon_ms as i64])?;
             tx.commit()?;
             room.horizon_ms = horizon_ms;
+            self.front.lock().set_horizon(&name, horizon_ms);
             if let Some(shelf) = &mut self.shelf {
                 shelf.clear_out(&self.conn)?;
             }
@@ -481,7 +547,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         match self.flush() {
             Ok(()) => {
-                if let Some(tail) = self.tail.take() {
+                if let Some(tail) = self.front.lock().take_tail() {
                     tail.remove();
                 }
             }

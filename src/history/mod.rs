@@ -20,6 +20,7 @@ mod checkpoint;
 mod errand;
 mod error;
 mod facts;
+mod front;
 mod items;
 mod log;
 pub mod message;

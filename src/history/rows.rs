@@ -123,6 +123,27 @@ fn batch_before(
     .optional()
 }
 
+/// The number after the last that is stored of the one who said `record`, which is stored.
+pub(super) fn head_of(
+    conn: &Connection,
+    names: &Names,
+    record: &Record,
+) -> rusqlite::Result<Option<u64>> {
+    let instance = names
+        .instances
+        .get(&(record.author.to_vec(), record.instance));
+    let (Some(room), Some(instance)) = (names.rooms.get(&record.room), instance) else {
+        return Ok(None);
+    };
+    conn.prepare_cached(
+        "SELECT first_seq + count FROM batch WHERE instance = ?1 AND room = ?2 AND conflict = 0
+         ORDER BY first_seq DESC LIMIT 1",
+    )?
+    .query_row(params![instance, room.n], |row| row.get::<_, i64>(0))
+    .optional()
+    .map(|head| head.map(|head| head as u64))
+}
+
 impl Names {
     /// Those that are in the file.
     pub(super) fn read(conn: &Connection) -> rusqlite::Result<Names> {

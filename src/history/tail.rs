@@ -28,10 +28,12 @@ const HEAD: usize = 4 + 8 + 8;
 /// The file.
 #[derive(Debug)]
 pub(super) struct Tail {
-    file: File,
-    path: PathBuf,
+    /// None for a log in memory, which ends with the process.
+    file: Option<(File, PathBuf)>,
     round: u64,
     bytes: usize,
+    /// What was written last may have been cut short: nothing that comes after it would be read.
+    is_torn: bool,
 }
 
 /// A batch, and when it was stored, in Unix milliseconds.
@@ -134,15 +136,27 @@ impl Tail {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         Ok(Tail {
-            file: options.open(&path)?,
-            path,
-            round: rand::random(),
-            bytes: 0,
+            file: Some((options.open(&path)?, path)),
+            ..Tail::in_memory()
         })
     }
 
-    /// Takes `records`, all or none; false when they do not fit. After an error it wants to be cleared.
+    /// One that only counts.
+    pub(super) fn in_memory() -> Tail {
+        Tail {
+            file: None,
+            round: rand::random(),
+            bytes: 0,
+            is_torn: false,
+        }
+    }
+
+    /// Takes `records`, all or none; false when they do not fit. After an error it takes nothing until it is
+    /// cleared.
     pub(super) fn keep(&mut self, now_ms: u64, records: &[Record]) -> io::Result<bool> {
+        if self.is_torn {
+            return Ok(false);
+        }
         let mut frames = Vec::with_capacity(HEAD + 1024);
         for record in records {
             let entry = Entry {
@@ -164,7 +178,11 @@ impl Tail {
             frames.extend_from_slice(&checksum(self.round, &entry));
             frames.extend_from_slice(&entry);
         }
-        self.file.write_all(&frames)?;
+        if let Some((file, _)) = &mut self.file {
+            self.is_torn = true;
+            file.write_all(&frames)?;
+            self.is_torn = false;
+        }
         self.bytes += frames.len();
         Ok(true)
     }
@@ -173,10 +191,13 @@ impl Tail {
     /// would have the file system find new space for each round. Until then they are read once more after
     /// a crash, and found to be held.
     pub(super) fn clear(&mut self) -> io::Result<()> {
-        if self.bytes > 0 {
-            self.file.seek(SeekFrom::Start(0))?;
+        if self.bytes > 0 || self.is_torn {
+            if let Some((file, _)) = &mut self.file {
+                file.seek(SeekFrom::Start(0))?;
+            }
             self.round = rand::random();
             self.bytes = 0;
+            self.is_torn = false;
         }
         Ok(())
     }
@@ -184,6 +205,6 @@ impl Tail {
     /// Removes the file: the log is closed, and all is in it.
     pub(super) fn remove(self) {
         // What stays behind is only read once more.
-        let _ = fs::remove_file(&self.path);
+        let _ = self.file.map(|(_, path)| fs::remove_file(path));
     }
 }

@@ -10,6 +10,7 @@ mod checks;
 mod crash;
 mod faults;
 mod figures;
+mod front;
 mod log;
 mod offers;
 mod order;

@@ -3,10 +3,14 @@
 //! Entry type: [`Writer`]. The rules it keeps: `done` hears of a batch only when the log has it for good;
 //! the queue is bounded, and whoever finds it full waits or is told, nothing is dropped; reading and
 //! moving the WAL into the file do not hold up a commit.
+//!
+//! With nothing queued a small batch does not change threads: it goes into the log's front, and from there
+//! into the tables half a second later. At a low rate two threads that wake each other cost more than the
+//! whole rest of storing.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -15,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::checkpoint::Checkpoints;
 use super::error::LogError;
+use super::front::{self, TAIL_AT_ONCE};
 use super::log::{Log, PRUNED_AT_ONCE, PRUNED_BYTES_AT_ONCE, Pruned};
 use super::read::Reader;
 use super::record::{Outcome, Record, Verified};
@@ -60,6 +65,8 @@ enum Command {
         room: OwnedSemaphorePermit,
         done: Done,
     },
+    /// There is something in the front.
+    Mind,
     Prune,
     Read(ReadJob),
 }
@@ -69,8 +76,13 @@ pub struct Writer {
     commands: Option<Sender<Command>>,
     /// Where reads go; the writer's own thread for a log in memory.
     reads: Option<Sender<ReadJob>>,
+    clock: Clock,
+    age: Duration,
+    front: front::Shared,
     /// Whether anything is acknowledged that the reading thread would not see.
     is_behind: Arc<AtomicBool>,
+    /// Appends that have queued, or are being stored.
+    queued: Arc<AtomicUsize>,
     room: Arc<Semaphore>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -111,14 +123,17 @@ impl Writer {
             threads.push(spawn("log-checkpoint", Box::new(background))?);
         }
         let (commands, queue) = mpsc::channel();
-        let is_behind = Arc::new(AtomicBool::new(false));
+        let front = log.front();
+        let is_behind = front.lock().is_behind();
+        let queued = Arc::new(AtomicUsize::new(0));
+        let age = log.keep().age;
         let work = Work {
             log,
             clock,
             pruned: Box::new(pruned),
             checkpoints,
             reads: reads.clone(),
-            is_behind: Arc::clone(&is_behind),
+            queued: Arc::clone(&queued),
             flush_at: None,
             unlooked: (0, 0),
             is_quiet: true,
@@ -128,7 +143,11 @@ impl Writer {
         Ok(Writer {
             commands: Some(commands),
             reads,
+            clock,
+            age,
+            front,
             is_behind,
+            queued,
             room,
             threads,
         })
@@ -154,14 +173,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Waits for room in the queue, then does as [`Writer::append`]: whoever waited first is stored
-    /// first, and hears of it first.
+    /// Stores small batches at once when nothing is queued and nothing can be in their way. Otherwise waits for
+    /// room in the queue, then does as [`Writer::append`]: whoever waited first is stored first, and hears of
+    /// it first.
     pub async fn append_in_turn<C: Verified>(
         &self,
         batches: &[C],
         done: impl FnOnce(Appended) + Send + 'static,
     ) {
         let records: Vec<Record> = batches.iter().map(Verified::record).collect();
+        if self.is_stored_at_once(&records) {
+            return done(Ok(vec![Outcome::New { follows: true }; records.len()]));
+        }
         let kib = kib_of(&records);
         let room = Arc::clone(&self.room).acquire_many_owned(kib).await;
         let done = Box::new(done);
@@ -174,6 +197,26 @@ impl Writer {
             }),
             Err(_) => done(Err(Arc::new(LogError::Closed))),
         }
+    }
+
+    fn is_stored_at_once(&self, records: &[Record]) -> bool {
+        let bytes: usize = records.iter().map(|record| record.bytes.len()).sum();
+        if bytes > TAIL_AT_ONCE || self.queued.load(Ordering::Acquire) > 0 {
+            return false;
+        }
+        // Whoever has it is about to commit, which may take a while.
+        let Some(mut front) = self.front.try_lock() else {
+            return false;
+        };
+        let now_ms = self.clock.unix_millis();
+        let oldest_ms = now_ms.saturating_sub(self.age.as_millis() as u64);
+        let is_first = front.kept().is_empty();
+        let is_stored = front.take_next(now_ms, oldest_ms, records);
+        drop(front);
+        if is_stored && is_first {
+            self.queue(Command::Mind);
+        }
+        is_stored
     }
 
     /// Waits for room in the queue, then for the commit.
@@ -216,7 +259,16 @@ impl Writer {
         self.queue(Command::Prune);
     }
 
+    /// Whether anything has queued or is being stored.
+    #[cfg(test)]
+    pub(super) fn is_busy(&self) -> bool {
+        self.queued.load(Ordering::Acquire) > 0 || self.front.try_lock().is_none()
+    }
+
     fn queue(&self, command: Command) {
+        if let Command::Append { .. } = &command {
+            self.queued.fetch_add(1, Ordering::AcqRel);
+        }
         if let Some(commands) = &self.commands
             && let Err(mpsc::SendError(Command::Append { done, .. })) = commands.send(command)
         {
@@ -260,8 +312,8 @@ struct Work {
     checkpoints: Option<Checkpoints>,
     /// The reading thread; none for a log in memory.
     reads: Option<Sender<ReadJob>>,
-    is_behind: Arc<AtomicBool>,
-    /// When what is in the log's tail is to be committed.
+    queued: Arc<AtomicUsize>,
+    /// When what is in the log's front is to be committed.
     flush_at: Option<Instant>,
     /// Batches and KiB that were stored since it was looked how full the log is.
     unlooked: (usize, u32),
@@ -311,6 +363,7 @@ impl Work {
                         None => self.look(),
                     }
                 }
+                Command::Mind => self.mind_the_front(),
                 Command::Prune => while self.prune_once() {},
                 Command::Read(job) => {
                     self.flush();
@@ -347,8 +400,7 @@ impl Work {
         let now_ms = self.clock.unix_millis();
         let all: Vec<&Record> = group.iter().flat_map(|(records, ..)| records).collect();
         let stored = self.log.append_soon(now_ms, &all);
-        // Before anybody hears of it, and reads.
-        self.mind_the_tail();
+        let appends = group.len();
         match stored {
             Ok(outcomes) => {
                 let mut outcomes = outcomes.into_iter();
@@ -364,17 +416,22 @@ impl Work {
                 }
             }
         }
+        // Only now: what comes after them is not to be heard of before.
+        self.queued.fetch_sub(appends, Ordering::AcqRel);
+        self.mind_the_front();
     }
 
     /// Commits what is in the log's tail.
     fn flush(&mut self) {
         match self.log.flush() {
             Ok(()) => {
-                self.mind_the_tail();
+                self.is_quiet = false;
+                self.flush_at = None;
+                self.mind_the_front();
                 self.look();
             }
             Err(error) => {
-                tracing::warn!(%error, "the log's tail could not be committed: it is tried again");
+                tracing::warn!(%error, "what the log has put off could not be committed: it is tried again");
                 self.flush_at = Some(Instant::now() + FLUSH_AGAIN_AFTER);
             }
         }
@@ -386,10 +443,8 @@ impl Work {
         }
     }
 
-    fn mind_the_tail(&mut self) {
-        let is_behind = self.log.has_uncommitted();
-        self.is_behind.store(is_behind, Ordering::Release);
-        if !is_behind {
+    fn mind_the_front(&mut self) {
+        if !self.log.has_uncommitted() {
             self.flush_at = None;
         } else if self.flush_at.is_none() {
             self.flush_at = Some(Instant::now() + FLUSH_AFTER);
@@ -398,6 +453,9 @@ impl Work {
 
     /// Sees to the bounds when enough has been stored since that was done last.
     fn look(&mut self) {
+        let (batches, bytes) = self.log.front().lock().taken();
+        self.unlooked.0 += batches;
+        self.unlooked.1 += u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
         let (batches, kib) = self.unlooked;
         if batches < LOOK_AFTER_BATCHES && kib < LOOK_AFTER_KIB {
             return;

@@ -113,7 +113,7 @@ fn child() {
     println!("opened in ms: {}", start.elapsed().as_millis());
     let clock = Clock::start();
     let writer = Writer::start(log, clock, |_| {}).unwrap();
-    // In every other process each batch waits for the one before: such go through the log's tail.
+    // In every other process each batch waits for the one before: such go through the log's front and tail.
     let is_alone = cycle.is_multiple_of(2);
     let heard = Arc::new(AtomicU64::new(0));
     for n in 1.. {
@@ -121,7 +121,7 @@ fn child() {
         let batch = batch_of(
             &room,
             cycle as u8,
-            cycle * 1_000_000 + n,
+            cycle * 1_000_000 + 1 + n / 3,
             1,
             clock.unix_millis(),
             (n % 700) as usize,
@@ -135,13 +135,15 @@ fn child() {
             writeln!(out, "stored {}", hex::encode(id)).unwrap();
             out.flush().unwrap();
         };
-        while writer
-            .append(std::slice::from_ref(&batch), done.clone())
-            .is_err()
-        {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        if is_alone {
+        if !is_alone {
+            while writer
+                .append(std::slice::from_ref(&batch), done.clone())
+                .is_err()
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        } else {
+            futures::executor::block_on(writer.append_in_turn(std::slice::from_ref(&batch), done));
             while heard.load(Ordering::Relaxed) < n {
                 std::thread::yield_now();
             }

@@ -159,6 +159,7 @@ fn what_cannot_be_committed_is_kept_until_it_can() {
     }
     log.refuse_writes(false).unwrap();
     assert_eq!(soon(&mut log, &[batch(2, 1)]).unwrap(), [NEW]);
+    log.flush().unwrap();
     assert!(is_in_the_file(dir.path(), &acknowledged));
 }
 

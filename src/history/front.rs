@@ -1,0 +1,225 @@
+//! What the log has acknowledged and not committed, and how far each author has come: enough to store a small
+//! batch without the tables.
+//!
+//! Entry type: [`Front`], shared by the log's thread and those that have something to store. The rule it keeps:
+//! what it takes is in the tail; by itself it takes only what comes next of an author, which is in no table
+//! and in conflict with nothing there.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::record::Record;
+use super::tail::{Kept, Tail};
+
+/// Bytes of batches that are stored together above which the tail is of no use: they are as well written
+/// where they belong.
+pub(super) const TAIL_AT_ONCE: usize = 16 << 10;
+
+/// How many authors' last numbers are remembered; past this the memory starts anew.
+const SPEAKERS_REMEMBERED: usize = 4096;
+
+/// A write to the tail goes into the system's memory, and takes microseconds. One that took this long waited
+/// for the disk.
+const SLOW_WRITE: Duration = Duration::from_millis(5);
+
+/// Whoever has other things to do writes nothing himself for this long after that: the log's thread does.
+const SLOW_FOR: Duration = Duration::from_secs(10);
+
+/// A front, and who shares it.
+#[derive(Clone, Debug)]
+pub(super) struct Shared(Arc<Mutex<Front>>);
+
+impl Shared {
+    pub(super) fn new(front: Front) -> Shared {
+        Shared(Arc::new(Mutex::new(front)))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Front> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// None when somebody else has it.
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Front>> {
+        self.0.try_lock().ok()
+    }
+}
+
+/// One run of an author's process, in one room.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Speaker {
+    author: Bytes,
+    instance: [u8; 16],
+    room: String,
+}
+
+impl Speaker {
+    fn of(record: &Record) -> Speaker {
+        Speaker {
+            author: record.author.clone(),
+            instance: record.instance,
+            room: record.room.clone(),
+        }
+    }
+}
+
+/// What is acknowledged, and what is known without the tables.
+#[derive(Debug, Default)]
+pub(super) struct Front {
+    /// None when each commit waits for the disk.
+    tail: Option<Tail>,
+    /// What the tail has taken.
+    kept: Vec<Kept>,
+    /// How many of those, from the first on, are in the transaction that is open.
+    inserted: usize,
+    /// Whether anything is kept: readers of the file do not see it.
+    is_behind: Arc<AtomicBool>,
+    /// The number after the last that is stored of a speaker.
+    heads: HashMap<Speaker, u64>,
+    /// What was sent before is not taken any more, by room.
+    horizons: HashMap<String, u64>,
+    /// Batches and bytes that were taken since it was asked.
+    taken: (usize, usize),
+    slow_until: Option<Instant>,
+}
+
+impl Front {
+    /// Takes what an earlier process left in its tail.
+    pub(super) fn take_up(&mut self, kept: Vec<Kept>) {
+        self.kept = kept;
+    }
+
+    pub(super) fn set_tail(&mut self, tail: Tail) {
+        self.tail = Some(tail);
+    }
+
+    pub(super) fn take_tail(&mut self) -> Option<Tail> {
+        self.tail.take()
+    }
+
+    /// Told whether there is anything that readers of the file do not see.
+    pub(super) fn is_behind(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_behind)
+    }
+
+    /// What is acknowledged and not committed.
+    pub(super) fn kept(&self) -> &[Kept] {
+        &self.kept
+    }
+
+    /// That of it which is in no transaction.
+    pub(super) fn ahead(&self) -> &[Kept] {
+        self.kept.get(self.inserted..).unwrap_or_default()
+    }
+
+    /// So many more are in the transaction that is open.
+    pub(super) fn are_inserted(&mut self, count: usize) {
+        self.inserted += count;
+    }
+
+    /// The transaction is void.
+    pub(super) fn is_rolled_back(&mut self) {
+        self.inserted = 0;
+    }
+
+    /// The transaction is committed.
+    pub(super) fn is_committed(&mut self) {
+        self.kept.drain(..std::mem::take(&mut self.inserted));
+        if !self.kept.is_empty() {
+            return;
+        }
+        self.is_behind.store(false, Ordering::Release);
+        if let Some(Err(error)) = self.tail.as_mut().map(Tail::clear) {
+            // It fills up, and then is not used any more.
+            tracing::warn!(%error, "the log's tail could not be begun anew");
+        }
+    }
+
+    /// Takes `records`, which are small and come next of their speakers, all or none, on the thread of whoever
+    /// has them: nothing waits for the disk, unless the disk is slow, and then not again for a while.
+    pub(super) fn take_next(&mut self, now_ms: u64, oldest_ms: u64, records: &[Record]) -> bool {
+        let now = Instant::now();
+        if self.slow_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        let mut heads: Vec<(Speaker, u64)> = Vec::with_capacity(records.len());
+        for record in records {
+            let speaker = Speaker::of(record);
+            let latest = heads.iter().rev().find(|(other, _)| *other == speaker);
+            let head = latest
+                .map(|(_, head)| head)
+                .or_else(|| self.heads.get(&speaker));
+            let horizon_ms = self.horizons.get(&record.room).copied().unwrap_or(0);
+            let is_next = head == Some(&record.first_seq)
+                && record.fits()
+                && record.sent_at_ms >= oldest_ms.max(horizon_ms);
+            if !is_next {
+                return false;
+            }
+            heads.push((speaker, record.end_seq()));
+        }
+        let is_kept = self.keep(now_ms, records);
+        if is_kept {
+            self.heads.extend(heads);
+            self.taken.0 += records.len();
+            self.taken.1 += records
+                .iter()
+                .map(|record| record.bytes.len())
+                .sum::<usize>();
+        }
+        if now.elapsed() >= SLOW_WRITE {
+            self.slow_until = Some(now + SLOW_FOR);
+        }
+        is_kept
+    }
+
+    /// Takes `records`, all or none, which are in the transaction that is open if `are_inserted` is told of them.
+    pub(super) fn keep(&mut self, now_ms: u64, records: &[Record]) -> bool {
+        let bytes: usize = records.iter().map(|record| record.bytes.len()).sum();
+        let Some(tail) = self.tail.as_mut().filter(|_| bytes <= TAIL_AT_ONCE) else {
+            return false;
+        };
+        let is_kept = tail.keep(now_ms, records).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the log's tail could not be written: the log is");
+            false
+        });
+        if is_kept && !records.is_empty() {
+            let kept = records.iter().cloned().map(|record| (now_ms, record));
+            self.kept.extend(kept);
+            self.is_behind.store(true, Ordering::Release);
+        }
+        is_kept
+    }
+
+    /// Whether it is known how far the speaker of `record` has come.
+    pub(super) fn knows(&self, record: &Record) -> bool {
+        self.heads.contains_key(&Speaker::of(record))
+    }
+
+    /// The numbers of `record`'s speaker are stored up to `head`, and none after it.
+    pub(super) fn learn(&mut self, record: &Record, head: u64) {
+        if self.heads.len() >= SPEAKERS_REMEMBERED {
+            self.heads.clear();
+        }
+        let known = self.heads.entry(Speaker::of(record)).or_default();
+        *known = head.max(*known);
+    }
+
+    /// Nothing is known any more of how far anybody has come.
+    pub(super) fn forget(&mut self) {
+        self.heads.clear();
+    }
+
+    /// What was sent before is not taken any more.
+    pub(super) fn set_horizon(&mut self, room: &str, horizon_ms: u64) {
+        self.horizons.insert(room.to_owned(), horizon_ms);
+    }
+
+    /// Batches and bytes that [`Front::take_next`] has taken since it was asked last.
+    pub(super) fn taken(&mut self) -> (usize, usize) {
+        std::mem::take(&mut self.taken)
+    }
+}

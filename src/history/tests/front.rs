@@ -1,0 +1,197 @@
+//! What is stored without the tables is what the tables would have made of it.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::Clock;
+use crate::history::tail::Tail;
+use crate::history::{FILE_NAME, Log, Reader, Writer, schema};
+
+/// As the writer does: by the front if that will take them, or by the tables.
+fn stored(log: &mut Log, batches: &[Batch]) -> (Vec<Outcome>, bool) {
+    let records: Vec<Record> = batches.iter().map(Verified::record).collect();
+    let oldest_ms = NOW_MS - keep().age.as_millis() as u64;
+    if log.front().lock().take_next(NOW_MS, oldest_ms, &records) {
+        return (vec![NEW; batches.len()], true);
+    }
+    let records: Vec<&Record> = records.iter().collect();
+    (log.append_soon(NOW_MS, &records).unwrap(), false)
+}
+
+fn is_at_once(log: &mut Log, batch: Batch) -> bool {
+    stored(log, &[batch]).1
+}
+
+#[test]
+fn what_comes_next_of_an_author_whose_last_number_is_known_needs_no_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path(), keep()).unwrap();
+    assert!(!is_at_once(&mut log, batch(1, 1)), "it is not known yet");
+    assert!(is_at_once(&mut log, batch(1, 2)));
+    let (outcomes, at_once) = stored(&mut log, &[batch(1, 3), batch(1, 4)]);
+    assert_eq!((outcomes, at_once), (vec![NEW; 2], true));
+    assert!(!is_at_once(&mut log, batch(1, 4)), "it is held");
+    assert!(!is_at_once(&mut log, batch(1, 6)), "there is a gap");
+    assert!(is_at_once(&mut log, batch(1, 7)));
+    assert!(!is_at_once(&mut log, batch(2, 1)), "another author");
+    assert!(
+        !is_at_once(&mut log, batch_in("b", 1, 8, 1, NOW_MS)),
+        "another room"
+    );
+    let too_old = NOW_MS - keep().age.as_millis() as u64 - 1;
+    assert!(!is_at_once(&mut log, batch_in("a", 1, 8, 1, too_old)));
+    assert!(
+        !is_at_once(&mut log, batch_of("a", 1, 8, 1, NOW_MS, 20_000)),
+        "it is large"
+    );
+    assert!(
+        is_at_once(&mut log, batch(1, 9)),
+        "the large one is known of"
+    );
+
+    let path = dir.path().join(FILE_NAME);
+    let held = |batch: &Batch| {
+        let conn = schema::open_to_read(&path).unwrap();
+        Reader::new(&conn, &path).holds(&batch.0.id).unwrap()
+    };
+    assert!(!held(&batch(1, 9)), "it is put off");
+    log.flush().unwrap();
+    assert!([1, 2, 3, 4, 6, 7, 9].iter().all(|n| held(&batch(1, *n))));
+    assert!(is_at_once(&mut log, batch(1, 10)), "it is known still");
+}
+
+#[test]
+fn what_was_removed_for_its_age_is_not_taken_at_once_either() {
+    let few = Keep {
+        bytes: 64 << 10,
+        ..keep()
+    };
+    let mut log = Log::ephemeral(few).unwrap();
+    let many: Vec<Batch> = (1..=100)
+        .map(|n| batch_of("a", 1, n, 1, NOW_MS + n, 4096))
+        .collect();
+    log.append(NOW_MS, &many).unwrap();
+    assert!(!log.prune(NOW_MS).unwrap().is_empty());
+    let horizon_ms = log.horizon_ms("a");
+    stored(&mut log, &[batch_in("a", 2, 1, 1, horizon_ms)]);
+    assert!(!is_at_once(
+        &mut log,
+        batch_in("a", 2, 2, 1, horizon_ms - 1)
+    ));
+    assert!(is_at_once(&mut log, batch_in("a", 2, 2, 1, horizon_ms)));
+}
+
+#[test]
+fn while_the_log_commits_what_is_small_queues_and_nothing_is_overtaken() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), keep()).unwrap();
+    let front = log.front();
+    let clock = Clock::start();
+    let writer = Writer::start(log, clock, |_| {}).unwrap();
+    let (sender, heard) = mpsc::channel();
+    let store = |n: u64| {
+        let (batch, sender) = (batch_in("a", 1, n, 1, clock.unix_millis()), sender.clone());
+        let done =
+            move |outcomes: crate::history::Appended| sender.send((n, outcomes.unwrap())).unwrap();
+        futures::executor::block_on(writer.append_in_turn(&[batch], done));
+    };
+    let next = || heard.recv_timeout(Duration::from_secs(30)).unwrap();
+    store(1);
+    assert_eq!(next(), (1, vec![NEW]));
+    // The writer lets go of the front after it has told of the first.
+    while writer.is_busy() {
+        std::thread::yield_now();
+    }
+    store(2);
+    assert_eq!(
+        heard.try_recv(),
+        Ok((2, vec![NEW])),
+        "it did not change threads"
+    );
+    {
+        let _commits = front.lock();
+        store(3);
+        store(4);
+        assert!(heard.try_recv().is_err(), "they wait");
+    }
+    store(5);
+    assert_eq!([next(), next(), next()].map(|(n, _)| n), [3, 4, 5]);
+    let (sender, seen) = mpsc::channel();
+    writer.read(move |reader| {
+        let rooms = reader.rooms().unwrap();
+        sender
+            .send(rooms.iter().map(|room| room.batches).sum::<u64>())
+            .unwrap();
+    });
+    assert_eq!(seen.recv().unwrap(), 5, "readers see all of it");
+}
+
+/// A file that can be opened, and nothing can be written to it.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_tail_that_was_torn_takes_nothing_until_it_is_begun_anew() {
+    let records = [batch(1, 1).0];
+    let mut tail = Tail::create("/dev/full".into()).unwrap();
+    assert!(tail.keep(NOW_MS, &records).is_err());
+    assert!(!tail.keep(NOW_MS, &records).unwrap());
+    tail.clear().unwrap();
+    assert!(tail.keep(NOW_MS, &records).is_err(), "it is tried again");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Store(Vec<Batch>),
+    Flush,
+    Fail,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let one = (0u8..2, 1u8..3, 1u64..8, 1u64..3).prop_map(|(room, author, first_seq, count)| {
+        let room = ["a", "b"][usize::from(room)];
+        batch_in(room, author, first_seq, count, NOW_MS + first_seq)
+    });
+    let step = prop_oneof![
+        8 => prop::collection::vec(one, 1..4).prop_map(Step::Store),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Fail),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+proptest! {
+    #[test]
+    fn every_outcome_is_the_one_of_a_log_that_commits_at_once(steps in steps()) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Log::open(dir.path(), keep()).unwrap();
+        let mut plain = Log::ephemeral(keep()).unwrap();
+        let mut ids = Vec::new();
+        for step in steps {
+            match step {
+                Step::Store(batches) => {
+                    let expected = plain.append(NOW_MS, &batches).unwrap();
+                    prop_assert_eq!(stored(&mut log, &batches).0, expected);
+                    ids.extend(batches.iter().map(|batch| batch.0.id));
+                }
+                Step::Flush => log.flush().unwrap(),
+                Step::Fail => {
+                    log.refuse_writes(true).unwrap();
+                    let large = batch_of("c", 9, 1, 1, NOW_MS, 20_000);
+                    prop_assert!(log.append_soon(NOW_MS, &[&large.0]).is_err());
+                    log.refuse_writes(false).unwrap();
+                }
+            }
+        }
+        log.flush().unwrap();
+        for id in ids {
+            prop_assert!(log.reader().holds(&id).unwrap());
+        }
+        let rooms = |log: &Log| {
+            let rooms = log.reader().rooms().unwrap().into_iter();
+            rooms.map(|room| (room.room, room.batches, room.span_ms)).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(rooms(&log), rooms(&plain));
+    }
+}
