@@ -29,6 +29,7 @@ mod offering;
 mod offers;
 mod order;
 mod pace;
+mod prune;
 mod rate;
 mod read;
 pub mod reconcile;
@@ -51,9 +52,10 @@ pub use errand::Fault;
 pub use error::LogError;
 pub use facts::{Checked, Config, INTERVAL, Input, Output, Owed, RequestId};
 pub use items::{Item, Items, Sum};
-pub use log::{Keep, Log, Pruned};
+pub use log::{Keep, Log};
 pub use offers::{OFFER_ABOVE, OFFERS};
 pub use order::{Arrival, COMING_WAIT, Delivery, GAP_WAIT, Order, Stream};
+pub use prune::Pruned;
 pub use read::{
     Archive, Cursor, Found, History, PAGE_BYTES, PAGE_ROWS, Page, Query, Reader, RoomStats,
 };
