@@ -25,13 +25,14 @@ use super::behaviour::{Behaviour, BehaviourEvent};
 use super::error::StartError;
 use super::event::{EventBus, Events};
 use super::handle::{Node, Shared};
+use super::inbox::{self, Inbox};
 use super::keeper::{self, Ends, Keeper, Own};
 use super::limits::Caps;
 use super::pressure::Pressure;
 use super::runner::{Channels, Command, Runner};
 use super::store::Store;
 use super::tls::{self, Tls};
-use super::{book, diagnosis, inbox, outbox, ports, transport};
+use super::{book, diagnosis, outbox, ports, transport};
 use crate::clock::Clock;
 use crate::gossip::{MAX_ROOMS, RoomName};
 use crate::handshake::{HelloCaps, Local};
@@ -218,13 +219,12 @@ impl NodeBuilder {
         let (publishes, publishes_in) = mpsc::channel(1);
         let (incoming, incoming_in) = mpsc::channel(inbox::MAX_WAITING);
         let (verdicts, verdicts_in) = mpsc::channel(inbox::MAX_WAITING);
-        let (verified, verified_in) = mpsc::channel(keeper::MAX_WAITING);
         let (notes, notes_in) = mpsc::unbounded_channel();
-        let (wishes, wishes_in) = mpsc::channel(keeper::MAX_WAITING);
+        let (wishes, wishes_in) = mpsc::channel(keeper::MAX_WISHES);
         let keep = self.kept();
         let (store, pruned) = self.open_log(keep, clock).await?;
         let ends = Ends {
-            verified: verified_in,
+            inbox: Inbox::new(clock, incoming_in, verdicts),
             notes: notes_in,
             wishes,
             pruned,
@@ -247,7 +247,6 @@ impl NodeBuilder {
             store.clone(),
             notes.clone(),
         ));
-        tokio::spawn(inbox::run(clock, incoming_in, verdicts, verified));
         let channels = Channels {
             commands: commands_in,
             publishes: publishes_in,

@@ -1,5 +1,5 @@
-//! What a node keeps: batches into the log, out of it in order to the application, and compared with
-//! the neighbours (`checking`).
+//! What a node keeps: batches that were checked into the log, out of it in order to the application, and
+//! compared with the neighbours (`checking`).
 //!
 //! Entry type: [`Keeper`], one task beside the loop. The rule it keeps: the application hears of a
 //! batch only when the log has it, once, and an author's events in the order sent; never of its own.
@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::checking::stored;
 use self::recent::Recent;
 use super::event::{Event, EventBus, Message};
+use super::inbox::Inbox;
 use super::pressure::{Handed, Pressure};
 use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time};
@@ -34,8 +35,8 @@ use crate::history::{
 /// over a websocket is read message by message, and one with 160 KiB takes a while on a slow line.
 const ARRIVING: Duration = Duration::from_secs(8);
 
-/// What was verified and waits to be stored; past that the inbox waits.
-pub(crate) const MAX_WAITING: usize = 64;
+/// What the keeper wants of the loop and has not got; past that it waits.
+pub(crate) const MAX_WISHES: usize = 64;
 /// Appends that are on their way to the log; past that no more are taken.
 const MAX_APPENDS: usize = 64;
 /// How long a node that stops waits for what is on its way to the log; then it is closed, which waits
@@ -163,7 +164,7 @@ pub(crate) struct Keeper {
     asking: Vec<oneshot::Sender<Vec<RoomStatus>>>,
     /// Who waits until all that was offered is fetched.
     parting: Option<oneshot::Sender<()>>,
-    verified: mpsc::Receiver<Vec<VerifiedBatch>>,
+    inbox: Inbox,
     notes: mpsc::UnboundedReceiver<Note>,
     wishes: mpsc::Sender<Wish>,
     back: mpsc::UnboundedSender<Back>,
@@ -181,7 +182,7 @@ pub(crate) struct Keeper {
 
 /// The ends of the keeper's channels.
 pub(crate) struct Ends {
-    pub(crate) verified: mpsc::Receiver<Vec<VerifiedBatch>>,
+    pub(crate) inbox: Inbox,
     pub(crate) notes: mpsc::UnboundedReceiver<Note>,
     pub(crate) wishes: mpsc::Sender<Wish>,
     pub(crate) pruned: mpsc::UnboundedReceiver<Pruned>,
@@ -217,7 +218,7 @@ impl Keeper {
             loading: 0,
             asking: Vec::new(),
             parting: None,
-            verified: ends.verified,
+            inbox: ends.inbox,
             notes: ends.notes,
             wishes: ends.wishes,
             back,
@@ -241,9 +242,10 @@ impl Keeper {
         let _ = tokio::task::spawn_blocking(move || drop(self.writer)).await;
     }
 
-    /// What is verified already is still stored, and what is stored is told: no restart tells it.
+    /// What has come is still stored, and what is stored is told: no restart tells it.
     async fn finish(&mut self) {
-        while let Ok(batches) = self.verified.try_recv() {
+        while self.inbox.take() {
+            let (batches, _) = self.inbox.check().await;
             self.append(batches).await;
         }
         while self.appends > 0
@@ -265,9 +267,7 @@ impl Keeper {
             Some(note) = self.notes.recv() => self.on_note(note).await,
             Some(back) = self.back_in.recv() => self.on_back(back).await,
             Some(pruned) = self.pruned.recv() => self.on_back(Back::Pruned(pruned)).await,
-            Some(batches) = self.verified.recv(), if self.appends < MAX_APPENDS => {
-                self.append(batches).await;
-            }
+            true = self.inbox.wait(), if self.appends < MAX_APPENDS => self.take_in().await,
             () = tokio::time::sleep_until(deadline.into()) => self.on_time().await,
         }
         true
@@ -377,9 +377,27 @@ impl Keeper {
         }
     }
 
+    /// Checks what has come, and has it stored.
+    async fn take_in(&mut self) {
+        let (batches, verdict) = self.inbox.check().await;
+        self.append(batches).await;
+        // Mostly it is stored by now.
+        while let Ok(back) = self.back_in.try_recv() {
+            self.on_back(back).await;
+        }
+        if let Some(verdict) = verdict {
+            // The application takes it meanwhile.
+            tokio::task::yield_now().await;
+            self.inbox.tell(verdict).await;
+        }
+    }
+
     /// Queues batches for the log, waiting for room if need be. Its answer comes back as
     /// [`Back::Stored`], in the order of the commits.
     async fn append(&mut self, batches: Vec<VerifiedBatch>) {
+        if batches.is_empty() {
+            return;
+        }
         self.appends += 1;
         let (done, returned) = (self.back.clone(), batches.clone());
         let told = move |appended| {

@@ -2,8 +2,8 @@
 //!
 //! * [`NodeBuilder`] starts one, [`Node`] is the handle, [`Events`] what it tells.
 //! * `runner` is the loop; whatever crosses between protocols crosses there.
-//! * `outbox` signs what the application sends, `inbox` checks what the mesh brings, each a task of
-//!   its own, so that the loop only moves bytes.
+//! * `outbox` signs what the application sends; `keeper` checks what the mesh brings (`inbox`) and has it
+//!   stored. Each is a task of its own, so that the loop only moves bytes.
 //! * `transport` and [`Stage`] say where a connection failed; `limits` bounds strangers.
 //! * `links`, `dialing`, `admission`, `rooms`, `refusals` are plain state, without any network.
 

@@ -471,11 +471,14 @@ impl Runner {
         if let Some(saving) = saving {
             let _ = tokio::time::timeout(FAREWELL, saving).await;
         }
-        // The keeper ends when nobody takes its wishes any more.
+        // The keeper ends when nobody takes its wishes and verdicts any more.
         let Channels {
-            keeping, wishes, ..
+            keeping,
+            wishes,
+            verdicts,
+            ..
         } = self.channels;
-        drop(wishes);
+        drop((wishes, verdicts));
         let _ = tokio::time::timeout(CLOSE_LOG, keeping).await;
         self.bus.close();
     }

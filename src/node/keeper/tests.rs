@@ -1,68 +1,176 @@
-//! What the keeper tells, and of what it says nothing.
+//! What the keeper tells whom and when, and of what it says nothing.
+
+use futures::FutureExt;
 
 use super::*;
 use crate::gossip;
 use crate::history::{Keep, Log};
 use crate::identity::Identity;
+use crate::node::event::Events;
+use crate::node::inbox::{self, Incoming, Verdict};
 
 const ROOM: &str = "lobby";
 
-fn sealed(identity: &Identity, instance_id: [u8; 16], text: &'static str) -> Bytes {
+fn sealed(identity: &Identity, instance_id: [u8; 16], n: u64, text: &'static str) -> Bytes {
     let event = gossip::Event {
         name: "chat".to_owned(),
         data: Bytes::from_static(text.as_bytes()),
     };
     let room = ROOM.parse().unwrap();
     let now = Clock::start().unix_millis();
-    let sealed = gossip::seal(identity, instance_id, &room, 1, now, vec![event]).unwrap();
+    let sealed = gossip::seal(identity, instance_id, &room, n, now, vec![event]).unwrap();
     VerifiedBatch::from(sealed).bytes().clone()
+}
+
+/// A keeper, and the other ends of its channels.
+struct Kept {
+    keeper: Keeper,
+    events: Events,
+    incoming: mpsc::Sender<Incoming>,
+    verdicts: mpsc::Receiver<Verdict>,
+    _notes: mpsc::UnboundedSender<Note>,
+    _wishes: mpsc::Receiver<Wish>,
+}
+
+impl Kept {
+    fn new(own: Own) -> Kept {
+        let (clock, bus) = (Clock::start(), EventBus::default());
+        let log = Log::ephemeral(Keep::default()).unwrap();
+        let (on_pruned, pruned) = pruned_channel();
+        let writer = Writer::start(log, clock, on_pruned).unwrap();
+        let (incoming, incoming_in) = mpsc::channel(inbox::MAX_WAITING);
+        let (verdicts_out, verdicts) = mpsc::channel(inbox::MAX_WAITING);
+        let (_notes, notes) = mpsc::unbounded_channel();
+        let (wishes, _wishes) = mpsc::channel(MAX_WISHES);
+        let ends = Ends {
+            inbox: Inbox::new(clock, incoming_in, verdicts_out),
+            notes,
+            wishes,
+            pruned,
+            pressure: Pressure::default(),
+            copies: Arc::default(),
+        };
+        let (store, keep) = (Store::new(writer), Keep::default());
+        let events = bus.subscribe();
+        Kept {
+            keeper: Keeper::new(own, clock, bus, store, keep, ends).unwrap(),
+            events,
+            incoming,
+            verdicts,
+            _notes,
+            _wishes,
+        }
+    }
+
+    /// What the application has been told and has not read.
+    fn told(&mut self) -> Vec<Bytes> {
+        let next = || self.events.next().now_or_never().flatten();
+        let messages = std::iter::from_fn(next).filter_map(|event| match event {
+            Event::Message(message) => Some(message.data),
+            _ => None,
+        });
+        messages.collect()
+    }
+
+    /// A neighbour hands on batches with these numbers.
+    fn hand_on(&self, author: &Identity, numbers: impl IntoIterator<Item = u64>) {
+        for n in numbers {
+            let data = sealed(author, [7; 16], n, "said");
+            let message = Incoming {
+                from: PeerId::random(),
+                message_id: gossip::message_id(&data),
+                room: ROOM.parse().unwrap(),
+                data,
+            };
+            self.incoming.try_send(message).ok().unwrap();
+        }
+    }
+
+    fn verdicts(&mut self) -> usize {
+        std::iter::from_fn(|| self.verdicts.try_recv().ok()).count()
+    }
+}
+
+#[tokio::test]
+async fn a_single_message_is_handed_to_the_application_before_the_neighbours() {
+    let mut kept = Kept::new(own(PeerId::random()));
+    let author = Identity::generate();
+    kept.hand_on(&author, [1]);
+    while kept.told().is_empty() {
+        assert!(kept.keeper.step().await);
+    }
+    assert_eq!(kept.verdicts(), 1);
+    kept.hand_on(&author, [2]);
+    loop {
+        let mut step = Box::pin(kept.keeper.step());
+        if futures::poll!(&mut step).is_ready() {
+            // It was something else that was due.
+            continue;
+        }
+        let next = kept.events.next().now_or_never();
+        assert!(matches!(next, Some(Some(Event::Message(_)))), "{next:?}");
+        assert!(
+            kept.verdicts.try_recv().is_err(),
+            "the application is first"
+        );
+        assert!(step.await);
+        break;
+    }
+    assert_eq!(kept.verdicts(), 1);
+}
+
+#[tokio::test]
+async fn of_several_messages_the_neighbours_wait_for_none() {
+    let mut kept = Kept::new(own(PeerId::random()));
+    kept.hand_on(&Identity::generate(), 1..=3);
+    let log = kept.keeper.writer.clone();
+    // A log in memory reads on the thread that stores: this holds it up.
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    log.read(move |_| wait.recv().unwrap());
+    assert!(kept.keeper.step().await);
+    assert_eq!((kept.verdicts(), kept.told().len()), (3, 0));
+    go_on.send(()).unwrap();
+    let mut told = 0;
+    while told < 3 {
+        assert!(kept.keeper.step().await);
+        told += kept.told().len();
+    }
+}
+
+#[tokio::test]
+async fn what_has_come_when_the_node_stops_is_stored_and_told() {
+    let mut kept = Kept::new(own(PeerId::random()));
+    kept.hand_on(&Identity::generate(), 1..=40);
+    kept.keeper.finish().await;
+    assert_eq!(kept.told().len(), 40);
+}
+
+fn own(peer_id: PeerId) -> Own {
+    Own {
+        peer_id,
+        instance_id: [1; 16],
+    }
 }
 
 #[tokio::test]
 async fn what_a_neighbour_hands_back_is_stored_and_told_unless_this_run_has_said_it() {
-    let (clock, bus) = (Clock::start(), EventBus::default());
     let (me, another) = (Identity::generate(), Identity::generate());
-    let log = Log::ephemeral(Keep::default()).unwrap();
-    let (on_pruned, pruned) = pruned_channel();
-    let writer = Writer::start(log, clock, on_pruned).unwrap();
-    let (_verified, verified) = mpsc::channel(1);
-    let (_notes, notes) = mpsc::unbounded_channel();
-    let (wishes, _wishes) = mpsc::channel(MAX_WAITING);
-    let ends = Ends {
-        verified,
-        notes,
-        wishes,
-        pruned,
-        pressure: Pressure::default(),
-        copies: Arc::default(),
-    };
-    let own = Own {
-        peer_id: me.peer_id(),
-        instance_id: [1; 16],
-    };
-    let (store, keep) = (Store::new(writer), Keep::default());
-    let mut keeper = Keeper::new(own, clock, bus.clone(), store, keep, ends).unwrap();
-    let mut events = bus.subscribe();
-
+    let mut kept = Kept::new(own(me.peer_id()));
+    let keeper = &mut kept.keeper;
     keeper.on_note(Note::Join(ROOM.parse().unwrap())).await;
     let loaded = keeper.back_in.recv().await.unwrap();
     keeper.on_back(loaded).await;
     let envelopes = vec![
-        sealed(&me, [1; 16], "said by this run"),
-        sealed(&me, [2; 16], "said by an earlier run"),
-        sealed(&another, [3; 16], "said by another"),
+        sealed(&me, [1; 16], 1, "said by this run"),
+        sealed(&me, [2; 16], 1, "said by an earlier run"),
+        sealed(&another, [3; 16], 1, "said by another"),
     ];
     keeper.verify(1, ROOM.to_owned(), envelopes, None);
     let stored = keeper.back_in.recv().await.unwrap();
     keeper.on_back(stored).await;
 
     assert_eq!(keeper.status()[0].batches, 3);
-    let mut told = Vec::new();
-    while let Some(Some(event)) = futures::FutureExt::now_or_never(events.next()) {
-        if let Event::Message(message) = event {
-            told.push(message.data);
-        }
-    }
+    let mut told = kept.told();
     told.sort();
     assert_eq!(told, ["said by an earlier run", "said by another"]);
 }
