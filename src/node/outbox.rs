@@ -183,10 +183,13 @@ impl Outbox {
             taken: Vec::new(),
             reply,
         };
-        match self.publishes.send(publish).await {
-            Ok(()) => answer.await.unwrap_or_else(|_| stopped()),
-            Err(_) => stopped(),
+        if self.publishes.send(publish).await.is_err() {
+            return stopped();
         }
+        let published = answer.await.unwrap_or_else(|_| stopped());
+        // The links send it meanwhile: our own log is in no hurry.
+        tokio::task::yield_now().await;
+        published
     }
 
     /// Queues a batch that has left for the log. Only when it is stored its senders hear that it is
