@@ -19,8 +19,9 @@ use super::tail::{Kept, Tail};
 /// where they belong.
 pub(super) const TAIL_AT_ONCE: usize = 16 << 10;
 
-/// How many authors' last numbers are remembered; past this the memory starts anew.
-const SPEAKERS_REMEMBERED: usize = 4096;
+/// How many authors' last numbers are remembered; past this the memory starts anew. Few in the tests, so that
+/// it does.
+const SPEAKERS_REMEMBERED: usize = if cfg!(test) { 3 } else { 4096 };
 
 /// A write to the tail goes into the system's memory, and takes microseconds. One that took this long waited
 /// for the disk.
@@ -110,6 +111,11 @@ impl Front {
         &self.kept
     }
 
+    /// How much of it is in the transaction that is open.
+    pub(super) fn inserted(&self) -> usize {
+        self.inserted
+    }
+
     /// That of it which is in no transaction.
     pub(super) fn ahead(&self) -> &[Kept] {
         self.kept.get(self.inserted..).unwrap_or_default()
@@ -141,8 +147,7 @@ impl Front {
     /// Takes `records`, which are small and come next of their speakers, all or none, on the thread of whoever
     /// has them: nothing waits for the disk, unless the disk is slow, and then not again for a while.
     pub(super) fn take_next(&mut self, now_ms: u64, oldest_ms: u64, records: &[Record]) -> bool {
-        let now = Instant::now();
-        if self.slow_until.is_some_and(|until| now < until) {
+        if self.slow_until.is_some_and(|until| Instant::now() < until) {
             return false;
         }
         let mut heads: Vec<(Speaker, u64)> = Vec::with_capacity(records.len());
@@ -170,9 +175,6 @@ impl Front {
                 .map(|record| record.bytes.len())
                 .sum::<usize>();
         }
-        if now.elapsed() >= SLOW_WRITE {
-            self.slow_until = Some(now + SLOW_FOR);
-        }
         is_kept
     }
 
@@ -182,10 +184,14 @@ impl Front {
         let Some(tail) = self.tail.as_mut().filter(|_| bytes <= TAIL_AT_ONCE) else {
             return false;
         };
+        let begun = Instant::now();
         let is_kept = tail.keep(now_ms, records).unwrap_or_else(|error| {
             tracing::warn!(%error, "the log's tail could not be written: the log is");
             false
         });
+        if begun.elapsed() >= SLOW_WRITE {
+            self.slow_until = Some(begun + SLOW_FOR);
+        }
         if is_kept && !records.is_empty() {
             let kept = records.iter().cloned().map(|record| (now_ms, record));
             self.kept.extend(kept);
@@ -201,11 +207,15 @@ impl Front {
 
     /// The numbers of `record`'s speaker are stored up to `head`, and none after it.
     pub(super) fn learn(&mut self, record: &Record, head: u64) {
+        let speaker = Speaker::of(record);
+        if let Some(known) = self.heads.get_mut(&speaker) {
+            *known = head.max(*known);
+            return;
+        }
         if self.heads.len() >= SPEAKERS_REMEMBERED {
             self.heads.clear();
         }
-        let known = self.heads.entry(Speaker::of(record)).or_default();
-        *known = head.max(*known);
+        self.heads.insert(speaker, head);
     }
 
     /// Nothing is known any more of how far anybody has come.

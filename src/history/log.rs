@@ -244,7 +244,10 @@ impl Log {
         let shared = self.front.clone();
         loop {
             let next: Vec<Kept> = {
-                let front = shared.lock();
+                let mut front = shared.lock();
+                if self.mind_a_lost_transaction(&mut front).is_err() {
+                    return;
+                }
                 front
                     .ahead()
                     .iter()
@@ -299,8 +302,18 @@ impl Log {
         Ok(())
     }
 
+    /// After some errors, a reading statement's too, SQLite rolls the transaction back by itself: what was in it is
+    /// in none then.
+    fn mind_a_lost_transaction(&mut self, front: &mut Front) -> rusqlite::Result<()> {
+        match self.conn.is_autocommit() && front.inserted() > 0 {
+            true => self.roll_back(front),
+            false => Ok(()),
+        }
+    }
+
     /// Begins a transaction, if none is open, and takes in all that is acknowledged.
-    fn begin(&mut self, front: &mut Front) -> rusqlite::Result<()> {
+    pub(super) fn begin(&mut self, front: &mut Front) -> rusqlite::Result<()> {
+        self.mind_a_lost_transaction(front)?;
         self.begin_empty()?;
         self.insert_kept(front.ahead())?;
         front.are_inserted(front.ahead().len());
@@ -309,7 +322,7 @@ impl Log {
 
     fn insert_kept(&mut self, kept: &[Kept]) -> rusqlite::Result<()> {
         for (stored_at_ms, record) in kept {
-            // Its age was looked at when it was taken.
+            // Its age was looked at when it was taken, and the room's horizon does not move past it.
             let (shelf, names) = (self.shelf.as_mut(), &mut self.names);
             append_one(&self.conn, shelf, names, *stored_at_ms, 0, record)?;
         }
@@ -423,15 +436,14 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        match self.flush() {
-            Ok(()) => {
-                if let Some(tail) = self.front.lock().take_tail() {
-                    tail.remove();
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the log was closed with its tail, which the next start reads");
-            }
+        if let Err(error) = self.flush() {
+            tracing::warn!(%error, "the log was closed with its tail, which the next start reads");
+        }
+        let mut front = self.front.lock();
+        if front.kept().is_empty()
+            && let Some(tail) = front.take_tail()
+        {
+            tail.remove();
         }
     }
 }

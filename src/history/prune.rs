@@ -34,14 +34,21 @@ impl Log {
     /// answer says that it is within them.
     pub fn prune(&mut self, now_ms: u64) -> Result<Vec<Pruned>, LogError> {
         self.flush()?;
-        let pruned = self
-            .prune_some(now_ms)
-            .map_err(|error| LogError::from_sqlite(&self.path, error))?;
+        let shared = self.front.clone();
+        let mut front = shared.lock();
+        self.make_room(&mut front, now_ms)
+            .map_err(|error| self.undo(&mut front, error))
+    }
+
+    /// With the front at hand: what is acknowledged meanwhile would be lost behind the room's new horizon.
+    fn make_room(&mut self, front: &mut Front, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
+        if !front.kept().is_empty() {
+            self.begin(front)?;
+            self.commit(front)?;
+        }
+        let pruned = self.prune_some(front, now_ms)?;
         if pruned.is_empty() {
-            let shared = self.front.clone();
-            let mut front = shared.lock();
-            self.close_holes(&mut front)
-                .map_err(|error| self.undo(&mut front, error))?;
+            self.close_holes(front)?;
         }
         Ok(pruned)
     }
@@ -77,7 +84,7 @@ impl Log {
         self.commit(front)
     }
 
-    fn prune_some(&mut self, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
+    fn prune_some(&mut self, front: &mut Front, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
         let before_ms = self.oldest_ms(now_ms);
         let mut pruned = Vec::new();
         let over = self.used()? > self.keep.bytes;
@@ -104,7 +111,7 @@ impl Log {
                 .execute(params![room.n, horizon_ms as i64])?;
             tx.commit()?;
             room.horizon_ms = horizon_ms;
-            self.front.lock().set_horizon(&name, horizon_ms);
+            front.set_horizon(&name, horizon_ms);
             if let Some(shelf) = &mut self.shelf {
                 shelf.clear_out(&self.conn)?;
             }

@@ -175,8 +175,8 @@ impl Writer {
     }
 
     /// Stores small batches at once when nothing is queued and nothing can be in their way. Otherwise waits for
-    /// room in the queue, then does as [`Writer::append`]: whoever waited first is stored first, and hears of
-    /// it first.
+    /// room in the queue, then does as [`Writer::append`]: what a caller hands over first is stored first, and
+    /// heard of first.
     pub async fn append_in_turn<C: Verified>(
         &self,
         batches: &[C],
@@ -262,7 +262,7 @@ impl Writer {
 
     /// Whether anything has queued or is being stored.
     #[cfg(test)]
-    pub(super) fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.queued.load(Ordering::Acquire) > 0 || self.front.try_lock().is_none()
     }
 
@@ -364,7 +364,10 @@ impl Work {
                         None => self.look(),
                     }
                 }
-                Command::Mind => self.mind_the_front(),
+                Command::Mind => {
+                    self.is_quiet = false;
+                    self.mind_the_front();
+                }
                 Command::Prune => while self.prune_once() {},
                 Command::Read(job) => {
                     self.flush();
@@ -417,16 +420,15 @@ impl Work {
                 }
             }
         }
+        self.mind_the_front();
         // Only now: what comes after them is not to be heard of before.
         self.queued.fetch_sub(appends, Ordering::AcqRel);
-        self.mind_the_front();
     }
 
     /// Commits what is in the log's tail.
     fn flush(&mut self) {
         match self.log.flush() {
             Ok(()) => {
-                self.is_quiet = false;
                 self.flush_at = None;
                 self.mind_the_front();
                 self.look();

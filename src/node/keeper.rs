@@ -38,7 +38,7 @@ const ARRIVING: Duration = Duration::from_secs(8);
 /// What the keeper wants of the loop and has not got; past that it waits.
 pub(crate) const MAX_WISHES: usize = 64;
 /// Appends that are on their way to the log; past that no more are taken.
-const MAX_APPENDS: usize = 64;
+const MAX_APPENDS: usize = 128;
 /// How long a node that stops waits for what is on its way to the log; then it is closed, which waits
 /// for the rest, and tells it nobody.
 const LAST_APPENDS: Duration = Duration::from_millis(700);
@@ -392,8 +392,8 @@ impl Keeper {
         }
     }
 
-    /// Queues batches for the log, waiting for room if need be. Its answer comes back as
-    /// [`Back::Stored`], in the order of the commits.
+    /// Hands batches to the log, waiting for room if need be. Its answer comes back as
+    /// [`Back::Stored`], in the order in which they were handed over.
     async fn append(&mut self, batches: Vec<VerifiedBatch>) {
         if batches.is_empty() {
             return;

@@ -5,7 +5,7 @@ use diatribe::history::{Cursor, Keep, Log, Query};
 
 use crate::batches::sealed;
 
-/// Batches of one transaction, as the inbox hands them on.
+/// Batches of one transaction, as the keeper hands them on.
 const TOGETHER: u64 = 16;
 /// When the batches are stored, in milliseconds since 1970: when they were sent, about.
 const NOW_MS: u64 = 1_000_000;

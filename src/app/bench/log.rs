@@ -18,7 +18,7 @@ use super::{batches, report};
 use crate::clock::Clock;
 use crate::history::{Keep, Log, Writer};
 
-/// Batches of one append, as the inbox hands them on.
+/// Batches of one append, as the keeper hands them on.
 const TOGETHER: usize = 16;
 
 #[derive(Debug, Serialize)]

@@ -130,10 +130,10 @@ fn child() {
         let heard_of = Arc::clone(&heard);
         let done = move |done: crate::history::Appended| {
             done.unwrap();
-            heard_of.store(n, Ordering::Relaxed);
             let mut out = std::io::stdout().lock();
             writeln!(out, "stored {}", hex::encode(id)).unwrap();
             out.flush().unwrap();
+            heard_of.store(n, Ordering::Relaxed);
         };
         if !is_alone {
             while writer

@@ -101,7 +101,7 @@ fn while_the_log_commits_what_is_small_queues_and_nothing_is_overtaken() {
     let next = || heard.recv_timeout(Duration::from_secs(30)).unwrap();
     store(1);
     assert_eq!(next(), (1, vec![NEW]));
-    // The writer lets go of the front after it has told of the first.
+    // It tells of the first a little before it has done with it.
     while writer.is_busy() {
         std::thread::yield_now();
     }
@@ -127,6 +127,69 @@ fn while_the_log_commits_what_is_small_queues_and_nothing_is_overtaken() {
             .unwrap();
     });
     assert_eq!(seen.recv().unwrap(), 5, "readers see all of it");
+}
+
+#[test]
+fn what_was_in_a_transaction_that_is_lost_goes_into_the_next() {
+    for next in [batch(1, 2), batch(2, 1)] {
+        let mut log = Log::ephemeral(keep()).unwrap();
+        stored(&mut log, &[batch(1, 1)]);
+        assert!(log.has_uncommitted());
+        // As SQLite does by itself when a full disk, or one that fails, meets a statement that only reads.
+        log.conn.execute_batch("ROLLBACK").unwrap();
+        stored(&mut log, std::slice::from_ref(&next));
+        log.flush().unwrap();
+        for batch in [batch(1, 1), next] {
+            assert!(log.reader().holds(&batch.0.id).unwrap());
+        }
+    }
+}
+
+#[test]
+fn many_that_are_put_off_are_stored_also_when_the_first_try_fails() {
+    let mut log = Log::ephemeral(keep()).unwrap();
+    stored(&mut log, &[batch(1, 1)]);
+    log.flush().unwrap();
+    assert!((2..=60).all(|n| is_at_once(&mut log, batch(1, n))));
+    log.refuse_writes(true).unwrap();
+    assert!(log.flush().is_err());
+    log.refuse_writes(false).unwrap();
+    assert!((61..=70).all(|n| is_at_once(&mut log, batch(1, n))));
+    log.flush().unwrap();
+    assert!((1..=70).all(|n| log.reader().holds(&batch(1, n).0.id).unwrap()));
+    assert!(!log.has_uncommitted());
+}
+
+#[test]
+fn what_several_store_at_once_is_all_there_while_the_log_commits_and_makes_room() {
+    const EACH: u64 = 400;
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), keep()).unwrap();
+    let clock = Clock::start();
+    let writer = Writer::start(log, clock, |_| {}).unwrap();
+    let now_ms = clock.unix_millis();
+    std::thread::scope(|scope| {
+        for author in 1..=3 {
+            let writer = &writer;
+            scope.spawn(move || {
+                for n in 1..=EACH {
+                    let batch = batch_in("a", author, n, 1, now_ms);
+                    let outcomes = futures::executor::block_on(writer.append_when_room(&[batch]));
+                    assert_eq!(outcomes.unwrap(), [NEW]);
+                }
+            });
+        }
+        // Each commits what was put off.
+        for _ in 0..100 {
+            let (sender, done) = mpsc::channel();
+            writer.read(move |_| sender.send(()).unwrap());
+            writer.prune();
+            done.recv().unwrap();
+        }
+    });
+    drop(writer);
+    let log = Log::open(dir.path(), keep()).unwrap();
+    assert_eq!(log.reader().rooms().unwrap()[0].batches, 3 * EACH);
 }
 
 /// A file that can be opened, and nothing can be written to it.

@@ -100,6 +100,10 @@ async fn a_single_message_is_handed_to_the_application_before_the_neighbours() {
         assert!(kept.keeper.step().await);
     }
     assert_eq!(kept.verdicts(), 1);
+    // It tells of the first a little before it has done with it.
+    while kept.keeper.writer.is_busy() {
+        tokio::task::yield_now().await;
+    }
     kept.hand_on(&author, [2]);
     loop {
         let mut step = Box::pin(kept.keeper.step());
