@@ -86,47 +86,74 @@ fn what_was_removed_for_its_age_is_not_taken_at_once_either() {
 
 #[test]
 fn while_the_log_commits_what_is_small_queues_and_nothing_is_overtaken() {
-    let dir = tempfile::tempdir().unwrap();
-    let log = Log::open(dir.path(), keep()).unwrap();
+    let log = Log::ephemeral(keep()).unwrap();
     let front = log.front();
     let clock = Clock::start();
     let writer = Writer::start(log, clock, |_| {}).unwrap();
     let (sender, heard) = mpsc::channel();
-    let store = |n: u64| {
-        let (batch, sender) = (batch_in("a", 1, n, 1, clock.unix_millis()), sender.clone());
-        let done =
-            move |outcomes: crate::history::Appended| sender.send((n, outcomes.unwrap())).unwrap();
+    let store = |author: u8, n: u64| {
+        let batch = batch_in("a", author, n, 1, clock.unix_millis());
+        let sender = sender.clone();
+        let done = move |outcomes: crate::history::Appended| {
+            sender.send((author, n, outcomes.unwrap())).unwrap();
+        };
         futures::executor::block_on(writer.append_in_turn(&[batch], done));
     };
     let next = || heard.recv_timeout(Duration::from_secs(30)).unwrap();
-    store(1);
-    assert_eq!(next(), (1, vec![NEW]));
-    // It tells of the first a little before it has done with it.
+    for author in [1, 2] {
+        store(author, 1);
+        assert_eq!(next(), (author, 1, vec![NEW]));
+    }
+    // It tells of them a little before it has done with them.
     while writer.is_busy() {
         std::thread::yield_now();
     }
-    store(2);
-    assert_eq!(
-        heard.try_recv(),
-        Ok((2, vec![NEW])),
-        "it did not change threads"
-    );
+    store(1, 2);
+    let at_once = heard.try_recv();
+    assert_eq!(at_once, Ok((1, 2, vec![NEW])), "it did not change threads");
+
+    // A log in memory reads on the thread that stores: this holds it up.
+    let (go_on, wait) = mpsc::channel::<()>();
+    let (sender_of_read, seen) = mpsc::channel();
+    writer.read(move |_| wait.recv().unwrap());
     {
         let _commits = front.lock();
-        store(3);
-        store(4);
-        assert!(heard.try_recv().is_err(), "they wait");
+        store(1, 3);
     }
-    store(5);
-    assert_eq!([next(), next(), next()].map(|(n, _)| n), [3, 4, 5]);
-    let (sender, seen) = mpsc::channel();
+    store(2, 2);
+    assert!(heard.try_recv().is_err(), "they wait");
+    go_on.send(()).unwrap();
+    assert_eq!(
+        [next(), next()].map(|(author, n, _)| (author, n)),
+        [(1, 3), (2, 2)]
+    );
     writer.read(move |reader| {
         let rooms = reader.rooms().unwrap();
-        sender
-            .send(rooms.iter().map(|room| room.batches).sum::<u64>())
-            .unwrap();
+        sender_of_read.send(rooms[0].batches).unwrap();
     });
     assert_eq!(seen.recv().unwrap(), 5, "readers see all of it");
+}
+
+#[test]
+fn what_was_put_off_comes_into_the_file_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), keep()).unwrap();
+    let clock = Clock::start();
+    let writer = Writer::start(log, clock, |_| {}).unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let mut store = |n: u64| {
+        let batch = batch_in("a", 1, n, 1, clock.unix_millis());
+        let stored = writer.append_when_room(std::slice::from_ref(&batch));
+        assert_eq!(futures::executor::block_on(stored).unwrap(), [NEW]);
+        let since = std::time::Instant::now();
+        let conn = schema::open_to_read(&path).unwrap();
+        while !Reader::new(&conn, &path).holds(&batch.0.id).unwrap() {
+            assert!(since.elapsed() < Duration::from_secs(30));
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    // The first by the tables, the others at once.
+    (1..=3).for_each(&mut store);
 }
 
 #[test]
