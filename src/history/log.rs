@@ -59,6 +59,8 @@ pub struct Log {
     pub(super) shelf: Option<Shelf>,
     /// What is acknowledged and not committed; the transaction that is open, or the next, takes it in.
     pub(super) front: front::Shared,
+    /// That it cannot be committed was said, and it could not since.
+    is_stuck: bool,
     _lock: Option<Lock>,
 }
 
@@ -128,6 +130,7 @@ impl Log {
             names,
             shelf: None,
             front: front::Shared::new(front),
+            is_stuck: false,
             _lock: lock,
         })
     }
@@ -340,12 +343,16 @@ impl Log {
             shelf.commit();
         }
         front.is_committed();
+        self.is_stuck = false;
         Ok(())
     }
 
     /// The transaction is void: what was acknowledged goes into a new one, now or with the next append.
     pub(super) fn undo(&mut self, front: &mut Front, error: rusqlite::Error) -> LogError {
-        if let Err(error) = self.store_again(front) {
+        // Said once, not with each batch that comes meanwhile.
+        if let Err(error) = self.store_again(front)
+            && !std::mem::replace(&mut self.is_stuck, true)
+        {
             tracing::warn!(%error, waiting = front.kept().len(), "what is in the log's tail cannot be committed yet");
         }
         LogError::from_sqlite(&self.path, error)

@@ -23,6 +23,7 @@ use self::recent::Recent;
 use super::event::{Event, EventBus, Message};
 use super::inbox::Inbox;
 use super::pressure::{Handed, Pressure};
+use super::ration::Ration;
 use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time};
 use crate::gossip::{RoomName, VerifiedBatch};
@@ -178,6 +179,8 @@ pub(crate) struct Keeper {
     appends: usize,
     prune_at: Time,
     complained: Option<Time>,
+    /// How often is told of numbers that were given twice.
+    conflicts: Ration,
 }
 
 /// The ends of the keeper's channels.
@@ -230,6 +233,7 @@ impl Keeper {
             appends: 0,
             prune_at: Time::ZERO,
             complained: None,
+            conflicts: Ration::of("batches with numbers that another has"),
         })
     }
 
@@ -439,8 +443,10 @@ impl Keeper {
                 Outcome::Conflict { .. } => {
                     new += 1;
                     self.spread(&batch, brought_by).await;
-                    tracing::warn!(author = %batch.author(), room = %batch.room(),
-                        "an author gave the same numbers to two batches; the first one counts");
+                    if self.conflicts.may_tell(now) {
+                        tracing::warn!(author = %batch.author(), room = %batch.room(),
+                            "an author gave the same numbers to two batches; the first one counts");
+                    }
                 }
                 Outcome::Held | Outcome::TooOld | Outcome::OutOfRange => {}
             }
@@ -474,12 +480,12 @@ impl Keeper {
 
     fn complain(&mut self, error: &LogError) {
         let now = self.clock.now();
-        tracing::error!(%error, "the log");
         if self
             .complained
             .is_none_or(|at| now.since(at) >= COMPLAIN_EVERY)
         {
             self.complained = Some(now);
+            tracing::error!(%error, "the log");
             self.bus.emit(Event::Error {
                 reason: error.to_string(),
             });

@@ -5,7 +5,7 @@
 //! * `outbox` signs what the application sends; `keeper` checks what the mesh brings (`inbox`) and has it
 //!   stored. Each is a task of its own, so that the loop only moves bytes.
 //! * `transport` and [`Stage`] say where a connection failed; `limits` bounds strangers.
-//! * `links`, `dialing`, `admission`, `rooms`, `refusals` are plain state, without any network.
+//! * `links`, `dialing`, `admission`, `rooms`, `ration` are plain state, without any network.
 
 mod address;
 mod admission;
@@ -28,7 +28,7 @@ mod past;
 mod ports;
 mod pressure;
 mod probe;
-mod refusals;
+mod ration;
 mod rooms;
 mod runner;
 mod said;

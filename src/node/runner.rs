@@ -37,7 +37,7 @@ use super::keeper::{Note, Wish};
 use super::links::Links;
 use super::outbox::Publish;
 use super::pressure::Pressure;
-use super::refusals::Refusals;
+use super::ration::Ration;
 use super::rooms::Rooms;
 use super::store::RoomStatus;
 use crate::clock::{Clock, Time};
@@ -102,7 +102,9 @@ pub(crate) struct Runner {
     dialing: Dialing,
     admission: Admission,
     rooms: Rooms,
-    refusals: Refusals,
+    /// How often is told of connections, and of messages, that were refused.
+    refusals: Ration,
+    refused_messages: Ration,
     /// Links that are proved but whose peers have not said yet in which rooms they are: until they
     /// have, or this time is over, nobody is told of them.
     rising: Vec<(Time, LinkInfo, ConnectionId)>,
@@ -178,7 +180,8 @@ impl Runner {
             dialing: Dialing::default(),
             admission,
             rooms: Rooms::new(bell),
-            refusals: Refusals::default(),
+            refusals: Ration::of("refused connections"),
+            refused_messages: Ration::of("refused messages"),
             rising: Vec::new(),
             overlay_dials: HashMap::new(),
             directory,

@@ -128,7 +128,9 @@ impl Runner {
         };
         self.report(&message_id, &from, acceptance);
         let Err(error) = result else { return };
-        tracing::warn!(peer_id = %from, %error, "a message was refused");
+        if self.refused_messages.may_tell(self.clock.now()) {
+            tracing::warn!(peer_id = %from, %error, "a message was refused");
+        }
         if !error.is_offence() {
             return;
         }
