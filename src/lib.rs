@@ -7,9 +7,9 @@
 //!  application ── Node ◄───────────────────────── events, once and in order
 //!       │ broadcast                                          ▲
 //!       ▼                                                    │
-//!    outbox: number, batch, sign ─────► keeper: log, compare with neighbours
+//!    outbox: number, batch, sign ─────► keeper: check, log, compare with neighbours
 //!       │                                                    ▲
-//!       ▼                 the one event loop                 │ inbox: check
+//!       ▼                 the one event loop                 │
 //!  ┌─────────────────────────────────────────────────────────────────────┐
 //!  │ gate: only for peers that have passed                               │
 //!  │    gossip: rooms, batches, forwarding                               │
