@@ -129,23 +129,35 @@ export class Comparison {
       answered(toHex(id))
       this.#count('missing', MAX_MISSING, 'the peer does not have what it says it has')
     }
-    for (const [i, envelope] of envelopes.entries()) {
-      if (i % CHECK_AT_ONCE === 0) await new Promise(resolve => setTimeout(resolve))
-      this.#take(envelope, answered)
+    const checked = []
+    try {
+      for (const [i, envelope] of envelopes.entries()) {
+        if (i % CHECK_AT_ONCE === 0) await new Promise(resolve => setTimeout(resolve))
+        const batch = this.#check(envelope, answered)
+        if (batch !== undefined) checked.push({ batch, envelope })
+      }
+    } finally {
+      // Those of one millisecond come in the order of their ids; what an author said then is told in its own.
+      for (const { batch, envelope } of checked.sort((one, other) => inOrder(one.batch, other.batch))) this.#take(batch, envelope)
     }
     return ids.filter((id, i) => i >= FETCH_IDS || asked.has(id))
   }
 
-  #take (envelope, answered) {
+  #check (envelope, answered) {
     let batch
     try {
       batch = open(envelope, this.room, Date.now())
     } catch (error) {
       if (error.offence !== false) throw error
       // A clock that is ahead is no offence: the batch is left for later.
-      return answered(toHex(error.id))
+      answered(toHex(error.id))
+      return
     }
     answered(toHex(batch.id))
+    return batch
+  }
+
+  #take (batch, envelope) {
     const what = this.log.add(batch, envelope)
     if (what !== 'known') this.repaired++
     if (what === 'new' || what === 'late') this.onBatch(batch)
@@ -165,6 +177,12 @@ export class Comparison {
       await new Promise(resolve => setTimeout(resolve, Math.min(response.after_ms, MAX_LATER_MS)))
     }
   }
+}
+
+/** By time, then by author and its process, then by number. */
+function inOrder (one, other) {
+  const writer = ({ author, instanceId }) => `${toHex(author)} ${toHex(instanceId)}`
+  return one.sentAtMs - other.sentAtMs || writer(one).localeCompare(writer(other)) || one.firstSeq - other.firstSeq
 }
 
 /** Tells a neighbour that it lacks something. */

@@ -60,6 +60,19 @@ test('what was said before comes to whoever joins late: all, once, marked as bac
   assert(bytes > words.length * 100)
 })
 
+test('what an author said within one millisecond comes to whoever joins late in the order in which it was said', async () => {
+  const [b, c, d] = [await own(), await own(), await own({ sync: false })]
+  await d.service.connect(b.address)
+  await until(() => d.service.gossip.getSubscribers(topicOf('lobby')).length === 1 && d.service.gossip.streamsOutbound.size === 1, 'gossip is up')
+  const author = { identity: new Identity(random(32)), instanceId: random(16), sentAtMs: Date.now() - 60_000 }
+  const words = Array.from({ length: 20 }, (_, i) => `word ${i}`)
+  for (const [i, word] of words.entries()) await d.service.gossip.publish(topicOf('lobby'), sealed(word, { ...author, firstSeq: i + 1 }).data)
+  await until(() => b.told.message.length === words.length, 'the neighbour has heard all')
+  await c.service.connect(b.address)
+  await until(() => c.told.message.length === words.length, 'the late one has all')
+  assert.deepEqual(texts(c.told), words)
+})
+
 test('what came by data checking is not told again when it comes by gossip', async () => {
   const [a, b, c, d] = [await own(), await own(), await own(), await own({ sync: false })]
   await a.service.connect(b.address)
