@@ -31,6 +31,13 @@ pub struct Keep {
     pub sync: Sync,
 }
 
+impl Keep {
+    /// Batches sent before this are not taken, in Unix milliseconds.
+    pub(super) fn oldest_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.age.as_millis() as u64)
+    }
+}
+
 impl Default for Keep {
     fn default() -> Keep {
         Keep {
@@ -279,7 +286,7 @@ impl Log {
         now_ms: u64,
         records: &[&Record],
     ) -> Result<Vec<Outcome>, LogError> {
-        let oldest_ms = self.oldest_ms(now_ms);
+        let oldest_ms = self.keep.oldest_ms(now_ms);
         self.begin(front)
             .and_then(|()| {
                 let (conn, names) = (&self.conn, &mut self.names);
@@ -291,11 +298,6 @@ impl Log {
                 records.iter().map(one).collect()
             })
             .map_err(|error| self.undo(front, error))
-    }
-
-    /// Batches sent before this are not taken.
-    pub(super) fn oldest_ms(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_sub(self.keep.age.as_millis() as u64)
     }
 
     fn begin_empty(&mut self) -> rusqlite::Result<()> {

@@ -85,7 +85,7 @@ impl Log {
     }
 
     fn prune_some(&mut self, front: &mut Front, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
-        let before_ms = self.oldest_ms(now_ms);
+        let before_ms = self.keep.oldest_ms(now_ms);
         let mut pruned = Vec::new();
         let over = self.used()? > self.keep.bytes;
         let Some((name, oldest_ms)) = self.oldest_room()? else {

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::checkpoint::Checkpoints;
 use super::error::LogError;
 use super::front::{self, TAIL_AT_ONCE};
-use super::log::Log;
+use super::log::{Keep, Log};
 use super::prune::{PRUNED_AT_ONCE, PRUNED_BYTES_AT_ONCE, Pruned};
 use super::read::Reader;
 use super::record::{Outcome, Record, Verified};
@@ -78,7 +78,7 @@ pub struct Writer {
     /// Where reads go; the writer's own thread for a log in memory.
     reads: Option<Sender<ReadJob>>,
     clock: Clock,
-    age: Duration,
+    keep: Keep,
     front: front::Shared,
     /// Whether anything is acknowledged that the reading thread would not see.
     is_behind: Arc<AtomicBool>,
@@ -127,7 +127,7 @@ impl Writer {
         let front = log.front();
         let is_behind = front.lock().is_behind();
         let queued = Arc::new(AtomicUsize::new(0));
-        let age = log.keep().age;
+        let keep = *log.keep();
         let work = Work {
             log,
             clock,
@@ -145,7 +145,7 @@ impl Writer {
             commands: Some(commands),
             reads,
             clock,
-            age,
+            keep,
             front,
             is_behind,
             queued,
@@ -210,7 +210,7 @@ impl Writer {
             return false;
         };
         let now_ms = self.clock.unix_millis();
-        let oldest_ms = now_ms.saturating_sub(self.age.as_millis() as u64);
+        let oldest_ms = self.keep.oldest_ms(now_ms);
         let is_first = front.kept().is_empty();
         let is_stored = front.take_next(now_ms, oldest_ms, records);
         drop(front);
@@ -458,7 +458,8 @@ impl Work {
     fn look(&mut self) {
         let (batches, bytes) = self.log.front().lock().taken();
         self.unlooked.0 += batches;
-        self.unlooked.1 += u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+        self.unlooked.1 = self.unlooked.1.saturating_add(kib);
         let (batches, kib) = self.unlooked;
         if batches < LOOK_AFTER_BATCHES && kib < LOOK_AFTER_KIB {
             return;
