@@ -5,6 +5,7 @@
 //! batch only when the log has it, once, and an author's events in the order sent; never of its own.
 
 mod checking;
+mod note;
 mod recent;
 #[cfg(test)]
 mod tests;
@@ -19,14 +20,15 @@ use libp2p::PeerId;
 use tokio::sync::{mpsc, oneshot};
 
 use self::checking::stored;
+pub(crate) use self::note::{Note, Wish};
 use self::recent::Recent;
 use super::event::{Event, EventBus, Message};
 use super::inbox::Inbox;
-use super::pressure::{Handed, Pressure};
+use super::pressure::Pressure;
 use super::ration::Ration;
 use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time};
-use crate::gossip::{RoomName, VerifiedBatch};
+use crate::gossip::VerifiedBatch;
 use crate::history::{
     self, Appended, Arrival, Checks, Delivery, Found, Input, Item, LogError, Order, Outcome, Owed,
     Pruned, Record, RequestId, Stream, Verified, Writer,
@@ -62,49 +64,6 @@ impl Verified for VerifiedBatch {
             bytes: self.bytes().clone(),
         }
     }
-}
-
-/// What the loop and the outbox tell the keeper.
-#[derive(Debug)]
-pub(crate) enum Note {
-    Join(RoomName),
-    Leave(RoomName),
-    LinkUp(PeerId),
-    /// The neighbour understands offers of large batches.
-    TakesOffers(PeerId),
-    LinkDown(PeerId),
-    /// The neighbour is in these rooms; in none when it does not take part in data checking.
-    RoomsOf(PeerId, Vec<String>),
-    Request(PeerId, RequestId, Bytes),
-    /// A large answer to such a request was sent; false: it could not be.
-    Sent(RequestId, bool),
-    Response(u64, Bytes),
-    Failed(u64),
-    /// A batch of our own was stored; whether the neighbours are to be offered it.
-    Own(VerifiedBatch, Option<Handed>),
-    Status(oneshot::Sender<Vec<RoomStatus>>),
-    /// Tell when no neighbour is about to fetch any more what it was offered.
-    AllTaken(oneshot::Sender<()>),
-}
-
-/// What the keeper wants of the loop.
-#[derive(Debug)]
-pub(crate) enum Wish {
-    Ask {
-        peer_id: PeerId,
-        token: u64,
-        request: Vec<u8>,
-    },
-    Reply {
-        request: RequestId,
-        response: Vec<u8>,
-    },
-    Drop {
-        peer_id: PeerId,
-        reason: String,
-    },
-    /// Gossip a batch that was offered to us, if there are neighbours that understand no offers.
-    Gossip(VerifiedBatch),
 }
 
 /// What comes back from the log and from verifying.
