@@ -14,6 +14,8 @@ use libp2p::swarm::handler::{
 };
 use libp2p::swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, SubstreamProtocol};
 
+use super::asked::{Asked, as_asked};
+
 /// What the gate's behaviour tells the handler of one connection.
 pub enum ToHandler<H: ConnectionHandler> {
     /// The peer is verified: take its streams from now on.
@@ -79,7 +81,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
     type FromBehaviour = ToHandler<H>;
     type ToBehaviour = FromHandler<H::ToBehaviour>;
     type InboundProtocol = Gated<H::InboundProtocol>;
-    type OutboundProtocol = H::OutboundProtocol;
+    type OutboundProtocol = Asked<H::OutboundProtocol>;
     type InboundOpenInfo = Option<H::InboundOpenInfo>;
     type OutboundOpenInfo = H::OutboundOpenInfo;
 
@@ -113,6 +115,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         if self.outbound_open
             && let Some(protocol) = self.held.pop_front()
         {
+            let protocol = protocol.map_upgrade(Asked);
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         loop {
@@ -123,7 +126,10 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
                     self.held.push_back(protocol);
                     continue;
                 }
-                Poll::Ready(event) => Poll::Ready(event.map_custom(FromHandler::Inner)),
+                Poll::Ready(event) => {
+                    let event = event.map_custom(FromHandler::Inner).map_protocol(Asked);
+                    Poll::Ready(event)
+                }
                 Poll::Pending => Poll::Pending,
             };
         }
@@ -181,6 +187,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
                 ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info })
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
+                let error = as_asked(error);
                 ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error })
             }
             ConnectionEvent::AddressChange(change) => ConnectionEvent::AddressChange(change),

@@ -17,6 +17,7 @@
 //!
 //! A gate is never shut again: close the connection.
 
+mod asked;
 mod behaviour;
 mod handler;
 #[cfg(test)]

@@ -18,7 +18,7 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol, Transport, identity, noise, yamu
 
 use super::{Event, Gate, Permit};
 use crate::gossip;
-use crate::wire::{FrameCodec, Limits, Request};
+use crate::wire::{self, FrameCodec, Limits, Request};
 
 type Asking = rr::Behaviour<FrameCodec>;
 
@@ -66,7 +66,8 @@ where
             .multiplex(yamux::Config::default())
             .boxed();
         let config = libp2p::swarm::Config::with_tokio_executor()
-            .with_idle_connection_timeout(Duration::from_secs(60));
+            .with_idle_connection_timeout(Duration::from_secs(60))
+            .with_substream_upgrade_protocol_override(Version::V1Lazy);
         let own = key.public().to_peer_id();
         Side {
             swarm: Swarm::new(transport, Gate::new(inner), own, config),
@@ -359,9 +360,7 @@ async fn a_stream_to_a_shut_gate_is_refused_although_ours_is_open() {
         .inner_mut()
         .send_request(&listener, Ok(vec![1]));
     let refused = pair.dialers(|told| match told {
-        Told::Inner(rr::Event::OutboundFailure { error, .. }) => {
-            Some(matches!(error, rr::OutboundFailure::UnsupportedProtocols))
-        }
+        Told::Inner(rr::Event::OutboundFailure { error, .. }) => Some(wire::is_unsupported(error)),
         _ => None,
     });
     assert!(refused.await, "refused by negotiation, not reset");
@@ -481,6 +480,20 @@ async fn a_gate_that_is_opened_twice_or_too_late_stays_as_it_is() {
     pair.dialer.gate().open_outbound(&of_listener);
     let listener = pair.listener.id();
     assert!(!pair.dialer.gate().inner().is_connected(&listener));
+}
+
+#[tokio::test]
+async fn gossip_learns_that_the_peer_refuses_all_of_its_protocols() {
+    let mut pair = Pair::new(gossiping).await;
+    let both = pair.connect().await;
+    let (of_listener, _) = pair.permits(both);
+    pair.dialer.gate().open_inbound(&of_listener);
+    pair.dialer.gate().open_outbound(&of_listener);
+    let not_supported = pair.dialers(|told| match told {
+        Told::Inner(libp2p::gossipsub::Event::GossipsubNotSupported { .. }) => Some(()),
+        _ => None,
+    });
+    not_supported.await;
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use super::hellos::Hellos;
 use super::session::Session;
 use super::{Failure, Input, Local, Output, REJECT_FLUSH, Reason, RejectCode, Stage};
 use crate::clock::{Clock, Time};
-use crate::wire::{Exchange, FrameError, Request};
+use crate::wire::{self, Exchange, FrameError, Request};
 
 const HUNG_UP: &str = "the peer closed the connection before the handshake was over";
 const ENDED: &str = "the peer ended it before the handshake was over";
@@ -238,13 +238,14 @@ impl Behaviour {
     }
 
     fn on_outbound_failure(&mut self, connection_id: ConnectionId, error: OutboundFailure) {
+        if wire::is_unsupported(&error) {
+            return self.feed(connection_id, Input::NotSpoken);
+        }
         let reason = match error {
-            OutboundFailure::UnsupportedProtocols => {
-                return self.feed(connection_id, Input::NotSpoken);
-            }
             // The end of the connection tells, or the machine's own deadline.
             OutboundFailure::ConnectionClosed
             | OutboundFailure::DialFailure
+            | OutboundFailure::UnsupportedProtocols
             | OutboundFailure::Timeout => return,
             // The end of the connection, if it is that, may come to us after that of its streams.
             OutboundFailure::Io(error)

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use libp2p::core::transport::TransportError;
+use libp2p::core::upgrade::Version;
 use libp2p::swarm::{Config as SwarmConfig, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
 use rand::SeedableRng;
@@ -368,7 +369,9 @@ impl NodeBuilder {
         .map_err(StartError::System)?;
         let config = SwarmConfig::with_tokio_executor()
             .with_idle_connection_timeout(IDLE)
-            .with_max_negotiating_inbound_streams(MAX_NEGOTIATING);
+            .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
+            // A request goes out with the name of its protocol, and does not wait until the peer agrees.
+            .with_substream_upgrade_protocol_override(Version::V1Lazy);
         Ok(Swarm::new(transport, behaviour, identity.peer_id(), config))
     }
 

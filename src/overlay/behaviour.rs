@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
-use libp2p::request_response::{self as rr, OutboundFailure, OutboundRequestId, ResponseChannel};
+use libp2p::request_response::{self as rr, OutboundRequestId, ResponseChannel};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
     THandlerOutEvent, ToSwarm,
@@ -280,9 +280,9 @@ impl Behaviour {
                 error,
                 ..
             } => {
-                let error = match error {
-                    OutboundFailure::UnsupportedProtocols => ExchangeError::Unsupported,
-                    _ => ExchangeError::Lost,
+                let error = match wire::is_unsupported(&error) {
+                    true => ExchangeError::Unsupported,
+                    false => ExchangeError::Lost,
                 };
                 self.answered(peer, request_id, Err(error));
             }

@@ -1,14 +1,16 @@
 //! How bytes become frames: one bounded codec for every request-response protocol, the types
-//! generated from `proto/`, and where bytes come from.
+//! generated from `proto/`, what a peer says to a protocol, and where bytes come from.
 //!
 //! Entry types: [`FrameCodec`], [`Source`]. The rule it keeps: a length is checked against its
 //! protocol's limit before a byte of the frame is read or reserved.
 
 mod codec;
 mod exchange;
+mod negotiation;
 pub mod proto;
 mod source;
 
 pub use codec::{FrameCodec, FrameError, Limits, Request};
 pub use exchange::{Exchange, exchange};
+pub use negotiation::{is_refusal, is_unsupported};
 pub use source::{Source, ip_of, is_loopback};

@@ -1,11 +1,11 @@
 //! `diatribe check` against peers that speak libp2p and cannot be linked with all the same: without
 //! noise, without yamux, without our handshake, with another version of it.
 
-use diatribe::Identity;
 use diatribe::conformance::frame::framed;
-use diatribe::conformance::streams::Behaviour;
+use diatribe::conformance::streams::{Behaviour, Inbound};
 use diatribe::handshake::{RejectCode, Role};
 use diatribe::wire::proto::handshake as proto;
+use diatribe::{ConnectError, Identity, Stage};
 use futures::{AsyncWriteExt, StreamExt};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
@@ -17,7 +17,9 @@ use libp2p::{PeerId, Transport, noise, tcp, yamux};
 use prost::Message;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
+use crate::cluster::member;
 use crate::program_check::failure;
 use crate::raw_peer::{CHALLENGE_1, RawPeer};
 
@@ -94,10 +96,17 @@ impl Default for Other {
     }
 }
 
-/// Where and why a check of such a peer fails.
-async fn check(other: Other) -> (String, Value, String) {
+/// Such a peer as it runs.
+struct Running {
+    address: String,
+    /// Streams of protocols that it has.
+    streams: mpsc::UnboundedReceiver<Inbound>,
+    driver: JoinHandle<()>,
+}
+
+async fn run(other: Other) -> Running {
     let identity = Identity::generate();
-    let (inbound, mut streams) = mpsc::unbounded_channel();
+    let (inbound, streams) = mpsc::unbounded_channel();
     let mut swarm = Swarm::new(
         transport(&identity, other.security, other.muxer),
         Behaviour::new(&identity, other.agent, &other.protocols, inbound),
@@ -116,14 +125,44 @@ async fn check(other: Other) -> (String, Value, String) {
             swarm.select_next_some().await;
         }
     });
+    Running {
+        address,
+        streams,
+        driver,
+    }
+}
+
+/// Where and why a check of such a peer fails.
+async fn check(other: Other) -> (String, Value, String) {
+    let mut other = run(other).await;
+    let address = other.address;
     let checking = tokio::task::spawn_blocking(move || failure(&[&address]));
     let failed = checking.await.expect("the check ends");
     assert!(
-        streams.try_recv().is_err(),
+        other.streams.try_recv().is_err(),
         "it speaks what it does not know"
     );
-    driver.abort();
+    other.driver.abort();
     failed
+}
+
+/// A node sends its first request before the peer has agreed to its protocol, unlike a check.
+#[tokio::test]
+async fn a_node_that_dials_a_peer_without_our_handshake_hears_that_it_is_none_of_us() {
+    let other = run(Other::default()).await;
+    let node = member().await.node;
+    let address = other.address.parse().expect("a multiaddr");
+    match node.connect(address).await {
+        Err(ConnectError::Stage(error)) => {
+            assert_eq!(
+                (error.stage, error.code),
+                (Stage::Handshake1, Some("NOT_SPOKEN"))
+            );
+            assert!(error.reason.contains(TODAY), "{}", error.reason);
+        }
+        other => panic!("{other:?}"),
+    }
+    other.driver.abort();
 }
 
 #[tokio::test]

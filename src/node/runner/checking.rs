@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 
 use libp2p::PeerId;
-use libp2p::request_response::{self as rr, InboundRequestId, OutboundFailure, ResponseChannel};
+use libp2p::request_response::{self as rr, InboundRequestId, ResponseChannel};
 
 use super::Runner;
 use crate::gossip::RoomName;
 use crate::history::{self, RequestId};
 use crate::node::keeper::{Note, Wish};
-use crate::wire::{FrameError, Request};
+use crate::wire::{FrameError, Request, is_unsupported};
 
 /// Answers above so many bytes are told of when they were sent.
 const LARGE: usize = history::OFFER_ABOVE;
@@ -118,7 +118,7 @@ impl Runner {
                 ..
             } => {
                 tracing::debug!(peer_id = %peer, %error, "no answer in data checking");
-                if matches!(error, OutboundFailure::UnsupportedProtocols) {
+                if is_unsupported(&error) {
                     self.rooms.does_not_check(peer);
                     self.note(Note::RoomsOf(peer, Vec::new()));
                 }

@@ -25,6 +25,7 @@ use crate::node::keeper::Note;
 use crate::node::links::{Duplicate, Entered, Link};
 use crate::node::stage::{Stage, StageError};
 use crate::overlay::Reason;
+use crate::wire::is_refusal;
 
 /// A connection that lost against another is closed this much later, so that what travels on it
 /// arrives.
@@ -448,6 +449,7 @@ impl Runner {
                 .links
                 .heard(event.connection, self.clock.now(), Some(rtt)),
             Err(ping::Failure::Unsupported) => {}
+            Err(ping::Failure::Other { error }) if is_refusal(&*error) => {}
             // It waits behind something large on a slow link.
             Err(error) if self.channels.pressure.is_in_use(&event.peer, PING_TIMEOUT) => {
                 tracing::debug!(peer_id = %event.peer, %error, "no pong, but a sign of life");

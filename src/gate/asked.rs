@@ -1,0 +1,86 @@
+//! What is proposed to a peer for a stream, when it may choose.
+//!
+//! Entry type: [`Asked`]. The rule it keeps: of several protocols none counts as agreed before the peer has said
+//! so. A single one may: whoever speaks it reads the answer, and finds the refusal there.
+//!
+//! The last protocol that is proposed is not waited for (multistream-select's `V1Lazy`). gossipsub only writes on
+//! the streams it opens, and would never find out that its last one was refused.
+
+use futures::future::{Either, MapErr, Ready, TryFutureExt, err};
+use libp2p::core::upgrade::{OutboundUpgrade, UpgradeInfo};
+use libp2p::swarm::handler::{OutboundUpgradeSend, UpgradeInfoSend};
+use libp2p::swarm::{Stream, StreamUpgradeError};
+
+/// An outbound upgrade.
+pub struct Asked<U>(pub(super) U);
+
+/// A protocol that is proposed.
+#[derive(Clone, Debug)]
+pub enum Proposal<I> {
+    /// One of the upgrade's.
+    Of(I),
+    /// The last of several once more, for the sake of who comes last.
+    Again(I),
+}
+
+/// Why there is no stream.
+#[derive(Debug)]
+pub enum AskedError<E> {
+    /// The peer has refused every protocol.
+    Refused,
+    /// The upgrade's own.
+    Upgrade(E),
+}
+
+impl<I: AsRef<str>> AsRef<str> for Proposal<I> {
+    fn as_ref(&self) -> &str {
+        match self {
+            Proposal::Of(info) | Proposal::Again(info) => info.as_ref(),
+        }
+    }
+}
+
+impl<U: UpgradeInfoSend> UpgradeInfo for Asked<U> {
+    type Info = Proposal<U::Info>;
+    type InfoIter = Vec<Proposal<U::Info>>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        let mut proposals: Vec<_> = self.0.protocol_info().map(Proposal::Of).collect();
+        if proposals.len() > 1
+            && let Some(Proposal::Of(last)) = proposals.last().cloned()
+        {
+            proposals.push(Proposal::Again(last));
+        }
+        proposals
+    }
+}
+
+impl<U: OutboundUpgradeSend> OutboundUpgrade<Stream> for Asked<U> {
+    type Output = U::Output;
+    type Error = AskedError<U::Error>;
+    type Future = Either<
+        MapErr<U::Future, fn(U::Error) -> Self::Error>,
+        Ready<Result<Self::Output, Self::Error>>,
+    >;
+
+    fn upgrade_outbound(self, stream: Stream, info: Self::Info) -> Self::Future {
+        match info {
+            Proposal::Of(info) => {
+                let upgrade = self.0.upgrade_outbound(stream, info);
+                Either::Left(upgrade.map_err(AskedError::Upgrade as fn(_) -> _))
+            }
+            Proposal::Again(_) => Either::Right(err(AskedError::Refused)),
+        }
+    }
+}
+
+/// The error as the upgrade's owner knows it.
+pub(super) fn as_asked<E>(error: StreamUpgradeError<AskedError<E>>) -> StreamUpgradeError<E> {
+    match error {
+        StreamUpgradeError::Apply(AskedError::Refused) => StreamUpgradeError::NegotiationFailed,
+        StreamUpgradeError::Apply(AskedError::Upgrade(error)) => StreamUpgradeError::Apply(error),
+        StreamUpgradeError::NegotiationFailed => StreamUpgradeError::NegotiationFailed,
+        StreamUpgradeError::Timeout => StreamUpgradeError::Timeout,
+        StreamUpgradeError::Io(error) => StreamUpgradeError::Io(error),
+    }
+}
