@@ -8,8 +8,10 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::LazyLock;
 
-use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
+use curve25519_dalek::constants::EIGHT_TORSION;
+use ed25519_dalek::{Signature, SigningKey, Verifier, VerifyingKey};
 use libp2p::PeerId;
 
 /// The length of an Ed25519 key as a libp2p `PublicKey` message.
@@ -23,6 +25,10 @@ const PEER_ID_PREFIX: [u8; 2] = [0x00, 0x24];
 
 /// How many keys each thread remembers.
 const REMEMBERED: usize = 16;
+
+/// The points of small order in their canonical encodings.
+static SMALL_ORDER: LazyLock<[[u8; 32]; 8]> =
+    LazyLock::new(|| EIGHT_TORSION.map(|point| point.compress().to_bytes()));
 
 thread_local! {
     /// Keys that this thread has read, the last one first. To read one is to find a point of the curve, and an
@@ -109,10 +115,14 @@ impl PublicKey {
 
     /// Whether `signature` is this key's signature of `message`, by the strict rules.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        // S < L, no small order in A and R, and R compared as bytes, so that a non-canonical R
-        // never matches: `verify_strict` does it. That A is canonical was checked above.
-        Signature::from_slice(signature)
-            .is_ok_and(|signature| self.key.verify_strict(message, &signature).is_ok())
+        // `verify` sees to S < L and compares R as bytes, so that a non-canonical R never matches; A was
+        // checked when it was read. What is left to be strict is that R is not of small order. The library's
+        // `verify_strict` looks for the point that R stands for, to ask that of it: a sixth of the whole
+        // (measured), where a canonical R is one of eight texts.
+        Signature::from_slice(signature).is_ok_and(|signature| {
+            !SMALL_ORDER.contains(signature.r_bytes())
+                && self.key.verify(message, &signature).is_ok()
+        })
     }
 
     /// The public id that belongs to this key.

@@ -2,12 +2,24 @@
 
 mod files;
 
+use curve25519_dalek::constants::EIGHT_TORSION;
+use curve25519_dalek::scalar::Scalar;
+use ed25519_dalek::Signer as _;
 use proptest::prelude::*;
 use serde_json::Value;
+use sha2::{Digest, Sha512};
 
 use super::*;
 
 const VECTORS: &str = include_str!("../../proto/vectors/identity.json");
+
+/// Another spelling of the neutral point: y = p + 1 for y = 1.
+const NEUTRAL_MISSPELT: [u8; 32] = {
+    let mut bytes = [0xff; 32];
+    bytes[0] = 0xee;
+    bytes[31] = 0x7f;
+    bytes
+};
 
 fn vectors(part: &str) -> Vec<Value> {
     let all: Value = serde_json::from_str(VECTORS).unwrap();
@@ -271,6 +283,38 @@ fn what_is_no_network_key_is_refused() {
 }
 
 proptest! {
+    /// What there is to get wrong: every kind of R and S, under which the equation holds where it can.
+    #[test]
+    fn a_signature_is_judged_as_the_librarys_strict_verification_does(
+        seed: [u8; 32],
+        message: [u8; 20],
+        r in prop_oneof![
+            2 => Just(None),
+            1 => any::<[u8; 32]>().prop_map(Some),
+            8 => (0..8usize).prop_map(|n| Some(EIGHT_TORSION[n].compress().to_bytes())),
+            1 => Just(Some(NEUTRAL_MISSPELT)),
+        ],
+        flipped in proptest::option::of(0..512usize),
+    ) {
+        let signing = SigningKey::from_bytes(&seed);
+        let mut signature = signing.sign(&message).to_bytes();
+        if let Some(r) = r {
+            let hash = Sha512::new()
+                .chain_update(r)
+                .chain_update(signing.verifying_key().as_bytes())
+                .chain_update(message)
+                .finalize();
+            let challenge = Scalar::from_bytes_mod_order_wide(&hash.into());
+            signature[..32].copy_from_slice(&r);
+            signature[32..].copy_from_slice((challenge * signing.to_scalar()).as_bytes());
+        }
+        if let Some(bit) = flipped {
+            signature[bit / 8] ^= 1 << (bit % 8);
+        }
+        let strictly = signing.verifying_key().verify_strict(&message, &signature.into());
+        let key = PublicKey::of(&signing);
+        prop_assert_eq!(key.verify(&message, &signature), strictly.is_ok());
+    }
     #[test]
     fn arbitrary_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = PublicKey::from_protobuf(&bytes);
