@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use libp2p::core::upgrade::Version;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, Stream, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
@@ -74,17 +75,22 @@ impl Drop for Conn {
 
 impl RawPeer {
     /// One that dials, over the transport of `probe`.
-    pub(crate) fn dialer(identity: Identity, probe: &Probe) -> Result<RawPeer, String> {
+    pub(crate) fn dialer(
+        identity: Identity,
+        probe: &Probe,
+        streams: Version,
+    ) -> Result<RawPeer, String> {
         let (inbound_out, inbound) = mpsc::unbounded_channel();
         let transport = probe.transport(&identity).map_err(|e| e.to_string())?;
-        let swarm = swarm_over(transport, &identity, true, inbound_out);
+        let swarm = swarm_over(transport, &identity, true, streams, inbound_out);
         Ok(RawPeer::run(swarm, identity, None, inbound))
     }
 
     /// One that listens on a port of loopback.
-    pub(crate) async fn listener(identity: Identity) -> Result<RawPeer, String> {
+    pub(crate) async fn listener(identity: Identity, streams: Version) -> Result<RawPeer, String> {
         let (inbound_out, inbound) = mpsc::unbounded_channel();
-        let mut swarm = swarm(&identity, true, inbound_out).map_err(|e| e.to_string())?;
+        let swarm = swarm(&identity, true, streams, inbound_out);
+        let mut swarm = swarm.map_err(|e| e.to_string())?;
         let own = Multiaddr::from(std::net::Ipv4Addr::LOCALHOST)
             .with(libp2p::multiaddr::Protocol::Tcp(0))
             .with(libp2p::multiaddr::Protocol::Ws("/".into()));

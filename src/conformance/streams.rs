@@ -64,10 +64,12 @@ pub enum Unopened {
 /// Where an opened stream goes.
 pub type Reply = oneshot::Sender<Result<Stream, Unopened>>;
 
-/// A swarm that does nothing by itself.
+/// A swarm that does nothing by itself. With `V1Lazy` for its streams it does not wait until the other side agrees to
+/// their protocols; that it refuses is then an error of the first read.
 pub fn swarm(
     identity: &Identity,
     identify: bool,
+    streams: Version,
     inbound: mpsc::UnboundedSender<Inbound>,
 ) -> Result<Swarm<Behaviour>, noise::Error> {
     let noise = noise::Config::new(identity.keypair())?;
@@ -77,7 +79,7 @@ pub fn swarm(
         .authenticate(noise)
         .multiplex(yamux::Config::default())
         .boxed();
-    Ok(swarm_over(transport, identity, identify, inbound))
+    Ok(swarm_over(transport, identity, identify, streams, inbound))
 }
 
 /// The same over another transport.
@@ -85,6 +87,7 @@ pub(crate) fn swarm_over(
     transport: Boxed<(PeerId, StreamMuxerBox)>,
     identity: &Identity,
     identify: bool,
+    streams: Version,
     inbound: mpsc::UnboundedSender<Inbound>,
 ) -> Swarm<Behaviour> {
     let identify = identify.then_some("raw/1");
@@ -93,7 +96,7 @@ pub(crate) fn swarm_over(
         transport,
         behaviour,
         identity.peer_id(),
-        Config::with_tokio_executor(),
+        Config::with_tokio_executor().with_substream_upgrade_protocol_override(streams),
     )
 }
 

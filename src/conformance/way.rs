@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
+use libp2p::core::upgrade::Version;
 use libp2p::multiaddr::Protocol;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -79,15 +80,31 @@ impl Way {
 
     /// A raw peer of this identity, and a connection of it with the peer under test.
     pub(crate) async fn connect(&self, identity: Identity) -> Result<(RawPeer, Conn), String> {
+        self.connect_by(identity, Version::V1).await
+    }
+
+    /// The same, of a raw peer that does not wait until the other side agrees to a stream's protocol.
+    pub(crate) async fn connect_early(
+        &self,
+        identity: Identity,
+    ) -> Result<(RawPeer, Conn), String> {
+        self.connect_by(identity, Version::V1Lazy).await
+    }
+
+    async fn connect_by(
+        &self,
+        identity: Identity,
+        streams: Version,
+    ) -> Result<(RawPeer, Conn), String> {
         match self {
             Way::Dial(probe, address) => {
-                let mut raw = RawPeer::dialer(identity, probe)?;
+                let mut raw = RawPeer::dialer(identity, probe, streams)?;
                 let conn = raw.dial(address).await;
                 let conn = conn.map_err(|e| format!("the dial failed: {e}"))?;
                 Ok((raw, conn))
             }
             Way::Listen(lane) => {
-                let raw = RawPeer::listener(identity).await?;
+                let raw = RawPeer::listener(identity, streams).await?;
                 self.taken(lane, raw).await
             }
         }

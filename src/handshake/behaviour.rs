@@ -5,6 +5,7 @@
 //! into the machine; what comes out is sent, told to the node, or closes the connection.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -247,9 +248,11 @@ impl Behaviour {
             | OutboundFailure::DialFailure
             | OutboundFailure::UnsupportedProtocols
             | OutboundFailure::Timeout => return,
-            // The end of the connection, if it is that, may come to us after that of its streams.
+            // The end of the connection, if it is that, may come to us after that of its streams, and before the peer
+            // has agreed to their protocol.
             OutboundFailure::Io(error)
-                if FrameError::of(&error) == Some(&FrameError::Truncated) =>
+                if error.kind() == io::ErrorKind::UnexpectedEof
+                    || FrameError::of(&error) == Some(&FrameError::Truncated) =>
             {
                 format!("{ENDED}: {error}")
             }

@@ -15,6 +15,7 @@ use diatribe::conformance::streams::{Behaviour, Inbound, Unopened, swarm};
 use diatribe::handshake::{self, Failure, Input, Local, Machine, Output, Role};
 use diatribe::{Address, Identity};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use libp2p::core::upgrade::Version;
 use libp2p::swarm::{ConnectionId, Stream, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use rand::SeedableRng;
@@ -120,7 +121,8 @@ impl RawPeer {
         let (up_out, up) = mpsc::unbounded_channel();
         let (down_out, down) = mpsc::unbounded_channel();
         let (inbound_out, inbound) = mpsc::unbounded_channel();
-        let mut swarm = swarm(&identity, identify, inbound_out).expect("an Ed25519 key");
+        let mut swarm =
+            swarm(&identity, identify, Version::V1, inbound_out).expect("an Ed25519 key");
         swarm
             .listen_on("/ip4/127.0.0.1/tcp/0/ws".parse().expect("a multiaddr"))
             .expect("loopback can be listened on");

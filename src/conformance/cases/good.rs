@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use futures::{AsyncReadExt, FutureExt};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use prost::Message as _;
 
 use super::super::case::{Case, How, Kind, Mode, Run, Seen, Stand, Which};
+use super::super::frame::framed;
 use super::super::link::{Link, SETTLE, told};
 use super::super::raw::Conn;
 use super::super::shake::*;
@@ -17,6 +18,7 @@ use super::patience::ping;
 use crate::handshake::{RejectCode, Role};
 use crate::identity::Identity;
 use crate::node::Stage;
+use crate::wire::is_refusal;
 
 const fn good(name: &'static str, spec: &'static str, expected: &'static str, how: How) -> Case {
     Case::new(Kind::Good, name, spec, expected, how)
@@ -29,6 +31,8 @@ const fn dialling(case: Case) -> Case {
     }
 }
 
+/// No version of anything is called so.
+const NOBODYS: &str = "/diatribe/nothing/1.0.0";
 const PASSES: &str = "the handshake passes all the same";
 
 pub(super) const CASES: &[Case] = &[
@@ -98,6 +102,12 @@ pub(super) const CASES: &[Case] = &[
         "4",
         "a frame that comes byte by byte is taken",
         How::Free(|stand| with(stand, |plan| plan.in_pieces = true).boxed()),
+    ),
+    good(
+        "frames-with-the-protocol-id",
+        "2",
+        "what comes together with its protocol id is taken; na, when the protocol is not spoken",
+        How::Free(|stand| early(stand).boxed()),
     ),
     good(
         "unknown-fields-in-hello",
@@ -208,6 +218,39 @@ async fn with(stand: Stand, change: fn(&mut Plan)) -> Run {
             Ok(Seen::came("it passes").with(link))
         }
         end => Err(told(&end)),
+    }
+}
+
+/// A link all of whose streams begin with more than negotiation, behind a stream for what nobody speaks.
+async fn early(stand: Stand) -> Run {
+    let (raw, mut conn) = stand.way.connect_early(Identity::generate()).await?;
+    refused(&conn).await?;
+    let plan = Plan::honest(stand.party(&raw));
+    let shaken = shake(&mut conn, stand.way.role(), plan).await;
+    if shaken.end != End::Passed {
+        return Err(told(&shaken.end));
+    }
+    let link = stand.kit.common.linked(raw, conn, shaken).await?;
+    stays(&link).await?;
+    Ok(Seen::came("na, and a link"))
+}
+
+async fn refused(conn: &Conn) -> Result<(), String> {
+    let stream = conn.open(NOBODYS).await;
+    let mut stream = stream.map_err(|why| format!("no stream: {why:?}"))?;
+    let said = async {
+        stream.write_all(&framed(b"early")).await?;
+        stream.close().await
+    };
+    // A peer that has said `na` may reset what follows.
+    let _ = said.await;
+    match tokio::time::timeout(SETTLE, stream.read(&mut [0])).await {
+        Ok(Err(error)) if is_refusal(&error) => Ok(()),
+        Ok(Err(error)) => Err(format!("no na to a protocol that nobody speaks: {error}")),
+        Ok(Ok(_)) => Err("a protocol that nobody speaks is agreed to".to_owned()),
+        Err(_) => Err(format!(
+            "no na to a protocol that nobody speaks within {SETTLE:?}"
+        )),
     }
 }
 
