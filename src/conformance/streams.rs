@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::handshake;
 use crate::identity::Identity;
+use crate::node::half_close::LateHalfClose;
 
 /// What libp2p's own behaviour would do but for its pings: a peer keeps one stream of them alone, and
 /// it would be its own instead of ours.
@@ -78,6 +79,7 @@ pub fn swarm(
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(LateHalfClose(muxer))))
         .boxed();
     Ok(swarm_over(transport, identity, identify, streams, inbound))
 }

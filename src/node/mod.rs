@@ -18,6 +18,7 @@ mod dialing;
 mod error;
 mod event;
 mod failure;
+pub(crate) mod half_close;
 mod handle;
 mod inbox;
 mod keeper;

@@ -22,6 +22,7 @@ use libp2p_websocket as websocket;
 
 use super::coalesce::Coalesced;
 use super::diagnosis::{of_dns, of_tcp, of_timeout, of_upgrades, of_websocket};
+use super::half_close::LateHalfClose;
 use super::pressure::Pressure;
 use super::stage::Stage;
 use super::upgrade::{MUXERS, SECURITY, Watched};
@@ -106,7 +107,10 @@ pub(crate) fn build(
             others: muxers,
             observer,
         })
-        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(pressure.watch(peer, muxer))))
+        .map(move |(peer, muxer), _| {
+            let muxer = LateHalfClose(pressure.watch(peer, muxer));
+            (peer, StreamMuxerBox::new(muxer))
+        })
         .map_err(of_upgrades);
     let upgraded = TransportTimeout::with_ingoing_timeout(upgraded, INBOUND_TIMEOUT)
         .map_err(|e| of_timeout(Stage::Websocket, e));
