@@ -120,7 +120,9 @@ impl request_response::Codec for FrameCodec {
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write_frame(io, &request?, self.limits.request, self.idle).await
+        write_frame(io, &request?, self.limits.request, self.idle).await?;
+        // request-response half-closes next, and does not look at the time when that waits for the peer.
+        within(self.idle, io.close()).await
     }
 
     async fn write_response<T>(
@@ -263,6 +265,8 @@ async fn within<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::task::Context;
+
     use futures::executor::block_on;
     use futures::io::Cursor;
     use futures::{StreamExt, TryStreamExt};
@@ -342,6 +346,43 @@ mod tests {
         assert_eq!(frame.expect("it has moved"), [1, 2, 3]);
         let stuck = read_frame(&mut receiver, 1024, Some(idle)).await;
         assert_eq!(stuck.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    /// Takes everything, and is never done with its half-close.
+    struct NeverClosed;
+
+    impl AsyncWrite for NeverClosed {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_to_a_peer_that_never_says_anything_is_given_up() {
+        use request_response::Codec as _;
+        let limits = Limits {
+            request: 1024,
+            response: 1024,
+        };
+        let mut codec = FrameCodec::new(limits).idle(Duration::from_secs(30));
+        let protocol = StreamProtocol::new("/test/1.0.0");
+        let mut stream = NeverClosed;
+        let request = codec.write_request(&protocol, &mut stream, Ok(vec![1]));
+        let given_up = tokio::time::timeout(Duration::from_secs(31), request).await;
+        let error = given_up.expect("after 30 s").expect_err("it never left");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     proptest! {
