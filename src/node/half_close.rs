@@ -5,8 +5,11 @@
 //!
 //! A request goes out with the name of its protocol, and its sender half-closes after it. js-libp2p (`@libp2p/utils` 7)
 //! loses what came early when the half-close came early, too: it hands on to a protocol what was read beyond its name,
-//! and may have shut the stream for that by then. The peer's agreement comes before its response, so that who waits for
-//! a response loses no time.
+//! and may have shut the stream for that by then. The first that a peer says is that it negotiates, and what comes
+//! afterwards is kept. It says so before its response: who waits for a response loses no time.
+//!
+//! A stream is half-closed once, however often that is asked for: yamux would say so each time, and some of its kind end
+//! the connection at the second.
 
 use std::io;
 use std::pin::Pin;
@@ -63,6 +66,7 @@ pub(crate) struct Late<S> {
     is_heard: bool,
     /// What came while we waited.
     came: Option<u8>,
+    is_closed: bool,
 }
 
 impl<S> Late<S> {
@@ -71,6 +75,7 @@ impl<S> Late<S> {
             stream,
             is_heard,
             came: None,
+            is_closed: false,
         }
     }
 }
@@ -107,6 +112,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Late<S> {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_closed {
+            return Poll::Ready(Ok(()));
+        }
         if !self.is_heard {
             // What it is to answer must have left.
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
@@ -117,7 +125,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Late<S> {
             }
             self.is_heard = true;
         }
-        Pin::new(&mut self.stream).poll_close(cx)
+        ready!(Pin::new(&mut self.stream).poll_close(cx))?;
+        self.is_closed = true;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -135,7 +145,7 @@ mod tests {
         is_over: bool,
         written: Vec<u8>,
         flushed: usize,
-        half_closed: bool,
+        half_closed: usize,
     }
 
     impl AsyncRead for Scripted {
@@ -171,7 +181,7 @@ mod tests {
         }
 
         fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            self.half_closed = true;
+            self.half_closed += 1;
             Poll::Ready(Ok(()))
         }
     }
@@ -201,14 +211,23 @@ mod tests {
         let cx = &mut Context::from_waker(Waker::noop());
         assert!(Pin::new(&mut stream).poll_write(cx, b"request").is_ready());
         assert!(close(&mut stream).is_pending());
-        assert_eq!(
-            (stream.stream.flushed, stream.stream.half_closed),
-            (7, false)
-        );
+        assert_eq!((stream.stream.flushed, stream.stream.half_closed), (7, 0));
         stream.stream.said.extend(b"agreed");
         assert!(close(&mut stream).is_ready());
-        assert!(stream.stream.half_closed);
+        assert_eq!(stream.stream.half_closed, 1);
         assert_eq!(read(&mut stream), b"agreed");
+    }
+
+    #[test]
+    fn a_stream_is_half_closed_once_however_often_that_is_asked_for() {
+        for by_the_peer in [true, false] {
+            let mut stream = opened(by_the_peer);
+            stream.stream.said.extend(b"agreed");
+            for _ in 0..3 {
+                assert!(close(&mut stream).is_ready());
+            }
+            assert_eq!(stream.stream.half_closed, 1);
+        }
     }
 
     #[test]
@@ -217,14 +236,14 @@ mod tests {
         stream.stream.said.extend(b"agreed");
         assert_eq!(read(&mut stream), b"agreed");
         assert!(close(&mut stream).is_ready());
-        assert!(stream.stream.half_closed);
+        assert_eq!(stream.stream.half_closed, 1);
     }
 
     #[test]
     fn a_stream_of_the_peers_is_half_closed_at_once() {
         let mut stream = opened(true);
         assert!(close(&mut stream).is_ready());
-        assert!(stream.stream.half_closed);
+        assert_eq!(stream.stream.half_closed, 1);
     }
 
     #[test]
@@ -232,7 +251,7 @@ mod tests {
         let mut stream = opened(false);
         stream.stream.is_over = true;
         assert!(close(&mut stream).is_ready());
-        assert!(stream.stream.half_closed);
+        assert_eq!(stream.stream.half_closed, 1);
         assert_eq!(read(&mut stream), b"");
     }
 }

@@ -31,6 +31,8 @@ const fn dialling(case: Case) -> Case {
     }
 }
 
+/// More than either side of a handshake waits.
+const HANDSHAKE: Duration = Duration::from_secs(15);
 /// No version of anything is called so.
 const NOBODYS: &str = "/diatribe/nothing/1.0.0";
 const PASSES: &str = "the handshake passes all the same";
@@ -221,12 +223,15 @@ async fn with(stand: Stand, change: fn(&mut Plan)) -> Run {
     }
 }
 
-/// A link all of whose streams begin with more than negotiation, behind a stream for what nobody speaks.
+/// A handshake all of whose requests come together with negotiation, behind a stream for what nobody speaks.
 async fn early(stand: Stand) -> Run {
     let (raw, mut conn) = stand.way.connect_early(Identity::generate()).await?;
     refused(&conn).await?;
     let plan = Plan::honest(stand.party(&raw));
-    let shaken = shake(&mut conn, stand.way.role(), plan).await;
+    // Saying something may wait for the peer here, too.
+    let shaking = shake(&mut conn, stand.way.role(), plan);
+    let shaken = tokio::time::timeout(HANDSHAKE, shaking).await;
+    let shaken = shaken.map_err(|_| format!("the handshake did not end within {HANDSHAKE:?}"))?;
     if shaken.end != End::Passed {
         return Err(told(&shaken.end));
     }
@@ -238,13 +243,14 @@ async fn early(stand: Stand) -> Run {
 async fn refused(conn: &Conn) -> Result<(), String> {
     let stream = conn.open(NOBODYS).await;
     let mut stream = stream.map_err(|why| format!("no stream: {why:?}"))?;
-    let said = async {
-        stream.write_all(&framed(b"early")).await?;
-        stream.close().await
+    let answered = async {
+        // A peer that has said `na` may reset what follows.
+        if stream.write_all(&framed(b"early")).await.is_ok() {
+            let _ = stream.close().await;
+        }
+        stream.read(&mut [0]).await
     };
-    // A peer that has said `na` may reset what follows.
-    let _ = said.await;
-    match tokio::time::timeout(SETTLE, stream.read(&mut [0])).await {
+    match tokio::time::timeout(SETTLE, answered).await {
         Ok(Err(error)) if is_refusal(&error) => Ok(()),
         Ok(Err(error)) => Err(format!("no na to a protocol that nobody speaks: {error}")),
         Ok(Ok(_)) => Err("a protocol that nobody speaks is agreed to".to_owned()),
