@@ -5,6 +5,7 @@
 //! * `outbox` signs what the application sends; `keeper` checks what the mesh brings (`inbox`) and has it
 //!   stored. Each is a task of its own, so that the loop only moves bytes.
 //! * `transport` and [`Stage`] say where a connection failed; `limits` bounds strangers.
+//! * `coalesce`, `pressure` and `half_close` are what a connection's streams pass on their way to yamux.
 //! * `links`, `dialing`, `admission`, `rooms`, `ration` are plain state, without any network.
 
 mod address;
