@@ -27,7 +27,7 @@ pub const MAX_EVENT_DATA: usize = 1024 * 1024;
 /// The longest name of an event.
 pub const MAX_EVENT_NAME: usize = 256;
 
-/// Where a sender closes a batch of several events. Large enough to make signatures, hand-overs and
+/// Where a sender closes a batch of several events, each counted as [`Event::cost`]. Large enough to make signatures, hand-overs and
 /// the log's rows cheap: a node that is as busy as it can be spends a sixth less on an event than with
 /// 64 KiB (measured; twice as much gains little more). Small enough not to hold up what comes after it:
 /// a fifth of a second at 10 Mbit/s, and only when that much has queued.
@@ -36,9 +36,15 @@ pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// The largest envelope: the largest event, and room for everything around it.
 pub const MAX_MESSAGE: usize = MAX_EVENT_DATA + 1024;
 
-/// The most events of a batch. Without it a message of two-byte events would take half a million
-/// allocations and thirty times its size to read.
-pub const MAX_EVENTS: usize = 4096;
+/// Maximum number of events in a batch. Each event costs its reader an allocation, a line of output and a
+/// row of bookkeeping, however little it holds: a message of two-byte events would otherwise have half a
+/// million of them.
+pub const MAX_EVENTS: usize = 1024;
+
+/// Bytes that each event counts for beyond its own length wherever the bytes of batches are counted: in
+/// queues, in an author's share of the log, in allowances. About what a node spends on an event that holds
+/// nothing.
+pub const EVENT_OVERHEAD: usize = 64;
 
 /// The largest number of an event, 2^53 − 1: what JSON and SQLite hold exactly in every language.
 pub const MAX_SEQ: u64 = (1 << 53) - 1;
@@ -290,6 +296,12 @@ impl VerifiedBatch {
         &self.0.events
     }
 
+    /// The bytes that the batch counts for in queues, shares and allowances: those of its envelope, and
+    /// [`EVENT_OVERHEAD`] for each event.
+    pub fn cost(&self) -> usize {
+        self.0.bytes.len() + EVENT_OVERHEAD * self.0.events.len()
+    }
+
     /// The events with their numbers.
     pub fn numbered_events(&self) -> impl Iterator<Item = (u64, &Event)> {
         (self.0.first_seq..).zip(&self.0.events)
@@ -346,7 +358,13 @@ impl Event {
         Ok(())
     }
 
-    /// How many bytes the event adds to a batch: what a sender counts up to [`MAX_BATCH_BYTES`].
+    /// The bytes that the event counts for: what it adds to a batch, and [`EVENT_OVERHEAD`]. A sender counts
+    /// them up to [`MAX_BATCH_BYTES`].
+    pub fn cost(&self) -> usize {
+        self.len_in_batch() + EVENT_OVERHEAD
+    }
+
+    /// How many bytes the event adds to a batch.
     pub fn len_in_batch(&self) -> usize {
         let field = |len: usize| match len {
             0 => 0,

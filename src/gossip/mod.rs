@@ -19,7 +19,7 @@ pub use behaviour::{
 };
 pub(crate) use message::open_as;
 pub use message::{
-    BatchError, BatchId, Event, MAX_AHEAD_MS, MAX_BATCH_BYTES, MAX_EVENT_DATA, MAX_EVENT_NAME,
-    MAX_EVENTS, MAX_MESSAGE, MAX_SEQ, Sealed, VerifiedBatch, open, room_of, seal,
+    BatchError, BatchId, EVENT_OVERHEAD, Event, MAX_AHEAD_MS, MAX_BATCH_BYTES, MAX_EVENT_DATA,
+    MAX_EVENT_NAME, MAX_EVENTS, MAX_MESSAGE, MAX_SEQ, Sealed, VerifiedBatch, open, room_of, seal,
 };
 pub use room::{MAX_ROOM_NAME_BYTES, RoomName, RoomNameError};

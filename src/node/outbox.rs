@@ -20,7 +20,7 @@ use crate::identity::Identity;
 
 /// Events that may wait for the outbox; past that [`super::Node::broadcast`] waits.
 pub(crate) const MAX_WAITING: usize = 4096;
-/// Bytes of event data that may wait for the outbox: 8 MiB.
+/// Bytes of events, counted as [`gossip::Event::cost`], that may wait for the outbox: 8 MiB.
 pub(crate) const MAX_WAITING_BYTES: usize = 8 << 20;
 
 /// Batches that are handed to the loop together: under load it is not asked for each of them.
@@ -231,13 +231,15 @@ fn by_room(events: impl Iterator<Item = Outgoing>) -> indexmap::IndexMap<RoomNam
     rooms
 }
 
-/// Cuts a room's events into batches of at most [`MAX_BATCH_BYTES`]; a larger event goes alone.
+/// Cuts a room's events into batches of at most [`MAX_BATCH_BYTES`] and [`MAX_EVENTS`]; a larger event goes
+/// alone.
 fn split(events: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
     let mut batches: Vec<Vec<Outgoing>> = Vec::new();
     let mut room_left = 0;
     for event in events {
-        let size = event.event.len_in_batch();
-        if size > room_left || batches.is_empty() {
+        let size = event.event.cost();
+        let is_full = batches.last().is_none_or(|last| last.len() >= MAX_EVENTS);
+        if size > room_left || is_full {
             batches.push(Vec::new());
             room_left = MAX_BATCH_BYTES;
         }
@@ -271,7 +273,7 @@ pub(crate) async fn permit(
     bytes: &Arc<tokio::sync::Semaphore>,
     event: &gossip::Event,
 ) -> Result<OwnedSemaphorePermit, BroadcastError> {
-    let share = u32::try_from(event.len_in_batch().min(MAX_WAITING_BYTES)).unwrap_or(u32::MAX);
+    let share = u32::try_from(event.cost().min(MAX_WAITING_BYTES)).unwrap_or(u32::MAX);
     bytes
         .clone()
         .acquire_many_owned(share)

@@ -12,7 +12,7 @@ const SIZE: usize = 256;
 fn counts() -> [usize; 2] {
     [
         1,
-        MAX_BATCH_BYTES / Event::new("bench", vec![0; SIZE]).len_in_batch(),
+        MAX_BATCH_BYTES / Event::new("bench", vec![0; SIZE]).cost(),
     ]
 }
 

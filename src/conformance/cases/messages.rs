@@ -121,10 +121,10 @@ pub(super) const CASES: &[Case] = &[
         "many-events-in-one-batch",
         Kind::Good,
         "8 rule 4",
-        "a batch of 4096 events is forwarded",
+        "a batch of 1,024 events is forwarded",
         |stand, link| {
             async move {
-                let events = vec![("n", b"x".to_vec()); 4096];
+                let events = vec![("n", b"x".to_vec()); 1024];
                 let data = link::seal(&link.raw.identity, &batch(&link, 0, events).encode_to_vec());
                 forwarded(stand, link, vec![data]).await
             }

@@ -114,7 +114,7 @@ pub(super) const CASES: &[Case] = &[
     }),
     case("too-many-events", "8 rule 4", |link| {
         changed(link, |batch| {
-            batch.events = vec![event("n", b"x".to_vec()); 4097]
+            batch.events = vec![event("n", b"x".to_vec()); 1025]
         })
     }),
     case("event-too-large", "8 rule 4", |link| {
