@@ -79,6 +79,6 @@ pub use identity::{Identity, NetworkKey};
 pub use node::{
     Address, AddressError, BroadcastError, ConnectError, DEFAULT_LISTEN, DEFAULT_ROOM, Direction,
     EPHEMERAL_BYTES, Event, Events, History, HistoryQuery, JoinError, LinkInfo, MAX_WAITING_BYTES,
-    MAX_WAITING_EVENTS, Message, Node, NodeBuilder, Probe, ProbeStep, Probed, RoomStatus, Sending,
-    Sent, Stage, StageError, StartError,
+    MAX_WAITING_EVENTS, Message, Node, NodeBuilder, NodeFailure, Probe, ProbeStep, Probed,
+    RoomStatus, Sending, Sent, Stage, StageError, StartError,
 };

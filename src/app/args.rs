@@ -3,6 +3,7 @@
 //! Entry type: [`Args`]. The rule it keeps: nothing is read or judged here; every option is also
 //! taken from the environment, as `DIATRIBE_` and its name.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
@@ -12,8 +13,13 @@ use clap::{
 use clap_complete::Shell;
 
 use super::bench::BenchArgs;
-use super::config::Given;
+use super::config::{Given, PASSPHRASE_VARIABLE};
 use crate::node::DEFAULT_ROOM;
+
+/// With what the variables of all options begin.
+const PREFIX: &str = "DIATRIBE_";
+/// A variable with at most this many letters added, lost, changed or swapped is taken for a misspelt one.
+const MAX_MISSPELT: usize = 3;
 
 const ABOUT: &str = "A private peer-to-peer broadcast layer over WebSocket";
 
@@ -436,12 +442,61 @@ impl Args {
     }
 }
 
-/// Prints the completion script.
-pub(crate) fn print_completions(shell: Shell) {
+/// Returns the completion script of `shell`.
+pub(crate) fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "diatribe", &mut script);
-    // A reader that has gone away has read enough.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), &script);
+    script
+}
+
+/// Warns of each environment variable that looks like an option and is none: misspelt, it would be ignored in silence.
+/// No error, because systems that run containers set variables of their own with the name of the program.
+pub(crate) fn warn_of_unknown_variables() {
+    let known = variables(&Args::command());
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if !name.starts_with(PREFIX) || known.contains(&*name) || is_of_tests(&name) {
+            continue;
+        }
+        let nearest = known
+            .iter()
+            .map(|known| (strsim::damerau_levenshtein(known, &name), known))
+            .min()
+            .filter(|(distance, _)| *distance <= MAX_MISSPELT);
+        match nearest {
+            Some((_, known)) => {
+                tracing::warn!(
+                    "the environment variable {name} is not known and not used: is it {known}?"
+                );
+            }
+            None => tracing::warn!(
+                "the environment variable {name} is not known and not used; --help names those that are"
+            ),
+        }
+    }
+}
+
+/// The environment variables of `command` and of all below it.
+fn variables(command: &clap::Command) -> BTreeSet<String> {
+    let own = command
+        .get_arguments()
+        .filter_map(|arg| arg.get_env())
+        .map(|name| name.to_string_lossy().into_owned());
+    let below = command.get_subcommands().flat_map(variables);
+    let passphrase = PASSPHRASE_VARIABLE.to_owned();
+    own.chain(below).chain([passphrase]).collect()
+}
+
+/// Whether a variable is one of those that tests and the runs with other languages read.
+fn is_of_tests(name: &str) -> bool {
+    [
+        "DIATRIBE_TEST_",
+        "DIATRIBE_BIN",
+        "DIATRIBE_CHROMIUM",
+        "DIATRIBE_CRASH_",
+    ]
+    .iter()
+    .any(|known| name.starts_with(known))
 }
 
 fn innermost(matches: &ArgMatches) -> &ArgMatches {

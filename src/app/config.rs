@@ -29,7 +29,7 @@ const LEAST_KEPT: u64 = 1 << 20;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Where the passphrase is when no option says where it is.
-const PASSPHRASE_VARIABLE: &str = "DIATRIBE_PASSPHRASE";
+pub(crate) const PASSPHRASE_VARIABLE: &str = "DIATRIBE_PASSPHRASE";
 
 /// What people see of a room's past when their node starts: about a screen.
 const LAST_FOR_PEOPLE: usize = 20;
@@ -206,7 +206,7 @@ impl NodeConfig {
                 .collect::<Result<_, _>>()?,
             identity: IdentityConfig::read(args.identity, given)?,
             network: NetworkConfig::read(args.network, given)?,
-            trust: peers::read(&given.list("trust", args.trust), "--trust")?,
+            trust: trusted(given, args.trust)?,
             deny: peers::read(&given.list("deny", args.deny), "--deny")?,
             certificate: args.tls_cert.zip(args.tls_key),
             announce: addresses(&given.list("announce", args.announce), "--announce")?,
@@ -360,6 +360,18 @@ fn source(args: &IdentityArgs, given: &Given) -> Result<Source, Failure> {
         }
         (None, _, None) => Source::Kept,
     })
+}
+
+/// The allow-list. Without one, every peer that proves its key is let in: so one that is set and empty is refused.
+fn trusted(given: &Given, values: Vec<String>) -> Result<Vec<PeerId>, Failure> {
+    let is_set = !values.is_empty();
+    let values = given.list("trust", values);
+    if is_set && values.is_empty() {
+        return Err(Failure::usage(
+            "DIATRIBE_TRUST is set and names nobody, which would let everybody in: name peers, or unset it",
+        ));
+    }
+    peers::read(&values, "--trust")
 }
 
 fn links(most: u8, least: u8) -> Result<(usize, usize), Failure> {

@@ -6,13 +6,16 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use super::output;
+use super::{output, stderr};
+use crate::node::NodeFailure;
 
 /// A message and an exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {
     message: String,
     code: u8,
+    /// Programs have read it on stdout already.
+    is_told: bool,
 }
 
 impl Failure {
@@ -21,6 +24,15 @@ impl Failure {
         Failure {
             message: message.to_string(),
             code: 1,
+            is_told: false,
+        }
+    }
+
+    /// A failure that the node has told as an event already: it is said on stderr alone.
+    pub(crate) fn of_node(failure: &NodeFailure) -> Failure {
+        Failure {
+            is_told: true,
+            ..Failure::new(failure)
         }
     }
 
@@ -29,13 +41,14 @@ impl Failure {
         Failure {
             message: message.to_string(),
             code: 2,
+            is_told: false,
         }
     }
 
     /// Says it on stderr, and to programs on stdout too.
     pub(crate) fn tell(&self, json: bool) {
-        eprintln!("error: {}", self.message);
-        if json {
+        stderr::say(&format!("error: {}", self.message));
+        if json && !self.is_told {
             output::print_error(&self.message);
         }
     }

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::config::{IdentityConfig, Source};
 use super::failure::Failure;
+use super::stderr;
 use crate::identity::{self, Identity, NetworkKey, Strength};
 
 /// A passphrase's line, in bytes: the longest passphrase before it is composed, and its newline.
@@ -37,7 +38,7 @@ pub(crate) fn open(config: &IdentityConfig) -> Result<Identity, Failure> {
         );
     }
     if std::io::stderr().is_terminal() {
-        eprintln!("making the key from the passphrase, which takes a moment …");
+        stderr::say("making the key from the passphrase, which takes a moment …");
     }
     Identity::from_passphrase(&passphrase, &config.salt).map_err(Failure::new)
 }

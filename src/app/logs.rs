@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 use super::args::LogFormat;
-use super::output;
+use super::{output, stderr};
 
 /// Our own warnings, and nothing of the libraries.
 const DEFAULT: &str = "off,diatribe=warn";
@@ -25,7 +25,9 @@ pub(crate) fn start(format: LogFormat) {
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(stderr::writer())
+        // The library would say so with `eprintln!`, which panics when stderr is gone.
+        .log_internal_errors(false)
         .with_ansi(output::colours() && std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => builder.init(),

@@ -27,6 +27,7 @@ mod output;
 mod peers;
 mod session;
 mod stamp;
+mod stderr;
 
 use std::process::ExitCode;
 
@@ -39,20 +40,27 @@ pub fn main() -> ExitCode {
     let (args, given) = match Args::read() {
         Ok(read) => read,
         Err(error) => {
-            // A closed stderr must not turn `--help` into a panic.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            // A closed stderr must not turn `--help` into a panic; a help that cannot be written is a failure.
+            let code = match error.print() {
+                Err(_) if error.exit_code() == 0 => 1,
+                _ => u8::try_from(error.exit_code()).unwrap_or(2),
+            };
+            return ExitCode::from(code);
         }
     };
     logs::start(args.log_format);
+    args::warn_of_unknown_variables();
     let json = args.json();
-    match run(args.command, &given) {
-        Ok(code) => code,
-        Err(failure) => {
-            failure.tell(json);
-            failure.exit_code()
-        }
-    }
+    let result = run(args.command, &given).and_then(|code| match output::take_error() {
+        Some(error) if code == ExitCode::SUCCESS => Err(Failure::new(error)),
+        _ => Ok(code),
+    });
+    let code = result.unwrap_or_else(|failure| {
+        failure.tell(json);
+        failure.exit_code()
+    });
+    stderr::flush();
+    code
 }
 
 fn run(command: Command, given: &Given) -> Result<ExitCode, Failure> {
@@ -66,7 +74,7 @@ fn run(command: Command, given: &Given) -> Result<ExitCode, Failure> {
         Command::Conformance(args) => conformance::run(ConformanceConfig::read(*args, given)?),
         Command::Bench(args) => bench::run(*args),
         Command::Completions { shell } => {
-            args::print_completions(shell);
+            output::print(&args::completions(shell));
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -33,6 +33,7 @@ fn read_file(path: &Path, option: &str, peers: &mut Vec<PeerId>) -> Result<(), F
         return Err(failed(&"larger than 8 MiB: is it the right file?"));
     }
     let text = std::fs::read_to_string(path).map_err(|e| failed(&e))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let before = peers.len();
     for (number, line) in (1..).zip(text.lines()) {
         let id = line.split('#').next().unwrap_or("").trim();
@@ -61,7 +62,11 @@ mod tests {
     fn a_file_has_one_id_a_line_and_comments() {
         let (a, b) = (PeerId::random(), PeerId::random());
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), format!("# friends\n{a} # alice\n\n  {b}\n")).unwrap();
+        std::fs::write(
+            file.path(),
+            format!("\u{feff}# friends\n{a} # alice\n\n  {b}\n"),
+        )
+        .unwrap();
         let value = format!("@{}", file.path().display());
         assert_eq!(read(&[value], "--trust").unwrap(), [a, b]);
     }

@@ -3,11 +3,12 @@
 //! Entry function: [`run`]. The rule it keeps: whatever ends it, the peers are told, what was
 //! written is whole, and it is over within two seconds.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
+use tokio::sync::oneshot::error::RecvError;
 use tokio::time::timeout;
 
 use super::config::NodeConfig;
@@ -16,7 +17,7 @@ use super::folder::Lock;
 use super::identity;
 use super::input::{self, End};
 use super::log;
-use super::output::{Ended, Output, Record};
+use super::output::{self, Ended, Output, Record};
 use crate::identity::Identity;
 use crate::node::{Address, Node, StartError};
 
@@ -50,7 +51,11 @@ async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
         true => Vec::new(),
         false => log::last_of(&config.identity.folder, &config.rooms, config.last)?,
     };
-    let (node, events) = start(&config, identity).await?;
+    let (node, events) = tokio::select! {
+        started = start(&config, identity) => started?,
+        // Nothing was sent and nobody is linked: there is nobody to tell.
+        () = signals.next() => return Ok(()),
+    };
     let online = Record::Online {
         peer_id: node.peer_id(),
         addresses: node.addresses().to_vec(),
@@ -79,15 +84,23 @@ async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
     });
     let reading = input.abort_handle();
     let quit = async move {
-        if !matches!(input.await, Ok(End::Quit)) {
+        match input.await {
+            Ok(End::Quit) => Ok(()),
             // The end of a pipe is not the end of the node.
-            std::future::pending::<()>().await;
+            Ok(End::Closed) => std::future::pending().await,
+            Err(error) => Err(Failure::new(format!(
+                "the task that reads stdin has failed: {error}; report this as a fault of the program"
+            ))),
         }
     };
-    let ended_early = tokio::select! {
-        () = signals.next() => None,
-        () = quit => None,
-        ended = &mut written => Some(ended),
+    let mut ended_early = None;
+    let result = tokio::select! {
+        () = signals.next() => Ok(()),
+        result = quit => result,
+        ended = &mut written => {
+            ended_early = Some(ended);
+            Ok(())
+        }
     };
     tokio::spawn(async move {
         signals.next().await;
@@ -98,11 +111,16 @@ async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
         tracing::warn!("not every peer could be told that this node ends");
     }
     reading.abort();
+    let failure = node.failure();
     drop((node, output));
-    match ended_early {
-        Some(ended) => judge(ended.unwrap_or(Ok(()))),
+    let written = match ended_early {
+        Some(ended) => judge(ended),
         None => finish(written).await,
+    };
+    if let Some(failure) = failure {
+        return Err(Failure::of_node(&failure));
     }
+    result.and(written)
 }
 
 /// The node, and a reader that missed nothing.
@@ -160,7 +178,7 @@ fn announced(addresses: &[Address], identity: &Identity) -> Result<Vec<Multiaddr
 /// Waits for what is still to be written.
 async fn finish(written: Ended) -> Result<(), Failure> {
     match timeout(FLUSH, written).await {
-        Ok(ended) => judge(ended.unwrap_or(Ok(()))),
+        Ok(ended) => judge(ended),
         Err(_) => {
             tracing::warn!("stdout is not being read: its last lines are lost");
             Ok(())
@@ -168,13 +186,14 @@ async fn finish(written: Ended) -> Result<(), Failure> {
     }
 }
 
-/// A reader that has gone away has read enough; anything else that keeps lines from it is a failure.
-fn judge(written: io::Result<()>) -> Result<(), Failure> {
+/// What became of stdout. A reader that has gone away has read enough; anything else that keeps lines from it is a failure.
+fn judge(written: Result<io::Result<()>, RecvError>) -> Result<(), Failure> {
     match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(format!(
-            "stdout cannot be written to: {error}"
-        ))),
-        _ => Ok(()),
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => output::not_written(&error).map_or(Ok(()), |e| Err(Failure::new(e))),
+        Err(_) => Err(Failure::new(
+            "the thread that writes to stdout has failed: report this as a fault of the program",
+        )),
     }
 }
 

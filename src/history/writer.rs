@@ -8,7 +8,9 @@
 //! into the tables half a second later. At a low rate two threads that wake each other cost more than the
 //! whole rest of storing.
 
+use std::any::Any;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -95,11 +97,29 @@ impl Writer {
         clock: Clock,
         pruned: impl FnMut(Pruned) + Send + 'static,
     ) -> Result<Writer, LogError> {
+        Writer::start_watched(log, clock, pruned, |_, _| {})
+    }
+
+    /// Starts the threads of `log` as [`Writer::start`] does. `on_panic` is given the name of each thread that panics, and
+    /// what it panicked with: without that thread the log answers nobody any more.
+    pub fn start_watched(
+        log: Log,
+        clock: Clock,
+        pruned: impl FnMut(Pruned) + Send + 'static,
+        on_panic: impl Fn(&'static str, &(dyn Any + Send)) + Send + Sync + 'static,
+    ) -> Result<Writer, LogError> {
         let path = log.path().to_owned();
-        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        let on_panic = Arc::new(on_panic);
+        let spawn = |name: &'static str, work: Box<dyn FnOnce() + Send>| {
+            let on_panic = Arc::clone(&on_panic);
+            let watched = move || {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+                    on_panic(name, &*panic);
+                }
+            };
             thread::Builder::new()
                 .name(name.to_owned())
-                .spawn(work)
+                .spawn(watched)
                 .map_err(|error| LogError::from_io(&path, error))
         };
         let mut threads = Vec::new();

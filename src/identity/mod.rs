@@ -13,6 +13,7 @@ mod sealing;
 mod secret_file;
 #[cfg(test)]
 mod tests;
+pub(crate) mod text_file;
 
 use std::fmt;
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::os_random;
 use super::secret_file::{self, IfExists, SecretFileError};
+use super::text_file::{self, without_line_ends};
 
 const KEY_BYTES: usize = 32;
 const HEX_DIGITS: usize = 2 * KEY_BYTES;
@@ -62,12 +63,13 @@ impl NetworkKey {
     }
 
     /// Reads the content of a key file: 32 raw bytes, 64 hex digits with or without a newline, or
-    /// libp2p's `swarm.key`.
+    /// libp2p's `swarm.key`; text may have a byte order mark before it and empty lines behind.
     pub fn parse(content: &[u8]) -> Result<NetworkKey, NetworkKeyError> {
-        let key = match after_line(content, SWARM_KEY_HEADER) {
+        let text = text_file::without_mark(content);
+        let key = match after_line(text, SWARM_KEY_HEADER) {
             Some(rest) => parse_swarm_key(rest)?,
             None if content.len() == KEY_BYTES => copy_key(content)?,
-            None => parse_hex(content)?,
+            None => parse_hex(text)?,
         };
         // Random bytes are neither, by all odds; mistakes are.
         if key.iter().all(|byte| *byte == 0) {
@@ -121,7 +123,7 @@ fn parse_swarm_key(rest: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, NetworkKey
         parse_hex(text)
     } else if let Some(text) = after_line(rest, b"/base64/") {
         let mut bytes = Zeroizing::new([0; KEY_BYTES + 1]);
-        match STANDARD.decode_slice(without_newline(text), bytes.as_mut_slice()) {
+        match STANDARD.decode_slice(without_line_ends(text), bytes.as_mut_slice()) {
             Ok(KEY_BYTES) => copy_key(&bytes[..KEY_BYTES]),
             _ => Err(malformed("its base64 is not that of 32 bytes")),
         }
@@ -134,7 +136,7 @@ fn parse_swarm_key(rest: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, NetworkKey
 
 fn parse_hex(text: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, NetworkKeyError> {
     let mut key = Zeroizing::new([0; KEY_BYTES]);
-    match hex::decode_to_slice(without_newline(text), key.as_mut_slice()) {
+    match hex::decode_to_slice(without_line_ends(text), key.as_mut_slice()) {
         Ok(()) => Ok(key),
         Err(hex::FromHexError::InvalidHexCharacter { .. }) => {
             Err(malformed("it is neither 32 bytes nor hex digits"))
@@ -155,13 +157,6 @@ fn after_line<'a>(content: &'a [u8], line: &[u8]) -> Option<&'a [u8]> {
     let rest = content.strip_prefix(line)?;
     rest.strip_prefix(b"\r\n")
         .or_else(|| rest.strip_prefix(b"\n"))
-}
-
-fn without_newline(text: &[u8]) -> &[u8] {
-    match text {
-        [rest @ .., b'\r', b'\n'] | [rest @ .., b'\n'] => rest,
-        _ => text,
-    }
 }
 
 fn malformed(reason: &'static str) -> NetworkKeyError {

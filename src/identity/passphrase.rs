@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::os_random;
 use super::secret_file::{self, SecretFileError};
+use super::text_file::{self, without_line_ends};
 
 /// 256 MiB: PeerIds are public, so whoever wants to guess a passphrase can do so on machines of
 /// his own choosing; memory is what makes that dear.
@@ -131,10 +132,12 @@ pub fn generate_passphrase() -> Zeroizing<String> {
     passphrase
 }
 
-/// A passphrase as it came from a file, from stdin or the environment: UTF-8, without one trailing
-/// newline, in NFC.
+/// A passphrase as it came from a file, from stdin or the environment: UTF-8, without a byte order mark and without the
+/// line ends behind it, in NFC. Editors add both, and neither can be typed: with them the identity would silently be
+/// another one.
 pub fn passphrase_from_bytes(bytes: &[u8]) -> Result<Zeroizing<String>, PassphraseError> {
-    let text = std::str::from_utf8(without_newline(bytes)).map_err(|_| PassphraseError::NotUtf8)?;
+    let text = std::str::from_utf8(without_line_ends(text_file::without_mark(bytes)))
+        .map_err(|_| PassphraseError::NotUtf8)?;
     normalized(text)
 }
 
@@ -177,12 +180,4 @@ fn normalized(text: &str) -> Result<Zeroizing<String>, PassphraseError> {
         return Err(PassphraseError::TooLong);
     }
     Ok(composed)
-}
-
-/// `bytes` without one newline at their end, of either kind.
-fn without_newline(bytes: &[u8]) -> &[u8] {
-    match bytes {
-        [rest @ .., b'\r', b'\n'] | [rest @ .., b'\n'] => rest,
-        _ => bytes,
-    }
 }

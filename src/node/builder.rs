@@ -3,18 +3,17 @@
 //! Entry type: [`NodeBuilder`]. The rule it keeps: `start` answers only when every address is
 //! listened on, or says which is not and why.
 
+use std::any::Any;
 use std::collections::HashSet;
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt};
-use libp2p::core::transport::TransportError;
 use libp2p::core::upgrade::Version;
-use libp2p::swarm::{Config as SwarmConfig, Swarm, SwarmEvent};
+use libp2p::swarm::{Config as SwarmConfig, Swarm};
 use libp2p::{Multiaddr, PeerId};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -22,7 +21,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::address::Address;
 use super::admission::Admission;
-use super::behaviour::{Behaviour, BehaviourEvent};
+use super::behaviour::Behaviour;
 use super::error::StartError;
 use super::event::{EventBus, Events};
 use super::handle::{Node, Shared};
@@ -32,8 +31,9 @@ use super::limits::Caps;
 use super::pressure::Pressure;
 use super::runner::{Channels, Command, Runner};
 use super::store::Store;
+use super::supervisor::{Supervisor, panic_message};
 use super::tls::{self, Tls};
-use super::{book, diagnosis, outbox, ports, transport};
+use super::{book, listening, outbox, transport};
 use crate::clock::Clock;
 use crate::gossip::{MAX_ROOMS, RoomName};
 use crate::handshake::{HelloCaps, Local};
@@ -201,21 +201,24 @@ impl NodeBuilder {
         let rooms = self.initial_rooms()?;
         let pressure = Pressure::default();
         let copies = Arc::new(AtomicU64::new(0));
+        let bus = EventBus::default();
+        let (commands, commands_in) = mpsc::channel(MAX_COMMANDS);
+        let supervisor = Supervisor::new(bus.clone(), &commands);
         let mut swarm = self.swarm(
             &identity,
             instance_id,
             clock,
             copies.clone(),
             pressure.clone(),
+            &supervisor,
         )?;
-        let (addresses, early) = self.listen_all(&mut swarm).await?;
+        let (addresses, early) =
+            listening::listen(&mut swarm, self.listen.as_deref(), &self.tls).await?;
         for address in &self.announce {
             swarm.add_external_address(address.clone());
         }
 
-        let bus = EventBus::default();
         let events = bus.subscribe();
-        let (commands, commands_in) = mpsc::channel(MAX_COMMANDS);
         let (outgoing, outgoing_in) = mpsc::channel(outbox::MAX_WAITING);
         let (publishes, publishes_in) = mpsc::channel(1);
         let (incoming, incoming_in) = mpsc::channel(inbox::MAX_WAITING);
@@ -223,7 +226,7 @@ impl NodeBuilder {
         let (notes, notes_in) = mpsc::unbounded_channel();
         let (wishes, wishes_in) = mpsc::channel(keeper::MAX_WISHES);
         let keep = self.kept();
-        let (store, pruned) = self.open_log(keep, clock).await?;
+        let (store, pruned) = self.open_log(keep, clock, &supervisor).await?;
         let ends = Ends {
             inbox: Inbox::new(clock, incoming_in, verdicts),
             notes: notes_in,
@@ -238,8 +241,8 @@ impl NodeBuilder {
         };
         let keeper = Keeper::new(own, clock, bus.clone(), store.clone(), keep, ends)
             .ok_or_else(|| StartError::System("the log is closed".to_owned()))?;
-        let keeping = tokio::spawn(keeper.run());
-        tokio::spawn(outbox::run(
+        let keeping = supervisor.spawn("keeper", keeper.run());
+        let sending = outbox::run(
             identity.clone(),
             instance_id,
             clock,
@@ -247,7 +250,8 @@ impl NodeBuilder {
             publishes,
             store.clone(),
             notes.clone(),
-        ));
+        );
+        supervisor.spawn("outbox", sending);
         let channels = Channels {
             commands: commands_in,
             publishes: publishes_in,
@@ -268,7 +272,7 @@ impl NodeBuilder {
             Admission::new(self.trust, self.deny),
             self.data_dir.clone(),
         );
-        tokio::spawn(runner.run(early));
+        supervisor.spawn("loop", runner.run(early));
 
         let own = identity.peer_id();
         let node = Node {
@@ -282,6 +286,7 @@ impl NodeBuilder {
                 bus,
                 store,
                 copies,
+                supervisor,
             }),
         };
         for room in rooms {
@@ -311,7 +316,9 @@ impl NodeBuilder {
         &self,
         keep: Keep,
         clock: Clock,
+        supervisor: &Supervisor,
     ) -> Result<(Store, mpsc::UnboundedReceiver<Pruned>), StartError> {
+        let supervisor = supervisor.clone();
         let directory = self.data_dir.clone();
         let (on_pruned, pruned) = keeper::pruned_channel();
         let opening = tokio::task::spawn_blocking(move || {
@@ -319,7 +326,10 @@ impl NodeBuilder {
                 Some(directory) => Log::open(directory, keep),
                 None => Log::ephemeral(keep),
             }?;
-            Writer::start(log, clock, on_pruned)
+            let on_panic = move |thread, panic: &(dyn Any + Send)| {
+                supervisor.fail(thread, panic_message(panic));
+            };
+            Writer::start_watched(log, clock, on_pruned, on_panic)
         });
         let writer = opening
             .await
@@ -349,6 +359,7 @@ impl NodeBuilder {
         clock: Clock,
         copies: Arc<AtomicU64>,
         pressure: Pressure,
+        supervisor: &Supervisor,
     ) -> Result<Swarm<Behaviour>, StartError> {
         let tls = tls::load(&self.tls).map_err(StartError::Tls)?;
         let transport = transport::build(identity.keypair(), tls, None, pressure)
@@ -367,7 +378,11 @@ impl NodeBuilder {
             copies,
         )
         .map_err(StartError::System)?;
-        let config = SwarmConfig::with_tokio_executor()
+        let supervisor = supervisor.clone();
+        let spawn = move |task: Pin<Box<dyn Future<Output = ()> + Send>>| {
+            supervisor.spawn("connection", task);
+        };
+        let config = SwarmConfig::with_executor(Box::new(spawn))
             .with_idle_connection_timeout(IDLE)
             .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
             // A request goes out with the name of its protocol, and does not wait until the peer agrees.
@@ -406,111 +421,6 @@ impl NodeBuilder {
             caps.burst = caps.burst.max(n as f64);
         }
         caps
-    }
-
-    /// Listens, and waits until each address is really listened on. Whatever else happens meanwhile,
-    /// a dial of the overlay or a first visitor, is for the loop to deal with.
-    async fn listen_all(
-        &self,
-        swarm: &mut Swarm<Behaviour>,
-    ) -> Result<(Vec<Multiaddr>, Vec<SwarmEvent<BehaviourEvent>>), StartError> {
-        let defaults = DEFAULT_LISTEN.iter().filter_map(|a| a.parse().ok());
-        let wanted = self.listen.clone().unwrap_or_else(|| defaults.collect());
-        for address in &wanted {
-            ports::check_free(address).map_err(|reason| StartError::Listen {
-                address: address.to_string(),
-                reason,
-            })?;
-        }
-        let mut waiting = HashSet::new();
-        let mut first_error = None;
-        for address in wanted {
-            match swarm.listen_on(address.clone()) {
-                Ok(id) => {
-                    waiting.insert(id);
-                }
-                // A machine may lack IPv6, or IPv4: of the defaults, one will do.
-                Err(error) if self.listen.is_none() && is_missing_family(&error) => {
-                    tracing::warn!(%address, "not listened on: the machine has no such addresses");
-                    first_error.get_or_insert(listen_error(&address, &error, &self.tls));
-                }
-                Err(error) => return Err(listen_error(&address, &error, &self.tls)),
-            }
-        }
-        if let (true, Some(error)) = (waiting.is_empty(), first_error) {
-            return Err(error);
-        }
-        let (mut addresses, mut early) = (Vec::new(), Vec::new());
-        while !waiting.is_empty() {
-            match swarm.select_next_some().await {
-                SwarmEvent::NewListenAddr {
-                    listener_id,
-                    address,
-                } => {
-                    waiting.remove(&listener_id);
-                    addresses.push(address);
-                }
-                SwarmEvent::ListenerClosed {
-                    addresses,
-                    reason: Err(error),
-                    ..
-                } => {
-                    let address = addresses
-                        .first()
-                        .map(ToString::to_string)
-                        .unwrap_or_default();
-                    return Err(StartError::Listen {
-                        address,
-                        reason: error.to_string(),
-                    });
-                }
-                other => early.push(other),
-            }
-        }
-        // An address like `::` stands for several, which are known at once.
-        while let Some(event) = swarm.select_next_some().now_or_never() {
-            match event {
-                SwarmEvent::NewListenAddr { address, .. } => addresses.push(address),
-                other => {
-                    early.push(other);
-                    break;
-                }
-            }
-        }
-        Ok((addresses, early))
-    }
-}
-
-fn is_missing_family(error: &TransportError<io::Error>) -> bool {
-    diagnosis::stage_of(error)
-        .reason
-        .contains("Address family not supported")
-        || diagnosis::stage_of(error)
-            .reason
-            .contains("annot assign requested address")
-}
-
-fn listen_error(address: &Multiaddr, error: &TransportError<io::Error>, tls: &Tls) -> StartError {
-    let mut reason = diagnosis::stage_of(error).reason;
-    let secure = address.iter().any(|p| {
-        matches!(
-            p,
-            libp2p::multiaddr::Protocol::Tls | libp2p::multiaddr::Protocol::Wss(_)
-        )
-    });
-    if reason.contains("in use") {
-        reason =
-            "another program has the port; stop it, or choose another port with --listen".into();
-    } else if reason.contains("ermission denied") {
-        reason = "the system does not permit it; choose a port above 1023 with --listen".into();
-    } else if reason.contains("annot assign") {
-        reason = "the machine has no such address; choose one that it has".into();
-    } else if secure && tls.certificate.is_none() {
-        reason = "TLS needs a certificate: give --tls-cert and --tls-key".into();
-    }
-    StartError::Listen {
-        address: address.to_string(),
-        reason,
     }
 }
 

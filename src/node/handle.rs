@@ -20,6 +20,7 @@ use super::outbox::{self, Outgoing, Sent};
 use super::past::{History, HistoryQuery};
 use super::runner::Command;
 use super::store::{RoomStatus, Store};
+use super::supervisor::{NodeFailure, Supervisor};
 use crate::clock::Time;
 use crate::gossip::{self, MAX_EVENT_DATA, MAX_EVENT_NAME, RoomName};
 
@@ -59,6 +60,7 @@ pub(super) struct Shared {
     pub(super) store: Store,
     /// Messages that gossip was given, every copy counted.
     pub(super) copies: Arc<AtomicU64>,
+    pub(super) supervisor: Supervisor,
 }
 
 /// An event that waits in the queue.
@@ -284,6 +286,12 @@ impl Node {
     /// or after an offer, and every batch of its own that the node gossiped.
     pub fn message_copies(&self) -> u64 {
         self.shared.copies.load(Ordering::Relaxed)
+    }
+
+    /// Returns why the node ended by itself, if it did: one of its tasks failed. Its events have ended then, or are about
+    /// to, after an [`super::Event::Error`] with the reason.
+    pub fn failure(&self) -> Option<NodeFailure> {
+        self.shared.supervisor.failure()
     }
 
     /// Stops the node: the peers are told, and the events end.

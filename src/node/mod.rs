@@ -4,8 +4,9 @@
 //! * `runner` is the loop; whatever crosses between protocols crosses there.
 //! * `outbox` signs what the application sends; `keeper` checks what the mesh brings (`inbox`) and has it
 //!   stored. Each is a task of its own, so that the loop only moves bytes.
-//! * `transport` and [`Stage`] say where a connection failed; `limits` bounds strangers.
+//! * `listening` brings the listeners up; `transport` and [`Stage`] say where a connection failed; `limits` bounds strangers.
 //! * `coalesce`, `pressure` and `half_close` are what a connection's streams pass on their way to yamux.
+//! * `supervisor` ends the node as a whole when one of its tasks fails.
 //! * `links`, `dialing`, `admission`, `rooms`, `ration` are plain state, without any network.
 
 mod address;
@@ -25,6 +26,7 @@ mod inbox;
 mod keeper;
 mod limits;
 mod links;
+mod listening;
 mod outbox;
 mod past;
 mod ports;
@@ -36,6 +38,7 @@ mod runner;
 mod said;
 mod stage;
 mod store;
+mod supervisor;
 mod tls;
 mod transport;
 mod upgrade;
@@ -51,3 +54,4 @@ pub(crate) use past::{pages, reopen};
 pub use probe::{Probe, ProbeStep, Probed};
 pub use stage::{Stage, StageError};
 pub use store::RoomStatus;
+pub use supervisor::NodeFailure;

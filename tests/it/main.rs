@@ -20,7 +20,10 @@ mod program_history;
 mod program_keys;
 mod program_log;
 mod program_mesh;
+#[cfg(target_os = "linux")]
+mod program_namespace;
 mod program_refused;
+mod program_streams;
 mod program_support;
 mod raw_peer;
 mod reconnect;

@@ -125,8 +125,13 @@ impl Program {
         let mut command = diatribe(&fixed);
         command.args(args);
         let mut program = Program::spawn(command);
-        program.online = Some(program.next("online"));
+        program.await_online();
         program
+    }
+
+    /// Waits until it is online.
+    pub(crate) fn await_online(&mut self) {
+        self.online = Some(self.next("online"));
     }
 
     /// Starts `command`, with pipes for everything.

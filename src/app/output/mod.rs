@@ -9,6 +9,7 @@ mod people;
 
 use std::future::poll_fn;
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use futures::{FutureExt, StreamExt};
@@ -28,6 +29,9 @@ const MAX_WAITING: usize = 1024;
 /// Lines are handed to the system in pieces of about this size: large enough that the calls cost
 /// little, small enough that a reader soon has something to do.
 const PIECE: usize = 64 * 1024;
+
+/// Why the first [`print`] that failed did.
+static PRINT_ERROR: OnceLock<io::Error> = OnceLock::new();
 
 /// Something to write that is no event of the node.
 #[derive(Debug)]
@@ -127,10 +131,24 @@ pub(crate) fn print_error(reason: &str) {
     print(&line);
 }
 
-/// Writes whole lines to stdout, where no thread does. Who does not read cannot be told.
+/// Writes whole lines to stdout, where no thread does. An error is kept for [`take_error`].
 pub(crate) fn print(lines: &[u8]) {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(lines).and_then(|()| stdout.flush());
+    if let Err(error) = stdout.write_all(lines).and_then(|()| stdout.flush()) {
+        // The first one says why; what follows it fails for the same reason.
+        PRINT_ERROR.get_or_init(|| error);
+    }
+}
+
+/// Returns what is to be said of a [`print`] that failed. A reader that has gone away has read enough: that is no failure.
+pub(crate) fn take_error() -> Option<String> {
+    PRINT_ERROR.get().and_then(not_written)
+}
+
+/// Returns what is to be said when writing to stdout failed with `error`.
+pub(crate) fn not_written(error: &io::Error) -> Option<String> {
+    (error.kind() != io::ErrorKind::BrokenPipe)
+        .then(|| format!("stdout cannot be written to: {error}"))
 }
 
 enum Next {

@@ -1,0 +1,182 @@
+//! Listening: the addresses of a node that starts, and what to do about those that the machine lacks.
+//!
+//! Entry function: [`listen`]. The rule it keeps: a node is online on what the machine has, warns of what it lacks, and
+//! fails with a remedy when nothing is left; it never waits for an address that may not come.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use libp2p::Multiaddr;
+use libp2p::core::transport::{ListenerId, TransportError};
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{Swarm, SwarmEvent};
+use tokio::time::{Instant, timeout_at};
+
+use super::behaviour::{Behaviour, BehaviourEvent};
+use super::builder::DEFAULT_LISTEN;
+use super::error::StartError;
+use super::tls::Tls;
+use super::{diagnosis, ports};
+use crate::wire;
+
+/// How long the start waits for the interfaces behind `::` or `0.0.0.0`. The system names them at once; a machine without
+/// any of that family (IPv6 switched off, as in many containers) names none, ever.
+const INTERFACES_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What happened to a swarm while it was not in the loop yet.
+type Early = Vec<SwarmEvent<BehaviourEvent>>;
+
+/// Listens on `asked`, or on [`DEFAULT_LISTEN`], and waits until each address is really listened on. Returns the addresses,
+/// and what else happened meanwhile (a dial of the overlay, a first visitor), which is for the loop to deal with.
+///
+/// # Errors
+///
+/// An address that cannot be listened on, with what to do. One that stands for all interfaces (`::`, `0.0.0.0`) is only
+/// warned of when the machine lacks that family, as long as there is another one.
+pub(super) async fn listen(
+    swarm: &mut Swarm<Behaviour>,
+    asked: Option<&[Multiaddr]>,
+    tls: &Tls,
+) -> Result<(Vec<Multiaddr>, Early), StartError> {
+    let defaults = || DEFAULT_LISTEN.iter().filter_map(|a| a.parse().ok());
+    let wanted = asked.map_or_else(|| defaults().collect(), <[Multiaddr]>::to_vec);
+    for address in &wanted {
+        ports::check_free(address).map_err(|reason| StartError::Listen {
+            address: address.to_string(),
+            reason,
+        })?;
+    }
+    let is_dialing_only = wanted.is_empty();
+    let waiting = begin(swarm, wanted, tls)?;
+    let (addresses, early) = wait(swarm, waiting).await?;
+    if addresses.is_empty() && !is_dialing_only {
+        return Err(StartError::System(
+            "no network interface of this machine is up, not even the loopback one: bring one up \
+             (`ip link set lo up`), or name an address with --listen"
+                .to_owned(),
+        ));
+    }
+    Ok((addresses, early))
+}
+
+/// Begins to listen on each address.
+fn begin(
+    swarm: &mut Swarm<Behaviour>,
+    wanted: Vec<Multiaddr>,
+    tls: &Tls,
+) -> Result<HashMap<ListenerId, Multiaddr>, StartError> {
+    let mut waiting = HashMap::new();
+    let mut first_error = None;
+    for address in wanted {
+        match swarm.listen_on(address.clone()) {
+            Ok(id) => {
+                waiting.insert(id, address);
+            }
+            // A machine may lack IPv6, or IPv4: the other one will do.
+            Err(error) if stands_for_all(&address) && is_missing_family(&error) => {
+                tracing::warn!(%address, "not listened on: the machine has no such addresses");
+                first_error.get_or_insert(listen_error(&address, &error, tls));
+            }
+            Err(error) => return Err(listen_error(&address, &error, tls)),
+        }
+    }
+    match first_error {
+        Some(error) if waiting.is_empty() => Err(error),
+        _ => Ok(waiting),
+    }
+}
+
+/// Waits until all that were begun are listened on; for the interfaces behind `::` and `0.0.0.0` not for ever.
+async fn wait(
+    swarm: &mut Swarm<Behaviour>,
+    mut waiting: HashMap<ListenerId, Multiaddr>,
+) -> Result<(Vec<Multiaddr>, Early), StartError> {
+    let (mut addresses, mut early) = (Vec::new(), Vec::new());
+    let mut seen = HashSet::new();
+    let deadline = Instant::now() + INTERFACES_TIMEOUT;
+    while !waiting.is_empty() {
+        let is_optional = waiting.values().all(stands_for_all);
+        let event = match is_optional {
+            true => match timeout_at(deadline, swarm.select_next_some()).await {
+                Ok(event) => event,
+                Err(_) => break,
+            },
+            false => swarm.select_next_some().await,
+        };
+        match event {
+            SwarmEvent::NewListenAddr {
+                listener_id,
+                address,
+            } => {
+                waiting.remove(&listener_id);
+                seen.insert(listener_id);
+                addresses.push(address);
+            }
+            SwarmEvent::ListenerClosed {
+                listener_id,
+                reason: Err(error),
+                ..
+            } if !seen.contains(&listener_id) => {
+                let address = waiting.get(&listener_id).map(ToString::to_string);
+                return Err(StartError::Listen {
+                    address: address.unwrap_or_default(),
+                    reason: error.to_string(),
+                });
+            }
+            other => early.push(other),
+        }
+    }
+    for address in waiting.values() {
+        tracing::warn!(
+            %address,
+            "no network interface has an address of this family yet: nobody can dial this node there until one has"
+        );
+    }
+    // An address like `::` stands for several, which are known at once.
+    while let Some(event) = swarm.select_next_some().now_or_never() {
+        match event {
+            SwarmEvent::NewListenAddr { address, .. } => addresses.push(address),
+            other => {
+                early.push(other);
+                break;
+            }
+        }
+    }
+    Ok((addresses, early))
+}
+
+/// Whether the address stands for every interface of its family.
+fn stands_for_all(address: &Multiaddr) -> bool {
+    wire::ip_of(address).is_some_and(|ip| ip.is_unspecified())
+}
+
+fn is_missing_family(error: &TransportError<io::Error>) -> bool {
+    let reason = diagnosis::stage_of(error).reason;
+    reason.contains("Address family not supported")
+        || reason.contains("annot assign requested address")
+}
+
+fn listen_error(address: &Multiaddr, error: &TransportError<io::Error>, tls: &Tls) -> StartError {
+    let mut reason = diagnosis::stage_of(error).reason;
+    let secure = address
+        .iter()
+        .any(|p| matches!(p, Protocol::Tls | Protocol::Wss(_)));
+    if reason.contains("in use") {
+        reason =
+            "another program has the port; stop it, or choose another port with --listen".into();
+    } else if reason.contains("ermission denied") {
+        reason = "the system does not permit it; choose a port above 1023 with --listen".into();
+    } else if reason.contains("annot assign") || reason.contains("Address family not supported") {
+        reason = "the machine has no such address (IPv6 may be switched off); choose one that it has, for example \
+                  --listen 0.0.0.0:9000"
+            .into();
+    } else if secure && tls.certificate.is_none() {
+        reason = "TLS needs a certificate: give --tls-cert and --tls-key".into();
+    }
+    StartError::Listen {
+        address: address.to_string(),
+        reason,
+    }
+}

@@ -1,0 +1,186 @@
+//! Watches the tasks and threads of a node: when one of them panics, the node ends as a whole and says why.
+//!
+//! Entry type: [`Supervisor`]. The rule it keeps: no part of a node ends unseen. A node of which only some tasks still
+//! run looks alive to whoever supervises the process, and neither sends nor receives.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::event::{Event, EventBus};
+use super::runner::Command;
+
+/// How long the remaining tasks may take to close the links and the log after one has failed. Longer than an ordinary
+/// shutdown takes, because a task that has failed may be one that others wait for.
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Why a node ended by itself: one of its tasks panicked, which is a fault of the program.
+///
+/// What was acknowledged before is in the log. Start the node again, and report the message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the node has stopped because its task `{task}` failed: {message}; what was acknowledged is in the log: \
+     start the node again, and report this as a fault of the program"
+)]
+#[non_exhaustive]
+pub struct NodeFailure {
+    /// Name of the task.
+    pub task: &'static str,
+    /// What the task said when it panicked.
+    pub message: String,
+}
+
+/// Starts the tasks of one node and ends the node when one of them panics. Cloning gives another handle.
+#[derive(Clone, Debug)]
+pub(crate) struct Supervisor(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    runtime: Handle,
+    bus: EventBus,
+    /// Weak, because a node stops when the application has dropped its last handle.
+    commands: mpsc::WeakSender<Command>,
+    failure: OnceLock<NodeFailure>,
+}
+
+impl Supervisor {
+    /// A supervisor of the node that takes `commands` and reports on `bus`. Must be called inside a Tokio runtime.
+    pub(crate) fn new(bus: EventBus, commands: &mpsc::Sender<Command>) -> Supervisor {
+        Supervisor(Arc::new(Inner {
+            runtime: Handle::current(),
+            bus,
+            commands: commands.downgrade(),
+            failure: OnceLock::new(),
+        }))
+    }
+
+    /// Spawns `task`; a panic in it ends the node. The handle resolves in either case.
+    pub(crate) fn spawn(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let supervisor = self.clone();
+        self.0.runtime.spawn(async move {
+            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+                supervisor.fail(name, panic_message(&*panic));
+            }
+        })
+    }
+
+    /// Ends the node because the task or thread `name` has failed. Only the first failure counts.
+    pub(crate) fn fail(&self, name: &'static str, message: String) {
+        let failure = NodeFailure {
+            task: name,
+            message,
+        };
+        let reason = failure.to_string();
+        if self.0.failure.set(failure).is_err() {
+            return;
+        }
+        self.0.bus.emit(Event::Error { reason });
+        let (bus, commands) = (self.0.bus.clone(), self.0.commands.clone());
+        self.0.runtime.spawn(async move {
+            let _ = tokio::time::timeout(STOP_TIMEOUT, shut_down(commands)).await;
+            // The loop closes the bus when it ends; it may be the loop that has failed.
+            bus.close();
+        });
+    }
+
+    /// Returns why the node ended by itself, if it did.
+    pub(crate) fn failure(&self) -> Option<NodeFailure> {
+        self.0.failure.get().cloned()
+    }
+}
+
+/// Has the loop close the links, which tells the peers. Returns when it has, or is gone.
+async fn shut_down(commands: mpsc::WeakSender<Command>) {
+    let Some(commands) = commands.upgrade() else {
+        return;
+    };
+    let (reply, done) = oneshot::channel();
+    if commands.send(Command::Shutdown { reply }).await.is_ok() {
+        let _ = done.await;
+    }
+}
+
+/// Returns the text of a panic.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "it panicked without a message".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Node;
+    use crate::node::Event;
+
+    async fn node() -> Node {
+        Node::builder()
+            .listen(["/ip4/127.0.0.1/tcp/0/ws".parse().expect("an address")])
+            .exempt_loopback(true)
+            .start()
+            .await
+            .expect("a node that starts")
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_ends_the_node_its_links_and_its_events() {
+        let (failing, other) = (node().await, node().await);
+        let (mut events, mut others) = (failing.events(), other.events());
+        let address = failing.addresses()[0].to_string();
+        other
+            .connect(address.parse().expect("an address"))
+            .await
+            .expect("a link");
+
+        let supervisor = failing.shared.supervisor.clone();
+        supervisor.spawn("test", async { panic!("on purpose") });
+
+        let mut reasons = Vec::new();
+        while let Some(event) = events.next().await {
+            if let Event::Error { reason } = event {
+                reasons.push(reason);
+            }
+        }
+        assert_eq!(reasons.len(), 1, "{reasons:?}");
+        assert!(
+            reasons[0].contains("`test` failed: on purpose"),
+            "{reasons:?}"
+        );
+        let failure = failing.failure().expect("a failure");
+        assert_eq!((failure.task, &*failure.message), ("test", "on purpose"));
+        loop {
+            match others.next().await.expect("a node that goes on") {
+                Event::LinkDown {
+                    peer_id, reason, ..
+                } => {
+                    assert_eq!(peer_id, failing.peer_id());
+                    assert!(reason.starts_with("leaving"), "{reason}");
+                    break;
+                }
+                _ => continue,
+            }
+        }
+        assert!(failing.broadcast("lobby", "chat", "x").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_stopped_has_not_failed() {
+        let node = node().await;
+        node.shutdown().await;
+        assert_eq!(node.failure(), None);
+    }
+}
