@@ -24,7 +24,7 @@
 //!
 //! In reading order, from the bottom up; imports go down only:
 //!
-//! * [`clock`], [`identity`], [`wire`]: time, keys, frames.
+//! * [`clock`], `rate_limit`, [`identity`], [`wire`]: time, how often is told what others bring about, keys, frames.
 //! * [`handshake`]: two connected nodes prove their keys to each other.
 //! * [`gate`]: for what stands behind it, "connected" means "verified".
 //! * [`gossip`]: rooms and signed batches.
@@ -71,14 +71,15 @@ pub mod history;
 pub mod identity;
 pub mod node;
 pub mod overlay;
+mod rate_limit;
 pub mod wire;
 
 pub use gossip::{BatchId, RoomName, RoomNameError};
 pub use history::{Keep, LogError, Sync};
 pub use identity::{Identity, NetworkKey};
 pub use node::{
-    Address, AddressError, BroadcastError, ConnectError, DEFAULT_LISTEN, DEFAULT_ROOM, Direction,
-    EPHEMERAL_BYTES, Event, Events, History, HistoryQuery, JoinError, LinkInfo, MAX_WAITING_BYTES,
-    MAX_WAITING_EVENTS, Message, Node, NodeBuilder, NodeFailure, Probe, ProbeStep, Probed,
-    RoomStatus, Sending, Sent, Stage, StageError, StartError,
+    Address, AddressError, BroadcastError, ConnectError, DEFAULT_LISTEN, DEFAULT_ROOM, DatedThan,
+    Direction, EPHEMERAL_BYTES, Event, Events, History, HistoryQuery, JoinError, LinkInfo,
+    MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message, Node, NodeBuilder, NodeFailure, Probe,
+    ProbeStep, Probed, RoomStatus, Sending, Sent, Stage, StageError, StartError,
 };

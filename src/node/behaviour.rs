@@ -69,7 +69,7 @@ impl Behaviour {
         identity: &Identity,
         local: Arc<Local>,
         clock: Clock,
-        caps: limits::Caps,
+        limits: limits::Behaviour,
         hellos: HelloCaps,
         overlay: Option<overlay::Behaviour>,
         copies: Arc<AtomicU64>,
@@ -77,7 +77,7 @@ impl Behaviour {
         let per_peer = connection_limits::ConnectionLimits::default()
             .with_max_established_per_peer(Some(MAX_PER_PEER));
         Ok(Behaviour {
-            limits: limits::Behaviour::new(caps),
+            limits,
             per_peer: connection_limits::Behaviour::new(per_peer),
             memory: memory_connection_limits::Behaviour::with_max_bytes(MAX_MEMORY),
             identify: identify::Behaviour::new(identify_config(identity)),

@@ -1,24 +1,24 @@
-//! What a node tells its application, and the bounded queue in which a reader finds it.
+//! What a node tells its application.
 //!
-//! Entry types: [`Event`], [`Events`]. The rule it keeps: a reader that is slow costs a bounded
-//! amount of memory and is told how many events it missed; other readers and the node never wait.
+//! Entry types: [`Event`], [`Events`]. How often it tells what others bring about is decided in `limits`, how
+//! events come to their readers in `bus`, and what a slow reader loses in `queue`.
 
-use std::collections::VecDeque;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+mod bus;
+mod limits;
+mod queue;
+
+use std::time::Duration;
 
 use bytes::Bytes;
-use futures::Stream;
 use libp2p::{Multiaddr, PeerId};
 
 use super::stage::StageError;
-use crate::gossip::{BatchId, RoomName};
+use crate::gossip::{BatchId, EVENT_OVERHEAD, RoomName};
 
-/// The most events that wait for one reader.
-pub const MAX_WAITING_EVENTS: usize = 65_536;
-/// The most bytes of message data that wait for one reader: 64 MiB.
-pub const MAX_WAITING_BYTES: usize = 64 << 20;
+pub(crate) use bus::EventBus;
+pub use bus::Events;
+pub(crate) use limits::{Cause, Kind};
+pub use queue::{MAX_WAITING_BYTES, MAX_WAITING_EVENTS};
 
 /// Which side dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,16 +113,77 @@ pub enum Event {
         /// What it cost on the wire, both ways, in bytes.
         bytes: u64,
     },
+    /// An author signed two different batches with the same numbers. The one that was stored first counts; the
+    /// other one is stored as well and not delivered.
+    Equivocation {
+        /// Who signed both.
+        author: PeerId,
+        /// The room.
+        room: RoomName,
+        /// The number of the second batch's first event.
+        seq: u64,
+        /// The batch that counts here.
+        first: BatchId,
+        /// The other one.
+        second: BatchId,
+    },
+    /// A message is dated earlier than it can have been sent by an honest clock. It is delivered all the same.
+    BackDated {
+        /// Who signed it.
+        author: PeerId,
+        /// The room.
+        room: RoomName,
+        /// The number of the batch's first event.
+        seq: u64,
+        /// The batch.
+        id: BatchId,
+        /// By how much.
+        by: Duration,
+        /// What shows it.
+        than: DatedThan,
+    },
     /// Something went wrong that concerns no link.
     Error {
         /// What, and what to do.
         reason: String,
     },
+    /// Others brought about more than is told one by one.
+    Suppressed {
+        /// The type of JSON lines that were left out; `link` for those of links that came up and went.
+        kind: &'static str,
+        /// What they tell of, in the plural, for people.
+        what: &'static str,
+        /// How many were left out.
+        lines: u64,
+        /// Within this time.
+        over: Duration,
+    },
     /// This reader was too slow: so many events were dropped at this place.
     Missed {
+        /// Whose messages they were; none for several authors, or what the node itself tells.
+        author: Option<PeerId>,
         /// How many.
         events: u64,
     },
+}
+
+/// What shows that a message is back-dated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatedThan {
+    /// It came live, later than a message that is on its way can come.
+    Arrival,
+    /// The same process of its author had dated an earlier message later.
+    EarlierMessage,
+}
+
+impl DatedThan {
+    /// The name in JSON lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            DatedThan::Arrival => "arrival",
+            DatedThan::EarlierMessage => "earlier_message",
+        }
+    }
 }
 
 /// One event of a room, as its author signed it.
@@ -149,210 +210,22 @@ pub struct Message {
 }
 
 impl Event {
+    /// The bytes that the event counts for in a queue.
     fn bytes(&self) -> usize {
-        match self {
+        let said = match self {
             Event::Message(message) => message.data.len() + message.name.len(),
+            Event::LinkDown { reason, .. } | Event::Error { reason } => reason.len(),
+            Event::Refused { error, .. } => error.reason.len(),
             _ => 0,
-        }
-    }
-}
-
-/// Where the node puts its events; every reader gets all of them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct EventBus {
-    readers: Arc<Mutex<Readers>>,
-}
-
-#[derive(Debug, Default)]
-struct Readers {
-    queues: Vec<Weak<Mutex<Queue>>>,
-    closed: bool,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: VecDeque<Event>,
-    bytes: usize,
-    missed: u64,
-    closed: bool,
-    waker: Option<Waker>,
-}
-
-impl EventBus {
-    /// A new reader, from now on.
-    pub(crate) fn subscribe(&self) -> Events {
-        let mut readers = lock(&self.readers);
-        let queue = Arc::new(Mutex::new(Queue {
-            closed: readers.closed,
-            ..Queue::default()
-        }));
-        readers.queues.push(Arc::downgrade(&queue));
-        Events { queue }
+        };
+        EVENT_OVERHEAD + said
     }
 
-    /// Puts `event` before every reader.
-    pub(crate) fn emit(&self, event: Event) {
-        self.emit_all(std::iter::once(event));
-    }
-
-    /// Puts all `events` before every reader, each of whom is woken once.
-    pub(crate) fn emit_all(&self, events: impl Iterator<Item = Event>) {
-        // Held until all is said: what two tasks tell does not mix.
-        let mut readers = lock(&self.readers);
-        let mut queues = Vec::with_capacity(readers.queues.len());
-        readers.queues.retain(|reader| {
-            let queue = reader.upgrade();
-            let alive = queue.is_some();
-            queues.extend(queue);
-            alive
-        });
-        let mut queues: Vec<_> = queues.iter().map(|queue| lock(queue)).collect();
-        if let Some((last, others)) = queues.split_last_mut() {
-            for event in events {
-                for queue in others.iter_mut() {
-                    queue.push(event.clone());
-                }
-                last.push(event);
-            }
+    /// Whose message it is; none for what the node itself tells.
+    fn author(&self) -> Option<PeerId> {
+        match self {
+            Event::Message(message) => Some(message.author),
+            _ => None,
         }
-        for queue in &mut queues {
-            queue.wake();
-        }
-    }
-
-    /// No more events will come.
-    pub(crate) fn close(&self) {
-        let mut readers = lock(&self.readers);
-        readers.closed = true;
-        for queue in readers.queues.iter().filter_map(Weak::upgrade) {
-            let mut queue = lock(&queue);
-            queue.closed = true;
-            queue.wake();
-        }
-    }
-}
-
-impl Queue {
-    fn push(&mut self, event: Event) {
-        let bytes = event.bytes();
-        let full =
-            self.waiting.len() >= MAX_WAITING_EVENTS || self.bytes + bytes > MAX_WAITING_BYTES;
-        if full || self.missed > 0 {
-            // Once some were missed, the rest waits until the reader has been told: the gap
-            // stays in one place.
-            self.missed += 1;
-        } else {
-            self.bytes += bytes;
-            self.waiting.push_back(event);
-        }
-    }
-
-    fn pop(&mut self) -> Option<Event> {
-        if let Some(event) = self.waiting.pop_front() {
-            self.bytes -= event.bytes();
-            return Some(event);
-        }
-        match std::mem::take(&mut self.missed) {
-            0 => None,
-            events => Some(Event::Missed { events }),
-        }
-    }
-
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-}
-
-/// A reader of a node's events: a [`Stream`] that ends when the node does.
-///
-/// At most [`MAX_WAITING_EVENTS`] events and [`MAX_WAITING_BYTES`] bytes wait; past that the
-/// reader finds [`Event::Missed`] where the gap is.
-#[derive(Debug)]
-pub struct Events {
-    queue: Arc<Mutex<Queue>>,
-}
-
-impl Events {
-    /// The next event; `None` when the node is gone.
-    pub async fn next(&mut self) -> Option<Event> {
-        futures::StreamExt::next(self).await
-    }
-}
-
-impl Stream for Events {
-    type Item = Event;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
-        let mut queue = lock(&self.queue);
-        match queue.pop() {
-            Some(event) => Poll::Ready(Some(event)),
-            None if queue.closed => Poll::Ready(None),
-            None => {
-                queue.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        }
-    }
-}
-
-/// A panic in one reader must not take the node's events from the others.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-
-    use super::*;
-
-    fn error(n: usize) -> Event {
-        Event::Error {
-            reason: n.to_string(),
-        }
-    }
-
-    #[test]
-    fn a_slow_reader_is_told_what_it_missed_and_a_quick_one_misses_nothing() {
-        let bus = EventBus::default();
-        let (mut slow, mut quick) = (bus.subscribe(), bus.subscribe());
-        let mut read = 0;
-        for n in 0..MAX_WAITING_EVENTS + 10 {
-            bus.emit(error(n));
-            read += usize::from(quick.next().now_or_never().flatten().is_some());
-        }
-        assert_eq!(read, MAX_WAITING_EVENTS + 10);
-        for _ in 0..MAX_WAITING_EVENTS {
-            assert!(matches!(
-                slow.next().now_or_never(),
-                Some(Some(Event::Error { .. }))
-            ));
-        }
-        assert!(matches!(
-            slow.next().now_or_never(),
-            Some(Some(Event::Missed { events: 10 }))
-        ));
-        bus.emit(error(0));
-        assert!(matches!(
-            slow.next().now_or_never(),
-            Some(Some(Event::Error { .. }))
-        ));
-    }
-
-    #[test]
-    fn a_reader_ends_after_the_last_event_of_a_closed_node() {
-        let bus = EventBus::default();
-        let mut reader = bus.subscribe();
-        bus.emit(error(1));
-        bus.close();
-        assert!(matches!(
-            reader.next().now_or_never(),
-            Some(Some(Event::Error { .. }))
-        ));
-        assert!(matches!(reader.next().now_or_never(), Some(None)));
-        let mut late = bus.subscribe();
-        assert!(matches!(late.next().now_or_never(), Some(None)));
     }
 }

@@ -5,6 +5,7 @@
 //! batch only when the log has it, once, and an author's events in the order sent; never of its own.
 
 mod checking;
+mod dates;
 mod note;
 mod recent;
 #[cfg(test)]
@@ -20,15 +21,15 @@ use libp2p::PeerId;
 use tokio::sync::{mpsc, oneshot};
 
 use self::checking::stored;
+use self::dates::{Dated, Dates};
 pub(crate) use self::note::{Note, Wish};
 use self::recent::Recent;
 use super::event::{Event, EventBus, Message};
 use super::inbox::Inbox;
 use super::pressure::Pressure;
-use super::ration::Ration;
 use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time};
-use crate::gossip::VerifiedBatch;
+use crate::gossip::{BatchId, VerifiedBatch};
 use crate::history::{
     self, Appended, Arrival, Checks, Delivery, Found, Input, Item, LogError, Order, Outcome, Owed,
     Pruned, Record, RequestId, Stream, Verified, Writer,
@@ -138,8 +139,7 @@ pub(crate) struct Keeper {
     appends: usize,
     prune_at: Time,
     complained: Option<Time>,
-    /// How often is told of numbers that were given twice.
-    conflicts: Ration,
+    dates: Dates,
 }
 
 /// The ends of the keeper's channels.
@@ -192,7 +192,7 @@ impl Keeper {
             appends: 0,
             prune_at: Time::ZERO,
             complained: None,
-            conflicts: Ration::of("batches with numbers that another has"),
+            dates: Dates::default(),
         })
     }
 
@@ -395,17 +395,21 @@ impl Keeper {
                     new += 1;
                     self.spread(&batch, brought_by).await;
                     if !self.is_own(&batch) {
+                        self.check_date(&batch, is_live);
                         let arrival = arrival(batch, follows, !is_live);
                         self.order.arrived(now, arrival, &mut due);
                     }
                 }
-                Outcome::Conflict { .. } => {
+                Outcome::Conflict { with } => {
                     new += 1;
                     self.spread(&batch, brought_by).await;
-                    if self.conflicts.may_tell(now) {
-                        tracing::warn!(author = %batch.author(), room = %batch.room(),
-                            "an author gave the same numbers to two batches; the first one counts");
-                    }
+                    self.bus.emit(Event::Equivocation {
+                        author: batch.author(),
+                        room: batch.room().clone(),
+                        seq: batch.first_seq(),
+                        first: BatchId(with),
+                        second: batch.id(),
+                    });
                 }
                 Outcome::Held | Outcome::TooOld | Outcome::OutOfRange => {}
             }
@@ -418,6 +422,26 @@ impl Keeper {
                 forged,
             })
             .await;
+        }
+    }
+
+    /// Tells of a batch that is dated earlier than it can have been sent.
+    fn check_date(&mut self, batch: &VerifiedBatch, is_live: bool) {
+        let now_ms = self.clock.unix_millis();
+        let stream = (batch.author(), batch.instance_id(), batch.room().clone());
+        let dated = Dated {
+            first_seq: batch.first_seq(),
+            sent_at_ms: batch.sent_at_ms(),
+        };
+        if let Some((by, than)) = self.dates.check(stream, dated, is_live, now_ms) {
+            self.bus.emit(Event::BackDated {
+                author: batch.author(),
+                room: batch.room().clone(),
+                seq: batch.first_seq(),
+                id: batch.id(),
+                by,
+                than,
+            });
         }
     }
 

@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
@@ -18,6 +17,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
+use super::event::{Cause, EventBus, Kind};
 use crate::wire::{Source, is_loopback};
 
 /// The caps before the gate.
@@ -75,12 +75,9 @@ pub(crate) struct Behaviour {
     caps: Caps,
     pending: Waiting,
     unverified: Waiting,
-    /// When a refusal was last logged: a flood must not become a flood of lines.
-    logged: Option<Instant>,
+    /// Bounds what is logged of refusals.
+    bus: EventBus,
 }
-
-/// At most one line a second about refused connections.
-const LOG_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct Waiting {
@@ -140,13 +137,13 @@ impl Waiting {
 }
 
 impl Behaviour {
-    /// Caps with nobody waiting.
-    pub(crate) fn new(caps: Caps) -> Behaviour {
+    /// Caps with nobody waiting. What is logged has the limits of `bus`.
+    pub(crate) fn new(caps: Caps, bus: EventBus) -> Behaviour {
         Behaviour {
             caps,
             pending: Waiting::default(),
             unverified: Waiting::default(),
-            logged: None,
+            bus,
         }
     }
 
@@ -166,8 +163,8 @@ impl Behaviour {
     }
 
     fn deny(&mut self, refused: Refused) -> ConnectionDenied {
-        if self.logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
-            self.logged = Some(Instant::now());
+        let cause = refused.source.map(Cause::Address);
+        if self.bus.may_log(Kind::OverCap, cause) {
             tracing::warn!("a connection was refused: {refused}");
         }
         ConnectionDenied::new(refused)
@@ -254,6 +251,11 @@ impl NetworkBehaviour for Behaviour {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+
+    fn limits(caps: Caps) -> Behaviour {
+        Behaviour::new(caps, EventBus::new(Clock::start()))
+    }
 
     fn arrive(limits: &mut Behaviour, id: usize, address: &str) -> bool {
         let local = "/ip4/127.0.0.1/tcp/1/ws".parse().unwrap();
@@ -265,7 +267,7 @@ mod tests {
 
     #[test]
     fn one_source_cannot_take_the_places_of_others() {
-        let mut limits = Behaviour::new(Caps::default());
+        let mut limits = limits(Caps::default());
         let taken = (0..2000)
             .filter(|i| arrive(&mut limits, *i, "/ip4/192.0.2.1/tcp/7"))
             .count();
@@ -275,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_place_is_free_again_when_its_connection_ends() {
-        let mut limits = Behaviour::new(Caps::default());
+        let mut limits = limits(Caps::default());
         assert_eq!(
             (0..9)
                 .filter(|i| arrive(&mut limits, *i, "/ip6/::1/tcp/7"))
@@ -289,7 +291,7 @@ mod tests {
 
     #[test]
     fn loopback_is_exempt_from_caps_by_source_only_when_asked_for() {
-        let mut limits = Behaviour::new(Caps {
+        let mut limits = limits(Caps {
             exempt_loopback: true,
             ..Caps::default()
         });

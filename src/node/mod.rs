@@ -7,7 +7,7 @@
 //! * `listening` brings the listeners up; `transport` and [`Stage`] say where a connection failed; `limits` bounds strangers.
 //! * `coalesce`, `pressure` and `half_close` are what a connection's streams pass on their way to yamux.
 //! * `supervisor` ends the node as a whole when one of its tasks fails.
-//! * `links`, `dialing`, `admission`, `rooms`, `ration` are plain state, without any network.
+//! * `links`, `dialing`, `admission`, `rooms` are plain state, without any network.
 
 mod address;
 mod admission;
@@ -32,7 +32,6 @@ mod past;
 mod ports;
 mod pressure;
 mod probe;
-mod ration;
 mod rooms;
 mod runner;
 mod said;
@@ -46,7 +45,9 @@ mod upgrade;
 pub use address::{Address, AddressError};
 pub use builder::{DEFAULT_LISTEN, DEFAULT_ROOM, EPHEMERAL_BYTES, NodeBuilder};
 pub use error::{BroadcastError, ConnectError, JoinError, StartError};
-pub use event::{Direction, Event, Events, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message};
+pub use event::{
+    DatedThan, Direction, Event, Events, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message,
+};
 pub use handle::{LinkInfo, Node, Sending};
 pub use outbox::Sent;
 pub use past::{History, HistoryQuery};

@@ -37,7 +37,6 @@ use super::keeper::{Note, Wish};
 use super::links::Links;
 use super::outbox::Publish;
 use super::pressure::Pressure;
-use super::ration::Ration;
 use super::rooms::Rooms;
 use super::store::RoomStatus;
 use crate::clock::{Clock, Time};
@@ -102,9 +101,6 @@ pub(crate) struct Runner {
     dialing: Dialing,
     admission: Admission,
     rooms: Rooms,
-    /// How often is told of connections, and of messages, that were refused.
-    refusals: Ration,
-    refused_messages: Ration,
     /// Links that are proved but whose peers have not said yet in which rooms they are: until they
     /// have, or this time is over, nobody is told of them.
     rising: Vec<(Time, LinkInfo, ConnectionId)>,
@@ -180,8 +176,6 @@ impl Runner {
             dialing: Dialing::default(),
             admission,
             rooms: Rooms::new(bell),
-            refusals: Ration::of("refused connections"),
-            refused_messages: Ration::of("refused messages"),
             rising: Vec::new(),
             overlay_dials: HashMap::new(),
             directory,
@@ -269,6 +263,7 @@ impl Runner {
             book,
             deferred,
             self.ripening.front().map(|(at, ..)| *at),
+            self.bus.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -300,6 +295,7 @@ impl Runner {
         }
         self.rise(|(at, ..)| *at <= now);
         self.pass_on(now);
+        self.bus.tell_held_back(now);
         self.save_book(now);
         if self.deferred.as_ref().is_some_and(|(at, _)| *at <= now)
             && let Some((_, publish)) = self.deferred.take()

@@ -61,6 +61,11 @@ impl Supervisor {
         }))
     }
 
+    /// Returns where the node tells its events.
+    pub(crate) fn bus(&self) -> &EventBus {
+        &self.0.bus
+    }
+
     /// Spawns `task`; a panic in it ends the node. The handle resolves in either case.
     pub(crate) fn spawn(
         &self,
@@ -85,7 +90,7 @@ impl Supervisor {
         if self.0.failure.set(failure).is_err() {
             return;
         }
-        self.0.bus.emit(Event::Error { reason });
+        self.0.bus.emit_as(None, Event::Error { reason });
         let (bus, commands) = (self.0.bus.clone(), self.0.commands.clone());
         self.0.runtime.spawn(async move {
             let _ = tokio::time::timeout(STOP_TIMEOUT, shut_down(commands)).await;

@@ -47,7 +47,7 @@ fn listen(mut events: Events) -> mpsc::UnboundedReceiver<(Instant, Option<String
                     let text = live.then(|| String::from_utf8_lossy(&message.data).into_owned());
                     let _ = sender.send((Instant::now(), text));
                 }
-                Event::Missed { events } => panic!("the test reads too slowly: {events}"),
+                Event::Missed { events, .. } => panic!("the test reads too slowly: {events}"),
                 _ => {}
             }
         }

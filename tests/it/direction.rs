@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// What each module of the crate may name of the others.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &[]),
+    ("rate_limit", &["clock"]),
     ("identity", &[]),
     ("wire", &[]),
     ("handshake", &["clock", "identity", "wire"]),
@@ -17,6 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "node",
         &[
             "clock",
+            "rate_limit",
             "identity",
             "wire",
             "handshake",

@@ -102,7 +102,7 @@ impl Mesh {
                 }
             }
             Event::Message(message) => self.heard.entry(id).or_default().push(message),
-            Event::Missed { events } => panic!("the test missed {events} events"),
+            Event::Missed { events, .. } => panic!("the test missed {events} events"),
             _ => {}
         }
     }

@@ -146,7 +146,7 @@ async fn read(n: usize, mut events: Events, tally: Arc<Tally>) {
     while let Some(event) = events.next().await {
         match event {
             Event::Message(message) => tally.came(n, &message),
-            Event::Missed { events } => tally.missed(n, events),
+            Event::Missed { events, .. } => tally.missed(n, events),
             Event::Error { reason } => tracing::error!(node = n, reason, "a node complains"),
             Event::LinkDown { reason, .. } => tracing::debug!(node = n, reason, "a link is lost"),
             _ => {}

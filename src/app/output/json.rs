@@ -5,12 +5,14 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::time::Duration;
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use libp2p::{Multiaddr, PeerId};
 use serde::{Serialize, Serializer};
 
+use super::ends::{CaseEnd, Check, CheckStage, ConformanceEnd, DemoEnd, Id};
 use super::{Record, Render};
 use crate::app::stamp::Stamp;
 use crate::gossip::BatchId;
@@ -130,11 +132,43 @@ enum Line<'a> {
         repaired: u64,
         bytes: u64,
     },
+    Equivocation {
+        time: &'a str,
+        #[serde(serialize_with = "shown")]
+        author: &'a PeerId,
+        room: &'a str,
+        seq: u64,
+        #[serde(serialize_with = "shown")]
+        first: &'a BatchId,
+        #[serde(serialize_with = "shown")]
+        second: &'a BatchId,
+    },
+    BackDated {
+        time: &'a str,
+        #[serde(serialize_with = "shown")]
+        author: &'a PeerId,
+        room: &'a str,
+        seq: u64,
+        #[serde(serialize_with = "shown")]
+        id: &'a BatchId,
+        by_ms: u64,
+        than: &'static str,
+    },
+    Suppressed {
+        time: &'a str,
+        kind: &'static str,
+        lines: u64,
+        over_ms: u64,
+    },
     Error {
         time: &'a str,
         reason: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        author: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        missed: Option<u64>,
     },
     Id(IdLine<'a>),
     Stage(CheckStageLine<'a>),
@@ -144,33 +178,11 @@ enum Line<'a> {
     Demo(DemoLine<'a>),
 }
 
-/// What `diatribe id` and `diatribe key show` tell.
-#[derive(Debug, Serialize)]
-pub(crate) struct Id {
-    pub(crate) peer_id: String,
-    pub(crate) public_key: String,
-    pub(crate) sealing_key: String,
-    pub(crate) source: &'static str,
-}
-
 #[derive(Serialize)]
 struct IdLine<'a> {
     time: &'a str,
     #[serde(flatten)]
     id: &'a Id,
-}
-
-/// One stage of `diatribe check`.
-#[derive(Debug, Serialize)]
-pub(crate) struct CheckStage<'a> {
-    pub(crate) address: String,
-    pub(crate) stage: &'static str,
-    pub(crate) ok: bool,
-    pub(crate) ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) code: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -180,41 +192,11 @@ struct CheckStageLine<'a> {
     stage: &'a CheckStage<'a>,
 }
 
-/// The end of `diatribe check` for one address.
-#[derive(Debug, Serialize)]
-pub(crate) struct Check<'a> {
-    pub(crate) address: String,
-    pub(crate) ok: bool,
-    pub(crate) ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) peer_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) agent: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) stage: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) code: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<&'a str>,
-}
-
 #[derive(Serialize)]
 struct CheckLine<'a> {
     time: &'a str,
     #[serde(flatten)]
     check: &'a Check<'a>,
-}
-
-/// The end of one case of `diatribe conformance`.
-#[derive(Debug, Serialize)]
-pub(crate) struct CaseEnd<'a> {
-    pub(crate) name: &'static str,
-    pub(crate) kind: &'static str,
-    pub(crate) spec: &'static str,
-    pub(crate) expected: &'static str,
-    pub(crate) outcome: &'static str,
-    pub(crate) came: &'a str,
-    pub(crate) ms: f64,
 }
 
 #[derive(Serialize)]
@@ -224,46 +206,11 @@ struct CaseLine<'a> {
     case: &'a CaseEnd<'a>,
 }
 
-/// The end of `diatribe conformance`.
-#[derive(Debug, Serialize)]
-pub(crate) struct ConformanceEnd<'a> {
-    pub(crate) ok: bool,
-    pub(crate) mode: &'static str,
-    pub(crate) passed: usize,
-    pub(crate) absent: usize,
-    pub(crate) failed: usize,
-    pub(crate) not_run: usize,
-    pub(crate) ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) peer_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) agent: Option<&'a str>,
-}
-
 #[derive(Serialize)]
 struct ConformanceLine<'a> {
     time: &'a str,
     #[serde(flatten)]
     end: &'a ConformanceEnd<'a>,
-}
-
-/// The end of `diatribe demo`.
-#[derive(Debug, Serialize)]
-pub(crate) struct DemoEnd {
-    pub(crate) ok: bool,
-    pub(crate) settled_ms: Option<f64>,
-    pub(crate) most_links: usize,
-    pub(crate) nodes: Vec<DemoNode>,
-    pub(crate) missing: Vec<String>,
-}
-
-/// One node at the end of `diatribe demo`.
-#[derive(Debug, Serialize)]
-pub(crate) struct DemoNode {
-    pub(crate) node: usize,
-    pub(crate) peer_id: String,
-    pub(crate) links: Vec<usize>,
-    pub(crate) heard_ms: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -306,6 +253,8 @@ impl Render for JsonLines {
                     time: self.now.now(),
                     reason,
                     room: room.as_ref().map(|room| room.as_str()),
+                    author: None,
+                    missed: None,
                 };
                 put(node, &line, out);
             }
@@ -399,18 +348,49 @@ impl Render for JsonLines {
                 repaired: *repaired,
                 bytes: *bytes,
             },
-            Event::Error { reason } => Line::Error {
+            Event::Equivocation {
+                author,
+                room,
+                seq,
+                first,
+                second,
+            } => Line::Equivocation {
                 time,
-                reason,
-                room: None,
+                author,
+                room: room.as_str(),
+                seq: *seq,
+                first,
+                second,
             },
-            Event::Missed { events } => {
-                let reason = super::missed(*events);
-                let line = Line::Error {
-                    time,
-                    reason: &reason,
-                    room: None,
-                };
+            Event::BackDated {
+                author,
+                room,
+                seq,
+                id,
+                by,
+                than,
+            } => Line::BackDated {
+                time,
+                author,
+                room: room.as_str(),
+                seq: *seq,
+                id,
+                by_ms: millis(*by),
+                than: than.name(),
+            },
+            Event::Suppressed {
+                kind, lines, over, ..
+            } => Line::Suppressed {
+                time,
+                kind,
+                lines: *lines,
+                over_ms: millis(*over),
+            },
+            Event::Error { reason } => error_line(time, reason, None, None),
+            Event::Missed { author, events } => {
+                let reason = super::missed(author.as_ref(), *events);
+                let author = author.map(|author| author.to_string());
+                let line = error_line(time, &reason, author, Some(*events));
                 return put(node, &line, out);
             }
         };
@@ -493,6 +473,25 @@ impl JsonLines {
         };
         put(node, &line, out);
     }
+}
+
+fn error_line<'a>(
+    time: &'a str,
+    reason: &'a str,
+    author: Option<String>,
+    missed: Option<u64>,
+) -> Line<'a> {
+    Line::Error {
+        time,
+        reason,
+        room: None,
+        author,
+        missed,
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The events of one batch follow one another: its text is made once.

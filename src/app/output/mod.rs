@@ -4,6 +4,7 @@
 //! buffer while the thread waits; a reader that is slow costs the node no more than its bounded
 //! queue of events, and is told what it missed.
 
+mod ends;
 mod json;
 mod people;
 
@@ -19,9 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::gossip::RoomName;
 use crate::node::{Event, Events, Message, Sent};
 
-pub(crate) use json::{
-    CaseEnd, Check, CheckStage, ConformanceEnd, DemoEnd, DemoNode, Id, JsonLines,
-};
+pub(crate) use ends::{CaseEnd, Check, CheckStage, ConformanceEnd, DemoEnd, DemoNode, Id};
+pub(crate) use json::JsonLines;
 pub(crate) use people::{CHAT, People, SHORT, count, short};
 
 /// Answers that wait to be written; past that their senders wait.
@@ -260,9 +260,13 @@ impl Sources {
 }
 
 /// What a reader that was too slow is told.
-fn missed(events: u64) -> String {
+fn missed(author: Option<&PeerId>, events: u64) -> String {
+    let whose = match author {
+        Some(author) => format!("{events} messages of {author}"),
+        None => format!("{events} events"),
+    };
     format!(
-        "{events} events were not written here: stdout was not read quickly enough to keep them; \
-         read faster"
+        "{whose} were not written here: stdout was not read quickly enough to keep them; read faster, and see \
+         `diatribe log show` for the messages"
     )
 }

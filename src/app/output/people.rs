@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::io::Write;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -12,7 +13,7 @@ use libp2p::PeerId;
 
 use super::{Record, Render};
 use crate::app::escape::Shown;
-use crate::node::{Direction, Event, Message};
+use crate::node::{DatedThan, Direction, Event, Message};
 
 /// The name of the events that people type.
 pub(crate) const CHAT: &str = "chat";
@@ -226,9 +227,46 @@ impl Render for People {
                 );
                 self.line(out, DIM, text);
             }
+            Event::Equivocation {
+                author, room, seq, ..
+            } => {
+                let text = format!(
+                    "! {} signed two different messages as number {seq} in {}: the one that came here first counts",
+                    short(author),
+                    Shown(room.as_str())
+                );
+                self.line(out, RED, text);
+            }
+            Event::BackDated {
+                author,
+                room,
+                seq,
+                by,
+                than,
+                ..
+            } => {
+                let than = match than {
+                    DatedThan::Arrival => "it came",
+                    DatedThan::EarlierMessage => "the one before it",
+                };
+                let text = format!(
+                    "! {} dated message {seq} in {} {} earlier than {than}: its clock is wrong, or it back-dates",
+                    short(author),
+                    Shown(room.as_str()),
+                    span(*by)
+                );
+                self.line(out, YELLOW, text);
+            }
+            Event::Suppressed {
+                what, lines, over, ..
+            } => {
+                let text = format!("… {lines} more {what} in the last {}", span(*over));
+                self.line(out, DIM, text);
+            }
             Event::Error { reason } => self.line(out, RED, format_args!("! {}", Shown(reason))),
-            Event::Missed { events } => {
-                self.line(out, RED, format_args!("! {}", super::missed(*events)));
+            Event::Missed { author, events } => {
+                let text = super::missed(author.as_ref(), *events);
+                self.line(out, RED, format_args!("! {text}"));
             }
         }
     }
@@ -241,6 +279,17 @@ fn local_time(unix_ms: u64) -> String {
     let time = Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::MAX);
     let time = time.to_zoned_datetime(TimeZone::system());
     time.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A time in its two largest units.
+fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
 }
 
 /// "1 link", "2 links".

@@ -34,7 +34,8 @@ struct Kept {
 
 impl Kept {
     fn new(own: Own) -> Kept {
-        let (clock, bus) = (Clock::start(), EventBus::default());
+        let clock = Clock::start();
+        let bus = EventBus::new(clock);
         let log = Log::ephemeral(Keep::default()).unwrap();
         let (on_pruned, pruned) = pruned_channel();
         let writer = Writer::start(log, clock, on_pruned).unwrap();

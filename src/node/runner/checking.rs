@@ -11,6 +11,7 @@ use libp2p::request_response::{self as rr, InboundRequestId, ResponseChannel};
 use super::Runner;
 use crate::gossip::RoomName;
 use crate::history::{self, RequestId};
+use crate::node::event::{Cause, Kind};
 use crate::node::keeper::{Note, Wish};
 use crate::wire::{FrameError, Request, is_unsupported};
 
@@ -64,7 +65,9 @@ impl Runner {
             }
             Wish::Gossip(batch) => self.gossip_offered(&batch),
             Wish::Drop { peer_id, reason } => {
-                tracing::warn!(%peer_id, reason, "a neighbour broke the rules of data checking");
+                if self.bus.may_log(Kind::Offence, Some(Cause::Peer(peer_id))) {
+                    tracing::warn!(%peer_id, reason, "a neighbour broke the rules of data checking");
+                }
                 self.send_away(peer_id, &reason, "INVALID_SYNC");
             }
         }

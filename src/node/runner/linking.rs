@@ -18,7 +18,7 @@ use crate::history;
 use crate::node::address::Address;
 use crate::node::behaviour::PING_TIMEOUT;
 use crate::node::error::ConnectError;
-use crate::node::event::{Direction, Event};
+use crate::node::event::{Direction, Event, Kind};
 use crate::node::failure;
 use crate::node::handle::LinkInfo;
 use crate::node::keeper::Note;
@@ -42,7 +42,7 @@ impl Runner {
         match self.swarm.dial(opts) {
             Ok(()) => Ok(connection_id),
             Err(error) => {
-                self.refused(
+                self.dial_failed(
                     address.peer_id(),
                     address.multiaddr().clone(),
                     failure::of_dial(&error),
@@ -142,12 +142,12 @@ impl Runner {
         }
         match self.dialing.failed(now, connection_id, busy, &mut self.rng) {
             Some(true) => {
-                self.refused(peer_id, address.unwrap_or_else(Multiaddr::empty), error);
+                self.dial_failed(peer_id, address.unwrap_or_else(Multiaddr::empty), error);
             }
             Some(false) => tracing::info!(%error, "a dial failed again"),
             None if awaited => {}
             None => match address {
-                Some(address) => self.refused(peer_id, address, error),
+                Some(address) => self.dial_failed(peer_id, address, error),
                 // A request to a peer that has just gone: nobody asked for this dial.
                 None => tracing::debug!(?peer_id, %error, "a dial that nobody waits for failed"),
             },
@@ -174,13 +174,22 @@ impl Runner {
         address: Multiaddr,
         error: StageError,
     ) {
-        if self.refusals.may_tell(self.clock.now()) {
-            self.bus.emit(Event::Refused {
-                peer_id,
-                address,
-                error,
-            });
-        }
+        self.bus.emit(Event::Refused {
+            peer_id,
+            address,
+            error,
+        });
+    }
+
+    /// Tells that a dial came to nothing. It has a limit of its own, so that a flood of strangers hides none of
+    /// the dials that the operator asked for.
+    fn dial_failed(&mut self, peer_id: Option<PeerId>, address: Multiaddr, error: StageError) {
+        let event = Event::Refused {
+            peer_id,
+            address,
+            error,
+        };
+        self.bus.emit_as(Some(Kind::DialFailed), event);
     }
 
     pub(super) fn on_handshake(&mut self, event: handshake::Event) {

@@ -16,7 +16,7 @@ use crate::handshake::RejectCode;
 use crate::node::address::Address;
 use crate::node::book;
 use crate::node::builder::can_be_dialled;
-use crate::node::event::{Direction, Event};
+use crate::node::event::{Cause, Direction, Event, Kind};
 use crate::node::links::Link;
 use crate::node::stage::StageError;
 use crate::overlay::{self, DialError, DialId, HintOutcome, Reason, Report};
@@ -166,7 +166,9 @@ impl Runner {
             // Told with the end of the connection.
             Report::LinkEnded { .. } => {}
             Report::Offence { peer, what } => {
-                tracing::warn!(peer_id = %peer, what, "a peer broke a rule of the overlay");
+                if self.bus.may_log(Kind::Offence, Some(Cause::Peer(peer))) {
+                    tracing::warn!(peer_id = %peer, what, "a peer broke a rule of the overlay");
+                }
             }
             Report::Searching { backoff, .. } => self.on_searching(backoff),
         }

@@ -14,6 +14,7 @@ use crate::clock::Time;
 use crate::gossip::{self, IDONTWANT_ABOVE, RoomName, VerifiedBatch};
 use crate::history::OFFER_ABOVE;
 use crate::node::error::{BroadcastError, JoinError};
+use crate::node::event::{Cause, Kind};
 use crate::node::inbox::{Incoming, Verdict};
 use crate::node::keeper::Note;
 use crate::node::outbox::{Publish, Published, Taken};
@@ -74,7 +75,9 @@ impl Runner {
                 peer_id,
                 failed_messages,
             } => {
-                tracing::warn!(%peer_id, ?failed_messages, "a link is too slow: messages for it were dropped");
+                if self.bus.may_log(Kind::SlowLink, Some(Cause::Peer(peer_id))) {
+                    tracing::warn!(%peer_id, ?failed_messages, "a link is too slow: messages for it were dropped");
+                }
             }
             gossipsub::Event::GossipsubNotSupported { peer_id } => {
                 tracing::debug!(%peer_id, "the peer does not speak gossipsub");
@@ -128,7 +131,10 @@ impl Runner {
         };
         self.report(&message_id, &from, acceptance);
         let Err(error) = result else { return };
-        if self.refused_messages.may_tell(self.clock.now()) {
+        if self
+            .bus
+            .may_log(Kind::MessageRefused, Some(Cause::Peer(from)))
+        {
             tracing::warn!(peer_id = %from, %error, "a message was refused");
         }
         if !error.is_offence() {
@@ -240,7 +246,9 @@ impl Runner {
                 // gossipsub remembers it as published, and would not take it again: the neighbours
                 // fetch it when they compare.
                 Err(PublishError::AllQueuesFull(_)) => {
-                    tracing::warn!(%room, "all queues are full: data checking brings the batch");
+                    if self.bus.may_log(Kind::QueueFull, None) {
+                        tracing::warn!(%room, "all queues are full: data checking brings the batch");
+                    }
                     publish.taken.push(Taken { links: 0, to_offer });
                     publish.batches.pop_front();
                 }

@@ -144,7 +144,7 @@ async fn read(mut events: Events, counted: Arc<OnceLock<Arc<Tally>>>, bell: Arc<
     while let Some(event) = events.next().await {
         match (event, counted.get()) {
             (Event::Message(message), Some(tally)) => tally.came(0, &message),
-            (Event::Missed { events }, Some(tally)) => tally.missed(0, events),
+            (Event::Missed { events, .. }, Some(tally)) => tally.missed(0, events),
             (Event::LinkUp { .. } | Event::LinkDown { .. }, _) => bell.notify_one(),
             (Event::Error { reason }, _) => tracing::error!(reason, "the node complains"),
             _ => {}

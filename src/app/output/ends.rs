@@ -1,0 +1,92 @@
+//! What the commands tell as JSON lines that run no node, or tell at their end.
+//!
+//! Entry types: one for each type of line in `proto/output.schema.json`.
+
+use serde::Serialize;
+
+/// What `diatribe id` and `diatribe key show` tell.
+#[derive(Debug, Serialize)]
+pub(crate) struct Id {
+    pub(crate) peer_id: String,
+    pub(crate) public_key: String,
+    pub(crate) sealing_key: String,
+    pub(crate) source: &'static str,
+}
+
+/// One stage of `diatribe check`.
+#[derive(Debug, Serialize)]
+pub(crate) struct CheckStage<'a> {
+    pub(crate) address: String,
+    pub(crate) stage: &'static str,
+    pub(crate) ok: bool,
+    pub(crate) ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<&'static str>,
+}
+
+/// The end of `diatribe check` for one address.
+#[derive(Debug, Serialize)]
+pub(crate) struct Check<'a> {
+    pub(crate) address: String,
+    pub(crate) ok: bool,
+    pub(crate) ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stage: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<&'a str>,
+}
+
+/// The end of one case of `diatribe conformance`.
+#[derive(Debug, Serialize)]
+pub(crate) struct CaseEnd<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) kind: &'static str,
+    pub(crate) spec: &'static str,
+    pub(crate) expected: &'static str,
+    pub(crate) outcome: &'static str,
+    pub(crate) came: &'a str,
+    pub(crate) ms: f64,
+}
+
+/// The end of `diatribe conformance`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ConformanceEnd<'a> {
+    pub(crate) ok: bool,
+    pub(crate) mode: &'static str,
+    pub(crate) passed: usize,
+    pub(crate) absent: usize,
+    pub(crate) failed: usize,
+    pub(crate) not_run: usize,
+    pub(crate) ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) peer_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) agent: Option<&'a str>,
+}
+
+/// The end of `diatribe demo`.
+#[derive(Debug, Serialize)]
+pub(crate) struct DemoEnd {
+    pub(crate) ok: bool,
+    pub(crate) settled_ms: Option<f64>,
+    pub(crate) most_links: usize,
+    pub(crate) nodes: Vec<DemoNode>,
+    pub(crate) missing: Vec<String>,
+}
+
+/// One node at the end of `diatribe demo`.
+#[derive(Debug, Serialize)]
+pub(crate) struct DemoNode {
+    pub(crate) node: usize,
+    pub(crate) peer_id: String,
+    pub(crate) links: Vec<usize>,
+    pub(crate) heard_ms: Option<f64>,
+}

@@ -1,0 +1,206 @@
+//! However often something happens, little is told of it, and nothing vanishes.
+
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use proptest::prelude::*;
+
+use super::*;
+use crate::gossip::BatchId;
+use crate::node::event::{DatedThan, Direction};
+use crate::node::{Stage, StageError};
+
+const TIMES: u64 = 10_000;
+
+/// A key of its own for each `n`.
+fn peer(n: u64) -> PeerId {
+    let digest = [&[0; 24][..], &n.to_be_bytes()].concat();
+    let hash = libp2p::multihash::Multihash::wrap(0x12, &digest).unwrap();
+    PeerId::from_multihash(hash).unwrap()
+}
+
+fn address(n: u64) -> Multiaddr {
+    let [.., a, b, c] = n.to_be_bytes();
+    format!("/ip4/10.{a}.{b}.{c}/tcp/1/ws").parse().unwrap()
+}
+
+/// An event of each kind that is told to the application, brought about by the `n`th of many.
+fn event(kind: Kind, n: u64) -> Option<Event> {
+    let room = || "lobby".parse().unwrap();
+    let id = BatchId([n as u8; 32]);
+    Some(match kind {
+        Kind::Link => Event::LinkUp {
+            peer_id: peer(n),
+            address: address(n),
+            direction: Direction::Listener,
+            links: 1,
+        },
+        Kind::Refused | Kind::DialFailed => Event::Refused {
+            peer_id: Some(peer(n)),
+            address: address(n),
+            error: StageError::new(Stage::Noise, "wrong"),
+        },
+        Kind::Redirected => Event::Redirected {
+            peer_id: peer(0),
+            to: peer(n),
+            address: None,
+        },
+        Kind::Hint => Event::Hint {
+            from: peer(n),
+            to: peer(0),
+            address: None,
+            outcome: "scope",
+        },
+        Kind::Checked | Kind::Repaired => Event::Checked {
+            room: "lobby".to_owned(),
+            peer_id: peer(n),
+            neighbours: 1,
+            agreed: 0,
+            repaired: u64::from(kind == Kind::Repaired),
+            bytes: 1,
+        },
+        Kind::Equivocation => Event::Equivocation {
+            author: peer(n),
+            room: room(),
+            seq: 1,
+            first: id,
+            second: id,
+        },
+        Kind::BackDated => Event::BackDated {
+            author: peer(n),
+            room: room(),
+            seq: 1,
+            id,
+            by: Duration::from_secs(600),
+            than: DatedThan::Arrival,
+        },
+        Kind::Error => Event::Error {
+            reason: "wrong".to_owned(),
+        },
+        Kind::MessageRefused | Kind::Offence | Kind::SlowLink | Kind::QueueFull | Kind::OverCap => {
+            return None;
+        }
+    })
+}
+
+/// Feeds [`TIMES`] events of `kind` within ten seconds; how many lines are told of them until all is quiet.
+fn lines(kind: Kind, causes: u64) -> (usize, u64) {
+    let mut limits = Limits::new();
+    let (mut told, mut logged) = (Vec::new(), 0);
+    for n in 0..TIMES {
+        let now = Time::from_millis(n);
+        match event(kind, n % causes) {
+            Some(event) => told.extend(limits.pass(now, kind, event)),
+            None => {
+                let cause = Some(Cause::Peer(peer(n % causes)));
+                logged += usize::from(limits.may_log(now, kind, cause));
+                // The summaries are lines as well.
+                logged += usize::from(limits.deadline().is_some_and(|at| at <= now));
+                assert!(limits.due(now).is_empty());
+            }
+        }
+    }
+    told.extend(limits.finish(Time::from_millis(TIMES)));
+    let left_out = |event: &Event| match event {
+        Event::Suppressed { lines, .. } => *lines,
+        _ => 1,
+    };
+    let accounted = told.iter().map(left_out).sum();
+    (told.len() + logged, accounted)
+}
+
+#[test]
+fn ten_thousand_of_each_kind_are_a_bounded_number_of_lines() {
+    for kind in Kind::ALL {
+        let limit = kind.limit();
+        for (causes, rate) in [(1, limit.per_source), (5000, limit.in_all)] {
+            if kind == Kind::Link {
+                continue;
+            }
+            // What has no cause is bounded in all alone.
+            let rate = match event(kind, 0).as_ref().map(cause_of) {
+                Some(None) => limit.in_all,
+                _ => rate,
+            };
+            let (lines, accounted) = lines(kind, causes);
+            let most = (rate.burst + rate.per_second * 10.0) as usize + 3;
+            assert!(lines <= most, "{kind:?}: {lines} lines of {most}");
+            assert!(lines >= rate.burst as usize, "{kind:?}: {lines} lines");
+            if kind.line().is_some() {
+                assert_eq!(accounted, TIMES, "{kind:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_link_that_flaps_is_a_bounded_number_of_lines_and_ends_with_the_truth() {
+    let mut limits = Limits::new();
+    let mut told = Vec::new();
+    for n in 0..TIMES {
+        let event = match event(Kind::Link, 7) {
+            Some(Event::LinkUp { peer_id, .. }) if n % 2 == 1 => Event::LinkDown {
+                peer_id,
+                reason: "lost".to_owned(),
+                links: 0,
+            },
+            event => event.unwrap(),
+        };
+        told.extend(limits.pass(Time::from_millis(n), Kind::Link, event));
+    }
+    let is_up = |told: &[Event]| {
+        let last = told.iter().rev().find_map(link_of);
+        last.is_some_and(|(_, is_up)| is_up)
+    };
+    // It went last, and that is told as soon as the limits allow it.
+    while let Some(at) = limits.deadline() {
+        told.extend(limits.due(at));
+    }
+    assert!(!is_up(&told));
+    assert!(told.len() < 12, "{} lines", told.len());
+    let left_out: u64 = told
+        .iter()
+        .map(|event| match event {
+            Event::Suppressed { lines, .. } => *lines,
+            _ => 1,
+        })
+        .sum();
+    assert_eq!(left_out, TIMES);
+}
+
+proptest! {
+    #[test]
+    fn whoever_counts_links_ends_with_the_truth(
+        steps in prop::collection::vec((0u64..100, 0u64..500), 1..600)
+    ) {
+        let mut limits = Limits::new();
+        let (mut really, mut as_told) = (HashSet::new(), HashSet::new());
+        let mut listen = |told: Vec<Event>| {
+            for (peer_id, is_up) in told.iter().filter_map(link_of) {
+                // No link comes up twice without having gone.
+                assert!(match is_up {
+                    true => as_told.insert(peer_id),
+                    false => as_told.remove(&peer_id),
+                });
+            }
+            as_told.clone()
+        };
+        let mut ms = 0;
+        for (n, wait) in steps {
+            ms += wait;
+            let up = event(Kind::Link, n).unwrap();
+            let event = match really.insert(peer(n)) {
+                true => up,
+                false => {
+                    really.remove(&peer(n));
+                    Event::LinkDown { peer_id: peer(n), reason: String::new(), links: 0 }
+                }
+            };
+            listen(limits.pass(Time::from_millis(ms), Kind::Link, event));
+        }
+        while let Some(at) = limits.deadline() {
+            listen(limits.due(at));
+        }
+        prop_assert_eq!(listen(Vec::new()), really);
+    }
+}
