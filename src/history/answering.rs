@@ -120,7 +120,9 @@ impl<P: Clone + Ord> Checks<P> {
             true if is_offered => None,
             true => self.pace.puts_off(now, &peer, None, bytes),
         };
-        neighbour.allowance.fetched(bytes, is_offered);
+        neighbour
+            .allowance
+            .fetched(found.looked_at, bytes, is_offered);
         if let Some(after) = put_off
             && neighbour.allowance.put_off(now, after).is_err()
         {

@@ -155,8 +155,12 @@ impl Errand {
         }
     }
 
-    /// The next request, when one is to be sent now.
-    pub(super) fn next_request(&mut self, now: Time) -> Option<(Asked, Request)> {
+    /// The next request, when one is to be sent now. Batches that come by another way are left out.
+    pub(super) fn next_request(
+        &mut self,
+        now: Time,
+        is_coming: impl Fn(&Id) -> bool,
+    ) -> Option<(Asked, Request)> {
         if self.resume_at.is_some_and(|at| now < at) {
             return None;
         }
@@ -175,23 +179,29 @@ impl Errand {
             };
             return Some((Asked::Ranges, request));
         }
-        if self.fetching < FETCHES_AT_ONCE
-            && self.unsettled < UNSETTLED_MOST
-            && !self.lacking.is_empty()
-        {
-            self.fetching += 1;
-            let count = self.ids_a_fetch.min(self.lacking.len());
-            let ids: Vec<Id> = self.lacking.drain(..count).collect();
-            return Some((Asked::Batches(ids.clone()), Request::Fetch { room, ids }));
+        if self.fetching >= FETCHES_AT_ONCE || self.unsettled >= UNSETTLED_MOST {
+            return None;
         }
-        None
+        // Each id is looked at once: all of them with each answer would be many for a few bytes.
+        let next = std::iter::from_fn(|| self.lacking.pop_front());
+        let ids: Vec<Id> = next
+            .filter(|id| !is_coming(id))
+            .take(self.ids_a_fetch)
+            .collect();
+        if ids.is_empty() {
+            return None;
+        }
+        self.fetching += 1;
+        Some((Asked::Batches(ids.clone()), Request::Fetch { room, ids }))
     }
 
-    /// Takes an answer; returns the envelopes in it, which are those that were asked for.
+    /// Takes an answer; returns the envelopes in it, which are those that were asked for. Batches that come by
+    /// another way are left out.
     pub(super) fn on_response(
         &mut self,
         now: Time,
         items: &Items,
+        is_coming: impl Fn(&Id) -> bool,
         asked: Asked,
         response: Response,
     ) -> Result<Vec<Bytes>, Fault> {
@@ -199,7 +209,7 @@ impl Errand {
         match (asked, response) {
             (Asked::Ranges, Response::Ranges(frame)) => {
                 self.comparing = false;
-                self.on_ranges(items, &frame)?;
+                self.on_ranges(items, is_coming, &frame)?;
             }
             (Asked::Ranges, Response::From(since_ms)) => {
                 self.comparing = false;
@@ -222,11 +232,6 @@ impl Errand {
             self.wind_down();
         }
         Ok(fetched)
-    }
-
-    /// Leaves out batches that come by another way.
-    pub(super) fn leave_out(&mut self, is_coming: impl Fn(&Id) -> bool) {
-        self.lacking.retain(|id| !is_coming(id));
     }
 
     /// What was fetched has been dealt with.
@@ -258,14 +263,20 @@ impl Errand {
             && self.unsettled == 0
     }
 
-    fn on_ranges(&mut self, items: &Items, frame: &[u8]) -> Result<(), Fault> {
+    fn on_ranges(
+        &mut self,
+        items: &Items,
+        is_coming: impl Fn(&Id) -> bool,
+        frame: &[u8],
+    ) -> Result<(), Fault> {
         let limit = MAX_REQUEST_FRAME;
         let mut difference = Difference::default();
         let next = reconcile::advance(items, self.window, frame, limit, &mut difference)?;
         self.report.differs |= frame.len() > 1;
         self.report.ahead += difference.ahead;
         self.report.claimed += difference.lacking.len() as u64;
-        self.lacking.extend(difference.lacking);
+        let lacking = difference.lacking.into_iter();
+        self.lacking.extend(lacking.filter(|id| !is_coming(id)));
         let findings = self.report.claimed + self.report.ahead;
         if next.is_some() && self.report.steps > STEPS + findings / FINDINGS_A_STEP {
             return Err(Fault::Endless);

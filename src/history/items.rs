@@ -1,7 +1,9 @@
 //! What a room holds, as it is compared: items in order, with the sum of any range at hand.
 //!
-//! Entry type: [`Items`]. The rule it keeps: the sum of a range costs the blocks it spans and the
-//! rest of two, not its items, so that saying "we agree" about 100,000 batches takes microseconds.
+//! Entry type: [`Items`], a B+ tree that knows of each subtree how many items it holds and what their ids add up to.
+//! The rule it keeps: the sum of a range, the place of an item and the item at a place cost the height of the tree,
+//! whatever the range spans. So what a neighbour's frame costs grows with the frame's length and the logarithm
+//! of what is held.
 
 use super::record::Id;
 
@@ -24,9 +26,11 @@ impl Item {
     }
 }
 
-/// Items in a full block; a block that outgrows it is halved. Sums over n items cost about n / this
-/// + this steps: the root of the 100,000 batches that are a large room.
-const BLOCK: usize = 512;
+/// Items in a full leaf: what a look into one costs at most.
+const LEAF: usize = 32;
+
+/// Subtrees in a full inner node. With 2^20 items the tree has five levels.
+const FANOUT: usize = 16;
 
 /// The sum of ids as little-endian numbers modulo 2^256, and how many they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,7 +54,7 @@ impl Sum {
         bytes
     }
 
-    fn add_id(&mut self, id: &Id) {
+    fn of_id(id: &Id) -> Sum {
         let mut lanes = [0; 4];
         for (lane, eight) in lanes.iter_mut().zip(id.chunks_exact(8)) {
             *lane = eight
@@ -58,10 +62,11 @@ impl Sum {
                 .rev()
                 .fold(0, |value, byte| value << 8 | u64::from(*byte));
         }
-        self.add(&Sum { lanes, count: 1 });
+        Sum { lanes, count: 1 }
     }
 
-    fn add(&mut self, other: &Sum) {
+    pub(super) fn add(&mut self, other: &Sum) {
+        work::count(1);
         let mut carry = false;
         for (lane, more) in self.lanes.iter_mut().zip(other.lanes) {
             let (sum, over) = lane.overflowing_add(more);
@@ -72,10 +77,22 @@ impl Sum {
         self.count += other.count;
     }
 
+    fn subtract(&mut self, other: &Sum) {
+        work::count(1);
+        let mut borrow = false;
+        for (lane, less) in self.lanes.iter_mut().zip(other.lanes) {
+            let (rest, under) = lane.overflowing_sub(less);
+            let (rest, under_too) = rest.overflowing_sub(u64::from(borrow));
+            *lane = rest;
+            borrow = under || under_too;
+        }
+        self.count -= other.count;
+    }
+
     fn of(items: &[Item]) -> Sum {
         let mut sum = Sum::default();
         for item in items {
-            sum.add_id(&item.id);
+            sum.add(&Sum::of_id(&item.id));
         }
         sum
     }
@@ -84,28 +101,198 @@ impl Sum {
 /// The items of one room, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Items {
-    /// Each sorted, all in order, none empty.
-    blocks: Vec<Block>,
-    len: usize,
-}
-
-#[derive(Clone, Debug)]
-struct Block {
-    items: Vec<Item>,
+    root: Node,
     sum: Sum,
 }
 
-impl Block {
-    fn new(items: Vec<Item>) -> Block {
-        Block {
-            sum: Sum::of(&items),
-            items,
+#[derive(Clone, Debug)]
+enum Node {
+    /// In order.
+    Leaf(Vec<Item>),
+    /// In order, none empty.
+    Inner(Vec<Child>),
+}
+
+/// A subtree, and what is in it.
+#[derive(Clone, Debug)]
+struct Child {
+    last: Item,
+    sum: Sum,
+    node: Node,
+}
+
+/// What became of an item that was to be inserted.
+enum Inserted {
+    /// It was there.
+    Held,
+    Done,
+    /// The node was too full: this is what comes after it now.
+    Split(Node),
+}
+
+impl Default for Node {
+    fn default() -> Node {
+        Node::Leaf(Vec::new())
+    }
+}
+
+impl Child {
+    /// None when the node is empty.
+    fn of(node: Node) -> Option<Child> {
+        let (last, sum) = match &node {
+            Node::Leaf(items) => (*items.last()?, Sum::of(items)),
+            Node::Inner(children) => {
+                let mut sum = Sum::default();
+                for child in children {
+                    sum.add(&child.sum);
+                }
+                (children.last()?.last, sum)
+            }
+        };
+        Some(Child { last, sum, node })
+    }
+
+    fn len(&self) -> usize {
+        self.sum.count as usize
+    }
+}
+
+/// Which of `children` an item that is not before those in front of it belongs to.
+fn child_of(children: &[Child], item: &Item) -> usize {
+    work::count(1);
+    children.partition_point(|child| child.last < *item)
+}
+
+impl Node {
+    fn insert(&mut self, item: Item) -> Inserted {
+        match self {
+            Node::Leaf(items) => {
+                let Err(place) = items.binary_search(&item) else {
+                    return Inserted::Held;
+                };
+                items.insert(place, item);
+                match cut(items, LEAF, place) {
+                    Some(right) => Inserted::Split(Node::Leaf(right)),
+                    None => Inserted::Done,
+                }
+            }
+            Node::Inner(children) => {
+                let at = child_of(children, &item).min(children.len() - 1);
+                let child = &mut children[at];
+                match child.node.insert(item) {
+                    Inserted::Held => Inserted::Held,
+                    Inserted::Done => {
+                        child.last = child.last.max(item);
+                        child.sum.add(&Sum::of_id(&item.id));
+                        Inserted::Done
+                    }
+                    Inserted::Split(right) => {
+                        let left = Child::of(std::mem::take(&mut child.node));
+                        children.splice(at..=at, left.into_iter().chain(Child::of(right)));
+                        match cut(children, FANOUT, at + 1) {
+                            Some(right) => Inserted::Split(Node::Inner(right)),
+                            None => Inserted::Done,
+                        }
+                    }
+                }
+            }
         }
     }
 
-    fn last(&self) -> Option<&Item> {
-        self.items.last()
+    /// Whether it was there.
+    fn remove(&mut self, item: &Item) -> bool {
+        match self {
+            Node::Leaf(items) => match items.binary_search(item) {
+                Ok(place) => {
+                    items.remove(place);
+                    true
+                }
+                Err(_) => false,
+            },
+            Node::Inner(children) => {
+                let at = child_of(children, item);
+                let is_removed = children
+                    .get_mut(at)
+                    .is_some_and(|child| child.node.remove(item));
+                if is_removed {
+                    renew(children, at);
+                }
+                is_removed
+            }
+        }
     }
+
+    fn remove_before(&mut self, bound: &Item) {
+        match self {
+            Node::Leaf(items) => {
+                items.drain(..items.partition_point(|item| item < bound));
+            }
+            Node::Inner(children) => {
+                children.drain(..child_of(children, bound));
+                if let Some(first) = children.first_mut() {
+                    first.node.remove_before(bound);
+                    renew(children, 0);
+                }
+            }
+        }
+    }
+
+    fn index_of(&self, bound: &Item) -> usize {
+        match self {
+            Node::Leaf(items) => {
+                work::count(1);
+                items.partition_point(|item| item < bound)
+            }
+            Node::Inner(children) => {
+                let at = child_of(children, bound);
+                work::count(at as u64);
+                let before: usize = children[..at].iter().map(Child::len).sum();
+                before
+                    + children
+                        .get(at)
+                        .map_or(0, |child| child.node.index_of(bound))
+            }
+        }
+    }
+
+    /// Adds the first `count` items up.
+    fn add_first(&self, mut count: usize, sum: &mut Sum) {
+        match self {
+            Node::Leaf(items) => {
+                for item in items.iter().take(count) {
+                    sum.add(&Sum::of_id(&item.id));
+                }
+            }
+            Node::Inner(children) => {
+                for child in children {
+                    if count < child.len() {
+                        return child.node.add_first(count, sum);
+                    }
+                    sum.add(&child.sum);
+                    count -= child.len();
+                }
+            }
+        }
+    }
+}
+
+/// Cuts a node that has outgrown `most` in two: in the middle, or before its last when that was added just now, for
+/// most items come in order, and what is before them is to be full.
+fn cut<T>(all: &mut Vec<T>, most: usize, added_at: usize) -> Option<Vec<T>> {
+    if all.len() <= most {
+        return None;
+    }
+    let at = match added_at + 1 == all.len() {
+        true => most,
+        false => all.len() / 2,
+    };
+    Some(all.split_off(at))
+}
+
+/// Something was removed from the child at `at`.
+fn renew(children: &mut Vec<Child>, at: usize) {
+    let node = std::mem::take(&mut children[at].node);
+    children.splice(at..=at, Child::of(node));
 }
 
 impl Items {
@@ -116,134 +303,145 @@ impl Items {
 
     /// How many.
     pub fn len(&self) -> usize {
-        self.len
+        self.sum.count as usize
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// The first item.
     pub fn first(&self) -> Option<&Item> {
-        self.blocks.first().and_then(|block| block.items.first())
+        self.iter_from(0).next()
     }
 
     /// Adds an item; whether it was new.
     pub fn insert(&mut self, item: Item) -> bool {
-        let at = self
-            .blocks
-            .partition_point(|block| block.last().is_some_and(|last| *last < item));
-        let Some(block) = self.blocks.get_mut(at) else {
-            return self.push(item);
-        };
-        let Err(place) = block.items.binary_search(&item) else {
-            return false;
-        };
-        block.items.insert(place, item);
-        block.sum.add_id(&item.id);
-        self.len += 1;
-        if block.items.len() > BLOCK {
-            let upper = Block::new(block.items.split_off(BLOCK / 2));
-            block.sum = Sum::of(&block.items);
-            self.blocks.insert(at + 1, upper);
+        match self.root.insert(item) {
+            Inserted::Held => return false,
+            Inserted::Done => {}
+            Inserted::Split(right) => {
+                let left = Child::of(std::mem::take(&mut self.root));
+                let children = left.into_iter().chain(Child::of(right));
+                self.root = Node::Inner(children.collect());
+            }
         }
+        self.sum.add(&Sum::of_id(&item.id));
         true
+    }
+
+    /// Removes an item; whether it was there.
+    pub fn remove(&mut self, item: &Item) -> bool {
+        let is_removed = self.root.remove(item);
+        if is_removed {
+            self.sum.subtract(&Sum::of_id(&item.id));
+            self.flatten();
+        }
+        is_removed
     }
 
     /// Removes everything before `bound`.
     pub fn remove_before(&mut self, bound: Item) {
-        let whole = self
-            .blocks
-            .partition_point(|block| block.last().is_some_and(|l| *l < bound));
-        for block in self.blocks.drain(..whole) {
-            self.len -= block.items.len();
-        }
-        if let Some(block) = self.blocks.first_mut() {
-            let gone = block.items.partition_point(|item| *item < bound);
-            if gone > 0 {
-                self.len -= gone;
-                *block = Block::new(block.items.split_off(gone));
-            }
-        }
+        self.root.remove_before(&bound);
+        self.flatten();
+        self.sum = Sum::default();
+        self.root.add_first(usize::MAX, &mut self.sum);
     }
 
     /// Whether it is among them.
     pub fn contains(&self, item: &Item) -> bool {
-        let at = self
-            .blocks
-            .partition_point(|block| block.last().is_some_and(|last| last < item));
-        self.blocks
-            .get(at)
-            .is_some_and(|block| block.items.binary_search(item).is_ok())
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Leaf(items) => return items.binary_search(item).is_ok(),
+                Node::Inner(children) => match children.get(child_of(children, item)) {
+                    Some(child) => node = &child.node,
+                    None => return false,
+                },
+            }
+        }
     }
 
     /// How many items are before `bound`: the index of the first that is not.
     pub fn index_of(&self, bound: &Item) -> usize {
-        let at = self
-            .blocks
-            .partition_point(|block| block.last().is_some_and(|last| last < bound));
-        let before: usize = self.blocks[..at]
-            .iter()
-            .map(|block| block.items.len())
-            .sum();
-        before
-            + self
-                .blocks
-                .get(at)
-                .map_or(0, |block| block.items.partition_point(|i| i < bound))
+        self.root.index_of(bound)
     }
 
     /// The sum over the items from index `lower` up to before `upper`.
     pub fn sum(&self, lower: usize, upper: usize) -> Sum {
-        let mut sum = Sum::default();
-        let mut begin = 0;
-        for block in &self.blocks {
-            let end = begin + block.items.len();
-            if end > lower && begin < upper {
-                if lower <= begin && end <= upper {
-                    sum.add(&block.sum);
-                } else {
-                    let from = lower.saturating_sub(begin);
-                    let to = (upper - begin).min(block.items.len());
-                    sum.add(&Sum::of(&block.items[from..to]));
-                }
-            }
-            if end >= upper {
-                break;
-            }
-            begin = end;
+        if lower >= upper {
+            return Sum::default();
         }
+        let (mut sum, mut before) = (Sum::default(), Sum::default());
+        self.root.add_first(upper, &mut sum);
+        self.root.add_first(lower, &mut before);
+        sum.subtract(&before);
         sum
     }
 
     /// The items from index `lower` on.
-    pub fn iter_from(&self, lower: usize) -> impl Iterator<Item = &Item> {
-        let mut skip = lower;
-        let mut first = 0;
-        for block in &self.blocks {
-            if skip < block.items.len() {
-                break;
+    pub fn iter_from(&self, mut lower: usize) -> impl Iterator<Item = &Item> {
+        let mut iter = Iter::default();
+        let mut node = &self.root;
+        loop {
+            match node {
+                Node::Leaf(items) => {
+                    iter.leaf = items.get(lower..).unwrap_or_default().iter();
+                    return iter;
+                }
+                Node::Inner(children) => {
+                    let mut at = 0;
+                    while at < children.len() && lower >= children[at].len() {
+                        work::count(1);
+                        lower -= children[at].len();
+                        at += 1;
+                    }
+                    let Some(child) = children.get(at) else {
+                        return iter;
+                    };
+                    iter.inner.push(children[at + 1..].iter());
+                    node = &child.node;
+                }
             }
-            skip -= block.items.len();
-            first += 1;
         }
-        self.blocks[first..]
-            .iter()
-            .flat_map(|block| &block.items)
-            .skip(skip)
     }
 
-    fn push(&mut self, item: Item) -> bool {
-        self.len += 1;
-        match self.blocks.last_mut() {
-            Some(block) if block.items.len() < BLOCK => {
-                block.items.push(item);
-                block.sum.add_id(&item.id);
-            }
-            _ => self.blocks.push(Block::new(vec![item])),
+    /// A root with one child is none.
+    fn flatten(&mut self) {
+        while let Node::Inner(children) = &mut self.root
+            && children.len() <= 1
+        {
+            self.root = children.pop().map(|child| child.node).unwrap_or_default();
         }
-        true
+    }
+}
+
+/// Goes through the items in order.
+#[derive(Default)]
+struct Iter<'a> {
+    leaf: std::slice::Iter<'a, Item>,
+    inner: Vec<std::slice::Iter<'a, Child>>,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = &'a Item;
+
+    fn next(&mut self) -> Option<&'a Item> {
+        loop {
+            if let Some(item) = self.leaf.next() {
+                work::count(1);
+                return Some(item);
+            }
+            let Some(child) = self.inner.last_mut()?.next() else {
+                self.inner.pop();
+                continue;
+            };
+            match &child.node {
+                Node::Leaf(items) => self.leaf = items.iter(),
+                Node::Inner(children) => self.inner.push(children.iter()),
+            }
+        }
     }
 }
 
@@ -255,5 +453,26 @@ impl FromIterator<Item> for Items {
             items.insert(item);
         }
         items
+    }
+}
+
+/// Steps that the tree takes, counted in the tests: what a frame costs is asserted in steps, not in time.
+pub(super) mod work {
+    #[cfg(test)]
+    thread_local!(static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
+
+    /// Counts sums that are added, nodes that are searched and items that are gone through.
+    #[cfg(test)]
+    pub(super) fn count(steps: u64) {
+        STEPS.set(STEPS.get() + steps);
+    }
+
+    #[cfg(not(test))]
+    pub(super) fn count(_steps: u64) {}
+
+    /// Steps on this thread so far.
+    #[cfg(test)]
+    pub(in crate::history) fn steps() -> u64 {
+        STEPS.get()
     }
 }

@@ -2,8 +2,8 @@
 //! same find out what each lacks, with bytes that grow with the difference.
 //!
 //! Entry points: [`opening`], [`answer`], [`advance`]. The rules they keep: bytes from a neighbour
-//! never panic and never cost more than their own length and the room's blocks; an output is never
-//! longer than its limit; nothing is remembered between frames.
+//! never panic, and each range of a frame costs some steps for each level of the tree of items, whatever it
+//! spans; an output is never longer than its limit; nothing is remembered between frames.
 //!
 //! <https://github.com/hoytech/negentropy/blob/master/docs/negentropy-protocol-v1.md>. The crate of
 //! that name opens with 16 fingerprints or 31 ids where one fingerprint says "we agree" in 20 bytes,
@@ -24,6 +24,12 @@ const PARTS: usize = 16;
 
 /// Ranges of fewer items are sent as ids instead.
 const LISTED: usize = 2 * PARTS;
+
+/// Items of ours that are looked through for a list of a neighbour's ids, and how many more for each id in it. Where
+/// we hold more than that, the list is answered with the fingerprints of parts, as a fingerprint would be: a list
+/// of few bytes must not have us go through a whole room.
+const LOOKED_THROUGH: usize = 64;
+const LOOKED_THROUGH_AN_ID: usize = 32;
 
 /// What is left in a frame before it counts as full: a skipped range and a list without ids, each
 /// with a full bound (43 bytes) and a kind, and [`LAST_RANGE`].
@@ -108,8 +114,19 @@ pub fn advance(
     Ok((next.len() > 1).then_some(next))
 }
 
+/// How many ranges a frame has.
+pub(super) fn count_ranges(frame: &[u8]) -> Result<u32, BadFrame> {
+    let mut input = Input::new(frame)?;
+    let mut count = 0;
+    while input.range()?.is_some() {
+        count += 1;
+    }
+    Ok(count)
+}
+
 /// Goes through a frame's ranges. With a `difference` to fill in it is the opener's side, which
-/// closes each range whose ids it is told; without, the other's, which answers ids with ids.
+/// closes each range whose ids it is told, unless it holds far more there; without, the other's, which answers
+/// ids with ids.
 fn walk(
     items: &Items,
     window: Window,
@@ -137,8 +154,8 @@ fn walk(
             }
             Range::Ids(theirs) => match difference.as_deref_mut() {
                 Some(difference) => {
-                    difference.learn(items, lower, upper, theirs);
-                    None
+                    let is_learnt = difference.learn(items, lower, upper, theirs);
+                    (!is_learnt).then_some(Detail::Split)
                 }
                 None => Some(Detail::List),
             },
@@ -182,8 +199,17 @@ enum Detail {
 }
 
 impl Difference {
-    fn learn(&mut self, items: &Items, lower: usize, upper: usize, theirs: &[u8]) {
+    /// Learns from the ids that the neighbour holds in a range; false, and nothing is learnt, when we hold far more
+    /// there than it names.
+    fn learn(&mut self, items: &Items, lower: usize, upper: usize, theirs: &[u8]) -> bool {
         let (ids, _) = theirs.as_chunks::<32>();
+        if ids.is_empty() {
+            self.ahead += (upper - lower) as u64;
+            return true;
+        }
+        if upper - lower > LOOKED_THROUGH + LOOKED_THROUGH_AN_ID * ids.len() {
+            return false;
+        }
         let mut unmatched: HashSet<&Id> = ids.iter().collect();
         for item in items.iter_from(lower).take(upper - lower) {
             if !unmatched.remove(&item.id) {
@@ -192,6 +218,7 @@ impl Difference {
         }
         self.lacking
             .extend(ids.iter().filter(|id| unmatched.remove(*id)));
+        true
     }
 }
 

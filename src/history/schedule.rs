@@ -137,7 +137,9 @@ impl<P: Clone + Ord> Checks<P> {
         let Some(errand) = &mut neighbour.errand else {
             return;
         };
-        while let Some((asked, request)) = errand.next_request(moment.now) {
+        while let Some((asked, request)) =
+            errand.next_request(moment.now, |id| self.wants.contains(id))
+        {
             self.last_token += 1;
             self.asked
                 .insert(self.last_token, (peer.clone(), Some(asked)));

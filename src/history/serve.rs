@@ -27,8 +27,16 @@ const FETCHED_BYTES: u64 = 1 << 30;
 /// What it may fetch in each second after that.
 const FETCHED_BYTES_A_SECOND: u64 = 4 << 20;
 
-/// What a fetch counts at least: looking for ids costs something even when none is held.
+/// What a fetch counts at least: the log is asked, even when nothing is held.
 const FETCH_LEAST: u64 = 4096;
+
+/// What each id of a fetch counts at least: looking for it costs a page of the log that is not in memory, whether it is
+/// found or not. At full speed that is all of the largest room that is compared, once.
+const ID_LEAST: u64 = 1024;
+
+/// Ranges in a frame that make it count as one exchange more. Frames of comparisons that end have at most some
+/// 3,000, of 20 bytes; one of the least bytes a range has 20,000.
+const RANGES_AN_EXCHANGE: u32 = 1024;
 
 /// The fetches of one neighbour that may wait for the log.
 const READS_AT_ONCE: usize = 4;
@@ -111,9 +119,10 @@ impl Allowance {
         is_offered: bool,
     ) -> Result<Answer, Refusal> {
         self.refill(now);
+        let cost = cost_of(&request);
         let allowed = match &request {
             Request::Fetch { .. } => (self.bytes > 0 || is_offered) && self.reads < READS_AT_ONCE,
-            Request::Compare { .. } | Request::Behind { .. } => self.exchanges > 0,
+            Request::Compare { .. } | Request::Behind { .. } => self.exchanges >= cost,
             Request::Offer { .. } => true,
         };
         if !allowed {
@@ -121,7 +130,8 @@ impl Allowance {
             if self.ignored > IGNORED_MOST {
                 return Err(Refusal::Flood);
             }
-            return Ok(Answer::Now(Response::Later(EXCHANGE_EVERY)));
+            let lacking = cost.saturating_sub(self.exchanges).max(1);
+            return Ok(Answer::Now(Response::Later(EXCHANGE_EVERY * lacking)));
         }
         self.ignored = 0;
         match request {
@@ -130,12 +140,12 @@ impl Allowance {
                 Ok(Answer::Read(ids))
             }
             Request::Behind { .. } => {
-                self.exchanges -= 1;
+                self.exchanges -= cost;
                 Ok(Answer::Compare)
             }
             Request::Offer { items, .. } => Ok(Answer::Note(items)),
             Request::Compare { window, frame, .. } => {
-                self.exchanges -= 1;
+                self.exchanges -= cost;
                 compare(items, since_ms, window, &frame)
                     .map(Answer::Now)
                     .map_err(Refusal::Frame)
@@ -143,13 +153,14 @@ impl Allowance {
         }
     }
 
-    /// Counts a fetch that the log has answered with so many bytes.
-    pub(super) fn fetched(&mut self, bytes: usize, is_offered: bool) {
+    /// Counts a fetch for which the log has looked for so many ids, and found so many bytes.
+    pub(super) fn fetched(&mut self, ids: usize, bytes: usize, is_offered: bool) {
         self.reads = self.reads.saturating_sub(1);
         if is_offered {
             return;
         }
-        self.bytes = self.bytes.saturating_sub((bytes as u64).max(FETCH_LEAST));
+        let cost = (bytes as u64).max(ids as u64 * ID_LEAST).max(FETCH_LEAST);
+        self.bytes = self.bytes.saturating_sub(cost);
         if bytes > 0 {
             self.exchanges = (self.exchanges + 1).min(EXCHANGES);
         }
@@ -165,6 +176,18 @@ impl Allowance {
         let more = ms.saturating_mul(FETCHED_BYTES_A_SECOND / 1000);
         self.bytes = self.bytes.saturating_add(more).min(FETCHED_BYTES);
         self.bytes_at += Duration::from_millis(ms);
+    }
+}
+
+/// How many exchanges a request counts as; a fetch counts in bytes, when it is answered.
+fn cost_of(request: &Request) -> u32 {
+    match request {
+        // What is no frame is not gone through.
+        Request::Compare { frame, .. } => {
+            1 + reconcile::count_ranges(frame).unwrap_or(0) / RANGES_AN_EXCHANGE
+        }
+        Request::Behind { .. } => 1,
+        Request::Fetch { .. } | Request::Offer { .. } => 0,
     }
 }
 

@@ -321,9 +321,9 @@ impl<P: Clone + Ord> Checks<P> {
                     }
                     _ => {}
                 }
-                errand.on_response(moment.now, room.items(), asked, response)
+                let is_coming = |id: &Id| self.wants.contains(id);
+                errand.on_response(moment.now, room.items(), is_coming, asked, response)
             });
-        errand.leave_out(|id| self.wants.contains(id));
         match absorbed {
             Err(fault) => self.on_fault(moment.now, peer, fault, out),
             Ok(envelopes) if envelopes.is_empty() => {}

@@ -323,3 +323,88 @@ proptest! {
         }
     }
 }
+
+/// A node with the batches `held`, which a neighbour asks the same again and again; how many answers are no Later.
+fn answered(request: &Request, most: u64, answer: impl Fn(&mut Played, Id)) -> u64 {
+    let mut played = Played::new(vec![batch(1, 1)]);
+    played.link();
+    for n in 0..most {
+        for output in played.outputs(Input::Request(2, n, request.encode().into())) {
+            match output {
+                Output::Respond(2, _, bytes) => {
+                    let response = Response::decode(bytes.into()).unwrap();
+                    if matches!(response, Response::Later(_)) {
+                        return n;
+                    }
+                }
+                Output::Read { ids, .. } => answer(&mut played, ids[0]),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    most
+}
+
+#[test]
+fn a_frame_of_many_ranges_counts_as_several_exchanges() {
+    let compare = |ranges: usize| Request::Compare {
+        room: "a".into(),
+        window: Window {
+            since_ms: NOW_MS,
+            until_ms: u64::MAX,
+        },
+        frame: [&[0x61][..], &[1, 0, 0].repeat(ranges)].concat().into(),
+    };
+    assert_eq!(answered(&compare(1), 100, |_, _| {}), 64);
+    assert_eq!(answered(&compare(1023), 100, |_, _| {}), 64);
+    assert_eq!(answered(&compare(1024), 100, |_, _| {}), 32);
+    assert_eq!(answered(&compare(19_000), 100, |_, _| {}), 3);
+}
+
+#[test]
+fn a_neighbour_that_waits_as_long_as_it_was_told_is_answered() {
+    let mut played = Played::new(vec![]);
+    played.link();
+    let frame: Vec<u8> = [&[0x61][..], &[1, 0, 0].repeat(19_000)].concat();
+    let window = Window {
+        since_ms: NOW_MS,
+        until_ms: u64::MAX,
+    };
+    let request = Request::Compare {
+        room: "a".into(),
+        window,
+        frame: frame.into(),
+    };
+    let mut answers = 0;
+    for n in 0..12 {
+        match &played.outputs(Input::Request(2, n, request.encode().into()))[..] {
+            [Output::Respond(2, _, bytes)] => match Response::decode(bytes.clone().into()).unwrap()
+            {
+                Response::Ranges(_) => answers += 1,
+                Response::Later(after) => played.net.now += after,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(answers >= 7, "each second time: {answers} of 12");
+}
+
+#[test]
+fn looking_for_ids_counts_whether_they_are_held_or_not() {
+    let ids: Vec<Id> = batches(1..1025).iter().map(|batch| batch.0.id).collect();
+    let fetch = Request::Fetch {
+        room: "a".into(),
+        ids: ids.clone(),
+    };
+    let missing = |played: &mut Played, _| {
+        let found = crate::history::Found {
+            missing: ids.clone(),
+            looked_at: ids.len(),
+            ..Default::default()
+        };
+        played.outputs(Input::Found(2, 0, found));
+    };
+    // A gibibyte, in fetches of a thousand ids that count a kibibyte each.
+    assert_eq!(answered(&fetch, 2000, missing), 1024);
+}

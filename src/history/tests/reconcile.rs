@@ -161,13 +161,19 @@ proptest! {
     fn sums_and_places_are_those_of_a_plain_list(
         all in prop::collection::vec((0u64..300, 0u8..=255), 0..3000),
         cut in 0u64..300,
+        gone in prop::collection::vec(0u64..256, 0..40),
         (from, to) in (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
     ) {
-        let all: Vec<Item> = all.into_iter().map(|(ms, byte)| Item { sent_at_ms: ms, id: [byte; 32] }).collect();
+        let all = all.into_iter().chain((0..256).step_by(3).map(|ms| (ms, ms as u8)));
+        let all: Vec<Item> = all.map(|(ms, byte)| Item { sent_at_ms: ms, id: [byte; 32] }).collect();
         let mut items: Items = all.iter().copied().collect();
         let mut plain: BTreeSet<Item> = all.into_iter().collect();
         items.remove_before(Item::at(cut));
         plain.retain(|item| item.sent_at_ms >= cut);
+        for gone in gone {
+            let item = Item { sent_at_ms: gone, id: [gone as u8; 32] };
+            prop_assert_eq!(items.remove(&item), plain.remove(&item));
+        }
         let plain: Vec<Item> = plain.into_iter().collect();
         prop_assert_eq!(items.iter_from(0).copied().collect::<Vec<_>>(), plain.clone());
         prop_assert_eq!(items.len(), plain.len());
@@ -264,4 +270,103 @@ fn growth_is_with_the_difference_and_not_with_the_set() {
         assert!(bytes >= before);
         before = bytes;
     }
+}
+
+/// Steps on the tree of items that `work` takes.
+fn steps_of<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let before = crate::history::items::work::steps();
+    let result = work();
+    (result, crate::history::items::work::steps() - before)
+}
+
+/// As many items as are compared at most, or a sixteenth in a build without optimisation.
+fn many() -> Items {
+    let n = crate::history::ITEMS_MOST as u64 / if cfg!(debug_assertions) { 16 } else { 1 };
+    let item = |k: u64| Item {
+        sent_at_ms: 1_767_225_600_000 + k,
+        id: <sha2::Sha256 as sha2::Digest>::digest(k.to_le_bytes()).into(),
+    };
+    (0..n).map(item).collect()
+}
+
+/// A frame of ranges that end at every `step`-th item, each of the kind and with what is in `range`.
+fn frame_of(items: &Items, ranges: usize, step: usize, range: &[u8]) -> Vec<u8> {
+    let number = |out: &mut Vec<u8>, value: u64| {
+        let groups = (64 - (value | 1).leading_zeros()).div_ceil(7);
+        for group in (0..groups).rev() {
+            out.push((value >> (7 * group)) as u8 & 0x7f | if group > 0 { 0x80 } else { 0 });
+        }
+    };
+    let mut frame = vec![0x61];
+    let mut last_ms = 0;
+    for item in items.iter_from(0).step_by(step).take(ranges) {
+        number(&mut frame, item.sent_at_ms - last_ms + 1);
+        frame.push(0);
+        frame.extend(range);
+        last_ms = item.sent_at_ms;
+    }
+    frame
+}
+
+/// Levels of the tree times what a look into one of its nodes costs at most, twice over.
+const STEPS_A_LOOK: u64 = 400;
+
+#[test]
+fn what_a_frame_costs_grows_with_its_length_and_hardly_with_the_room() {
+    let items = many();
+    let window = Window { since_ms: 5, ..ALL };
+    // The shortest ranges, as many as fit: fingerprints that differ, lists of nothing, nothing to say.
+    let fingerprint = [&[1][..], &[7; 16]].concat();
+    for (range, length) in [(&fingerprint[..], 19), (&[2, 0], 4), (&[0], 3)] {
+        let ranges = (60 << 10) / length;
+        let step = (items.len() / ranges).max(1);
+        let frame = frame_of(&items, ranges, step, range);
+        let looks = frame.len() as u64 / length as u64;
+        let (reply, steps) = steps_of(|| answer(&items, window, &frame, 256 << 10).unwrap());
+        let parts = reply.len() as u64 / 19;
+        assert!(
+            steps <= (2 * looks + 3 * parts + 4) * STEPS_A_LOOK,
+            "{steps} steps for {looks} ranges and {} bytes of an answer",
+            reply.len()
+        );
+    }
+    // One range of everything costs no more than any other.
+    for frame in [&[
+        0x61, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9,
+    ][..]]
+    {
+        let (_, steps) = steps_of(|| answer(&items, ALL, frame, 256 << 10).unwrap());
+        assert!(steps <= 60 * STEPS_A_LOOK, "{steps}");
+    }
+}
+
+#[test]
+fn an_answer_of_few_bytes_does_not_have_the_opener_go_through_a_room() {
+    let items = many();
+    let everything = |ids: u8| [&[0x61, 0, 0, 2, ids][..], &[7; 32].repeat(ids.into())].concat();
+    for ids in 0..3 {
+        let mut difference = Difference::default();
+        let (next, steps) =
+            steps_of(|| advance(&items, ALL, &everything(ids), 60 << 10, &mut difference).unwrap());
+        assert!(steps <= 60 * STEPS_A_LOOK, "{steps} steps for {ids} ids");
+        match ids {
+            // It holds nothing: that needs no look.
+            0 => assert_eq!((next, difference.ahead), (None, items.len() as u64)),
+            _ => assert!(next.is_some() && difference == Difference::default()),
+        }
+    }
+}
+
+#[test]
+fn a_large_room_and_a_small_one_find_each_other_s_batches() {
+    let large = many();
+    let mut small: Items = large.iter_from(0).step_by(5000).copied().collect();
+    let own = Item {
+        sent_at_ms: 1_767_225_600_777,
+        id: [9; 32],
+    };
+    small.insert(own);
+    let (difference, ..) = compare(&large, &small, ALL, (60 << 10, 256 << 10));
+    assert_eq!(difference.lacking, [own.id]);
+    assert_eq!(difference.ahead as usize, large.len() - (small.len() - 1));
 }
