@@ -15,8 +15,10 @@ use crate::identity::Identity;
 pub(crate) enum Forgery {
     /// Nothing.
     None,
-    /// Seals another nonce than the peer's.
+    /// Seals zeros in place of the peer's nonce.
     Nonce,
+    /// Seals the peer's nonce with one bit of this byte changed.
+    NonceByte(usize),
     /// Seals to a key that is not the peer's.
     SealedToOther,
     /// Seals under the label of the other direction.
@@ -39,11 +41,9 @@ pub(crate) enum Forgery {
     Malleable,
     /// R of small order.
     SmallOrderR,
-    /// Confirms something else.
-    Confirm,
-    /// Knows the network's public id, not its key.
-    NoNetworkKey,
-    /// Has another network key than the one whose id it names.
+    /// Sends its confirmation with one bit of this byte changed.
+    ConfirmByte(usize),
+    /// Confirms with another network key than the one whose tag it sent.
     OtherNetworkKey,
 }
 

@@ -86,6 +86,7 @@ impl Common {
             network: self.network.clone(),
             instance_id: raw.instance_id,
             noise_id: raw.identity.peer_id(),
+            relays: false,
         }
     }
 

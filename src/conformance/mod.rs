@@ -8,7 +8,7 @@
 //!
 //! * `kit`, `first`: the run. `case`, `cases`: what is run. `judge`: whether it is as it must be.
 //! * `way`, `raw`, `streams`: connections, whoever makes them.
-//! * `shake`, `script`, `forge`: handshakes, honest and twisted.
+//! * `shake`, `script`, `forge`, `tagging`: handshakes, honest and twisted.
 //! * `link`, `rpc`, `frame`: links, gossip, bytes.
 
 mod case;
@@ -24,6 +24,7 @@ pub mod rpc;
 mod script;
 mod shake;
 pub mod streams;
+mod tagging;
 mod way;
 
 pub use case::{Case, Kind, Mode, Outcome, Verdict};

@@ -15,11 +15,13 @@ use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
 use super::forge::{self, Forgery};
+use super::link::now_ms;
 use crate::handshake::Stage;
 use crate::handshake::crypto::{self, Entropy, Keys, Secret};
-use crate::handshake::message::Proof;
+use crate::handshake::message::{Proof, VERSION};
+use crate::handshake::tags::{Between, NetworkKeys};
 use crate::handshake::transcript::{SEAL_TO_CLIENT, SEAL_TO_SERVER, Transcript};
-use crate::identity::{Identity, NetworkKey, PublicKey, network_id};
+use crate::identity::{Identity, NetworkKey, PublicKey};
 use crate::wire::proto::handshake as proto;
 
 /// Who speaks.
@@ -28,8 +30,10 @@ pub(crate) struct Party {
     pub(crate) identity: Identity,
     pub(crate) network: Option<NetworkKey>,
     pub(crate) instance_id: [u8; 16],
-    /// The id that noise has of this side: its own, but for a relay.
+    /// The id by which it takes part: noise has authenticated it, but for a relay.
     pub(crate) noise_id: PeerId,
+    /// It speaks for somebody whose connection this is not, so that the tags of the peer's Hello are not for it.
+    pub(crate) relays: bool,
 }
 
 /// One round of a handshake with the peer that noise authenticated.
@@ -49,13 +53,16 @@ pub(crate) type CoreTwist<'a> = &'a dyn Fn(proto::Core) -> Vec<u8>;
 pub(crate) struct Asked {
     t1: Transcript,
     nonce: [u8; 32],
+    /// Which of the two tags is that of our network key.
+    key: u32,
 }
 
 /// A client that has checked the Challenge.
 #[derive(Clone)]
 pub(crate) struct Challenged {
     t4: Transcript,
-    k_server: [u8; 32],
+    pub(crate) k_server: [u8; 32],
+    pub(crate) enc: [u8; 32],
     pub(crate) peer: proto::Core,
 }
 
@@ -80,17 +87,18 @@ pub(crate) struct Served {
 pub(crate) struct Accepted {
     pub(crate) end: [u8; 32],
     pub(crate) pass: [u8; 32],
+    pub(crate) k_client: [u8; 32],
+    pub(crate) enc: [u8; 32],
 }
 
 impl Round {
-    /// The Core of an honest side.
+    /// The Core of an honest side, but for what only a Hello or only a Challenge has.
     fn core(&self, nonce: [u8; 32]) -> proto::Core {
         let identity = &self.party.identity;
         let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
         proto::Core {
-            version: 1,
+            version: VERSION,
             round: self.stage.number().into(),
-            network_id: bytes(&network_id(self.party.network.as_ref())),
             public_key: bytes(&identity.public_key_protobuf()),
             peer_id: bytes(&identity.peer_id().to_bytes()),
             enc_key: bytes(&identity.sealing_public()),
@@ -98,26 +106,64 @@ impl Round {
             instance_id: bytes(&self.party.instance_id),
             features: 0,
             prev: bytes(&self.prev),
+            tags: Bytes::new(),
+            key: 0,
+            clock_ms: now_ms(),
         }
     }
 
-    fn start(&self, client: &PeerId, server: &PeerId, network: [u8; 32]) -> Transcript {
+    fn start(&self, client: &PeerId, server: &PeerId) -> Transcript {
         let (client, server) = (client.to_bytes(), server.to_bytes());
-        Transcript::start(self.stage, &network, &client, &server, &self.prev)
+        Transcript::start(self.stage, &client, &server, &self.prev)
     }
 
-    fn network(&self) -> [u8; 32] {
-        network_id(self.party.network.as_ref())
+    /// Our network key, as it is hashed.
+    fn network_key(&self) -> [u8; 32] {
+        let key = self.party.network.as_ref();
+        key.map_or([0; 32], |key| *key.as_bytes())
+    }
+
+    /// The tags of a Hello from `client` to `server`.
+    pub(crate) fn tags(&self, client: &PeerId, server: &PeerId, nonce: &[u8; 32]) -> [u8; 32] {
+        let (client, server) = (client.to_bytes(), server.to_bytes());
+        let between = Between {
+            client: &client,
+            server: &server,
+            nonce,
+        };
+        NetworkKeys::new(self.party.network.clone()).tags(between, &mut entropy())
+    }
+
+    /// Which tag of a Hello from `client` to `server` is that of our network key.
+    fn tagged(&self, client: &PeerId, server: &PeerId, hello: &proto::Core) -> Result<u32, String> {
+        let (client, server) = (client.to_bytes(), server.to_bytes());
+        let between = Between {
+            client: &client,
+            server: &server,
+            nonce: &exact(&hello.nonce, "nonce")?,
+        };
+        let keys = NetworkKeys::new(self.party.network.clone());
+        let (_, said) = keys
+            .common(&exact(&hello.tags, "tags")?, between)
+            .map_err(|_| "a Hello without a tag of this network's key".to_owned())?;
+        Ok(said.number())
     }
 
     pub(crate) fn hello(&self, twist: CoreTwist<'_>) -> (Asked, Vec<u8>) {
         let nonce = random();
-        let core = twist(self.core(nonce));
-        let t1 = self
-            .start(&self.party.noise_id, &self.remote, self.network())
-            .hello(&core);
+        let (client, server) = (&self.party.noise_id, &self.remote);
+        let tags = self.tags(client, server, &nonce);
+        let core = twist(proto::Core {
+            tags: Bytes::copy_from_slice(&tags),
+            ..self.core(nonce)
+        });
+        // A Core that is twisted so that it has no tag must be refused: no Challenge is looked into.
+        let said = proto::Core::decode(&core[..]).unwrap_or_default();
+        let key = self.tagged(client, server, &said).unwrap_or_default();
+        let t1 = self.start(client, server).hello(&core);
         let hello = proto::Hello { core: core.into() };
-        (Asked { t1, nonce }, frame(proto::frame::Kind::Hello(hello)))
+        let asked = Asked { t1, nonce, key };
+        (asked, frame(proto::frame::Kind::Hello(hello)))
     }
 
     /// Checks the peer's Challenge.
@@ -127,6 +173,15 @@ impl Round {
             other => return Err(format!("{} where a Challenge was due", name(&other))),
         };
         let peer = self.check(&challenge.core)?;
+        if !peer.tags.is_empty() {
+            return Err("a Challenge with tags".to_owned());
+        }
+        if peer.key != asked.key {
+            return Err(format!(
+                "a Challenge that chooses network key {}, where {} was offered",
+                peer.key, asked.key
+            ));
+        }
         let proof = proof(&challenge.enc, &challenge.ciphertext, &challenge.signature)?;
         let t2 = asked.t1.challenge(&challenge.core);
         let t3 = t2.challenge_sealed(&proof.enc, &proof.ciphertext);
@@ -135,6 +190,7 @@ impl Round {
         Ok(Challenged {
             t4: t3.challenge_signed(&proof.signature),
             k_server,
+            enc: proof.enc,
             peer,
         })
     }
@@ -144,7 +200,9 @@ impl Round {
         challenged: &Challenged,
         forgery: Forgery,
     ) -> Result<(Answered, Vec<u8>), String> {
-        let Challenged { t4, k_server, peer } = challenged;
+        let Challenged {
+            t4, k_server, peer, ..
+        } = challenged;
         let k_client: [u8; 32] = random();
         let labels = (SEAL_TO_SERVER, SEAL_TO_CLIENT);
         let (enc, ciphertext) = self.seal(forgery, peer, labels, *t4, k_client)?;
@@ -152,16 +210,16 @@ impl Round {
         let texts = (t5.for_client(), t5.for_server());
         let signature = forge::sign(forgery, &self.party.identity, t5.as_bytes(), texts);
         let network = match forgery {
-            Forgery::NoNetworkKey => None,
-            Forgery::OtherNetworkKey => Some(NetworkKey::from_bytes(&random())),
-            _ => self.party.network.clone(),
+            Forgery::OtherNetworkKey => random(),
+            _ => self.network_key(),
         };
         let (server, client) = (Secret::new(*k_server), Secret::new(k_client));
-        let keys = Keys::derive(t5, &server, &client, network.as_ref());
-        let mut confirm = keys.confirm(&t5.to_confirm(&signature));
-        if forgery == Forgery::Confirm {
-            confirm[31] ^= 1;
-        }
+        let keys = Keys::derive(t5, &server, &client, &network);
+        let confirm = keys.confirm(&t5.to_confirm(&signature));
+        let confirm = match forgery {
+            Forgery::ConfirmByte(at) => with_bit_flipped(confirm, at),
+            _ => confirm,
+        };
         let proof = Proof {
             enc,
             ciphertext,
@@ -202,10 +260,19 @@ impl Round {
             other => return Err(format!("{} where a Hello was due", name(&other))),
         };
         let peer = self.check(&hello.core)?;
+        if peer.key != 0 {
+            return Err("a Hello that chooses a network key".to_owned());
+        }
         let nonce = random();
-        let core = twist(self.core(nonce));
+        let core = twist(proto::Core {
+            key: match self.tagged(&self.remote, &self.party.noise_id, &peer) {
+                Err(_) if self.party.relays => 1,
+                key => key?,
+            },
+            ..self.core(nonce)
+        });
         let t2 = self
-            .start(&self.remote, &self.party.noise_id, self.network())
+            .start(&self.remote, &self.party.noise_id)
             .hello(&hello.core)
             .challenge(&core);
         let k_server: [u8; 32] = random();
@@ -241,7 +308,7 @@ impl Round {
         self.verify(&served.peer, &t5.for_client(), &proof.signature)?;
         let k_client = self.open(SEAL_TO_SERVER, served.t4, &proof, served.nonce)?;
         let (server, client) = (Secret::new(served.k_server), Secret::new(k_client));
-        let keys = Keys::derive(t5, &server, &client, self.party.network.as_ref());
+        let keys = Keys::derive(t5, &server, &client, &self.network_key());
         let confirm = keys.confirm(&t5.to_confirm(&proof.signature));
         if answer.confirm != confirm[..] {
             return Err("an Answer whose confirm does not hold".to_owned());
@@ -250,6 +317,8 @@ impl Round {
         Ok(Accepted {
             end: *end.as_bytes(),
             pass: keys.pass(end),
+            k_client,
+            enc: proof.enc,
         })
     }
 
@@ -265,7 +334,6 @@ impl Round {
             .map_err(|e| format!("a Core that does not parse: {e}"))?;
         let wrong = |what: &str| Err(format!("a Core with a wrong {what}"));
         let lengths = [
-            ("network_id", core.network_id.len(), 32),
             ("public_key", core.public_key.len(), 36),
             ("peer_id", core.peer_id.len(), 38),
             ("enc_key", core.enc_key.len(), 32),
@@ -277,9 +345,8 @@ impl Round {
             return wrong(&format!("length of {field}"));
         }
         let checks = [
-            ("version", core.version == 1),
+            ("version", core.version == VERSION),
             ("round", core.round == u32::from(self.stage.number())),
-            ("network_id", core.network_id == self.network()[..]),
             ("peer_id", core.peer_id == self.remote.to_bytes()),
             ("prev", core.prev == self.prev[..]),
         ];
@@ -334,17 +401,20 @@ impl Round {
             _ => label,
         };
         let bound_to = match forgery {
-            Forgery::SealedUnbound => Transcript::start(self.stage, &[0; 32], &[], &[], &[0; 32]),
+            Forgery::SealedUnbound => Transcript::start(self.stage, &[], &[], &[0; 32]),
             _ => bound_to,
         };
         let nonce = match forgery {
             Forgery::Nonce => [0; 32],
             _ => exact(&to.nonce, "nonce")?,
         };
-        let mut entropy: Entropy = Box::new(UnwrapErr(SysRng));
+        let nonce = match forgery {
+            Forgery::NonceByte(at) => with_bit_flipped(nonce, at),
+            _ => nonce,
+        };
         let secret = Zeroizing::new(secret);
         let (enc, ciphertext) =
-            crypto::seal(&to_key, label, bound_to, &nonce, &secret, &mut entropy)
+            crypto::seal(&to_key, label, bound_to, &nonce, &secret, &mut entropy())
                 .map_err(|e| format!("an enc_key to which nothing can be sealed: {e}"))?;
         Ok(match forgery {
             Forgery::SealedGarbage => (enc, [0x5a; 80]),
@@ -393,6 +463,18 @@ fn exact<const N: usize>(bytes: &[u8], field: &str) -> Result<[u8; N], String> {
     bytes
         .try_into()
         .map_err(|_| format!("a frame whose {field} has not {N} bytes"))
+}
+
+/// The same with one bit of the byte `at` changed.
+fn with_bit_flipped(mut bytes: [u8; 32], at: usize) -> [u8; 32] {
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= 1;
+    }
+    bytes
+}
+
+fn entropy() -> Entropy {
+    Box::new(UnwrapErr(SysRng))
 }
 
 fn random() -> [u8; 32] {

@@ -16,6 +16,7 @@ use super::link::gossip_stream;
 use super::raw::Conn;
 use super::script::{self, Answered, Party, Round};
 use super::streams::{Inbound, Unopened};
+use super::tagging::Tagging;
 use crate::handshake::{MAX_FRAME, PROTOCOL, Role, Stage};
 use crate::wire::proto::handshake as proto;
 
@@ -47,6 +48,8 @@ pub(crate) enum Twist {
     None,
     /// The Core of a Hello or a Challenge; all that follows is made with it.
     Core(Box<dyn Fn(proto::Core) -> Vec<u8> + Send + Sync>),
+    /// The tags in a Hello.
+    Tags(Tagging),
     /// The proof in a Challenge or an Answer.
     Proof(Forgery),
     /// The frame's body.
@@ -131,6 +134,10 @@ pub(crate) struct Shaken {
     pub(crate) left: Instant,
     /// Whom round 1 has shown.
     pub(crate) peer: Option<proto::Core>,
+    /// The peer's Cores, one a round.
+    pub(crate) cores: Vec<proto::Core>,
+    /// What the peer must have made for this handshake: what it is called, and its bytes.
+    pub(crate) fresh: Vec<(&'static str, Vec<u8>)>,
     /// Our gossip stream, when it was opened before the last Pass left.
     pub(crate) early: Option<Stream>,
     /// Streams that wait for a frame that was kept back.
@@ -146,7 +153,8 @@ pub(crate) async fn shake(conn: &mut Conn, role: Role, plan: Plan) -> Shaken {
         frames: Vec::new(),
         gossip: Vec::new(),
         left: Instant::now(),
-        peer: None,
+        cores: Vec::new(),
+        fresh: Vec::new(),
         early: None,
         kept: Vec::new(),
     };
@@ -159,7 +167,9 @@ pub(crate) async fn shake(conn: &mut Conn, role: Role, plan: Plan) -> Shaken {
         frames: shake.frames,
         gossip: shake.gossip,
         left: shake.left,
-        peer: shake.peer,
+        peer: shake.cores.first().cloned(),
+        cores: shake.cores,
+        fresh: shake.fresh,
         early: shake.early,
         kept: shake.kept,
     }
@@ -171,7 +181,8 @@ struct Shake<'a> {
     frames: Frames,
     gossip: Vec<(usize, Inbound)>,
     left: Instant,
-    peer: Option<proto::Core>,
+    cores: Vec<proto::Core>,
+    fresh: Vec<(&'static str, Vec<u8>)>,
     early: Option<Stream>,
     kept: Vec<Stream>,
 }
@@ -199,13 +210,20 @@ impl Shake<'_> {
     /// One round as its client.
     async fn ask_round(&mut self, stage: Stage, prev: [u8; 32]) -> Result<[u8; 32], End> {
         let round = self.round(stage, prev);
-        let (asked, hello) = match self.core_twist() {
-            Some(twist) => round.hello(twist),
-            None => round.hello(&script::honest),
+        let (asked, hello) = match (&self.plan.twist.1, self.core_twist()) {
+            (_, Some(twist)) => round.hello(twist),
+            (Twist::Tags(tagging), _) if self.is_twisted() => round.hello(&|core| {
+                let tags = tagging.tags(&round, &core);
+                proto::Core { tags, ..core }.encode_to_vec()
+            }),
+            _ => round.hello(&script::honest),
         };
         let challenge = self.ask(hello).await?;
         let challenged = round.on_challenge(&asked, &challenge).map_err(wrong)?;
-        self.peer.get_or_insert_with(|| challenged.peer.clone());
+        self.saw(&challenged.peer);
+        self.fresh.push(("k_server", challenged.k_server.to_vec()));
+        self.fresh
+            .push(("encapsulated key", challenged.enc.to_vec()));
         let (answered, answer) = round.answer(&challenged, self.forgery()).map_err(wrong)?;
         let pass = self.ask(answer).await?;
         round.on_pass(&answered, &pass).map_err(wrong)?;
@@ -230,10 +248,12 @@ impl Shake<'_> {
             None => round.challenge(&hello, &script::honest, self.forgery()),
         };
         let (served, challenge) = made.map_err(wrong)?;
-        self.peer.get_or_insert_with(|| served.peer.clone());
+        self.saw(&served.peer);
         self.respond(reply, challenge).await?;
         let (reply, answer) = self.request().await?;
         let accepted = round.on_answer(&served, &answer).map_err(wrong)?;
+        self.fresh.push(("k_client", accepted.k_client.to_vec()));
+        self.fresh.push(("encapsulated key", accepted.enc.to_vec()));
         if self.plan.overtake && stage == Stage::Round1 {
             return self
                 .overtaking(reply, round.pass(&accepted), accepted.end)
@@ -245,6 +265,15 @@ impl Shake<'_> {
         }
         self.respond(reply, round.pass(&accepted)).await?;
         Ok(accepted.end)
+    }
+
+    /// Takes down what the peer's Core shows.
+    fn saw(&mut self, core: &proto::Core) {
+        self.cores.push(core.clone());
+        self.fresh.push(("nonce", core.nonce.to_vec()));
+        for tag in core.tags.chunks(16) {
+            self.fresh.push(("tag", tag.to_vec()));
+        }
     }
 
     /// Round 2's Hello is there before round 1's Pass is; the whole of round 2 follows.

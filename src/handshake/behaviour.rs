@@ -24,7 +24,7 @@ use tokio::time::Sleep;
 use super::event::{Event, Proof};
 use super::hellos::Hellos;
 use super::session::Session;
-use super::{Failure, Input, Local, Output, REJECT_FLUSH, Reason, RejectCode, Stage};
+use super::{Failure, Input, Local, Output, REJECT_FLUSH, Reason, Refusal, Stage};
 use crate::clock::{Clock, Time};
 use crate::wire::{self, Exchange, FrameError, Request};
 
@@ -55,7 +55,7 @@ impl Behaviour {
     }
 
     /// The node's answer to [`Event::Judge`].
-    pub fn rule(&mut self, connection_id: ConnectionId, ruling: Result<(), RejectCode>) {
+    pub fn rule(&mut self, connection_id: ConnectionId, ruling: Result<(), Refusal>) {
         self.feed(connection_id, Input::Ruling(ruling));
     }
 
@@ -89,6 +89,7 @@ impl Behaviour {
             return;
         };
         let mut out = Vec::new();
+        session.machine.set_clock(self.clock.unix_millis());
         session.machine.handle(now, input, &mut out);
         for output in out {
             self.carry_out(connection_id, now, output);

@@ -17,7 +17,6 @@ use zeroize::Zeroizing;
 use super::message::CIPHERTEXT;
 use super::reason::Reason;
 use super::transcript::{self, Transcript};
-use crate::identity::NetworkKey;
 
 /// Where nonces, secrets and ephemeral keys come from: the operating system, but in tests.
 pub type Entropy = Box<dyn CryptoRng + Send>;
@@ -98,14 +97,12 @@ impl Keys {
         t5: Transcript,
         server: &Secret,
         client: &Secret,
-        network: Option<&NetworkKey>,
+        network: &[u8; 32],
     ) -> Keys {
         let mut ikm = Zeroizing::new([0; 96]);
         ikm[..32].copy_from_slice(&server[..]);
         ikm[32..64].copy_from_slice(&client[..]);
-        if let Some(network) = network {
-            ikm[64..].copy_from_slice(network.as_bytes());
-        }
+        ikm[64..].copy_from_slice(network);
         let mut keys = Zeroizing::new([0; 64]);
         Hkdf::<Sha256>::new(Some(t5.as_bytes()), &ikm[..])
             .expand(transcript::CONFIRM, &mut keys[..])
@@ -122,6 +119,11 @@ impl Keys {
     /// The server's pass, over T_end.
     pub(crate) fn pass(&self, end: Transcript) -> [u8; 32] {
         mac(&self.0[32..], end.as_bytes())
+    }
+
+    /// The server's proof of its referrals, over T_end and them.
+    pub(crate) fn referral_proof(&self, end: Transcript, referrals: &[u8]) -> [u8; 32] {
+        mac(&self.0[32..], &end.to_prove(referrals))
     }
 
     #[cfg(test)]

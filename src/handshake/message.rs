@@ -11,6 +11,8 @@ use prost::Message as _;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use super::reason::{Reason, RejectCode};
+use super::referrals::{Referrals, Rejection};
+use super::tags::{KeySlot, TAGS_BYTES};
 use crate::wire::proto::handshake as proto;
 
 /// The libp2p protocol id.
@@ -20,7 +22,7 @@ pub const PROTOCOL: &str = "/diatribe/handshake/1.0.0";
 pub const MAX_FRAME: usize = 1024;
 
 /// The version of the handshake that this node speaks.
-pub(super) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// The bytes that HPKE adds to 32 bytes of nonce and 32 bytes of secret: one tag.
 pub(crate) const CIPHERTEXT: usize = 80;
@@ -53,7 +55,7 @@ pub(super) enum Frame {
     Challenge(Challenge),
     Answer(Answer),
     Pass(Pass),
-    Reject(RejectCode),
+    Reject(Rejection),
 }
 
 #[derive(Debug)]
@@ -87,7 +89,6 @@ pub(crate) struct Proof {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Core {
     pub(super) round: u32,
-    pub(super) network_id: [u8; 32],
     pub(super) public_key: [u8; 36],
     pub(super) peer_id: [u8; 38],
     pub(super) enc_key: [u8; 32],
@@ -95,6 +96,7 @@ pub(super) struct Core {
     pub(super) instance_id: [u8; 16],
     pub(super) features: u64,
     pub(super) prev: [u8; 32],
+    pub(super) clock_ms: u64,
 }
 
 impl Frame {
@@ -121,7 +123,15 @@ impl Frame {
             }),
             Kind::Answer(answer) => Frame::Answer(Answer(answer)),
             Kind::Pass(pass) => Frame::Pass(Pass(pass)),
-            Kind::Reject(proto::Reject { code }) => Frame::Reject(RejectCode::from_number(code)),
+            Kind::Reject(proto::Reject {
+                code,
+                referrals,
+                proof,
+            }) => Frame::Reject(Rejection {
+                code: RejectCode::from_number(code),
+                referrals,
+                proof,
+            }),
         })
     }
 
@@ -166,16 +176,29 @@ impl Proof {
 }
 
 impl Core {
-    /// Reads an introduction: its version first, then every length.
-    pub(super) fn decode(bytes: &Bytes) -> Result<Core, Reason> {
-        let version = version_of(bytes)?;
-        if version != VERSION {
-            return Err(Reason::Version(version));
+    /// Reads a client's introduction, and the tags of its network keys.
+    pub(super) fn of_hello(bytes: &Bytes) -> Result<(Core, [u8; TAGS_BYTES]), Reason> {
+        let core = parse(bytes)?;
+        if core.key != 0 {
+            return Err(Reason::Misplaced("key"));
         }
-        let core = proto::Core::decode(bytes.clone()).map_err(|_| Reason::Malformed)?;
+        Ok((Core::of(&core)?, exact(&core.tags, "tags")?))
+    }
+
+    /// Reads a server's introduction, and which network key it has chosen.
+    pub(super) fn of_challenge(bytes: &Bytes) -> Result<(Core, KeySlot), Reason> {
+        let core = parse(bytes)?;
+        if !core.tags.is_empty() {
+            return Err(Reason::Misplaced("tags"));
+        }
+        let key = KeySlot::from_number(core.key).ok_or(Reason::NetworkKeyChoice(core.key))?;
+        Ok((Core::of(&core)?, key))
+    }
+
+    /// The fields that both have.
+    fn of(core: &proto::Core) -> Result<Core, Reason> {
         Ok(Core {
             round: core.round,
-            network_id: exact(&core.network_id, "network_id")?,
             public_key: exact(&core.public_key, "public_key")?,
             peer_id: exact(&core.peer_id, "peer_id")?,
             enc_key: exact(&core.enc_key, "enc_key")?,
@@ -183,14 +206,32 @@ impl Core {
             instance_id: exact(&core.instance_id, "instance_id")?,
             features: core.features,
             prev: exact(&core.prev, "prev")?,
+            clock_ms: core.clock_ms,
         })
     }
 
-    pub(super) fn encode(&self) -> Bytes {
+    pub(super) fn encode_hello(&self, tags: &[u8; TAGS_BYTES]) -> Bytes {
+        let tags = Bytes::copy_from_slice(tags);
         let core = proto::Core {
+            tags,
+            ..self.to_proto()
+        };
+        core.encode_to_vec().into()
+    }
+
+    pub(super) fn encode_challenge(&self, key: KeySlot) -> Bytes {
+        let key = key.number();
+        let core = proto::Core {
+            key,
+            ..self.to_proto()
+        };
+        core.encode_to_vec().into()
+    }
+
+    fn to_proto(&self) -> proto::Core {
+        proto::Core {
             version: VERSION,
             round: self.round,
-            network_id: Bytes::copy_from_slice(&self.network_id),
             public_key: Bytes::copy_from_slice(&self.public_key),
             peer_id: Bytes::copy_from_slice(&self.peer_id),
             enc_key: Bytes::copy_from_slice(&self.enc_key),
@@ -198,9 +239,20 @@ impl Core {
             instance_id: Bytes::copy_from_slice(&self.instance_id),
             features: self.features,
             prev: Bytes::copy_from_slice(&self.prev),
-        };
-        core.encode_to_vec().into()
+            tags: Bytes::new(),
+            key: 0,
+            clock_ms: self.clock_ms,
+        }
     }
+}
+
+/// A Core of this version as a message: its version is looked at before anything else.
+fn parse(bytes: &Bytes) -> Result<proto::Core, Reason> {
+    let version = version_of(bytes)?;
+    if version != VERSION {
+        return Err(Reason::Version(version));
+    }
+    proto::Core::decode(bytes.clone()).map_err(|_| Reason::Malformed)
 }
 
 /// Frames on their way out.
@@ -235,9 +287,19 @@ pub(super) mod encode {
         }))
     }
 
-    pub(in super::super) fn reject(code: RejectCode) -> Vec<u8> {
+    /// A refusal, and referrals with their proof.
+    pub(in super::super) fn reject(
+        code: RejectCode,
+        referrals: Option<(&Referrals, [u8; 32])>,
+    ) -> Vec<u8> {
+        let (referrals, proof) = referrals.map_or_else(Default::default, |(referrals, proof)| {
+            let bytes = Bytes::copy_from_slice;
+            (bytes(referrals.as_bytes()), bytes(&proof))
+        });
         frame(proto::frame::Kind::Reject(proto::Reject {
             code: code.number(),
+            referrals,
+            proof,
         }))
     }
 

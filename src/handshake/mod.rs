@@ -12,6 +12,8 @@
 //!   into it and comes out.
 //! * `round`: one round as a chain of steps, with the checks in their order.
 //! * `transcript`, `crypto`: what is hashed; what is sealed, opened and confirmed.
+//! * `tags`: how the two find a network key that both hold.
+//! * `referrals`: a refusal, and whom the refused peer may ask instead.
 //! * `message`: frames as bytes and as types. [`reason`]: everything that can be wrong, by name.
 
 mod behaviour;
@@ -20,11 +22,14 @@ mod event;
 mod hellos;
 pub(crate) mod message;
 pub mod reason;
+mod referrals;
 mod round;
 mod session;
 mod signals;
 pub mod state;
+pub(crate) mod tags;
 pub(crate) mod transcript;
+mod verified;
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +39,9 @@ pub use crypto::Entropy;
 pub use event::{Event, Proof};
 pub use hellos::{HelloCaps, Hellos};
 pub use message::{FrameKind, MAX_FRAME, PROTOCOL};
-pub use reason::{By, Failure, Reason, RejectCode, Stage};
+pub use reason::{By, Failure, NetworkMismatch, Reason, RejectCode, Stage};
+pub use referrals::{MAX_REFERRALS, Referrals, Refusal};
 pub use round::Local;
 pub use signals::{Input, Output, Role};
-pub use state::{FRAME_TIMEOUT, Machine, REJECT_FLUSH, TIMEOUT, VerifiedPeer};
+pub use state::{FRAME_TIMEOUT, Machine, REJECT_FLUSH, TIMEOUT};
+pub use verified::VerifiedPeer;

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::message::FrameKind;
+use super::referrals::Referrals;
 
 /// The two rounds. The connection's dialer is the client of the first, its listener of the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,6 +122,8 @@ pub struct Failure {
     pub code: Option<RejectCode>,
     /// What exactly was wrong.
     pub reason: Reason,
+    /// Whom a peer that had no room named instead; that they are the peer's, is proved.
+    pub referrals: Option<Referrals>,
 }
 
 impl Failure {
@@ -137,7 +140,35 @@ impl Failure {
             by,
             code,
             reason,
+            referrals: None,
         }
+    }
+}
+
+/// How the network keys of two nodes differ, as far as one of them can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkMismatch {
+    /// Both have a network key, and not the same one.
+    KeysDiffer,
+    /// The peer is on the open network, this node has a network key.
+    PeerIsOpen,
+    /// This node is on the open network, the peer has a network key.
+    NodeIsOpen,
+}
+
+impl fmt::Display for NetworkMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NetworkMismatch::KeysDiffer => NETWORKS_DIFFER,
+            NetworkMismatch::PeerIsOpen => {
+                "the network keys differ: the peer is on the open network, which has no key, and this node has one; \
+                 give the peer the same --network-key file to let it in"
+            }
+            NetworkMismatch::NodeIsOpen => {
+                "the network keys differ: the peer has a network key, and this node is on the open network, which has \
+                 none; give this node the peer's --network-key file to join it"
+            }
+        })
     }
 }
 
@@ -147,7 +178,7 @@ impl Failure {
 pub enum Reason {
     /// The versions differ.
     #[error(
-        "the peer speaks version {0} of the handshake, this node version 1: \
+        "the peer speaks version {0} of the handshake, this node version 2: \
          update whichever of the two is older"
     )]
     Version(u32),
@@ -157,9 +188,15 @@ pub enum Reason {
     /// A field is longer or shorter than it must be.
     #[error("the field {0} of the peer's frame has a wrong length")]
     Length(&'static str),
+    /// A field that the frame must not have.
+    #[error("the peer's frame has a field {0}, which does not belong there")]
+    Misplaced(&'static str),
     /// The network keys differ.
-    #[error("{}", NETWORKS_DIFFER)]
-    Network,
+    #[error("{0}")]
+    Network(NetworkMismatch),
+    /// A server chose a network key that it was not offered.
+    #[error("the peer chose network key {0}, which this node did not offer")]
+    NetworkKeyChoice(u32),
     /// The introduction names another round than the one that is due.
     #[error("the peer's introduction is of another round")]
     Round,
@@ -248,7 +285,7 @@ impl Reason {
     pub(crate) fn code(&self) -> RejectCode {
         match self {
             Reason::Version(_) => RejectCode::Version,
-            Reason::Network => RejectCode::Network,
+            Reason::Network(_) => RejectCode::Network,
             Reason::RefusedByUs(code) => *code,
             _ => RejectCode::Auth,
         }
@@ -266,7 +303,7 @@ fn ours(code: RejectCode) -> &'static str {
         RejectCode::DuplicateIdentity => {
             "another live node with the peer's identity is already linked: the same key runs twice"
         }
-        RejectCode::Busy => "this node has too many handshakes at once and asked the peer to wait",
+        RejectCode::Busy => "this node has no place for the peer now and asked it to wait",
         RejectCode::Policy => {
             "this node does not let the peer in: its deny-list or allow-list (--deny, --trust) says so, \
              or the peer broke a rule less than a minute ago"
@@ -288,7 +325,7 @@ fn theirs(code: RejectCode) -> &'static str {
             "the peer is already linked to another live node with this node's identity: \
              stop the other one, or give this one a key of its own"
         }
-        RejectCode::Busy => "the peer has too many handshakes at once: try again later",
+        RejectCode::Busy => "the peer has too many handshakes or links at once: try again later",
         RejectCode::Policy => {
             "the peer's operator does not admit this node: \
              ask for its PeerId to be trusted there"

@@ -5,24 +5,24 @@
 //! Server: [`challenge`] → [`AwaitAnswer`] → [`Accepted`].
 //! The rule it keeps: the checks stand in the protocol's order, and each has its own [`Reason`].
 
-use bytes::Bytes;
 use hpke::Deserializable;
 use hpke::kem::X25519HkdfSha256;
 use libp2p::PeerId;
-use zeroize::Zeroizing;
 
 use super::crypto::{self, Entropy, Keys, Secret};
 use super::message::{Answer, Challenge, Core, Hello, Pass, Proof, encode};
-use super::reason::{Reason, Stage};
+use super::reason::{Reason, RejectCode, Stage};
+use super::referrals::{Referrals, Rejection};
+use super::tags::{Between, KeySlot, NetworkKeys};
 use super::transcript::{SEAL_TO_CLIENT, SEAL_TO_SERVER, Transcript};
-use crate::identity::{Identity, NetworkKey, PublicKey, PublicKeyError, network_id};
+use super::verified::clock_offset_ms;
+use crate::identity::{Identity, NetworkKey, PublicKey, PublicKeyError};
 
 /// What this node brings into every handshake; all connections share one.
 #[derive(Debug)]
 pub struct Local {
     identity: Identity,
-    network: Option<NetworkKey>,
-    network_id: [u8; 32],
+    networks: NetworkKeys,
     instance_id: [u8; 16],
     features: u64,
 }
@@ -31,11 +31,9 @@ impl Local {
     /// `network` is none on the open network; `instance_id` is random for each start of the
     /// process, and tells apart two nodes that run with one key.
     pub fn new(identity: Identity, network: Option<NetworkKey>, instance_id: [u8; 16]) -> Local {
-        let network_id = network_id(network.as_ref());
         Local {
             identity,
-            network,
-            network_id,
+            networks: NetworkKeys::new(network),
             instance_id,
             features: 0,
         }
@@ -44,6 +42,14 @@ impl Local {
     /// The same, with these features, of which every peer is told.
     pub fn with_features(self, features: u64) -> Local {
         Local { features, ..self }
+    }
+
+    /// The same, and the network key that was in force before this one: peers that hold either of the two pass.
+    pub fn with_older_network_key(self, older: NetworkKey) -> Local {
+        Local {
+            networks: self.networks.with_older(older),
+            ..self
+        }
     }
 
     /// The public id of this node.
@@ -67,6 +73,8 @@ pub(super) struct Ground<'a> {
     pub(super) prev: [u8; 32],
     /// In round 2, whom round 1 has shown.
     pub(super) first: Option<&'a Peer>,
+    /// This node's Unix time in milliseconds.
+    pub(super) unix_ms: u64,
 }
 
 /// A peer whose introduction holds together. That it has the key, only a signature shows.
@@ -74,6 +82,8 @@ pub(super) struct Ground<'a> {
 pub(super) struct Peer {
     pub(super) public_key: PublicKey,
     pub(super) core: Core,
+    /// How far its clock is ahead of this node's.
+    pub(super) clock_offset_ms: i64,
 }
 
 /// A client that has sent Hello.
@@ -85,7 +95,7 @@ pub(super) struct AwaitChallenge {
 /// A client that has made its Answer.
 pub(super) struct AwaitPass {
     end: Transcript,
-    pass: Zeroizing<[u8; 32]>,
+    keys: Keys,
 }
 
 /// A server that has made its Challenge.
@@ -94,25 +104,29 @@ pub(super) struct AwaitAnswer {
     nonce: Secret,
     secret: Secret,
     peer: Peer,
+    /// Which of this node's network keys counts.
+    key: KeySlot,
 }
 
 /// A server whose client has proved its key. Nothing stands against it but the operator's rules.
 pub(super) struct Accepted {
     pub(super) peer: Peer,
-    /// T_end.
-    pub(super) end: [u8; 32],
-    /// The frame that says so.
-    pub(super) pass: Vec<u8>,
+    end: Transcript,
+    keys: Keys,
 }
 
 /// Opens a round as its client.
 pub(super) fn hello(ground: &Ground<'_>, entropy: &mut Entropy) -> (AwaitChallenge, Vec<u8>) {
     let nonce = crypto::random(entropy);
-    let core = ground.introduction(&nonce);
-    let local = ground.local.peer_id().to_bytes();
-    let t1 = ground
-        .transcript(&local, &ground.remote.to_bytes())
-        .hello(&core);
+    let (client, server) = (ground.local.peer_id().to_bytes(), ground.remote.to_bytes());
+    let between = Between {
+        client: &client,
+        server: &server,
+        nonce: &nonce,
+    };
+    let tags = ground.local.networks.tags(between, entropy);
+    let core = ground.introduction(&nonce).encode_hello(&tags);
+    let t1 = ground.transcript(&client, &server).hello(&core);
     (AwaitChallenge { t1, nonce }, encode::hello(core))
 }
 
@@ -124,8 +138,9 @@ impl AwaitChallenge {
         challenge: &Challenge,
         entropy: &mut Entropy,
     ) -> Result<(AwaitPass, Peer, Vec<u8>), Reason> {
-        let core = Core::decode(&challenge.core)?;
+        let (core, key) = Core::of_challenge(&challenge.core)?;
         let theirs = challenge.proof()?;
+        let network = ground.network_key(key)?;
         let peer = ground.check(core, &self.nonce)?;
 
         let t2 = self.t1.challenge(&challenge.core);
@@ -153,12 +168,11 @@ impl AwaitChallenge {
             signature,
         };
 
-        let keys = ground.keys(t5, &k_server, &k_client);
+        let keys = Keys::derive(t5, &k_server, &k_client, network);
         let confirm = keys.confirm(&t5.to_confirm(&signature));
         let end = t5.end(&ours, &confirm);
-        let pass = Zeroizing::new(keys.pass(end));
         Ok((
-            AwaitPass { end, pass },
+            AwaitPass { end, keys },
             peer,
             encode::answer(&ours, &confirm),
         ))
@@ -168,10 +182,21 @@ impl AwaitChallenge {
 impl AwaitPass {
     /// Checks the server's pass; yields T_end.
     pub(super) fn pass(self, pass: &Pass) -> Result<[u8; 32], Reason> {
-        if !crypto::same(&pass.parse()?, &self.pass) {
+        if !crypto::same(&pass.parse()?, &self.keys.pass(self.end)) {
             return Err(Reason::Pass);
         }
         Ok(*self.end.as_bytes())
+    }
+
+    /// Checks the referrals of a server that refuses with BUSY; none if there are none, or if they are not proved.
+    pub(super) fn referrals(&self, rejection: &Rejection) -> Option<Referrals> {
+        if rejection.code != RejectCode::Busy {
+            return None;
+        }
+        let referrals = Referrals::new(rejection.referrals.clone())?;
+        let proof = <[u8; 32]>::try_from(&rejection.proof[..]).ok()?;
+        let due = self.keys.referral_proof(self.end, referrals.as_bytes());
+        crypto::same(&proof, &due).then_some(referrals)
     }
 }
 
@@ -182,14 +207,18 @@ pub(super) fn challenge(
     entropy: &mut Entropy,
 ) -> Result<(AwaitAnswer, Vec<u8>), Reason> {
     let nonce = crypto::random(entropy);
-    let core = Core::decode(&hello.core)?;
+    let (core, tags) = Core::of_hello(&hello.core)?;
+    let (client, server) = (ground.remote.to_bytes(), ground.local.peer_id().to_bytes());
+    let between = Between {
+        client: &client,
+        server: &server,
+        nonce: &core.nonce,
+    };
+    let (key, said) = ground.local.networks.common(&tags, between)?;
     let peer = ground.check(core, &nonce)?;
 
-    let ours = ground.introduction(&nonce);
-    let local = ground.local.peer_id().to_bytes();
-    let t1 = ground
-        .transcript(&ground.remote.to_bytes(), &local)
-        .hello(&hello.core);
+    let ours = ground.introduction(&nonce).encode_challenge(said);
+    let t1 = ground.transcript(&client, &server).hello(&hello.core);
     let t2 = t1.challenge(&ours);
 
     let secret = crypto::random(entropy);
@@ -218,6 +247,7 @@ pub(super) fn challenge(
             nonce,
             secret,
             peer,
+            key,
         },
         frame,
     ))
@@ -237,26 +267,46 @@ impl AwaitAnswer {
         }
         let k_client = ground.open(SEAL_TO_SERVER, self.t4, &proof, &self.nonce)?;
 
-        let keys = ground.keys(t5, &self.secret, &k_client);
+        let network = ground.network_key(self.key)?;
+        let keys = Keys::derive(t5, &self.secret, &k_client, network);
         if !crypto::same(&confirm, &keys.confirm(&t5.to_confirm(&proof.signature))) {
             return Err(Reason::Confirm);
         }
         let end = t5.end(&proof, &confirm);
-        let pass = encode::pass(&keys.pass(end));
         Ok(Accepted {
             peer: self.peer,
-            end: *end.as_bytes(),
-            pass,
+            end,
+            keys,
         })
     }
 }
 
+impl Accepted {
+    /// T_end.
+    pub(super) fn end(&self) -> [u8; 32] {
+        *self.end.as_bytes()
+    }
+
+    /// The frame that says so.
+    pub(super) fn pass(&self) -> Vec<u8> {
+        encode::pass(&self.keys.pass(self.end))
+    }
+
+    /// Proves referrals to this client.
+    pub(super) fn prove(&self, referrals: &Referrals) -> [u8; 32] {
+        self.keys.referral_proof(self.end, referrals.as_bytes())
+    }
+}
+
 impl Ground<'_> {
+    /// This node's network key in a slot.
+    fn network_key(&self, slot: KeySlot) -> Result<&[u8; 32], Reason> {
+        let key = self.local.networks.get(slot);
+        key.ok_or(Reason::NetworkKeyChoice(slot.number()))
+    }
+
     /// Checks what a peer says about itself, in the protocol's order.
     fn check(&self, core: Core, own_nonce: &Secret) -> Result<Peer, Reason> {
-        if core.network_id != self.local.network_id {
-            return Err(Reason::Network);
-        }
         if core.round != u32::from(self.round.number()) {
             return Err(Reason::Round);
         }
@@ -293,20 +343,24 @@ impl Ground<'_> {
                 return Err(Reason::SealingKeyChanged);
             }
         }
-        Ok(Peer { public_key, core })
+        let clock_offset_ms = clock_offset_ms(core.clock_ms, self.unix_ms);
+        Ok(Peer {
+            public_key,
+            core,
+            clock_offset_ms,
+        })
     }
 
     /// What this node says about itself.
-    fn introduction(&self, nonce: &Secret) -> Bytes {
+    fn introduction(&self, nonce: &Secret) -> Core {
         let identity = &self.local.identity;
         // The PeerId of an Ed25519 key is 00 24 and the key's 36 bytes.
         let public_key = identity.public_key().to_protobuf();
         let mut peer_id = [0; 38];
         peer_id[1] = 0x24;
         peer_id[2..].copy_from_slice(&public_key);
-        let core = Core {
+        Core {
             round: self.round.number().into(),
-            network_id: self.local.network_id,
             public_key,
             peer_id,
             enc_key: identity.sealing_public(),
@@ -314,18 +368,12 @@ impl Ground<'_> {
             instance_id: self.local.instance_id,
             features: self.local.features,
             prev: self.prev,
-        };
-        core.encode()
+            clock_ms: self.unix_ms,
+        }
     }
 
     fn transcript(&self, client: &[u8], server: &[u8]) -> Transcript {
-        Transcript::start(
-            self.round,
-            &self.local.network_id,
-            client,
-            server,
-            &self.prev,
-        )
+        Transcript::start(self.round, client, server, &self.prev)
     }
 
     fn open(
@@ -339,9 +387,5 @@ impl Ground<'_> {
         let key = PrivateKey::from_bytes(self.local.identity.sealing_secret())
             .map_err(|_| Reason::Sealed)?;
         crypto::open(&key, info, bound_to, &proof.enc, &proof.ciphertext, nonce)
-    }
-
-    fn keys(&self, t5: Transcript, server: &Secret, client: &Secret) -> Keys {
-        Keys::derive(t5, server, client, self.local.network.as_ref())
     }
 }

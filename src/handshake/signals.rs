@@ -5,8 +5,9 @@
 
 use libp2p::PeerId;
 
-use super::reason::{Failure, RejectCode};
-use super::state::VerifiedPeer;
+use super::reason::Failure;
+use super::referrals::Refusal;
+use super::verified::VerifiedPeer;
 
 /// Which end of the connection this node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,7 +30,7 @@ pub enum Input {
     /// A response of ours left, and its stream is half-closed.
     ResponseSent,
     /// The answer to [`Output::Judge`].
-    Ruling(Result<(), RejectCode>),
+    Ruling(Result<(), Refusal>),
     /// The answer to [`Output::Verified`]: the gate takes inbound streams now.
     GateOpen,
     /// Too many handshakes: the next Hello is answered with BUSY and not looked into.

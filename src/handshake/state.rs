@@ -30,10 +30,11 @@ use libp2p::PeerId;
 use super::crypto::Entropy;
 use super::message::{Answer, Challenge, Frame, FrameKind, Hello, Pass, encode};
 use super::reason::{Failure, Reason, RejectCode, Stage};
+use super::referrals::{Referrals, Refusal, Rejection};
 use super::round::{self, Accepted, AwaitAnswer, AwaitChallenge, AwaitPass, Ground, Local, Peer};
 use super::signals::{Input, Output, Role};
+use super::verified::VerifiedPeer;
 use crate::clock::Time;
-use crate::identity::PublicKey;
 
 /// How long a side waits for each frame from when it is due.
 pub const FRAME_TIMEOUT: Duration = Duration::from_secs(3);
@@ -43,52 +44,6 @@ pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a Reject may take to leave before the connection is closed all the same.
 pub const REJECT_FLUSH: Duration = Duration::from_millis(500);
-
-/// A peer that has proved its key in both rounds of a handshake. Only [`Machine`] makes one.
-#[derive(Debug)]
-pub struct VerifiedPeer {
-    peer: Box<Peer>,
-    role: Role,
-}
-
-impl VerifiedPeer {
-    fn new(peer: Peer, role: Role) -> VerifiedPeer {
-        VerifiedPeer {
-            peer: Box::new(peer),
-            role,
-        }
-    }
-
-    /// Its public id, as noise and the handshake proved it.
-    pub fn peer_id(&self) -> PeerId {
-        self.peer.public_key.peer_id()
-    }
-
-    /// Its public key.
-    pub fn public_key(&self) -> &PublicKey {
-        &self.peer.public_key
-    }
-
-    /// Which running process of it.
-    pub fn instance_id(&self) -> [u8; 16] {
-        self.peer.core.instance_id
-    }
-
-    /// The X25519 key to which others seal for it.
-    pub fn sealing_key(&self) -> [u8; 32] {
-        self.peer.core.enc_key
-    }
-
-    /// The features it names; those that this node does not know mean nothing.
-    pub fn features(&self) -> u64 {
-        self.peer.core.features
-    }
-
-    /// Which end of the connection this node is.
-    pub fn role(&self) -> Role {
-        self.role
-    }
-}
 
 /// The handshake of one connection.
 pub struct Machine {
@@ -107,6 +62,8 @@ pub struct Machine {
     /// Responses of ours that are still on their way out.
     leaving: u32,
     busy: bool,
+    /// This node's Unix time in milliseconds, as it was told last.
+    unix_ms: u64,
     /// When the whole must have passed.
     end: Time,
     /// Until when the next step is due, and what is wrong when it has not come by then.
@@ -166,9 +123,15 @@ impl Machine {
             held: None,
             leaving: 0,
             busy: false,
+            unix_ms: 0,
             end: now + TIMEOUT,
             due,
         }
+    }
+
+    /// Sets this node's Unix time in milliseconds: before each input that may have a Core made or read.
+    pub fn set_clock(&mut self, unix_ms: u64) {
+        self.unix_ms = unix_ms;
     }
 
     /// Takes what happened, and appends what is to be done.
@@ -273,11 +236,24 @@ impl Machine {
                 self.on_challenge(now, state, &challenge, out)
             }
             (State::AwaitPass(state), Frame::Pass(pass)) => self.on_pass(now, state, &pass, out),
-            (State::AwaitChallenge(_) | State::AwaitPass(_), Frame::Reject(code)) => {
-                Err(Trouble::Close(Reason::RefusedByRemote(code)))
+            (State::AwaitChallenge(_), Frame::Reject(rejection)) => {
+                Err(Trouble::Close(Reason::RefusedByRemote(rejection.code)))
+            }
+            (State::AwaitPass(state), Frame::Reject(rejection)) => {
+                self.on_reject(&state, &rejection, out);
+                Ok(())
             }
             (_, frame) => Err(unexpected(&frame)),
         }
+    }
+
+    /// A client is refused after it has proved its key: the server may name others.
+    fn on_reject(&mut self, state: &AwaitPass, rejection: &Rejection, out: &mut Vec<Output>) {
+        let referrals = match self.stage {
+            Stage::Round1 => state.referrals(rejection),
+            Stage::Round2 => None,
+        };
+        self.close_with(Reason::RefusedByRemote(rejection.code), referrals, out);
     }
 
     /// A server takes a Hello.
@@ -312,7 +288,7 @@ impl Machine {
     fn on_ruling(
         &mut self,
         now: Time,
-        ruling: Result<(), RejectCode>,
+        ruling: Result<(), Refusal>,
         out: &mut Vec<Output>,
     ) -> Result<(), Trouble> {
         let accepted = match self.take() {
@@ -323,19 +299,22 @@ impl Machine {
                 return Ok(());
             }
         };
-        ruling.map_err(|code| Trouble::Reject(Reason::RefusedByUs(code)))?;
+        if let Err(refusal) = ruling {
+            self.refuse(&accepted, refusal, out);
+            return Ok(());
+        }
         match self.stage {
             Stage::Round1 => {
-                self.prev = accepted.end;
+                self.prev = accepted.end();
+                let pass = accepted.pass();
                 self.first = Some(accepted.peer);
-                self.pass(now, accepted.pass, out);
+                self.pass(now, pass, out);
             }
             Stage::Round2 => {
-                out.push(Output::Verified(VerifiedPeer::new(
-                    accepted.peer,
-                    self.role,
-                )));
-                self.pause(State::AwaitGateToPass(accepted.pass));
+                let pass = accepted.pass();
+                let peer = VerifiedPeer::new(accepted.peer, self.role);
+                out.push(Output::Verified(peer));
+                self.pause(State::AwaitGateToPass(pass));
             }
         }
         Ok(())
@@ -458,14 +437,36 @@ impl Machine {
     }
 
     fn reject(&mut self, reason: Reason, out: &mut Vec<Output>) {
+        let frame = encode::reject(reason.code(), None);
+        self.reject_with(frame, reason, out);
+    }
+
+    /// Refuses a peer that has proved its key. Only a dialer is told of others, for only it has somewhere to go.
+    fn refuse(&mut self, accepted: &Accepted, refusal: Refusal, out: &mut Vec<Output>) {
+        let Refusal { code, referrals } = refusal;
+        let referrals =
+            referrals.filter(|_| self.stage == Stage::Round1 && code == RejectCode::Busy);
+        let frame = encode::reject(code, referrals.as_ref().map(|r| (r, accepted.prove(r))));
+        self.reject_with(frame, Reason::RefusedByUs(code), out);
+    }
+
+    fn reject_with(&mut self, frame: Vec<u8>, reason: Reason, out: &mut Vec<Output>) {
         self.state = State::Over;
-        out.push(Output::SendResponse(encode::reject(reason.code())));
+        out.push(Output::SendResponse(frame));
         out.push(Output::CloseAfterResponse(Failure::new(self.stage, reason)));
     }
 
     fn close(&mut self, reason: Reason, out: &mut Vec<Output>) {
+        self.close_with(reason, None, out);
+    }
+
+    fn close_with(&mut self, reason: Reason, referrals: Option<Referrals>, out: &mut Vec<Output>) {
         self.state = State::Over;
-        out.push(Output::Close(Failure::new(self.stage, reason)));
+        let failure = Failure::new(self.stage, reason);
+        out.push(Output::Close(Failure {
+            referrals,
+            ..failure
+        }));
     }
 
     /// Takes the state out to be consumed; whoever does not put one back has failed.
@@ -480,6 +481,7 @@ impl Machine {
             round: self.stage,
             prev: self.prev,
             first: self.first.as_ref(),
+            unix_ms: self.unix_ms,
         };
         (ground, &mut self.entropy)
     }

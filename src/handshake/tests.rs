@@ -4,6 +4,7 @@ mod binding;
 mod flow;
 mod forge;
 mod forgery;
+mod keys;
 mod order;
 mod pair;
 mod timing;

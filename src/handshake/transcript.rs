@@ -9,34 +9,21 @@ use sha2::{Digest, Sha256};
 use super::message::Proof;
 use super::reason::Stage;
 
-const NAME: &[u8] = b"diatribe-handshake-v1";
-pub(crate) const SEAL_TO_CLIENT: &[u8] = b"diatribe-handshake-v1/s2c";
-pub(crate) const SEAL_TO_SERVER: &[u8] = b"diatribe-handshake-v1/c2s";
-pub(crate) const CONFIRM: &[u8] = b"diatribe-handshake-v1/confirm";
-const SIGNED_BY_SERVER: &[u8] = b"diatribe-handshake-v1/server/";
-const SIGNED_BY_CLIENT: &[u8] = b"diatribe-handshake-v1/client/";
+const NAME: &[u8] = b"diatribe-handshake-v2";
+pub(crate) const SEAL_TO_CLIENT: &[u8] = b"diatribe-handshake-v2/s2c";
+pub(crate) const SEAL_TO_SERVER: &[u8] = b"diatribe-handshake-v2/c2s";
+pub(crate) const CONFIRM: &[u8] = b"diatribe-handshake-v2/confirm";
+const SIGNED_BY_SERVER: &[u8] = b"diatribe-handshake-v2/server/";
+const SIGNED_BY_CLIENT: &[u8] = b"diatribe-handshake-v2/client/";
 
 /// All that was said in a round so far, as 32 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Transcript([u8; 32]);
 
 impl Transcript {
-    /// T0: which round, in which network, between whom, after what.
-    pub(crate) fn start(
-        round: Stage,
-        network_id: &[u8; 32],
-        client: &[u8],
-        server: &[u8],
-        prev: &[u8; 32],
-    ) -> Transcript {
-        Transcript(hash(&[
-            NAME,
-            &[round.number()],
-            network_id,
-            client,
-            server,
-            prev,
-        ]))
+    /// T0: which round, between whom, after what.
+    pub(crate) fn start(round: Stage, client: &[u8], server: &[u8], prev: &[u8; 32]) -> Transcript {
+        Transcript(hash(&[NAME, &[round.number()], client, server, prev]))
     }
 
     /// T1.
@@ -72,6 +59,11 @@ impl Transcript {
     /// T_end, from T5.
     pub(crate) fn end(self, proof: &Proof, confirm: &[u8; 32]) -> Transcript {
         Transcript(hash(&[&self.0, &[4], &proof.signature, confirm]))
+    }
+
+    /// What proves referrals, from T_end: they are those of the server of this round.
+    pub(crate) fn to_prove(self, referrals: &[u8]) -> [u8; 32] {
+        hash(&[&self.0, &[5], referrals])
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {

@@ -90,6 +90,8 @@ pub struct LinkInfo {
     pub rtt: Option<Duration>,
     /// How long the link has stood.
     pub age: Duration,
+    /// How many milliseconds the peer's clock is ahead of this node's, by its own account in the handshake.
+    pub clock_offset_ms: i64,
 }
 
 impl LinkInfo {
@@ -100,6 +102,7 @@ impl LinkInfo {
             direction: link.direction,
             rtt: link.rtt,
             age: now.since(link.since),
+            clock_offset_ms: link.clock_offset_ms,
         }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Link {
     pub(crate) since: Time,
     pub(crate) heard: Time,
     pub(crate) rtt: Option<Duration>,
+    /// How many milliseconds the peer's clock is ahead of ours, by its own account in the handshake.
+    pub(crate) clock_offset_ms: i64,
 }
 
 /// What is to be done about a connection that has just passed.
@@ -185,6 +187,7 @@ mod tests {
             since: Time::from_millis(at),
             heard: Time::from_millis(at),
             rtt: None,
+            clock_offset_ms: 0,
         }
     }
 

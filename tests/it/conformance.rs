@@ -50,7 +50,7 @@ const SOME: &[&str] = &[
     "wrong-signature",
     "envelope-with-longer-varint",
     "batch-with-cofactored-signature",
-    "version-2",
+    "version-3",
     "wrong-network",
     "wrong-id",
     "challenge-signed-by-another-key",
@@ -59,6 +59,10 @@ const SOME: &[&str] = &[
     "wrong-pass",
     "replay",
     "reflection",
+    "confirm-with-another-first-byte",
+    "tag-of-another-nonce",
+    "fresh-values",
+    "clock",
     "relay",
 ];
 
@@ -121,7 +125,7 @@ fn a_network_with_a_key_is_tested_with_its_key() {
     let key = key.to_str().expect("a path");
     answer(&["key", "network", key]);
     let a = Program::node(&["--network-key", key, "--room", "attic"]);
-    let some = ["message", "network-id-without-the-key", "wrong-network"];
+    let some = ["message", "tag-without-the-key", "wrong-network"];
     let chosen: Vec<&str> = some.iter().flat_map(|name| ["--case", name]).collect();
     let with = [&["--network-key", key, "--room", "attic"], &chosen[..]].concat();
     let (lines, code) = conformance(&[&with[..], &[&a.address()]].concat());

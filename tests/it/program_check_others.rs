@@ -247,7 +247,10 @@ async fn a_peer_that_rejects_our_version_is_told_as_such() {
     raw.connected().await;
     let (mut stream, _hello) = raw.request().await.expect("a Hello");
     let code = RejectCode::Version.number();
-    let kind = Some(proto::frame::Kind::Reject(proto::Reject { code }));
+    let kind = Some(proto::frame::Kind::Reject(proto::Reject {
+        code,
+        ..Default::default()
+    }));
     let reject = framed(&proto::Frame { kind }.encode_to_vec());
     stream.write_all(&reject).await.expect("it is read");
     stream.close().await.expect("it is read");
@@ -257,7 +260,7 @@ async fn a_peer_that_rejects_our_version_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn a_peer_whose_introduction_is_of_version_2_is_told_with_its_version() {
+async fn a_peer_whose_introduction_is_of_version_3_is_told_with_its_version() {
     let mut raw = RawPeer::new().await;
     let address = raw.address.to_string();
     let checking = tokio::task::spawn_blocking(move || failure(&[&address]));
@@ -265,7 +268,7 @@ async fn a_peer_whose_introduction_is_of_version_2_is_told_with_its_version() {
     let local = raw.local();
     raw.shake(up, Role::Listener, local, |number, body| {
         Some(framed(&match number {
-            CHALLENGE_1 => of_version_2(&body),
+            CHALLENGE_1 => of_version_3(&body),
             _ => body,
         }))
     })
@@ -273,18 +276,18 @@ async fn a_peer_whose_introduction_is_of_version_2_is_told_with_its_version() {
     let (stage, code, reason) = checking.await.expect("the check ends");
     assert_eq!((&*stage, code), ("handshake_1", json!("VERSION")));
     assert!(
-        reason.contains("version 2 of the handshake, this node version 1"),
+        reason.contains("version 3 of the handshake, this node version 2"),
         "{reason}"
     );
 }
 
-fn of_version_2(frame: &[u8]) -> Vec<u8> {
+fn of_version_3(frame: &[u8]) -> Vec<u8> {
     let mut frame = proto::Frame::decode(frame).expect("an honest frame");
     let Some(proto::frame::Kind::Challenge(challenge)) = &mut frame.kind else {
         panic!("not a Challenge: {frame:?}")
     };
     let mut core = proto::Core::decode(challenge.core.clone()).expect("an honest core");
-    core.version = 2;
+    core.version = 3;
     challenge.core = core.encode_to_vec().into();
     frame.encode_to_vec()
 }

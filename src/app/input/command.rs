@@ -289,6 +289,7 @@ mod tests {
             direction,
             rtt,
             age: Duration::from_secs(age),
+            clock_offset_ms: 0,
         };
         let rtt = Some(Duration::from_micros(12_340));
         let links = [

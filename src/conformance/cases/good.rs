@@ -13,6 +13,7 @@ use super::super::link::{Link, SETTLE, told};
 use super::super::raw::Conn;
 use super::super::shake::*;
 use super::super::streams::PING;
+use super::super::tagging::Tagging;
 use super::messages::{forwarded, stays};
 use super::patience::ping;
 use crate::handshake::{RejectCode, Role};
@@ -142,6 +143,12 @@ pub(super) const CASES: &[Case] = &[
         How::Harmless(Which::Challenge, || {
             Twist::Core(Box::new(|core| more_fields(core.encode_to_vec())))
         }),
+    ),
+    good(
+        "tag-in-the-second-place",
+        "5 check 7",
+        "the Challenge names the second tag; it passes",
+        How::Harmless(Which::Hello, || Twist::Tags(Tagging::Second)),
     ),
     good(
         "features-of-a-later-version",

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::pair::*;
-use crate::handshake::{Reason, RejectCode, Role};
+use crate::handshake::{NetworkMismatch, Reason, RejectCode, Role};
 use crate::wire::proto::handshake as proto;
 
 /// The side that receives a frame.
@@ -69,6 +69,7 @@ fn cut(bytes: &mut bytes::Bytes) {
     bytes.truncate(bytes.len() - 1);
 }
 
+/// Changes one bit in the middle: of tags, in the second of the two.
 fn flip(bytes: &mut bytes::Bytes) {
     let mut changed = bytes.to_vec();
     changed[bytes.len() / 2] ^= 1;
@@ -77,22 +78,19 @@ fn flip(bytes: &mut bytes::Bytes) {
 
 /// What is found in a Core by looking at it alone.
 const MALFORMED_CORES: &[(&str, CoreChange, Reason)] = &[
-    ("a later version", |c| c.version = 2, Reason::Version(2)),
+    ("a later version", |c| c.version = 3, Reason::Version(3)),
+    ("the version before", |c| c.version = 1, Reason::Version(1)),
     ("no version", |c| c.version = 0, Reason::Version(0)),
     (
         "a later version with other lengths",
         |c| {
             c.version = 7;
-            c.network_id.clear();
+            c.tags.clear();
+            c.key = 9;
             cut(&mut c.public_key);
             cut(&mut c.nonce);
         },
         Reason::Version(7),
-    ),
-    (
-        "a short network_id",
-        |c| cut(&mut c.network_id),
-        Reason::Length("network_id"),
     ),
     (
         "a short public_key",
@@ -121,27 +119,6 @@ const MALFORMED_CORES: &[(&str, CoreChange, Reason)] = &[
     ),
     ("a short prev", |c| cut(&mut c.prev), Reason::Length("prev")),
     ("no prev", |c| c.prev.clear(), Reason::Length("prev")),
-    (
-        "a short nonce and another network",
-        |c| {
-            cut(&mut c.nonce);
-            flip(&mut c.network_id);
-        },
-        Reason::Length("nonce"),
-    ),
-    (
-        "another network",
-        |c| flip(&mut c.network_id),
-        Reason::Network,
-    ),
-    (
-        "another network and another round",
-        |c| {
-            flip(&mut c.network_id);
-            c.round = 3;
-        },
-        Reason::Network,
-    ),
     ("the other round", |c| c.round = 3 - c.round, Reason::Round),
     ("no round", |c| c.round = 0, Reason::Round),
     (
@@ -182,10 +159,74 @@ const MALFORMED_CORES: &[(&str, CoreChange, Reason)] = &[
     ),
 ];
 
+/// What is found in a Hello alone.
+const MALFORMED_HELLOS: &[(&str, CoreChange, Reason)] = &[
+    ("short tags", |c| cut(&mut c.tags), Reason::Length("tags")),
+    ("no tags", |c| c.tags.clear(), Reason::Length("tags")),
+    ("a key", |c| c.key = 1, Reason::Misplaced("key")),
+    (
+        "short tags and another round",
+        |c| {
+            cut(&mut c.tags);
+            c.round = 3;
+        },
+        Reason::Length("tags"),
+    ),
+    (
+        "a short nonce and no tag that fits",
+        |c| {
+            cut(&mut c.nonce);
+            c.tags = vec![7; 32].into();
+        },
+        Reason::Length("nonce"),
+    ),
+    ("no tag that fits", |c| c.tags = vec![7; 32].into(), OPEN),
+    (
+        "no tag that fits and another round",
+        |c| {
+            c.tags = vec![7; 32].into();
+            c.round = 3;
+        },
+        OPEN,
+    ),
+    ("a tag of another nonce", |c| flip(&mut c.nonce), OPEN),
+];
+
+/// Both sides are on the open network here.
+const OPEN: Reason = Reason::Network(NetworkMismatch::NodeIsOpen);
+
+/// What is found in a Challenge alone.
+const MALFORMED_CHALLENGES: &[(&str, CoreChange, Reason)] = &[
+    (
+        "tags",
+        |c| c.tags = vec![7; 32].into(),
+        Reason::Misplaced("tags"),
+    ),
+    ("no key", |c| c.key = 0, Reason::NetworkKeyChoice(0)),
+    ("a third key", |c| c.key = 3, Reason::NetworkKeyChoice(3)),
+    (
+        "a key that was not offered",
+        |c| c.key = 2,
+        Reason::NetworkKeyChoice(2),
+    ),
+    (
+        "a key that was not offered, and another round",
+        |c| {
+            c.key = 2;
+            c.round = 3;
+        },
+        Reason::NetworkKeyChoice(2),
+    ),
+];
+
 #[test]
 fn every_field_of_an_introduction_is_checked_in_the_stated_order() {
     for number in [HELLO_1, CHALLENGE_1, HELLO_2, CHALLENGE_2] {
-        for (name, change, expected) in MALFORMED_CORES {
+        let own = match number {
+            HELLO_1 | HELLO_2 => MALFORMED_HELLOS,
+            _ => MALFORMED_CHALLENGES,
+        };
+        for (name, change, expected) in MALFORMED_CORES.iter().chain(own) {
             assert_found(name, number, expected, move |frame| {
                 change_core(frame, change)
             });
@@ -195,11 +236,11 @@ fn every_field_of_an_introduction_is_checked_in_the_stated_order() {
 
 #[test]
 fn only_version_and_network_are_told_apart_from_auth() {
-    for (_, change, expected) in MALFORMED_CORES {
+    for (_, change, expected) in MALFORMED_CORES.iter().chain(MALFORMED_HELLOS) {
         let (pair, _) = run_with(HELLO_1, move |frame| change_core(frame, change));
         let code = match expected {
             Reason::Version(_) => RejectCode::Version,
-            Reason::Network => RejectCode::Network,
+            Reason::Network(_) => RejectCode::Network,
             _ => RejectCode::Auth,
         };
         assert_eq!(pair.dialer.code(), Some(code));
@@ -270,7 +311,7 @@ fn a_peer_cannot_change_its_instance_or_its_sealing_key_between_the_rounds() {
 #[test]
 fn what_only_the_signature_binds_is_found_by_the_signature() {
     let changes: [(&str, CoreChange); 4] = [
-        ("another nonce", |core| flip(&mut core.nonce)),
+        ("another clock", |core| core.clock_ms ^= 1),
         ("a feature", |core| core.features = 1),
         ("another instance", |core| flip(&mut core.instance_id)),
         ("another sealing key", |core| flip(&mut core.enc_key)),
@@ -280,7 +321,7 @@ fn what_only_the_signature_binds_is_found_by_the_signature() {
         assert_found(name, CHALLENGE_1, &Reason::Signature, move |f| {
             change_core(f, change)
         });
-        // In a Hello the server cannot; its Challenge then does not fit what the client said.
+        // In a Hello the server cannot see it; its Challenge then does not fit what the client said.
         let (pair, _) = run_with(HELLO_1, move |frame| change_core(frame, change));
         assert_eq!(*pair.dialer.reason(), Reason::Signature, "{name}");
         assert!(

@@ -7,7 +7,8 @@ use prost::Message;
 use super::pair::*;
 use crate::clock::Time;
 use crate::handshake::{
-    By, FrameKind, Input, Local, MAX_FRAME, Machine, Output, Reason, RejectCode, Role, Stage,
+    By, FrameKind, Input, Local, MAX_FRAME, Machine, NetworkMismatch, Output, Reason, RejectCode,
+    Role, Stage,
 };
 use crate::wire::proto::handshake as proto;
 
@@ -143,13 +144,13 @@ fn a_hello_that_overtakes_the_pass_is_held_and_a_second_one_is_not() {
 
 #[test]
 fn different_networks_are_named_on_both_sides() {
-    for (one, other) in [
-        (None, network(7)),
-        (network(7), None),
-        (network(7), network(8)),
+    for (one, other, mismatch) in [
+        (None, network(7), NetworkMismatch::PeerIsOpen),
+        (network(7), None, NetworkMismatch::NodeIsOpen),
+        (network(7), network(8), NetworkMismatch::KeysDiffer),
     ] {
         let pair = Pair::on_networks(one, other).run();
-        assert_eq!(*pair.listener.reason(), Reason::Network);
+        assert_eq!(*pair.listener.reason(), Reason::Network(mismatch));
         assert_eq!(
             *pair.dialer.reason(),
             Reason::RefusedByRemote(RejectCode::Network)
@@ -170,7 +171,7 @@ fn the_operators_refusals_are_named_on_both_sides() {
         RejectCode::Busy,
     ] {
         let mut pair = Pair::new();
-        pair.listener.ruling = Err(code);
+        pair.listener.ruling = Err(code.into());
         let pair = pair.run();
         let failure = pair.listener.failure.as_ref().unwrap();
         assert_eq!(failure.reason, Reason::RefusedByUs(code));
@@ -180,7 +181,7 @@ fn the_operators_refusals_are_named_on_both_sides() {
         assert_eq!((failure.by, failure.code), (By::Remote, Some(code)));
 
         let mut pair = Pair::new();
-        pair.dialer.ruling = Err(code);
+        pair.dialer.ruling = Err(code.into());
         let pair = pair.run();
         assert!(pair.dialer.verified.is_none());
         assert!(!pair.listener.passed);
@@ -236,23 +237,24 @@ fn a_relay_between_two_nodes_gets_no_pass() {
         entropy(2),
     );
     let pair = Pair::of(dialing, listening).run();
-    assert_eq!(*pair.listener.reason(), Reason::ConnectionId);
+    // The tags are for the connection with the relay: it cannot hand them on.
+    assert!(matches!(pair.listener.reason(), Reason::Network(_)));
     assert_eq!(
         *pair.dialer.reason(),
-        Reason::RefusedByRemote(RejectCode::Auth)
+        Reason::RefusedByRemote(RejectCode::Network)
     );
 }
 
 #[test]
 fn a_relay_that_is_trusted_by_one_side_only_gets_no_pass_either() {
-    // The listener sees the dialer's id on its connection: the transcripts still differ.
+    // The listener sees the dialer's id on its connection: the tags are still another connection's.
     let mut pair = Pair::new();
     let relay = stranger().peer_id();
     let local = Arc::new(Local::new(dialer(), None, DIALER_INSTANCE));
     pair.dialer.machine = Machine::new(local, Role::Dialer, relay, Time::ZERO, entropy(1));
     let pair = pair.run();
-    assert_eq!(*pair.dialer.reason(), Reason::ConnectionId);
-    assert!(pair.listener.verified.is_none());
+    assert!(matches!(pair.listener.reason(), Reason::Network(_)));
+    assert!(pair.dialer.verified.is_none() && pair.listener.verified.is_none());
 }
 
 #[test]

@@ -34,15 +34,15 @@ pub(super) enum Forgery {
     SignedAsOtherRole,
     /// Signs the bare transcript, without a label.
     SignedBare,
-    /// Knows the network's public id, not its key.
+    /// Has seen a tag of the network's key, and does not have the key.
     NetworkKey,
 }
 
 /// A listener's Challenge of round 1, in answer to `hello`, with the Core of an honest one.
 pub(super) fn challenge(hello: &[u8], honest: &[u8], forgery: Forgery) -> Vec<u8> {
     let (hello, core) = (core_of(hello), core_of(honest));
-    let nonce = Core::decode(&hello).unwrap().nonce;
-    let t2 = start(None).hello(&hello).challenge(&core);
+    let nonce = Core::of_hello(&hello).unwrap().0.nonce;
+    let t2 = start().hello(&hello).challenge(&core);
     let (enc, ciphertext) = seal(
         forgery,
         dialer(),
@@ -72,10 +72,10 @@ pub(super) fn answer(
     forgery: Forgery,
 ) -> Vec<u8> {
     let theirs = honest_challenge(challenge);
-    let core = Core::decode(&theirs.core).unwrap();
+    let (core, _) = Core::of_challenge(&theirs.core).unwrap();
     let proof = theirs.proof().unwrap();
-    let (t2, t4) = transcripts(hello, challenge, network.as_ref());
-    let nonce = Core::decode(&core_of(hello)).unwrap().nonce.into();
+    let (t2, t4) = transcripts(hello, challenge);
+    let nonce = Core::of_hello(&core_of(hello)).unwrap().0.nonce.into();
     let k_server = crypto::open(
         &secret(&dialer()),
         SEAL_TO_CLIENT,
@@ -98,7 +98,8 @@ pub(super) fn answer(
     let t5 = t4.answer_sealed(&enc, &ciphertext);
     let signature = sign(forgery, dialer(), t5, &t5.for_client(), &t5.for_server());
     let network = network.filter(|_| forgery != Forgery::NetworkKey);
-    let keys = Keys::derive(t5, &k_server, &k_client.into(), network.as_ref());
+    let network = network.map_or([0; 32], |key| *key.as_bytes());
+    let keys = Keys::derive(t5, &k_server, &k_client.into(), &network);
     encode::answer(
         &Proof {
             enc,
@@ -110,16 +111,10 @@ pub(super) fn answer(
 }
 
 /// T2 and T4 of round 1.
-pub(super) fn transcripts(
-    hello: &[u8],
-    challenge: &[u8],
-    network: Option<&NetworkKey>,
-) -> (Transcript, Transcript) {
+pub(super) fn transcripts(hello: &[u8], challenge: &[u8]) -> (Transcript, Transcript) {
     let theirs = honest_challenge(challenge);
     let proof = theirs.proof().unwrap();
-    let t2 = start(network)
-        .hello(&core_of(hello))
-        .challenge(&theirs.core);
+    let t2 = start().hello(&core_of(hello)).challenge(&theirs.core);
     let t3 = t2.challenge_sealed(&proof.enc, &proof.ciphertext);
     (t2, t3.challenge_signed(&proof.signature))
 }
@@ -128,7 +123,7 @@ pub(super) fn transcripts(
 pub(super) fn signed(hello: &[u8], challenge: &[u8]) -> (Vec<u8>, [u8; 64]) {
     let theirs = honest_challenge(challenge);
     let proof = theirs.proof().unwrap();
-    let t2 = start(None).hello(&core_of(hello)).challenge(&theirs.core);
+    let t2 = start().hello(&core_of(hello)).challenge(&theirs.core);
     (
         t2.challenge_sealed(&proof.enc, &proof.ciphertext)
             .for_server(),
@@ -136,13 +131,12 @@ pub(super) fn signed(hello: &[u8], challenge: &[u8]) -> (Vec<u8>, [u8; 64]) {
     )
 }
 
-fn start(network: Option<&NetworkKey>) -> Transcript {
+fn start() -> Transcript {
     let (client, server) = (
         dialer().peer_id().to_bytes(),
         listener().peer_id().to_bytes(),
     );
-    let network_id = crate::identity::network_id(network);
-    Transcript::start(Stage::Round1, &network_id, &client, &server, &[0; 32])
+    Transcript::start(Stage::Round1, &client, &server, &[0; 32])
 }
 
 fn seal(
@@ -169,7 +163,7 @@ fn seal(
         nonce
     };
     let bound_to = match forgery {
-        Forgery::SealedUnbound => Transcript::start(Stage::Round1, &[0; 32], &[], &[], &[0; 32]),
+        Forgery::SealedUnbound => Transcript::start(Stage::Round1, &[], &[], &[0; 32]),
         _ => bound_to,
     };
     let (enc, ciphertext) =

@@ -74,7 +74,7 @@ fn a_client_that_signs_what_it_should_not_is_found_out() {
 }
 
 #[test]
-fn who_knows_only_the_networks_id_does_not_pass() {
+fn who_has_only_seen_a_tag_of_the_network_key_does_not_pass() {
     let mut frames = Vec::new();
     let pair = Pair::on_networks(network(7), network(7))
         .through(move |n, body| {
@@ -107,7 +107,7 @@ fn what_is_signed_is_a_label_and_a_hash_that_the_stranger_cannot_choose() {
         let (text, signature) = forge::signed(&hello, &challenge);
         assert_eq!(
             (&text[..29], text.len()),
-            (&b"diatribe-handshake-v1/server/"[..], 29 + 32)
+            (&b"diatribe-handshake-v2/server/"[..], 29 + 32)
         );
         assert!(listener().public_key().verify(&text, &signature));
         assert!(!listener().public_key().verify(&text[29..], &signature));

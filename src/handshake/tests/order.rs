@@ -113,7 +113,7 @@ impl World {
             Op::Obey if player.asked.is_empty() => return,
             Op::Obey => player.asked.remove(0),
             Op::Ruling(true) => Input::Ruling(Ok(())),
-            Op::Ruling(false) => Input::Ruling(Err(RejectCode::Policy)),
+            Op::Ruling(false) => Input::Ruling(Err(RejectCode::Policy.into())),
             Op::GateOpen => Input::GateOpen,
             Op::ResponseSent => Input::ResponseSent,
             Op::Start => Input::Start,

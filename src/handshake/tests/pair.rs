@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 
 use crate::clock::Time;
 use crate::handshake::{
-    Entropy, Failure, Input, Local, Machine, Output, RejectCode, Role, VerifiedPeer,
+    Entropy, Failure, Input, Local, Machine, Output, Refusal, Role, VerifiedPeer,
 };
 use crate::identity::{Identity, NetworkKey};
 use crate::wire::proto::handshake as proto;
@@ -38,7 +38,7 @@ type Wire = Box<dyn FnMut(usize, Vec<u8>) -> Option<Vec<u8>>>;
 /// One machine and what it has said.
 pub(super) struct Side {
     pub(super) machine: Machine,
-    pub(super) ruling: Result<(), RejectCode>,
+    pub(super) ruling: Result<(), Refusal>,
     pub(super) judged: Vec<[u8; 16]>,
     pub(super) verified: Option<VerifiedPeer>,
     pub(super) passed: bool,
@@ -137,7 +137,7 @@ impl Side {
         &self.failure.as_ref().expect("it failed").reason
     }
 
-    pub(super) fn code(&self) -> Option<RejectCode> {
+    pub(super) fn code(&self) -> Option<crate::handshake::RejectCode> {
         self.failure.as_ref().expect("it failed").code
     }
 }
@@ -161,14 +161,22 @@ impl Pair {
     }
 
     pub(super) fn on_networks(dialers: Option<NetworkKey>, listeners: Option<NetworkKey>) -> Pair {
-        let mut pair = Pair::new();
-        let local = Arc::new(Local::new(dialer(), dialers, DIALER_INSTANCE));
-        let to = listener().peer_id();
-        pair.dialer.machine = Machine::new(local, Role::Dialer, to, Time::ZERO, entropy(1));
-        let local = Arc::new(Local::new(listener(), listeners, LISTENER_INSTANCE));
-        let from = dialer().peer_id();
-        pair.listener.machine = Machine::new(local, Role::Listener, from, Time::ZERO, entropy(2));
-        pair
+        Pair::of_locals(
+            Local::new(dialer(), dialers, DIALER_INSTANCE),
+            Local::new(listener(), listeners, LISTENER_INSTANCE),
+        )
+    }
+
+    /// A dialer and a listener with what each brings into its handshakes.
+    pub(super) fn of_locals(dialers: Local, listeners: Local) -> Pair {
+        let (from, to) = (dialers.peer_id(), listeners.peer_id());
+        let machine = |local, role, remote, seed| {
+            Machine::new(Arc::new(local), role, remote, Time::ZERO, entropy(seed))
+        };
+        Pair::of(
+            machine(dialers, Role::Dialer, to, 1),
+            machine(listeners, Role::Listener, from, 2),
+        )
     }
 
     /// The same, with something between the two.
@@ -239,7 +247,7 @@ impl Pair {
             }
             Output::Judge { instance_id, .. } => {
                 side.judged.push(instance_id);
-                let ruling = side.ruling;
+                let ruling = side.ruling.clone();
                 self.moves.push_back((role, Input::Ruling(ruling)));
             }
             Output::Verified(peer) => {

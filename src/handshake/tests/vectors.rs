@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use libp2p::Multiaddr;
 use prost::Message;
 use rand::{TryCryptoRng, TryRng};
 use serde_json::{Map, Value, json};
@@ -16,19 +17,23 @@ use crate::handshake::crypto::{Keys, Secret};
 use crate::handshake::message::{Frame, VERSION};
 use crate::handshake::reason::{RejectCode, Stage};
 use crate::handshake::transcript::Transcript;
-use crate::handshake::{Entropy, Local, Machine, Role, message};
-use crate::identity::{Identity, NetworkKey, network_id};
-use crate::wire::proto::handshake as proto;
+use crate::handshake::{Entropy, Local, Machine, Referrals, Refusal, Role, message, tags};
+use crate::identity::{Identity, NetworkKey};
+use crate::wire::proto::{handshake as proto, overlay};
 
 const ABOUT: &str = "Handshakes with everything fixed that is otherwise random. Bytes are in hex. \
     A frame is given as its body; on the stream the body's length stands before it as a varint. \
     hpke_ikm_*: the 32 bytes of which HPKE's DeriveKeyPair (RFC 9180 section 7.1.3) makes the \
     ephemeral key; enc is its public key. sealing_key follows from the seed as the identity \
-    vectors say. Inputs are: seeds, instance ids, network key, nonces, k_* and hpke_ikm_*; all \
-    else follows from them.";
+    vectors say. Inputs are: seeds, instance ids, network keys, nonces, random_tag (the second tag \
+    of a Hello whose sender has one network key), clock_ms_*, k_* and hpke_ikm_*; all else follows \
+    from them. tag_key: HKDF of the network key that counts; tag: the one that the server finds in \
+    tags, in the place that key names. two_keys: a handshake whose dialer has a newer network key \
+    and the older one, which is all that the listener has. referrals: a Reject after the Answer of \
+    round 1 of the second of the handshakes.";
 
-/// The machine takes 32 bytes at a time: nonce, k and HPKE's ikm, for each round in turn.
-struct Script(VecDeque<[u8; 32]>);
+/// The machine takes a nonce, as a client the random tag, k and HPKE's ikm, for each round in turn.
+struct Script(VecDeque<Vec<u8>>);
 
 impl TryRng for Script {
     type Error = Infallible;
@@ -53,14 +58,21 @@ impl TryCryptoRng for Script {}
 #[derive(Clone, Copy)]
 struct Draws {
     nonce: [u8; 32],
+    random_tag: [u8; 16],
     k: [u8; 32],
     ikm: [u8; 32],
 }
 
+/// What the clocks of the dialer and of the listener say.
+const CLOCKS_MS: (u64, u64) = (1_700_000_000_000, 1_700_000_000_250);
+
 /// One handshake's inputs.
 struct Case {
     name: &'static str,
+    /// The key that counts.
     network: Option<NetworkKey>,
+    /// The key that the dialer has beside it, which is newer.
+    newer: Option<NetworkKey>,
     dialer_seed: [u8; 32],
     listener_seed: [u8; 32],
     dialer_instance: [u8; 16],
@@ -77,16 +89,18 @@ fn counting<const N: usize>(from: u8) -> [u8; N] {
 fn draws(from: u8) -> Draws {
     Draws {
         nonce: counting(from),
+        random_tag: counting(from.wrapping_add(0xc0)),
         k: counting(from.wrapping_add(0x40)),
         ikm: counting(from.wrapping_add(0x80)),
     }
 }
 
-fn cases() -> [Case; 2] {
+fn cases() -> [Case; 3] {
     [
         Case {
             name: "open network",
             network: None,
+            newer: None,
             dialer_seed: counting(0x00),
             listener_seed: counting(0x20),
             dialer_instance: counting(0xa0),
@@ -96,23 +110,37 @@ fn cases() -> [Case; 2] {
         Case {
             name: "network with a key",
             network: Some(NetworkKey::from_bytes(&counting(0xe0))),
+            newer: None,
             dialer_seed: counting(0x60),
             listener_seed: counting(0x40),
             dialer_instance: counting(0xc0),
             listener_instance: counting(0xd0),
             draws: [(draws(0x05), draws(0x15)), (draws(0x25), draws(0x35))],
         },
+        Case {
+            name: "a newer key and the older one",
+            network: Some(NetworkKey::from_bytes(&counting(0xe0))),
+            newer: Some(NetworkKey::from_bytes(&counting(0x70))),
+            dialer_seed: counting(0x61),
+            listener_seed: counting(0x41),
+            dialer_instance: counting(0xc1),
+            listener_instance: counting(0xd1),
+            draws: [(draws(0x06), draws(0x16)), (draws(0x26), draws(0x36))],
+        },
     ]
 }
 
 #[test]
 fn every_byte_of_a_handshake_is_that_of_the_published_vectors() {
+    let [open, closed, two_keys] = cases();
     let vectors = json!({
         "about": ABOUT,
         "protocol": message::PROTOCOL,
         "version": VERSION,
-        "handshakes": cases().iter().map(Case::play).collect::<Vec<_>>(),
+        "handshakes": [open.play(), closed.play()],
+        "two_keys": two_keys.play(),
         "rejects": rejects(),
+        "referrals": closed.refer(),
     });
     let path: PathBuf = [
         env!("CARGO_MANIFEST_DIR"),
@@ -149,16 +177,15 @@ fn rejects() -> Value {
         RejectCode::Policy,
     ];
     let frames = codes.map(|code| {
-        let frame = message::encode::reject(code);
+        let frame = message::encode::reject(code, None);
         json!({ "name": code.name(), "code": code.number(), "frame": hex::encode(frame) })
     });
     Value::Array(frames.into())
 }
 
 impl Case {
-    fn play(&self) -> Value {
-        let [dialer, listener] =
-            [self.dialer_seed, self.listener_seed].map(|seed| Identity::from_seed(&seed));
+    fn run(&self, ruling: Result<(), Refusal>) -> Pair {
+        let [dialer, listener] = self.identities();
         let [(dialer_1, listener_1), (listener_2, dialer_2)] = self.draws;
         let dialing = self.machine(
             Role::Dialer,
@@ -172,15 +199,62 @@ impl Case {
             self.listener_instance,
             [listener_1, listener_2],
         );
-        let pair = Pair::of(dialing, listening).run();
-        assert!(pair.both_passed());
+        let mut pair = Pair::of(dialing, listening);
+        pair.listener.ruling = ruling;
+        pair.run()
+    }
 
+    fn identities(&self) -> [Identity; 2] {
+        [self.dialer_seed, self.listener_seed].map(|seed| Identity::from_seed(&seed))
+    }
+
+    /// The Reject of a listener that has no room, with referrals to two others.
+    fn refer(&self) -> Value {
+        let contact = |n: u8| overlay::Contact {
+            peer_id: Identity::from_seed(&counting(n))
+                .peer_id()
+                .to_bytes()
+                .into(),
+            addresses: vec![
+                format!("/ip4/198.51.100.{n}/tcp/9000/ws")
+                    .parse::<Multiaddr>()
+                    .unwrap()
+                    .to_vec()
+                    .into(),
+            ],
+        };
+        let contacts = overlay::Contacts {
+            contacts: vec![contact(0x81), contact(0x82)],
+        };
+        let referrals = Referrals::new(contacts.encode_to_vec()).unwrap();
+        let pair = self.run(Err(Refusal {
+            code: RejectCode::Busy,
+            referrals: Some(referrals.clone()),
+        }));
+        let failure = pair.dialer.failure.as_ref().unwrap();
+        assert_eq!(failure.referrals.as_ref(), Some(&referrals));
+        let proto::frame::Kind::Reject(reject) = kind(&pair.frames[PASS_1]) else {
+            panic!("no reject")
+        };
+        json!({
+            "handshake": self.name,
+            "referrals": hex::encode(&reject.referrals),
+            "proof": hex::encode(&reject.proof),
+            "frame": hex::encode(&pair.frames[PASS_1]),
+        })
+    }
+
+    fn play(&self) -> Value {
+        let pair = self.run(Ok(()));
+        assert!(pair.both_passed());
+        let [dialer, listener] = self.identities();
         let (first, end) = self.round(Stage::Round1, &dialer, &listener, &[0; 32], &pair.frames);
         let (second, _) = self.round(Stage::Round2, &listener, &dialer, &end, &pair.frames);
         json!({
             "name": self.name,
             "network_key": self.network.as_ref().map(|key| hex::encode(key.as_bytes())),
-            "network_id": hex::encode(network_id(self.network.as_ref())),
+            "newer_network_key": self.newer.as_ref().map(|key| hex::encode(key.as_bytes())),
+            "tag_key": hex::encode(&tags::tag_key(&self.network_key())[..]),
             "dialer": side(&dialer, &self.dialer_seed, &self.dialer_instance),
             "listener": side(&listener, &self.listener_seed, &self.listener_instance),
             "rounds": [first, second],
@@ -194,12 +268,37 @@ impl Case {
         instance: [u8; 16],
         rounds: [Draws; 2],
     ) -> Machine {
-        let local = Arc::new(Local::new(own.clone(), self.network.clone(), instance));
-        let script = rounds
-            .into_iter()
-            .flat_map(|draws| [draws.nonce, draws.k, draws.ikm]);
+        let local = match (role, &self.network, &self.newer) {
+            (Role::Dialer, Some(key), Some(newer)) => {
+                Local::new(own.clone(), Some(newer.clone()), instance)
+                    .with_older_network_key(key.clone())
+            }
+            _ => Local::new(own.clone(), self.network.clone(), instance),
+        };
+        // Whoever has two keys, needs no random tag.
+        let has_two = role == Role::Dialer && self.newer.is_some();
+        let client_in = match role {
+            Role::Dialer => 0,
+            Role::Listener => 1,
+        };
+        let script = rounds.into_iter().enumerate().flat_map(|(round, draws)| {
+            let tag = (round == client_in && !has_two).then(|| draws.random_tag.to_vec());
+            let others = [draws.k.to_vec(), draws.ikm.to_vec()];
+            [draws.nonce.to_vec()].into_iter().chain(tag).chain(others)
+        });
         let entropy: Entropy = Box::new(Script(script.collect()));
-        Machine::new(local, role, remote.peer_id(), Time::ZERO, entropy)
+        let mut machine =
+            Machine::new(Arc::new(local), role, remote.peer_id(), Time::ZERO, entropy);
+        machine.set_clock(match role {
+            Role::Dialer => CLOCKS_MS.0,
+            Role::Listener => CLOCKS_MS.1,
+        });
+        machine
+    }
+
+    /// The key that counts, as it is hashed.
+    fn network_key(&self) -> [u8; 32] {
+        self.network.as_ref().map_or([0; 32], |key| *key.as_bytes())
     }
 
     /// One round's inputs, frames and every value between them; and its T_end.
@@ -228,13 +327,7 @@ impl Case {
         let (ours, confirm) = ours.parse().unwrap();
 
         let ids = (client.peer_id().to_bytes(), server.peer_id().to_bytes());
-        let t0 = Transcript::start(
-            stage,
-            &network_id(self.network.as_ref()),
-            &ids.0,
-            &ids.1,
-            prev,
-        );
+        let t0 = Transcript::start(stage, &ids.0, &ids.1, prev);
         let t1 = t0.hello(&hello_core);
         let t2 = t1.challenge(&theirs.1);
         let t3 = t2.challenge_sealed(&theirs.0.enc, &theirs.0.ciphertext);
@@ -244,7 +337,7 @@ impl Case {
             Secret::new(drawn_by_server.k),
             Secret::new(drawn_by_client.k),
         );
-        let keys = Keys::derive(t5, &k_server, &k_client, self.network.as_ref());
+        let keys = Keys::derive(t5, &k_server, &k_client, &self.network_key());
         let end = t5.end(&ours, &confirm);
         assert_eq!(confirm, keys.confirm(&t5.to_confirm(&ours.signature)));
         assert_eq!(message::encode::pass(&keys.pass(end)), *pass);
@@ -257,9 +350,26 @@ impl Case {
         round.insert("round".into(), stage.number().into());
         round.insert("client".into(), roles.0.into());
         round.insert("server".into(), roles.1.into());
+        let (said, chosen) = (core(&hello_core), core(&theirs.1));
+        round.insert("key".into(), chosen.key.into());
+        round.insert("clock_ms_client".into(), said.clock_ms.into());
+        round.insert("clock_ms_server".into(), chosen.clock_ms.into());
         let mut put = |name: &str, bytes: &[u8]| {
             round.insert(name.to_owned(), hex::encode(bytes).into());
         };
+        let between = tags::Between {
+            client: &ids.0,
+            server: &ids.1,
+            nonce: &drawn_by_client.nonce,
+        };
+        let tag = tags::tag(&self.network_key(), between);
+        let at = 16 * (chosen.key as usize - 1);
+        assert_eq!(said.tags[at..at + 16], tag);
+        put("tags", &said.tags);
+        put("tag", &tag);
+        if said.tags[16..] == drawn_by_client.random_tag {
+            put("random_tag", &drawn_by_client.random_tag);
+        }
         put("nonce_client", &drawn_by_client.nonce);
         put("nonce_server", &drawn_by_server.nonce);
         put("k_client", &drawn_by_client.k);
@@ -294,6 +404,10 @@ fn side(identity: &Identity, seed: &[u8; 32], instance: &[u8; 16]) -> Value {
         "sealing_key": hex::encode(identity.sealing_public()),
         "instance_id": hex::encode(instance),
     })
+}
+
+fn core(bytes: &[u8]) -> proto::Core {
+    proto::Core::decode(bytes).unwrap()
 }
 
 fn kind(body: &[u8]) -> proto::frame::Kind {

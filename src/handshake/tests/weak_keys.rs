@@ -6,6 +6,7 @@ use libp2p::PeerId;
 
 use super::pair::*;
 use crate::clock::Time;
+use crate::handshake::tags::{Between, NetworkKeys};
 use crate::handshake::{Input, Local, Machine, Output, Reason, RejectCode, Role};
 
 /// The points of small order of edwards25519 in their canonical encodings, the one of order 1
@@ -50,8 +51,17 @@ fn refusal(key: &str) -> Reason {
     let local = Arc::new(Local::new(listener(), None, LISTENER_INSTANCE));
     let remote = PeerId::from_bytes(&peer_id).unwrap();
     let mut machine = Machine::new(local, Role::Listener, remote, Time::ZERO, entropy(1));
+    let (client, server) = (remote.to_bytes(), listener().peer_id().to_bytes());
     let hello = changed(&Pair::new().run().frames[HELLO_1], |frame| {
         change_core(frame, |core| {
+            let nonce = core.nonce[..].try_into().unwrap();
+            let between = Between {
+                client: &client,
+                server: &server,
+                nonce: &nonce,
+            };
+            let tags = NetworkKeys::new(None).tags(between, &mut entropy(2));
+            core.tags = tags.to_vec().into();
             core.public_key = public_key.into();
             core.peer_id = peer_id.into();
         });

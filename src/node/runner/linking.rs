@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::Runner;
 use super::shaping::why;
 use crate::clock::Time;
-use crate::handshake::{self, Proof, RejectCode};
+use crate::handshake::{self, Proof, Refusal, RejectCode};
 use crate::history;
 use crate::node::address::Address;
 use crate::node::behaviour::PING_TIMEOUT;
@@ -202,7 +202,8 @@ impl Runner {
             } => {
                 let ruling = self
                     .judge(connection_id, &peer_id, &instance_id)
-                    .and_then(|()| self.admit(peer_id, &endpoint));
+                    .and_then(|()| self.admit(peer_id, &endpoint))
+                    .map_err(Refusal::from);
                 self.swarm
                     .behaviour_mut()
                     .handshake
@@ -322,6 +323,7 @@ impl Runner {
             since: now,
             heard: now,
             rtt: None,
+            clock_offset_ms: proof.verified().clock_offset_ms(),
         };
         tracing::debug!(%peer_id, ?took, "the handshake passed");
         let info = LinkInfo::of(&link, now);

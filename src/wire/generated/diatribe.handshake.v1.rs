@@ -35,9 +35,6 @@ pub struct Core {
     /// 1 or 2.
     #[prost(uint32, tag = "2")]
     pub round: u32,
-    /// 32 bytes: SHA-256("diatribe/network/v1" ‖ network key); zeros on the open network.
-    #[prost(bytes = "bytes", tag = "3")]
-    pub network_id: ::prost::bytes::Bytes,
     /// 36 bytes: the libp2p PublicKey message of an Ed25519 key, 08 01 12 20 and the 32 bytes of the key.
     #[prost(bytes = "bytes", tag = "4")]
     pub public_key: ::prost::bytes::Bytes,
@@ -61,6 +58,19 @@ pub struct Core {
     /// 32 bytes that tie round 2 to round 1: zeros in round 1, T_end of round 1 in round 2.
     #[prost(bytes = "bytes", tag = "10")]
     pub prev: ::prost::bytes::Bytes,
+    /// In a Hello 32 bytes: the tag of the client's newer network key ‖ the tag of its older one. In place of a tag that
+    /// the client does not have stand 16 random bytes, fresh in every Hello; a node with one network key has the first
+    /// tag. Absent in a Challenge.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub tags: ::prost::bytes::Bytes,
+    /// In a Challenge 1 or 2: which of the Hello's two tags is that of the network key that counts in this round. Absent
+    /// in a Hello.
+    #[prost(uint32, tag = "12")]
+    pub key: u32,
+    /// The sender's Unix time in milliseconds when it made the Core. The handshake judges it nowhere: it is there so that
+    /// people can be told of a clock that is wrong.
+    #[prost(uint64, tag = "13")]
+    pub clock_ms: u64,
 }
 /// The round's client introduces itself.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -110,11 +120,19 @@ pub struct Pass {
 }
 /// The round's server refuses. It sends this as its response, half-closes, lets it be flushed for at most 500 ms and
 /// closes the connection. A client that refuses says nothing: it closes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Reject {
     /// A RejectCode. A code that you do not know counts as AUTH.
     #[prost(uint32, tag = "1")]
     pub code: u32,
+    /// Whom to ask instead: an encoded `Contacts` of overlay.proto, at most 768 bytes, of at most 4 contacts with at most
+    /// 2 addresses each. Only with BUSY, in round 1, in answer to an Answer that was in order.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub referrals: ::prost::bytes::Bytes,
+    /// 32 bytes when there are referrals: their proof as above. A client passes over referrals whose proof is absent or
+    /// does not hold, and those that come with another code or at another place; the code counts all the same.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub proof: ::prost::bytes::Bytes,
 }
 /// Why a server refuses. Every failed check of a key, a binding or a proof has the one code AUTH, so that a stranger
 /// learns nothing from it.
@@ -131,7 +149,7 @@ pub enum RejectCode {
     Network = 3,
     /// Another live node already runs with this identity.
     DuplicateIdentity = 4,
-    /// Too many handshakes at once: try again later.
+    /// Too many handshakes or links: try again later, or ask one of the referrals.
     Busy = 5,
     /// The operator's deny-list or allow-list.
     Policy = 6,

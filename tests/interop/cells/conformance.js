@@ -26,7 +26,7 @@ const FINDS = {
   's-not-reduced': ['signature-s-not-reduced'],
   'accepts-replay': ['replay'],
   'gossip-before-pass': ['gossip-before-pass'],
-  'ignores-version': ['version-2'],
+  'ignores-version': ['version-3'],
   'no-network-check': ['wrong-network'],
   'no-noise-id-check': ['wrong-id'],
   'no-confirm-check': ['wrong-confirm'],

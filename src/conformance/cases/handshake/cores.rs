@@ -6,6 +6,7 @@ use futures::FutureExt;
 use super::super::super::case::{Case, Expect, Mode, Run, Seen, Stand, Which};
 use super::super::super::judge;
 use super::super::super::shake::{Plan, Twist, shake};
+use super::super::super::tagging::Tagging;
 use super::{
     AUTH, REJECT_AUTH, body, core, free, not_canonical, set_key, small_order, twist, with_message,
 };
@@ -13,21 +14,32 @@ use crate::handshake::RejectCode;
 use crate::identity::Identity;
 use crate::wire::proto::handshake as proto;
 
+const NETWORK: Expect = Expect::Code(RejectCode::Network);
+const NETWORK_REFUSED: &str = "Reject NETWORK, then closed";
+
 pub(super) const CASES: &[Case] = &[
     twist(
-        "version-2",
+        "version-3",
         "5 check 5",
         "a server: Reject VERSION, then closed; a client: closed",
         Which::Hello,
-        |_| core(|core| core.version = 2),
+        |_| core(|core| core.version = 3),
         Expect::Code(RejectCode::Version),
     ),
     twist(
-        "version-2-challenge",
+        "version-3-challenge",
         "5 check 5",
         "closed without a word",
         Which::Challenge,
-        |_| core(|core| core.version = 2),
+        |_| core(|core| core.version = 3),
+        Expect::Code(RejectCode::Version),
+    ),
+    twist(
+        "version-1",
+        "5 check 5",
+        "Reject VERSION, then closed",
+        Which::Hello,
+        |_| core(|core| core.version = 1),
         Expect::Code(RejectCode::Version),
     ),
     twist(
@@ -39,13 +51,13 @@ pub(super) const CASES: &[Case] = &[
         Expect::Code(RejectCode::Version),
     ),
     twist(
-        "version-2-of-another-shape",
+        "version-3-of-another-shape",
         "5 check 5",
         "Reject VERSION, whatever the other fields are",
         Which::Hello,
         |_| {
             Twist::Core(Box::new(|_| {
-                vec![0x08, 0x02, 0x1a, 0x01, 0x07, 0x20, 0x05, 0x2d, 1, 2, 3, 4]
+                vec![0x08, 0x03, 0x1a, 0x01, 0x07, 0x20, 0x05, 0x2d, 1, 2, 3, 4]
             }))
         },
         Expect::Code(RejectCode::Version),
@@ -55,7 +67,7 @@ pub(super) const CASES: &[Case] = &[
         "5 check 5",
         REJECT_AUTH,
         Which::Hello,
-        |_| Twist::Core(Box::new(|_| vec![0x08, 0x01, 0x1a, 0x40, 0x07])),
+        |_| Twist::Core(Box::new(|_| vec![0x08, 0x02, 0x1a, 0x40, 0x07])),
         AUTH,
     ),
     twist(
@@ -91,20 +103,132 @@ pub(super) const CASES: &[Case] = &[
         AUTH,
     ),
     twist(
-        "wrong-network",
-        "5 check 7",
-        "a server: Reject NETWORK, then closed; a client: closed",
+        "short-tags",
+        "5 check 6",
+        REJECT_AUTH,
         Which::Hello,
-        |_| core(|core| core.network_id = Bytes::from_static(&[0x77; 32])),
-        Expect::Code(RejectCode::Network),
+        |_| core(|core| core.tags.truncate(31)),
+        AUTH,
     ),
     twist(
-        "wrong-network-challenge",
+        "one-tag",
+        "5 check 6",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core(|core| core.tags.truncate(16)),
+        AUTH,
+    ),
+    twist(
+        "no-tags",
+        "5 check 6",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core(|core| core.tags.clear()),
+        AUTH,
+    ),
+    twist(
+        "key-in-hello",
+        "5 check 6",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core(|core| core.key = 1),
+        AUTH,
+    ),
+    twist(
+        "tags-in-challenge",
+        "5 check 6",
+        "closed without a word",
+        Which::Challenge,
+        |_| core(|core| core.tags = Bytes::from_static(&[7; 32])),
+        AUTH,
+    ),
+    twist(
+        "no-key-in-challenge",
+        "5 check 6",
+        "closed without a word",
+        Which::Challenge,
+        |_| core(|core| core.key = 0),
+        AUTH,
+    ),
+    twist(
+        "key-3-in-challenge",
+        "5 check 6",
+        "closed without a word",
+        Which::Challenge,
+        |_| core(|core| core.key = 3),
+        AUTH,
+    ),
+    twist(
+        "key-that-was-not-offered",
         "5 check 7",
         "closed without a word",
         Which::Challenge,
-        |_| core(|core| core.network_id = Bytes::from_static(&[0x77; 32])),
-        Expect::Code(RejectCode::Network),
+        |_| core(|core| core.key = 2),
+        AUTH,
+    ),
+    twist(
+        "wrong-network",
+        "5 check 7",
+        NETWORK_REFUSED,
+        Which::Hello,
+        |_| core(|core| core.tags = Bytes::from_static(&[0x77; 32])),
+        NETWORK,
+    ),
+    twist(
+        "tag-with-another-first-byte",
+        "5 check 7",
+        NETWORK_REFUSED,
+        Which::Hello,
+        |_| core(|core| flip(&mut core.tags, 0)),
+        NETWORK,
+    ),
+    twist(
+        "tag-with-another-middle-byte",
+        "5 check 7",
+        NETWORK_REFUSED,
+        Which::Hello,
+        |_| core(|core| flip(&mut core.tags, 8)),
+        NETWORK,
+    ),
+    twist(
+        "tag-with-another-last-byte",
+        "5 check 7",
+        NETWORK_REFUSED,
+        Which::Hello,
+        |_| core(|core| flip(&mut core.tags, 15)),
+        NETWORK,
+    ),
+    twist(
+        "tag-of-another-nonce",
+        "5 check 7",
+        NETWORK_REFUSED,
+        Which::Hello,
+        |_| Twist::Tags(Tagging::OtherNonce),
+        NETWORK,
+    ),
+    twist(
+        "tag-from-server-to-client",
+        "5 check 7",
+        NETWORK_REFUSED,
+        Which::Hello,
+        |_| Twist::Tags(Tagging::Turned),
+        NETWORK,
+    ),
+    twist(
+        "tag-to-another-server",
+        "5 check 7",
+        NETWORK_REFUSED,
+        Which::Hello,
+        |_| Twist::Tags(Tagging::ToAnother),
+        NETWORK,
+    ),
+    twist(
+        "tag-of-another-client",
+        "5 check 7",
+        NETWORK_REFUSED,
+        Which::Hello,
+        |_| Twist::Tags(Tagging::OfAnother),
+        NETWORK,
     ),
     twist(
         "wrong-round",
@@ -120,6 +244,22 @@ pub(super) const CASES: &[Case] = &[
         REJECT_AUTH,
         Which::Hello,
         |_| core(|core| core.prev = Bytes::from_static(&[0x55; 32])),
+        AUTH,
+    ),
+    twist(
+        "prev-with-another-first-byte",
+        "5 check 8",
+        REJECT_AUTH,
+        Which::Second,
+        |_| core(|core| flip(&mut core.prev, 0)),
+        AUTH,
+    ),
+    twist(
+        "prev-with-another-last-byte",
+        "5 check 8",
+        REJECT_AUTH,
+        Which::Second,
+        |_| core(|core| flip(&mut core.prev, 31)),
         AUTH,
     ),
     twist(
@@ -239,6 +379,15 @@ pub(super) const CASES: &[Case] = &[
         )
     },
 ];
+
+/// Changes one bit of the byte `at`.
+fn flip(bytes: &mut Bytes, at: usize) {
+    let mut changed = bytes.to_vec();
+    if let Some(byte) = changed.get_mut(at) {
+        *byte ^= 1;
+    }
+    *bytes = changed.into();
+}
 
 /// Our Challenge carries the nonce of the Hello that it answers, as if it were ours.
 async fn nonce_sent_back(stand: Stand) -> Run {

@@ -5,6 +5,7 @@
 
 mod cores;
 mod frames;
+mod fresh;
 mod moved;
 mod proofs;
 
@@ -18,8 +19,14 @@ use super::super::shake::Twist;
 use crate::handshake::{RejectCode, Stage};
 use crate::wire::proto::handshake as proto;
 
-/// By what is wrong: a frame, what a Core says, what proves it, or where it belongs.
-pub(super) const CASES: [&[Case]; 4] = [frames::CASES, cores::CASES, proofs::CASES, moved::CASES];
+/// By what is wrong: a frame, what a Core says, what proves it, where it belongs, or that it is not new.
+pub(super) const CASES: [&[Case]; 5] = [
+    frames::CASES,
+    cores::CASES,
+    proofs::CASES,
+    moved::CASES,
+    fresh::CASES,
+];
 
 const AUTH: Expect = Expect::Code(RejectCode::Auth);
 const REJECT_AUTH: &str = "a server: Reject AUTH, then closed; a client: closed without a word";

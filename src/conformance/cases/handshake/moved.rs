@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 
-use super::super::super::case::{Case, Mode, Run, Seen, Stand, Which};
+use super::super::super::case::{Case, Expect, Mode, Run, Seen, Stand, Which};
 use super::super::super::frame::framed;
 use super::super::super::judge;
 use super::super::super::link::told;
@@ -10,7 +10,7 @@ use super::super::super::script::{self, Party};
 use super::super::super::shake::{
     self, ANSWER_1, CHALLENGE_1, End, HELLO_1, Plan, Twist, ask, shake,
 };
-use super::{AUTH, REJECT_AUTH, first_round, free, twist};
+use super::{AUTH, first_round, free};
 use crate::handshake::{RejectCode, Role};
 use crate::identity::Identity;
 
@@ -22,29 +22,16 @@ pub(super) const CASES: &[Case] = &[
         None,
         |stand| replay(stand).boxed(),
     ),
-    twist(
+    free(
         "reflection",
-        "5 check 8",
-        REJECT_AUTH,
-        Which::Second,
-        |_| {
-            Twist::Body(Box::new(|frames, body| {
-                // Its own first frame of the same kind comes back.
-                frames
-                    .get(if frames.len() == 4 {
-                        HELLO_1
-                    } else {
-                        CHALLENGE_1
-                    })
-                    .cloned()
-                    .unwrap_or(body)
-            }))
-        },
-        AUTH,
+        "5 checks 7 and 8",
+        "its own Hello of round 1 comes back: Reject NETWORK; its own Challenge: closed without a word",
+        None,
+        |stand| reflection(stand).boxed(),
     ),
     free(
         "relay",
-        "5 check 10",
+        "5 check 7",
         "what another identity says on its own connection does not pass on this one",
         None,
         |stand| relay(stand).boxed(),
@@ -57,6 +44,30 @@ pub(super) const CASES: &[Case] = &[
         |stand| crossed(stand).boxed(),
     ),
 ];
+
+/// The first frame of the peer's own is what it gets in round 2: the tags of its Hello are for the other direction, its
+/// Challenge is one of round 1.
+async fn reflection(stand: Stand) -> Run {
+    let role = stand.way.role();
+    let (again, expect) = match role {
+        Role::Dialer => (CHALLENGE_1, AUTH),
+        Role::Listener => (HELLO_1, Expect::Code(RejectCode::Network)),
+    };
+    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
+    let frame = judge::number(Which::Second, role);
+    let twist = Twist::Body(Box::new(move |frames, body| {
+        frames.get(again).cloned().unwrap_or(body)
+    }));
+    let shaken = shake(
+        &mut conn,
+        role,
+        Plan::twisted(stand.party(&raw), frame, twist),
+    )
+    .await;
+    judge::twisted(&conn, frame, expect, &shaken)
+        .await
+        .map(Seen::came)
+}
 
 async fn replay(stand: Stand) -> Run {
     let role = stand.way.role();
@@ -111,12 +122,14 @@ async fn relay(stand: Stand) -> Run {
     let party = Party {
         noise_id: other.peer_id(),
         identity: other,
+        relays: true,
         ..stand.party(&raw)
     };
     let frame = judge::number(Which::First, role);
     let plan = Plan::twisted(party, frame, Twist::None);
     let shaken = shake(&mut conn, role, plan).await;
-    judge::twisted(&conn, frame, AUTH, &shaken)
+    // Its tags are for another connection: who sees that first names the network.
+    judge::twisted(&conn, frame, Expect::Code(RejectCode::Network), &shaken)
         .await
         .map(Seen::came)
 }

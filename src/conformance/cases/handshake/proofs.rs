@@ -140,6 +140,30 @@ pub(super) const CASES: &[Case] = &[
         AUTH,
     ),
     twist(
+        "nonce-with-another-first-byte",
+        "5 check 17",
+        REJECT_AUTH,
+        Which::Answer,
+        |_| Twist::Proof(Forgery::NonceByte(0)),
+        AUTH,
+    ),
+    twist(
+        "nonce-with-another-middle-byte",
+        "5 check 17",
+        REJECT_AUTH,
+        Which::Answer,
+        |_| Twist::Proof(Forgery::NonceByte(16)),
+        AUTH,
+    ),
+    twist(
+        "nonce-with-another-last-byte",
+        "5 check 17",
+        REJECT_AUTH,
+        Which::Answer,
+        |_| Twist::Proof(Forgery::NonceByte(31)),
+        AUTH,
+    ),
+    twist(
         "wrong-nonce-challenge",
         "5 check 17",
         REJECT_AUTH,
@@ -148,50 +172,107 @@ pub(super) const CASES: &[Case] = &[
         AUTH,
     ),
     twist(
+        "nonce-with-another-first-byte-challenge",
+        "5 check 17",
+        REJECT_AUTH,
+        Which::Challenge,
+        |_| Twist::Proof(Forgery::NonceByte(0)),
+        AUTH,
+    ),
+    twist(
+        "nonce-with-another-middle-byte-challenge",
+        "5 check 17",
+        REJECT_AUTH,
+        Which::Challenge,
+        |_| Twist::Proof(Forgery::NonceByte(16)),
+        AUTH,
+    ),
+    twist(
+        "nonce-with-another-last-byte-challenge",
+        "5 check 17",
+        REJECT_AUTH,
+        Which::Challenge,
+        |_| Twist::Proof(Forgery::NonceByte(31)),
+        AUTH,
+    ),
+    twist(
+        "confirm-with-another-first-byte",
+        "5 check 19",
+        REJECT_AUTH,
+        Which::Answer,
+        |_| Twist::Proof(Forgery::ConfirmByte(0)),
+        AUTH,
+    ),
+    twist(
+        "confirm-with-another-middle-byte",
+        "5 check 19",
+        REJECT_AUTH,
+        Which::Answer,
+        |_| Twist::Proof(Forgery::ConfirmByte(16)),
+        AUTH,
+    ),
+    twist(
         "wrong-confirm",
         "5 check 19",
         REJECT_AUTH,
         Which::Answer,
-        |_| Twist::Proof(Forgery::Confirm),
+        |_| Twist::Proof(Forgery::ConfirmByte(31)),
         AUTH,
+    ),
+    twist(
+        "pass-with-another-first-byte",
+        "5 check 23",
+        "closed without a word",
+        Which::Pass,
+        |_| pass_with(0),
+        Expect::Closed,
+    ),
+    twist(
+        "pass-with-another-middle-byte",
+        "5 check 23",
+        "closed without a word",
+        Which::Pass,
+        |_| pass_with(16),
+        Expect::Closed,
     ),
     twist(
         "wrong-pass",
         "5 check 23",
         "closed without a word",
         Which::Pass,
-        |_| {
-            body(|body| {
-                let mut body = body.to_vec();
-                if let Some(last) = body.last_mut() {
-                    *last ^= 1;
-                }
-                body
-            })
-        },
+        |_| pass_with(31),
         Expect::Closed,
     ),
     free(
-        "network-id-without-the-key",
+        "tag-without-the-key",
         "5 check 19",
-        "Reject AUTH: who has the id alone has no key",
+        "Reject AUTH: who has a tag alone has no key",
         None,
-        |stand| network_id_only(stand).boxed(),
+        |stand| tag_only(stand).boxed(),
     ),
 ];
 
-/// Knows the network's public id and not its key: on the open network the key that counts is zeros.
-async fn network_id_only(stand: Stand) -> Run {
+/// Sends the tag of this network's key, as somebody may have seen it, and confirms with another key.
+async fn tag_only(stand: Stand) -> Run {
     let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
     let role = stand.way.role();
     let frame = judge::number(Which::Answer, role);
-    let forgery = match stand.kit.common.network {
-        Some(_) => Forgery::NoNetworkKey,
-        None => Forgery::OtherNetworkKey,
-    };
+    let forgery = Forgery::OtherNetworkKey;
     let plan = Plan::twisted(stand.party(&raw), frame, Twist::Proof(forgery));
     let shaken = shake(&mut conn, role, plan).await;
     judge::twisted(&conn, frame, AUTH, &shaken)
         .await
         .map(Seen::came)
+}
+
+/// A Pass whose confirm has one bit of this byte changed. The confirm is the last field of the frame.
+fn pass_with(at: usize) -> Twist {
+    body(move |body| {
+        let mut body = body.to_vec();
+        let confirm = body.len().saturating_sub(32);
+        if let Some(byte) = body.get_mut(confirm + at) {
+            *byte ^= 1;
+        }
+        body
+    })
 }
