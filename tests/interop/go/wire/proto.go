@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/binary"
 	"errors"
 	"iter"
 	"unicode/utf8"
@@ -8,7 +9,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// ErrMalformed is a message that is no protocol buffer, or has a field of another wire type than its own.
+// ErrMalformed is a message that chapter 4 of the contract calls malformed: bytes that are no protocol buffer, a varint
+// that is not minimal, a field number or a wire type that does not exist, or a field of another wire type than its own.
 var ErrMalformed = errors.New("the message is malformed")
 
 // Field is one field as it came.
@@ -20,36 +22,72 @@ type Field struct {
 	Bytes []byte
 }
 
-// Fields goes over the fields of a message in their order. It ends with an ErrMalformed where it cannot go on.
+// Fields goes over the fields of a message in their order. It ends with an ErrMalformed where it cannot go on. protowire
+// is not asked: it takes varints that are not minimal, groups nested to any depth, and field numbers of up to 2³¹−1.
 func Fields(message []byte) iter.Seq2[Field, error] {
 	return func(yield func(Field, error) bool) {
 		for len(message) > 0 {
-			number, kind, n := protowire.ConsumeTag(message)
-			if n < 0 {
-				yield(Field{}, ErrMalformed)
-				return
-			}
-			field, rest := Field{Number: int(number), Type: kind}, message[n:]
-			switch kind {
-			case protowire.VarintType:
-				field.Value, n = protowire.ConsumeVarint(rest)
-			case protowire.Fixed64Type:
-				field.Value, n = protowire.ConsumeFixed64(rest)
-			case protowire.BytesType:
-				field.Bytes, n = protowire.ConsumeBytes(rest)
-			default:
-				n = protowire.ConsumeFieldValue(number, kind, rest)
-			}
-			if n < 0 {
+			field, n := consumeField(message)
+			if n == 0 {
 				yield(Field{}, ErrMalformed)
 				return
 			}
 			if !yield(field, nil) {
 				return
 			}
-			message = rest[n:]
+			message = message[n:]
 		}
 	}
+}
+
+// maxKey bounds a field's key: its number, below 2²⁹, and three bits of wire type.
+const maxKey = 1<<32 - 1
+
+// consumeField reads the field at the beginning of a message, and returns its size in bytes; 0 when it is malformed.
+func consumeField(message []byte) (Field, int) {
+	key, size := ConsumeVarint(message)
+	if size == 0 || key > maxKey || key>>3 == 0 {
+		return Field{}, 0
+	}
+	field, rest := Field{Number: int(key >> 3), Type: protowire.Type(key & 7)}, message[size:]
+	n := 0
+	switch field.Type {
+	case protowire.VarintType:
+		field.Value, n = ConsumeVarint(rest)
+	case protowire.Fixed64Type:
+		if len(rest) >= 8 {
+			field.Value, n = binary.LittleEndian.Uint64(rest), 8
+		}
+	case protowire.Fixed32Type:
+		if len(rest) >= 4 {
+			field.Value, n = uint64(binary.LittleEndian.Uint32(rest)), 4
+		}
+	case protowire.BytesType:
+		length, start := ConsumeVarint(rest)
+		if start > 0 && length <= uint64(len(rest)-start) {
+			n = start + int(length)
+			field.Bytes = rest[start:n:n]
+		}
+	}
+	if n == 0 {
+		return Field{}, 0
+	}
+	return field, size + n
+}
+
+// ConsumeVarint reads a minimal varint below 2⁶⁴, and returns its size in bytes; 0 when there is none.
+func ConsumeVarint(message []byte) (value uint64, size int) {
+	for i, b := range message[:min(len(message), binary.MaxVarintLen64)] {
+		value |= uint64(b&0x7f) << (7 * i)
+		switch {
+		case b >= 0x80:
+		case b == 0 && i > 0, b > 1 && i == binary.MaxVarintLen64-1:
+			return 0, 0
+		default:
+			return value, i + 1
+		}
+	}
+	return 0, 0
 }
 
 // Schema says which fields a message has and where their values go. Other fields are passed over.

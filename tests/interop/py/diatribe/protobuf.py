@@ -1,17 +1,20 @@
 """Protocol buffers, as much of them as the contract needs: fields in, fields out.
 
-Written here and not taken from a library, because the contract is exact about what a parser takes: fields with
-another wire type are refused, unknown ones are skipped, of a field that is there twice the last counts.
+Written here and not taken from a library, because the contract is exact about what is malformed: varints that are not
+minimal, field numbers and wire types that do not exist, groups, and known fields of another wire type. Unknown fields
+are skipped, of a scalar field that is there twice the last counts.
 """
 
-VARINT, FIXED64, BYTES, GROUP, GROUP_END, FIXED32 = range(6)
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
-# Nested groups that a stranger may make us skip.
-MAX_GROUPS = 100
+# A key is a field number below 2^29, and three bits of wire type.
+MAX_KEY = 2**32 - 1
+# The bytes of the largest varint.
+MAX_VARINT = 10
 
 
 class Malformed(Exception):
-    """Bytes that are no protocol buffer, or not the one expected."""
+    """Bytes that chapter 4 of the contract calls malformed."""
 
 
 def varint(value):
@@ -36,6 +39,8 @@ def encode(schema, message):
         value = message[name]
         if isinstance(kind, dict):
             parts += [message_field(tag, encode(kind, item)) for item in value]
+        elif kind == "ids":
+            parts += [message_field(tag, item) for item in value]
         elif kind in ("uint32", "uint64"):
             parts += [varint(tag << 3 | VARINT) + varint(value)] if value else []
         else:
@@ -45,7 +50,8 @@ def encode(schema, message):
 
 
 def decode(schema, data):
-    """Reads a message. `schema` maps names to (tag, kind): bytes, string, uint32, uint64, or the schema of a list."""
+    """Reads a message. `schema` maps names to (tag, kind): bytes, string, uint32, uint64, ids (a list of bytes), or the
+    schema of a list of messages."""
     by_tag = {tag: (name, kind) for name, (tag, kind) in schema.items()}
     message = {name: _zero(kind) for name, (_, kind) in schema.items()}
     for tag, wire, value in fields(data):
@@ -56,6 +62,8 @@ def decode(schema, data):
             raise Malformed(f"{name} has another wire type")
         if isinstance(kind, dict):
             message[name].append(decode(kind, value))
+        elif kind == "ids":
+            message[name].append(value)
         elif kind == "string":
             message[name] = _text(value)
         else:
@@ -68,21 +76,30 @@ def fields(data):
     found = []
     at = 0
     while at < len(data):
-        tag, wire, start = _key(data, at)
-        at = _skip(data, start, wire, tag, MAX_GROUPS)
+        key, at = _varint(data, at)
+        tag, wire, value = key >> 3, key & 7, None
+        if tag == 0 or key > MAX_KEY:
+            raise Malformed("a field has no such number")
+        if wire == VARINT:
+            value, at = _varint(data, at)
+        elif wire == FIXED64:
+            at += 8
+        elif wire == FIXED32:
+            at += 4
+        elif wire == BYTES:
+            length, start = _varint(data, at)
+            at = start + length
+            value = bytes(data[start:at])
+        else:
+            raise Malformed("a field is a group, or of an unknown wire type")
         if at > len(data):
             raise Malformed("a field is cut short")
-        value = None
-        if wire == VARINT:
-            value = _varint(data, start)[0]
-        elif wire == BYTES:
-            value = bytes(data[_varint(data, start)[1]:at])
         found.append((tag, wire, value))
     return found
 
 
 def _zero(kind):
-    if isinstance(kind, dict):
+    if isinstance(kind, dict) or kind == "ids":
         return []
     return {"bytes": b"", "string": "", "uint32": 0, "uint64": 0}[kind]
 
@@ -95,48 +112,14 @@ def _text(value):
 
 
 def _varint(data, at):
-    """The value of the varint at `at`, and where it ends."""
+    """The value of the minimal varint at `at`, and where it ends."""
     value = 0
-    for i in range(10):
-        if at + i >= len(data):
-            raise Malformed("a varint is cut short")
-        byte = data[at + i]
+    for i, byte in enumerate(data[at:at + MAX_VARINT]):
         value |= (byte & 0x7F) << 7 * i
         if byte < 0x80:
+            if byte == 0 and i > 0:
+                raise Malformed("a varint is not minimal")
             if value >= 1 << 64:
                 raise Malformed("a varint has more than 64 bits")
             return value, at + i + 1
-    raise Malformed("a varint has more than 10 bytes")
-
-
-def _key(data, at):
-    value, end = _varint(data, at)
-    if value >> 3 == 0 or value > 0xFFFFFFFF:
-        raise Malformed("a field has no such number")
-    return value >> 3, value & 7, end
-
-
-def _skip(data, at, wire, tag, groups):
-    """Where a field's value ends."""
-    if wire == VARINT:
-        return _varint(data, at)[1]
-    if wire == FIXED64:
-        return at + 8
-    if wire == FIXED32:
-        return at + 4
-    if wire == BYTES:
-        length, start = _varint(data, at)
-        if length > len(data) - start:
-            raise Malformed("a field is cut short")
-        return start + length
-    if wire == GROUP:
-        if groups == 0:
-            raise Malformed("groups are nested too deeply")
-        while True:
-            inner, inner_wire, at = _key(data, at)
-            if inner_wire == GROUP_END:
-                if inner != tag:
-                    raise Malformed("a group ends that has not begun")
-                return at
-            at = _skip(data, at, inner_wire, inner, groups - 1)
-    raise Malformed("a field has an unknown wire type")
+    raise Malformed("a varint is cut short, or has more than 10 bytes")
