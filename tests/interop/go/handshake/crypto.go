@@ -9,25 +9,32 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
+	"time"
 )
 
 // d is the name that everything hashed, sealed and signed begins with.
-const d = "diatribe-handshake-v1"
+const d = "diatribe-handshake-v2"
 
 var zeros = make([]byte, 32)
 
-// Entropy is all that is random in one round. Vectors fix it.
+// Entropy is all that is random in one round, and the time. Vectors fix it.
 type Entropy struct {
 	Nonce, Secret []byte
+	// Tag stands in a Hello in place of the tag of an older network key: 16 bytes.
+	Tag []byte
+	// ClockMs is Unix time in milliseconds.
+	ClockMs uint64
 	// Seal is HPKE in base mode, one message.
 	Seal func(to, info, aad, text []byte) (enc, ciphertext []byte, err error)
 }
 
 // System is fresh randomness of the operating system.
 func System() Entropy {
-	random := make([]byte, 64)
+	random := make([]byte, 64+tagSize)
 	rand.Read(random)
-	return Entropy{Nonce: random[:32], Secret: random[32:], Seal: seal}
+	return Entropy{
+		Nonce: random[:32], Secret: random[32:64], Tag: random[64:], ClockMs: uint64(time.Now().UnixMilli()), Seal: seal,
+	}
 }
 
 // hash is SHA-256 over the parts, each after its length.
@@ -48,9 +55,6 @@ func mac(key, message []byte) []byte {
 
 // confirmKeys is K: 32 bytes for Answer, 32 for Pass.
 func confirmKeys(t5, kServer, kClient, networkKey []byte) []byte {
-	if networkKey == nil {
-		networkKey = zeros
-	}
 	k, err := hkdf.Key(sha256.New, join(kServer, kClient, networkKey), t5, d+"/confirm", 64)
 	if err != nil {
 		panic(err) // only for lengths that HKDF has not

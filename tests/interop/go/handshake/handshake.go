@@ -17,7 +17,7 @@ const (
 	// MaxFrame is the largest frame, in bytes.
 	MaxFrame = 1024
 	// Version is the one that this node speaks.
-	Version = 1
+	Version = 2
 )
 
 // Code is why a server refuses.
@@ -73,9 +73,17 @@ type Local struct {
 	Instance []byte
 	// NetworkKey is nil on the open network.
 	NetworkKey []byte
+	// OlderKey is the network key before it, nil when there is none: a network changes its key while nodes run.
+	OlderKey []byte
 }
 
-func (l *Local) networkID() []byte { return identity.NetworkID(l.NetworkKey) }
+// networkKey is what stands for the network key: 32 zeros on the open network.
+func (l *Local) networkKey() []byte {
+	if l.NetworkKey == nil {
+		return zeros
+	}
+	return l.NetworkKey
+}
 
 // Step is what is to be done after a frame.
 type Step struct {

@@ -166,11 +166,19 @@ func TestWhatAHelloClaimsIsChecked(t *testing.T) {
 		code Code
 	}{
 		"nothing":                      {func(*core, *Local) {}, 0},
-		"the version":                  {func(c *core, _ *Local) { c.version = 2 }, CodeVersion},
+		"the version":                  {func(c *core, _ *Local) { c.version = 3 }, CodeVersion},
+		"version 1":                    {func(c *core, _ *Local) { c.version = 1 }, CodeVersion},
 		"no version":                   {func(c *core, _ *Local) { c.version = 0 }, CodeVersion},
-		"the version and a length":     {func(c *core, _ *Local) { c.version, c.nonce = 2, nil }, CodeVersion},
-		"a length and the network":     {func(c *core, _ *Local) { c.networkID, c.nonce = bytes.Repeat([]byte{1}, 32), zero[1:] }, CodeAuth},
-		"the network and the round":    {func(c *core, _ *Local) { c.networkID, c.round = bytes.Repeat([]byte{1}, 32), 2 }, CodeNetwork},
+		"the version and a length":     {func(c *core, _ *Local) { c.version, c.nonce = 3, nil }, CodeVersion},
+		"a length and the network":     {func(c *core, _ *Local) { c.tags, c.instance = zero, zero[:15] }, CodeAuth},
+		"the network and the round":    {func(c *core, _ *Local) { c.tags, c.round = zero, 2 }, CodeNetwork},
+		"the tags of another nonce":    {func(c *core, _ *Local) { c.nonce = zero }, CodeNetwork},
+		"no tags":                      {func(c *core, _ *Local) { c.tags = nil }, CodeAuth},
+		"one tag":                      {func(c *core, _ *Local) { c.tags = c.tags[:16] }, CodeAuth},
+		"the tag in the second place":  {func(c *core, _ *Local) { c.tags = join(zero[:16], c.tags[:16]) }, 0},
+		"a key of a Challenge":         {func(c *core, _ *Local) { c.key = 1 }, CodeAuth},
+		"a clock that is wrong":        {func(c *core, _ *Local) { c.clockMs = 1<<64 - 1 }, 0},
+		"no clock":                     {func(c *core, _ *Local) { c.clockMs = 0 }, 0},
 		"the round":                    {func(c *core, _ *Local) { c.round = 2 }, CodeAuth},
 		"prev":                         {func(c *core, _ *Local) { c.prev = bytes.Repeat([]byte{1}, 32) }, CodeAuth},
 		"a key of small order":         {func(c *core, _ *Local) { c.publicKey = append(bytes.Clone(c.publicKey[:4]), zero...) }, CodeAuth},
@@ -180,7 +188,7 @@ func TestWhatAHelloClaimsIsChecked(t *testing.T) {
 		"a sealing key of small order": {func(c *core, _ *Local) { c.encKey = zero }, CodeAuth},
 	} {
 		dialer, listener := newLocal(t, nil), newLocal(t, nil)
-		c, err := decodeCore((&round{local: dialer, number: 1, prev: zeros, entropy: System()}).introduce())
+		c, err := decodeCore(helloCore(t, dialer, listener), kindHello)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -195,10 +203,107 @@ func TestWhatAHelloClaimsIsChecked(t *testing.T) {
 	}
 }
 
+// helloCore is the Core of a Hello of round 1.
+func helloCore(t *testing.T, dialer, listener *Local) []byte {
+	t.Helper()
+	r := &round{local: dialer, remote: listener.Identity.PeerID, number: 1, prev: zeros, entropy: System()}
+	f, err := decodeFrame(r.hello())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.core
+}
+
+// What only the Core of a Challenge says, signed by the server itself.
+func TestWhatAChallengeClaimsIsChecked(t *testing.T) {
+	for key, code := range map[uint32]Code{0: CodeAuth, 1: 0, 2: CodeAuth, 3: CodeAuth} {
+		for _, tags := range [][]byte{nil, make([]byte, tagsSize)} {
+			client, l, _ := pair(t, nil, nil)
+			r := l.round
+			r.begin(r.remote, r.local.Identity.PeerID)
+			r.t.t1 = client.round.t.t1
+			own := r.introduce(tags, key)
+			r.t.t2 = hash(r.t.t1, []byte{2}, own)
+			to := client.local.Identity.Sealing.PublicKey().Bytes()
+			enc, ciphertext, err := seal(to, []byte(d+"/s2c"), r.t.t2, join(client.round.entropy.Nonce, r.entropy.Secret))
+			if err != nil {
+				t.Fatal(err)
+			}
+			signature := r.local.Identity.Sign(join([]byte(d+"/server/"), hash(r.t.t2, enc, ciphertext)))
+			_, err = client.Receive(encodeFrame(kindChallenge, own, enc, ciphertext, signature))
+			switch {
+			case code == 0 && tags == nil:
+				if err != nil {
+					t.Errorf("key %d: %v", key, err)
+				}
+			default:
+				expect(t, err, CodeAuth, "a key or tags")
+			}
+		}
+	}
+}
+
+func TestTheOpenNetworkIsToldFromAClosedOne(t *testing.T) {
+	key := bytes.Repeat([]byte{9}, 32)
+	for _, c := range []struct {
+		dialers, listeners []byte
+		reason             string
+	}{
+		{nil, key, "the network keys differ: the peer is on the open network"},
+		{key, nil, "the network keys differ: the peer has one, this node is on the open network"},
+		{key, bytes.Repeat([]byte{8}, 32), "the network keys differ"},
+	} {
+		_, l, hello := pair(t, c.dialers, c.listeners)
+		if _, err := l.Receive(hello); err == nil || err.Error() != c.reason {
+			t.Error(err)
+		}
+	}
+}
+
+func TestTheTagsOfTwoHellosDiffer(t *testing.T) {
+	dialer, listener := newLocal(t, nil), newLocal(t, nil)
+	seen := map[string]bool{}
+	for range 2 {
+		c, err := decodeCore(helloCore(t, dialer, listener), kindHello)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[string(c.tags[:tagSize])], seen[string(c.tags[tagSize:])] = true, true
+	}
+	if len(seen) != 4 {
+		t.Error("the tags of two Hellos are alike")
+	}
+}
+
+func TestARejectMayHaveReferrals(t *testing.T) {
+	d, _, _ := pair(t, nil, nil)
+	inner := (&wire.Writer{}).Uint(1, uint64(CodeBusy)).Bytes(2, []byte("whom to ask")).Bytes(3, make([]byte, 32)).Out
+	var rejected *Rejected
+	if _, err := d.Receive((&wire.Writer{}).Message(kindReject, inner).Out); !errors.As(err, &rejected) || rejected.Code != CodeBusy {
+		t.Error(err)
+	}
+}
+
+func TestEachOfTwoKindsMustBeWellFormed(t *testing.T) {
+	_, l, hello := pair(t, nil, nil)
+	// Together these two are one well-formed Hello, but neither is one by itself.
+	core := hello[2:]
+	if hello[1] >= 0x80 {
+		core = hello[3:]
+	}
+	split := (&wire.Writer{}).Message(kindHello, core[:1]).Message(kindHello, core[1:]).Out
+	_, err := l.Receive(split)
+	expect(t, err, CodeAuth)
+	// A kind that another one replaces is read all the same.
+	_, l, hello = pair(t, nil, nil)
+	_, err = l.Receive(append((&wire.Writer{}).Message(kindPass, []byte{0x0b}).Out, hello...))
+	expect(t, err, CodeAuth)
+}
+
 func TestALaterVersionIsNamedWhateverElseItSays(t *testing.T) {
 	_, l, _ := pair(t, nil, nil)
 	// Field 2 is a string there, field 1 is there twice, and the last one counts.
-	core := (&wire.Writer{}).Uint(1, 1).Bytes(2, []byte("two")).Uint(1, 1<<32+7).Out
+	core := (&wire.Writer{}).Uint(1, 2).Bytes(2, []byte("two")).Uint(1, 1<<32+7).Out
 	_, err := l.Receive(encodeFrame(kindHello, core))
 	expect(t, err, CodeVersion)
 }
@@ -215,7 +320,7 @@ func TestRoundTwoIsTheSamePeer(t *testing.T) {
 
 func TestUnknownFieldsAreHashedWhereTheyStand(t *testing.T) {
 	dialer, listener := newLocal(t, nil), newLocal(t, nil)
-	own := (&round{local: dialer, number: 1, prev: zeros, entropy: System()}).introduce()
+	own := helloCore(t, dialer, listener)
 	l := Listen(listener, dialer.Identity.PeerID, System)
 	receive(t, l, encodeFrame(kindHello, (&wire.Writer{Out: own}).Uint(99, 1).Out))
 	if bytes.Equal(l.round.t.t1, hash(l.round.t.t0, []byte{1}, own)) {

@@ -19,7 +19,9 @@ type round struct {
 
 	peer *core
 	key  []byte // the peer's Ed25519 key
-	t    transcript
+	// networkKey is the one that both sides have: of the open network 32 zeros.
+	networkKey []byte
+	t          transcript
 	// pass is what the client expects to be sent.
 	pass []byte
 }
@@ -27,30 +29,49 @@ type round struct {
 // transcript is T0 … T5, T_end and K.
 type transcript struct{ t0, t1, t2, t3, t4, t5, end, k []byte }
 
-func (r *round) introduce() []byte {
+// introduce encodes this side's Core: tags are a Hello's, key is a Challenge's.
+func (r *round) introduce(tags []byte, key uint32) []byte {
 	own := r.local.Identity
 	return (&core{
-		version: Version, round: r.number, networkID: r.local.networkID(), publicKey: own.PublicKey, peerID: own.PeerID,
+		version: Version, round: r.number, publicKey: own.PublicKey, peerID: own.PeerID,
 		encKey: own.Sealing.PublicKey().Bytes(), nonce: r.entropy.Nonce, instance: r.local.Instance, prev: r.prev,
+		tags: tags, key: key, clockMs: r.entropy.ClockMs,
 	}).encode()
 }
 
 func (r *round) begin(client, server []byte) {
-	r.t.t0 = hash([]byte(d), []byte{byte(r.number)}, r.local.networkID(), client, server, r.prev)
+	r.t.t0 = hash([]byte(d), []byte{byte(r.number)}, client, server, r.prev)
 }
 
-// admit checks what the peer says it is: checks 5 to 12.
-func (r *round) admit(encoded []byte, rest ...any) error {
-	c, err := decodeCore(encoded)
+// admitHello checks what a client says it is, and returns which of its tags is that of a network key of this node's: checks 5 to 12.
+func (r *round) admitHello(encoded []byte) (key uint32, err error) {
+	c, err := decodeCore(encoded, kindHello)
+	if err != nil {
+		return 0, err
+	}
+	if r.networkKey, key, err = r.local.commonKey(c.tags, r.remote, c.nonce); err != nil {
+		return 0, err
+	}
+	return key, r.admit(c)
+}
+
+// admitChallenge checks what a server says it is: checks 5 to 12. rest are fields of the Challenge with their lengths.
+func (r *round) admitChallenge(encoded []byte, rest ...any) error {
+	c, err := decodeCore(encoded, kindChallenge)
 	if err == nil {
 		err = lengths(rest...)
 	}
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(c.networkID, r.local.networkID()) {
-		return &Refused{CodeNetwork, "the network keys differ"}
+	if r.networkKey = r.local.keyNamed(c.key); r.networkKey == nil {
+		return auth("the peer has found a network key that this node does not have")
 	}
+	return r.admit(c)
+}
+
+// admit checks what a Core of either kind says: checks 8 to 12.
+func (r *round) admit(c *core) error {
 	key, err := identity.PublicKeyOf(c.publicKey)
 	own := r.local.Identity
 	switch {
@@ -80,7 +101,7 @@ func (r *round) admit(encoded []byte, rest ...any) error {
 
 // hello is the client's first frame.
 func (r *round) hello() []byte {
-	own := r.introduce()
+	own := r.introduce(r.local.tags(r.remote, r.entropy.Nonce, r.entropy.Tag), 0)
 	r.begin(r.local.Identity.PeerID, r.remote)
 	r.t.t1 = hash(r.t.t0, []byte{1}, own)
 	return encodeFrame(kindHello, own)
@@ -88,10 +109,11 @@ func (r *round) hello() []byte {
 
 // onHello yields the server's Challenge.
 func (r *round) onHello(f *frame) ([]byte, error) {
-	if err := r.admit(f.core); err != nil {
+	key, err := r.admitHello(f.core)
+	if err != nil {
 		return nil, err
 	}
-	own := r.introduce()
+	own := r.introduce(nil, key)
 	r.begin(r.remote, r.local.Identity.PeerID)
 	r.t.t1 = hash(r.t.t0, []byte{1}, f.core)
 	r.t.t2 = hash(r.t.t1, []byte{2}, own)
@@ -107,7 +129,7 @@ func (r *round) onHello(f *frame) ([]byte, error) {
 
 // onChallenge yields the client's Answer.
 func (r *round) onChallenge(f *frame) ([]byte, error) {
-	if err := r.admit(f.core, f.enc, 32, f.ciphertext, 80, f.signature, 64); err != nil {
+	if err := r.admitChallenge(f.core, f.enc, 32, f.ciphertext, 80, f.signature, 64); err != nil {
 		return nil, err
 	}
 	r.t.t2 = hash(r.t.t1, []byte{2}, f.core)
@@ -159,7 +181,7 @@ func (r *round) onPass(f *frame) error {
 
 // finish yields the Answer's confirm, and leaves T_end and the pass behind.
 func (r *round) finish(kServer, kClient, signature []byte) []byte {
-	r.t.k = confirmKeys(r.t.t5, kServer, kClient, r.local.NetworkKey)
+	r.t.k = confirmKeys(r.t.t5, kServer, kClient, r.networkKey)
 	confirm := mac(r.t.k[:32], hash(r.t.t5, signature))
 	r.t.end = hash(r.t.t5, []byte{4}, signature, confirm)
 	r.pass = mac(r.t.k[32:], r.t.end)

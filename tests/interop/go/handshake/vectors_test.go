@@ -7,6 +7,7 @@ import (
 	"crypto/hpke"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"testing"
 
 	"diatribe.invalid/peer/identity"
@@ -28,6 +29,11 @@ type roundVector struct {
 	Prev, Hello, Challenge, Answer, Pass vectors.Hex
 	Confirm                              vectors.Hex
 	PassConfirm                          vectors.Hex `json:"pass_confirm"`
+	Tags, Tag                            vectors.Hex
+	RandomTag                            vectors.Hex `json:"random_tag"`
+	Key                                  uint32
+	ClockMsClient                        uint64      `json:"clock_ms_client"`
+	ClockMsServer                        uint64      `json:"clock_ms_server"`
 	NonceClient                          vectors.Hex `json:"nonce_client"`
 	NonceServer                          vectors.Hex `json:"nonce_server"`
 	KClient                              vectors.Hex `json:"k_client"`
@@ -36,13 +42,21 @@ type roundVector struct {
 	IkmServer                            vectors.Hex `json:"hpke_ikm_server"`
 }
 
+type handshakeVector struct {
+	Name             string
+	Dialer, Listener side
+	NetworkKey       vectors.Hex `json:"network_key"`
+	// NewerKey is the dialer's, whose older one is then NetworkKey.
+	NewerKey vectors.Hex `json:"newer_network_key"`
+	Rounds   []roundVector
+}
+
 type published struct {
-	Handshakes []struct {
-		Name             string
-		Dialer, Listener side
-		NetworkKey       vectors.Hex `json:"network_key"`
-		NetworkID        vectors.Hex `json:"network_id"`
-		Rounds           []roundVector
+	Handshakes []handshakeVector
+	TwoKeys    handshakeVector `json:"two_keys"`
+	Referrals  struct {
+		Handshake               string
+		Referrals, Proof, Frame vectors.Hex
 	}
 	Rejects []struct {
 		Code  Code
@@ -53,7 +67,7 @@ type published struct {
 
 func read(t *testing.T) (p published) {
 	vectors.Read(t, "handshake.json", &p)
-	if len(p.Handshakes) == 0 || len(p.Rejects) == 0 {
+	if len(p.Handshakes)*len(p.Rejects)*len(p.TwoKeys.Rounds)*len(p.Referrals.Frame) == 0 {
 		t.Fatal("a part of the vectors is empty")
 	}
 	return p
@@ -77,18 +91,19 @@ func entropies(t *testing.T, rounds []roundVector, dialer bool) func() Entropy {
 		r := rounds[next]
 		next++
 		if dialer == (r.Round == 1) {
-			return Entropy{r.NonceClient, r.KClient, sealWith(t, r.IkmClient)}
+			return Entropy{r.NonceClient, r.KClient, r.RandomTag, r.ClockMsClient, sealWith(t, r.IkmClient)}
 		}
-		return Entropy{r.NonceServer, r.KServer, sealWith(t, r.IkmServer)}
+		return Entropy{r.NonceServer, r.KServer, nil, r.ClockMsServer, sealWith(t, r.IkmServer)}
 	}
 }
 
 func TestBothSidesSayThePublishedFrames(t *testing.T) {
-	for _, v := range read(t).Handshakes {
+	p := read(t)
+	for _, v := range append(p.Handshakes, p.TwoKeys) {
 		t.Run(v.Name, func(t *testing.T) {
 			dialer, listener := v.Dialer.local(t, v.NetworkKey), v.Listener.local(t, v.NetworkKey)
-			if !bytes.Equal(dialer.networkID(), v.NetworkID) {
-				t.Fatalf("network id %x", dialer.networkID())
+			if v.NewerKey != nil {
+				dialer.NetworkKey, dialer.OlderKey = v.NewerKey, v.NetworkKey
 			}
 			d, hello := Dial(dialer, v.Listener.PeerID, entropies(t, v.Rounds, true))
 			l := Listen(listener, v.Dialer.PeerID, entropies(t, v.Rounds, false))
@@ -127,6 +142,12 @@ func TestBothSidesSayThePublishedFrames(t *testing.T) {
 func (r roundVector) check(t *testing.T, who string, round *round) {
 	t.Helper()
 	same(t, who+" prev", round.prev, r.Prev)
+	client, server := round.local.Identity.PeerID, round.remote
+	if who == "server" {
+		client, server = server, client
+	}
+	same(t, who+"'s tag", tagOf(round.networkKey, client, server, r.NonceClient), r.Tag)
+	same(t, who+"'s tag in the Hello", r.Tags[(r.Key-1)*tagSize:][:tagSize], r.Tag)
 	for i, pair := range [][2][]byte{
 		{round.t.t0, r.T0}, {round.t.t1, r.T1}, {round.t.t2, r.T2}, {round.t.t3, r.T3}, {round.t.t4, r.T4},
 		{round.t.t5, r.T5}, {round.t.end, r.TEnd}, {round.t.k, r.K}, {round.pass, r.PassConfirm},
@@ -135,6 +156,26 @@ func (r roundVector) check(t *testing.T, who string, round *round) {
 			t.Errorf("%s, round %d, value %d: %x, not %x", who, r.Round, i, pair[0], pair[1])
 		}
 	}
+}
+
+// What is tied to the handshake in which they come: whoever follows referrals must check this.
+func TestReferralsHaveTheirProof(t *testing.T) {
+	p := read(t)
+	for _, v := range p.Handshakes {
+		if v.Name != p.Referrals.Handshake {
+			continue
+		}
+		r := v.Rounds[0]
+		same(t, "proof", mac(r.K[32:], hash(r.TEnd, []byte{5}, p.Referrals.Referrals)), p.Referrals.Proof)
+		d, _ := Dial(v.Dialer.local(t, v.NetworkKey), v.Listener.PeerID, entropies(t, v.Rounds, true))
+		receive(t, d, r.Challenge)
+		var rejected *Rejected
+		if _, err := d.Receive(p.Referrals.Frame); !errors.As(err, &rejected) || rejected.Code != CodeBusy {
+			t.Error(err)
+		}
+		return
+	}
+	t.Fatal("no such handshake")
 }
 
 func TestRejectsAreThePublishedFrames(t *testing.T) {

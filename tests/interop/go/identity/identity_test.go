@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/hex"
+	"strings"
 	"testing"
 
 	"diatribe.invalid/peer/vectors"
@@ -111,7 +112,7 @@ func TestNetworkKeyFilesHaveThreeForms(t *testing.T) {
 			t.Errorf("%q: %x, %v", file, read, err)
 		}
 	}
-	for _, file := range []string{"", text[1:], text + "0", "/key/swarm/psk/1.0.0/\n/bin/\n" + text} {
+	for _, file := range []string{"", text[1:], text + "0", strings.Repeat("0", 64), string(make([]byte, 32)), "/key/swarm/psk/1.0.0/\n/bin/\n" + text} {
 		if _, err := ParseNetworkKey([]byte(file)); err == nil {
 			t.Errorf("%q is taken", file)
 		}

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -26,15 +27,24 @@ func NetworkID(key []byte) []byte {
 
 // ParseNetworkKey reads a network key file: 32 bytes, 64 hex digits and a newline, or libp2p's swarm.key.
 func ParseNetworkKey(file []byte) ([]byte, error) {
-	if len(file) == 32 {
-		return file, nil
-	}
-	for _, form := range []*regexp.Regexp{swarmKey, hexKey} {
-		if found := form.FindSubmatch(file); found != nil {
-			return hex.DecodeString(string(found[1]))
+	key := file
+	if len(file) != 32 {
+		found := swarmKey.FindSubmatch(file)
+		if found == nil {
+			found = hexKey.FindSubmatch(file)
+		}
+		if found == nil {
+			return nil, errors.New("a network key file holds 32 bytes, or 64 hex digits and a newline, or libp2p's swarm.key")
+		}
+		var err error
+		if key, err = hex.DecodeString(string(found[1])); err != nil {
+			return nil, err
 		}
 	}
-	return nil, errors.New("a network key file holds 32 bytes, or 64 hex digits and a newline, or libp2p's swarm.key")
+	if bytes.Equal(key, make([]byte, 32)) {
+		return nil, errors.New("a network key of zeros is no key: it stands for the open network. Make one of random bytes")
+	}
+	return key, nil
 }
 
 // SeedOf makes a seed from a passphrase and a salt, and the Argon2 salt on the way. Both are brought into NFC.

@@ -112,9 +112,12 @@ def network_id(network_key):
 
 def parse_network_key(file):
     """Reads a network key file: 32 bytes, 64 hex digits and a newline, or libp2p's swarm.key."""
-    if len(file) == 32:
-        return file
-    found = re.fullmatch(rb"(?:/key/swarm/psk/1\.0\.0/\r?\n/base16/\r?\n)?([0-9a-fA-F]{64})\s*", file)
-    if found is None:
-        raise ValueError("a network key is 32 bytes, or 64 hex digits and a newline, or libp2p's swarm.key")
-    return bytes.fromhex(found[1].decode())
+    key = file
+    if len(file) != 32:
+        found = re.fullmatch(rb"(?:/key/swarm/psk/1\.0\.0/\r?\n/base16/\r?\n)?([0-9a-fA-F]{64})\s*", file)
+        if found is None:
+            raise ValueError("a network key is 32 bytes, or 64 hex digits and a newline, or libp2p's swarm.key")
+        key = bytes.fromhex(found[1].decode())
+    if key == ZEROS:
+        raise ValueError("a network key of zeros is no key: it stands for the open network. Make one of random bytes")
+    return key

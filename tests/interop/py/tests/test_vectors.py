@@ -6,7 +6,8 @@ from pathlib import Path
 
 from diatribe import batch as batches
 from diatribe.batch import BatchError, open_envelope, room_fault, room_of, seal, topic_of
-from diatribe.handshake import CODES, Entropy, Local, Refused, Round, code_name, decode_frame, reject_frame
+from diatribe.handshake import (CODES, Entropy, Local, Refused, Round, code_name, decode_frame, hash_of, hmac_of,
+                                reject_frame, tag_of)
 from diatribe.identity import Identity, network_id, peer_id_text, public_key_of, seed_of_passphrase, verify
 
 VECTORS = Path(__file__).parents[4] / "proto" / "vectors"
@@ -56,22 +57,29 @@ class IdentityVectors(unittest.TestCase):
 
 class HandshakeVectors(unittest.TestCase):
     def test_both_roles_make_the_published_bytes(self):
-        for expected in handshake["handshakes"]:
-            sides = {}
-            for role in ("dialer", "listener"):
-                own = Identity(unhex(expected[role]["seed"]))
-                sides[role] = Local(own, key(expected["network_key"]), unhex(expected[role]["instance_id"]))
-                self.assertEqual(sides[role].sealing_key.hex(), expected[role]["sealing_key"])
-                self.assertEqual(sides[role].network_id.hex(), expected["network_id"])
+        for expected in (*handshake["handshakes"], handshake["two_keys"]):
             first = {"client": None, "server": None}
+            sides = self.sides(expected)
             for published in expected["rounds"]:
                 with self.subTest(expected["name"], round=published["round"]):
                     first = self.play(published, sides, first)
 
+    def sides(self, expected):
+        sides = {}
+        for role in ("dialer", "listener"):
+            own, instance_id = Identity(unhex(expected[role]["seed"])), unhex(expected[role]["instance_id"])
+            keys = [key(expected["network_key"]), None]
+            if role == "dialer" and expected.get("newer_network_key"):
+                keys.insert(0, key(expected["newer_network_key"]))
+            sides[role] = Local(own, keys[0], instance_id, keys[1])
+            self.assertEqual(sides[role].sealing_key.hex(), expected[role]["sealing_key"])
+        return sides
+
     def play(self, expected, sides, first):
         def at(own, other):
             own_role, other_role = expected[own], expected[other]
-            entropy = Entropy(*(unhex(expected[name + own]) for name in ("nonce_", "k_", "hpke_ikm_")))
+            entropy = Entropy(*(unhex(expected[name + own]) for name in ("nonce_", "k_", "hpke_ikm_")),
+                              unhex(expected.get("random_tag", "")), expected["clock_ms_" + own])
             remote = sides[other_role].identity.peer_id
             return Round(sides[own_role], remote, expected["round"], unhex(expected["prev"]), first[own], entropy)
 
@@ -86,7 +94,9 @@ class HandshakeVectors(unittest.TestCase):
         self.assertEqual(passed.hex(), expected["pass"])
         self.assertEqual(end.hex(), expected["T_end"])
         self.assertEqual(client.on_pass(self.frame(passed, "pass")), end)
+        ids = [sides[expected[role]].identity.peer_id for role in ("client", "server")]
         for side in (client, server):
+            self.assertEqual(tag_of(side.network_key, *ids, client.entropy.nonce).hex(), expected["tag"])
             for name, value in side.steps.items():
                 self.assertEqual(value.hex(), expected[name], name)
             self.assertEqual(set(side.steps), {"T0", "T1", "T2", "T3", "T4", "T5", "K", "confirm", "T_end"})
@@ -97,6 +107,15 @@ class HandshakeVectors(unittest.TestCase):
         found, message = decode_frame(body)
         self.assertEqual(found, kind)
         return message
+
+    def test_referrals_have_their_proof(self):
+        case = handshake["referrals"]
+        expected = next(each for each in handshake["handshakes"] if each["name"] == case["handshake"])["rounds"][0]
+        proof = hmac_of(unhex(expected["K"])[32:], hash_of(unhex(expected["T_end"]), b"\5", unhex(case["referrals"])))
+        self.assertEqual(proof.hex(), case["proof"])
+        self.assertEqual(
+            decode_frame(unhex(case["frame"])),
+            ("reject", {"code": CODES["BUSY"], "referrals": unhex(case["referrals"]), "proof": proof}))
 
     def test_rejects_have_the_published_bytes(self):
         for case in handshake["rejects"]:
@@ -111,7 +130,8 @@ class HandshakeVectors(unittest.TestCase):
         local = Local(Identity(unhex(expected["listener"]["seed"])), None, unhex(expected["listener"]["instance_id"]))
 
         def server():
-            entropy = Entropy(*(unhex(first[name + "server"]) for name in ("nonce_", "k_", "hpke_ikm_")))
+            entropy = Entropy(
+                *(unhex(first[name + "server"]) for name in ("nonce_", "k_", "hpke_ikm_")), clock_ms=first["clock_ms_server"])
             own = Round(local, unhex(expected["dialer"]["peer_id_bytes"]), 1, entropy=entropy)
             own.on_hello(decode_frame(unhex(first["hello"]))[1])
             return own
