@@ -18,8 +18,9 @@ where
     A: Address,
     R: Rng,
 {
-    /// A peer has proved its key: may it become a link? If so its place is held for a while; call
-    /// [`Overlay::dismiss`] when it does not become one after all.
+    /// Decides whether a peer that has proved its key may become a link. If so its place is held
+    /// for a while; call [`Overlay::dismiss`] when it does not become one after all, and ask again
+    /// when it passes: a place is not held for ever.
     pub fn admit(
         &mut self,
         now: Time,
@@ -28,15 +29,36 @@ where
         address: &A,
     ) -> Admission<I, A> {
         self.reserved.retain(|(_, until)| *until > now);
-        if self.linked(peer) || self.reserved.iter().any(|(id, _)| *id == peer) {
+        if self.reserved.iter().any(|(id, _)| *id == peer) {
             return Admission::Accept;
         }
-        let (max, occupied) = (
-            self.options.max_links,
-            self.links.len() + self.reserved.len(),
-        );
+        // A peer that is linked has dialled again. Its old link may end before the new one is up:
+        // the place is held, or others would get it and both would come.
+        if self.linked(peer) || self.find_place(now, peer, direction) {
+            self.reserved.push((peer, now + self.options.admit_timeout));
+            return Admission::Accept;
+        }
+        let referrals = match direction {
+            Direction::Inbound => {
+                self.turned_away = Some(now);
+                self.mixed_contacts(peer, address.reach(), MAX_CONTACTS)
+            }
+            Direction::Outbound => Vec::new(),
+        };
+        Admission::Busy { referrals }
+    }
+
+    /// Peers that have a link or a place held for them.
+    pub(super) fn occupied(&self) -> usize {
+        let held = self.reserved.iter().filter(|(id, _)| !self.linked(*id));
+        self.links.len() + held.count()
+    }
+
+    /// Whether there is a place for a peer that is not linked. On a full node it becomes the visitor.
+    pub(super) fn find_place(&mut self, now: Time, peer: I, direction: Direction) -> bool {
+        let (max, occupied) = (self.options.max_links, self.occupied());
         let closing = self.closing.iter().any(|(id, _)| *id == peer);
-        let accept = if self.stopped || peer == self.me || closing || !self.serves(direction) {
+        if self.stopped || peer == self.me || closing || !self.serves(direction) {
             false
         } else if self.expected_by(peer, direction) {
             // F gives its link with the giver for it; C must have room.
@@ -54,19 +76,6 @@ where
             true
         } else {
             false
-        };
-        if accept {
-            self.reserved.push((peer, now + self.options.admit_timeout));
-            Admission::Accept
-        } else {
-            let referrals = match direction {
-                Direction::Inbound => {
-                    self.turned_away = Some(now);
-                    self.mixed_contacts(peer, address.reach(), MAX_CONTACTS)
-                }
-                Direction::Outbound => Vec::new(),
-            };
-            Admission::Busy { referrals }
         }
     }
 

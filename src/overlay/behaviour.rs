@@ -143,6 +143,17 @@ impl Behaviour {
         links < self.wanted
     }
 
+    /// Takes the next link that the overlay has given up and that is not closed yet, and why. These
+    /// come as events too, but a new link may pass before its turn.
+    pub fn take_close(&mut self) -> Option<(PeerId, Reason)> {
+        let is_close = |event: &Event| matches!(event, Event::Close { .. });
+        let at = self.events.iter().position(is_close)?;
+        match self.events.remove(at) {
+            Some(Event::Close { peer_id, reason }) => Some((peer_id, reason)),
+            _ => None,
+        }
+    }
+
     /// A peer that was admitted will not become a link.
     pub fn dismiss(&mut self, peer_id: PeerId) {
         self.state.dismiss(peer_id);

@@ -35,7 +35,7 @@ where
         purpose: Option<Purpose<I>>,
         out: &mut Vec<Output<I, A>>,
     ) {
-        let before = self.links.len() - 1 + self.reserved.len();
+        let before = self.occupied() - 1;
         let need = match purpose {
             Some(Purpose::TopUp) => 0,
             Some(Purpose::Anchor) => 1,

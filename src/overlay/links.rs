@@ -1,7 +1,7 @@
 //! Links as they come and go.
 //!
-//! Entry type: [`Overlay`]. The rule kept here: a link is a visitor's until it was granted, and
-//! without a lock no more than `max_links` stay.
+//! Entry type: [`Overlay`]. The rules kept here: nothing becomes a link without a place, a link is a
+//! visitor's until it was granted, and without a lock no more than `max_links` stay.
 
 use std::sync::Arc;
 
@@ -31,6 +31,10 @@ where
         dial: Option<DialId>,
         out: &mut Out<I, A>,
     ) {
+        let held = |(id, until): &(I, Time)| *id == peer && *until > now;
+        let has_place = self.reserved.iter().any(held)
+            || self.linked(peer)
+            || self.find_place(now, peer, direction);
         self.reserved.retain(|(id, _)| *id != peer);
         let ours = |d: &Dialling<I>| {
             if dial.is_some() {
@@ -57,6 +61,13 @@ where
                 peer,
                 reason: Reason::Leaving,
             });
+            return;
+        }
+        if !has_place {
+            // It was not held for ever, and has gone to another peer meanwhile.
+            let reason = Reason::Surplus;
+            self.closing.push((peer, reason));
+            out.push(Output::Close { peer, reason });
             return;
         }
         self.ever_linked = true;

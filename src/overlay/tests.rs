@@ -4,6 +4,7 @@
 mod handovers;
 mod hints;
 mod links;
+mod places;
 mod vectors;
 
 use std::time::Duration;

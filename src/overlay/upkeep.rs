@@ -146,7 +146,7 @@ where
         // A flip gives one such link back, so that for its time one more is borne.
         let hints = hinted < half || (pair && hinted == half);
         let pause = self.options.round / 2;
-        let room = self.links.len() + self.reserved.len() < self.options.max_links;
+        let room = self.occupied() < self.options.max_links;
         let free = self.lock.is_none() && !self.penalised(now, from);
         let Some(link) = self.link_mut(from) else {
             return Response::Taken(None);

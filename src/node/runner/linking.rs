@@ -31,6 +31,9 @@ use crate::wire::is_refusal;
 /// arrives.
 const RETIRE_AFTER: Duration = Duration::from_secs(2);
 
+const PLACE_LOST: &str =
+    "the handshake took so long that its place went to another peer; try again later";
+
 const TWICE: &str = "another live node with this identity is linked already: the same key runs twice; \
      stop one of the two, or give it a key of its own";
 
@@ -310,6 +313,10 @@ impl Runner {
             });
             return;
         }
+        self.close_given_up();
+        if self.links.of(&peer_id).is_none() && self.admit(peer_id, endpoint).is_err() {
+            return self.on_place_lost(proof.connection_id(), peer_id, endpoint);
+        }
         let link = Link {
             connection_id: proof.connection_id(),
             peer_id,
@@ -359,6 +366,20 @@ impl Runner {
             }
         }
         self.introduced(proof.connection_id(), peer_id);
+    }
+
+    /// A handshake took so long that the place that was held for its peer went to another. The
+    /// connection closes before it counts as a link or anybody is told of it.
+    fn on_place_lost(
+        &mut self,
+        connection_id: ConnectionId,
+        peer_id: PeerId,
+        endpoint: &ConnectedPoint,
+    ) {
+        let error = StageError::new(Stage::Link, PLACE_LOST).with_code(RejectCode::Busy.name());
+        self.close(connection_id, PLACE_LOST);
+        let address = endpoint.get_remote_address().clone();
+        self.on_handshake_failed(connection_id, peer_id, address, endpoint, error);
     }
 
     /// A peer is linked that may be one of those to keep dialling. With an overlay, one contact is

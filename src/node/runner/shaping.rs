@@ -130,6 +130,14 @@ impl Runner {
         }
     }
 
+    /// Closes the links that the overlay has given up. Called before a new link counts, so that the
+    /// node never has, nor tells of, more links than the overlay allows.
+    pub(super) fn close_given_up(&mut self) {
+        while let Some((peer_id, reason)) = self.overlay().and_then(|o| o.take_close()) {
+            self.on_overlay_close(peer_id, reason);
+        }
+    }
+
     /// The overlay gives a link up. People hear of it now; its connections close a little later.
     fn on_overlay_close(&mut self, peer_id: PeerId, reason: Reason) {
         let at = self.clock.now() + CLOSE_AFTER;
