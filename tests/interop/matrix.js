@@ -29,8 +29,8 @@ const WITHIN_S = 300
 const JOBS = 2
 /** In which order themes are shown; those that are not named here come after. */
 const ORDER = [
-  'own-tests', 'links', 'messages', 'through', 'tampered', 'crossing', 'backfill', 'history', 'redirects', 'overlay',
-  'conformance'
+  'own-tests', 'links', 'messages', 'without-rust', 'through', 'tampered', 'crossing', 'backfill', 'history', 'redirects',
+  'overlay', 'conformance'
 ]
 
 const here = import.meta.dirname

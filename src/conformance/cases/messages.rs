@@ -18,6 +18,10 @@ use super::patience::ping;
 const MINUTE: i64 = 60_000;
 const ARRIVE: Duration = Duration::from_secs(20);
 const ARRIVE_ALL: Duration = Duration::from_secs(60);
+/// Number of messages from which on they have [`ARRIVE_ALL`] to come out.
+const MANY: usize = 10;
+/// Enough for windows to grow beyond the largest yamux frame.
+const LARGEST_IN_A_ROW: u8 = 10;
 const EVENT: usize = 1024 * 1024;
 
 const fn case(
@@ -77,6 +81,22 @@ pub(super) const CASES: &[Case] = &[
                     return Err(format!("the kit made a message of {} bytes", data.len()));
                 }
                 forwarded(stand, link, vec![data]).await
+            }
+            .boxed()
+        },
+    ),
+    case(
+        "largest-events-in-a-row",
+        Kind::Good,
+        "2",
+        "ten events of 1,048,576 bytes back to back are all forwarded, in yamux frames of at most 1 MiB; both links stay",
+        |stand, mut link| {
+            async move {
+                let mut all = Vec::new();
+                for n in 0..LARGEST_IN_A_ROW {
+                    all.push(link.honest("chat", vec![n; EVENT])?);
+                }
+                forwarded(stand, link, all).await
             }
             .boxed()
         },
@@ -299,7 +319,11 @@ async fn seen(
 ) -> Run {
     let came = match observer {
         Some(mut observer) => {
-            let within = if ids.len() > 10 { ARRIVE_ALL } else { ARRIVE };
+            let within = if ids.len() >= MANY {
+                ARRIVE_ALL
+            } else {
+                ARRIVE
+            };
             let all_heard =
                 |heard: &link::Heard| ids.iter().all(|id| heard.messages.contains_key(id));
             let all = tokio::time::timeout(within, observer.wait_for(all_heard))

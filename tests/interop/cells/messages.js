@@ -1,12 +1,12 @@
 // Messages between two: that all come, once, as they were said, small and large, few and many.
 
 import assert from 'node:assert/strict'
+import { LIMIT, sayLargest } from '../exchanges.js'
 import { withPeers } from '../peers.js'
 import { LISTEN, base64, eachPair, heardOf, isSorted, link, words } from '../support.js'
 
 export const title = 'Messages between two'
 
-const LIMIT = 1024 * 1024
 const FRESH_LINKS = 10
 const MESSAGES = 20
 
@@ -15,6 +15,7 @@ export function cells () {
     ...eachPair('20 of 20 both ways right after the link, in 10 fresh links', rightAfterTheLink),
     ...eachPair('equal batch ids and numbers on both sides', equalIds),
     ...eachPair('an event of the limit −1, the limit, +1 byte; the link survives', aroundTheLimit),
+    ...eachPair('ten of the largest event in a row, each way; the link survives', sayLargest),
     ...eachPair('200 events of 50,000 bytes back to back, each way', backToBack)
   ]
 }

@@ -1,13 +1,15 @@
 // diatribe for js-libp2p 3: handshake, gate, rooms, data checking and overlay as one libp2p service.
 //
-//   const node = await createLibp2p({ …, services: { identify: identify(), ping: ping(), diatribe: diatribe() } })
+//   const node = await createLibp2p({
+//     …, streamMuxers: [yamux()], services: { identify: identify(), ping: ping(), diatribe: diatribe() }
+//   })
 //   node.services.diatribe.addEventListener('message', ({ detail }) => …)
 //   await node.services.diatribe.join('lobby')
 //   await node.services.diatribe.connect(multiaddr('/ip4/127.0.0.1/tcp/9000/ws'))
 //   await node.services.diatribe.broadcast('lobby', { name: 'chat', data: bytes })
 //
 // Events: link_up, link_down, refused, message, checked, hint. It runs in browsers as in Node ≥ 22; the node needs
-// websockets, noise, yamux, identify and ping, and an Ed25519 key.
+// websockets, noise, identify and ping of libp2p's, the yamux of this module, and an Ed25519 key.
 
 import { peerIdFromMultihash } from '@libp2p/peer-id'
 import * as Digest from 'multiformats/hashes/digest'
@@ -25,6 +27,7 @@ import { MAX_STREAMS } from './lib/session.js'
 import { Sync } from './lib/sync.js'
 
 export { Identity, parseNetworkKey } from './lib/identity.js'
+export { yamux } from './lib/muxer.js'
 export { HandshakeFailure } from './lib/session.js'
 export { MAX_EVENT_DATA } from './lib/batch.js'
 export { Unsendable } from './lib/outbox.js'

@@ -1,0 +1,47 @@
+// What leaves on a connection besides diatribe's own messages: the frames of yamux.
+
+import assert from 'node:assert/strict'
+import { after, test } from 'node:test'
+import { MAX_FRAME_DATA } from '../lib/muxer.js'
+import { start } from '../peer.js'
+
+const LISTEN = '/ip4/127.0.0.1/tcp/0/ws'
+const PROTOCOL = '/test/1.0.0'
+const MIB = 1024 * 1024
+const nodes = []
+after(() => Promise.all(nodes.map(node => node.stop())))
+
+async function own () {
+  const node = await start({ listen: [LISTEN] })
+  nodes.push(node)
+  return node
+}
+
+test('a stream writes no frame of yamux that is larger than others take, on either side of the connection', async () => {
+  for (const isDialer of [true, false]) {
+    const [node, other] = [await own(), await own()]
+    let received = 0
+    const all = new Promise(resolve => other.handle(PROTOCOL, stream => stream.addEventListener('message', ({ data }) => {
+      received += data.byteLength
+      if (received === 10 * MIB) resolve()
+    })))
+    const [from, to] = isDialer ? [node, other] : [other, node]
+    await from.services.diatribe.connect(to.getMultiaddrs()[0])
+    const [connection] = node.getConnections()
+    const sizes = []
+    const { muxer } = connection
+    const send = muxer.sendFrame.bind(muxer)
+    muxer.sendFrame = (header, data) => {
+      if (data !== undefined) sizes.push(header.length)
+      return send(header, data)
+    }
+    const stream = await connection.newStream(PROTOCOL)
+    // In parts: the window grows while they are read.
+    for (let i = 0; i < 10; i++) {
+      if (!stream.send(new Uint8Array(MIB))) await new Promise(resolve => stream.addEventListener('drain', resolve, { once: true }))
+    }
+    await all
+    assert(sizes.length > 10 * MIB / MAX_FRAME_DATA - 1)
+    assert.equal(Math.max(...sizes), MAX_FRAME_DATA)
+  }
+})
