@@ -9,7 +9,7 @@
 //   await node.services.diatribe.broadcast('lobby', { name: 'chat', data: bytes })
 //
 // Events: link_up, link_down, refused, message, checked, hint. It runs in browsers as in Node ≥ 22; the node needs
-// websockets, noise, identify and ping of libp2p's, the yamux of this module, and an Ed25519 key.
+// websockets, noise and ping of libp2p's, the yamux and the identify of this module, and an Ed25519 key.
 
 import { peerIdFromMultihash } from '@libp2p/peer-id'
 import * as Digest from 'multiformats/hashes/digest'
@@ -27,6 +27,7 @@ import { MAX_STREAMS } from './lib/session.js'
 import { Sync } from './lib/sync.js'
 
 export { Identity, parseNetworkKey } from './lib/identity.js'
+export { identify } from './lib/identify.js'
 export { yamux } from './lib/muxer.js'
 export { HandshakeFailure } from './lib/session.js'
 export { MAX_EVENT_DATA } from './lib/batch.js'
@@ -73,6 +74,7 @@ export class Diatribe extends EventTarget {
       onUp: link => this.#onUp(link),
       onMoved: ({ peerId, connection }) => moveStream(this.gossip, peerId, connection),
       onDown: link => this.#onDown(link),
+      onReferred: (connection, contacts) => this.#overlay?.onReferred(connection, contacts),
       tell
     })
     if (sync) {

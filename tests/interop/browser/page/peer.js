@@ -7,13 +7,12 @@
 // Lines are as `proto/output.schema.json` has them: what comes as objects, what is said as JSON. The rule it keeps: a page dials and is never dialled.
 
 import { generateKeyPair, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
-import { identify } from '@libp2p/identify'
 import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
 import { webSockets } from '@libp2p/websockets'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
-import { diatribe, yamux } from '../../js/diatribe.js'
+import { diatribe, identify, yamux } from '../../js/diatribe.js'
 import { fromHex } from '../../js/lib/bytes.js'
 import { keepDialing } from '../../js/lib/dialing.js'
 

@@ -7,11 +7,13 @@ import { Malformed, bytesField, decode, messageField, numberField, varint } from
 
 export const MAX_EVENT_DATA = 1024 * 1024
 export const MAX_EVENT_NAME = 256
-export const MAX_EVENTS = 4096
+export const MAX_EVENTS = 1024
 /** The largest data of a gossipsub message. */
 export const MAX_MESSAGE = MAX_EVENT_DATA + 1024
 /** A sender closes a batch of several events at this size. */
 export const MAX_BATCH = 64 * 1024
+/** What an event counts besides its name and data: a small one costs its receivers more than its bytes. */
+export const EVENT_OVERHEAD = 64
 
 const MAX_AHEAD_MS = 5n * 60n * 1000n
 const MAX_SEQ = 2n ** 53n - 1n
@@ -62,7 +64,7 @@ const BATCH = {
 
 /** How much an event adds to a batch. */
 export function sizeOf (event) {
-  return utf8.encode(event.name).length + event.data.length + 16
+  return utf8.encode(event.name).length + event.data.length + EVENT_OVERHEAD
 }
 
 /** Signs events: the envelope's bytes and its id. */

@@ -7,9 +7,15 @@ import { MAX_MESSAGE, roomOf } from './batch.js'
 /** A gossipsub implementation may compare its limit with its whole read buffer: this much above the largest message. */
 const BUFFER_SLACK = 128 * 1024
 
+/** Those that are offered and granted, whatever the library comes to speak besides. */
+const PROTOCOLS = ['/meshsub/1.2.0', '/meshsub/1.1.0', '/meshsub/1.0.0']
+/** Fields of a message that are absent under StrictNoSign: one that is there is too much, also when it is empty. */
+const SIGNING_FIELDS = ['from', 'seqno', 'signature', 'key']
+
 /** A gossipsub that knows only what `registrar` tells it. */
 export function gossipOf (components, registrar) {
   const gossip = gossipsub(gossipsubOptions())({ ...componentsOf(components), registrar })
+  gossip.protocols = PROTOCOLS
   dropSigned(gossip)
   gossip.allowedTopics = { has: topic => roomOf(topic) !== undefined }
   return gossip
@@ -61,12 +67,12 @@ function gossipsubOptions () {
   }
 }
 
-/** StrictNoSign is checked by js-libp2p but for `from`. */
+/** Drops messages with a field of signing before js-libp2p sees them: it does not check all of them, and counts others. */
 function dropSigned (gossip) {
   const decode = gossip.decodeRpc.bind(gossip)
   gossip.decodeRpc = bytes => {
     const rpc = decode(bytes)
-    rpc.messages = rpc.messages.filter(message => message.from == null)
+    rpc.messages = rpc.messages.filter(message => SIGNING_FIELDS.every(field => message[field] == null))
     return rpc
   }
 }

@@ -10,17 +10,20 @@ import { hkdf } from '@noble/hashes/hkdf.js'
 import { hmac } from '@noble/hashes/hmac.js'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { ascii, concat, random, same } from './bytes.js'
-import { networkId, peerIdBytes, publicKeyOf, verify } from './identity.js'
+import { peerIdBytes, publicKeyOf, verify } from './identity.js'
 import { Malformed, decode, decodeOneOf, encode, encodeOneOf, fields } from './protobuf.js'
 
 export const PROTOCOL = '/diatribe/handshake/1.0.0'
 /** The largest frame, in bytes. */
 export const MAX_FRAME = 1024
+const MAX_REFERRALS = 768
 
-const VERSION = 1
-const D = 'diatribe-handshake-v1'
+const VERSION = 2
+const D = 'diatribe-handshake-v2'
 const NAME = ascii(D)
 const ZEROS = new Uint8Array(32)
+/** Bytes of a tag. A Hello has those of two network keys, the newer one's first, so that a network can change its key. */
+const TAG = 16
 
 export const Code = { AUTH: 1, VERSION: 2, NETWORK: 3, DUPLICATE_IDENTITY: 4, BUSY: 5, POLICY: 6 }
 
@@ -44,14 +47,16 @@ const auth = reason => new Refused('AUTH', reason)
 const CORE = {
   version: [1, 'uint32'],
   round: [2, 'uint32'],
-  network_id: [3, 'bytes'],
   public_key: [4, 'bytes'],
   peer_id: [5, 'bytes'],
   enc_key: [6, 'bytes'],
   nonce: [7, 'bytes'],
   instance_id: [8, 'bytes'],
   features: [9, 'uint64'],
-  prev: [10, 'bytes']
+  prev: [10, 'bytes'],
+  tags: [11, 'bytes'],
+  key: [12, 'uint32'],
+  clock_ms: [13, 'uint64']
 }
 
 const FRAMES = {
@@ -59,11 +64,10 @@ const FRAMES = {
   challenge: [2, { core: [1, 'bytes'], enc: [2, 'bytes'], ciphertext: [3, 'bytes'], signature: [4, 'bytes'] }],
   answer: [3, { enc: [1, 'bytes'], ciphertext: [2, 'bytes'], signature: [3, 'bytes'], confirm: [4, 'bytes'] }],
   pass: [4, { confirm: [1, 'bytes'] }],
-  reject: [5, { code: [1, 'uint32'] }]
+  reject: [5, { code: [1, 'uint32'], referrals: [2, 'bytes'], proof: [3, 'bytes'] }]
 }
 
 const LENGTHS = {
-  network_id: 32,
   public_key: 36,
   peer_id: 38,
   enc_key: 32,
@@ -95,8 +99,8 @@ export function encodeFrame (kind, message) {
   return encodeOneOf(kind, message, FRAMES)
 }
 
-/** Reads a Core: its version before anything else, so that a later version can be named. */
-function decodeCore (bytes) {
+/** Reads the Core of a Hello or a Challenge: its version before anything else, so that a later version can be named. */
+function decodeCore (bytes, kind) {
   try {
     let version = 0
     for (const { tag, wire, value } of fields(bytes)) {
@@ -105,6 +109,9 @@ function decodeCore (bytes) {
     if (version !== VERSION) throw new Refused('VERSION', `the peer speaks version ${version} of the handshake`)
     const core = decode(bytes, CORE)
     checkLengths(core)
+    const ofHello = core.tags.length === 2 * TAG && core.key === 0
+    const ofChallenge = core.tags.length === 0 && (core.key === 1 || core.key === 2)
+    if (!(kind === 'hello' ? ofHello : ofChallenge)) throw auth(`these are not the tags and the key of a ${kind}`)
     return core
   } catch (error) {
     throw error instanceof Malformed ? auth(error.message) : error
@@ -158,25 +165,38 @@ async function open (keyPair, info, boundTo, { enc, ciphertext }, nonce) {
 }
 
 function keys (t5, server, client, networkKey) {
-  const k = hkdf(sha256, concat(server, client, networkKey ?? ZEROS), t5, ascii(`${D}/confirm`), 64)
+  const k = hkdf(sha256, concat(server, client, networkKey), t5, ascii(`${D}/confirm`), 64)
   return { confirm: k.subarray(0, 32), pass: k.subarray(32) }
+}
+
+/** The key of tags of a network: they show that one has its key without saying which network it is. */
+function tagKey (networkKey) {
+  return hkdf(sha256, networkKey, undefined, ascii('diatribe/handshake-tag/v1'), 32)
+}
+
+function tagOf (key, client, server, nonce) {
+  return hmac(sha256, key, concat(client, server, nonce)).subarray(0, TAG)
 }
 
 // --- who we are
 
 /** What a node brings into every handshake. */
 export class Local {
-  static async create ({ identity, networkKey, instanceId = random(16) }) {
+  /** @param newerNetworkKey  the key that the network changes to, if it does: peers with either are let in */
+  static async create ({ identity, networkKey, newerNetworkKey, instanceId = random(16) }) {
     const local = new Local()
+    const networks = [newerNetworkKey, networkKey ?? ZEROS].filter(key => key !== undefined)
     const sealing = await suite.kem.deriveKeyPair(identity.sealingIkm)
-    Object.assign(local, { identity, networkKey, instanceId, sealing, networkId: networkId(networkKey) })
+    Object.assign(local, { identity, instanceId, sealing, networks: networks.map(key => ({ key, tagKey: tagKey(key) })) })
     local.sealingKey = new Uint8Array(await suite.kem.serializePublicKey(sealing.publicKey))
     return local
   }
 }
 
-/** Randomness of one round; the vectors fix all of it. */
-const systemEntropy = () => ({ nonce: random(32), secret: random(32), ephemeral: undefined })
+/** What one round takes from the system, its clock included; the vectors fix all of it. */
+const systemEntropy = () => ({ nonce: random(32), secret: random(32), ephemeral: undefined, tag: random(TAG), clockMs: Date.now() })
+
+const OPEN_NETWORK = tagKey(ZEROS)
 
 /** One round between us and the peer that noise authenticated. */
 export class Round {
@@ -191,29 +211,47 @@ export class Round {
     Object.assign(this, { local, remote, number, prev, first, entropy })
   }
 
-  #introduction () {
-    const { identity, networkId, sealingKey, instanceId } = this.local
+  /** Our Core: with tags in a Hello, with the key that the server took in a Challenge. */
+  #introduction (of) {
+    const { identity, sealingKey, instanceId } = this.local
     return encode({
       version: VERSION,
       round: this.number,
-      network_id: networkId,
       public_key: identity.publicKey,
       peer_id: identity.peerId,
       enc_key: sealingKey,
       nonce: this.entropy.nonce,
       instance_id: instanceId,
       features: 0,
-      prev: this.prev
+      prev: this.prev,
+      clock_ms: this.entropy.clockMs,
+      ...of
     }, CORE)
   }
 
   #t0 (client, server) {
-    return hash(NAME, byte(this.number), this.local.networkId, client, server, this.prev)
+    return hash(NAME, byte(this.number), client, server, this.prev)
+  }
+
+  /** Takes the network of our own of which a Hello has a tag, and yields which of the tags it is. */
+  #takeNetwork ({ tags, nonce }) {
+    const { identity, networks } = this.local
+    const [first, second] = [tags.subarray(0, TAG), tags.subarray(TAG)]
+    const find = tagKey => {
+      const own = tagOf(tagKey, this.remote, identity.peerId, nonce)
+      return [same(first, own), same(second, own)].indexOf(true) + 1
+    }
+    const found = networks.map(({ key, tagKey }) => ({ key, which: find(tagKey) })).filter(({ which }) => which > 0)
+    if (found.length > 0) {
+      this.networkKey = found[0].key
+      return found[0].which
+    }
+    const isOpen = find(OPEN_NETWORK) > 0
+    throw new Refused('NETWORK', isOpen ? 'the network keys differ: the peer is on the open network' : 'the network keys differ')
   }
 
   #check (core) {
     const { local, first } = this
-    if (!same(core.network_id, local.networkId)) throw new Refused('NETWORK', 'the network keys differ')
     if (core.round !== this.number) throw auth('the peer is in another round')
     if (!same(core.prev, this.prev)) throw auth('the peer goes on from another round 1')
     const key = publicKeyOf(core.public_key)
@@ -233,15 +271,19 @@ export class Round {
 
   /** The client's first frame. */
   hello () {
-    const core = this.#introduction()
-    this.t1 = hash(this.#t0(this.local.identity.peerId, this.remote), byte(1), core)
+    const { identity, networks } = this.local
+    const own = networks.map(({ tagKey }) => tagOf(tagKey, identity.peerId, this.remote, this.entropy.nonce))
+    const core = this.#introduction({ tags: concat(...[...own, this.entropy.tag].slice(0, 2)) })
+    this.t1 = hash(this.#t0(identity.peerId, this.remote), byte(1), core)
     return encodeFrame('hello', { core })
   }
 
   /** The client takes a Challenge: the peer's Core, and the Answer. */
   async onChallenge (frame) {
-    const core = decodeCore(frame.core)
+    const core = decodeCore(frame.core, 'challenge')
     checkLengths({ ...frame, core: undefined })
+    const network = this.local.networks[core.key - 1]
+    if (network === undefined) throw auth('the peer took a tag of no network key')
     const peer = this.#check(core)
     const t2 = hash(this.t1, byte(2), frame.core)
     const t3 = hash(t2, frame.enc, frame.ciphertext)
@@ -253,12 +295,19 @@ export class Round {
     const sealed = await seal(peer.enc_key, SEAL_TO_SERVER, t4, peer.nonce, kClient, this.entropy.ephemeral)
     const t5 = hash(t4, byte(3), sealed.enc, sealed.ciphertext)
     const signature = this.local.identity.sign(concat(ascii(`${D}/client/`), t5))
-    const k = keys(t5, kServer, kClient, this.local.networkKey)
+    const k = keys(t5, kServer, kClient, network.key)
     const confirm = hmac(sha256, k.confirm, hash(t5, signature))
     this.end = hash(t5, byte(4), signature, confirm)
     this.expected = hmac(sha256, k.pass, this.end)
     this.steps = { t2, t3, t4, t5, k }
     return { peer, answer: encodeFrame('answer', { ...sealed, signature, confirm }) }
+  }
+
+  /** The client takes a Reject: the contacts that a busy server names instead, if the server has proved to have said so. */
+  referrals ({ code, referrals, proof }) {
+    if (this.number !== 1 || code !== Code.BUSY || this.end === undefined) return undefined
+    const isProved = same(proof, hmac(sha256, this.steps.k.pass, hash(this.end, byte(5), referrals)))
+    return isProved && referrals.length <= MAX_REFERRALS ? referrals : undefined
   }
 
   /** The client takes a Pass: T_end. */
@@ -270,8 +319,10 @@ export class Round {
 
   /** The server takes a Hello: the Challenge. */
   async onHello (frame) {
-    const peer = this.#check(decodeCore(frame.core))
-    const core = this.#introduction()
+    const hello = decodeCore(frame.core, 'hello')
+    const key = this.#takeNetwork(hello)
+    const peer = this.#check(hello)
+    const core = this.#introduction({ key })
     const t1 = hash(this.#t0(this.remote, this.local.identity.peerId), byte(1), frame.core)
     const t2 = hash(t1, byte(2), core)
     const { secret, ephemeral } = this.entropy
@@ -289,7 +340,7 @@ export class Round {
     const t5 = hash(t4, byte(3), frame.enc, frame.ciphertext)
     if (!verify(peer.key, concat(ascii(`${D}/client/`), t5), frame.signature)) throw auth('the signature does not hold')
     const kClient = await open(this.local.sealing, SEAL_TO_SERVER, t4, frame, this.entropy.nonce)
-    const k = keys(t5, this.entropy.secret, kClient, this.local.networkKey)
+    const k = keys(t5, this.entropy.secret, kClient, this.networkKey)
     if (!same(frame.confirm, hmac(sha256, k.confirm, hash(t5, frame.signature)))) throw auth('the confirmation does not hold')
     const end = hash(t5, byte(4), frame.signature, frame.confirm)
     return { peer, end, pass: encodeFrame('pass', { confirm: hmac(sha256, k.pass, end) }) }

@@ -39,7 +39,7 @@ export class Links {
 
   /**
    * @param options   { isWelcome(id), hasRoom(connection, links), hasStream(id), onUp(link), onMoved(link),
-   *                  onDown(link), tell(type, detail) };
+   *                  onDown(link), onReferred(connection, contacts), tell(type, detail) };
    *                  `onUp` and `onDown` are told at once, the application when the peer's rooms are known
    */
   constructor (components, gate, options) {
@@ -163,6 +163,7 @@ export class Links {
   }
 
   #onFailed (connection, error) {
+    if (error.referrals !== undefined) this.#options.onReferred?.(connection, error.referrals)
     this.#options.tell('refused', {
       peer_id: connection.remotePeer.toString(),
       address: connection.remoteAddr.toString(),

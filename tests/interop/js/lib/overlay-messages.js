@@ -6,6 +6,7 @@
 import { peerIdFromMultihash, peerIdFromString } from '@libp2p/peer-id'
 import * as Digest from 'multiformats/hashes/digest'
 import { readAddresses, writeAddresses } from './addresses.js'
+import { concat } from './bytes.js'
 import { Violation } from './exchange.js'
 import { decode, decodeOneOf, encode, encodeOneOf } from './protobuf.js'
 
@@ -13,6 +14,7 @@ export const PROTOCOL = '/diatribe/overlay/1.0.0'
 export const MAX_FRAME = 8_192
 export const MAX_CONTACTS = 8
 export const MAX_OFFERED = 4
+const MAX_REFERRALS = 4
 const MAX_PEERS = 8
 
 export const Role = { DIAL: 0, EXPECT: 1 }
@@ -21,22 +23,28 @@ export const Refusal = { NONE: 0, BUSY: 1, UNSUITABLE: 2, TOO_MANY: 3, NOT_DIALA
 
 const raw = bytes => bytes
 const CONTACT = { peer_id: [1, 'bytes'], addresses: [2, raw] }
+/** A contact as it came, once it is known that it reads. */
+const contact = bytes => {
+  decode(bytes, CONTACT)
+  return bytes
+}
+const CONTACTS = { contacts: [1, contact] }
 
 const REQUESTS = {
-  shuffle: [1, { offered: [1, raw] }],
+  shuffle: [1, { offered: [1, contact] }],
   join: [2, { nonce: [1, 'fixed64'], need: [2, 'uint32'], links: [3, raw], dialable: [4, 'bool'], addresses: [5, raw] }],
-  redirect: [3, { nonce: [1, 'fixed64'], role: [2, 'uint32'], to: [3, 'bytes'] }],
+  redirect: [3, { nonce: [1, 'fixed64'], role: [2, 'uint32'], to: [3, contact] }],
   attach: [4, { nonce: [1, 'fixed64'] }],
   report: [5, { nonce: [1, 'fixed64'], linked: [2, 'bool'] }],
-  cancel: [6, { nonce: [1, 'fixed64'], keep: [2, 'bool'], contacts: [3, raw] }],
+  cancel: [6, { nonce: [1, 'fixed64'], keep: [2, 'bool'], contacts: [3, contact] }],
   take: [7, { pair: [1, 'bool'] }],
-  leave: [8, { contacts: [1, raw] }],
+  leave: [8, CONTACTS],
   thin: [9, { links: [1, raw] }]
 }
 
 const RESPONSES = {
-  contacts: [1, { contacts: [1, raw] }],
-  joined: [2, { answer: [1, 'uint32'], contacts: [2, raw] }],
+  contacts: [1, CONTACTS],
+  joined: [2, { answer: [1, 'uint32'], contacts: [2, contact] }],
   redirected: [3, { refusal: [1, 'uint32'], addresses: [2, raw] }],
   done: [4, { ok: [1, 'bool'] }],
   taken: [5, { agreed: [1, 'bool'], nonce: [2, 'fixed64'], links: [3, raw], dialable: [4, 'bool'], addresses: [5, raw] }]
@@ -47,6 +55,11 @@ export const decodeResponse = (bytes, scope) => read(decodeOneOf(bytes, RESPONSE
 export const encodeRequest = (kind, message, scope) => encodeOneOf(kind, write(message, scope), REQUESTS)
 export const encodeResponse = (kind, message, scope) => encodeOneOf(kind, write(message, scope), RESPONSES)
 
+/** Reads the referrals of a busy node: contacts that are not met yet. */
+export function decodeReferrals (bytes, scope) {
+  return readContacts(decode(bytes, CONTACTS).contacts, MAX_REFERRALS, scope)
+}
+
 /** Turns what was read into text, as far as it may be named over a link of that scope. */
 function read (message, scope) {
   const text = { ...message }
@@ -55,7 +68,8 @@ function read (message, scope) {
   if (message.contacts !== undefined) text.contacts = readContacts(message.contacts, MAX_CONTACTS, scope)
   if (message.offered !== undefined) text.offered = readContacts(message.offered, MAX_OFFERED, scope)
   if (message.to !== undefined) {
-    text.to = readContact(message.to, scope)
+    // A message that is there twice is one with the fields of both.
+    text.to = readContact(concat(...message.to), scope)
     if (text.to === undefined) throw new Violation('a redirect names no peer')
     if (message.role !== Role.EXPECT) text.role = Role.DIAL
   }
@@ -72,7 +86,7 @@ function write (message, scope) {
   for (const name of ['contacts', 'offered']) {
     if (message[name] !== undefined) bytes[name] = message[name].map(contact => writeContact(contact, scope))
   }
-  if (message.to !== undefined) bytes.to = writeContact(message.to, scope)
+  if (message.to !== undefined) bytes.to = [writeContact(message.to, scope)]
   return bytes
 }
 

@@ -185,6 +185,12 @@ export class OverlayState {
     return this.book.contacts(MAX_CONTACTS, [link.id, this.#me])
   }
 
+  /** A busy node has named others to dial instead. */
+  referred (contacts) {
+    this.#learn(contacts)
+    this.#upkeepAt = 0
+  }
+
   #learn (contacts) {
     for (const { id, addresses } of contacts) {
       if (id !== this.#me) this.book.hear(id, addresses)

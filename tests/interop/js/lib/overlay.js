@@ -7,8 +7,9 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { scopeOf, scopeOfLink } from './addresses.js'
 import { NotSpoken, answering, ask, isViolation } from './exchange.js'
 import { NoFrame } from './frame.js'
-import { MAX_FRAME, PROTOCOL, decodeRequest, decodeResponse, encodeRequest, encodeResponse } from './overlay-messages.js'
+import { MAX_FRAME, PROTOCOL, decodeReferrals, decodeRequest, decodeResponse, encodeRequest, encodeResponse } from './overlay-messages.js'
 import { OverlayState } from './overlay-state.js'
+import { Malformed } from './protobuf.js'
 
 const RESPONSE_MS = 5_000
 const DIAL_MS = 8_000
@@ -74,6 +75,18 @@ export class Overlay {
     const dialled = direction === 'outbound'
     const address = dialled && scopeOf(remoteAddr) !== undefined ? remoteAddr.decapsulateCode(P2P).toString() : undefined
     this.#carryOut(this.#state.up(Date.now(), { id, scope: scopeOfLink(remoteAddr), dialled, address }))
+  }
+
+  /** A busy node has named others instead, as bytes of Contacts. */
+  onReferred ({ remoteAddr }, bytes) {
+    let contacts
+    try {
+      contacts = decodeReferrals(bytes, scopeOfLink(remoteAddr))
+    } catch (error) {
+      if (error instanceof Malformed) return
+      throw error
+    }
+    this.#state.referred(contacts)
   }
 
   onDown ({ id, isOffender }) {

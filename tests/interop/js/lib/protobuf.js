@@ -1,19 +1,17 @@
 // Protocol buffers, as much of them as the contract needs: fields in, fields out.
 //
-// Written here and not taken from a library, because the contract is exact about what a parser takes: fields with
-// another wire type are refused, unknown ones are skipped, of a field that is there twice the last counts.
+// Written here and not taken from a library, because the contract is exact about what a parser takes: varints are
+// minimal, there are no groups, fields with another wire type are refused, unknown ones are skipped, of a scalar field
+// that is there twice the last counts.
 
 import { concat } from './bytes.js'
 
 const VARINT = 0
 const FIXED64 = 1
 const BYTES = 2
-const GROUP = 3
-const GROUP_END = 4
 const FIXED32 = 5
-
-/** Nested groups that a stranger may make us skip. */
-const MAX_GROUPS = 100
+/** The most bytes of a varint of 64 bits. */
+const MAX_VARINT = 10
 
 /** Bytes that are no protocol buffer, or not the one expected. */
 export class Malformed extends Error {}
@@ -56,16 +54,16 @@ export function fixed64Field (tag, value) {
 /** Reads a varint at `at`: its value and where it ends. */
 function readVarint (bytes, at) {
   let value = 0n
-  for (let i = 0; i < 10; i++) {
+  for (let i = 0; i < MAX_VARINT; i++) {
     if (at + i >= bytes.length) throw new Malformed('a varint is cut short')
     const byte = bytes[at + i]
     value |= BigInt(byte & 0x7f) << BigInt(7 * i)
-    if (byte < 0x80) {
-      if (value >= 1n << 64n) throw new Malformed('a varint has more than 64 bits')
-      return { value, end: at + i + 1 }
-    }
+    if (byte >= 0x80) continue
+    if (byte === 0 && i > 0) throw new Malformed('a varint is longer than it need be')
+    if (value >= 1n << 64n) throw new Malformed('a varint has more than 64 bits')
+    return { value, end: at + i + 1 }
   }
-  throw new Malformed('a varint has more than 10 bytes')
+  throw new Malformed(`a varint has more than ${MAX_VARINT} bytes`)
 }
 
 function readKey (bytes, at) {
@@ -75,7 +73,8 @@ function readKey (bytes, at) {
   return { tag, wire: Number(value & 7n), end }
 }
 
-function skip (bytes, at, wire, tag, groups) {
+/** Where a field's value ends. */
+function skip (bytes, at, wire) {
   switch (wire) {
     case VARINT: return readVarint(bytes, at).end
     case FIXED64: return at + 8
@@ -85,18 +84,7 @@ function skip (bytes, at, wire, tag, groups) {
       if (value > BigInt(bytes.length - end)) throw new Malformed('a field is cut short')
       return end + Number(value)
     }
-    case GROUP: {
-      if (groups === 0) throw new Malformed('groups are nested too deeply')
-      for (;;) {
-        const key = readKey(bytes, at)
-        if (key.wire === GROUP_END) {
-          if (key.tag !== tag) throw new Malformed('a group ends that has not begun')
-          return key.end
-        }
-        at = skip(bytes, key.end, key.wire, key.tag, groups - 1)
-      }
-    }
-    default: throw new Malformed('a field has an unknown wire type')
+    default: throw new Malformed('a field is a group, or of an unknown wire type')
   }
 }
 
@@ -106,7 +94,7 @@ export function fields (bytes) {
   let at = 0
   while (at < bytes.length) {
     const { tag, wire, end: start } = readKey(bytes, at)
-    at = skip(bytes, start, wire, tag, MAX_GROUPS)
+    at = skip(bytes, start, wire)
     if (at > bytes.length) throw new Malformed('a field is cut short')
     const field = { tag, wire }
     if (wire === VARINT) field.value = readVarint(bytes, start).value
@@ -176,6 +164,8 @@ export function decodeOneOf (bytes, kinds) {
     const kind = Object.keys(kinds).find(name => kinds[name][0] === tag)
     if (kind === undefined) continue
     if (wire !== BYTES) throw new Malformed(`${kind} has another wire type`)
+    // Each part must be in order by itself: two that are not could be so together.
+    decode(value, kinds[kind][1])
     // A message that is there twice is one message with the fields of both; another one replaces it.
     found = { kind, bytes: found?.kind === kind ? concat(found.bytes, value) : value }
   }

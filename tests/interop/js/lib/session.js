@@ -13,11 +13,14 @@ const REJECT_FLUSH_MS = 500
 /** The handshake needs one stream each way; another arrives only with a violation, which must still be read. */
 export const MAX_STREAMS = 4
 
-/** Why a handshake did not pass. `code` is a code of the contract, TIMEOUT, VIOLATION, or nothing. */
+/**
+ * Why a handshake did not pass. `code` is a code of the contract, TIMEOUT, VIOLATION, or nothing; `referrals` are the
+ * contacts that a busy peer named instead, as bytes.
+ */
 export class HandshakeFailure extends Error {
-  constructor (round, code, reason) {
+  constructor (round, code, reason, referrals) {
     super(reason)
-    Object.assign(this, { stage: `handshake_${round}`, code, reason })
+    Object.assign(this, { stage: `handshake_${round}`, code, reason, referrals })
   }
 }
 
@@ -94,7 +97,7 @@ export class Session {
     const challenge = await this.#exchange(round.hello(), 'challenge')
     const { peer, answer } = await round.onChallenge(challenge)
     await beforeAnswer?.()
-    const pass = await this.#exchange(answer, 'pass')
+    const pass = await this.#exchange(answer, 'pass', frame => round.referrals(frame))
     return { peer, end: round.onPass(pass) }
   }
 
@@ -118,13 +121,13 @@ export class Session {
     return { peer, end }
   }
 
-  /** Sends a request on a stream of its own and reads the response. */
-  async #exchange (body, kind) {
+  /** Sends a request on a stream of its own and reads the response; `referralsOf` reads what else a Reject says. */
+  async #exchange (body, kind, referralsOf) {
     const { signal, done } = this.#deadline(`the peer sent no ${kind} within 3 s`)
     try {
       const stream = await this.connection.newStream(PROTOCOL, { signal })
       await writeFrame(stream, body, signal)
-      return this.#expect(await readFrame(stream, MAX_FRAME, signal), kind)
+      return this.#expect(await readFrame(stream, MAX_FRAME, signal), kind, referralsOf)
     } finally {
       done()
     }
@@ -153,12 +156,12 @@ export class Session {
     }
   }
 
-  #expect (body, kind) {
+  #expect (body, kind, referralsOf) {
     const frame = decodeFrame(body)
     if (frame.kind === 'reject' && (kind === 'challenge' || kind === 'pass')) {
       const code = codeName(frame.code)
       const hint = code === 'NETWORK' ? ': the network keys differ' : ''
-      throw this.#failure(code, `the peer refused this node with ${code}${hint}`)
+      throw this.#failure(code, `the peer refused this node with ${code}${hint}`, referralsOf?.(frame))
     }
     if (frame.kind !== kind) throw this.#failure('VIOLATION', `the peer sent ${frame.kind} where ${kind} was due`)
     return frame
@@ -220,8 +223,8 @@ export class Session {
     return { signal: AbortSignal.any([late.signal, this.#over.signal]), done: () => clearTimeout(timer) }
   }
 
-  #failure (code, reason) {
-    return new HandshakeFailure(this.#round, code, reason)
+  #failure (code, reason, referrals) {
+    return new HandshakeFailure(this.#round, code, reason, referrals)
   }
 
   #translate (error) {

@@ -8,7 +8,7 @@ import { sha256 } from '@noble/hashes/sha2.js'
 import { peerIdFromMultihash } from '@libp2p/peer-id'
 import * as Digest from 'multiformats/hashes/digest'
 import { open, roomFault, roomOf, seal, topicOf } from '../lib/batch.js'
-import { ascii, concat, fromHex, toHex } from '../lib/bytes.js'
+import { ascii, concat, fromHex, random, toHex } from '../lib/bytes.js'
 import { Code, Local, Round, codeName, decodeFrame, rejectFrame } from '../lib/handshake.js'
 import { Identity, networkId, publicKeyOf, verify } from '../lib/identity.js'
 
@@ -61,13 +61,14 @@ test('signatures are verified by the strict rules', () => {
   }
 })
 
-for (const expected of handshake.handshakes) {
+for (const expected of [...handshake.handshakes, handshake.two_keys]) {
   test(`handshake, ${expected.name}: both roles make the published bytes`, async () => {
     const sides = {}
     for (const role of ['dialer', 'listener']) {
       const { seed, instance_id } = expected[role]
       const own = new Identity(fromHex(seed))
-      sides[role] = await Local.create({ identity: own, networkKey: key(expected.network_key), instanceId: fromHex(instance_id) })
+      const newerNetworkKey = role === 'dialer' ? key(expected.newer_network_key) : undefined
+      sides[role] = await Local.create({ identity: own, networkKey: key(expected.network_key), newerNetworkKey, instanceId: fromHex(instance_id) })
       assert.equal(hex(sides[role].sealingKey), expected[role].sealing_key)
     }
     for (const round of expected.rounds) await checkRound(round, sides)
@@ -83,7 +84,9 @@ async function checkRound (expected, sides) {
     entropy: {
       nonce: fromHex(expected[`nonce_${who}`]),
       secret: fromHex(expected[`k_${who}`]),
-      ephemeral: fromHex(expected[`hpke_ikm_${who}`]).buffer
+      ephemeral: fromHex(expected[`hpke_ikm_${who}`]).buffer,
+      tag: fromHex(expected.random_tag ?? ''),
+      clockMs: expected[`clock_ms_${who}`]
     }
   })
   const client = at(expected.client, expected.server, 'client')
@@ -92,6 +95,7 @@ async function checkRound (expected, sides) {
   const hello = client.hello()
   assert.equal(hex(hello), expected.hello)
   assert.equal(hex(client.t1), expected.T1)
+  assert(hex(hello).includes(expected.tags))
   const challenge = await server.onHello(decodeFrame(hello))
   assert.equal(hex(challenge), expected.challenge)
   const { answer } = await client.onChallenge(decodeFrame(challenge))
@@ -103,7 +107,62 @@ async function checkRound (expected, sides) {
   assert.equal(hex(pass), expected.pass)
   assert.equal(hex(end), expected.T_end)
   assert.equal(hex(client.onPass(decodeFrame(pass))), expected.T_end)
+  return client
 }
+
+test('referrals are taken with their proof, with the right code, and where they may be', async () => {
+  const { frame, referrals, handshake: name } = handshake.referrals
+  const expected = handshake.handshakes.find(one => one.name === name)
+  const { seed, instance_id } = expected.dialer
+  const local = await Local.create({ identity: new Identity(fromHex(seed)), networkKey: key(expected.network_key), instanceId: fromHex(instance_id) })
+  const other = await Local.create({ identity: new Identity(fromHex(expected.listener.seed)), networkKey: key(expected.network_key), instanceId: fromHex(expected.listener.instance_id) })
+  const client = await checkRound(expected.rounds[0], { dialer: local, listener: other })
+  const reject = decodeFrame(fromHex(frame))
+  assert.equal(hex(client.referrals(reject)), referrals)
+  const proof = reject.proof.slice()
+  proof[31] ^= 1
+  const longer = concat(reject.referrals, new Uint8Array(768 - reject.referrals.length + 1))
+  for (const change of [{ proof }, { proof: proof.subarray(0, 31) }, { proof: new Uint8Array() }, { code: Code.POLICY }, { referrals: longer }]) {
+    assert.equal(client.referrals({ ...reject, ...change }), undefined)
+  }
+  const [, second] = expected.rounds
+  assert.equal((await checkRound(second, { dialer: local, listener: other })).referrals(reject), undefined)
+})
+
+test('whose network key differs is named so, and the open network by its name', async () => {
+  const create = networkKey => Local.create({ identity: new Identity(random(32)), networkKey })
+  const [open, one, other] = [await create(), await create(random(32)), await create(random(32))]
+  const meet = async (from, to) => {
+    const client = new Round({ local: from, remote: to.identity.peerId, number: 1 })
+    return new Round({ local: to, remote: from.identity.peerId, number: 1 }).onHello(decodeFrame(client.hello()))
+  }
+  await assert.rejects(meet(one, other), { code: 'NETWORK', message: 'the network keys differ' })
+  await assert.rejects(meet(one, open), { code: 'NETWORK', message: 'the network keys differ' })
+  await assert.rejects(meet(open, one), { code: 'NETWORK', message: /open network/ })
+  await meet(one, await create(one.networks[0].key))
+})
+
+test('a Hello and a Challenge are told apart by their tags and their key', async () => {
+  const [expected] = handshake.handshakes
+  const [round] = expected.rounds
+  const create = who => Local.create({ identity: new Identity(fromHex(expected[who].seed)), instanceId: fromHex(expected[who].instance_id) })
+  const [dialer, listener] = [await create('dialer'), await create('listener')]
+  const entropy = who => ({ nonce: fromHex(round[`nonce_${who}`]), secret: fromHex(round[`k_${who}`]), ephemeral: fromHex(round[`hpke_ikm_${who}`]).buffer, tag: random(16), clockMs: 0 })
+  const more = (frame, extra) => {
+    const { kind, ...fields } = decodeFrame(fromHex(frame))
+    return { ...fields, core: concat(fields.core, fromHex(extra)) }
+  }
+  const server = () => new Round({ local: listener, remote: dialer.identity.peerId, number: 1, entropy: entropy('server') })
+  const client = () => {
+    const own = new Round({ local: dialer, remote: listener.identity.peerId, number: 1, entropy: entropy('client') })
+    own.hello()
+    return own
+  }
+  // A `key`; no tags; one tag. The last of each field counts.
+  for (const extra of ['6001', '5a00', '5a10' + '00'.repeat(16)]) await assert.rejects(server().onHello(more(round.hello, extra)), { code: 'AUTH' }, extra)
+  // No key; 3; the key of the tag that is random; tags.
+  for (const extra of ['6000', '6003', '6002', '5a20' + '00'.repeat(32)]) await assert.rejects(client().onChallenge(more(round.challenge, extra)), { code: 'AUTH' }, extra)
+})
 
 test('rejects have the published bytes', () => {
   for (const { code, name, frame } of handshake.rejects) {
@@ -122,7 +181,8 @@ test('any flipped bit of an Answer is refused', async () => {
   const entropy = {
     nonce: fromHex(round.nonce_server),
     secret: fromHex(round.k_server),
-    ephemeral: fromHex(round.hpke_ikm_server).buffer
+    ephemeral: fromHex(round.hpke_ikm_server).buffer,
+    clockMs: round.clock_ms_server
   }
   const server = async () => {
     const own = new Round({ local, remote, number: 1, entropy })

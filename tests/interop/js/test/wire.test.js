@@ -1,7 +1,12 @@
-// What leaves on a connection besides diatribe's own messages: the frames of yamux.
+// What leaves on a connection besides diatribe's own messages: frames of yamux, identify, gossipsub's protocols.
 
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
+import { identify } from '@libp2p/identify'
+import { noise } from '@libp2p/noise'
+import { webSockets } from '@libp2p/websockets'
+import { yamux } from '@libp2p/yamux'
+import { createLibp2p } from 'libp2p'
 import { MAX_FRAME_DATA } from '../lib/muxer.js'
 import { start } from '../peer.js'
 
@@ -13,6 +18,21 @@ after(() => Promise.all(nodes.map(node => node.stop())))
 
 async function own () {
   const node = await start({ listen: [LISTEN] })
+  nodes.push(node)
+  return node
+}
+
+/** A libp2p program that knows nothing of the handshake. */
+async function stranger () {
+  const node = await createLibp2p({
+    addresses: { listen: [LISTEN] },
+    transports: [webSockets()],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+    connectionGater: { denyDialMultiaddr: () => false },
+    connectionMonitor: { enabled: false },
+    services: { identify: identify({ runOnConnectionOpen: false }) }
+  })
   nodes.push(node)
   return node
 }
@@ -44,4 +64,21 @@ test('a stream writes no frame of yamux that is larger than others take, on eith
     assert(sizes.length > 10 * MIB / MAX_FRAME_DATA - 1)
     assert.equal(Math.max(...sizes), MAX_FRAME_DATA)
   }
+})
+
+test('whoever asks by identify is told no address', async () => {
+  const [node, other] = [await own(), await stranger()]
+  const connection = await other.dial(node.getMultiaddrs()[0])
+  const told = await other.services.identify.identify(connection)
+  assert.deepEqual(told.listenAddrs, [])
+  assert.equal(told.observedAddr, undefined)
+  assert.equal(told.signedPeerRecord, undefined)
+  assert(told.protocols.includes('/diatribe/handshake/1.0.0'))
+})
+
+test('the protocols of gossip are those three that the contract names', async () => {
+  const node = await own()
+  const gossip = node.services.diatribe.gossip
+  assert.deepEqual(gossip.protocols, ['/meshsub/1.2.0', '/meshsub/1.1.0', '/meshsub/1.0.0'])
+  assert.deepEqual(node.getProtocols().filter(name => /meshsub|floodsub/.test(name)).sort(), gossip.protocols.toSorted())
 })
