@@ -1,6 +1,6 @@
 //! gossipsub's frames by hand, so that a case can send those that no honest node would.
 //!
-//! Entry: [`subscribe`], [`publish`]: one RPC each, as it travels on a gossip stream; [`Rpc`] is one
+//! Entry: [`subscribe`], [`publish`] and the others: one RPC each, as it travels on a gossip stream; [`Rpc`] is one
 //! that came.
 
 use prost::Message as _;
@@ -47,6 +47,16 @@ pub fn graft(topic: &str) -> Vec<u8> {
         graft: vec![Topic {
             topic: topic.to_owned(),
         }],
+        ..Control::default()
+    };
+    framed(&field(3, &control.encode_to_vec()))
+}
+
+/// An RPC that announces messages of `topic` by their ids.
+pub fn ihave(topic: &str, ids: Vec<Vec<u8>>) -> Vec<u8> {
+    let topic = topic.to_owned();
+    let control = Control {
+        ihave: vec![Have { topic, ids }],
         ..Control::default()
     };
     framed(&field(3, &control.encode_to_vec()))

@@ -14,8 +14,8 @@ mod message;
 mod room;
 
 pub use behaviour::{
-    Behaviour, IDONTWANT_ABOVE, MAX_ROOMS, WellFormedRooms, behaviour, behaviour_counting,
-    message_id, topic,
+    Behaviour, IDONTWANT_ABOVE, MAX_ASKED, MAX_ROOMS, PROMISE_TIMEOUT, WellFormedRooms, behaviour,
+    behaviour_counting, message_id, topic,
 };
 pub(crate) use message::open_as;
 pub use message::{

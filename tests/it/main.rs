@@ -25,6 +25,7 @@ mod program_namespace;
 mod program_refused;
 mod program_streams;
 mod program_support;
+mod promises;
 mod raw_peer;
 mod reconnect;
 mod slow;

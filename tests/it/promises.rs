@@ -1,0 +1,160 @@
+//! Neighbours that announce messages and never send them.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use diatribe::conformance::rpc::{Rpc, ihave, publish, subscribe};
+use diatribe::conformance::streams::MESHSUB;
+use diatribe::gossip::{MAX_ASKED, PROMISE_TIMEOUT, message_id};
+use diatribe::handshake::Role;
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::swarm::Stream;
+use prost::Message as _;
+use tokio::sync::mpsc;
+
+use crate::cluster::{Member, PATIENCE, member};
+use crate::raw_peer::RawPeer;
+
+const TOPIC: &str = "/diatribe/1/lobby";
+/// gossipsub's own.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// A neighbour in the lobby that announces what it likes.
+struct Neighbour {
+    _raw: RawPeer,
+    to_it: Stream,
+    /// Ids that it is asked for.
+    asked: mpsc::UnboundedReceiver<Vec<u8>>,
+    /// Messages that it is sent.
+    heard: mpsc::UnboundedReceiver<Vec<u8>>,
+}
+
+impl Neighbour {
+    async fn of(a: &mut Member) -> Neighbour {
+        let mut raw = RawPeer::new().await;
+        let up = raw.dial(&a.address()).await;
+        raw.pass(up, Role::Dialer).await;
+        let mut to_it = raw.open(up, MESHSUB).await.expect("a link takes gossip");
+        send(&mut to_it, &subscribe(TOPIC)).await;
+        a.link_up(raw.id()).await;
+        let from_it = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let mut opened = raw.gossip_streams().into_iter();
+                match opened.rfind(|inbound| inbound.protocol.as_ref().starts_with("/meshsub/")) {
+                    Some(inbound) => return inbound.stream,
+                    None => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        });
+        let from_it = from_it.await.expect("it opens a gossip stream");
+        let (wants, asked) = mpsc::unbounded_channel();
+        let (messages, heard) = mpsc::unbounded_channel();
+        tokio::spawn(hear(from_it, wants, messages));
+        Neighbour {
+            _raw: raw,
+            to_it,
+            asked,
+            heard,
+        }
+    }
+
+    async fn announce(&mut self, ids: Vec<Vec<u8>>) {
+        send(&mut self.to_it, &ihave(TOPIC, ids)).await;
+    }
+
+    /// The next id that it is asked for, within `time`.
+    async fn asked(&mut self, time: Duration) -> Option<Vec<u8>> {
+        let asked = tokio::time::timeout(time, self.asked.recv()).await;
+        asked.ok().map(|id| id.expect("the stream stays open"))
+    }
+}
+
+async fn send(stream: &mut Stream, rpc: &[u8]) {
+    stream.write_all(rpc).await.expect("the stream is open");
+    stream.flush().await.expect("the stream is open");
+}
+
+/// Reads what the node says, until it stops.
+async fn hear(
+    mut stream: Stream,
+    wants: mpsc::UnboundedSender<Vec<u8>>,
+    messages: mpsc::UnboundedSender<Vec<u8>>,
+) {
+    while let Some(frame) = frame(&mut stream).await {
+        let rpc = Rpc::decode(&frame[..]).expect("an RPC");
+        for message in rpc.publish {
+            let _ = messages.send(message.data);
+        }
+        let iwant = rpc.control.into_iter().flat_map(|control| control.iwant);
+        for id in iwant.flat_map(|want| want.ids) {
+            let _ = wants.send(id);
+        }
+    }
+}
+
+async fn frame(stream: &mut Stream) -> Option<Vec<u8>> {
+    let (mut len, mut shift, mut byte) = (0usize, 0, [0]);
+    loop {
+        stream.read_exact(&mut byte).await.ok()?;
+        len |= usize::from(byte[0] & 0x7f) << shift;
+        shift += 7;
+        if byte[0] & 0x80 == 0 {
+            break;
+        }
+    }
+    let mut frame = vec![0; len];
+    stream.read_exact(&mut frame).await.ok()?;
+    Some(frame)
+}
+
+fn made_up(n: u32) -> Vec<u8> {
+    [&n.to_be_bytes()[..], &[7; 28]].concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_that_a_liar_has_promised_is_soon_fetched_from_another() {
+    let (mut a, mut author) = (member().await, member().await);
+    let (mut liar, mut honest) = (Neighbour::of(&mut a).await, Neighbour::of(&mut a).await);
+    // Said where the honest neighbour hears it and the node does not.
+    let mut source = Neighbour::of(&mut author).await;
+    author.say("worth having").await;
+    let data = source.heard.recv().await.expect("it is said");
+    let id = message_id(&data).0;
+    liar.announce(vec![id.clone()]).await;
+    assert_eq!(liar.asked(PATIENCE).await, Some(id.clone()));
+    let promised = Instant::now();
+    while honest.asked(Duration::from_millis(200)).await.is_none() {
+        assert!(promised.elapsed() < PATIENCE, "it is asked of nobody else");
+        honest.announce(vec![id.clone()]).await;
+    }
+    let waited = promised.elapsed();
+    assert!(waited + HEARTBEAT / 2 >= PROMISE_TIMEOUT, "{waited:?}");
+    send(&mut honest.to_it, &publish(TOPIC, &data)).await;
+    assert_eq!(a.texts(1).await, ["worth having"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_liar_is_asked_for_is_bounded_and_forgotten() {
+    let mut a = member().await;
+    let mut liar = Neighbour::of(&mut a).await;
+    let begun = Instant::now();
+    let (mut next, mut asked) = (0, HashSet::new());
+    // Ten announcements of 500 ids are as many as are read in a heartbeat.
+    while begun.elapsed() < 4 * HEARTBEAT {
+        liar.announce((next..next + 500).map(made_up).collect())
+            .await;
+        next += 500;
+        while let Some(id) = liar.asked(Duration::from_millis(50)).await {
+            assert!(asked.insert(id), "none is asked for twice at once");
+        }
+    }
+    let heartbeats = begun.elapsed().as_secs() as usize + 2;
+    assert!(asked.len() >= MAX_ASKED, "{} are asked for", asked.len());
+    assert!(asked.len() <= heartbeats * MAX_ASKED, "{}", asked.len());
+    // What was promised first is forgotten by now, or soon, and asked for again.
+    let first = asked.iter().min().expect("some are").clone();
+    while liar.asked(Duration::from_millis(200)).await != Some(first.clone()) {
+        assert!(begun.elapsed() < PATIENCE, "it is never asked for again");
+        liar.announce(vec![first.clone()]).await;
+    }
+}
