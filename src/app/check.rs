@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::config::CheckConfig;
-use super::escape::Shown;
+use super::escape::{Quoted, Shown};
 use super::failure::Failure;
 use super::identity;
 use super::output::{self, Check, CheckStage, JsonLines, People};
@@ -129,7 +129,7 @@ impl Report<'_> {
                     Ok(probed) => format!(
                         "{} is there ({}) and can be linked with\n",
                         probed.peer_id,
-                        Shown(&probed.agent)
+                        Quoted(&probed.agent)
                     ),
                     Err(error) => format!(
                         "no link: it fails at {}\n",

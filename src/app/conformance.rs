@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use libp2p::Multiaddr;
 
 use super::config::{ConformanceConfig, ConformanceTarget};
-use super::escape::Shown;
+use super::escape::{Quoted, Shown};
 use super::failure::Failure;
 use super::identity;
 use super::output::{self, CaseEnd, ConformanceEnd, JsonLines, People};
@@ -227,7 +227,7 @@ impl Report {
                     false => self.people.bad(&counts),
                 };
                 let took = self.begin.elapsed().as_secs_f64();
-                out = format!("{}: {counts}, in {took:.1} s\n", Shown(agent)).into_bytes();
+                out = format!("{}: {counts}, in {took:.1} s\n", Quoted(agent)).into_bytes();
             }
         }
         output::print(&out);

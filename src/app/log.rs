@@ -16,7 +16,7 @@ use libp2p::PeerId;
 
 use super::args::{LogCommand, LogShowArgs, WhichArgs};
 use super::config::{self, Given, IdentityConfig, Source};
-use super::escape::Shown;
+use super::escape::{Quoted, Shown};
 use super::failure::Failure;
 use super::folder::{self, Lock};
 use super::output::{self, JsonLines, People};
@@ -156,7 +156,7 @@ fn told(report: &Report) -> String {
             Some((first, last)) => format!(", sent from {} to {}", at(first), at(last)),
             None => String::new(),
         };
-        text += &format!("  {}  {} batches{span}\n", Shown(&room.room), room.batches);
+        text += &format!("  {}  {} batches{span}\n", Quoted(&room.room), room.batches);
     }
     text += &format!("{} batches read and found whole\n", report.whole);
     if report.altered > 0 {

@@ -68,9 +68,9 @@ impl Identified {
     }
 }
 
-/// What a stranger says of itself, no longer than a person wants to read.
+/// What a stranger says of itself, no longer than a person wants to read, and without what it is quoted with.
 fn shortened(text: &str) -> String {
-    text.chars().take(MAX_SAID).collect()
+    text.chars().filter(|c| *c != '`').take(MAX_SAID).collect()
 }
 
 /// What a silent peer may be.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::lines::Line;
 use super::{End, Sender};
-use crate::app::escape::Shown;
+use crate::app::escape::{Quoted, Shown};
 use crate::app::output::{CHAT, Output, SHORT, short};
 use crate::gossip::RoomName;
 use crate::node::{Direction, LinkInfo, RoomStatus};
@@ -265,7 +265,7 @@ fn standing(room: &RoomStatus) -> String {
     };
     format!(
         "  {}  {} batches kept; {agreement}{repaired}",
-        Shown(&room.room),
+        Quoted(&room.room),
         room.batches
     )
 }

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use libp2p::PeerId;
 
 use super::{Record, Render};
-use crate::app::escape::Shown;
+use crate::app::escape::{Quoted, Shown};
 use crate::node::{DatedThan, Direction, Event, Message};
 
 /// The name of the events that people type.
@@ -102,14 +102,19 @@ impl People {
             true => "you".to_owned(),
             false => self.paint(AUTHORS[colour], short(&message.author)),
         };
-        let room = self.paint(DIM, format_args!("[{}]", Shown(message.room.as_str())));
+        let room = self.paint(DIM, format_args!("[{}]", Quoted(message.room.as_str())));
         let name = match message.name.as_str() {
             CHAT => String::new(),
-            name => format!(" ({})", Shown(name)),
+            name => format!(" ({})", Quoted(name)),
         };
-        let _ = match std::str::from_utf8(&message.data) {
-            Ok(text) => writeln!(out, "{room} {author}{name}: {}", Shown(text)),
-            Err(_) => writeln!(out, "{room} {author}{name}: <{} bytes>", message.data.len()),
+        let bytes = message.data.len();
+        let _ = match std::str::from_utf8(&message.data).map(Shown) {
+            Ok(text) if text.is_whole() => writeln!(out, "{room} {author}{name}: {text}"),
+            Ok(text) => {
+                let rest = format!("[{bytes} bytes in all: see `diatribe log show --json`]");
+                writeln!(out, "{room} {author}{name}: {text} {}", self.dim(&rest))
+            }
+            Err(_) => writeln!(out, "{room} {author}{name}: <{bytes} bytes>"),
         };
     }
 }
@@ -127,7 +132,8 @@ impl Render for People {
                 for address in addresses {
                     let _ = writeln!(out, "  {address}");
                 }
-                let names: Vec<&str> = rooms.iter().map(|room| room.as_str()).collect();
+                let names = rooms.iter().map(|room| Quoted(room.as_str()).to_string());
+                let names: Vec<String> = names.collect();
                 let text = format!("in {}; /help says what can be typed", names.join(", "));
                 self.line(out, DIM, text);
             }
@@ -164,8 +170,9 @@ impl Render for People {
                     Direction::Listener => "from",
                 };
                 let text = format!(
-                    "+ {} linked, {how} {address} ({})",
+                    "+ {} linked, {how} {} ({})",
                     short(peer_id),
+                    Shown(&address.to_string()),
                     count(*links)
                 );
                 self.line(out, GREEN, text);
@@ -196,7 +203,8 @@ impl Render for People {
                     .map(|code| format!(" [{code}]"))
                     .unwrap_or_default();
                 let text = format!(
-                    "! no link with {who}{address}: {}{code}: {}",
+                    "! no link with {who}{}: {}{code}: {}",
+                    Shown(&address.to_string()),
                     error.stage,
                     Shown(&error.reason)
                 );
@@ -222,7 +230,7 @@ impl Render for People {
             } => {
                 let text = format!(
                     "{} was compared with {}, which had {repaired} that were missing here",
-                    Shown(room),
+                    Quoted(room),
                     short(peer_id)
                 );
                 self.line(out, DIM, text);
@@ -233,7 +241,7 @@ impl Render for People {
                 let text = format!(
                     "! {} signed two different messages as number {seq} in {}: the one that came here first counts",
                     short(author),
-                    Shown(room.as_str())
+                    Quoted(room.as_str())
                 );
                 self.line(out, RED, text);
             }
@@ -252,7 +260,7 @@ impl Render for People {
                 let text = format!(
                     "! {} dated message {seq} in {} {} earlier than {than}: its clock is wrong, or it back-dates",
                     short(author),
-                    Shown(room.as_str()),
+                    Quoted(room.as_str()),
                     span(*by)
                 );
                 self.line(out, YELLOW, text);
@@ -299,3 +307,6 @@ pub(crate) fn count(links: usize) -> String {
         n => format!("{n} links"),
     }
 }
+
+#[cfg(test)]
+mod tests;
