@@ -161,6 +161,7 @@ pub fn repair<C: Verified>(
             Err(LogError::Damaged { .. }) => {}
             Err(error) => return Err(error),
         }
+        log.close()?;
     }
     let moved = |from: &Path, to: &Path| match fs::rename(from, to) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -348,6 +349,7 @@ pub fn import<C: Verified>(
             None => {}
         }
     }
+    log.close()?;
     Ok(imported)
 }
 

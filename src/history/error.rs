@@ -48,6 +48,16 @@ pub enum LogError {
         /// What SQLite says.
         detail: String,
     },
+    /// Files that belong to a log are there, and the log's own file is not, or is empty.
+    #[error(
+        "the log {path} is missing or empty, and {orphan} belongs to it: nothing was written; put the file back beside it (the files of a log are only of use together), or move all that begin with its name away to begin an empty log"
+    )]
+    Orphaned {
+        /// The log's file.
+        path: PathBuf,
+        /// A file beside it that holds something.
+        orphan: PathBuf,
+    },
     /// The file is a database, but of another program.
     #[error(
         "{path} is a database of another program: nothing was written; choose another data directory"
@@ -108,7 +118,7 @@ pub enum LogError {
         source: io::Error,
     },
     /// SQLite failed in a way that has no name here.
-    #[error("the log {path}: {source}; what was acknowledged is safe")]
+    #[error("the log {path}: {source}; `diatribe log check` says whether it is damaged")]
     Sqlite {
         /// The log's file.
         path: PathBuf,

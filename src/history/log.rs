@@ -420,6 +420,18 @@ impl Log {
         schema::checkpoint(&self.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
     }
 
+    /// Commits what was put off and moves everything into the log's file, so that a copy of that file and of the large
+    /// envelopes beside it is the log. For a clean end; what fails here is in the tail or the WAL, as after a crash.
+    pub(super) fn close(&mut self) -> Result<(), LogError> {
+        self.flush()?;
+        match self.is_ephemeral() {
+            true => Ok(()),
+            false => {
+                schema::close(&self.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
+            }
+        }
+    }
+
     /// Looks how far the WAL has grown.
     pub(super) fn wal(&self) -> Result<schema::Wal, LogError> {
         schema::wal(&self.conn).map_err(|error| LogError::from_sqlite(&self.path, error))

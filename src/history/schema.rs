@@ -41,6 +41,9 @@ const BUSY: Duration = Duration::from_secs(5);
 /// tail, and a process that starts another has its files in both until the other has begun.
 const LOCK_WAIT: Duration = Duration::from_millis(400);
 
+/// How long the end of a log waits for another process that reads it.
+const CLOSE_WAIT: Duration = Duration::from_millis(200);
+
 /// What survives a power cut. What is acknowledged always survives the end of the process, however
 /// it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +115,7 @@ DROP VIEW readable;
 /// Opens the log at `path` to write it, and makes it when there is none.
 pub(super) fn open(path: &Path, sync: Sync) -> Result<Connection, LogError> {
     let failed = |error| LogError::from_sqlite(path, error);
+    refuse_orphans(path)?;
     let fresh = make_private(path)?;
     if !fresh {
         // Whatever this finds wrong is found without having written a byte.
@@ -131,9 +135,44 @@ pub(super) fn open(path: &Path, sync: Sync) -> Result<Connection, LogError> {
     match version_of(&conn, path)? {
         0 => create_tables(&mut conn).map_err(failed)?,
         1 => change_tables(&mut conn, MIGRATION).map_err(failed)?,
-        _ => {}
+        _ => return Ok(conn),
     }
+    // The file itself has its schema from now on: one that has none beside files that belong to it is damaged.
+    checkpoint(&conn).map_err(failed)?;
     Ok(conn)
+}
+
+/// Refuses a log of which only the files beside it are there: its own file is missing, or empty. SQLite would delete the
+/// WAL, and all that only the WAL holds, and begin an empty log.
+fn refuse_orphans(path: &Path) -> Result<(), LogError> {
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if bytes(path) > 0 {
+        return Ok(());
+    }
+    let belongs = |name: &str| {
+        let suffix = path
+            .file_name()
+            .and_then(|log| name.strip_prefix(log.to_str()?));
+        suffix.is_some_and(|suffix| {
+            matches!(suffix, "-wal" | "-tail") || suffix.starts_with("-large-")
+        })
+    };
+    // A directory that cannot be listed is for what comes next to report.
+    let files = path
+        .parent()
+        .and_then(|folder| std::fs::read_dir(folder).ok());
+    let orphan = files
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .find(|file| file.file_name().to_str().is_some_and(belongs) && bytes(&file.path()) > 0);
+    match orphan {
+        Some(orphan) => Err(LogError::Orphaned {
+            path: path.to_owned(),
+            orphan: orphan.path(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// An empty log in memory.
@@ -146,6 +185,7 @@ pub(super) fn open_in_memory() -> rusqlite::Result<Connection> {
 
 /// Opens the log at `path` to read it; another process may write it meanwhile.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, LogError> {
+    refuse_orphans(path)?;
     match open_to_salvage(path)? {
         (conn, SCHEMA_VERSION | 0) => Ok(conn),
         (_, found) => Err(LogError::Older {
@@ -226,6 +266,13 @@ pub(super) fn set_sync(conn: &Connection, sync: Sync) -> rusqlite::Result<()> {
 /// Moves what the WAL holds into the file, as far as no reader is in the way; waits for nobody.
 pub(super) fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
     conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
+/// Moves all that the WAL holds into the file and cuts the WAL to nothing, so that the file alone is the log. Waits for
+/// readers at most [`CLOSE_WAIT`]; what cannot be moved stays in the WAL, where it is safe.
+pub(super) fn close(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(CLOSE_WAIT)?;
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 /// How far the WAL has grown, in bytes of pages.

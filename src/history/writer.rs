@@ -398,6 +398,9 @@ impl Work {
                 }
             }
         }
+        if let Err(error) = self.log.close() {
+            tracing::warn!(%error, "the log could not be put into one file at its end; the next start does that");
+        }
     }
 
     /// The next command; meanwhile what is due is committed, and in a pause it is seen to the WAL.

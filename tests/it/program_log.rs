@@ -346,3 +346,39 @@ fn a_read_only_data_directory_is_named() {
     let shown = answer(&["log", "show", "--data-dir", &path]);
     assert!(shown.contains("from you"), "{shown}");
 }
+
+#[cfg(unix)]
+#[test]
+fn after_a_clean_stop_the_log_is_one_file_that_can_be_copied() {
+    let (_dir, path) = folder();
+    let (mut own, _other) = talk(&path);
+    own.signal(rustix::process::Signal::TERM);
+    own.ends_within(std::time::Duration::from_secs(5));
+    let (_copy, copy) = folder();
+    std::fs::copy(Path::new(&path).join(LOG), Path::new(&copy).join(LOG)).expect("a copy");
+    let shown = json_lines(&["log", "show", "--json", "--data-dir", &copy]);
+    assert_eq!(shown.len(), 2, "{shown:?}");
+}
+
+#[test]
+fn files_of_a_log_whose_own_file_is_missing_or_empty_are_named_and_left_as_they_are() {
+    for make_empty in [false, true] {
+        let (_dir, path) = folder();
+        let (own, _other) = talk(&path);
+        end(own);
+        let main = Path::new(&path).join(LOG);
+        std::fs::remove_file(&main).expect("it is there");
+        if make_empty {
+            std::fs::write(&main, "").expect("a file");
+        }
+        let wal = Path::new(&path).join("log.sqlite3-wal");
+        let before = std::fs::read(&wal).expect("a WAL, as the process was killed");
+        let said = complaint(&["node", "--listen", "127.0.0.1:0", "--data-dir", &path], 1);
+        assert!(
+            said.contains("is missing or empty") && said.contains("log.sqlite3-"),
+            "{said}"
+        );
+        assert_eq!(std::fs::read(&wal).expect("still there"), before);
+        assert_eq!(main.exists(), make_empty);
+    }
+}

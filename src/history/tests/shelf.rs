@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::history::schema;
-use crate::history::{self, Archive, FILE_NAME, Found, Keep, Log, Query, Sync};
+use crate::history::{self, Archive, FILE_NAME, Found, Keep, Log, LogError, Query, Sync};
 
 const MIB: usize = 1 << 20;
 
@@ -289,12 +289,21 @@ fn a_transaction_that_failed_leaves_nothing_in_the_files() {
 }
 
 #[test]
-fn files_of_a_log_that_was_taken_away_are_set_aside() {
+fn files_of_a_log_that_another_one_has_replaced_are_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path(), 1..=3);
     for suffix in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(dir.path().join(format!("{FILE_NAME}{suffix}")));
     }
+    let refused = Log::open(dir.path(), keep());
+    assert!(
+        matches!(refused, Err(LogError::Orphaned { .. })),
+        "{refused:?}"
+    );
+
+    let empty = tempfile::tempdir().unwrap();
+    drop(Log::open(empty.path(), keep()).unwrap());
+    fs::copy(empty.path().join(FILE_NAME), dir.path().join(FILE_NAME)).unwrap();
     let mut log = Log::open(dir.path(), keep()).unwrap();
     log.append(NOW_MS, &[large(9)]).unwrap();
     let aside = files(dir.path(), &format!("{FILE_NAME}.orphaned"));
