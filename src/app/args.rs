@@ -359,6 +359,9 @@ pub(crate) enum LogCommand {
         data: DataArgs,
         #[command(flatten)]
         keep: KeepArgs,
+        /// The key of the log's network, for a log too damaged to say which it belongs to
+        #[arg(long, env = "DIATRIBE_NETWORK_KEY", value_name = "FILE")]
+        network_key: Option<PathBuf>,
     },
     /// Write the signed batches to a file, one JSON object a line; a node may run meanwhile
     Export {
@@ -380,6 +383,10 @@ pub(crate) enum LogCommand {
         data: DataArgs,
         #[command(flatten)]
         keep: KeepArgs,
+        /// The key of the network that a new log belongs to; an existing log must belong to it [default: the
+        /// log's network, or the open one]
+        #[arg(long, env = "DIATRIBE_NETWORK_KEY", value_name = "FILE")]
+        network_key: Option<PathBuf>,
     },
 }
 

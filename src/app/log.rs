@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, ErrorKind, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ use super::output::{self, JsonLines, People};
 use super::{identity, stamp::Stamp};
 use crate::gossip::RoomName;
 use crate::history::{self, Archive, Keep, LogError, Report};
-use crate::identity as keys;
+use crate::identity::{self as keys, NetworkId};
 use crate::node::{self, HistoryQuery, Message};
 
 /// The data of all the lines that a node shows at its start: 64 MiB. The oldest give way.
@@ -34,9 +34,14 @@ pub(crate) fn run(command: LogCommand, given: &Given) -> Result<ExitCode, Failur
     match command {
         LogCommand::Show(args) => show(args, given),
         LogCommand::Check { data } => check(&folder::resolve(data.data_dir)?),
-        LogCommand::Repair { data, keep } => repair(
+        LogCommand::Repair {
+            data,
+            keep,
+            network_key,
+        } => repair(
             &folder::resolve(data.data_dir)?,
             config::keep(&keep, false)?,
+            network(network_key.as_deref())?,
         ),
         LogCommand::Export {
             file,
@@ -49,12 +54,24 @@ pub(crate) fn run(command: LogCommand, given: &Given) -> Result<ExitCode, Failur
             &query(&which)?,
             force,
         ),
-        LogCommand::Import { file, data, keep } => import(
+        LogCommand::Import {
+            file,
+            data,
+            keep,
+            network_key,
+        } => import(
             &folder::resolve(data.data_dir)?,
             &file,
             config::keep(&keep, false)?,
+            network(network_key.as_deref())?,
         ),
     }
+}
+
+/// The network of the key in this file; none when there is no file.
+fn network(key: Option<&Path>) -> Result<Option<NetworkId>, Failure> {
+    let key = key.map(identity::network_key).transpose()?;
+    Ok(key.map(|key| NetworkId::of(Some(&key))))
 }
 
 /// The last `last` events of each of `rooms` in the log of `folder`, if there is one.
@@ -76,7 +93,7 @@ pub(crate) fn last_of(
             last: Some(last),
             ..HistoryQuery::default()
         };
-        for page in node::pages(archive, &query) {
+        for page in node::pages(archive, &query).map_err(Failure::new)? {
             for message in page.map_err(Failure::new)? {
                 bytes += message.data.len();
                 found.push_back(message);
@@ -105,7 +122,7 @@ fn show(args: LogShowArgs, given: &Given) -> Result<ExitCode, Failure> {
     );
     let mut stdout = io::stdout().lock();
     let mut lines = Vec::new();
-    for page in node::pages(archive, &query) {
+    for page in node::pages(archive, &query).map_err(Failure::new)? {
         for message in page.map_err(Failure::new)? {
             match args.json {
                 true => json.message(&message, &mut lines),
@@ -168,12 +185,17 @@ fn told(report: &Report) -> String {
     text
 }
 
-fn repair(folder: &Path, keep: Keep) -> Result<ExitCode, Failure> {
+fn repair(folder: &Path, keep: Keep, named: Option<NetworkId>) -> Result<ExitCode, Failure> {
     let _lock = Lock::take(folder)?;
     let now_ms = unix_ms();
+    let network = history::network_in(folder).or(named);
+    let network = network.unwrap_or(NetworkId::OPEN);
     // What was kept had been in time when it came, whatever the clock says today.
-    let verify = |bytes: &[u8]| node::reopen(bytes, u64::MAX / 2);
+    let verify = |bytes: &[u8]| node::reopen(bytes, network, u64::MAX / 2);
     let repaired = history::repair(folder, keep, now_ms, verify).map_err(Failure::new)?;
+    // One whose network could not be read belongs to the one with which its batches were verified.
+    let log = history::Log::open(folder, keep).map_err(Failure::new)?;
+    drop(log.of_network(network).map_err(Failure::new)?);
     let mut text = format!("{} batches were saved", repaired.saved);
     if repaired.refused > 0 {
         text += &format!(", {} could not be verified", repaired.refused);
@@ -237,19 +259,30 @@ fn create(file: &Path, force: bool) -> Result<File, Failure> {
     })
 }
 
-fn import(folder: &Path, file: &Path, keep: Keep) -> Result<ExitCode, Failure> {
-    let now_ms = unix_ms();
-    let verify = |bytes: &[u8]| node::reopen(bytes, now_ms);
-    let imported = if file == Path::new("-") {
-        let _lock = Lock::take(folder)?;
-        history::import(folder, keep, now_ms, &mut io::stdin().lock(), verify)
+fn import(
+    folder: &Path,
+    file: &Path,
+    keep: Keep,
+    named: Option<NetworkId>,
+) -> Result<ExitCode, Failure> {
+    let mut input: Box<dyn BufRead> = if file == Path::new("-") {
+        Box::new(io::stdin().lock())
     } else {
         let input = File::open(file)
             .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
-        let _lock = Lock::take(folder)?;
-        history::import(folder, keep, now_ms, &mut BufReader::new(input), verify)
-    }
-    .map_err(Failure::new)?;
+        Box::new(BufReader::new(input))
+    };
+    let _lock = Lock::take(folder)?;
+    let log = history::Log::open(folder, keep).map_err(Failure::new)?;
+    // A log belongs to the network that it was made in; a new one to the one that is named.
+    let network = match named {
+        Some(network) => network,
+        None => log.network().map_err(Failure::new)?,
+    };
+    let log = log.of_network(network).map_err(Failure::new)?;
+    let now_ms = unix_ms();
+    let verify = |bytes: &[u8]| node::reopen(bytes, network, now_ms);
+    let imported = history::import(log, now_ms, &mut input, verify).map_err(Failure::new)?;
     let mut text = format!(
         "{} batches were taken in, {} were there already",
         imported.stored, imported.held
@@ -257,8 +290,28 @@ fn import(folder: &Path, file: &Path, keep: Keep) -> Result<ExitCode, Failure> {
     if imported.too_old > 0 {
         text += &format!(", {} are older than what is kept", imported.too_old);
     }
+    if imported.refused > 0 {
+        text += &format!(", {} were refused", imported.refused);
+    }
     output::print(format!("{text}\n").as_bytes());
-    Ok(ExitCode::SUCCESS)
+    match refused(&imported, network) {
+        None => Ok(ExitCode::SUCCESS),
+        Some(why) => Err(Failure::new(why)),
+    }
+}
+
+/// What was refused and what to do, if anything was.
+fn refused(imported: &history::Imported, network: NetworkId) -> Option<String> {
+    let (line, other) = imported.first_refused?;
+    let of = match other.filter(|other| *other != network) {
+        Some(other) => format!("the first, in line {line}, was said in {other}"),
+        None => format!("the first is in line {line}"),
+    };
+    Some(format!(
+        "{} batches were refused: they are not their authors' in {network}, to which this log belongs ({of}); \
+         import them into a log of their own network: another --data-dir, with its --network-key",
+        imported.refused
+    ))
 }
 
 fn query(which: &WhichArgs) -> Result<HistoryQuery, Failure> {

@@ -21,9 +21,10 @@ use super::script::Party;
 use super::shake::{End, Plan, Shaken, shake};
 use super::streams::{Inbound, MESHSUB, Unopened};
 use super::way::Way;
-use crate::gossip::{self, RoomName};
+use crate::gossip::{self, Author, BatchId, RoomName};
 use crate::handshake::{self, RejectCode};
-use crate::identity::{Identity, NetworkKey};
+use crate::identity::{Identity, NetworkId, NetworkKey};
+use crate::wire::envelope::{MessageId, bad_id};
 use crate::wire::proto::gossip as proto;
 
 /// How long a peer that is busy is asked again.
@@ -65,6 +66,8 @@ pub(crate) struct Link {
     writer: mpsc::UnboundedSender<Vec<u8>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     next_seq: u64,
+    /// The honest batch before, once there is one.
+    prev: Vec<BatchId>,
 }
 
 impl Drop for Link {
@@ -78,6 +81,10 @@ impl Drop for Link {
 impl Common {
     pub(crate) fn topic(&self) -> String {
         self.room.topic()
+    }
+
+    pub(crate) fn network_id(&self) -> NetworkId {
+        NetworkId::of(self.network.as_ref())
     }
 
     pub(crate) fn party(&self, raw: &RawPeer) -> Party {
@@ -150,6 +157,7 @@ impl Common {
             writer,
             tasks,
             next_seq: 1,
+            prev: Vec::new(),
         })
     }
 }
@@ -174,6 +182,7 @@ pub(crate) fn batch(link: &Link, ahead_ms: i64, events: Vec<(&str, Vec<u8>)>) ->
         first_seq: link.next_seq,
         sent_at_ms: now_ms().saturating_add_signed(ahead_ms),
         room: link.common.room.as_str().to_owned(),
+        prev: Vec::new(),
         events: events
             .into_iter()
             .map(|(name, data)| proto::Event {
@@ -184,9 +193,15 @@ pub(crate) fn batch(link: &Link, ahead_ms: i64, events: Vec<(&str, Vec<u8>)>) ->
     }
 }
 
-/// The bytes that a batch's signature is over.
-pub(crate) fn signed_text(body: &[u8]) -> Vec<u8> {
-    [&b"diatribe-batch-v1"[..], &Sha256::digest(body)].concat()
+/// The bytes that a batch's signature is over, in the network with this id.
+pub(crate) fn signed_text_in(network: NetworkId, body: &[u8]) -> Vec<u8> {
+    let hash = Sha256::digest(body);
+    [&b"diatribe-batch-v2"[..], network.as_bytes(), &hash].concat()
+}
+
+/// The bytes that a batch's signature is over, in the kit's network.
+pub(crate) fn signed_text(link: &Link, body: &[u8]) -> Vec<u8> {
+    signed_text_in(link.common.network_id(), body)
 }
 
 /// An envelope in its one spelling.
@@ -199,12 +214,15 @@ pub(crate) fn envelope(body: &[u8], signature: &[u8; 64]) -> Vec<u8> {
 }
 
 /// A body, signed and in its envelope.
-pub(crate) fn seal(identity: &Identity, body: &[u8]) -> Vec<u8> {
-    envelope(body, &identity.sign(&signed_text(body)))
+pub(crate) fn seal(link: &Link, body: &[u8]) -> Vec<u8> {
+    envelope(body, &link.raw.identity.sign(&signed_text(link, body)))
 }
 
-pub(crate) fn id_of(data: &[u8]) -> [u8; 32] {
-    Sha256::digest(data).into()
+/// The id of the message that has this data in this topic.
+pub(crate) fn id_of(topic: &str, data: &[u8]) -> [u8; 32] {
+    let room = RoomName::from_topic(topic);
+    let id = room.and_then(|room| MessageId::of(room.as_str(), data));
+    id.map_or_else(|| bad_id(topic, data), |id| *id.as_bytes())
 }
 
 pub(crate) fn now_ms() -> u64 {
@@ -222,17 +240,25 @@ impl Link {
     /// Publishes data in the kit's room; the id that it has.
     pub(crate) fn publish(&self, data: &[u8]) -> [u8; 32] {
         self.send(rpc::publish(&self.common.topic(), data));
-        id_of(data)
+        self.id_of(data)
+    }
+
+    /// The id that data has in the kit's room.
+    pub(crate) fn id_of(&self, data: &[u8]) -> [u8; 32] {
+        id_of(&self.common.topic(), data)
     }
 
     /// An honest envelope of one event.
     pub(crate) fn honest(&mut self, name: &str, data: Vec<u8>) -> Result<Vec<u8>, String> {
         let events = vec![gossip::Event::new(name, data)];
-        let (identity, instance) = (&self.raw.identity, self.raw.instance_id);
+        let network = self.common.network_id();
+        let author = Author::new(self.raw.identity.clone(), network, self.raw.instance_id);
         let room = &self.common.room;
-        let sealed = gossip::seal(identity, instance, room, self.next_seq, now_ms(), events);
+        let sealed = author.seal(room, self.next_seq, now_ms(), &self.prev, events);
+        let sealed = sealed.map_err(|e| e.to_string())?;
         self.next_seq += 1;
-        Ok(sealed.map_err(|e| e.to_string())?.bytes().to_vec())
+        self.prev = vec![sealed.id()];
+        Ok(sealed.bytes().to_vec())
     }
 
     /// Waits until `holds`.
@@ -333,7 +359,8 @@ impl Hearing {
                 if signed {
                     heard.wrong = Some("a message with from, seqno, signature or key".to_owned());
                 }
-                *heard.messages.entry(id_of(&message.data)).or_default() += 1;
+                let id = id_of(&message.topic, &message.data);
+                *heard.messages.entry(id).or_default() += 1;
             }
             for id in rpc
                 .control

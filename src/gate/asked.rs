@@ -1,6 +1,6 @@
 //! What is proposed to a peer for a stream, when it may choose.
 //!
-//! Entry type: [`Asked`]. The rule it keeps: of several protocols none counts as agreed before the peer has said
+//! Entry types: [`Asked`], [`Protocols`]. The rules it keeps: what may not be spoken is not proposed; of several protocols none counts as agreed before the peer has said
 //! so. A single one may: whoever speaks it reads the answer, and finds the refusal there.
 //!
 //! The last protocol that is proposed is not waited for (multistream-select's `V1Lazy`). gossipsub only writes on
@@ -11,8 +11,19 @@ use libp2p::core::upgrade::{OutboundUpgrade, UpgradeInfo};
 use libp2p::swarm::handler::{OutboundUpgradeSend, UpgradeInfoSend};
 use libp2p::swarm::{Stream, StreamUpgradeError};
 
-/// An outbound upgrade.
-pub struct Asked<U>(pub(super) U);
+/// The protocols that the behaviours behind a gate may speak, whatever else they would.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Protocols(pub(super) Option<&'static [&'static str]>);
+
+impl Protocols {
+    /// Whether the protocol may be spoken.
+    pub(super) fn allow(self, protocol: &str) -> bool {
+        self.0.is_none_or(|allowed| allowed.contains(&protocol))
+    }
+}
+
+/// An outbound upgrade, and what it may speak.
+pub struct Asked<U>(pub(super) U, pub(super) Protocols);
 
 /// A protocol that is proposed.
 #[derive(Clone, Debug)]
@@ -45,7 +56,9 @@ impl<U: UpgradeInfoSend> UpgradeInfo for Asked<U> {
     type InfoIter = Vec<Proposal<U::Info>>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        let mut proposals: Vec<_> = self.0.protocol_info().map(Proposal::Of).collect();
+        let may_be_spoken = |info: &U::Info| self.1.allow(info.as_ref());
+        let infos = self.0.protocol_info().filter(may_be_spoken);
+        let mut proposals: Vec<_> = infos.map(Proposal::Of).collect();
         if proposals.len() > 1
             && let Some(Proposal::Of(last)) = proposals.last().cloned()
         {

@@ -17,6 +17,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::Permit;
+use super::asked::Protocols;
 use super::handler::{FromHandler, Handler, ToHandler};
 
 /// What the gate tells.
@@ -46,6 +47,7 @@ type Action<B> = ToSwarm<Event<<B as NetworkBehaviour>::ToSwarm>, ToHandler<THan
 /// Wraps the behaviours that only verified peers may reach.
 pub struct Gate<B: NetworkBehaviour> {
     inner: B,
+    protocols: Protocols,
     /// Every connection, bound or not; bounded by the connection limits before the gate.
     pub(super) connections: HashMap<ConnectionId, Entry>,
     actions: VecDeque<Action<B>>,
@@ -62,9 +64,18 @@ impl<B: NetworkBehaviour> Gate<B> {
     pub fn new(inner: B) -> Self {
         Gate {
             inner,
+            protocols: Protocols(None),
             connections: HashMap::new(),
             actions: VecDeque::new(),
         }
+    }
+
+    /// Lets `inner` speak these protocols only: others that it knows are neither proposed, nor taken, nor told by
+    /// identify.
+    #[must_use]
+    pub fn speaking_only(mut self, protocols: &'static [&'static str]) -> Self {
+        self.protocols = Protocols(Some(protocols));
+        self
     }
 
     /// The behaviours behind the gate.
@@ -233,7 +244,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
             send_back_addr: send_back_addr.clone(),
         };
         self.enter(connection_id, peer_id, endpoint);
-        Ok(Handler::shut())
+        Ok(Handler::shut(self.protocols))
     }
 
     fn handle_established_outbound_connection(
@@ -250,7 +261,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
             port_use,
         };
         self.enter(connection_id, peer_id, endpoint);
-        Ok(Handler::shut())
+        Ok(Handler::shut(self.protocols))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

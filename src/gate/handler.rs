@@ -14,7 +14,7 @@ use libp2p::swarm::handler::{
 };
 use libp2p::swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, SubstreamProtocol};
 
-use super::asked::{Asked, as_asked};
+use super::asked::{Asked, Protocols, as_asked};
 
 /// What the gate's behaviour tells the handler of one connection.
 pub enum ToHandler<H: ConnectionHandler> {
@@ -55,6 +55,7 @@ type OutboundRequest<H> = SubstreamProtocol<
 /// The handler of one connection: shut, bound, or open.
 pub struct Handler<H: ConnectionHandler> {
     inner: Option<H>,
+    protocols: Protocols,
     outbound_open: bool,
     /// What is still to be told.
     announce: VecDeque<FromHandler<H::ToBehaviour>>,
@@ -66,9 +67,10 @@ pub struct Handler<H: ConnectionHandler> {
 }
 
 impl<H: ConnectionHandler> Handler<H> {
-    pub(super) fn shut() -> Self {
+    pub(super) fn shut(protocols: Protocols) -> Self {
         Handler {
             inner: None,
+            protocols,
             outbound_open: false,
             announce: VecDeque::new(),
             offered: 0,
@@ -87,10 +89,10 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
         match &self.inner {
-            None => SubstreamProtocol::new(Gated(None), None),
+            None => SubstreamProtocol::new(Gated(None, self.protocols), None),
             Some(inner) => inner
                 .listen_protocol()
-                .map_upgrade(|u| Gated(Some(u)))
+                .map_upgrade(|u| Gated(Some(u), self.protocols))
                 .map_info(Some),
         }
     }
@@ -115,7 +117,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         if self.outbound_open
             && let Some(protocol) = self.held.pop_front()
         {
-            let protocol = protocol.map_upgrade(Asked);
+            let protocol = protocol.map_upgrade(|upgrade| Asked(upgrade, self.protocols));
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         loop {
@@ -127,8 +129,8 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
                     continue;
                 }
                 Poll::Ready(event) => {
-                    let event = event.map_custom(FromHandler::Inner).map_protocol(Asked);
-                    Poll::Ready(event)
+                    let event = event.map_custom(FromHandler::Inner);
+                    Poll::Ready(event.map_protocol(|upgrade| Asked(upgrade, self.protocols)))
                 }
                 Poll::Pending => Poll::Pending,
             };
@@ -208,19 +210,17 @@ fn offered<H: ConnectionHandler>(handler: &H) -> usize {
     handler.listen_protocol().upgrade().protocol_info().count()
 }
 
-/// An inbound upgrade that offers nothing while the gate is shut.
-pub struct Gated<U>(Option<U>);
+/// An inbound upgrade that offers nothing while the gate is shut, and never what may not be spoken.
+pub struct Gated<U>(Option<U>, Protocols);
 
 impl<U: UpgradeInfoSend> UpgradeInfo for Gated<U> {
     type Info = U::Info;
-    type InfoIter = std::iter::Flatten<std::option::IntoIter<U::InfoIter>>;
+    type InfoIter = Vec<U::Info>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        self.0
-            .as_ref()
-            .map(UpgradeInfoSend::protocol_info)
-            .into_iter()
-            .flatten()
+        let infos = self.0.as_ref().map(UpgradeInfoSend::protocol_info);
+        let infos = infos.into_iter().flatten();
+        infos.filter(|info| self.1.allow(info.as_ref())).collect()
     }
 }
 

@@ -1,25 +1,29 @@
 //! gossipsub as configured here: the settings on which other implementations must agree.
 //!
-//! Entry type: [`Behaviour`]. The rule it keeps: message ids are the SHA-256 of the data, nothing
+//! Entry type: [`Behaviour`]. The rule it keeps: message ids are those of the contract ([`MessageIds`]), nothing
 //! is forwarded before the application's verdict, and every size has a bound.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use libp2p::gossipsub::{
-    self, ConfigBuilderError, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter,
-    MessageAuthenticity, MessageId, PeerScoreParams, PeerScoreThresholds, TopicHash,
+    self, ConfigBuilderError, DataTransform, IdentTopic, MaxCountSubscriptionFilter, Message,
+    MessageAuthenticity, PeerScoreParams, PeerScoreThresholds, RawMessage, TopicHash,
     TopicSubscriptionFilter, ValidationMode,
 };
-use sha2::{Digest, Sha256};
 
+use super::ids::MessageIds;
 use super::message::MAX_MESSAGE;
 use super::room::RoomName;
 
 /// libp2p's gossipsub, as configured here.
 pub type Behaviour =
-    gossipsub::Behaviour<IdentityTransform, MaxCountSubscriptionFilter<WellFormedRooms>>;
+    gossipsub::Behaviour<StrictNoSign, MaxCountSubscriptionFilter<WellFormedRooms>>;
+
+/// The protocols of gossip, the one that is preferred first. libp2p's gossipsub knows another, `/meshsub/1.3.0`, and
+/// cannot be told to leave it out: the gate does.
+pub const PROTOCOLS: [&str; 3] = ["/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0"];
 
 /// Rooms that one peer may be in.
 pub const MAX_ROOMS: usize = 32;
@@ -48,14 +52,12 @@ pub const IDONTWANT_ABOVE: usize = 16 * 1024;
 
 /// Makes the behaviour.
 pub fn behaviour() -> Result<Behaviour, String> {
-    behaviour_counting(Arc::default())
+    behaviour_with(Arc::default())
 }
 
-/// Makes the behaviour, which counts in `messages` every message that it is given: each copy that
-/// comes over a link, and each one that is published here.
-pub fn behaviour_counting(messages: Arc<AtomicU64>) -> Result<Behaviour, String> {
-    let config =
-        config(messages).map_err(|e| format!("gossipsub refuses its configuration: {e}"))?;
+/// Makes the behaviour, which has its ids made by `ids`.
+pub fn behaviour_with(ids: Arc<MessageIds>) -> Result<Behaviour, String> {
+    let config = config(ids).map_err(|e| format!("gossipsub refuses its configuration: {e}"))?;
     let filter = MaxCountSubscriptionFilter {
         filter: WellFormedRooms,
         max_subscribed_topics: MAX_ROOMS,
@@ -101,16 +103,13 @@ fn thresholds() -> PeerScoreThresholds {
     }
 }
 
-fn config(messages: Arc<AtomicU64>) -> Result<gossipsub::Config, ConfigBuilderError> {
+fn config(ids: Arc<MessageIds>) -> Result<gossipsub::Config, ConfigBuilderError> {
     gossipsub::ConfigBuilder::default()
         // StrictNoSign: a batch has its own signature, checked once, after duplicates are dropped.
         .validation_mode(ValidationMode::Anonymous)
         .validate_messages()
-        .message_id_fn(move |message| {
-            // Asked for once a copy, before duplicates are dropped.
-            messages.fetch_add(1, Ordering::Relaxed);
-            message_id(&message.data)
-        })
+        // Asked for once a copy, before duplicates are dropped.
+        .message_id_fn(move |message| ids.make(message.topic.as_str(), &message.data))
         .max_transmit_size(MAX_MESSAGE + BUFFER_SLACK)
         .max_control_message_size(MAX_CONTROL)
         .max_publish_messages(MAX_MESSAGES_PER_RPC)
@@ -131,14 +130,38 @@ fn config(messages: Arc<AtomicU64>) -> Result<gossipsub::Config, ConfigBuilderEr
         .build()
 }
 
-/// The id of a message, which is the id of its batch: the SHA-256 of the data.
-pub fn message_id(data: &[u8]) -> MessageId {
-    MessageId::from(Sha256::digest(data).to_vec())
-}
-
 /// The gossipsub topic of a room.
 pub fn topic(room: &RoomName) -> IdentTopic {
     IdentTopic::new(room.topic())
+}
+
+/// Drops messages in which a field of gossipsub's own signatures is present, even empty. gossipsub does so itself,
+/// but never looks at `key`. What is dropped has no id, so that it stands in nobody's way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StrictNoSign;
+
+impl DataTransform for StrictNoSign {
+    fn inbound_transform(&self, raw: RawMessage) -> Result<Message, io::Error> {
+        let is_bare = raw.source.is_none()
+            && raw.sequence_number.is_none()
+            && raw.signature.is_none()
+            && raw.key.is_none();
+        match is_bare {
+            true => Ok(Message {
+                source: None,
+                data: raw.data,
+                sequence_number: None,
+                topic: raw.topic,
+            }),
+            false => Err(io::Error::other(
+                "a message with from, seqno, signature or key",
+            )),
+        }
+    }
+
+    fn outbound_transform(&self, _: &TopicHash, data: Vec<u8>) -> Result<Vec<u8>, io::Error> {
+        Ok(data)
+    }
 }
 
 /// Peers may subscribe to topics that are a room's, and to nothing else.

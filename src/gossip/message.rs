@@ -1,40 +1,41 @@
 //! The bytes of gossip: events in a batch, the batch signed in an envelope.
 //!
-//! Entry: [`seal`] and [`open`]. The rule kept here: whoever holds a [`VerifiedBatch`] holds what
-//! its author signed for that room, because nothing else makes one; and one batch has one spelling
+//! Entry: [`Author::seal`] and [`open`]. The rule kept here: whoever holds a [`VerifiedBatch`] holds what
+//! its author signed for that room of that network, because nothing else makes one; and one batch has one spelling
 //! and so one id, whoever passes it on. `proto/gossip.proto` has the rules for other languages.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use libp2p::PeerId;
-use prost::Message;
-use prost::encoding::{self, DecodeContext, WireType};
-use sha2::{Digest, Sha256};
+use prost::encoding;
 
 use super::room::RoomName;
-use crate::identity::{Identity, PublicKey, PublicKeyError};
+use crate::identity::{NetworkId, PublicKey, PublicKeyError};
+use crate::wire::envelope::{self, BodyHash, MessageId, NoEnvelope};
+pub use crate::wire::envelope::{MAX_EVENT_DATA, MAX_MESSAGE};
 use crate::wire::proto::gossip as proto;
+use crate::wire::strict::Malformed;
 
+mod author;
+mod body;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
 
-/// The most data of one event: what a link carries in a second or so; files are for other tools.
-pub const MAX_EVENT_DATA: usize = 1024 * 1024;
+pub use author::Author;
+use body::Body;
 
 /// The longest name of an event.
 pub const MAX_EVENT_NAME: usize = 256;
 
-/// Where a sender closes a batch of several events, each counted as [`Event::cost`]. Large enough to make signatures, hand-overs and
-/// the log's rows cheap: a node that is as busy as it can be spends a sixth less on an event than with
-/// 64 KiB (measured; twice as much gains little more). Small enough not to hold up what comes after it:
-/// a fifth of a second at 10 Mbit/s, and only when that much has queued.
+/// Where a sender closes a batch of several events, each counted as [`Event::cost`]. Large enough to make
+/// signatures, hand-overs and the log's rows cheap: a node that is as busy as it can be spends a sixth less on an
+/// event than with 64 KiB (measured; twice as much gains little more). Small enough not to hold up what comes
+/// after it: a fifth of a second at 10 Mbit/s, and only when that much has queued.
 pub const MAX_BATCH_BYTES: usize = 256 * 1024;
-
-/// The largest envelope: the largest event, and room for everything around it.
-pub const MAX_MESSAGE: usize = MAX_EVENT_DATA + 1024;
 
 /// Maximum number of events in a batch. Each event costs its reader an allocation, a line of output and a
 /// row of bookkeeping, however little it holds: a message of two-byte events would otherwise have half a
@@ -46,30 +47,19 @@ pub const MAX_EVENTS: usize = 1024;
 /// nothing.
 pub const EVENT_OVERHEAD: usize = 64;
 
+/// Maximum number of batches that a batch says it follows: one of its own instance, and the newest of three others
+/// that ran with the same identity.
+pub const MAX_PREV: usize = 4;
+
 /// The largest number of an event, 2^53 − 1: what JSON and SQLite hold exactly in every language.
 pub const MAX_SEQ: u64 = (1 << 53) - 1;
 
 /// How far ahead of one's own clock a batch may be dated: what badly set clocks differ by.
 pub const MAX_AHEAD_MS: u64 = 5 * 60 * 1000;
 
-/// What the signature covers, before the hash of the body; no other signature in the program
-/// begins with it.
-const SIGNATURE_DOMAIN: &[u8; 17] = b"diatribe-batch-v1";
-
-const SIGNATURE_BYTES: usize = 64;
-
-/// Envelope, field 1: body, length-delimited.
-const BODY_TAG: u8 = 0x0a;
-
-/// Envelope, field 2: signature, length-delimited, 64 bytes.
-const SIGNATURE_HEADER: [u8; 2] = [0x12, 0x40];
-
-/// Batch, field 6: events.
-const EVENTS_FIELD: u32 = 6;
-
-/// All lengths up to [`MAX_MESSAGE`] fit into a varint of this many bytes.
-const MAX_LENGTH_BYTES: usize = 3;
-const _: () = assert!(MAX_MESSAGE < 1 << (7 * MAX_LENGTH_BYTES));
+/// What the signature covers, before the id of the network and the hash of the body; no other signature in the
+/// program begins with it.
+const SIGNATURE_DOMAIN: &[u8; 17] = b"diatribe-batch-v2";
 
 /// What an application sends.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -80,7 +70,8 @@ pub struct Event {
     pub data: Bytes,
 }
 
-/// SHA-256 of an envelope: names a batch, and its gossipsub message.
+/// Names a batch, and its gossipsub message: a hash of its room, body and signature
+/// ([`crate::wire::envelope::MessageId`]).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub [u8; 32]);
 
@@ -96,6 +87,7 @@ struct Contents {
     first_seq: u64,
     sent_at_ms: u64,
     room: RoomName,
+    prev: Vec<BatchId>,
     events: Vec<Event>,
 }
 
@@ -112,9 +104,9 @@ pub enum BatchError {
     /// Not the one spelling of an envelope.
     #[error("the message is not an envelope: {0}")]
     NotAnEnvelope(&'static str),
-    /// The body cannot be parsed.
+    /// The body breaks a rule of the encoding.
     #[error("the body is not a batch: {0}")]
-    NotABatch(prost::DecodeError),
+    NotABatch(Malformed),
     /// The author's key.
     #[error("the author's key is refused: {0}")]
     Author(PublicKeyError),
@@ -124,12 +116,18 @@ pub enum BatchError {
     /// Signed for another room than the one it came in.
     #[error("the batch was signed for another room than {0:?}")]
     OtherRoom(RoomName),
+    /// An id in `prev` of another length than 32.
+    #[error("an id of a batch before it has {0} bytes instead of 32")]
+    PrevLength(usize),
+    /// More than [`MAX_PREV`].
+    #[error("the batch names more than {MAX_PREV} batches before it")]
+    TooManyPrev,
     /// A batch of nothing.
     #[error("the batch has no event")]
     NoEvents,
     /// More than [`MAX_EVENTS`].
-    #[error("the batch has {0} events, the limit is {MAX_EVENTS}")]
-    TooManyEvents(usize),
+    #[error("the batch has more than {MAX_EVENTS} events")]
+    TooManyEvents,
     /// More than [`MAX_EVENT_DATA`].
     #[error("the event has {0} bytes of data, the limit is {MAX_EVENT_DATA}: send it in parts")]
     EventTooLarge(usize),
@@ -139,8 +137,8 @@ pub enum BatchError {
     /// Numbers that begin with 0 or end beyond [`MAX_SEQ`].
     #[error("the events cannot be numbered from {0}: numbers go from 1 to {MAX_SEQ}")]
     Numbering(u64),
-    /// The author did not sign this.
-    #[error("the signature is not the author's")]
+    /// The author did not sign this, or not in this network.
+    #[error("the signature is not the author's for this network")]
     Signature,
     /// Dated more than [`MAX_AHEAD_MS`] after one's own time: the author's clock, or one's own.
     #[error("the batch is dated {0} ms ahead of this node's clock, the limit is {MAX_AHEAD_MS}")]
@@ -155,94 +153,78 @@ impl BatchError {
     }
 }
 
-/// Puts `events`, numbered from `first_seq`, into one batch and signs it.
-pub fn seal(
-    identity: &Identity,
-    instance_id: [u8; 16],
-    room: &RoomName,
-    first_seq: u64,
-    sent_at_ms: u64,
-    events: Vec<Event>,
-) -> Result<Sealed, BatchError> {
-    check_numbering(first_seq, events.len())?;
-    check_events(&events)?;
-    let author = *identity.public_key();
-    let batch = proto::Batch {
-        author: Bytes::copy_from_slice(&author.to_protobuf()),
-        instance_id: Bytes::copy_from_slice(&instance_id),
-        first_seq,
-        sent_at_ms,
-        room: room.as_str().to_owned(),
-        events: events.into_iter().map(proto::Event::from).collect(),
-    };
-    let bytes = sign(identity, &batch)?;
-    Ok(Sealed(VerifiedBatch(Arc::new(Contents {
-        id: BatchId::of(&bytes),
-        bytes,
-        author,
-        instance_id,
-        first_seq,
-        sent_at_ms,
-        room: room.clone(),
-        events: batch.events.into_iter().map(Event::from).collect(),
-    }))))
-}
-
-/// Reads what came in the room `topic_room` and checks all that must hold for it to be believed
+/// Reads what came in the room `topic_room` of a network and checks all that must hold for it to be believed
 /// and passed on. The data of the events share the memory of `data`.
-pub fn open(data: Bytes, topic_room: &RoomName, now_ms: u64) -> Result<VerifiedBatch, BatchError> {
-    open_as(None, data, topic_room, now_ms)
-}
-
-/// [`open`] for whoever may have made the id of `data` already, itself.
-pub(crate) fn open_as(
-    id: Option<BatchId>,
+///
+/// # Errors
+///
+/// The first rule of the contract that the data breaks; only [`BatchError::Ahead`] is no offence.
+pub fn open(
     data: Bytes,
+    network: NetworkId,
     topic_room: &RoomName,
     now_ms: u64,
 ) -> Result<VerifiedBatch, BatchError> {
-    debug_assert!(id.is_none_or(|id| id == BatchId::of(&data)));
-    let (body, signature) = split_envelope(&data)?;
-    let body = data.slice(body);
-    check_count(count_events(&body)?)?;
-    let batch = proto::Batch::decode(body.clone()).map_err(BatchError::NotABatch)?;
+    open_as(None, data, network, topic_room, now_ms)
+}
 
-    let author = PublicKey::from_protobuf(&batch.author).map_err(BatchError::Author)?;
-    let instance_id = <[u8; 16]>::try_from(&batch.instance_id[..])
-        .map_err(|_| BatchError::InstanceId(batch.instance_id.len()))?;
-    if batch.room != topic_room.as_str() {
+/// [`open`] for whoever may have made the id of `data` in this room already, itself.
+pub(crate) fn open_as(
+    id: Option<MessageId>,
+    data: Bytes,
+    network: NetworkId,
+    topic_room: &RoomName,
+    now_ms: u64,
+) -> Result<VerifiedBatch, BatchError> {
+    debug_assert!(id.is_none_or(|id| Some(id) == MessageId::of(topic_room.as_str(), &data)));
+    let parts = envelope::split(&data)?;
+    let body = data.slice(parts.body);
+    let read = Body::read(&body)?;
+    let author = PublicKey::from_protobuf(&read.author).map_err(BatchError::Author)?;
+    let instance_id = <[u8; 16]>::try_from(&read.instance_id[..])
+        .map_err(|_| BatchError::InstanceId(read.instance_id.len()))?;
+    if read.room != topic_room.as_str() {
         return Err(BatchError::OtherRoom(topic_room.clone()));
     }
-    check_numbering(batch.first_seq, batch.events.len())?;
-    let events: Vec<Event> = batch.events.into_iter().map(Event::from).collect();
-    check_events(&events)?;
-    if !author.verify(&signed_text(&body), &data[signature]) {
+    check_numbering(read.first_seq, read.events.len())?;
+    let signature = &data[parts.signature];
+    let hash = id.map_or_else(|| BodyHash::of(&body), |id| id.body());
+    if !author.verify(&signed_text(network, hash), signature) {
         return Err(BatchError::Signature);
     }
     // Last, because it alone excuses who forwarded it: that takes a batch that is right otherwise.
-    let ahead = batch.sent_at_ms.saturating_sub(now_ms);
+    let ahead = read.sent_at_ms.saturating_sub(now_ms);
     if ahead > MAX_AHEAD_MS {
         return Err(BatchError::Ahead(ahead));
     }
-
+    let id = id.unwrap_or_else(|| MessageId::with(topic_room.as_str(), hash, signature));
     Ok(VerifiedBatch(Arc::new(Contents {
-        id: id.unwrap_or_else(|| BatchId::of(&data)),
-        bytes: data,
+        id: id.into(),
         author,
         instance_id,
-        first_seq: batch.first_seq,
-        sent_at_ms: batch.sent_at_ms,
+        first_seq: read.first_seq,
+        sent_at_ms: read.sent_at_ms,
         room: topic_room.clone(),
-        events,
+        prev: read.prev,
+        events: read.events,
+        bytes: data,
     })))
+}
+
+/// The batches that an envelope says it follows, unchecked: for one that was verified before it was stored.
+pub(crate) fn prev_of(data: &Bytes) -> Vec<BatchId> {
+    let Ok(parts) = envelope::split(data) else {
+        return Vec::new();
+    };
+    Body::read(&data.slice(parts.body)).map_or(Vec::new(), |body| body.prev)
 }
 
 /// The room that an envelope says it is for, unchecked: to [`open`] one that did not come by a topic.
 pub fn room_of(data: &Bytes) -> Option<RoomName> {
-    let (body, _) = split_envelope(data).ok()?;
-    let body = data.slice(body);
-    check_count(count_events(&body).ok()?).ok()?;
-    proto::Batch::decode(body).ok()?.room.parse().ok()
+    let parts = envelope::split(data).ok()?;
+    let body = data.slice(parts.body);
+    let room = Body::read(&body).ok()?.room.parse();
+    room.ok()
 }
 
 impl VerifiedBatch {
@@ -251,7 +233,7 @@ impl VerifiedBatch {
         &self.0.bytes
     }
 
-    /// SHA-256 of [`VerifiedBatch::bytes`].
+    /// The id of the batch.
     pub fn id(&self) -> BatchId {
         self.0.id
     }
@@ -289,6 +271,12 @@ impl VerifiedBatch {
     /// The room it was signed for and came in.
     pub fn room(&self) -> &RoomName {
         &self.0.room
+    }
+
+    /// The batches of its author in this room that it says it follows, each once. They may be missing, or no such
+    /// batches: nobody has checked.
+    pub fn prev(&self) -> &[BatchId] {
+        &self.0.prev
     }
 
     /// The events, at least one.
@@ -331,10 +319,18 @@ impl From<Sealed> for VerifiedBatch {
     }
 }
 
-impl BatchId {
-    /// The id of the gossipsub message with this data, be it a batch or not.
-    pub fn of(data: &[u8]) -> BatchId {
-        BatchId(Sha256::digest(data).into())
+impl From<MessageId> for BatchId {
+    fn from(id: MessageId) -> BatchId {
+        BatchId(*id.as_bytes())
+    }
+}
+
+impl From<NoEnvelope> for BatchError {
+    fn from(error: NoEnvelope) -> BatchError {
+        match error {
+            NoEnvelope::TooLarge(bytes) => BatchError::TooLarge(bytes),
+            NoEnvelope::Spelling(what) => BatchError::NotAnEnvelope(what),
+        }
     }
 }
 
@@ -349,13 +345,7 @@ impl Event {
 
     /// Whether the event keeps to its limits; the error names the limit.
     pub fn check(&self) -> Result<(), BatchError> {
-        if self.name.len() > MAX_EVENT_NAME {
-            return Err(BatchError::NameTooLong(self.name.len()));
-        }
-        if self.data.len() > MAX_EVENT_DATA {
-            return Err(BatchError::EventTooLarge(self.data.len()));
-        }
-        Ok(())
+        check_event(self.name.len(), self.data.len())
     }
 
     /// The bytes that the event counts for: what it adds to a batch, and [`EVENT_OVERHEAD`]. A sender counts
@@ -375,93 +365,31 @@ impl Event {
     }
 }
 
-/// The envelope of `batch`, signed.
-fn sign(identity: &Identity, batch: &proto::Batch) -> Result<Bytes, BatchError> {
-    let body_len = batch.encoded_len();
-    let header_len = 1 + encoding::encoded_len_varint(body_len as u64);
-    let len = header_len + body_len + SIGNATURE_HEADER.len() + SIGNATURE_BYTES;
-    if len > MAX_MESSAGE {
-        return Err(BatchError::TooLarge(len));
-    }
-    let mut envelope = BytesMut::with_capacity(len);
-    envelope.put_u8(BODY_TAG);
-    encoding::encode_varint(body_len as u64, &mut envelope);
-    batch
-        .encode(&mut envelope)
-        .expect("the only error is a buffer that does not grow");
-    let signature = identity.sign(&signed_text(&envelope[header_len..]));
-    envelope.put_slice(&SIGNATURE_HEADER);
-    envelope.put_slice(&signature);
-    Ok(envelope.freeze())
-}
-
-/// What the author of `body` signs.
-fn signed_text(body: &[u8]) -> [u8; SIGNATURE_DOMAIN.len() + 32] {
-    let mut text = [0; SIGNATURE_DOMAIN.len() + 32];
-    let (domain, hash) = text.split_at_mut(SIGNATURE_DOMAIN.len());
+/// What the author of a body of this hash signs.
+fn signed_text(network: NetworkId, body: BodyHash) -> [u8; SIGNATURE_DOMAIN.len() + 64] {
+    let mut text = [0; SIGNATURE_DOMAIN.len() + 64];
+    let (domain, rest) = text.split_at_mut(SIGNATURE_DOMAIN.len());
+    let (network_id, hash) = rest.split_at_mut(32);
     domain.copy_from_slice(SIGNATURE_DOMAIN);
-    hash.copy_from_slice(&Sha256::digest(body));
+    network_id.copy_from_slice(network.as_bytes());
+    hash.copy_from_slice(body.as_bytes());
     text
 }
 
-/// Where body and signature stand in an envelope of the only spelling there is.
-fn split_envelope(data: &[u8]) -> Result<(Range<usize>, Range<usize>), BatchError> {
-    if data.len() > MAX_MESSAGE {
-        return Err(BatchError::TooLarge(data.len()));
+fn check_event(name: usize, data: usize) -> Result<(), BatchError> {
+    if name > MAX_EVENT_NAME {
+        return Err(BatchError::NameTooLong(name));
     }
-    let Some((&BODY_TAG, rest)) = data.split_first() else {
-        return Err(BatchError::NotAnEnvelope("it does not begin with a body"));
-    };
-    let (body_len, length_bytes) = minimal_length(rest).ok_or(BatchError::NotAnEnvelope(
-        "the length of the body is no minimal varint",
-    ))?;
-    if body_len == 0 {
-        return Err(BatchError::NotAnEnvelope("the body is empty"));
+    if data > MAX_EVENT_DATA {
+        return Err(BatchError::EventTooLarge(data));
     }
-    let body = 1 + length_bytes..1 + length_bytes + body_len;
-    let signature = body.end + SIGNATURE_HEADER.len()..data.len();
-    if data.get(body.end..signature.start) != Some(&SIGNATURE_HEADER[..]) {
-        return Err(BatchError::NotAnEnvelope(
-            "no signature of 64 bytes follows the body",
-        ));
-    }
-    if signature.len() != SIGNATURE_BYTES {
-        return Err(BatchError::NotAnEnvelope(
-            "it does not end with the signature",
-        ));
-    }
-    Ok((body, signature))
-}
-
-/// The varint with which `bytes` begin and how many bytes it takes, if no fewer would do.
-fn minimal_length(bytes: &[u8]) -> Option<(usize, usize)> {
-    let mut value = 0;
-    for (index, byte) in bytes.iter().take(MAX_LENGTH_BYTES).enumerate() {
-        value |= usize::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            let minimal = *byte != 0 || index == 0;
-            return minimal.then_some((value, index + 1));
-        }
-    }
-    None
-}
-
-/// How many events a body has, found without keeping any of them.
-fn count_events(mut body: &[u8]) -> Result<usize, BatchError> {
-    let mut count = 0;
-    while !body.is_empty() {
-        let (field, wire_type) = encoding::decode_key(&mut body).map_err(BatchError::NotABatch)?;
-        encoding::skip_field(wire_type, field, &mut body, DecodeContext::default())
-            .map_err(BatchError::NotABatch)?;
-        count += usize::from(field == EVENTS_FIELD && wire_type == WireType::LengthDelimited);
-    }
-    Ok(count)
+    Ok(())
 }
 
 fn check_count(count: usize) -> Result<(), BatchError> {
     match count {
         0 => Err(BatchError::NoEvents),
-        count if count > MAX_EVENTS => Err(BatchError::TooManyEvents(count)),
+        count if count > MAX_EVENTS => Err(BatchError::TooManyEvents),
         _ => Ok(()),
     }
 }
@@ -473,10 +401,6 @@ fn check_numbering(first_seq: u64, count: usize) -> Result<(), BatchError> {
         return Err(BatchError::Numbering(first_seq));
     }
     Ok(())
-}
-
-fn check_events(events: &[Event]) -> Result<(), BatchError> {
-    events.iter().try_for_each(Event::check)
 }
 
 impl From<Event> for proto::Event {

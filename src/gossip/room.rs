@@ -10,11 +10,10 @@ use std::sync::Arc;
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
+use crate::wire::envelope::TOPIC_PREFIX;
+
 /// Long enough for a sentence's worth of name, short enough to be in every message.
 pub const MAX_ROOM_NAME_BYTES: usize = 64;
-
-/// What stands before the room's name in its topic.
-const TOPIC_PREFIX: &str = "/diatribe/1/";
 
 /// The name of a room: UTF-8 in NFC, of 1 to 64 bytes, without control characters, `/`, whitespace
 /// other than U+0020 within, and the invisible characters that reorder or hide text.

@@ -14,6 +14,8 @@ use super::reason::{Reason, RejectCode};
 use super::referrals::{Referrals, Rejection};
 use super::tags::{KeySlot, TAGS_BYTES};
 use crate::wire::proto::handshake as proto;
+use crate::wire::schemas::handshake as schemas;
+use crate::wire::strict;
 
 /// The libp2p protocol id.
 pub const PROTOCOL: &str = "/diatribe/handshake/1.0.0";
@@ -107,6 +109,7 @@ impl Frame {
             return Err(Reason::Malformed);
         }
         use proto::frame::Kind;
+        strict::check(&body, &schemas::FRAME).map_err(|_| Reason::Malformed)?;
         let frame = proto::Frame::decode(Bytes::from(body)).map_err(|_| Reason::Malformed)?;
         Ok(match frame.kind.ok_or(Reason::Malformed)? {
             Kind::Hello(proto::Hello { core }) => Frame::Hello(Hello { core }),
@@ -252,6 +255,7 @@ fn parse(bytes: &Bytes) -> Result<proto::Core, Reason> {
     if version != VERSION {
         return Err(Reason::Version(version));
     }
+    strict::check(bytes, &schemas::CORE).map_err(|_| Reason::Malformed)?;
     proto::Core::decode(bytes.clone()).map_err(|_| Reason::Malformed)
 }
 

@@ -12,7 +12,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::error::LogError;
 use super::log::{Keep, Log};
@@ -20,6 +19,8 @@ use super::read::{Archive, Query, RoomStats};
 use super::record::{Outcome, Stored, Verified};
 use super::schema::{self, FILE_NAME, Lock};
 use super::shelf::{self, Place};
+use crate::identity::NetworkId;
+use crate::wire::envelope::id_in_room;
 
 /// Complaints of SQLite that a [`Report`] holds at most.
 const COMPLAINTS_MOST: usize = 20;
@@ -63,8 +64,23 @@ pub struct Repaired {
     pub kept: PathBuf,
 }
 
+/// Why an envelope is not taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is not its author's in the log's network: said in another one, or forged.
+    OtherNetwork,
+    /// It is no batch, or cannot be one now.
+    NoBatch(String),
+}
+
+impl From<String> for Refused {
+    fn from(reason: String) -> Refused {
+        Refused::NoBatch(reason)
+    }
+}
+
 /// What [`import`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
     /// Batches that are new.
     pub stored: u64,
@@ -72,6 +88,10 @@ pub struct Imported {
     pub held: u64,
     /// Batches older than what the log keeps.
     pub too_old: u64,
+    /// Batches that are of another network.
+    pub refused: u64,
+    /// The line of the first of those, and its network, if the export says it.
+    pub first_refused: Option<(u64, Option<NetworkId>)>,
 }
 
 /// Reads all of the log in `dir`. A node may run meanwhile.
@@ -100,7 +120,8 @@ pub fn check(dir: &Path) -> Result<Report, LogError> {
             ..Query::default()
         }) {
             for stored in page? {
-                let whole = Sha256::digest(&stored.record.bytes)[..] == stored.record.id;
+                let record = &stored.record;
+                let whole = id_in_room(&record.room, &record.bytes) == record.id;
                 // A large one that a node which runs has removed since its row was read.
                 if stored.record.bytes.is_empty() && !reader.holds(&stored.record.id)? {
                     continue;
@@ -130,14 +151,20 @@ fn complaints_of(conn: &Connection) -> rusqlite::Result<Vec<String>> {
         .collect()
 }
 
+/// The network that the log in `dir` belongs to, of whatever schema; none when it says none, or cannot be read.
+pub fn network_in(dir: &Path) -> Option<NetworkId> {
+    let (conn, _) = schema::open_to_salvage(&dir.join(FILE_NAME)).ok()?;
+    schema::network_of(&conn).ok()?
+}
+
 /// Saves what can be read of the log in `dir` into a new one, which takes its place; the old file is
 /// kept beside it. `verify` turns an envelope into a checked batch, or says why not. `now_ms` names the
 /// old file.
-pub fn repair<C: Verified>(
+pub fn repair<C: Verified, E>(
     dir: &Path,
     keep: Keep,
     now_ms: u64,
-    verify: impl FnMut(&[u8]) -> Result<C, String>,
+    verify: impl FnMut(&[u8]) -> Result<C, E>,
 ) -> Result<Repaired, LogError> {
     let path = dir.join(FILE_NAME);
     let _lock = Lock::take(&path)?;
@@ -154,6 +181,9 @@ pub fn repair<C: Verified>(
     };
     {
         let mut log = Log::open_file(&fresh, keep)?;
+        if let Some(network) = network_in(dir) {
+            log = log.of_network(network)?;
+        }
         // A file that cannot be opened at all holds nothing that can be saved; a newer or foreign one
         // is none of ours to repair.
         match schema::open_to_salvage(&path) {
@@ -191,12 +221,12 @@ pub fn repair<C: Verified>(
 }
 
 /// Takes over every row that can be read, and steps over those that cannot.
-fn salvage<C: Verified>(
+fn salvage<C: Verified, E>(
     path: &Path,
     conn: &Connection,
     log: &mut Log,
     now_ms: u64,
-    mut verify: impl FnMut(&[u8]) -> Result<C, String>,
+    mut verify: impl FnMut(&[u8]) -> Result<C, E>,
     repaired: &mut Repaired,
 ) -> Result<(), LogError> {
     // The first schema knew no large ones.
@@ -261,12 +291,16 @@ struct Line {
     count: u64,
     sent_at_ms: u64,
     id: String,
+    /// The network it was said in; an export of an earlier version does not say it.
+    #[serde(default)]
+    network: Option<String>,
     envelope: String,
 }
 
 /// Writes what `query` asks for, a JSON object a line; returns how many. A node may run meanwhile.
 pub fn export(dir: &Path, query: Query, out: &mut impl Write) -> Result<u64, LogError> {
     let archive = Archive::open(dir)?;
+    let network = hex::encode(archive.network()?.as_bytes());
     let mut written = 0;
     for page in archive.reader().history(query) {
         for Stored { record, .. } in page? {
@@ -281,6 +315,7 @@ pub fn export(dir: &Path, query: Query, out: &mut impl Write) -> Result<u64, Log
                 count: record.count,
                 sent_at_ms: record.sent_at_ms,
                 id: hex::encode(record.id),
+                network: Some(network.clone()),
                 envelope: BASE64.encode(&record.bytes),
                 room: record.room,
             };
@@ -297,16 +332,18 @@ pub fn export(dir: &Path, query: Query, out: &mut impl Write) -> Result<u64, Log
     Ok(written)
 }
 
-/// Stores what [`export`] wrote into the log in `dir`. `verify` turns an envelope into a checked
-/// batch, or says why not.
-pub fn import<C: Verified>(
-    dir: &Path,
-    keep: Keep,
+/// Stores what [`export`] wrote into `log`. `verify` turns an envelope into a checked batch, or says why not: those
+/// of another network are counted and passed over.
+///
+/// # Errors
+///
+/// [`LogError::Import`] at the first line that is no batch; what comes before it is stored.
+pub fn import<C: Verified, E: Into<Refused>>(
+    mut log: Log,
     now_ms: u64,
     input: &mut impl BufRead,
-    mut verify: impl FnMut(&[u8]) -> Result<C, String>,
+    mut verify: impl FnMut(&[u8]) -> Result<C, E>,
 ) -> Result<Imported, LogError> {
-    let mut log = Log::open(dir, keep)?;
     let mut imported = Imported::default();
     let mut group = Vec::new();
     let mut line = Vec::new();
@@ -317,22 +354,21 @@ pub fn import<C: Verified>(
             path: PathBuf::from("the import"),
             source,
         })?;
-        let batch = if read == 0 {
-            None
-        } else {
-            Some(envelope_of(&line).and_then(|e| verify(&e)))
-        };
-        let bad = match batch {
-            Some(Ok(batch)) => {
-                group.push(batch);
-                None
+        let mut bad = None;
+        match (read > 0).then(|| take_line(&line, &mut verify)) {
+            Some(Ok(batch)) => group.push(batch),
+            Some(Err((Refused::OtherNetwork, network))) => {
+                imported.refused += 1;
+                imported.first_refused.get_or_insert((number, network));
             }
-            Some(Err(detail)) => Some(LogError::Import {
-                line: number,
-                detail,
-            }),
-            None => None,
-        };
+            Some(Err((Refused::NoBatch(detail), _))) => {
+                bad = Some(LogError::Import {
+                    line: number,
+                    detail,
+                });
+            }
+            None => {}
+        }
         if group.len() == AT_ONCE || read == 0 || bad.is_some() {
             for outcome in log.append(now_ms, &group)? {
                 *(match outcome {
@@ -353,9 +389,21 @@ pub fn import<C: Verified>(
     Ok(imported)
 }
 
-fn envelope_of(line: &[u8]) -> Result<Vec<u8>, String> {
-    let line: Line = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    BASE64
-        .decode(line.envelope)
-        .map_err(|error| error.to_string())
+/// The batch of a line; if there is none, why, and the network that the line says it is of.
+fn take_line<C, E: Into<Refused>>(
+    line: &[u8],
+    verify: &mut impl FnMut(&[u8]) -> Result<C, E>,
+) -> Result<C, (Refused, Option<NetworkId>)> {
+    let no_batch = |reason: String| (Refused::NoBatch(reason), None);
+    let line: Line = serde_json::from_slice(line).map_err(|error| no_batch(error.to_string()))?;
+    let envelope = BASE64.decode(&line.envelope);
+    let envelope = envelope.map_err(|error| no_batch(error.to_string()))?;
+    verify(&envelope).map_err(|error| {
+        let mut network = [0; 32];
+        let named = line
+            .network
+            .map(|id| hex::decode_to_slice(id, &mut network));
+        let named = matches!(named, Some(Ok(())));
+        (error.into(), named.then(|| NetworkId::from_bytes(network)))
+    })
 }

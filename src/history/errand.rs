@@ -7,13 +7,13 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 
 use super::items::Items;
 use super::message::{MAX_IDS, MAX_REQUEST_FRAME, MAX_RESPONSE, Malformed, Request, Response};
 use super::reconcile::{self, BadFrame, Difference, Window};
 use super::record::Id;
 use crate::clock::Time;
+use crate::wire::envelope::id_in_room;
 
 /// Fetches under way at once: while one is verified and stored, the next travels.
 const FETCHES_AT_ONCE: usize = 2;
@@ -318,7 +318,7 @@ impl Errand {
         let mut bytes = 0;
         for envelope in envelopes {
             bytes += envelope.len();
-            if !open.remove(&<[u8; 32]>::from(Sha256::digest(envelope))) {
+            if !open.remove(&id_in_room(&self.room, envelope)) {
                 return Err(Fault::Unasked);
             }
         }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+use crate::identity::NetworkId;
+
 /// Why the log cannot be opened, written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -78,9 +80,9 @@ pub enum LogError {
         /// The schema of this program.
         known: i64,
     },
-    /// The log was written by an earlier version whose schema is no longer read.
+    /// The log was written by an earlier version, whose messages were signed otherwise.
     #[error(
-        "the log {path} has schema {found}, too old for this program, which knows {known}: `diatribe log export` with the older diatribe, `log import` with this; nothing was written"
+        "the log {path} has schema {found}; this program knows {known} and cannot verify what it holds: `diatribe log repair` keeps the old file and begins a new log, or give another data directory; nothing was written"
     )]
     Older {
         /// The log's file.
@@ -89,6 +91,19 @@ pub enum LogError {
         found: i64,
         /// The schema of this program.
         known: i64,
+    },
+    /// The log holds what was said in another network.
+    #[error(
+        "the log {path} belongs to {log}, not to {network}: {}, or another data directory; nothing was written",
+        with_key(*.log)
+    )]
+    OtherNetwork {
+        /// The log's file.
+        path: PathBuf,
+        /// The network of the log.
+        log: NetworkId,
+        /// The network that it was to be used in.
+        network: NetworkId,
     },
     /// There is no log.
     #[error("there is no log at {path}: a node that ran with this data directory makes one")]
@@ -125,6 +140,14 @@ pub enum LogError {
         /// What it said.
         source: rusqlite::Error,
     },
+}
+
+/// What to give a program, so that it is in this network.
+fn with_key(network: NetworkId) -> &'static str {
+    match network {
+        NetworkId::OPEN => "leave --network-key away",
+        _ => "give the --network-key that it was made with",
+    }
 }
 
 impl LogError {

@@ -17,6 +17,7 @@ use super::rows::{Names, append_one, head_of};
 use super::schema::{self, Lock, Sync};
 use super::shelf::{self, Shelf, Unsynced};
 use super::tail::{self, Kept, Tail};
+use crate::identity::NetworkId;
 
 /// How long and how much the log keeps, and what a power cut may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +141,34 @@ impl Log {
             is_stuck: false,
             _lock: lock,
         })
+    }
+
+    /// The log as one of this network: a new one belongs to it from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::OtherNetwork`] when it belongs to another one: what it holds could not be verified here.
+    pub fn of_network(self, network: NetworkId) -> Result<Log, LogError> {
+        let failed = |error| LogError::from_sqlite(&self.path, error);
+        match schema::network_of(&self.conn).map_err(failed)? {
+            Some(log) if log != network => Err(LogError::OtherNetwork {
+                path: self.path.clone(),
+                log,
+                network,
+            }),
+            Some(_) => Ok(self),
+            None => {
+                schema::set_network(&self.conn, network).map_err(failed)?;
+                Ok(self)
+            }
+        }
+    }
+
+    /// The network that the log belongs to: the open one, as long as it belongs to none.
+    pub fn network(&self) -> Result<NetworkId, LogError> {
+        let network = schema::network_of(&self.conn);
+        let network = network.map_err(|error| LogError::from_sqlite(&self.path, error))?;
+        Ok(network.unwrap_or(NetworkId::OPEN))
     }
 
     /// The log's file; `:memory:` for an ephemeral log.

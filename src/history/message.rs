@@ -11,6 +11,8 @@ use super::items::Item;
 use super::reconcile::Window;
 use super::record::Id;
 use crate::wire::proto::sync as proto;
+use crate::wire::schemas::sync as schemas;
+use crate::wire::strict;
 
 /// The protocol.
 pub const PROTOCOL: &str = "/diatribe/sync/1.0.0";
@@ -125,6 +127,7 @@ pub enum Malformed {
 impl Request {
     /// The request in `bytes`.
     pub fn decode(bytes: Bytes) -> Result<Request, Malformed> {
+        strict::check(&bytes, &schemas::REQUEST).map_err(|_| Malformed::Undecodable)?;
         let request = proto::Request::decode(bytes).map_err(|_| Malformed::Undecodable)?;
         match request.kind.ok_or(Malformed::Unknown)? {
             proto::request::Kind::Compare(compare) => {
@@ -229,6 +232,7 @@ impl Request {
 impl Response {
     /// The response in `bytes`.
     pub fn decode(bytes: Bytes) -> Result<Response, Malformed> {
+        strict::check(&bytes, &schemas::RESPONSE).map_err(|_| Malformed::Undecodable)?;
         let response = proto::Response::decode(bytes).map_err(|_| Malformed::Undecodable)?;
         match response.kind.ok_or(Malformed::Unknown)? {
             proto::response::Kind::Ranges(ranges) if ranges.since_ms > 0 => {

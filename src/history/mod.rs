@@ -28,6 +28,7 @@ mod neighbour;
 mod offering;
 mod offers;
 mod order;
+mod own;
 mod pace;
 mod prune;
 mod rate;
@@ -47,7 +48,7 @@ mod tests;
 mod writer;
 
 pub use behaviour::behaviour;
-pub use care::{Imported, Repaired, Report, check, export, import, repair};
+pub use care::{Imported, Refused, Repaired, Report, check, export, import, network_in, repair};
 pub use errand::Fault;
 pub use error::LogError;
 pub use facts::{Checked, Config, INTERVAL, Input, Output, Owed, RequestId};
@@ -55,6 +56,7 @@ pub use items::{Item, Items, Sum};
 pub use log::{Keep, Log};
 pub use offers::{OFFER_ABOVE, OFFERS};
 pub use order::{Arrival, COMING_WAIT, Delivery, GAP_WAIT, Order, Stream};
+pub use own::Said;
 pub use prune::Pruned;
 pub use read::{
     Archive, Cursor, Found, History, PAGE_BYTES, PAGE_ROWS, Page, Query, Reader, RoomStats,

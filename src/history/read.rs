@@ -10,10 +10,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::error::LogError;
 use super::items::Item;
-use super::log::{Keep, Log, take_up_the_tail};
+use super::log::take_up_the_tail;
 use super::record::{Id, Record, Stored};
 use super::schema;
 use super::shelf::{self, Place};
+use crate::identity::NetworkId;
 
 /// Rows in one page of history.
 pub const PAGE_ROWS: usize = 256;
@@ -103,15 +104,15 @@ impl Archive {
     pub fn open(dir: &Path) -> Result<Archive, LogError> {
         let path = dir.join(schema::FILE_NAME);
         take_up_the_tail(&path);
-        let conn = match schema::open_to_read(&path) {
-            // Whoever writes it brings it up to date.
-            Err(LogError::Older { .. }) => {
-                drop(Log::open(dir, Keep::default())?);
-                schema::open_to_read(&path)?
-            }
-            opened => opened?,
-        };
+        let conn = schema::open_to_read(&path)?;
         Ok(Archive { conn, path })
+    }
+
+    /// The network that the log belongs to: the open one, as long as it belongs to none.
+    pub fn network(&self) -> Result<NetworkId, LogError> {
+        let network = schema::network_of(&self.conn);
+        let network = network.map_err(|error| LogError::from_sqlite(&self.path, error))?;
+        Ok(network.unwrap_or(NetworkId::OPEN))
     }
 
     /// Reads what is stored, this far.
@@ -175,6 +176,14 @@ impl<'a> Reader<'a> {
     /// What is held, room by room.
     pub fn rooms(&self) -> Result<Vec<RoomStats>, LogError> {
         self.room_stats().map_err(|error| self.failed(error))
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        self.conn
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.path
     }
 
     fn failed(&self, error: rusqlite::Error) -> LogError {
@@ -284,9 +293,9 @@ impl<'a> Reader<'a> {
         Ok(page)
     }
 
-    fn found(&self, room: &str, ids: &[Id], most: usize) -> rusqlite::Result<Found> {
+    fn found(&self, room_name: &str, ids: &[Id], most: usize) -> rusqlite::Result<Found> {
         let mut found = Found::default();
-        let Some(room) = self.room_number(room)? else {
+        let Some(room) = self.room_number(room_name)? else {
             return Ok(Found {
                 missing: ids.to_vec(),
                 looked_at: ids.len(),
@@ -308,7 +317,9 @@ impl<'a> Reader<'a> {
             let envelope = match held {
                 // What would not fit need not be read.
                 Some((_, Some(place))) if bytes > 0 && bytes + place.len() > most => break,
-                Some((inline, place)) => shelf::whole_envelope(self.path, inline, place, id)?,
+                Some((inline, place)) => {
+                    shelf::whole_envelope(self.path, inline, place, room_name, id)?
+                }
                 None => None,
             };
             match envelope {
@@ -357,7 +368,7 @@ impl<'a> Reader<'a> {
         Ok((horizon, items))
     }
 
-    fn room_number(&self, name: &str) -> rusqlite::Result<Option<i64>> {
+    pub(super) fn room_number(&self, name: &str) -> rusqlite::Result<Option<i64>> {
         self.conn
             .prepare_cached("SELECT n FROM room WHERE name = ?1")?
             .query_row([name], |row| row.get(0))

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-/// A batch's id: the SHA-256 of its envelope.
+/// A batch's id: a hash of its room and envelope ([`crate::wire::envelope::id_in_room`]).
 pub type Id = [u8; 32];
 
 /// Implemented by the one type that only a verified signature yields; nothing else can be stored.
@@ -17,7 +17,7 @@ pub trait Verified {
 /// A batch as the log keeps it: what it is found by, and its envelope as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// SHA-256 of `bytes`.
+    /// The id of `bytes` in `room`.
     pub id: Id,
     /// The room it was sent in.
     pub room: String,

@@ -9,15 +9,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::error::LogError;
+use crate::identity::NetworkId;
 
 /// The log's file in the data directory.
 pub const FILE_NAME: &str = "log.sqlite3";
 
-/// The schema that this program reads and writes (SQLite's `user_version`).
-pub(super) const SCHEMA_VERSION: i64 = 2;
+/// The schema that this program reads and writes (SQLite's `user_version`). What logs of earlier ones hold was signed
+/// for no network, and does not verify any more: see [`LogError::Older`].
+pub(super) const SCHEMA_VERSION: i64 = 3;
 
 /// SQLite's `application_id` of a log: "diat".
 const APPLICATION_ID: i64 = 0x6469_6174;
@@ -57,6 +59,10 @@ pub enum Sync {
 
 /// The tables. `sqlite3 log.sqlite3` and `select * from readable` show a person what is kept.
 const SCHEMA: &str = "
+CREATE TABLE network (
+  id BLOB NOT NULL                 -- the network whose nodes said all of it; no row: none has said anything yet
+) STRICT;
+
 CREATE TABLE room (
   n          INTEGER PRIMARY KEY,
   name       TEXT NOT NULL UNIQUE,
@@ -74,7 +80,7 @@ CREATE TABLE instance (
 
 CREATE TABLE batch (
   n            INTEGER PRIMARY KEY, -- order of arrival
-  id           BLOB NOT NULL,       -- SHA-256 of envelope
+  id           BLOB NOT NULL,       -- a hash of room, body and signature
   room         INTEGER NOT NULL REFERENCES room (n),
   instance     INTEGER NOT NULL REFERENCES instance (n),
   first_seq    INTEGER NOT NULL,    -- number of its first event
@@ -90,10 +96,6 @@ CREATE TABLE batch (
 CREATE UNIQUE INDEX batch_by_id ON batch (id);
 CREATE INDEX batch_by_time ON batch (room, sent_at_ms, id);
 CREATE UNIQUE INDEX batch_by_seq ON batch (instance, room, first_seq) WHERE conflict = 0;
-";
-
-/// What came with schema 2.
-const LARGE: &str = "
 CREATE INDEX batch_by_file ON batch (large_file, large_bytes) WHERE large_file IS NOT NULL;
 
 CREATE VIEW readable AS
@@ -104,14 +106,6 @@ CREATE VIEW readable AS
   FROM batch JOIN room ON room.n = batch.room JOIN instance ON instance.n = batch.instance;
 ";
 
-/// From schema 1 to 2.
-const MIGRATION: &str = "
-ALTER TABLE batch ADD COLUMN large_file INTEGER;
-ALTER TABLE batch ADD COLUMN large_at INTEGER;
-ALTER TABLE batch ADD COLUMN large_bytes INTEGER;
-DROP VIEW readable;
-";
-
 /// Opens the log at `path` to write it, and makes it when there is none.
 pub(super) fn open(path: &Path, sync: Sync) -> Result<Connection, LogError> {
     let failed = |error| LogError::from_sqlite(path, error);
@@ -119,10 +113,7 @@ pub(super) fn open(path: &Path, sync: Sync) -> Result<Connection, LogError> {
     let fresh = make_private(path)?;
     if !fresh {
         // Whatever this finds wrong is found without having written a byte.
-        match open_to_read(path) {
-            Ok(_) | Err(LogError::Older { .. }) => {}
-            Err(error) => return Err(error),
-        }
+        open_to_read(path)?;
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(path, flags).map_err(failed)?;
@@ -132,11 +123,10 @@ pub(super) fn open(path: &Path, sync: Sync) -> Result<Connection, LogError> {
         });
     }
     set_up(&conn, sync).map_err(failed)?;
-    match version_of(&conn, path)? {
-        0 => create_tables(&mut conn).map_err(failed)?,
-        1 => change_tables(&mut conn, MIGRATION).map_err(failed)?,
-        _ => return Ok(conn),
+    if version_of(&conn, path)? != 0 {
+        return Ok(conn);
     }
+    create_tables(&mut conn).map_err(failed)?;
     // The file itself has its schema from now on: one that has none beside files that belong to it is damaged.
     checkpoint(&conn).map_err(failed)?;
     Ok(conn)
@@ -309,15 +299,29 @@ pub(super) fn open_to_checkpoint(path: &Path, sync: Sync) -> Result<Connection, 
     Ok(conn)
 }
 
-/// All or nothing: a process that dies in between leaves an empty file, which counts as new.
-fn create_tables(conn: &mut Connection) -> rusqlite::Result<()> {
-    change_tables(conn, SCHEMA)
+/// The network that the log belongs to; none when nothing has been said in it, or it is of an earlier schema.
+pub(super) fn network_of(conn: &Connection) -> rusqlite::Result<Option<NetworkId>> {
+    let found = conn.query_row("SELECT id FROM network", [], |row| row.get(0));
+    match found.optional() {
+        Ok(id) => Ok(id.map(NetworkId::from_bytes)),
+        Err(error) if error.to_string().contains("no such table") => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
-fn change_tables(conn: &mut Connection, before: &str) -> rusqlite::Result<()> {
+/// Has a log that belongs to no network yet belong to this one.
+pub(super) fn set_network(conn: &Connection, network: NetworkId) -> rusqlite::Result<()> {
+    conn.execute(
+        "INSERT INTO network (id) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM network)",
+        [network.as_bytes()],
+    )
+    .map(drop)
+}
+
+/// All or nothing: a process that dies in between leaves an empty file, which counts as new.
+fn create_tables(conn: &mut Connection) -> rusqlite::Result<()> {
     let tx = conn.transaction()?;
-    tx.execute_batch(before)?;
-    tx.execute_batch(LARGE)?;
+    tx.execute_batch(SCHEMA)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     tx.commit()

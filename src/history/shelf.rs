@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, Row, ffi, params};
-use sha2::{Digest, Sha256};
 
 use super::record::Id;
 use super::schema;
+use crate::wire::envelope::id_in_room;
 
 /// Envelopes of more bytes than this lie here.
 pub(super) const LARGE: usize = 64 << 10;
@@ -100,15 +100,16 @@ pub(super) fn envelope(
     }
 }
 
-/// The same, if it is what `id` says.
+/// The same, if it is what its id in the room says.
 pub(super) fn whole_envelope(
     log: &Path,
     inline: Vec<u8>,
     place: Option<Place>,
+    room: &str,
     id: &Id,
 ) -> rusqlite::Result<Option<Vec<u8>>> {
     let envelope = envelope(log, inline, place)?;
-    let is_whole = place.is_none() || Sha256::digest(&envelope)[..] == *id;
+    let is_whole = place.is_none() || id_in_room(room, &envelope) == *id;
     Ok(is_whole.then_some(envelope))
 }
 
@@ -281,8 +282,8 @@ impl Shelf {
 
     /// Moves what rows name in `file` to the end of the one that is added to, in the transaction that is open.
     pub(super) fn move_on(&mut self, conn: &Connection, file: i64) -> rusqlite::Result<()> {
-        for (n, id, place) in rows_of(conn, file)? {
-            let Some(envelope) = whole_envelope(&self.log, Vec::new(), place, &id)? else {
+        for (n, id, room, place) in rows_of(conn, file)? {
+            let Some(envelope) = whole_envelope(&self.log, Vec::new(), place, &room, &id)? else {
                 // Damaged: neighbours bring it again.
                 conn.execute("DELETE FROM batch WHERE n = ?1", [n])?;
                 continue;
@@ -412,8 +413,8 @@ impl Shelf {
             lost += conn.execute("DELETE FROM batch WHERE large_file = ?1", [gone])?;
         }
         for file in self.files.keys().rev().take(2) {
-            for (n, id, place) in rows_of(conn, *file)? {
-                if whole_envelope(&self.log, Vec::new(), place, &id)?.is_none() {
+            for (n, id, room, place) in rows_of(conn, *file)? {
+                if whole_envelope(&self.log, Vec::new(), place, &room, &id)?.is_none() {
                     lost += conn.execute("DELETE FROM batch WHERE n = ?1", params![n])?;
                 }
             }
@@ -446,13 +447,18 @@ pub(super) fn live(conn: &Connection) -> rusqlite::Result<u64> {
     Ok(live_by_file(conn)?.values().sum())
 }
 
-/// The rows that name `file`: their numbers, ids and places.
-fn rows_of(conn: &Connection, file: i64) -> rusqlite::Result<Vec<(i64, Id, Option<Place>)>> {
+/// A row that names a file: its number, id, room and place.
+type Named = (i64, Id, String, Option<Place>);
+
+/// The rows that name `file`.
+fn rows_of(conn: &Connection, file: i64) -> rusqlite::Result<Vec<Named>> {
     conn.prepare_cached(
-        "SELECT n, id, large_file, large_at, large_bytes FROM batch WHERE large_file = ?1",
+        "SELECT batch.n, id, room.name, large_file, large_at, large_bytes
+         FROM batch JOIN room ON room.n = batch.room WHERE large_file = ?1",
     )?
     .query_map([file], |row| {
-        Ok((row.get(0)?, row.get(1)?, Place::of(row, 2)?))
+        let place = Place::of(row, 3)?;
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, place))
     })?
     .collect()
 }

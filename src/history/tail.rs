@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::record::Record;
 use super::schema;
+use crate::wire::envelope::id_in_room;
 
 /// The most that waits here. It also bounds what is done again at the start after a crash.
 pub(super) const TAIL_BYTES: usize = 256 << 10;
@@ -115,7 +116,7 @@ fn checksum(round: u64, entry: &[u8]) -> [u8; 8] {
 impl Entry {
     fn kept(self) -> Option<Kept> {
         let record = Record {
-            id: Sha256::digest(&self.envelope).into(),
+            id: id_in_room(&self.room, &self.envelope),
             room: self.room,
             author: self.author,
             instance: self.instance[..].try_into().ok()?,

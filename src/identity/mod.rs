@@ -27,7 +27,7 @@ use zeroize::{Zeroize, Zeroizing};
 pub use key_file::{
     KEY_FILE_NAME, KeyFileError, create_folder, export, import, key_file_path, load, load_or_create,
 };
-pub use network_key::{NetworkKey, NetworkKeyError, network_id};
+pub use network_key::{NetworkId, NetworkKey, NetworkKeyError, network_id};
 pub use passphrase::{
     MAX_PASSPHRASE_BYTES, PassphraseError, REFUSED_BELOW_GUESSES, Strength, WARNED_BELOW_GUESSES,
     check_passphrase, generate_passphrase, passphrase_from_bytes, read_passphrase_file,

@@ -106,6 +106,47 @@ impl fmt::Debug for NetworkKey {
     }
 }
 
+/// The id of a network: what its batches are bound to, and what a log says of the network that it belongs to. Equal
+/// for equal keys, and nothing more is to be learnt from it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NetworkId([u8; 32]);
+
+impl NetworkId {
+    /// The open network, which has no key.
+    pub const OPEN: NetworkId = NetworkId([0; 32]);
+
+    /// The network of this key; without one, the open network.
+    pub fn of(key: Option<&NetworkKey>) -> NetworkId {
+        NetworkId(network_id(key))
+    }
+
+    /// The network that has this id.
+    pub fn from_bytes(id: [u8; 32]) -> NetworkId {
+        NetworkId(id)
+    }
+
+    /// The id, zeros for the open network.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for NetworkId {
+    /// As people tell networks apart: by the first digits of the id.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            NetworkId::OPEN => f.write_str("the open network"),
+            NetworkId(id) => write!(f, "the private network {}", hex::encode(&id[..4])),
+        }
+    }
+}
+
+impl fmt::Debug for NetworkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NetworkId({})", hex::encode(self.0))
+    }
+}
+
 /// What nodes tell each other about their network key: equal for equal keys, and nothing more is
 /// to be learnt from it. Zeros for the open network.
 pub fn network_id(key: Option<&NetworkKey>) -> [u8; 32] {

@@ -4,7 +4,6 @@
 //! last, because gossipsub never forgets a connection that a later behaviour denied.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use libp2p::swarm::NetworkBehaviour;
@@ -14,7 +13,7 @@ use libp2p::{connection_limits, identify, memory_connection_limits, ping};
 use super::limits;
 use crate::clock::Clock;
 use crate::gate::{Gate, Permit};
-use crate::gossip;
+use crate::gossip::{self, MessageIds};
 use crate::handshake::{self, HelloCaps, Hellos, Local};
 use crate::history;
 use crate::identity::Identity;
@@ -31,6 +30,15 @@ const MAX_MEMORY: usize = 512 << 20;
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// A link that gives none for this long is lost.
 pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What verified peers may speak, in all: the protocols of the contract that stand behind the gate.
+const GATED: [&str; 5] = [
+    gossip::PROTOCOLS[0],
+    gossip::PROTOCOLS[1],
+    gossip::PROTOCOLS[2],
+    overlay::PROTOCOL,
+    history::message::PROTOCOL,
+];
 
 /// Everything on a connection.
 #[derive(NetworkBehaviour)]
@@ -72,7 +80,7 @@ impl Behaviour {
         limits: limits::Behaviour,
         hellos: HelloCaps,
         overlay: Option<overlay::Behaviour>,
-        copies: Arc<AtomicU64>,
+        ids: Arc<MessageIds>,
     ) -> Result<Behaviour, String> {
         let per_peer = connection_limits::ConnectionLimits::default()
             .with_max_established_per_peer(Some(MAX_PER_PEER));
@@ -89,9 +97,10 @@ impl Behaviour {
             handshake: handshake::Behaviour::new(local, clock, Hellos::new(hellos)),
             gate: Gate::new(Verified {
                 overlay: overlay.into(),
-                gossip: gossip::behaviour_counting(copies)?,
+                gossip: gossip::behaviour_with(ids)?,
                 sync: history::behaviour(),
-            }),
+            })
+            .speaking_only(&GATED),
         })
     }
 }

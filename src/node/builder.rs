@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use libp2p::core::upgrade::Version;
@@ -25,6 +24,7 @@ use super::behaviour::Behaviour;
 use super::error::StartError;
 use super::event::{EventBus, Events};
 use super::handle::{Node, Shared};
+use super::heads::Heads;
 use super::inbox::{self, Inbox};
 use super::keeper::{self, Ends, Keeper, Own};
 use super::limits::{self, Caps};
@@ -35,10 +35,10 @@ use super::supervisor::{Supervisor, panic_message};
 use super::tls::{self, Tls};
 use super::{book, listening, outbox, transport};
 use crate::clock::Clock;
-use crate::gossip::{MAX_ROOMS, RoomName};
+use crate::gossip::{Author, MAX_ROOMS, MessageIds, RoomName};
 use crate::handshake::{HelloCaps, Local};
 use crate::history::{self, Keep, Log, Pruned, Writer};
-use crate::identity::{Identity, NetworkKey};
+use crate::identity::{Identity, NetworkId, NetworkKey};
 use crate::overlay;
 
 /// Where a node listens when it is not told: IPv6 and IPv4 apart, because libp2p binds IPv6 alone.
@@ -206,14 +206,16 @@ impl NodeBuilder {
         };
         let events = bus.subscribe();
         let pressure = Pressure::default();
-        let copies = Arc::new(AtomicU64::new(0));
+        let network = NetworkId::of(self.network.as_ref());
+        let ids = Arc::new(MessageIds::default());
+        let heads = Arc::new(Heads::new(identity.peer_id(), instance_id));
         let (commands, commands_in) = mpsc::channel(MAX_COMMANDS);
         let supervisor = Supervisor::new(bus.clone(), &commands);
         let mut swarm = self.swarm(
             &identity,
             instance_id,
             clock,
-            copies.clone(),
+            ids.clone(),
             pressure.clone(),
             &supervisor,
         )?;
@@ -230,25 +232,27 @@ impl NodeBuilder {
         let (notes, notes_in) = mpsc::unbounded_channel();
         let (wishes, wishes_in) = mpsc::channel(keeper::MAX_WISHES);
         let keep = self.kept();
-        let (store, pruned) = self.open_log(keep, clock, &supervisor).await?;
+        let (store, pruned) = self.open_log(keep, network, clock, &supervisor).await?;
         let ends = Ends {
-            inbox: Inbox::new(clock, incoming_in, verdicts),
+            inbox: Inbox::new(clock, network, incoming_in, verdicts),
             notes: notes_in,
             wishes,
             pruned,
             pressure: pressure.clone(),
-            copies: copies.clone(),
+            ids: ids.clone(),
         };
         let own = Own {
             peer_id: identity.peer_id(),
             instance_id,
+            network,
+            heads: heads.clone(),
         };
         let keeper = Keeper::new(own, clock, bus.clone(), store.clone(), keep, ends)
             .ok_or_else(|| StartError::System("the log is closed".to_owned()))?;
         let keeping = supervisor.spawn("keeper", keeper.run());
         let sending = outbox::run(
-            identity.clone(),
-            instance_id,
+            Author::new(identity.clone(), network, instance_id),
+            heads,
             clock,
             outgoing_in,
             publishes,
@@ -265,6 +269,7 @@ impl NodeBuilder {
             wishes: wishes_in,
             keeping,
             pressure,
+            ids: ids.clone(),
         };
         let bell = Arc::new(Notify::new());
         let runner = Runner::new(
@@ -289,7 +294,8 @@ impl NodeBuilder {
                 bell,
                 bus,
                 store,
-                copies,
+                ids,
+                network,
                 supervisor,
             }),
         };
@@ -319,6 +325,7 @@ impl NodeBuilder {
     async fn open_log(
         &self,
         keep: Keep,
+        network: NetworkId,
         clock: Clock,
         supervisor: &Supervisor,
     ) -> Result<(Store, mpsc::UnboundedReceiver<Pruned>), StartError> {
@@ -329,7 +336,8 @@ impl NodeBuilder {
             let log = match &directory {
                 Some(directory) => Log::open(directory, keep),
                 None => Log::ephemeral(keep),
-            }?;
+            }?
+            .of_network(network)?;
             let on_panic = move |thread, panic: &(dyn Any + Send)| {
                 supervisor.fail(thread, panic_message(panic));
             };
@@ -361,7 +369,7 @@ impl NodeBuilder {
         identity: &Identity,
         instance_id: [u8; 16],
         clock: Clock,
-        copies: Arc<AtomicU64>,
+        ids: Arc<MessageIds>,
         pressure: Pressure,
         supervisor: &Supervisor,
     ) -> Result<Swarm<Behaviour>, StartError> {
@@ -379,7 +387,7 @@ impl NodeBuilder {
             limits::Behaviour::new(self.caps(), supervisor.bus().clone()),
             self.hello_caps(),
             overlay,
-            copies,
+            ids,
         )
         .map_err(StartError::System)?;
         let supervisor = supervisor.clone();

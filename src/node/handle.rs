@@ -4,7 +4,6 @@
 //! not, also when the node has stopped.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +21,8 @@ use super::runner::Command;
 use super::store::{RoomStatus, Store};
 use super::supervisor::{NodeFailure, Supervisor};
 use crate::clock::Time;
-use crate::gossip::{self, MAX_EVENT_DATA, MAX_EVENT_NAME, RoomName};
+use crate::gossip::{self, MAX_EVENT_DATA, MAX_EVENT_NAME, MessageIds, RoomName};
+use crate::identity::NetworkId;
 
 /// A running node. Cloning it gives another handle to the same one; when the last is dropped, the
 /// node stops.
@@ -59,7 +59,8 @@ pub(super) struct Shared {
     pub(super) bus: EventBus,
     pub(super) store: Store,
     /// Messages that gossip was given, every copy counted.
-    pub(super) copies: Arc<AtomicU64>,
+    pub(super) ids: Arc<MessageIds>,
+    pub(super) network: NetworkId,
     pub(super) supervisor: Supervisor,
 }
 
@@ -275,7 +276,7 @@ impl Node {
 
     /// What the log holds of what was said, also by this node itself; see [`HistoryQuery`].
     pub fn history(&self, query: HistoryQuery) -> History {
-        History::new(self.shared.store.clone(), query)
+        History::new(self.shared.store.clone(), self.shared.network, query)
     }
 
     /// How each of the node's rooms stands: what is kept, and how many neighbours hold the same.
@@ -288,7 +289,7 @@ impl Node {
     /// How many copies of batches there were since the start: every one that came over a link by gossip
     /// or after an offer, and every batch of its own that the node gossiped.
     pub fn message_copies(&self) -> u64 {
-        self.shared.copies.load(Ordering::Relaxed)
+        self.shared.ids.copies()
     }
 
     /// Returns why the node ended by itself, if it did: one of its tasks failed. Its events have ended then, or are about

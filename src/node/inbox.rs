@@ -9,7 +9,9 @@ use libp2p::gossipsub::MessageId;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::gossip::{self, BatchError, BatchId, RoomName, VerifiedBatch};
+use crate::gossip::{self, BatchError, RoomName, VerifiedBatch};
+use crate::identity::NetworkId;
+use crate::wire::envelope;
 
 /// Messages that may wait to be checked; past that the loop stops reading from the network.
 pub(crate) const MAX_WAITING: usize = 256;
@@ -20,6 +22,8 @@ const MAX_TOGETHER: usize = 16;
 pub(crate) struct Incoming {
     pub(crate) from: PeerId,
     pub(crate) message_id: MessageId,
+    /// The same with the hash of the body, if it is known still.
+    pub(crate) hashed: Option<envelope::MessageId>,
     pub(crate) room: RoomName,
     pub(crate) data: Bytes,
 }
@@ -36,6 +40,7 @@ pub(crate) struct Verdict {
 /// Where messages come in, and verdicts go out.
 pub(crate) struct Inbox {
     clock: Clock,
+    network: NetworkId,
     incoming: mpsc::Receiver<Incoming>,
     verdicts: mpsc::Sender<Verdict>,
     /// What was taken and is not checked.
@@ -45,11 +50,13 @@ pub(crate) struct Inbox {
 impl Inbox {
     pub(crate) fn new(
         clock: Clock,
+        network: NetworkId,
         incoming: mpsc::Receiver<Incoming>,
         verdicts: mpsc::Sender<Verdict>,
     ) -> Inbox {
         Inbox {
             clock,
+            network,
             incoming,
             verdicts,
             taken: Vec::new(),
@@ -82,13 +89,13 @@ impl Inbox {
             let Incoming {
                 from,
                 message_id,
+                hashed,
                 room,
                 data,
             } = message;
             let bytes = data.len();
-            // gossipsub has hashed the message already.
-            let id = message_id.0[..].try_into().ok().map(BatchId);
-            let opened = gossip::open_as(id, data, &room, self.clock.unix_millis());
+            let now_ms = self.clock.unix_millis();
+            let opened = gossip::open_as(hashed, data, self.network, &room, now_ms);
             let result = opened.map(|batch| batches.push(batch));
             let verdict = Verdict {
                 from,

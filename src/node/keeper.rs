@@ -13,7 +13,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,15 +24,17 @@ use self::dates::{Dated, Dates};
 pub(crate) use self::note::{Note, Wish};
 use self::recent::Recent;
 use super::event::{Event, EventBus, Message};
+use super::heads::Heads;
 use super::inbox::Inbox;
 use super::pressure::Pressure;
 use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time};
-use crate::gossip::{BatchId, VerifiedBatch};
+use crate::gossip::{BatchId, MessageIds, VerifiedBatch};
 use crate::history::{
     self, Appended, Arrival, Checks, Delivery, Found, Input, Item, LogError, Order, Outcome, Owed,
     Pruned, Record, RequestId, Stream, Verified, Writer,
 };
+use crate::identity::NetworkId;
 
 /// A neighbour of which something large was read within this time is bringing what it was asked for: what comes
 /// over a websocket is read message by message, and one with 160 KiB takes a while on a slow line.
@@ -93,11 +94,14 @@ pub(super) enum Origin {
     },
 }
 
-/// Who speaks from this node: the key, and this run of it.
-#[derive(Clone, Copy, Debug)]
+/// Who speaks from this node: the key, and this run of it, in a network.
+#[derive(Clone, Debug)]
 pub(crate) struct Own {
     pub(crate) peer_id: PeerId,
     pub(crate) instance_id: [u8; 16],
+    pub(crate) network: NetworkId,
+    /// What its next batches follow.
+    pub(crate) heads: Arc<Heads>,
 }
 
 /// Where the log tells what it pruned, before there is a keeper.
@@ -135,7 +139,7 @@ pub(crate) struct Keeper {
     /// Told what neighbours were offered and have not fetched.
     pressure: Pressure,
     /// Counts batches that neighbours brought of what they had offered.
-    copies: Arc<AtomicU64>,
+    ids: Arc<MessageIds>,
     appends: usize,
     prune_at: Time,
     complained: Option<Time>,
@@ -149,7 +153,7 @@ pub(crate) struct Ends {
     pub(crate) wishes: mpsc::Sender<Wish>,
     pub(crate) pruned: mpsc::UnboundedReceiver<Pruned>,
     pub(crate) pressure: Pressure,
-    pub(crate) copies: Arc<AtomicU64>,
+    pub(crate) ids: Arc<MessageIds>,
 }
 
 impl Keeper {
@@ -188,7 +192,7 @@ impl Keeper {
             pruned: ends.pruned,
             recent: Recent::default(),
             pressure: ends.pressure,
-            copies: ends.copies,
+            ids: ends.ids,
             appends: 0,
             prune_at: Time::ZERO,
             complained: None,
@@ -390,6 +394,9 @@ impl Keeper {
             Origin::Asked { offered, .. } => (offered.is_some(), offered),
         };
         for (batch, outcome) in batches.into_iter().zip(outcomes) {
+            if matches!(outcome, Outcome::New { .. }) {
+                self.own.heads.stored(&batch);
+            }
             match outcome {
                 Outcome::New { follows } => {
                     new += 1;

@@ -22,6 +22,7 @@ mod event;
 mod failure;
 pub(crate) mod half_close;
 mod handle;
+mod heads;
 mod inbox;
 mod keeper;
 mod limits;

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::error::BroadcastError;
+use super::heads::{Heads, Left};
 use super::keeper::Note;
 use super::pressure::Handed;
 use super::store::Store;
 use crate::clock::Clock;
-use crate::gossip::{self, BatchId, MAX_BATCH_BYTES, MAX_EVENTS, RoomName, VerifiedBatch};
-use crate::identity::Identity;
+use crate::gossip::{self, Author, BatchId, MAX_BATCH_BYTES, MAX_EVENTS, RoomName, VerifiedBatch};
 
 /// Events that may wait for the outbox; past that [`super::Node::broadcast`] waits.
 pub(crate) const MAX_WAITING: usize = 4096;
@@ -85,8 +85,8 @@ type Signed = (VerifiedBatch, Vec<Waiting>);
 
 /// Serves `events` until the node or the last handle is gone.
 pub(crate) async fn run(
-    identity: Identity,
-    instance_id: [u8; 16],
+    author: Author,
+    heads: Arc<Heads>,
     clock: Clock,
     mut events: mpsc::Receiver<Outgoing>,
     publishes: mpsc::Sender<Publish>,
@@ -94,8 +94,8 @@ pub(crate) async fn run(
     notes: mpsc::UnboundedSender<Note>,
 ) {
     let mut outbox = Outbox {
-        identity,
-        instance_id,
+        author,
+        heads,
         clock,
         next_seq: HashMap::new(),
         publishes,
@@ -114,8 +114,8 @@ pub(crate) async fn run(
 }
 
 struct Outbox {
-    identity: Identity,
-    instance_id: [u8; 16],
+    author: Author,
+    heads: Arc<Heads>,
     clock: Clock,
     next_seq: HashMap<RoomName, u64>,
     publishes: mpsc::Sender<Publish>,
@@ -127,12 +127,16 @@ impl Outbox {
     /// Signs batches, waits until the loop has handed them on, and has them stored. Events that
     /// nobody took give their numbers back, so that the numbers that left have no gap.
     async fn send(&mut self, room: &RoomName, batches: Vec<Vec<Outgoing>>) {
+        if self.heads.is_to_be_read(room) {
+            self.read_heads(room).await;
+        }
         let first_seq = self.next_seq.get(room).copied().unwrap_or(1);
         let mut signed = self.sign(room, first_seq, batches);
         let published = self.publish(room, &signed).await;
         let refused = signed.split_off(published.taken.len().min(signed.len()));
-        if let Some((last, _)) = signed.last() {
-            self.next_seq.insert(room.clone(), last.last_seq() + 1);
+        for (batch, _) in &signed {
+            self.next_seq.insert(room.clone(), batch.last_seq() + 1);
+            self.heads.sent(room, batch.prev(), batch.id());
         }
         let error = published.refused.unwrap_or(BroadcastError::Stopped);
         for (_, waiting) in refused {
@@ -143,8 +147,31 @@ impl Outbox {
         }
     }
 
+    /// Looks in the log for what earlier runs of the node have said in the room.
+    async fn read_heads(&self, room: &RoomName) {
+        let Some(log) = self.store.get() else { return };
+        let name = room.as_str().to_owned();
+        let author = self.author.identity().public_key_protobuf();
+        let said = log
+            .ask(move |reader| reader.newest_of(&name, &author))
+            .await;
+        let said = said.unwrap_or_else(|error| {
+            // Batches that name none of them are as good.
+            tracing::warn!(%room, %error, "what this identity said before was not found");
+            Vec::new()
+        });
+        let left = said.into_iter().map(|said| Left {
+            id: BatchId(said.id),
+            sent_at_ms: said.sent_at_ms,
+            is_last: said.is_last,
+            prev: gossip::prev_of(&said.bytes),
+        });
+        self.heads.read(room, left.collect());
+    }
+
     fn sign(&self, room: &RoomName, first_seq: u64, batches: Vec<Vec<Outgoing>>) -> Vec<Signed> {
         let mut next_seq = first_seq;
+        let mut prev = self.heads.next(room);
         let mut signed = Vec::new();
         for batch in batches {
             let (mut events, mut waiting) = (Vec::new(), Vec::new());
@@ -153,15 +180,9 @@ impl Outbox {
                 waiting.push((outgoing.reply, outgoing.permit));
             }
             let now = self.clock.unix_millis();
-            match gossip::seal(
-                &self.identity,
-                self.instance_id,
-                room,
-                next_seq,
-                now,
-                events,
-            ) {
+            match self.author.seal(room, next_seq, now, &prev, events) {
                 Ok(sealed) => {
+                    prev = vec![sealed.id()];
                     next_seq += waiting.len() as u64;
                     signed.push((sealed.into(), waiting));
                 }

@@ -15,8 +15,9 @@ use libp2p::PeerId;
 use super::event::Message;
 use super::keeper::messages;
 use super::store::Store;
-use crate::gossip::{self, RoomName, VerifiedBatch};
-use crate::history::{Archive, Cursor, LogError, Page, Query};
+use crate::gossip::{self, BatchError, RoomName, VerifiedBatch};
+use crate::history::{Archive, Cursor, LogError, Page, Query, Refused};
+use crate::identity::NetworkId;
 
 /// What of the log is asked for. The default asks for everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +51,7 @@ impl HistoryQuery {
 /// The events of the log, oldest first: a [`Stream`].
 pub struct History {
     store: Store,
+    network: NetworkId,
     query: HistoryQuery,
     /// The page that is being read, or the place where the next one begins.
     next: Next,
@@ -63,9 +65,10 @@ enum Next {
 }
 
 impl History {
-    pub(crate) fn new(store: Store, query: HistoryQuery) -> History {
+    pub(crate) fn new(store: Store, network: NetworkId, query: HistoryQuery) -> History {
         History {
             store,
+            network,
             query,
             next: Next::At(Cursor::Start),
             ready: VecDeque::new(),
@@ -87,7 +90,7 @@ impl History {
 
     fn take(&mut self, page: Page) {
         self.next = page.next.clone().map_or(Next::End, Next::At);
-        self.ready.extend(messages_of_page(page));
+        self.ready.extend(messages_of_page(self.network, page));
     }
 }
 
@@ -95,30 +98,39 @@ impl History {
 pub(crate) fn pages(
     archive: Archive,
     query: &HistoryQuery,
-) -> impl Iterator<Item = Result<Vec<Message>, LogError>> {
+) -> Result<impl Iterator<Item = Result<Vec<Message>, LogError>>, LogError> {
     let query = query.to_log();
+    let network = archive.network()?;
     let mut cursor = Some(Cursor::Start);
-    std::iter::from_fn(move || {
+    Ok(std::iter::from_fn(move || {
         let page = archive.reader().page(&query, cursor.take()?);
         Some(page.map(|page| {
             cursor = page.next.clone();
-            messages_of_page(page)
+            messages_of_page(network, page)
         }))
+    }))
+}
+
+/// Checks an envelope that was kept outside a log of this network, as if it had just come.
+pub(crate) fn reopen(
+    bytes: &[u8],
+    network: NetworkId,
+    now_ms: u64,
+) -> Result<VerifiedBatch, Refused> {
+    let bytes = Bytes::copy_from_slice(bytes);
+    let no_batch = || Refused::NoBatch("it is no batch of a room".to_owned());
+    let room = gossip::room_of(&bytes).ok_or_else(no_batch)?;
+    gossip::open(bytes, network, &room, now_ms).map_err(|error| match error {
+        BatchError::Signature => Refused::OtherNetwork,
+        error => Refused::NoBatch(error.to_string()),
     })
 }
 
-/// Checks an envelope that was kept outside a log, as if it had just come.
-pub(crate) fn reopen(bytes: &[u8], now_ms: u64) -> Result<VerifiedBatch, String> {
-    let bytes = Bytes::copy_from_slice(bytes);
-    let room = gossip::room_of(&bytes).ok_or("it is no batch of a room")?;
-    gossip::open(bytes, &room, now_ms).map_err(|error| error.to_string())
-}
-
-fn messages_of_page(page: Page) -> Vec<Message> {
+fn messages_of_page(network: NetworkId, page: Page) -> Vec<Message> {
     let mut surplus = usize::try_from(page.surplus).unwrap_or(usize::MAX);
     let mut all = Vec::new();
     for stored in page.batches {
-        let messages = messages_of(&stored.record.room, stored.record.bytes);
+        let messages = messages_of(network, &stored.record.room, stored.record.bytes);
         all.extend(messages.into_iter().skip(std::mem::take(&mut surplus)));
     }
     all
@@ -126,11 +138,13 @@ fn messages_of_page(page: Page) -> Vec<Message> {
 
 /// The events of a stored envelope. What was stored was verified; it is verified again, for a file
 /// may have been changed.
-fn messages_of(room: &str, bytes: Bytes) -> Vec<Message> {
+fn messages_of(network: NetworkId, room: &str, bytes: Bytes) -> Vec<Message> {
     let opened = room
         .parse::<RoomName>()
         .map_err(|error| error.to_string())
-        .and_then(|room| gossip::open(bytes, &room, u64::MAX / 2).map_err(|e| e.to_string()));
+        .and_then(|room| {
+            gossip::open(bytes, network, &room, u64::MAX / 2).map_err(|e| e.to_string())
+        });
     match opened {
         Ok(batch) => messages(&batch, true).collect(),
         Err(error) => {

@@ -41,7 +41,7 @@ use super::rooms::Rooms;
 use super::store::RoomStatus;
 use crate::clock::{Clock, Time};
 use crate::gate;
-use crate::gossip::{self, RoomName};
+use crate::gossip::{self, MessageIds, RoomName};
 use crate::overlay::{DialId, Saved};
 use checking::Replies;
 
@@ -88,6 +88,8 @@ pub(crate) struct Channels {
     pub(crate) keeping: JoinHandle<()>,
     /// What waits on the links.
     pub(crate) pressure: Pressure,
+    /// Makes the ids of gossip's messages.
+    pub(crate) ids: Arc<MessageIds>,
 }
 
 /// The state of a running node.

@@ -12,6 +12,8 @@ use prost::Message as _;
 
 use super::options::{MAX_ADDRESSES, MAX_CONTACTS, MAX_NAMED_LINKS};
 use crate::wire::proto::overlay as pb;
+use crate::wire::schemas::overlay as schemas;
+use crate::wire::strict;
 
 /// The largest frame of the protocol, in bytes.
 pub const MAX_FRAME: usize = 8 * 1024;
@@ -230,6 +232,7 @@ pub fn encode_request(request: &NodeRequest) -> Vec<u8> {
 /// The request in a frame's body.
 pub fn decode_request(body: &[u8]) -> Result<NodeRequest, MessageError> {
     use pb::request::Kind;
+    strict::check(body, &schemas::REQUEST).map_err(|_| MessageError::Malformed)?;
     let decoded = pb::Request::decode(body).map_err(|_| MessageError::Malformed)?;
     Ok(match decoded.kind.ok_or(MessageError::Malformed)? {
         Kind::Shuffle(m) => Request::Shuffle {
@@ -313,6 +316,7 @@ pub fn encode_response(response: &NodeResponse) -> Vec<u8> {
 /// The response in a frame's body.
 pub fn decode_response(body: &[u8]) -> Result<NodeResponse, MessageError> {
     use pb::response::Kind;
+    strict::check(body, &schemas::RESPONSE).map_err(|_| MessageError::Malformed)?;
     let decoded = pb::Response::decode(body).map_err(|_| MessageError::Malformed)?;
     Ok(match decoded.kind.ok_or(MessageError::Malformed)? {
         Kind::Contacts(m) => Response::Contacts(contacts_in(&m.contacts)),

@@ -1,14 +1,18 @@
 //! How bytes become frames: one bounded codec for every request-response protocol, the types
-//! generated from `proto/`, what a peer says to a protocol, and where bytes come from.
+//! generated from `proto/`, the edges of their encoding, what an envelope of gossip looks like and is called, what
+//! a peer says to a protocol, and where bytes come from.
 //!
-//! Entry types: [`FrameCodec`], [`Source`]. The rule it keeps: a length is checked against its
+//! Entry types: [`FrameCodec`], [`strict::Fields`], [`envelope::MessageId`], [`Source`]. The rule it keeps: a length is checked against its
 //! protocol's limit before a byte of the frame is read or reserved.
 
 mod codec;
+pub mod envelope;
 mod exchange;
 mod negotiation;
 pub mod proto;
+pub mod schemas;
 mod source;
+pub mod strict;
 
 pub use codec::{FrameCodec, FrameError, Limits, Request};
 pub use exchange::{Exchange, exchange};

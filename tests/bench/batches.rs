@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use diatribe::Identity;
-use diatribe::gossip::{self, Event, MAX_BATCH_BYTES, RoomName, VerifiedBatch};
+use diatribe::gossip::{self, Author, Event, MAX_BATCH_BYTES, RoomName, VerifiedBatch};
+use diatribe::identity::{Identity, NetworkId};
 
 /// Bytes of an event.
 const SIZE: usize = 256;
@@ -24,22 +24,20 @@ fn room() -> RoomName {
     "bench".parse().expect("a room's name")
 }
 
+fn author() -> Author {
+    Author::new(Identity::from_seed(&[1; 32]), NetworkId::OPEN, [0; 16])
+}
+
 pub(crate) fn sealed(first_seq: u64, count: usize) -> VerifiedBatch {
-    let author = Identity::from_seed(&[1; 32]);
-    gossip::seal(
-        &author,
-        [0; 16],
-        &room(),
-        first_seq,
-        1_000_000 + first_seq,
-        events(count),
-    )
-    .expect("the events fit")
-    .into()
+    let sent_at_ms = 1_000_000 + first_seq;
+    author()
+        .seal(&room(), first_seq, sent_at_ms, &[], events(count))
+        .expect("the events fit")
+        .into()
 }
 
 pub(crate) fn seal(c: &mut Criterion) {
-    let author = Identity::from_seed(&[1; 32]);
+    let author = author();
     let room = room();
     let mut group = c.benchmark_group("gossip/seal");
     for count in counts() {
@@ -47,7 +45,7 @@ pub(crate) fn seal(c: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("events", count), &count, |b, &count| {
             b.iter_batched(
                 || events(count),
-                |events| gossip::seal(&author, [0; 16], &room, 1, 0, events),
+                |events| author.seal(&room, 1, 0, &[], events),
                 criterion::BatchSize::SmallInput,
             );
         });
@@ -61,7 +59,10 @@ pub(crate) fn open(c: &mut Criterion) {
         let bytes = sealed(1, count).bytes().clone();
         group.throughput(Throughput::Elements(count as u64));
         group.bench_with_input(BenchmarkId::new("events", count), &bytes, |b, bytes| {
-            b.iter(|| gossip::open(bytes.clone(), &room, u64::MAX).expect("it was signed"));
+            b.iter(|| {
+                let opened = gossip::open(bytes.clone(), NetworkId::OPEN, &room, u64::MAX);
+                opened.expect("it was signed")
+            });
         });
     }
 }

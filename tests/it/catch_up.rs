@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use diatribe::gossip::{self, VerifiedBatch};
+use diatribe::gossip::{self, Author, VerifiedBatch};
 use diatribe::history::{Keep, Log};
+use diatribe::identity::NetworkId;
 use diatribe::{Event, Events, Identity};
 use tokio::sync::mpsc;
 
@@ -18,14 +19,15 @@ const EVERY: Duration = Duration::from_millis(10);
 
 /// Writes a past of batches of one event each into the log of `dir`.
 fn write_past(dir: &std::path::Path, batches: usize, now_ms: u64) {
-    let identity = Identity::generate();
+    let author = Author::new(Identity::generate(), NetworkId::OPEN, [7; 16]);
     let room = "lobby".parse().expect("a room");
     let mut log = Log::open(dir, Keep::default()).expect("a log");
     let all: Vec<VerifiedBatch> = (0..batches as u64)
         .map(|n| {
             let event = gossip::Event::new("chat", format!("line {n} of a long conversation"));
             let sent_at = now_ms - 3_600_000 + n * 3_000_000 / batches as u64;
-            gossip::seal(&identity, [7; 16], &room, n + 1, sent_at, vec![event])
+            author
+                .seal(&room, n + 1, sent_at, &[], vec![event])
                 .expect("a batch")
                 .batch()
                 .clone()

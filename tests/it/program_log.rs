@@ -192,6 +192,130 @@ fn what_is_exported_is_imported_elsewhere_once() {
     assert!(error.contains("line 1"), "{error}");
 }
 
+/// A new network key in `folder`.
+fn network_key(folder: &tempfile::TempDir, name: &str) -> String {
+    let key = folder.path().join(name);
+    let key = key.to_str().expect("a path").to_owned();
+    answer(&["key", "network", &key]);
+    key
+}
+
+#[test]
+fn what_was_said_in_one_network_is_not_taken_into_the_log_of_another() {
+    let (dir, path) = folder();
+    end(talk(&path).0);
+    let export = dir.path().join("export.jsonl");
+    let export = export.to_str().expect("a path");
+    answer(&["log", "export", export, "--data-dir", &path]);
+    let key = network_key(&dir, "network.key");
+
+    // A new log belongs to the network that is named, and keeps to it without its name.
+    let (_private, private) = folder();
+    for named in [&["--network-key", &key][..], &[]] {
+        let args = [&["log", "import", export, "--data-dir", &private], named].concat();
+        let out = run(&args);
+        assert_eq!(out.status.code(), Some(1));
+        let told = text(&out.stdout);
+        assert!(told.starts_with("0 batches were taken in"), "{told}");
+        assert!(told.contains("2 were refused"), "{told}");
+        let error = text(&out.stderr);
+        assert!(
+            error.contains("line 1, was said in the open network"),
+            "{error}"
+        );
+        assert!(error.contains("in the private network"), "{error}");
+        assert!(error.contains("--data-dir"), "{error}");
+    }
+    assert_eq!(
+        json_lines(&["log", "show", "--json", "--data-dir", &private]).len(),
+        0
+    );
+    // Nor is it taken for something said there when the export says so.
+    let lines = std::fs::read_to_string(export).expect("the export");
+    let open = "\"network\":\"".to_owned() + &"0".repeat(64);
+    assert!(lines.contains(&open), "{lines}");
+    let claims = file(&dir, "claims", &lines.replace(&open, "\"network\":\"00"));
+    let error = complaint(&["log", "import", &claims, "--data-dir", &private], 1);
+    assert!(error.contains("the first is in line 1"), "{error}");
+}
+
+#[test]
+fn a_node_and_an_import_refuse_the_log_of_another_network_and_say_what_to_do() {
+    let (dir, path) = folder();
+    end(talk(&path).0);
+    let (key, other) = (network_key(&dir, "a.key"), network_key(&dir, "b.key"));
+    let node = |path: &str, key: &[&str]| {
+        let args = ["node", "--listen", "127.0.0.1:0", "--data-dir", path];
+        complaint(&[&args[..], key].concat(), 1)
+    };
+    let error = node(&path, &["--network-key", &key]);
+    assert!(error.contains("belongs to the open network"), "{error}");
+    assert!(error.contains("leave --network-key away"), "{error}");
+    let import = [
+        "log",
+        "import",
+        "-",
+        "--data-dir",
+        &path,
+        "--network-key",
+        &key,
+    ];
+    assert!(complaint(&import, 1).contains("belongs to the open network"));
+
+    let (_private, private) = folder();
+    drop(Program::node_in(&[
+        "--data-dir",
+        &private,
+        "--network-key",
+        &key,
+    ]));
+    for given in [&[][..], &["--network-key", &other]] {
+        let error = node(&private, given);
+        assert!(error.contains("belongs to the private network"), "{error}");
+        assert!(
+            error.contains("the --network-key that it was made with"),
+            "{error}"
+        );
+    }
+    drop(Program::node_in(&[
+        "--data-dir",
+        &private,
+        "--network-key",
+        &key,
+    ]));
+}
+
+#[test]
+fn a_private_log_is_read_repaired_and_exported_into_another_of_its_network() {
+    let (dir, path) = folder();
+    let key = network_key(&dir, "network.key");
+    let with_key = ["--network-key", &key];
+    let mut other = Program::node(&with_key);
+    let args = ["--data-dir", &path, "--dial", &other.address()];
+    let mut own = Program::node_in(&[&args[..], &with_key].concat());
+    own.next("link_up");
+    own.say("among us");
+    other.next("message");
+    end(own);
+    let texts = |path: &str| -> Vec<String> {
+        let lines = json_lines(&["log", "show", "--json", "--data-dir", path]);
+        lines.iter().map(|line| line["text"].to_string()).collect()
+    };
+    assert_eq!(texts(&path), ["\"among us\""]);
+    assert!(
+        answer(&["log", "check", "--data-dir", &path]).contains("1 batches read and found whole")
+    );
+    assert!(answer(&["log", "repair", "--data-dir", &path]).contains("1 batches were saved"));
+    assert_eq!(texts(&path), ["\"among us\""]);
+    let export = dir.path().join("export.jsonl");
+    let export = export.to_str().expect("a path");
+    answer(&["log", "export", export, "--data-dir", &path]);
+    let (_copy, copy) = folder();
+    let import = ["log", "import", export, "--data-dir", &copy];
+    assert!(answer(&[&import[..], &with_key].concat()).starts_with("1 batches were taken in"));
+    assert_eq!(texts(&copy), ["\"among us\""]);
+}
+
 #[test]
 fn a_damaged_log_is_named_left_alone_and_repaired() {
     let (dir, path) = folder();

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use diatribe::conformance::rpc::{Rpc, ihave, publish, subscribe};
 use diatribe::conformance::streams::MESHSUB;
-use diatribe::gossip::{MAX_ASKED, PROMISE_TIMEOUT, message_id};
+use diatribe::gossip::{MAX_ASKED, PROMISE_TIMEOUT};
 use diatribe::handshake::Role;
+use diatribe::wire::envelope::id_in_room;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::swarm::Stream;
 use prost::Message as _;
@@ -119,7 +120,7 @@ async fn an_id_that_a_liar_has_promised_is_soon_fetched_from_another() {
     let mut source = Neighbour::of(&mut author).await;
     author.say("worth having").await;
     let data = source.heard.recv().await.expect("it is said");
-    let id = message_id(&data).0;
+    let id = id_in_room("lobby", &data).to_vec();
     liar.announce(vec![id.clone()]).await;
     assert_eq!(liar.asked(PATIENCE).await, Some(id.clone()));
     let promised = Instant::now();

@@ -6,8 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use diatribe::conformance::frame::framed;
 use diatribe::conformance::rpc::{publish, publish_from, subscribe};
 use diatribe::conformance::streams::MESHSUB;
-use diatribe::gossip::{self, Event, MAX_MESSAGE};
+use diatribe::gossip::{Author, Event, MAX_MESSAGE};
 use diatribe::handshake::{Reason, RejectCode, Role};
+use diatribe::identity::NetworkId;
 use diatribe::{Identity, RoomName};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::swarm::Stream;
@@ -31,7 +32,8 @@ fn now_ms() -> u64 {
 /// What an honest author would publish, dated `ahead` of now.
 fn batch(author: &Identity, room: &RoomName, ahead_ms: u64, text: &str) -> Vec<u8> {
     let events = vec![Event::new("chat", text.to_owned())];
-    let sealed = gossip::seal(author, [7; 16], room, 1, now_ms() + ahead_ms, events);
+    let author = Author::new(author.clone(), NetworkId::OPEN, [7; 16]);
+    let sealed = author.seal(room, 1, now_ms() + ahead_ms, &[], events);
     sealed.expect("a small batch").bytes().to_vec()
 }
 

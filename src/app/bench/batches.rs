@@ -5,8 +5,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::super::failure::Failure;
-use crate::gossip::{self, Event, RoomName, VerifiedBatch};
-use crate::identity::Identity;
+use crate::gossip::{Author, Event, RoomName, VerifiedBatch};
+use crate::identity::{Identity, NetworkId};
 
 /// `count` batches of one event of `size` bytes each, by one author who sent one a millisecond until
 /// now.
@@ -15,8 +15,8 @@ pub(crate) fn signed(
     count: u64,
     size: usize,
 ) -> impl Iterator<Item = Result<VerifiedBatch, Failure>> {
-    let author = Identity::generate();
-    let instance_id = rand::random();
+    let author = Author::new(Identity::generate(), NetworkId::OPEN, rand::random());
+    let mut prev = Vec::new();
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = since_1970.unwrap_or(Duration::ZERO).as_millis();
     let first = u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(count);
@@ -25,8 +25,9 @@ pub(crate) fn signed(
         let mut data = vec![0xab; size];
         data[..8].copy_from_slice(&n.to_le_bytes());
         let events = vec![Event::new("bench", data)];
-        gossip::seal(&author, instance_id, &room, n + 1, first + n, events)
-            .map(VerifiedBatch::from)
-            .map_err(Failure::new)
+        let sealed = author.seal(&room, n + 1, first + n, &prev, events);
+        let sealed = sealed.map_err(Failure::new)?;
+        prev = vec![sealed.id()];
+        Ok(VerifiedBatch::from(sealed))
     })
 }

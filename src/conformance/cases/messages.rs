@@ -73,7 +73,7 @@ pub(super) const CASES: &[Case] = &[
                 // A second event fills it up to the limit, to the byte.
                 let sized = |fill: usize| {
                     let events = vec![("n", vec![1; EVENT]), ("", vec![2; fill])];
-                    link::seal(&link.raw.identity, &batch(&link, 0, events).encode_to_vec())
+                    link::seal(&link, &batch(&link, 0, events).encode_to_vec())
                 };
                 let over = sized(500).len() - 500;
                 let data = sized(crate::gossip::MAX_MESSAGE - over);
@@ -128,7 +128,7 @@ pub(super) const CASES: &[Case] = &[
                 for n in 0..100_u16 {
                     all.push(link.honest("chat", n.to_be_bytes().to_vec())?);
                 }
-                let ids: Vec<_> = all.iter().map(|data| link::id_of(data)).collect();
+                let ids: Vec<_> = all.iter().map(|data| link.id_of(data)).collect();
                 let topic = stand.kit.common.topic();
                 let observer = stand.kit.observer().await?;
                 link.send(rpc::publish_all(&topic, &all));
@@ -145,7 +145,7 @@ pub(super) const CASES: &[Case] = &[
         |stand, link| {
             async move {
                 let events = vec![("n", b"x".to_vec()); 1024];
-                let data = link::seal(&link.raw.identity, &batch(&link, 0, events).encode_to_vec());
+                let data = link::seal(&link, &batch(&link, 0, events).encode_to_vec());
                 forwarded(stand, link, vec![data]).await
             }
             .boxed()
@@ -165,7 +165,7 @@ pub(super) const CASES: &[Case] = &[
                 )
                 .encode_to_vec();
                 body.extend([0xfa, 0x3e, 0x03, 1, 2, 3, 0x98, 0x3f, 0x07]);
-                let data = link::seal(&link.raw.identity, &body);
+                let data = link::seal(&link, &body);
                 forwarded(stand, link, vec![data]).await
             }
             .boxed()
@@ -187,7 +187,7 @@ pub(super) const CASES: &[Case] = &[
                 second.instance_id = Default::default();
                 // Two messages one after the other are one message with the fields of both.
                 let body = [first.encode_to_vec(), second.encode_to_vec()].concat();
-                let data = link::seal(&link.raw.identity, &body);
+                let data = link::seal(&link, &body);
                 forwarded(stand, link, vec![data]).await
             }
             .boxed()
@@ -215,10 +215,7 @@ pub(super) const CASES: &[Case] = &[
         |stand, mut link| {
             async move {
                 let events = vec![("chat", b"too early".to_vec())];
-                let data = link::seal(
-                    &link.raw.identity,
-                    &batch(&link, 6 * MINUTE, events).encode_to_vec(),
-                );
+                let data = link::seal(&link, &batch(&link, 6 * MINUTE, events).encode_to_vec());
                 let early = link.publish(&data);
                 let honest = link.honest("chat", b"in time".to_vec())?;
                 let mut seen = forwarded(stand, link, vec![honest]).await?;
@@ -242,9 +239,10 @@ pub(super) const CASES: &[Case] = &[
                 }
                 let after = link.honest("chat", b"after it".to_vec())?;
                 let observer = stand.kit.observer().await?;
-                let mut seen = forwarded(stand, link, vec![data.clone(), after]).await?;
+                let id = link.id_of(&data);
+                let mut seen = forwarded(stand, link, vec![data, after]).await?;
                 if let Some(observer) = observer {
-                    let times = observer.borrow().messages.get(&link::id_of(&data)).copied();
+                    let times = observer.borrow().messages.get(&id).copied();
                     match times {
                         Some(1) => seen.came = "forwarded once".to_owned(),
                         times => return Err(format!("forwarded {} times", times.unwrap_or(0))),
@@ -269,7 +267,7 @@ pub(super) const CASES: &[Case] = &[
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 Ok(Seen {
                     came: "not forwarded".to_owned(),
-                    unheard: vec![link::id_of(&data)],
+                    unheard: vec![link.id_of(&data)],
                     ..Seen::default()
                 })
             }
@@ -288,7 +286,8 @@ pub(super) const CASES: &[Case] = &[
                 link.send(rpc::publish("/diatribe/1/a/b", b"in a room that cannot be"));
                 let honest = link.honest("chat", b"in a room".to_vec())?;
                 let mut seen = forwarded(stand, link, vec![honest]).await?;
-                seen.unheard.push(link::id_of(b"in a room that cannot be"));
+                seen.unheard
+                    .push(link::id_of("/diatribe/1/a/b", b"in a room that cannot be"));
                 seen.came = "ignored; what came after it was taken".to_owned();
                 Ok(seen)
             }
@@ -300,7 +299,7 @@ pub(super) const CASES: &[Case] = &[
 async fn dated(stand: Stand, link: Link, ahead_ms: i64) -> Run {
     let events = vec![("chat", b"by another clock".to_vec())];
     let body = batch(&link, ahead_ms, events).encode_to_vec();
-    let data = link::seal(&link.raw.identity, &body);
+    let data = link::seal(&link, &body);
     forwarded(stand, link, vec![data]).await
 }
 

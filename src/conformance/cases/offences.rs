@@ -29,13 +29,13 @@ const fn case(
 fn changed(link: &Link, change: impl FnOnce(&mut proto::Batch)) -> Result<Vec<u8>, String> {
     let mut batch = batch(link, 0, vec![("chat", b"no honest batch".to_vec())]);
     change(&mut batch);
-    Ok(seal(&link.raw.identity, &batch.encode_to_vec()))
+    Ok(seal(link, &batch.encode_to_vec()))
 }
 
 /// A batch with another signature.
 fn signed(link: &Link, sign: impl FnOnce(&Identity, &[u8]) -> [u8; 64]) -> Result<Vec<u8>, String> {
     let body = honest_body(link);
-    let signature = sign(&link.raw.identity, &signed_text(&body));
+    let signature = sign(&link.raw.identity, &signed_text(link, &body));
     Ok(envelope(&body, &signature))
 }
 
@@ -46,7 +46,7 @@ fn honest_body(link: &Link) -> Vec<u8> {
 /// The two parts of an honest envelope.
 fn parts(link: &Link) -> (Vec<u8>, Vec<u8>) {
     let body = honest_body(link);
-    let signature = link.raw.identity.sign(&signed_text(&body));
+    let signature = link.raw.identity.sign(&signed_text(link, &body));
     let mut first = vec![0x0a];
     first.extend(super::super::frame::framed(&body));
     (first, [&[0x12, 0x40][..], &signature].concat())
@@ -63,7 +63,10 @@ pub(super) const CASES: &[Case] = &[
     case("no-envelope", "8 rule 2", |_| Ok(b"hello".to_vec())),
     case("unsigned", "8 rule 2", |link| Ok(parts(link).0)),
     case("empty-body", "8 rule 2", |link| {
-        Ok(envelope(&[], &link.raw.identity.sign(&signed_text(&[]))))
+        Ok(envelope(
+            &[],
+            &link.raw.identity.sign(&signed_text(link, &[])),
+        ))
     }),
     case("envelope-with-longer-varint", "8 rule 2", |link| {
         // The same length in one byte more: the same signed body under another id.
@@ -89,17 +92,17 @@ pub(super) const CASES: &[Case] = &[
     }),
     case("oversized-message", "8 rule 1", |link| {
         let mut batch = batch(link, 0, vec![("n", vec![1; MAX_EVENT_DATA])]);
-        let over = seal(&link.raw.identity, &batch.encode_to_vec()).len();
+        let over = seal(link, &batch.encode_to_vec()).len();
         batch
             .events
             .push(event("", vec![2; MAX_MESSAGE + 1 - over]));
-        Ok(seal(&link.raw.identity, &batch.encode_to_vec()))
+        Ok(seal(link, &batch.encode_to_vec()))
     }),
     case("field-of-another-wire-type", "8 rule 3", |link| {
         let mut body = honest_body(link);
         // sent_at_ms as bytes.
         body.extend([0x22, 0x01, 0x00]);
-        Ok(seal(&link.raw.identity, &body))
+        Ok(seal(link, &body))
     }),
     case("text-that-is-not-utf-8", "8 rule 3", |link| {
         let mut body = honest_body(link);
@@ -107,7 +110,7 @@ pub(super) const CASES: &[Case] = &[
         encoding::encode_key(6, encoding::WireType::LengthDelimited, &mut body);
         encoding::encode_varint(event.len() as u64, &mut body);
         body.extend(event);
-        Ok(seal(&link.raw.identity, &body))
+        Ok(seal(link, &body))
     }),
     case("no-events", "8 rule 4", |link| {
         changed(link, |batch| batch.events.clear())
@@ -168,7 +171,7 @@ pub(super) const CASES: &[Case] = &[
     }),
     case("altered-text", "8 rule 8", |link| {
         let body = honest_body(link);
-        let signature = link.raw.identity.sign(&signed_text(&body));
+        let signature = link.raw.identity.sign(&signed_text(link, &body));
         let mut altered = body;
         if let Some(last) = altered.last_mut() {
             *last ^= 1;

@@ -76,7 +76,15 @@ fn what_is_exported_can_be_imported_once() {
         history::export(from.path(), Query::default(), &mut lines).unwrap(),
         1500
     );
-    let import = || history::import(to.path(), keep(), NOW_MS, &mut &lines[..], read_back).unwrap();
+    let import = || {
+        history::import(
+            Log::open(to.path(), keep()).unwrap(),
+            NOW_MS,
+            &mut &lines[..],
+            read_back,
+        )
+        .unwrap()
+    };
     assert_eq!(import().stored, 1500);
     assert_eq!(import().held, 1500);
 }
@@ -89,7 +97,13 @@ fn an_import_names_the_line_that_it_cannot_take() {
     history::export(dir.path(), Query::default(), &mut lines).unwrap();
     lines.extend_from_slice(b"{\"room\": 1}\n");
     let to = tempfile::tempdir().unwrap();
-    let error = history::import(to.path(), keep(), NOW_MS, &mut &lines[..], read_back).unwrap_err();
+    let error = history::import(
+        Log::open(to.path(), keep()).unwrap(),
+        NOW_MS,
+        &mut &lines[..],
+        read_back,
+    )
+    .unwrap_err();
     assert!(matches!(error, LogError::Import { line: 4, .. }), "{error}");
     assert_eq!(
         Log::open(to.path(), keep())
@@ -102,5 +116,13 @@ fn an_import_names_the_line_that_it_cannot_take() {
     );
     // What does not verify does not get in either.
     let refuse = |_: &[u8]| Err::<Batch, _>("forged".to_owned());
-    assert!(history::import(to.path(), keep(), NOW_MS, &mut &lines[..], refuse).is_err());
+    assert!(
+        history::import(
+            Log::open(to.path(), keep()).unwrap(),
+            NOW_MS,
+            &mut &lines[..],
+            refuse
+        )
+        .is_err()
+    );
 }

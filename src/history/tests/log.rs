@@ -321,7 +321,7 @@ fn files_of_others_and_of_later_versions_are_left_as_they_are() {
         let before = fs::read(&path).unwrap();
         let error = Log::open(dir.path(), keep()).unwrap_err();
         let expected = match error {
-            LogError::Newer { found, known, .. } => later && (found, known) == (99, 2),
+            LogError::Newer { found, known, .. } => later && (found, known) == (99, 3),
             LogError::Foreign { .. } => !later,
             _ => false,
         };

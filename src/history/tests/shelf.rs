@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::history::schema;
 use crate::history::{self, Archive, FILE_NAME, Found, Keep, Log, LogError, Query, Sync};
 
 const MIB: usize = 1 << 20;
@@ -184,43 +183,36 @@ fn with_full_sync_a_large_batch_is_stored_as_well() {
 }
 
 #[test]
-fn a_log_of_the_first_schema_is_brought_up_to_date_by_whoever_opens_it() {
-    let opens: [fn(&Path); 3] = [
-        |dir| drop(Log::open(dir, keep()).unwrap()),
-        |dir| drop(Archive::open(dir).unwrap()),
-        |dir| {
-            let repaired = history::repair(dir, keep(), NOW_MS, read_back).unwrap();
-            assert_eq!(repaired.saved, 5);
-        },
+fn a_log_of_an_earlier_schema_is_named_and_left_alone_until_it_is_repaired() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let batches: Vec<Batch> = (1..=5).map(|n| batch(1, n)).collect();
+    let mut log = Log::open(dir.path(), keep()).unwrap();
+    log.append(NOW_MS, &batches).unwrap();
+    drop(log);
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    let earlier = "DROP TABLE network; PRAGMA user_version = 2";
+    conn.execute_batch(earlier).unwrap();
+    drop(conn);
+    let before = fs::read(&path).unwrap();
+    let errors = [
+        Log::open(dir.path(), keep()).map(drop).unwrap_err(),
+        Archive::open(dir.path()).map(drop).unwrap_err(),
     ];
-    for open in opens {
-        let dir = tempfile::tempdir().unwrap();
-        let batches: Vec<Batch> = (1..=5).map(|n| batch(1, n)).collect();
-        Log::open(dir.path(), keep())
-            .unwrap()
-            .append(NOW_MS, &batches)
-            .unwrap();
-        let conn = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
-        conn.execute_batch(
-            "DROP INDEX batch_by_file; DROP VIEW readable; ALTER TABLE batch DROP COLUMN large_file;
-             ALTER TABLE batch DROP COLUMN large_at; ALTER TABLE batch DROP COLUMN large_bytes;
-             CREATE VIEW readable AS SELECT length(envelope) AS bytes FROM batch; PRAGMA user_version = 1",
-        )
-        .unwrap();
-        drop(conn);
-        open(dir.path());
-        let mut log = Log::open(dir.path(), keep()).unwrap();
-        assert_eq!(holds(&log, &batches), [true; 5]);
-        log.append(NOW_MS, &[large(6)]).unwrap();
-        assert_eq!(fetch(&log, &[large(6)]).envelopes.len(), 1);
-        let conn = schema::open_to_read(&dir.path().join(FILE_NAME)).unwrap();
-        let rows: i64 = conn
-            .query_row("SELECT count(*) FROM readable WHERE bytes > 0", [], |row| {
-                row.get(0)
-            })
-            .unwrap();
-        assert_eq!(rows, 6);
+    for error in errors {
+        assert!(matches!(error, LogError::Older { found: 2, .. }), "{error}");
+        assert!(error.to_string().contains("log repair"), "{error}");
     }
+    assert_eq!(fs::read(&path).unwrap(), before);
+    // What it holds was signed for no network: nothing of it verifies.
+    let refuse = |_: &[u8]| Err::<Batch, _>("no batch".to_owned());
+    let repaired = history::repair(dir.path(), keep(), NOW_MS, refuse).unwrap();
+    assert_eq!((repaired.saved, repaired.refused), (0, 5));
+    assert!(repaired.kept.exists());
+    assert_eq!(
+        holds(&Log::open(dir.path(), keep()).unwrap(), &batches),
+        [false; 5]
+    );
 }
 
 #[test]

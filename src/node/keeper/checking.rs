@@ -3,8 +3,6 @@
 //! Entry: [`Keeper::check`]. The rule it keeps: what a neighbour sent when asked is verified as if it
 //! had come by gossip, and what comes live does not wait for it.
 
-use std::sync::atomic::Ordering;
-
 use bytes::Bytes;
 use libp2p::PeerId;
 
@@ -134,9 +132,9 @@ impl Keeper {
         offered: Option<(PeerId, Id)>,
     ) {
         if offered.is_some() {
-            self.copies.fetch_add(1, Ordering::Relaxed);
+            self.ids.count();
         }
-        let now_ms = self.clock.unix_millis();
+        let (network, now_ms) = (self.own.network, self.clock.unix_millis());
         let verifying = tokio::task::spawn_blocking(move || {
             let Ok(room) = room.parse::<RoomName>() else {
                 return (Vec::new(), envelopes.len() as u64);
@@ -144,7 +142,7 @@ impl Keeper {
             let mut forged = 0;
             let batches: Vec<VerifiedBatch> = envelopes
                 .into_iter()
-                .filter_map(|bytes| match gossip::open(bytes, &room, now_ms) {
+                .filter_map(|bytes| match gossip::open(bytes, network, &room, now_ms) {
                     Ok(batch) if offered.is_some_and(|(_, id)| id != batch.id().0) => {
                         forged += 1;
                         None

@@ -1,24 +1,26 @@
 //! What the keeper tells whom and when, and of what it says nothing.
 
 use futures::FutureExt;
+use libp2p::gossipsub;
 
 use super::*;
-use crate::gossip;
+use crate::gossip::{Author, Event as Said};
 use crate::history::{Keep, Log};
-use crate::identity::Identity;
+use crate::identity::{Identity, NetworkId};
 use crate::node::event::Events;
 use crate::node::inbox::{self, Incoming, Verdict};
 
 const ROOM: &str = "lobby";
 
 fn sealed(identity: &Identity, instance_id: [u8; 16], n: u64, text: &'static str) -> Bytes {
-    let event = gossip::Event {
+    let event = Said {
         name: "chat".to_owned(),
         data: Bytes::from_static(text.as_bytes()),
     };
     let room = ROOM.parse().unwrap();
     let now = Clock::start().unix_millis();
-    let sealed = gossip::seal(identity, instance_id, &room, n, now, vec![event]).unwrap();
+    let author = Author::new(identity.clone(), NetworkId::OPEN, instance_id);
+    let sealed = author.seal(&room, n, now, &[], vec![event]).unwrap();
     VerifiedBatch::from(sealed).bytes().clone()
 }
 
@@ -44,12 +46,12 @@ impl Kept {
         let (_notes, notes) = mpsc::unbounded_channel();
         let (wishes, _wishes) = mpsc::channel(MAX_WISHES);
         let ends = Ends {
-            inbox: Inbox::new(clock, incoming_in, verdicts_out),
+            inbox: Inbox::new(clock, own.network, incoming_in, verdicts_out),
             notes,
             wishes,
             pruned,
             pressure: Pressure::default(),
-            copies: Arc::default(),
+            ids: Arc::default(),
         };
         let (store, keep) = (Store::new(writer), Keep::default());
         let events = bus.subscribe();
@@ -79,7 +81,8 @@ impl Kept {
             let data = sealed(author, [7; 16], n, "said");
             let message = Incoming {
                 from: PeerId::random(),
-                message_id: gossip::message_id(&data),
+                message_id: gossipsub::MessageId::new(b"any"),
+                hashed: None,
                 room: ROOM.parse().unwrap(),
                 data,
             };
@@ -154,6 +157,8 @@ fn own(peer_id: PeerId) -> Own {
     Own {
         peer_id,
         instance_id: [1; 16],
+        network: NetworkId::OPEN,
+        heads: Arc::new(Heads::new(peer_id, [1; 16])),
     }
 }
 

@@ -99,6 +99,7 @@ impl Runner {
         };
         let incoming = Incoming {
             from,
+            hashed: self.channels.ids.take(&message_id),
             message_id,
             room,
             data: message.data.into(),
@@ -234,7 +235,8 @@ impl Runner {
             pressure.add(peers.iter(), batch.bytes().len());
             let to_offer = None;
             let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
-            match gossip.publish(topic.clone(), batch.bytes().to_vec()) {
+            let publish_it = || gossip.publish(topic.clone(), batch.bytes().to_vec());
+            match self.channels.ids.publishing(batch.id(), publish_it) {
                 Ok(_) => {
                     publish.taken.push(Taken { links, to_offer });
                     publish.batches.pop_front();
@@ -270,7 +272,8 @@ impl Runner {
             return;
         }
         let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
-        if let Err(error) = gossip.publish(topic, batch.bytes().to_vec()) {
+        let publish = || gossip.publish(topic, batch.bytes().to_vec());
+        if let Err(error) = self.channels.ids.publishing(batch.id(), publish) {
             tracing::debug!(%error, "a batch that was offered to us was not gossiped");
         }
     }

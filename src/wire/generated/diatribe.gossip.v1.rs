@@ -5,7 +5,7 @@ pub struct Envelope {
     /// An encoded Batch.
     #[prost(bytes = "bytes", tag = "1")]
     pub body: ::prost::bytes::Bytes,
-    /// 64 bytes: Ed25519 of "diatribe-batch-v1" ‖ SHA-256(body) under the author's key.
+    /// 64 bytes: Ed25519 of "diatribe-batch-v2" ‖ network id ‖ SHA-256(body) under the author's key.
     #[prost(bytes = "bytes", tag = "2")]
     pub signature: ::prost::bytes::Bytes,
 }
@@ -28,9 +28,16 @@ pub struct Batch {
     /// The name of the room, as in the topic: a batch cannot be moved to another room.
     #[prost(string, tag = "5")]
     pub room: ::prost::alloc::string::String,
-    /// At least one. A sender closes a batch of several events at 256 KiB; only a single event makes it larger.
+    /// 1 to 1,024. A sender closes a batch of several events at 256 KiB, of which each event counts for 64 bytes more than
+    /// it takes; only a single event makes it larger.
     #[prost(message, repeated, tag = "6")]
     pub events: ::prost::alloc::vec::Vec<Event>,
+    /// At most 4 ids of batches, 32 bytes each: the newest of the author's own in this room that the author knows and that
+    /// none of its others follows, whatever instance made them. From an instance's second batch on, the one directly before
+    /// it is always among them, and alone unless batches of the author's other instances became known meanwhile. The same
+    /// id twice counts once. Nobody judges what they name: it may be missing or of somebody else.
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub prev: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 /// What an application sends.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

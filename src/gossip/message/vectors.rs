@@ -1,0 +1,505 @@
+//! `proto/vectors/batch.json`, made anew: batches from their inputs to their bytes, what is accepted beyond that, what
+//! is refused and why, and the ids of data. `DIATRIBE_REGENERATE=1 cargo test published_batches` writes the file.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::*;
+use crate::gossip::room::RoomName;
+use crate::identity::{Identity, NetworkKey};
+use crate::wire::envelope::{BODY_TAG, SIGNATURE_HEADER, bad_id};
+
+mod refused;
+
+const ABOUT: &str = "Gossip: batches from their inputs to the bytes; what is accepted beyond that; what is refused and \
+    why (error names the kind); the ids of data in a topic. Byte strings are hex. room is the topic's room, network_id \
+    the receiver's network, now_ms its clock. In batches, network_key is absent for the open network.";
+
+const NOW: u64 = 1_767_225_600_000;
+const INSTANCE: [u8; 16] = *b"\xa0\xa1\xa2\xa3\xa4\xa5\xa6\xa7\xa8\xa9\xaa\xab\xac\xad\xae\xaf";
+
+/// The network of the vectors that are not of the open one.
+const NETWORK_KEY: [u8; 32] = [0x42; 32];
+
+fn seed() -> [u8; 32] {
+    std::array::from_fn(|n| n as u8 + 1)
+}
+
+fn identity() -> Identity {
+    Identity::from_seed(&seed())
+}
+
+/// A field, length-delimited.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2][..], &varint(bytes.len() as u64), bytes].concat()
+}
+
+fn varint(value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encoding::encode_varint(value, &mut bytes);
+    bytes
+}
+
+/// The fields of a batch as bytes, each of which a case may change.
+struct Fields {
+    author: Vec<u8>,
+    instance: Vec<u8>,
+    first_seq: Vec<u8>,
+    sent_at: Vec<u8>,
+    room: Vec<u8>,
+    events: Vec<u8>,
+    prev: Vec<u8>,
+}
+
+fn event(bytes: &[u8]) -> Vec<u8> {
+    field(6, bytes)
+}
+
+fn chat() -> Vec<u8> {
+    [field(1, b"chat"), field(2, b"hello")].concat()
+}
+
+impl Fields {
+    fn new() -> Fields {
+        Fields {
+            author: field(1, &identity().public_key_protobuf()),
+            instance: field(2, &INSTANCE),
+            first_seq: vec![0x18, 1],
+            sent_at: [vec![0x20], varint(NOW)].concat(),
+            room: field(5, b"lobby"),
+            events: event(&chat()),
+            prev: Vec::new(),
+        }
+    }
+
+    fn with(change: impl FnOnce(&mut Fields)) -> Vec<u8> {
+        let mut fields = Fields::new();
+        change(&mut fields);
+        fields.body()
+    }
+
+    fn body(&self) -> Vec<u8> {
+        let Fields {
+            author,
+            instance,
+            first_seq,
+            sent_at,
+            room,
+            events,
+            prev,
+        } = self;
+        [author, instance, first_seq, sent_at, room, events, prev]
+            .map(|field| &field[..])
+            .concat()
+    }
+}
+
+fn text_of(network: NetworkId, body: &[u8]) -> Vec<u8> {
+    [
+        &b"diatribe-batch-v2"[..],
+        network.as_bytes(),
+        &Sha256::digest(body),
+    ]
+    .concat()
+}
+
+fn envelope_of(body: &[u8], signature: &[u8]) -> Vec<u8> {
+    let length = varint(body.len() as u64);
+    [&[BODY_TAG], &length[..], body, &SIGNATURE_HEADER, signature].concat()
+}
+
+fn sign_in(network: NetworkId, body: &[u8]) -> Vec<u8> {
+    envelope_of(body, &identity().sign(&text_of(network, body)))
+}
+
+fn sign(body: &[u8]) -> Vec<u8> {
+    sign_in(NetworkId::OPEN, body)
+}
+
+fn network() -> NetworkId {
+    NetworkId::of(Some(&NetworkKey::from_bytes(&NETWORK_KEY)))
+}
+
+struct Input {
+    comment: &'static str,
+    seed: [u8; 32],
+    key: Option<[u8; 32]>,
+    first_seq: u64,
+    sent_at_ms: u64,
+    room: &'static str,
+    prev: Vec<BatchId>,
+    events: Vec<Event>,
+}
+
+fn inputs() -> Vec<Input> {
+    let one = |comment, events| Input {
+        comment,
+        seed: seed(),
+        key: None,
+        first_seq: 1,
+        sent_at_ms: NOW,
+        room: "lobby",
+        prev: Vec::new(),
+        events,
+    };
+    let hello = || vec![Event::new("chat", "hello")];
+    let long: Vec<u8> = (0..=255).cycle().take(300).collect();
+    vec![
+        one("one event", hello()),
+        Input {
+            first_seq: 41,
+            ..one(
+                "several events, numbers from 41 on",
+                vec![
+                    Event::new("chat", "one"),
+                    Event::new("chat", "two"),
+                    Event::new("typing", ""),
+                ],
+            )
+        },
+        Input {
+            first_seq: MAX_SEQ,
+            sent_at_ms: 0,
+            ..one(
+                "an event without name and data: the shortest",
+                vec![Event::new("", "")],
+            )
+        },
+        Input {
+            seed: [0xff; 32],
+            room: "café 合言葉",
+            ..one(
+                "text outside ASCII, in the room's name and in the event's",
+                vec![Event::new("наме", "über 🔔")],
+            )
+        },
+        one(
+            "a body whose length takes two bytes",
+            vec![Event::new("chat", long)],
+        ),
+        Input {
+            key: Some(NETWORK_KEY),
+            ..one("one event, in a private network", hello())
+        },
+        Input {
+            first_seq: 2,
+            prev: vec![BatchId([0x11; 32])],
+            ..one("a batch that follows another", hello())
+        },
+        Input {
+            prev: (1..=4).map(|n| BatchId([n << 4 | n; 32])).collect(),
+            ..one(
+                "the first of an instance, that follows batches of four others",
+                hello(),
+            )
+        },
+    ]
+}
+
+fn batches() -> Vec<Value> {
+    inputs().into_iter().map(batch).collect()
+}
+
+fn batch(input: Input) -> Value {
+    let identity = Identity::from_seed(&input.seed);
+    let room = RoomName::new(input.room).unwrap();
+    let key = input.key.map(|key| NetworkKey::from_bytes(&key));
+    let network = NetworkId::of(key.as_ref());
+    let author = Author::new(identity.clone(), network, INSTANCE);
+    let sealed = author
+        .seal(
+            &room,
+            input.first_seq,
+            input.sent_at_ms,
+            &input.prev,
+            input.events.clone(),
+        )
+        .unwrap();
+    let parts = envelope::split(sealed.bytes()).unwrap();
+    let body = &sealed.bytes()[parts.body];
+    let hex_of = |id: &BatchId| hex::encode(id.0);
+    let mut case = json!({
+        "comment": input.comment,
+        "seed": hex::encode(input.seed),
+        "network_id": hex::encode(network.as_bytes()),
+        "author": hex::encode(identity.public_key_protobuf()),
+        "instance_id": hex::encode(INSTANCE),
+        "first_seq": input.first_seq,
+        "sent_at_ms": input.sent_at_ms,
+        "room": input.room,
+        "topic": room.topic(),
+        "prev": input.prev.iter().map(hex_of).collect::<Vec<_>>(),
+        "events": input.events.iter().map(|event| json!({
+            "name": event.name,
+            "data": hex::encode(&event.data),
+        })).collect::<Vec<_>>(),
+        "body": hex::encode(body),
+        "signed_text": hex::encode(text_of(network, body)),
+        "signature": hex::encode(&sealed.bytes()[parts.signature]),
+        "envelope": hex::encode(sealed.bytes()),
+        "id": sealed.id().to_string(),
+    });
+    if let Some(key) = input.key {
+        case["network_key"] = hex::encode(key).into();
+    }
+    case
+}
+
+fn accepted_case(comment: &str, network: NetworkId, envelope: &[u8], prev: usize) -> Value {
+    json!({
+        "comment": comment,
+        "network_id": hex::encode(network.as_bytes()),
+        "room": "lobby",
+        "now_ms": NOW,
+        "envelope": hex::encode(envelope),
+        "prev_count": prev,
+        "id": hex::encode(MessageId::of("lobby", envelope).unwrap().as_bytes()),
+    })
+}
+
+fn accepted() -> Vec<Value> {
+    let last = |seq: u64, events: Vec<u8>| {
+        Fields::with(|f| {
+            f.first_seq = [vec![0x18], varint(seq)].concat();
+            f.events = events;
+        })
+    };
+    let dated = |at: u64| Fields::with(|f| f.sent_at = [vec![0x20], varint(at)].concat());
+    let after = |more: &[u8]| Fields::with(|f| f.prev = more.to_vec());
+    let in_event = |more: &[u8]| Fields::with(|f| f.events = event(&[&chat(), more].concat()));
+    let prev = |n: u8| field(7, &[n; 32]);
+    let mut cases = Vec::new();
+    let mut add = |comment: &str, body: Vec<u8>, prev: usize| {
+        cases.push(accepted_case(comment, NetworkId::OPEN, &sign(&body), prev));
+    };
+    add(
+        "unknown fields of the wire types 0, 1, 2 and 5 are ignored, and signed",
+        after(
+            &[
+                &b"\x7a\x05later\xc0\x0c\x07"[..],
+                &[0x41],
+                &[1; 8],
+                &[0x45],
+                &[1; 4],
+            ]
+            .concat(),
+        ),
+        0,
+    );
+    add(
+        "the same in an event",
+        in_event(
+            &[
+                &b"\x7a\x05later\xc0\x0c\x07"[..],
+                &[0x41],
+                &[1; 8],
+                &[0x45],
+                &[1; 4],
+            ]
+            .concat(),
+        ),
+        0,
+    );
+    add(
+        "an unknown field that holds what would be a group is not looked into",
+        after(&field(9, &[0x0b, 0x0c, 0xff])),
+        0,
+    );
+    add(
+        "the largest field number, 2^29 - 1",
+        after(&[0xf8, 0xff, 0xff, 0xff, 0x0f, 0x01]),
+        0,
+    );
+    add(
+        "an unknown varint of 2^64 - 1",
+        after(&[&[0x48][..], &[0xff; 9], &[0x01]].concat()),
+        0,
+    );
+    add(
+        "the fields of the body in another order",
+        {
+            let f = Fields::new();
+            [
+                f.events,
+                f.room,
+                f.sent_at,
+                f.first_seq,
+                f.instance,
+                f.author,
+            ]
+            .concat()
+        },
+        0,
+    );
+    add(
+        "scalar fields twice: the last counts",
+        {
+            let f = Fields::new();
+            [
+                &field(1, b""),
+                &field(5, b"other"),
+                &[0x18, 0x07][..],
+                &f.body(),
+            ]
+            .concat()
+        },
+        0,
+    );
+    add(
+        "an event's fields twice: the last counts",
+        Fields::with(|f| f.events = event(&[chat(), chat()].concat())),
+        0,
+    );
+    add(
+        "an event whose name and data are present and empty",
+        Fields::with(|f| f.events = event(&[0x0a, 0, 0x12, 0])),
+        0,
+    );
+    add("sent_at_ms is present and zero", dated(0), 0);
+    add("dated 5 minutes ahead", dated(NOW + MAX_AHEAD_MS), 0);
+    add("dated long ago", dated(1), 0);
+    add(
+        "the largest last number",
+        last(MAX_SEQ - 1, event(&[]).repeat(2)),
+        0,
+    );
+    add(
+        "an event's name of 256 bytes",
+        Fields::with(|f| f.events = event(&field(1, &[b'n'; 256]))),
+        0,
+    );
+    add(
+        "1024 events",
+        Fields::with(|f| f.events = event(&[]).repeat(1024)),
+        0,
+    );
+    add(
+        "four batches before it",
+        after(&(1..=4).flat_map(prev).collect::<Vec<_>>()),
+        4,
+    );
+    add(
+        "one batch before it, named twice, counts once",
+        after(&prev(1).repeat(2)),
+        1,
+    );
+    add(
+        "prev before the events",
+        [prev(1), Fields::new().body()].concat(),
+        1,
+    );
+    let body = Fields::new().body();
+    cases.push(accepted_case(
+        "in the private network it was signed for",
+        network(),
+        &sign_in(network(), &body),
+        0,
+    ));
+    cases
+}
+
+fn ids() -> Vec<Value> {
+    let whole = sign(&Fields::new().body());
+    let room = |room: &str| RoomName::new(room).unwrap().topic();
+    let long = "x".repeat(64);
+    let other_signature = [&whole[..whole.len() - 1], &[whole[whole.len() - 1] ^ 1]].concat();
+    let respelt = [&[BODY_TAG, whole[1] | 0x80, 0x00], &whole[2..]].concat();
+    let filled = |len: usize| {
+        let body = vec![0x78; len - 1 - 3 - 2 - 64];
+        envelope_of(&body, &[0; 64])
+    };
+    let case = |comment: &str, topic: &str, data: &[u8]| {
+        let room = RoomName::from_topic(topic);
+        let good = room.and_then(|room| MessageId::of(room.as_str(), data));
+        let id = good.map_or_else(|| bad_id(topic, data), |id| *id.as_bytes());
+        json!({
+            "comment": comment,
+            "topic": topic,
+            "data": hex::encode(data),
+            "is_envelope": good.is_some(),
+            "id": hex::encode(id),
+        })
+    };
+    let large = |comment: &str, len: usize| {
+        let mut case = case(comment, &room("lobby"), &filled(len));
+        let fields = case.as_object_mut().unwrap();
+        fields.remove("data");
+        let what = "0a, the length of the body, the body: bytes 78, 12 40, 64 bytes 00";
+        fields.insert("data_is".to_owned(), what.into());
+        fields.insert("data_bytes".to_owned(), len.into());
+        case
+    };
+    vec![
+        case("an envelope in its room", &room("lobby"), &whole),
+        case(
+            "the same in another room, for which it was not signed",
+            &room("other"),
+            &whole,
+        ),
+        case("the same in a room of 64 bytes", &room(&long), &whole),
+        case("the same in a room outside ASCII", &room("合言葉"), &whole),
+        case(
+            "another signature: another id, whether it is valid or not",
+            &room("lobby"),
+            &other_signature,
+        ),
+        case("a topic that is no room", "/diatribe/1/a/b", &whole),
+        case("a topic without a room", "/diatribe/1/", &whole),
+        case("a topic of another program", "lobby", &whole),
+        case("a topic of another version", "/diatribe/2/lobby", &whole),
+        case(
+            "a room that is not in NFC",
+            "/diatribe/1/cafe\u{301}",
+            &whole,
+        ),
+        case("no topic", "", &whole),
+        case("another spelling of the envelope", &room("lobby"), &respelt),
+        case(
+            "an envelope with a byte after it",
+            &room("lobby"),
+            &[&whole[..], &[0]].concat(),
+        ),
+        case(
+            "an envelope without a body",
+            &room("lobby"),
+            &envelope_of(&[], &[0; 64]),
+        ),
+        case(
+            "a body of one byte, that is no batch",
+            &room("lobby"),
+            &envelope_of(&[0x78], &[0; 64]),
+        ),
+        case("no data", &room("lobby"), &[]),
+        large("the largest envelope", MAX_MESSAGE),
+        large("one byte more than the largest envelope", MAX_MESSAGE + 1),
+    ]
+}
+
+#[test]
+fn the_published_batches_are_those_that_this_makes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/vectors/batch.json");
+    let published: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let vectors = json!({
+        "description": ABOUT,
+        "batches": batches(),
+        "accepted": accepted(),
+        "refused": refused::refused(),
+        "ids": ids(),
+        "rooms": published["rooms"],
+        "refused_topics": published["refused_topics"],
+    });
+    if std::env::var_os("DIATRIBE_REGENERATE").is_some() {
+        let text = serde_json::to_string_pretty(&vectors).unwrap() + "\n";
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    for part in ["batches", "accepted", "refused", "ids"] {
+        let cases = vectors[part].as_array().unwrap();
+        for (case, published) in cases.iter().zip(published[part].as_array().unwrap()) {
+            assert_eq!(case, published, "{}", case["comment"]);
+        }
+    }
+    assert_eq!(vectors, published);
+}

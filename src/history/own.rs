@@ -1,0 +1,83 @@
+//! What one author has said in a room, from the newest backwards: where a run of a node finds what earlier runs left.
+//!
+//! Entry: [`Reader::newest_of`]. The rule it keeps: however much there is, a bounded part of it is read.
+
+use bytes::Bytes;
+use rusqlite::params;
+
+use super::error::LogError;
+use super::read::Reader;
+use super::record::Id;
+use super::shelf::{self, Place};
+
+/// Instances that are looked at, those whose first batch came last.
+const MAX_INSTANCES: usize = 16;
+
+/// Batches of an instance that are looked at.
+const MAX_BATCHES: usize = 64;
+
+/// Bytes of an instance's batches after which no more are looked at.
+const MAX_BYTES: usize = 512 * 1024;
+
+/// A batch of the author.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Its id.
+    pub id: Id,
+    /// When its author says it was sent, in Unix milliseconds.
+    pub sent_at_ms: u64,
+    /// Whether it has the highest numbers of its instance.
+    pub is_last: bool,
+    /// The envelope; empty when it is lost.
+    pub bytes: Bytes,
+}
+
+impl Reader<'_> {
+    /// The newest batches of each of the newest instances of `author` (a libp2p `PublicKey`) in `room`.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    pub fn newest_of(&self, room: &str, author: &[u8]) -> Result<Vec<Said>, LogError> {
+        self.newest(room, author)
+            .map_err(|error| LogError::from_sqlite(self.path(), error))
+    }
+
+    fn newest(&self, room: &str, author: &[u8]) -> rusqlite::Result<Vec<Said>> {
+        let Some(room) = self.room_number(room)? else {
+            return Ok(Vec::new());
+        };
+        let instances: Vec<i64> = self
+            .connection()
+            .prepare_cached(
+                "SELECT n FROM instance WHERE author = ?1 AND EXISTS
+                   (SELECT 1 FROM batch WHERE batch.instance = instance.n AND room = ?2 AND conflict = 0)
+                 ORDER BY n DESC LIMIT ?3",
+            )?
+            .query_map(params![author, room, MAX_INSTANCES as i64], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut all = Vec::new();
+        for instance in instances {
+            let mut statement = self.connection().prepare_cached(
+                "SELECT id, sent_at_ms, envelope, large_file, large_at, large_bytes FROM batch
+                 WHERE instance = ?1 AND room = ?2 AND conflict = 0 ORDER BY first_seq DESC LIMIT ?3",
+            )?;
+            let mut rows = statement.query(params![instance, room, MAX_BATCHES as i64])?;
+            let (mut bytes, mut is_last) = (0, true);
+            while bytes < MAX_BYTES
+                && let Some(row) = rows.next()?
+            {
+                let envelope = shelf::envelope(self.path(), row.get(2)?, Place::of(row, 3)?)?;
+                bytes += envelope.len();
+                all.push(Said {
+                    id: row.get(0)?,
+                    sent_at_ms: row.get::<_, i64>(1)? as u64,
+                    is_last,
+                    bytes: envelope.into(),
+                });
+                is_last = false;
+            }
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,249 @@
+//! Which batches of one's own the next one follows, room by room.
+//!
+//! Entry type: [`Heads`]. The rule it keeps: the batch directly before it in this run of the node is always among
+//! them; batches that other runs with the same identity have sent are there once, until a batch has named them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use libp2p::PeerId;
+
+use crate::gossip::{BatchId, MAX_PREV, RoomName, VerifiedBatch};
+
+/// Ids that batches of other runs have named and that had not come by then, which are remembered in each room, so
+/// that one that comes late is not taken for a head.
+const MAX_FOLLOWED: usize = 64;
+
+/// A batch that an earlier run has left in the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Left {
+    pub(crate) id: BatchId,
+    pub(crate) sent_at_ms: u64,
+    /// Whether it is the last of its run.
+    pub(crate) is_last: bool,
+    /// The batches that it names.
+    pub(crate) prev: Vec<BatchId>,
+}
+
+/// The heads of one identity; shared by the task that signs and the one that stores.
+#[derive(Debug)]
+pub(crate) struct Heads {
+    own: PeerId,
+    instance_id: [u8; 16],
+    rooms: Mutex<HashMap<RoomName, Room>>,
+}
+
+#[derive(Debug, Default)]
+struct Room {
+    /// What the log holds has been read.
+    is_read: bool,
+    /// The last batch of this run.
+    last: Option<BatchId>,
+    /// The heads of other runs, the newest last.
+    others: Vec<(u64, BatchId)>,
+    /// What other runs' batches have named.
+    followed: VecDeque<BatchId>,
+}
+
+impl Heads {
+    pub(crate) fn new(own: PeerId, instance_id: [u8; 16]) -> Heads {
+        Heads {
+            own,
+            instance_id,
+            rooms: Mutex::default(),
+        }
+    }
+
+    /// Whether what the log holds of this room is not known yet.
+    pub(crate) fn is_to_be_read(&self, room: &RoomName) -> bool {
+        self.rooms().get(room).is_none_or(|room| !room.is_read)
+    }
+
+    /// Takes in what the log holds of earlier runs.
+    pub(crate) fn read(&self, room: &RoomName, left: Vec<Left>) {
+        let mut rooms = self.rooms();
+        let room = rooms.entry(room.clone()).or_default();
+        room.is_read = true;
+        for batch in &left {
+            room.follow(&batch.prev);
+        }
+        // Among them those that others of them name, in whatever order they came.
+        let named: Vec<BatchId> = left.iter().flat_map(|batch| batch.prev.clone()).collect();
+        for batch in left {
+            if batch.is_last && !named.contains(&batch.id) {
+                room.add(batch.sent_at_ms, batch.id);
+            }
+        }
+    }
+
+    /// Takes in a batch that was stored: of interest when another run of this identity has sent it.
+    pub(crate) fn stored(&self, batch: &VerifiedBatch) {
+        if batch.author() != self.own || batch.instance_id() == self.instance_id {
+            return;
+        }
+        let mut rooms = self.rooms();
+        let room = rooms.entry(batch.room().clone()).or_default();
+        room.follow(batch.prev());
+        room.add(batch.sent_at_ms(), batch.id());
+    }
+
+    /// The batches that the next one of this run follows.
+    pub(crate) fn next(&self, room: &RoomName) -> Vec<BatchId> {
+        let rooms = self.rooms();
+        let Some(room) = rooms.get(room) else {
+            return Vec::new();
+        };
+        let others = room.others.iter().rev().map(|(_, id)| *id);
+        room.last.into_iter().chain(others).take(MAX_PREV).collect()
+    }
+
+    /// A batch of this run has left, which named `prev`.
+    pub(crate) fn sent(&self, room: &RoomName, prev: &[BatchId], id: BatchId) {
+        let mut rooms = self.rooms();
+        let room = rooms.entry(room.clone()).or_default();
+        room.last = Some(id);
+        room.follow(prev);
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, HashMap<RoomName, Room>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Room {
+    fn follow(&mut self, prev: &[BatchId]) {
+        for id in prev {
+            self.others.retain(|(_, other)| other != id);
+            if !self.followed.contains(id) {
+                self.followed.push_back(*id);
+            }
+        }
+        let surplus = self.followed.len().saturating_sub(MAX_FOLLOWED);
+        self.followed.drain(..surplus);
+    }
+
+    fn add(&mut self, sent_at_ms: u64, id: BatchId) {
+        let is_known = self.others.iter().any(|(_, other)| *other == id);
+        if is_known || self.followed.contains(&id) {
+            return;
+        }
+        self.others.push((sent_at_ms, id));
+        self.others.sort_unstable();
+        let surplus = self.others.len().saturating_sub(MAX_PREV);
+        self.others.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gossip::{Author, Event};
+    use crate::identity::{Identity, NetworkId};
+
+    const THIS: [u8; 16] = [1; 16];
+
+    fn identity() -> Identity {
+        Identity::from_seed(&[7; 32])
+    }
+
+    fn room() -> RoomName {
+        "lobby".parse().unwrap()
+    }
+
+    fn heads() -> Heads {
+        Heads::new(identity().peer_id(), THIS)
+    }
+
+    fn batch(identity: Identity, instance: u8, seq: u64, prev: &[BatchId]) -> VerifiedBatch {
+        let author = Author::new(identity, NetworkId::OPEN, [instance; 16]);
+        let events = vec![Event::new("chat", "")];
+        let sealed = author.seal(&room(), seq, 1000 + seq, prev, events);
+        sealed.unwrap().into()
+    }
+
+    fn other(instance: u8, seq: u64, prev: &[BatchId]) -> VerifiedBatch {
+        batch(identity(), instance, seq, prev)
+    }
+
+    fn left(id: u8, is_last: bool, prev: &[u8]) -> Left {
+        Left {
+            id: BatchId([id; 32]),
+            sent_at_ms: u64::from(id),
+            is_last,
+            prev: prev.iter().map(|id| BatchId([*id; 32])).collect(),
+        }
+    }
+
+    fn ids(heads: &Heads) -> Vec<u8> {
+        heads.next(&room()).iter().map(|id| id.0[0]).collect()
+    }
+
+    #[test]
+    fn the_first_batch_of_a_run_follows_the_heads_in_the_log_the_newest_four() {
+        let heads = heads();
+        assert!(heads.is_to_be_read(&room()));
+        heads.read(
+            &room(),
+            vec![
+                left(5, true, &[4, 2]),
+                left(4, false, &[]),
+                left(2, true, &[]),
+                left(3, true, &[]),
+            ],
+        );
+        assert!(!heads.is_to_be_read(&room()));
+        // 5 follows 2, and 4 is not the last of its run.
+        assert_eq!(ids(&heads), [5, 3]);
+        heads.read(&room(), (10..20).map(|id| left(id, true, &[])).collect());
+        assert_eq!(ids(&heads), [19, 18, 17, 16]);
+    }
+
+    #[test]
+    fn later_ones_follow_the_batch_before_and_what_other_runs_have_sent_meanwhile_once() {
+        let heads = heads();
+        heads.read(&room(), vec![left(9, true, &[])]);
+        let first = BatchId([100; 32]);
+        let prev = heads.next(&room());
+        heads.sent(&room(), &prev, first);
+        assert_eq!(heads.next(&room()), [first]);
+
+        let theirs = other(2, 1, &[]);
+        heads.stored(&theirs);
+        heads.stored(&theirs);
+        assert_eq!(heads.next(&room()), [first, theirs.id()]);
+        let next = other(2, 2, &[theirs.id()]);
+        heads.stored(&next);
+        assert_eq!(heads.next(&room()), [first, next.id()]);
+        let second = BatchId([101; 32]);
+        heads.sent(&room(), &[first, next.id()], second);
+        assert_eq!(heads.next(&room()), [second]);
+        // It is followed already, however late it comes.
+        heads.stored(&theirs);
+        assert_eq!(heads.next(&room()), [second]);
+    }
+
+    #[test]
+    fn what_was_not_named_stays_for_the_next_and_there_are_four_at_most() {
+        let heads = heads();
+        let last = BatchId([100; 32]);
+        heads.sent(&room(), &[], last);
+        let others: Vec<_> = (0..9)
+            .map(|n| other(10 + n, u64::from(n) + 1, &[]))
+            .collect();
+        for batch in &others {
+            heads.stored(batch);
+        }
+        let next = heads.next(&room());
+        assert_eq!(next, [last, others[8].id(), others[7].id(), others[6].id()]);
+        heads.sent(&room(), &next, BatchId([101; 32]));
+        assert_eq!(heads.next(&room())[1..], [others[5].id()]);
+    }
+
+    #[test]
+    fn batches_of_others_and_of_this_run_are_none_of_its_business() {
+        let heads = heads();
+        heads.stored(&batch(Identity::from_seed(&[8; 32]), 2, 1, &[]));
+        heads.stored(&batch(identity(), 1, 1, &[]));
+        assert_eq!(heads.next(&room()), []);
+    }
+}

@@ -1,0 +1,387 @@
+//! A strict reader of protocol buffers: the edges of the encoding on which libraries disagree are errors.
+//!
+//! Entry types: [`Fields`], which goes over the fields of a message, and [`check`], which goes over a message and
+//! the messages in it as its [`Schema`] describes them. The rule it keeps: what passes is read alike by every
+//! library, and nothing is allocated to find that out (`proto/README.md`, chapter 4).
+
+use std::fmt;
+
+/// The largest key of a field has 32 bits, so 5 bytes.
+const MAX_KEY: u64 = u32::MAX as u64;
+
+/// A varint of 64 bits has at most this many bytes.
+const MAX_VARINT_BYTES: usize = 10;
+
+/// Why bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// The bytes end within a varint.
+    #[error("a varint is cut short")]
+    CutVarint,
+    /// A varint in more bytes than it needs.
+    #[error("a varint has more bytes than it needs")]
+    LongVarint,
+    /// A varint of more than 64 bits.
+    #[error("a varint has more than 64 bits")]
+    LargeVarint,
+    /// A key of more than 32 bits.
+    #[error("the key of a field has more than 32 bits")]
+    LargeKey,
+    /// Field number 0.
+    #[error("a field has the number 0")]
+    FieldZero,
+    /// A group, or a wire type that does not exist.
+    #[error("field {field} has wire type {wire_type}, which is not allowed")]
+    WireType {
+        /// The field's number.
+        field: u32,
+        /// 3, 4, 6 or 7.
+        wire_type: u8,
+    },
+    /// A value that goes past the end.
+    #[error("field {0} goes past the end")]
+    PastTheEnd(u32),
+    /// A known field with another wire type than its own.
+    #[error("field {0} has another wire type than its own")]
+    OtherType(u32),
+    /// A text that is not UTF-8.
+    #[error("field {0} is not UTF-8")]
+    NotUtf8(u32),
+}
+
+/// A field of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// Its number, 1 to 2^29 − 1.
+    pub number: u32,
+    /// What it holds.
+    pub value: Value<'a>,
+}
+
+/// The value of a field, by wire type.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// Wire type 0.
+    Varint(u64),
+    /// Wire type 1.
+    Fixed64(u64),
+    /// Wire type 2.
+    Bytes(&'a [u8]),
+    /// Wire type 5.
+    Fixed32(u32),
+}
+
+impl<'a> Field<'a> {
+    /// The number that the field holds, when it is one that is known to be a varint.
+    pub fn varint(&self) -> Result<u64, Malformed> {
+        match self.value {
+            Value::Varint(value) => Ok(value),
+            _ => Err(Malformed::OtherType(self.number)),
+        }
+    }
+
+    /// The bytes that the field holds, when it is one that is known to hold bytes.
+    pub fn bytes(&self) -> Result<&'a [u8], Malformed> {
+        match self.value {
+            Value::Bytes(bytes) => Ok(bytes),
+            _ => Err(Malformed::OtherType(self.number)),
+        }
+    }
+
+    /// The text that the field holds, when it is one that is known to hold text.
+    pub fn text(&self) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Malformed::NotUtf8(self.number))
+    }
+}
+
+/// The fields of a message, one after the other. After an error there are none.
+#[derive(Clone, Debug)]
+pub struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    /// The fields of `message`.
+    pub fn of(message: &'a [u8]) -> Fields<'a> {
+        Fields(message)
+    }
+
+    fn read(&mut self) -> Result<Field<'a>, Malformed> {
+        let key = varint(&mut self.0)?;
+        if key > MAX_KEY {
+            return Err(Malformed::LargeKey);
+        }
+        let (number, wire_type) = ((key >> 3) as u32, (key & 7) as u8);
+        if number == 0 {
+            return Err(Malformed::FieldZero);
+        }
+        let past_the_end = Malformed::PastTheEnd(number);
+        let value = match wire_type {
+            0 => Value::Varint(varint(&mut self.0)?),
+            1 => Value::Fixed64(u64::from_le_bytes(self.array().ok_or(past_the_end)?)),
+            2 => {
+                let len = varint(&mut self.0)?;
+                let len = usize::try_from(len).ok().filter(|len| *len <= self.0.len());
+                let (value, rest) = self.0.split_at(len.ok_or(past_the_end)?);
+                self.0 = rest;
+                Value::Bytes(value)
+            }
+            5 => Value::Fixed32(u32::from_le_bytes(self.array().ok_or(past_the_end)?)),
+            wire_type => {
+                return Err(Malformed::WireType {
+                    field: number,
+                    wire_type,
+                });
+            }
+        };
+        Ok(Field { number, value })
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (value, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*value)
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<Field<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.read();
+        if field.is_err() {
+            self.0 = &[];
+        }
+        Some(field)
+    }
+}
+
+/// Reads the varint with which `bytes` begin, in the one spelling that it has, and takes it off.
+pub fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
+    let mut value = 0;
+    for (index, byte) in bytes.iter().take(MAX_VARINT_BYTES).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            if *byte == 0 && index > 0 {
+                return Err(Malformed::LongVarint);
+            }
+            // Of the tenth byte there is room for one bit.
+            if index + 1 == MAX_VARINT_BYTES && *byte > 1 {
+                return Err(Malformed::LargeVarint);
+            }
+            *bytes = &bytes[index + 1..];
+            return Ok(value);
+        }
+    }
+    match bytes.len() < MAX_VARINT_BYTES {
+        true => Err(Malformed::CutVarint),
+        false => Err(Malformed::LargeVarint),
+    }
+}
+
+/// What a message may hold: its known fields, by number.
+#[derive(Debug)]
+pub struct Schema(pub &'static [(u32, Kind)]);
+
+/// What a known field holds.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// A number, truth value or enumeration, as a varint.
+    Varint,
+    /// Any number of them: one by one, or packed.
+    Varints,
+    /// A number of 8 bytes.
+    Fixed64,
+    /// A number of 4 bytes.
+    Fixed32,
+    /// Bytes.
+    Bytes,
+    /// UTF-8.
+    Text,
+    /// Another message, which is looked into.
+    Message(&'static Schema),
+}
+
+/// Goes over `message` and the messages in it. No schema names itself, so that it goes as deep as the schemas do.
+///
+/// # Errors
+///
+/// The first edge of the encoding that no message may have. Unknown fields are passed over, and not looked into.
+pub fn check(message: &[u8], schema: &Schema) -> Result<(), Malformed> {
+    for field in Fields::of(message) {
+        let field = field?;
+        let known = schema.0.iter().find(|(number, _)| *number == field.number);
+        let Some((_, kind)) = known else { continue };
+        match (kind, field.value) {
+            (Kind::Varint | Kind::Varints, Value::Varint(_))
+            | (Kind::Fixed64, Value::Fixed64(_))
+            | (Kind::Fixed32, Value::Fixed32(_))
+            | (Kind::Bytes, Value::Bytes(_)) => {}
+            (Kind::Varints, Value::Bytes(mut packed)) => {
+                while !packed.is_empty() {
+                    varint(&mut packed)?;
+                }
+            }
+            (Kind::Text, Value::Bytes(_)) => drop(field.text()?),
+            (Kind::Message(schema), Value::Bytes(message)) => check(message, schema)?,
+            _ => return Err(Malformed::OtherType(field.number)),
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Varint(value) => write!(f, "Varint({value})"),
+            Value::Fixed64(value) => write!(f, "Fixed64({value})"),
+            Value::Fixed32(value) => write!(f, "Fixed32({value})"),
+            Value::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::wire::proto::{gossip, overlay};
+
+    static INNER: Schema = Schema(&[(1, Kind::Text)]);
+    static OUTER: Schema = Schema(&[
+        (1, Kind::Varint),
+        (2, Kind::Text),
+        (3, Kind::Bytes),
+        (4, Kind::Fixed64),
+        (5, Kind::Fixed32),
+        (6, Kind::Message(&INNER)),
+        (7, Kind::Varints),
+    ]);
+
+    #[test]
+    fn what_every_library_reads_alike_passes() {
+        for message in [
+            &[][..],
+            // Zero values that are present, out of order, and a scalar twice.
+            &[0x08, 0x00],
+            &[0x12, 0x00, 0x08, 0x01, 0x08, 0x02],
+            &[0x1a, 0x01, 0xff],
+            &[0x21, 1, 2, 3, 4, 5, 6, 7, 8, 0x2d, 1, 2, 3, 4],
+            &[0x32, 0x03, 0x0a, 0x01, b'x', 0x32, 0x00],
+            // Packed and not.
+            &[0x3a, 0x03, 0x01, 0x80, 0x01, 0x38, 0x07],
+            // Unknown fields of the four wire types; what is in the bytes is not looked into.
+            &[0x50, 0x01],
+            &[0x51, 1, 2, 3, 4, 5, 6, 7, 8],
+            &[0x52, 0x03, 0x0b, 0x00, 0xff],
+            &[0x55, 1, 2, 3, 4],
+            // The largest field number and the largest value.
+            &[0xf8, 0xff, 0xff, 0xff, 0x0f, 0x01],
+            &[
+                0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
+            ],
+        ] {
+            assert_eq!(check(message, &OUTER), Ok(()), "{message:02x?}");
+        }
+    }
+
+    #[test]
+    fn each_edge_is_an_error_with_a_name() {
+        use Malformed::*;
+        let wire_type = |field, wire_type| WireType { field, wire_type };
+        for (message, error) in [
+            (&[0x80][..], CutVarint),
+            (&[0x08], CutVarint),
+            (&[0x08, 0x80], CutVarint),
+            (&[0x88, 0x00, 0x01], LongVarint),
+            (&[0x08, 0x80, 0x00], LongVarint),
+            (&[0x12, 0x81, 0x00, b'x'], LongVarint),
+            (&[0x50, 0x81, 0x80, 0x00], LongVarint),
+            (&[0x3a, 0x02, 0x81, 0x00], LongVarint),
+            (
+                &[
+                    0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02,
+                ],
+                LargeVarint,
+            ),
+            (
+                &[
+                    0x08, 0x81, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00,
+                ],
+                LargeVarint,
+            ),
+            // A key of 33 bits, which is field 2^29; and of 35.
+            (&[0x80, 0x80, 0x80, 0x80, 0x10, 0x01], LargeKey),
+            (&[0x88, 0x80, 0x80, 0x80, 0x40, 0x01], LargeKey),
+            (&[0x00, 0x01], FieldZero),
+            (&[0x02, 0x00], FieldZero),
+            (&[0x0b, 0x0c], wire_type(1, 3)),
+            (&[0x53, 0x54], wire_type(10, 3)),
+            (&[0x54], wire_type(10, 4)),
+            (&[0x56, 0x00], wire_type(10, 6)),
+            (&[0x57, 0x00], wire_type(10, 7)),
+            (&[0x32, 0x02, 0x0b, 0x0c], wire_type(1, 3)),
+            (&[0x12, 0x02, b'x'], PastTheEnd(2)),
+            (
+                &[
+                    0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
+                ],
+                PastTheEnd(2),
+            ),
+            (&[0x51, 1, 2, 3, 4, 5, 6, 7], PastTheEnd(10)),
+            (&[0x55, 1, 2, 3], PastTheEnd(10)),
+            (&[0x0a, 0x00], OtherType(1)),
+            (&[0x10, 0x00], OtherType(2)),
+            (&[0x35, 0, 0, 0, 0], OtherType(6)),
+            (&[0x25, 0, 0, 0, 0], OtherType(4)),
+            (&[0x29, 0, 0, 0, 0, 0, 0, 0, 0], OtherType(5)),
+            (&[0x12, 0x01, 0xff], NotUtf8(2)),
+            (&[0x32, 0x03, 0x0a, 0x01, 0xff], NotUtf8(1)),
+            // Surrogates have no place in UTF-8, nor have longer spellings.
+            (&[0x12, 0x03, 0xed, 0xa0, 0x80], NotUtf8(2)),
+            (&[0x12, 0x02, 0xc0, 0x80], NotUtf8(2)),
+        ] {
+            assert_eq!(check(message, &OUTER), Err(error), "{message:02x?}");
+        }
+    }
+
+    #[test]
+    fn however_deep_groups_are_nested_the_first_is_refused() {
+        let deep = [vec![0x53; 100_000], vec![0x54; 100_000]].concat();
+        assert!(matches!(
+            check(&deep, &OUTER),
+            Err(Malformed::WireType {
+                field: 10,
+                wire_type: 3
+            })
+        ));
+    }
+
+    #[test]
+    fn after_an_error_there_are_no_fields() {
+        let mut fields = Fields::of(&[0x08, 0x01, 0x00, 0x00, 0x08, 0x02]);
+        assert!(fields.next().unwrap().is_ok());
+        assert_eq!(fields.next(), Some(Err(Malformed::FieldZero)));
+        assert_eq!(fields.next(), None);
+    }
+
+    proptest! {
+        /// What the library makes of its own messages passes, and what passes the library reads.
+        #[test]
+        fn what_the_library_writes_passes(name in ".{0,20}", data in prop::collection::vec(any::<u8>(), 0..40)) {
+            let event = gossip::Event { name, data: data.into() };
+            let schema = Schema(&[(1, Kind::Text), (2, Kind::Bytes)]);
+            prop_assert_eq!(check(&event.encode_to_vec(), &schema), Ok(()));
+        }
+
+        #[test]
+        fn what_passes_the_library_reads(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            if check(&bytes, &crate::wire::schemas::overlay::REQUEST).is_ok() {
+                prop_assert!(overlay::Request::decode(&bytes[..]).is_ok());
+            }
+        }
+    }
+}
