@@ -18,7 +18,8 @@ import { random, toHex } from './lib/bytes.js'
 import { Gate } from './lib/gate.js'
 import { gossipOf, moveStream } from './lib/gossip.js'
 import { Local, PROTOCOL } from './lib/handshake.js'
-import { Identity } from './lib/identity.js'
+import { Heads } from './lib/heads.js'
+import { Identity, networkId } from './lib/identity.js'
 import { Links } from './lib/links.js'
 import { Log } from './lib/log.js'
 import { Outbox, Unsendable } from './lib/outbox.js'
@@ -53,14 +54,16 @@ export class Diatribe extends EventTarget {
   #sync
   #overlay
   #author
+  #networkId
   #instanceId = random(16)
-  /** Rooms by name: `{ log, outbox }`. */
+  /** Rooms by name: `{ log, heads, outbox }`. */
   #rooms = new Map()
 
   constructor (components, { maxLinks = MAX_LINKS, overlay = true, sync = true, ...options }) {
     super()
     this.#components = components
     this.#options = options
+    this.#networkId = networkId(options.networkKey)
     const tell = (type, detail) => this.#tell(type, detail)
     const { trust = [], deny = [] } = options
     const isWelcome = id => !deny.includes(id) && (trust.length === 0 || trust.includes(id))
@@ -79,7 +82,14 @@ export class Diatribe extends EventTarget {
     })
     if (sync) {
       const inRoom = room => this.gossip.getSubscribers(topicOf(room)).map(id => id.toString())
-      this.#sync = new Sync({ links: this.#links, rooms: this.#rooms, inRoom, tell, onBatch: batch => this.#tellBatch(batch, true) })
+      this.#sync = new Sync({
+        links: this.#links,
+        networkId: this.#networkId,
+        rooms: this.#rooms,
+        inRoom,
+        tell,
+        onBatch: batch => this.#tellBatch(batch, true)
+      })
     }
     if (overlay) this.#overlay = new Overlay({ components, links: this.#links, maxLinks, isWelcome, tell })
   }
@@ -96,7 +106,7 @@ export class Diatribe extends EventTarget {
     const { registrar, privateKey } = this.#components
     if (privateKey.type !== 'Ed25519') throw new Error('diatribe needs an Ed25519 key')
     const identity = new Identity(privateKey.raw.subarray(0, 32))
-    this.#author = { identity, instanceId: this.#instanceId }
+    this.#author = { identity, networkId: this.#networkId, instanceId: this.#instanceId }
     this.#links.start(await Local.create({ identity, networkKey: this.#options.networkKey, instanceId: this.#instanceId }))
     const streams = { maxInboundStreams: MAX_STREAMS, maxOutboundStreams: MAX_STREAMS }
     await registrar.handle(PROTOCOL, (stream, connection) => this.#links.accept(stream, connection), streams)
@@ -130,7 +140,8 @@ export class Diatribe extends EventTarget {
     if (this.#rooms.has(room)) return
     if (this.#rooms.size >= MAX_ROOMS) throw new Error(`a node is in at most ${MAX_ROOMS} rooms`)
     const log = new Log()
-    this.#rooms.set(room, { log, outbox: this.#outboxOf(room, log) })
+    const heads = new Heads(() => this.#author.identity.peerId)
+    this.#rooms.set(room, { log, heads, outbox: this.#outboxOf(room, log, heads) })
     const topic = topicOf(room)
     this.gossip.topicValidators.set(topic, (from, message) => this.#onMessage(room, from, message))
     this.gossip.subscribe(topic)
@@ -156,10 +167,11 @@ export class Diatribe extends EventTarget {
     return own.outbox.push({ name, data, wait })
   }
 
-  #outboxOf (room, log) {
+  #outboxOf (room, log, heads) {
     return new Outbox({
       room,
       author: () => this.#author,
+      heads,
       gossip: this.gossip,
       isSettling: () => this.#links.isSettling,
       onSealed: (batch, envelope) => {
@@ -199,14 +211,16 @@ export class Diatribe extends EventTarget {
   #onMessage (room, from, message) {
     let batch
     try {
-      batch = open(message.data, room, Date.now())
+      batch = open(message.data, room, this.#networkId, Date.now())
     } catch (error) {
       if (!error.offence) return 'ignore'
       // Nodes check before they forward: whoever handed it on broke the rule.
       this.#links.accuse(from.toString(), 'INVALID_BATCH', error.message)
       return 'reject'
     }
-    const what = this.#rooms.get(room)?.log.add(batch, message.data)
+    const own = this.#rooms.get(room)
+    own?.heads.add(batch)
+    const what = own?.log.add(batch, message.data)
     if (what === 'new' || what === 'late') this.#tellBatch(batch, what === 'late')
     return 'accept'
   }

@@ -14,6 +14,8 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 
 const here = import.meta.dirname
 
+const TAKES_LONGER_VARINTS = ['lib/protobuf.js', "if (byte === 0 && i > 0) throw new Malformed('a varint is longer than it need be')", '']
+
 /** Each breaks one rule of the contract: `[what it breaks, file, text, text instead]`; one may be of several parts. */
 export const FAULTS = {
   'no-nonce-check': ['chapter 5, check 17: the sealed nonce is not compared', [
@@ -32,6 +34,18 @@ export const FAULTS = {
   'accepts-replay': ['chapter 5: nonces, secrets and ephemeral keys are the same in every handshake', [
     ['lib/handshake.js', 'nonce: random(32), secret: random(32), ephemeral: undefined', 'nonce: new Uint8Array(32).fill(1), secret: new Uint8Array(32).fill(2), ephemeral: new Uint8Array(32).fill(3).buffer']
   ]],
+  'one-nonce-per-process': ['chapter 5, What a side makes: every round of the process has the same nonce', [
+    ['lib/handshake.js', 'nonce: random(32)', 'nonce: globalThis.nonce ??= random(32)']
+  ]],
+  'same-nonce-in-both-rounds': ['chapter 5, What a side makes: the two rounds with a peer have the same nonce', [
+    ['lib/handshake.js', 'entropy = systemEntropy()', 'entropy = { ...systemEntropy(), nonce: sha256(concat(local.instanceId, remote)) }']
+  ]],
+  'constant-k-server': ['chapter 5, What a side makes: the secret of a server is always the same', [
+    ['lib/handshake.js', 'const { secret, ephemeral } = this.entropy', 'const { secret, ephemeral } = Object.assign(this.entropy, { secret: new Uint8Array(32).fill(1) })']
+  ]],
+  'constant-second-tag': ['chapter 5, Tags: what stands in place of a tag that one does not have is always the same', [
+    ['lib/handshake.js', 'tag: random(TAG)', 'tag: new Uint8Array(TAG)']
+  ]],
   'gossip-before-pass': ['chapter 6: the gate is open from the beginning', [
     ['lib/gate.js', 'if (this.#inbound.has(connection)) return', 'if (connection) return']
   ]],
@@ -47,8 +61,46 @@ export const FAULTS = {
   'no-confirm-check': ['chapter 5, check 19: the confirmation is not compared', [
     ['lib/handshake.js', "if (!same(frame.confirm, hmac(sha256, k.confirm, hash(t5, frame.signature)))) throw auth('the confirmation does not hold')", '']
   ]],
+  'nonce-without-its-end': ['chapter 5, check 17: the last byte of the sealed nonce is not compared', [
+    ['lib/handshake.js', '!same(text.subarray(0, 32), nonce)', '!same(text.subarray(0, 31), nonce.subarray(0, 31))']
+  ]],
+  'tag-without-its-end': ['chapter 5, check 7: the last byte of a tag is not compared', [
+    ['lib/handshake.js', 'same(first, own)', 'same(first.subarray(0, 15), own.subarray(0, 15))']
+  ]],
+  'confirm-without-its-beginning': ['chapter 5, check 19: the first 8 bytes of the confirmation are not compared', [
+    ['lib/handshake.js', 'if (!same(frame.confirm, hmac(sha256, k.confirm, hash(t5, frame.signature))))', 'if (!same(frame.confirm.subarray(8), hmac(sha256, k.confirm, hash(t5, frame.signature)).subarray(8)))']
+  ]],
+  'pass-without-its-beginning': ['chapter 5, check 23: the first 8 bytes of the Pass are not compared', [
+    ['lib/handshake.js', 'if (!same(frame.confirm, this.expected))', 'if (!same(frame.confirm.subarray(8), this.expected.subarray(8)))']
+  ]],
+  'large-frames': ['chapter 2: a frame of yamux is as large as the window', [
+    ['lib/muxer.js', 'MAX_FRAME_DATA = 64 * 1024', 'MAX_FRAME_DATA = 16 * 1024 * 1024']
+  ]],
+  'identify-with-addresses': ['chapter 7, Identify: a stranger is told where the node listens', [
+    ['lib/identify.js', 'getAddresses: () => []', 'getAddresses: () => components.addressManager.getAddresses()']
+  ]],
   'accepts-malleable-envelope': ['chapter 8, rule 2: any spelling of an envelope is taken', [
-    ['lib/batch.js', "  throw new BatchError('NotAnEnvelope')\n}", "  const { body, signature } = decode(data, { body: [1, 'bytes'], signature: [2, 'bytes'] })\n  return { body, signature }\n}"]
+    ['lib/batch.js', '  return undefined\n}\n\nfunction read', "  try { return decode(data, { body: [1, 'bytes'], signature: [2, 'bytes'] }) } catch {}\n}\n\nfunction read"],
+    TAKES_LONGER_VARINTS
+  ]],
+  'accepts-longer-varints': ['chapter 4, Encoding: a varint may be longer than it need be', [TAKES_LONGER_VARINTS]],
+  'accepts-texts-that-are-not-utf8': ['chapter 4, Encoding: a text that is not UTF-8 is taken', [
+    ['lib/protobuf.js', "try { return utf8.decode(value) } catch { throw new Malformed('a text is not UTF-8') }", 'return new TextDecoder().decode(value)']
+  ]],
+  'checks-first-event-only': ['chapter 8, rule 4: only the first event of a batch is checked', [
+    ['lib/batch.js', 'for (const event of batch.events) {', 'for (const event of batch.events.slice(0, 1)) {']
+  ]],
+  'moves-batches-of-several': ['chapter 8, rule 6: a batch of several events may be of another room', [
+    ['lib/batch.js', 'if (batch.room !== room)', 'if (batch.room !== room && batch.events.length === 1)']
+  ]],
+  'id-without-room': ['chapter 8, Ids: the id of a message does not depend on its room', [
+    ['lib/batch.js', 'return idOf(room, sha256(parts.body), parts.signature)', "return idOf('', sha256(parts.body), parts.signature)"]
+  ]],
+  'passes-on-key': ['chapter 8, What must agree: a message with a key of gossipsub is handed on', [
+    ['lib/gossip.js', 'rpc.messages = rpc.messages.filter(', 'for (const message of rpc.messages) delete message.key\n    rpc.messages = rpc.messages.filter(']
+  ]],
+  'follows-too-many': ['chapter 8, rule 4: a batch may follow any number of others', [
+    ['lib/batch.js', "if (batch.prev.length > MAX_PREV) throw new BatchError('TooManyPrev')", '']
   ]],
   'no-deadline': ['chapter 5, Time: nobody is hurried', [
     ['lib/session.js', 'const FRAME_TIMEOUT_MS = 3_000', 'const FRAME_TIMEOUT_MS = 3_000_000'],
@@ -58,7 +110,7 @@ export const FAULTS = {
     ['lib/batch.js', "new BatchError('Ahead', false)", "new BatchError('Ahead')"]
   ]],
   'forwards-invalid': ['chapter 8, rule 8: the signature of a batch is not verified', [
-    ['lib/batch.js', "if (!verify(key, concat(SIGNED, sha256(body)), signature)) throw new BatchError('Signature')", '']
+    ['lib/batch.js', "if (!verify(key, signed(networkId, hash), signature)) throw new BatchError('Signature')", '']
   ]],
   'keeps-offenders': ['chapter 8: a link that brought what is no batch stays', [
     ['diatribe.js', "if (!error.offence) return 'ignore'", "return 'ignore'"]

@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util'
 import { multiaddr } from '@multiformats/multiaddr'
 import { seal, topicOf } from './lib/batch.js'
 import { random } from './lib/bytes.js'
-import { Identity } from './lib/identity.js'
+import { Identity, networkId } from './lib/identity.js'
 import { start, tell } from './peer.js'
 
 /** Where in an envelope of a short event the bit is: the last byte of the signature, of the data, of the author. */
@@ -27,6 +27,7 @@ service.addEventListener('link_up', async ({ detail }) => {
   tell('link_up', detail)
   const { data } = seal({
     identity: new Identity(seed),
+    networkId: networkId(),
     instanceId: random(16),
     firstSeq: 1,
     sentAtMs: Date.now(),

@@ -1,4 +1,7 @@
 // Rooms and batches: what a room may be called, and the signed envelopes that travel in it.
+//
+// The rules it keeps: a signature counts in one network only, and an id is that of what was signed, in one room: what
+// is not exactly an envelope never has the id of one that is.
 
 import { sha256 } from '@noble/hashes/sha2.js'
 import { ascii, concat, same } from './bytes.js'
@@ -8,6 +11,9 @@ import { Malformed, bytesField, decode, messageField, numberField, varint } from
 export const MAX_EVENT_DATA = 1024 * 1024
 export const MAX_EVENT_NAME = 256
 export const MAX_EVENTS = 1024
+/** Batches that one may follow, and how long an id is. */
+export const MAX_PREV = 4
+export const ID_SIZE = 32
 /** The largest data of a gossipsub message. */
 export const MAX_MESSAGE = MAX_EVENT_DATA + 1024
 /** A sender closes a batch of several events at this size. */
@@ -17,7 +23,9 @@ export const EVENT_OVERHEAD = 64
 
 const MAX_AHEAD_MS = 5n * 60n * 1000n
 const MAX_SEQ = 2n ** 53n - 1n
-const SIGNED = ascii('diatribe-batch-v1')
+const SIGNED = ascii('diatribe-batch-v2')
+const ID = ascii('diatribe-batch-id-v2')
+const BAD_ID = ascii('diatribe-bad-v2')
 const TOPIC = '/diatribe/1/'
 const utf8 = new TextEncoder()
 
@@ -59,7 +67,8 @@ const BATCH = {
   first_seq: [3, 'uint64'],
   sent_at_ms: [4, 'uint64'],
   room: [5, 'string'],
-  events: [6, bytes => decode(bytes, EVENT)]
+  events: [6, bytes => decode(bytes, EVENT)],
+  prev: [7, bytes => bytes]
 }
 
 /** How much an event adds to a batch. */
@@ -67,26 +76,54 @@ export function sizeOf (event) {
   return utf8.encode(event.name).length + event.data.length + EVENT_OVERHEAD
 }
 
-/** Signs events: the envelope's bytes and its id. */
-export function seal ({ identity, instanceId, firstSeq, sentAtMs, room, events }) {
+/** What an author signs: the batch of this hash, in the network of this id. */
+function signed (networkId, bodyHash) {
+  return concat(SIGNED, networkId, bodyHash)
+}
+
+function idOf (room, bodyHash, signature) {
+  const name = utf8.encode(room)
+  return sha256(concat(ID, Uint8Array.of(name.length >> 8, name.length), name, bodyHash, signature))
+}
+
+/** The id of a message: its batch's if it is exactly an envelope in a room, else one that no batch has. */
+export function messageId (topic, data) {
+  const room = roomOf(topic)
+  const parts = room === undefined || data.length > MAX_MESSAGE ? undefined : split(data)
+  if (parts === undefined) return sha256(concat(BAD_ID, utf8.encode(topic), data))
+  return idOf(room, sha256(parts.body), parts.signature)
+}
+
+/**
+ * Signs events: the envelope's bytes and its id.
+ *
+ * @param networkId  32 bytes; zeros on the open network
+ * @param prev       ids of the author's batches that this one follows, at most 4
+ */
+export function seal ({ identity, networkId, instanceId, firstSeq, sentAtMs, room, events, prev = [] }) {
   const body = concat(
     bytesField(1, identity.publicKey),
     bytesField(2, instanceId),
     numberField(3, firstSeq),
     numberField(4, sentAtMs),
     bytesField(5, utf8.encode(room)),
-    ...events.map(({ name, data }) => messageField(6, concat(bytesField(1, utf8.encode(name)), bytesField(2, data))))
+    ...events.map(({ name, data }) => messageField(6, concat(bytesField(1, utf8.encode(name)), bytesField(2, data)))),
+    ...prev.map(id => messageField(7, id))
   )
-  const signature = identity.sign(concat(SIGNED, sha256(body)))
-  const data = concat(messageField(1, body), messageField(2, signature))
-  return { data, id: sha256(data), body, signature }
+  const hash = sha256(body)
+  const signature = identity.sign(signed(networkId, hash))
+  return { data: concat(messageField(1, body), messageField(2, signature)), id: idOf(room, hash, signature), body, signature }
 }
 
-/** Checks the data of a message in `room` and reads it. Throws a BatchError. */
-export function open (data, room, nowMs) {
+/** Checks the data of a message in `room` of a network and reads it. Throws a BatchError. */
+export function open (data, room, networkId, nowMs) {
   if (data.length > MAX_MESSAGE) throw new BatchError('TooLarge')
-  const { body, signature } = split(data)
+  const parts = split(data)
+  if (parts === undefined) throw new BatchError('NotAnEnvelope')
+  const { body, signature } = parts
   const batch = read(body)
+  if (batch.prev.length > MAX_PREV) throw new BatchError('TooManyPrev')
+  if (batch.prev.some(id => id.length !== ID_SIZE)) throw new BatchError('PrevLength')
   if (batch.events.length === 0) throw new BatchError('NoEvents')
   if (batch.events.length > MAX_EVENTS) throw new BatchError('TooManyEvents')
   for (const event of batch.events) {
@@ -99,8 +136,9 @@ export function open (data, room, nowMs) {
   if (batch.room !== room) throw new BatchError('OtherRoom')
   const last = batch.first_seq + BigInt(batch.events.length) - 1n
   if (batch.first_seq < 1n || last > MAX_SEQ) throw new BatchError('Numbering')
-  if (!verify(key, concat(SIGNED, sha256(body)), signature)) throw new BatchError('Signature')
-  const id = sha256(data)
+  const hash = sha256(body)
+  if (!verify(key, signed(networkId, hash), signature)) throw new BatchError('Signature')
+  const id = idOf(room, hash, signature)
   if (batch.sent_at_ms > BigInt(nowMs) + MAX_AHEAD_MS) throw Object.assign(new BatchError('Ahead', false), { id })
   return {
     id,
@@ -109,11 +147,13 @@ export function open (data, room, nowMs) {
     firstSeq: Number(batch.first_seq),
     sentAtMs: Number(batch.sent_at_ms),
     room,
-    events: batch.events
+    events: batch.events,
+    // Who is named twice counts once.
+    prev: batch.prev.filter((id, i) => batch.prev.findIndex(other => same(other, id)) === i)
   }
 }
 
-/** The two parts of an envelope that is exactly `0a len body 12 40 signature`. */
+/** The two parts of data that is exactly `0a len body 12 40 signature`; undefined of other data. */
 function split (data) {
   for (let size = 1; size <= 4; size++) {
     const length = data.length - 67 - size
@@ -124,7 +164,7 @@ function split (data) {
       return { body: data.subarray(1 + size, end), signature: data.subarray(end + 2) }
     }
   }
-  throw new BatchError('NotAnEnvelope')
+  return undefined
 }
 
 function read (body) {

@@ -45,14 +45,16 @@ export class Comparison {
 
   /**
    * @param connection  the link's
+   * @param networkId   32 bytes
    * @param log         the room's Log
+   * @param heads       the room's Heads
    * @param sinceMs     the window's beginning, in the neighbour's last words
    * @param untilMs     the window's end, or 0
    * @param claimed     ids that another comparison is fetching; this one's are added
    * @param onBatch     (batch) => …: a batch that is new to the application
    */
-  constructor ({ connection, room, log, sinceMs, untilMs, claimed, onBatch }) {
-    Object.assign(this, { connection, room, log, untilMs, claimed, onBatch })
+  constructor ({ connection, room, networkId, log, heads, sinceMs, untilMs, claimed, onBatch }) {
+    Object.assign(this, { connection, room, networkId, log, heads, untilMs, claimed, onBatch })
     this.sinceMs = Math.max(sinceMs, log.sinceMs)
   }
 
@@ -146,7 +148,7 @@ export class Comparison {
   #check (envelope, answered) {
     let batch
     try {
-      batch = open(envelope, this.room, Date.now())
+      batch = open(envelope, this.room, this.networkId, Date.now())
     } catch (error) {
       if (error.offence !== false) throw error
       // A clock that is ahead is no offence: the batch is left for later.
@@ -158,6 +160,7 @@ export class Comparison {
   }
 
   #take (batch, envelope) {
+    this.heads.add(batch)
     const what = this.log.add(batch, envelope)
     if (what !== 'known') this.repaired++
     if (what === 'new' || what === 'late') this.onBatch(batch)

@@ -1,8 +1,7 @@
 // gossipsub as the contract has it: what must agree between peers, and what js-libp2p leaves open.
 
 import { gossipsub } from '@libp2p/gossipsub'
-import { sha256 } from '@noble/hashes/sha2.js'
-import { MAX_MESSAGE, roomOf } from './batch.js'
+import { MAX_MESSAGE, messageId, roomOf } from './batch.js'
 
 /** A gossipsub implementation may compare its limit with its whole read buffer: this much above the largest message. */
 const BUFFER_SLACK = 128 * 1024
@@ -50,7 +49,7 @@ function optional (get) {
 function gossipsubOptions () {
   return {
     globalSignaturePolicy: 'StrictNoSign',
-    msgIdFn: message => sha256(message.data),
+    msgIdFn: ({ topic, data }) => messageId(topic, data),
     fallbackToFloodsub: false,
     D: 4,
     Dlo: 3,

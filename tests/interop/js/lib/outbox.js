@@ -19,17 +19,22 @@ export class Outbox {
   #gossip
   #isSettling
   #onSealed
+  #heads
+  /** The id of the batch before. */
+  #last
   #nextSeq = 1
   #queue = []
   #busy = false
 
   /**
-   * @param author      () => { identity, instanceId }
+   * @param author      () => { identity, networkId, instanceId }
+   * @param heads       Heads: the author's newest batches in the room
    * @param isSettling  () => whether a link has come up that has not said yet in which rooms it is
    * @param onSealed    (batch, envelope) => …: a batch is about to leave; yields how to take that back
    */
-  constructor ({ room, author, gossip, isSettling, onSealed }) {
+  constructor ({ room, author, heads, gossip, isSettling, onSealed }) {
     this.#room = room
+    this.#heads = heads
     this.#author = author
     this.#gossip = gossip
     this.#isSettling = isSettling
@@ -64,12 +69,15 @@ export class Outbox {
   }
 
   async #publish (events) {
-    const { identity, instanceId } = this.#author()
-    const numbers = { instanceId, firstSeq: this.#nextSeq, sentAtMs: Date.now(), events }
-    const { data, id } = seal({ ...numbers, identity, room: this.#room })
-    const undo = this.#onSealed({ ...numbers, id, author: identity.peerId }, data)
+    const { identity, networkId, instanceId } = this.#author()
+    const said = { instanceId, firstSeq: this.#nextSeq, sentAtMs: Date.now(), events, prev: this.#heads.newest(this.#last) }
+    const { data, id } = seal({ ...said, identity, networkId, room: this.#room })
+    const batch = { ...said, id, author: identity.peerId }
+    const undo = this.#onSealed(batch, data)
     try {
       const { recipients } = await this.#gossip.publish(topicOf(this.#room), data)
+      this.#heads.add(batch)
+      this.#last = id
       return { id, recipients }
     } catch (error) {
       undo()

@@ -27,6 +27,7 @@ const MAX_STREAMS = 8
 
 export class Sync {
   #links
+  #networkId
   #rooms
   #tell
   #onBatch
@@ -37,12 +38,14 @@ export class Sync {
   #timers = new Set()
 
   /**
-   * @param rooms     Map of the rooms this node is in: `{ log }` by name
+   * @param networkId 32 bytes
+   * @param rooms     Map of the rooms this node is in: `{ log, heads }` by name
    * @param inRoom    room => ids of the linked peers that are in it
    * @param tell      (type, detail) => …
    * @param onBatch   batch => …: a batch that the application has not been told of
    */
-  constructor ({ links, rooms, inRoom, tell, onBatch }) {
+  constructor ({ links, networkId, rooms, inRoom, tell, onBatch }) {
+    this.#networkId = networkId
     this.inRoom = inRoom
     this.#links = links
     this.#rooms = rooms
@@ -146,13 +149,15 @@ export class Sync {
 
   async #compare (id, neighbour, room, underwayMs) {
     const connection = this.#links.get(id)?.connection
-    const log = this.#rooms.get(room)?.log
+    const { log, heads } = this.#rooms.get(room) ?? {}
     if (connection === undefined || log === undefined) return
     const about = this.#about(neighbour, room)
     const comparison = new Comparison({
       connection,
       room,
+      networkId: this.#networkId,
       log,
+      heads,
       sinceMs: about.sinceMs,
       untilMs: underwayMs === 0 ? 0 : Date.now() - underwayMs,
       claimed: this.#claimed,

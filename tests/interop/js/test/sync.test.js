@@ -6,11 +6,12 @@ import { Allowance, MAX_IMPATIENT } from '../lib/allowance.js'
 import { open, seal, topicOf } from '../lib/batch.js'
 import { concat, fromHex, random, toHex } from '../lib/bytes.js'
 import { answering, ask } from '../lib/exchange.js'
-import { Identity } from '../lib/identity.js'
+import { Identity, networkId } from '../lib/identity.js'
 import { PROTOCOL, decodeRequest, decodeResponse, encodeRequest, encodeResponse } from '../lib/sync-messages.js'
 import { start } from '../peer.js'
 
 const LISTEN = '/ip4/127.0.0.1/tcp/0/ws'
+const OPEN = networkId()
 const LIMITS = { limit: 2 ** 21, timeoutMs: 5_000 }
 const nodes = []
 after(() => Promise.all(nodes.map(node => node.stop())))
@@ -40,7 +41,7 @@ const texts = told => told.message.map(({ data }) => new TextDecoder().decode(da
 /** An envelope from nobody who is here. */
 function sealed (text, changes = {}) {
   const event = { name: 'chat', data: new TextEncoder().encode(text) }
-  return seal({ identity: new Identity(random(32)), instanceId: random(16), firstSeq: 1, sentAtMs: Date.now() - 60_000, room: 'lobby', events: [event], ...changes })
+  return seal({ identity: new Identity(random(32)), networkId: OPEN, instanceId: random(16), firstSeq: 1, sentAtMs: Date.now() - 60_000, room: 'lobby', events: [event], ...changes })
 }
 
 test('what was said before comes to whoever joins late: all, once, marked as backfill', async () => {
@@ -209,7 +210,7 @@ test('the envelopes that are served are those that were said, byte for byte', as
     const missing = random(32)
     const request = encodeRequest('fetch', { room: 'lobby', ids: concat(fromHex(id), missing) })
     const response = decodeResponse(await ask(connection, PROTOCOL, request, LIMITS), 'fetch')
-    assert.equal(toHex(open(response.envelopes[0], 'lobby', Date.now()).id), id)
+    assert.equal(toHex(open(response.envelopes[0], 'lobby', OPEN, Date.now()).id), id)
     assert.deepEqual(response.missing.map(toHex), [toHex(missing)])
   }
 })

@@ -7,10 +7,11 @@ import { argon2id } from 'hash-wasm'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { peerIdFromMultihash } from '@libp2p/peer-id'
 import * as Digest from 'multiformats/hashes/digest'
-import { open, roomFault, roomOf, seal, topicOf } from '../lib/batch.js'
+import { messageId, open, roomFault, roomOf, seal, topicOf } from '../lib/batch.js'
 import { ascii, concat, fromHex, random, toHex } from '../lib/bytes.js'
 import { Code, Local, Round, codeName, decodeFrame, rejectFrame } from '../lib/handshake.js'
 import { Identity, networkId, publicKeyOf, verify } from '../lib/identity.js'
+import { messageField } from '../lib/protobuf.js'
 
 const vectors = name => JSON.parse(readFileSync(new URL(`../../../../proto/vectors/${name}.json`, import.meta.url)))
 const identity = vectors('identity')
@@ -205,34 +206,55 @@ test('any flipped bit of an Answer is refused', async () => {
 test('a batch has the published bytes', () => {
   for (const expected of batch.batches) {
     const events = expected.events.map(({ name, data }) => ({ name, data: fromHex(data) }))
+    const network = fromHex(expected.network_id)
+    if (expected.network_key !== undefined) assert.deepEqual(networkId(fromHex(expected.network_key)), network)
     const { body, signature, data, id } = seal({
       identity: new Identity(fromHex(expected.seed)),
+      networkId: network,
       instanceId: fromHex(expected.instance_id),
       firstSeq: expected.first_seq,
       sentAtMs: expected.sent_at_ms,
       room: expected.room,
-      events
+      events,
+      prev: expected.prev.map(fromHex)
     })
     assert.equal(hex(body), expected.body)
     assert.equal(hex(signature), expected.signature)
     assert.equal(hex(data), expected.envelope)
     assert.equal(hex(id), expected.id)
     assert.equal(topicOf(expected.room), expected.topic)
-    const opened = open(data, expected.room, expected.sent_at_ms)
+    assert.equal(hex(messageId(expected.topic, data)), expected.id)
+    const opened = open(data, expected.room, network, expected.sent_at_ms)
     assert.deepEqual(opened.events.map(e => [e.name, hex(e.data)]), expected.events.map(e => [e.name, e.data]))
     assert.equal(opened.firstSeq, expected.first_seq)
+    assert.deepEqual(opened.prev.map(hex), expected.prev)
   }
 })
 
 test('what the contract accepts is accepted', () => {
-  for (const { room, now_ms, envelope, id, comment } of batch.accepted) {
-    assert.equal(hex(open(fromHex(envelope), room, now_ms).id), id, comment)
+  for (const { room, network_id, now_ms, envelope, id, prev_count, comment } of batch.accepted) {
+    const opened = open(fromHex(envelope), room, fromHex(network_id), now_ms)
+    assert.deepEqual([hex(opened.id), opened.prev.length], [id, prev_count], comment)
   }
 })
 
 test('what the contract refuses is refused, for the published reason', () => {
-  for (const { room, now_ms, envelope, error, comment } of batch.refused) {
-    assert.throws(() => open(fromHex(envelope), room, now_ms), { kind: error, offence: error !== 'Ahead' }, comment)
+  for (const { room, network_id, now_ms, envelope, error, comment } of batch.refused) {
+    assert.throws(() => open(fromHex(envelope), room, fromHex(network_id), now_ms), { kind: error, offence: error !== 'Ahead' }, comment)
+  }
+})
+
+/** An envelope of so many bytes that is no batch, as `data_is` describes it. */
+function hollow (size) {
+  const body = new Uint8Array(size - 70).fill(0x78)
+  return concat(messageField(1, body), messageField(2, new Uint8Array(64)))
+}
+
+test('messages have the published ids, whatever their data and their topic', () => {
+  for (const { topic, data, data_bytes: size, id, comment } of batch.ids) {
+    const bytes = data === undefined ? hollow(size) : fromHex(data)
+    assert.equal(bytes.length, size ?? bytes.length)
+    assert.equal(hex(messageId(topic, bytes)), id, comment)
   }
 })
 
