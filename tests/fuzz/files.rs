@@ -5,7 +5,8 @@ use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt;
 
 use diatribe::gossip::{self, VerifiedBatch};
-use diatribe::history::{self, Keep};
+use diatribe::history::{self, Keep, Log};
+use diatribe::identity::NetworkId;
 use diatribe::{Identity, NetworkKey, identity};
 
 use crate::case::{QUICK, SLOW, fuzz};
@@ -47,8 +48,6 @@ fn a_key_file_is_read_or_refused() {
 
 #[test]
 fn a_log_from_elsewhere_is_taken_in_or_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path();
     let line = |envelope: &[u8]| {
         use base64::Engine as _;
         let envelope = base64::engine::general_purpose::STANDARD.encode(envelope);
@@ -60,9 +59,10 @@ fn a_log_from_elsewhere_is_taken_in_or_refused() {
         let verify = |bytes: &[u8]| -> Result<VerifiedBatch, String> {
             let bytes = bytes::Bytes::copy_from_slice(bytes);
             let room = gossip::room_of(&bytes).ok_or("no room")?;
-            gossip::open(bytes, &room, NOW_MS).map_err(|error| error.to_string())
+            gossip::open(bytes, NetworkId::OPEN, &room, NOW_MS).map_err(|error| error.to_string())
         };
         let mut input = Cursor::new(case.bytes(seeds));
-        let _ = history::import(path, Keep::default(), NOW_MS, &mut input, verify);
+        let log = Log::ephemeral(Keep::default()).expect("a log in memory");
+        let _ = history::import(log, NOW_MS, &mut input, verify);
     });
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use diatribe::gossip::{self, MAX_EVENT_DATA, MAX_EVENT_NAME, MAX_EVENTS, MAX_MESSAGE};
+use diatribe::identity::NetworkId;
 use diatribe::{NetworkKey, RoomName};
 
 use crate::case::{QUICK, fuzz};
@@ -15,7 +16,7 @@ fn a_batch_is_within_its_limits_or_refused() {
         let bytes = Bytes::from(case.bytes(seeds));
         let of = gossip::room_of(&bytes);
         for room in of.iter().chain([&room]) {
-            if let Ok(batch) = gossip::open(bytes.clone(), room, now_ms) {
+            if let Ok(batch) = gossip::open(bytes.clone(), NetworkId::OPEN, room, now_ms) {
                 assert!(batch.bytes().len() <= MAX_MESSAGE);
                 assert!((1..=MAX_EVENTS).contains(&batch.events().len()));
                 for event in batch.events() {
