@@ -26,7 +26,7 @@ import (
 
 const patience = 30 * time.Second
 
-var loopback = ma.StringCast("/ip4/127.0.0.1/tcp/0/ws")
+var local = ma.StringCast("/ip4/127.0.0.1/tcp/0/ws")
 
 // lines are what a node has said.
 type lines struct {
@@ -75,7 +75,7 @@ func startSilentNode(t *testing.T) (*Node, *lines) {
 	seed := make([]byte, 32)
 	rand.Read(seed)
 	said := &lines{more: make(chan struct{})}
-	n, err := New(Config{Seed: seed, Listen: []ma.Multiaddr{loopback}, Tell: said.tell})
+	n, err := New(Config{Seed: seed, Listen: []ma.Multiaddr{local}, Tell: said.tell})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func startStranger(t *testing.T) *stranger {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrs(loopback), libp2p.Transport(websocket.New), libp2p.DisableMetrics(),
+	h, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrs(local), libp2p.Transport(websocket.New), libp2p.DisableMetrics(),
 		libp2p.Security(noise.ID, noise.New), libp2p.Muxer(yamux.ID, yamux.DefaultTransport), libp2p.DisableRelay())
 	if err != nil {
 		t.Fatal(err)

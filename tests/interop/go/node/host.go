@@ -67,6 +67,8 @@ func newHost(n *Node, privateKey []byte) (host.Host, error) {
 		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
 		libp2p.DisableIdentifyAddressDiscovery(),
+		// identify answers strangers: it names no address. Peers that have passed are told by the overlay.
+		libp2p.AddrsFactory(func([]ma.Multiaddr) []ma.Multiaddr { return nil }),
 		// Its answers end after 30 s, whatever is asked: ping.go does not.
 		libp2p.Ping(false),
 		libp2p.WithDialTimeout(dialTimeout),

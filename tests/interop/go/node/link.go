@@ -180,9 +180,16 @@ func (n *Node) hangUp(l *link, reason string) {
 	}
 }
 
-// violation closes a link whose peer broke a rule, and tells which.
-func (n *Node) violation(c *conn, reason string) {
-	n.refuse(c.id, c.raw.RemoteMultiaddr(), false, &Failure{Stage: "link", Code: "VIOLATION", Reason: reason})
+// What a link's peer is accused of.
+const (
+	codeViolation      = "VIOLATION"
+	codeInvalidBatch   = "INVALID_BATCH"
+	codeInvalidOverlay = "INVALID_OVERLAY"
+)
+
+// accuse closes a link whose peer broke a rule, and tells which.
+func (n *Node) accuse(c *conn, code, reason string) {
+	n.refuse(c.id, c.raw.RemoteMultiaddr(), false, &Failure{Stage: "link", Code: code, Reason: reason})
 	n.hangUp(c.link, reason)
 }
 

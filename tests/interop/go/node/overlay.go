@@ -14,7 +14,6 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 
 	"diatribe.invalid/peer/wire"
 )
@@ -24,9 +23,8 @@ const (
 	// handoverTimeout is how long F and C take part after they agreed.
 	handoverTimeout = 12 * time.Second
 	wantedLinks     = 2
-	// A hint's limits: one dial an address in redialAfter, and maxHints in that time in all.
-	redialAfter = time.Minute
-	maxHints    = 12
+	// maxMoved is how many links are remembered that were moved away from.
+	maxMoved = 12
 	// maxOverlayStreams is how many requests of a peer are answered at a time.
 	maxOverlayStreams = 8
 )
@@ -48,7 +46,7 @@ type overlay struct {
 
 	mu     sync.Mutex
 	part   *handover
-	dialed map[string]time.Time
+	budget *dialBudget
 	// entry and joining are the node that was last asked to take this one in, and the nonce of that.
 	entry   *link
 	joining uint64
@@ -62,7 +60,7 @@ var (
 )
 
 func newOverlay(n *Node) *overlay {
-	return &overlay{node: n, dialed: map[string]time.Time{}, moved: map[*link]bool{}}
+	return &overlay{node: n, budget: newDialBudget(time.Now()), moved: map[*link]bool{}}
 }
 
 // extra is how many links more than usual may come: one, during a handover.
@@ -93,7 +91,11 @@ func (o *overlay) ask(l *link, kind int, w *wire.Writer) (*overlayMessage, error
 	if err != nil {
 		return nil, err
 	}
-	return decodeResponse(body)
+	answer, err := decodeResponse(body, l.id)
+	if err != nil {
+		o.node.accuse(l.connection(), codeInvalidOverlay, "its overlay response is malformed: "+err.Error())
+	}
+	return answer, err
 }
 
 // join tells the entry node that this node is a newcomer.
@@ -123,8 +125,11 @@ func (o *overlay) join(l *link) {
 // try dials contacts that a node with no room has named.
 func (o *overlay) try(from *link, contacts []contact) {
 	for _, c := range contacts {
-		addresses := o.dialable(from, c.addresses)
-		if c.id == o.node.id || o.node.linkOf(c.id) != nil || len(addresses) == 0 || !o.mayDial(addresses) {
+		if c.id == o.node.id || o.node.linkOf(c.id) != nil {
+			continue
+		}
+		addresses := o.mayDial(o.dialable(from, c.addresses))
+		if len(addresses) == 0 {
 			continue
 		}
 		if l, err := o.node.dialPeer(o.node.ctx, c.id, addresses); err == nil {
@@ -174,12 +179,12 @@ func (c *conn) acceptOverlay(s network.Stream) {
 	body, err := wire.ReadFrame(s, maxOverlayFrame)
 	var request *overlayMessage
 	if err == nil {
-		request, err = decodeRequest(body)
+		request, err = decodeRequest(body, c.id)
 	}
 	if err != nil {
 		s.Reset()
-		if errors.Is(err, wire.ErrNoFrame) || errors.Is(err, wire.ErrMalformed) || errors.Is(err, errKind) {
-			c.node.violation(c, "its overlay request is malformed: "+err.Error())
+		if errors.Is(err, wire.ErrNoFrame) || errors.Is(err, wire.ErrMalformed) || errors.Is(err, errKind) || errors.Is(err, errNobody) {
+			c.node.accuse(c, codeInvalidOverlay, "its overlay request is malformed: "+err.Error())
 		}
 		return
 	}
@@ -189,7 +194,7 @@ func (c *conn) acceptOverlay(s network.Stream) {
 		go then()
 	}
 	if err := wire.ReadEnd(s); errors.Is(err, wire.ErrNoFrame) {
-		c.node.violation(c, err.Error())
+		c.node.accuse(c, codeInvalidOverlay, err.Error())
 	}
 }
 
@@ -239,8 +244,6 @@ func (o *overlay) redirect(l *link, r *overlayMessage) ([]byte, func()) {
 	own := o.own(l)
 	addresses := o.dialable(l, r.to.addresses)
 	switch {
-	case r.to.id == "":
-		return refuse(redirectUnsuitable, "scope")
 	case r.to.id == o.node.id:
 		return refuse(redirectUnsuitable, "ourselves")
 	case o.node.linkOf(r.to.id) != nil:
@@ -262,9 +265,11 @@ func (o *overlay) redirect(l *link, r *overlayMessage) ([]byte, func()) {
 	if busy {
 		return refuse(redirectBusy, "busy")
 	}
-	if r.role == roleDial && !o.mayDial(addresses) {
-		o.end(h)
-		return refuse(redirectTooMany, "too_many")
+	if r.role == roleDial {
+		if h.to.addresses = o.mayDial(addresses); len(h.to.addresses) == 0 {
+			o.end(h)
+			return refuse(redirectTooMany, "too_many")
+		}
 	}
 	w := putAddresses(&wire.Writer{}, 2, own)
 	return encodeOverlay(kindRedirected, w), func() { o.take(h) }
@@ -288,7 +293,7 @@ func (o *overlay) take(h *handover) {
 	}
 	if outcome == "linked" {
 		o.mu.Lock()
-		if len(o.moved) > maxHints {
+		if len(o.moved) > maxMoved {
 			clear(o.moved)
 		}
 		o.moved[h.from] = true
@@ -385,37 +390,22 @@ func (o *overlay) hint(from *link, to contact, role uint32, outcome string) {
 	}
 }
 
-// mayDial counts a dial that others have asked for.
-func (o *overlay) mayDial(addresses []ma.Multiaddr) bool {
+// mayDial returns the addresses that may be dialled on another's word, and counts them.
+func (o *overlay) mayDial(addresses []ma.Multiaddr) []ma.Multiaddr {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for address, at := range o.dialed {
-		if time.Since(at) > redialAfter {
-			delete(o.dialed, address)
-		}
-	}
-	for _, address := range addresses {
-		if _, lately := o.dialed[address.String()]; lately {
-			return false
-		}
-	}
-	if len(o.dialed) >= maxHints {
-		return false
-	}
-	for _, address := range addresses {
-		o.dialed[address.String()] = time.Now()
-	}
-	return true
+	return o.budget.take(time.Now(), addresses)
 }
 
-// contacts are links of this node of which an address is known, but the one who asks.
+// contacts are links of this node, but the one who asks: peers that have passed the handshake, at the addresses at which
+// they were dialled, or which they have said of themselves and which are of the host that their connection comes from.
 func (o *overlay) contacts(asker *link) (found []contact) {
 	o.node.mu.Lock()
 	defer o.node.mu.Unlock()
 	for _, l := range o.node.links {
-		addresses := l.dialable
+		addresses := l.ownHost(l.dialable)
 		if l.current.dialer {
-			addresses = []ma.Multiaddr{l.current.raw.RemoteMultiaddr()}
+			addresses = canonicals([]ma.Multiaddr{l.current.raw.RemoteMultiaddr()})
 		}
 		addresses = o.scoped(asker, addresses)
 		if l != asker && len(addresses) > 0 && len(found) < maxContacts {
@@ -425,11 +415,22 @@ func (o *overlay) contacts(asker *link) (found []contact) {
 	return found
 }
 
+// ownHost returns those of the addresses that are of the host at the other end of the link. node.mu is held.
+func (l *link) ownHost(addresses []ma.Multiaddr) (kept []ma.Multiaddr) {
+	remote, known := socketOf(l.current.raw.RemoteMultiaddr())
+	for _, address := range addresses {
+		if to, found := socketOf(address); known && found && hostOf(to.Addr()) == hostOf(remote.Addr()) {
+			kept = append(kept, address)
+		}
+	}
+	return kept
+}
+
 // own is where the peer of a link may be told that this node listens.
 func (o *overlay) own(l *link) []ma.Multiaddr {
 	o.node.mu.Lock()
 	defer o.node.mu.Unlock()
-	return o.scoped(l, o.node.listening())
+	return o.scoped(l, canonicals(o.node.listening()))
 }
 
 // dialable are the addresses that a link may name.
@@ -439,26 +440,18 @@ func (o *overlay) dialable(l *link, addresses []ma.Multiaddr) []ma.Multiaddr {
 	return o.scoped(l, addresses)
 }
 
-// scoped: over a public address no private or loopback address may be named, over a private one no loopback address.
-// node.mu is held.
+// scoped returns those of the addresses, in canonical form, that have the link's scope or a wider one: at most two, those
+// of its own scope first. node.mu is held.
 func (o *overlay) scoped(l *link, addresses []ma.Multiaddr) (kept []ma.Multiaddr) {
-	for _, address := range addresses {
-		if isWebsocket(address) && scope(address) >= scope(l.current.raw.RemoteMultiaddr()) && len(kept) < maxAddresses {
-			kept = append(kept, address)
+	least := scopeOfLink(l.current.raw.RemoteMultiaddr())
+	for s := least; s <= public; s++ {
+		for _, address := range addresses {
+			if to, known := socketOf(address); known && scopeOf(to.Addr()) == s {
+				kept = append(kept, address)
+			}
 		}
 	}
-	return kept
-}
-
-func scope(address ma.Multiaddr) int {
-	switch {
-	case manet.IsIPLoopback(address) || manet.IsIPUnspecified(address):
-		return 0
-	case manet.IsPublicAddr(address):
-		return 2
-	default:
-		return 1
-	}
+	return kept[:min(len(kept), maxAddresses)]
 }
 
 func randomNonce() uint64 {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"diatribe.invalid/peer/wire"
 )
@@ -39,12 +40,15 @@ const (
 
 const (
 	maxOverlayFrame = 8192
-	maxAddresses    = 4
+	maxAddresses    = 2
 	maxContacts     = 8
-	maxNamedLinks   = 8
+	maxShuffled     = 4
 )
 
-var errKind = errors.New("a kind that is not known")
+var (
+	errKind   = errors.New("a kind that is not known")
+	errNobody = errors.New("a redirect to nobody")
+)
 
 // contact is a peer, and where it listens.
 type contact struct {
@@ -58,63 +62,59 @@ func (c contact) encode() []byte {
 }
 
 func putAddresses(w *wire.Writer, field int, addresses []ma.Multiaddr) *wire.Writer {
-	for i, address := range addresses {
-		if i < maxAddresses {
-			w.Message(field, address.Bytes())
-		}
+	for _, address := range addresses[:min(len(addresses), maxAddresses)] {
+		w.Message(field, address.Bytes())
 	}
 	return w
 }
 
-// decodeContact keeps the addresses that are an IP address, tcp and ws, with or without tls.
-func decodeContact(message []byte) (contact, error) {
-	var id []byte
-	var c contact
-	err := wire.Decode(message, wire.Schema{1: wire.Bytes(&id), 2: addressesInto(&c.addresses)})
-	if err != nil {
-		return c, err
-	}
-	c.id, err = peer.IDFromBytes(id)
-	if err != nil {
-		return c, wire.ErrMalformed
-	}
-	return c, nil
+// named is a contact as it stands on the wire.
+type named struct {
+	id        []byte
+	addresses [][]byte
 }
 
-func addressesInto(to *[]ma.Multiaddr) wire.Slot {
-	return wire.Message(func(encoded []byte) error {
-		address, err := ma.NewMultiaddrBytes(encoded)
-		if err == nil && len(*to) < maxAddresses && isWebsocket(address) {
-			*to = append(*to, address)
+func (c *named) schema() wire.Schema {
+	return wire.Schema{1: wire.Bytes(&c.id), 2: appendTo(&c.addresses)}
+}
+
+// contact returns what counts of it. Without a PeerId it is none.
+func (c *named) contact() (contact, bool) {
+	id, err := peer.IDFromBytes(c.id)
+	if err != nil {
+		return contact{}, false
+	}
+	return contact{id, readAddresses(c.addresses, id)}, true
+}
+
+// readAddresses returns the addresses of a peer that count: the first ones that have the canonical form.
+func readAddresses(encoded [][]byte, of peer.ID) (addresses []ma.Multiaddr) {
+	for _, each := range encoded {
+		if address, found := readAddress(each, of); found && len(addresses) < maxAddresses {
+			addresses = append(addresses, address)
 		}
+	}
+	return addresses
+}
+
+func appendTo(to *[][]byte) wire.Slot {
+	return wire.Message(func(value []byte) error { *to = append(*to, value); return nil })
+}
+
+// contactsInto reads all contacts, and keeps the first ones, of these those that have a PeerId.
+func contactsInto(to *[]contact, most int) wire.Slot {
+	read := 0
+	return wire.Message(func(message []byte) error {
+		var c named
+		if err := wire.Decode(message, c.schema()); err != nil {
+			return err
+		}
+		if contact, found := c.contact(); found && read < most {
+			*to = append(*to, contact)
+		}
+		read++
 		return nil
 	})
-}
-
-func contactsInto(to *[]contact, most int) wire.Slot {
-	return wire.Message(func(message []byte) error {
-		if len(*to) == most {
-			return nil
-		}
-		c, err := decodeContact(message)
-		if err == nil {
-			*to = append(*to, c)
-		}
-		return err
-	})
-}
-
-func isWebsocket(address ma.Multiaddr) bool {
-	var shape string
-	for _, part := range address {
-		switch code := part.Protocol().Code; code {
-		case ma.P_IP4, ma.P_IP6:
-			shape += "ip "
-		default:
-			shape += part.Protocol().Name + " "
-		}
-	}
-	return shape == "ip tcp ws " || shape == "ip tcp tls ws " || shape == "ip tcp wss "
 }
 
 // overlayMessage has the fields of all requests and responses.
@@ -131,60 +131,94 @@ type overlayMessage struct {
 	to        contact
 }
 
-func decodeRequest(body []byte) (*overlayMessage, error) {
+// decodeRequest reads what the peer `from` asks. An error is an offence.
+func decodeRequest(body []byte, from peer.ID) (*overlayMessage, error) {
+	var to named
 	m := &overlayMessage{}
-	schemas := map[int]wire.Schema{
-		kindShuffle: {1: contactsInto(&m.contacts, 4)},
-		kindJoin: {
-			1: wire.Fixed64(&m.nonce), 2: wire.Uint32(&m.need), 4: wire.Bool(&m.dialable), 5: addressesInto(&m.addresses),
-		},
-		kindRedirect: {1: wire.Fixed64(&m.nonce), 2: wire.Uint32(&m.role), 3: wire.Message(func(message []byte) (err error) {
-			m.to, err = decodeContact(message)
-			return err
-		})},
-		kindAttach: {1: wire.Fixed64(&m.nonce)},
-		kindReport: {1: wire.Fixed64(&m.nonce), 2: wire.Bool(&m.ok)},
-		kindCancel: {1: wire.Fixed64(&m.nonce), 2: wire.Bool(&m.ok), 3: contactsInto(&m.contacts, maxContacts)},
-		kindTake:   {1: wire.Bool(&m.ok)},
-		kindLeave:  {1: contactsInto(&m.contacts, maxContacts)},
-		kindThin:   {},
-	}
-	return m, m.decode(body, schemas)
-}
-
-func decodeResponse(body []byte) (*overlayMessage, error) {
-	m := &overlayMessage{}
-	return m, m.decode(body, map[int]wire.Schema{
-		kindContacts:   {1: contactsInto(&m.contacts, maxContacts)},
-		kindJoined:     {1: wire.Uint32(&m.answer), 2: contactsInto(&m.contacts, maxContacts)},
-		kindRedirected: {1: wire.Uint32(&m.answer), 2: addressesInto(&m.addresses)},
-		kindDone:       {1: wire.Bool(&m.ok)},
-		kindTaken:      {1: wire.Bool(&m.ok)},
+	err := m.decode(body, from, func(addresses *[][]byte) map[int]wire.Schema {
+		to = named{}
+		return map[int]wire.Schema{
+			kindShuffle: {1: contactsInto(&m.contacts, maxShuffled)},
+			kindJoin: {
+				1: wire.Fixed64(&m.nonce), 2: wire.Uint32(&m.need), 3: wire.Bytes(new([]byte)), 4: wire.Bool(&m.dialable),
+				5: appendTo(addresses),
+			},
+			kindRedirect: {1: wire.Fixed64(&m.nonce), 2: wire.Uint32(&m.role), 3: wire.Message(func(message []byte) error {
+				return wire.Decode(message, to.schema())
+			})},
+			kindAttach: {1: wire.Fixed64(&m.nonce)},
+			kindReport: {1: wire.Fixed64(&m.nonce), 2: wire.Bool(&m.ok)},
+			kindCancel: {1: wire.Fixed64(&m.nonce), 2: wire.Bool(&m.ok), 3: contactsInto(&m.contacts, maxContacts)},
+			kindTake:   {1: wire.Bool(&m.ok)},
+			kindLeave:  {1: contactsInto(&m.contacts, maxContacts)},
+			kindThin:   {1: wire.Bytes(new([]byte))},
+		}
 	})
+	if m.role != roleExpect {
+		m.role = roleDial
+	}
+	if err != nil || m.kind != kindRedirect {
+		return m, err
+	}
+	found := false
+	if m.to, found = to.contact(); !found {
+		return nil, errNobody
+	}
+	return m, nil
 }
 
-func (m *overlayMessage) decode(body []byte, schemas map[int]wire.Schema) error {
-	var last []byte
+// decodeResponse reads what the peer `from` answers. An error is an offence.
+func decodeResponse(body []byte, from peer.ID) (*overlayMessage, error) {
+	m := &overlayMessage{}
+	err := m.decode(body, from, func(addresses *[][]byte) map[int]wire.Schema {
+		return map[int]wire.Schema{
+			kindContacts:   {1: contactsInto(&m.contacts, maxContacts)},
+			kindJoined:     {1: wire.Uint32(&m.answer), 2: contactsInto(&m.contacts, maxContacts)},
+			kindRedirected: {1: wire.Uint32(&m.answer), 2: appendTo(addresses)},
+			kindDone:       {1: wire.Bool(&m.ok)},
+			kindTaken: {
+				1: wire.Bool(&m.ok), 2: wire.Fixed64(&m.nonce), 3: wire.Bytes(new([]byte)), 4: wire.Bool(&m.dialable),
+				5: appendTo(addresses),
+			},
+		}
+	})
+	switch {
+	case m.kind == kindJoined && m.answer > joinRoom:
+		m.answer = joinRefused
+	case m.kind == kindRedirected && m.answer > redirectNoDial:
+		m.answer = redirectBusy
+	}
+	return m, err
+}
+
+// decode reads a message of one kind. A kind that is there twice is one message with the fields of both, of two kinds
+// the last one counts; each must be well-formed.
+func (m *overlayMessage) decode(body []byte, from peer.ID, schemas func(addresses *[][]byte) map[int]wire.Schema) error {
+	var addresses [][]byte
+	known := schemas(&addresses)
 	for field, err := range wire.Fields(body) {
 		if err != nil {
 			return err
 		}
-		if _, known := schemas[field.Number]; !known {
+		if _, isKind := known[field.Number]; !isKind {
 			continue
 		}
-		if field.Type != 2 {
+		if field.Type != protowire.BytesType {
 			return wire.ErrMalformed
 		}
 		if field.Number != m.kind {
-			m.kind, last = field.Number, nil
+			*m, addresses = overlayMessage{kind: field.Number}, nil
+			known = schemas(&addresses)
 		}
-		last = append(last, field.Bytes...)
+		if err := wire.Decode(field.Bytes, known[field.Number]); err != nil {
+			return err
+		}
 	}
-	schema, known := schemas[m.kind]
-	if !known {
+	if m.kind == 0 {
 		return errKind
 	}
-	return wire.Decode(last, schema)
+	m.addresses = readAddresses(addresses, from)
+	return nil
 }
 
 func encodeOverlay(kind int, w *wire.Writer) []byte {

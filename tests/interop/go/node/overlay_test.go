@@ -129,16 +129,6 @@ func TestOneDialAnAddressAMinute(t *testing.T) {
 	}
 }
 
-func TestScopesAreKept(t *testing.T) {
-	order := []string{"/ip4/127.0.0.1/tcp/1/ws", "/ip4/192.168.0.1/tcp/1/ws", "/ip4/8.8.8.8/tcp/1/ws"}
-	v6 := []string{"/ip6/::1/tcp/1/ws", "/ip6/fd00::1/tcp/1/ws", "/ip6/2606:4700::1/tcp/1/ws"}
-	for i := range order {
-		if scope(ma.StringCast(order[i])) != i || scope(ma.StringCast(v6[i])) != i {
-			t.Error(order[i], v6[i])
-		}
-	}
-}
-
 func TestWhatItTakesNoPartInIsAnswered(t *testing.T) {
 	e, _ := startNode(t)
 	f, _ := startNode(t)
@@ -161,5 +151,23 @@ func TestWhatItTakesNoPartInIsAnswered(t *testing.T) {
 		if a := ask(t, e, l, kind, empty()); a.kind != kindDone || !a.ok {
 			t.Errorf("%d: %+v", kind, a)
 		}
+	}
+}
+
+func TestContactsAreAtTheirOwnHost(t *testing.T) {
+	e, _ := startNode(t)
+	a, _ := startNode(t)
+	b, _ := startNode(t)
+	linked(t, a, e)
+	linked(t, b, e)
+	toE := linkTo(t, a, e.ID())
+	elsewhere := ma.StringCast("/ip4/8.8.8.8/tcp/9000/ws")
+	named := putAddresses((&wire.Writer{}).Bool(4, true), 5, []ma.Multiaddr{elsewhere, a.listening()[0]})
+	if answer := ask(t, a, toE, kindJoin, named); answer.answer != joinTaken {
+		t.Fatalf("%+v", answer)
+	}
+	answer := ask(t, b, linkTo(t, b, e.ID()), kindShuffle, &wire.Writer{})
+	if len(answer.contacts) != 1 || len(answer.contacts[0].addresses) != 1 || !answer.contacts[0].addresses[0].Equal(a.listening()[0]) {
+		t.Errorf("%+v", answer.contacts)
 	}
 }

@@ -7,6 +7,7 @@ package node
 // the fourth end in a row is the last. Connections that cross, and peers that open a stream for each, do all of that.
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -29,6 +30,8 @@ const (
 	reopenEvery  = 250 * time.Millisecond
 	writeTimeout = 30 * time.Second
 )
+
+var errTooLarge = errors.New("the RPC is too large")
 
 // acceptGossip takes a gossip stream: from the pass on, its RPCs go to gossipsub.
 func (c *conn) acceptGossip(s network.Stream) {
@@ -81,11 +84,9 @@ func (in *inbound) pump(c *conn, s network.Stream) {
 			in.timer.Reset(streamLost)
 		}
 	}()
+	reader := bufio.NewReader(s)
 	for {
-		body, err := wire.ReadFrame(s, maxRPC)
-		if errors.Is(err, wire.ErrNoFrame) {
-			in.link.node.violation(c, "its gossip is malformed: "+err.Error())
-		}
+		body, err := readRPC(reader)
 		if err != nil {
 			return
 		}
@@ -96,6 +97,25 @@ func (in *inbound) pump(c *conn, s network.Stream) {
 		case <-in.link.ctx.Done():
 			return
 		}
+	}
+}
+
+// readRPC reads one RPC that is not empty. One that is too large, or has no length, is the end of the stream and no more:
+// the contract calls neither an offence.
+func readRPC(stream *bufio.Reader) ([]byte, error) {
+	for {
+		n, err := binary.ReadUvarint(stream)
+		switch {
+		case err != nil:
+			return nil, err
+		case n > maxRPC:
+			return nil, errTooLarge
+		case n == 0:
+			continue
+		}
+		body := make([]byte, n)
+		_, err = io.ReadFull(stream, body)
+		return body, err
 	}
 }
 
@@ -112,10 +132,10 @@ func (in *inbound) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Reset: gossipsub cannot read what the peer says.
+// Reset: gossipsub cannot read what the peer says, and reads no more on this link. It is no offence.
 func (in *inbound) Reset() error {
 	if in.link.ctx.Err() == nil {
-		go in.link.node.violation(in.link.connection(), "its gossip is malformed")
+		go in.link.node.hangUp(in.link, "the peer sent an RPC that cannot be read: a new link is needed")
 	}
 	return nil
 }
