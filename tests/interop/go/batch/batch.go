@@ -8,7 +8,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 
 	"diatribe.invalid/peer/identity"
 	"diatribe.invalid/peer/wire"
@@ -18,22 +20,53 @@ const (
 	// MaxData, MaxName and MaxEvents are the limits of an event and of a batch.
 	MaxData   = 1 << 20
 	MaxName   = 256
-	MaxEvents = 4096
+	MaxEvents = 1024
 	// MaxMessage is the largest envelope.
 	MaxMessage = MaxData + 1024
-	// MaxBatch is the size at which a sender closes a batch of several events.
-	MaxBatch = 64 << 10
+	// MaxBatch is the size, counted with EventOverhead, at which a sender closes a batch of several events.
+	MaxBatch = 256 << 10
+	// EventOverhead is what an event counts beside its bytes: what everybody who keeps it has to note about it.
+	EventOverhead = 64
+	// MaxPrev is how many batches a batch says it follows.
+	MaxPrev = 4
 
-	maxAheadMs = 5 * 60 * 1000
-	maxSeq     = 1<<53 - 1
-	signed     = "diatribe-batch-v1"
+	// eventFraming is the most that keys and lengths add to the bytes of an event.
+	eventFraming = 16
+	maxAheadMs   = 5 * 60 * 1000
+	maxSeq       = 1<<53 - 1
+
+	signed   = "diatribe-batch-v2"
+	idOfGood = "diatribe-batch-id-v2"
+	idOfBad  = "diatribe-bad-v2"
 )
 
-// ID is SHA-256 of an envelope: the batch's and the message's id.
+// ID names a batch, and is the id of its message.
 type ID [32]byte
 
-// IDOf is the id of an envelope.
-func IDOf(envelope []byte) ID { return sha256.Sum256(envelope) }
+// IDOf is the id of a message. One that is spelled like an envelope, on the topic of a room, has an id that no other
+// message can have, whatever is wrong inside; all others have ids of another kind.
+func IDOf(topic string, data []byte) ID {
+	if room, isRoom := RoomOf(topic); isRoom && len(data) <= MaxMessage {
+		if body, signature, found := split(data); found {
+			return idOf(room, sha256.Sum256(body), signature)
+		}
+	}
+	h := sha256.New()
+	h.Write([]byte(idOfBad))
+	h.Write([]byte(topic))
+	h.Write(data)
+	return ID(h.Sum(nil))
+}
+
+func idOf(room string, body [32]byte, signature []byte) ID {
+	h := sha256.New()
+	h.Write([]byte(idOfGood))
+	h.Write(binary.BigEndian.AppendUint16(nil, uint16(len(room))))
+	h.Write([]byte(room))
+	h.Write(body[:])
+	h.Write(signature)
+	return ID(h.Sum(nil))
+}
 
 // Event is what an application sends.
 type Event struct {
@@ -42,7 +75,7 @@ type Event struct {
 }
 
 // Size is how much an event adds to a batch.
-func (e Event) Size() int { return len(e.Name) + len(e.Data) + 16 }
+func (e Event) Size() int { return len(e.Name) + len(e.Data) + eventFraming + EventOverhead }
 
 // Batch is what one author says in one room at one time.
 type Batch struct {
@@ -53,6 +86,8 @@ type Batch struct {
 	SentAtMs uint64
 	Room     string
 	Events   []Event
+	// Prev are the newest batches of its own in this room that the author knew, each once.
+	Prev []ID
 }
 
 // Error is an envelope that is refused: which rule it breaks, and whether whoever forwarded it could have known.
@@ -65,20 +100,24 @@ func (e *Error) Error() string { return fmt.Sprintf("the batch is refused: %s", 
 
 func offence(kind string) error { return &Error{kind, true} }
 
-// Seal signs the batch: its envelope.
-func (b *Batch) Seal(author *identity.Identity) []byte {
+// Seal signs the batch for the network that has this id, and returns its envelope.
+func (b *Batch) Seal(author *identity.Identity, networkID []byte) []byte {
 	w := &wire.Writer{}
 	w.Bytes(1, author.PublicKey).Bytes(2, b.Instance).Uint(3, b.FirstSeq).Uint(4, b.SentAtMs).Bytes(5, []byte(b.Room))
 	for _, event := range b.Events {
 		w.Message(6, (&wire.Writer{}).Bytes(1, []byte(event.Name)).Bytes(2, event.Data).Out)
 	}
-	envelope := (&wire.Writer{}).Message(1, w.Out).Message(2, author.Sign(toSign(w.Out))).Out
-	b.Author, b.ID = author.PublicKey, IDOf(envelope)
-	return envelope
+	for _, id := range b.Prev {
+		w.Message(7, id[:])
+	}
+	sum := sha256.Sum256(w.Out)
+	signature := author.Sign(toSign(networkID, sum))
+	b.Author, b.ID = author.PublicKey, idOf(b.Room, sum, signature)
+	return (&wire.Writer{}).Message(1, w.Out).Message(2, signature).Out
 }
 
-// Open checks the data of a message that came in a room. Its errors are *Error.
-func Open(envelope []byte, room string, nowMs uint64) (*Batch, error) {
+// Open checks the data of a message that came in a room of the network that has this id. Its errors are *Error.
+func Open(envelope []byte, room string, networkID []byte, nowMs uint64) (*Batch, error) {
 	if len(envelope) > MaxMessage {
 		return nil, offence("TooLarge")
 	}
@@ -86,7 +125,8 @@ func Open(envelope []byte, room string, nowMs uint64) (*Batch, error) {
 	if !found {
 		return nil, offence("NotAnEnvelope")
 	}
-	b := &Batch{ID: IDOf(envelope)}
+	sum := sha256.Sum256(body)
+	b := &Batch{ID: idOf(room, sum, signature)}
 	if err := b.read(body); err != nil {
 		return nil, err
 	}
@@ -111,7 +151,7 @@ func Open(envelope []byte, room string, nowMs uint64) (*Batch, error) {
 		return nil, offence("OtherRoom")
 	case b.FirstSeq < 1 || b.FirstSeq > maxSeq || b.FirstSeq+uint64(len(b.Events))-1 > maxSeq:
 		return nil, offence("Numbering")
-	case !identity.Verify(key, toSign(body), signature):
+	case !identity.Verify(key, toSign(networkID, sum), signature):
 		return nil, offence("Signature")
 	case b.SentAtMs > nowMs+maxAheadMs:
 		return nil, &Error{"Ahead", false}
@@ -120,22 +160,36 @@ func Open(envelope []byte, room string, nowMs uint64) (*Batch, error) {
 }
 
 func (b *Batch) read(body []byte) error {
-	tooMany := false
+	tooMany, prev := false, 0
 	err := wire.Decode(body, wire.Schema{
 		1: wire.Bytes(&b.Author), 2: wire.Bytes(&b.Instance), 3: wire.Uint64(&b.FirstSeq), 4: wire.Uint64(&b.SentAtMs),
 		5: wire.String(&b.Room),
 		6: wire.Message(func(message []byte) error {
-			// A body can hold half a million empty events: do not keep what will be refused.
-			if tooMany = tooMany || len(b.Events) == MaxEvents; tooMany {
-				return nil
-			}
 			var event Event
 			err := wire.Decode(message, wire.Schema{1: wire.String(&event.Name), 2: wire.Bytes(&event.Data)})
-			b.Events = append(b.Events, event)
+			// A body can hold half a million empty events: what will be refused is looked at, and not kept.
+			if tooMany = tooMany || len(b.Events) == MaxEvents; !tooMany {
+				b.Events = append(b.Events, event)
+			}
 			return err
 		}),
+		7: wire.Message(func(id []byte) error {
+			switch prev++; {
+			case prev > MaxPrev:
+				return offence("TooManyPrev")
+			case len(id) != len(ID{}):
+				return offence("PrevLength")
+			}
+			if !slices.Contains(b.Prev, ID(id)) {
+				b.Prev = append(b.Prev, ID(id))
+			}
+			return nil
+		}),
 	})
+	var refused *Error
 	switch {
+	case errors.As(err, &refused):
+		return err
 	case err != nil:
 		return offence("NotABatch")
 	case tooMany:
@@ -159,7 +213,6 @@ func split(envelope []byte) (body, signature []byte, found bool) {
 	return body, tail[2:], tail[0] == 0x12 && tail[1] == 0x40
 }
 
-func toSign(body []byte) []byte {
-	sum := sha256.Sum256(body)
-	return append([]byte(signed), sum[:]...)
+func toSign(networkID []byte, body [32]byte) []byte {
+	return slices.Concat([]byte(signed), networkID, body[:])
 }

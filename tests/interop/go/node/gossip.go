@@ -81,7 +81,7 @@ func (g *gossip) start() (*pubsub.PubSub, error) {
 		pubsub.WithPeerExchange(false),
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictNoSign),
 		pubsub.WithNoAuthor(),
-		pubsub.WithMessageIdFn(func(m *pb.Message) string { id := batch.IDOf(m.GetData()); return string(id[:]) }),
+		pubsub.WithMessageIdFn(func(m *pb.Message) string { id := messageID(m); return string(id[:]) }),
 		pubsub.WithMaxMessageSize(maxRPC),
 		pubsub.WithMaxControlMessageSize(maxControl),
 		pubsub.WithPeerOutboundQueueSize(queueLength),
@@ -141,9 +141,7 @@ func (g *gossip) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	for _, message := range rpc.Publish {
 		ok, err := g.check(message)
 		if err != nil {
-			c := l.connection()
-			g.node.refuse(from, c.raw.RemoteMultiaddr(), false, &Failure{Stage: "link", Code: "INVALID_BATCH", Reason: err.Error()})
-			g.node.hangUp(l, err.Error())
+			g.node.accuse(l.connection(), codeInvalidBatch, err.Error())
 			return err
 		}
 		if ok {
@@ -156,7 +154,7 @@ func (g *gossip) inspect(from peer.ID, rpc *pubsub.RPC) error {
 
 // check says whether a message is taken. An error is an offence of whoever forwarded it.
 func (g *gossip) check(message *pb.Message) (bool, error) {
-	// StrictNoSign: a message with any of these is dropped.
+	// StrictNoSign: a message in which any of these is present, be it empty, is dropped. That is no offence.
 	if message.From != nil || message.Seqno != nil || message.Signature != nil || message.Key != nil {
 		return false, nil
 	}
@@ -164,10 +162,12 @@ func (g *gossip) check(message *pb.Message) (bool, error) {
 	if !isRoom || !g.node.inRoom(name) {
 		return false, nil
 	}
-	if len(message.GetData()) <= batch.MaxMessage && g.known[batch.IDOf(message.GetData())] {
+	// What this node does not know is not passed on.
+	message.ProtoReflect().SetUnknown(nil)
+	if g.known[messageID(message)] {
 		return true, nil
 	}
-	b, err := batch.Open(message.GetData(), name, uint64(time.Now().UnixMilli()))
+	b, err := g.node.open(message, name)
 	var refused *batch.Error
 	if errors.As(err, &refused) && !refused.Offence {
 		return false, nil
@@ -178,6 +178,15 @@ func (g *gossip) check(message *pb.Message) (bool, error) {
 	g.opened[b.ID] = b
 	g.remember(b.ID)
 	return true, nil
+}
+
+func messageID(message *pb.Message) batch.ID {
+	return batch.IDOf(message.GetTopic(), message.GetData())
+}
+
+// open reads a message that came in a room.
+func (n *Node) open(message *pb.Message, room string) (*batch.Batch, error) {
+	return batch.Open(message.GetData(), room, n.networkID, uint64(time.Now().UnixMilli()))
 }
 
 func (g *gossip) remember(id batch.ID) {
@@ -271,10 +280,10 @@ type tracer struct{ *gossip }
 
 // DeliverMessage is called once for a message of others.
 func (t *tracer) DeliverMessage(message *pubsub.Message) {
-	b := t.opened[batch.IDOf(message.GetData())]
+	b := t.opened[messageID(message.Message)]
 	if b == nil {
 		name, _ := batch.RoomOf(message.GetTopic())
-		opened, err := batch.Open(message.GetData(), name, uint64(time.Now().UnixMilli()))
+		opened, err := t.node.open(message.Message, name)
 		if err != nil {
 			return
 		}

@@ -49,11 +49,13 @@ type Node struct {
 	config Config
 	id     peer.ID
 	local  *handshake.Local
-	host   host.Host
-	gater  *gater
-	pubsub *pubsub.PubSub
-	gossip *gossip
-	over   *overlay
+	// networkID is what batches are signed for.
+	networkID []byte
+	host      host.Host
+	gater     *gater
+	pubsub    *pubsub.PubSub
+	gossip    *gossip
+	over      *overlay
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -83,16 +85,17 @@ func New(config Config) (*Node, error) {
 	instance := make([]byte, 16)
 	rand.Read(instance)
 	n := &Node{
-		config:   config,
-		id:       peer.ID(own.PeerID),
-		local:    &handshake.Local{Identity: own, Instance: instance, NetworkKey: config.NetworkKey},
-		gater:    &gater{allowed: map[peer.ID][]ma.Multiaddr{}},
-		conns:    map[network.Conn]*conn{},
-		links:    map[peer.ID]*link{},
-		admitted: map[*conn]peer.ID{},
-		rooms:    map[string]*room{},
-		failures: map[string]string{},
-		changed:  make(chan struct{}),
+		config:    config,
+		id:        peer.ID(own.PeerID),
+		local:     &handshake.Local{Identity: own, Instance: instance, NetworkKey: config.NetworkKey},
+		gater:     &gater{allowed: map[peer.ID][]ma.Multiaddr{}},
+		networkID: identity.NetworkID(config.NetworkKey),
+		conns:     map[network.Conn]*conn{},
+		links:     map[peer.ID]*link{},
+		admitted:  map[*conn]peer.ID{},
+		rooms:     map[string]*room{},
+		failures:  map[string]string{},
+		changed:   make(chan struct{}),
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.over = newOverlay(n)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"time"
@@ -24,6 +25,9 @@ type room struct {
 	queue   chan *saying
 	// ahead is an event that did not fit into the batch before.
 	ahead *saying
+
+	// heads are this author's newest batches in the room; node.mu guards them.
+	heads batch.Heads
 }
 
 // Sent is an event that is on its way.
@@ -150,11 +154,16 @@ func (r *room) send(taken []*saying) (Sent, error) {
 	if err := r.writable(); err != nil {
 		return Sent{}, err
 	}
-	b := &batch.Batch{Instance: r.node.local.Instance, FirstSeq: r.nextSeq, SentAtMs: uint64(time.Now().UnixMilli()), Room: r.name}
+	r.node.mu.Lock()
+	prev := r.heads.Prev()
+	r.node.mu.Unlock()
+	b := &batch.Batch{
+		Instance: r.node.local.Instance, FirstSeq: r.nextSeq, SentAtMs: uint64(time.Now().UnixMilli()), Room: r.name, Prev: prev,
+	}
 	for _, s := range taken {
 		b.Events = append(b.Events, s.event)
 	}
-	envelope := b.Seal(r.node.local.Identity)
+	envelope := b.Seal(r.node.local.Identity, r.node.networkID)
 	var messages pubsub.MessageBatch
 	if err := r.topic.AddToBatch(r.node.ctx, &messages, envelope); err != nil {
 		return Sent{}, err
@@ -169,6 +178,9 @@ func (r *room) send(taken []*saying) (Sent, error) {
 			return Sent{}, r.nobody()
 		}
 		r.nextSeq += uint64(len(taken))
+		r.node.mu.Lock()
+		r.heads.Sent(b.ID, prev)
+		r.node.mu.Unlock()
 		return Sent{ID: hex.EncodeToString(b.ID[:]), Seq: b.FirstSeq, Links: links}, nil
 	case <-r.node.ctx.Done():
 		return Sent{}, r.node.ctx.Err()
@@ -211,6 +223,13 @@ func (r *room) writable() error {
 
 // deliver tells of the events of a batch that came.
 func (n *Node) deliver(b *batch.Batch) {
+	if bytes.Equal(b.Author, n.local.Identity.PublicKey) && !bytes.Equal(b.Instance, n.local.Instance) {
+		n.mu.Lock()
+		if r := n.rooms[b.Room]; r != nil {
+			r.heads.Heard(b.ID, b.Prev)
+		}
+		n.mu.Unlock()
+	}
 	author := peer.ID(identity.PeerIDOf(b.Author)).String()
 	for i, event := range b.Events {
 		n.tell("message", map[string]any{

@@ -13,7 +13,7 @@ import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key
 from libp2p.host.basic_host import BasicHost
-from libp2p.identity.identify.identify import ID as IDENTIFY, identify_handler_for
+from libp2p.identity.identify.identify import ID as IDENTIFY
 from libp2p.identity.identify_push.identify_push import ID_PUSH as IDENTIFY_PUSH
 from libp2p.io.exceptions import IncompleteReadError, IOException
 from libp2p.io.utils import read_exactly
@@ -35,6 +35,7 @@ from multiaddr import Multiaddr
 
 from . import workarounds
 from .handshake import PROTOCOL as HANDSHAKE
+from .protobuf import message_field, varint
 
 PING = "/ipfs/ping/1.0.0"
 PING_BYTES = 32
@@ -166,18 +167,29 @@ class Network(Swarm):
         self.notifees.clear()
         self.set_stream_handler(self._on_stream)
         self._open = {
-            IDENTIFY: identify_handler_for(self.host),
+            IDENTIFY: self._answer_identify,
             IDENTIFY_PUSH: _discard,
             PING: _answer_pings,
             HANDSHAKE: self._on_handshake,
         }
+        self._advertised = list(self._open)
         self.on_connection = lambda connection: None
         self._connections_of = {}
         self._half_open = 0
 
     def advertise(self, protocols):
         """What identify says. It is the same before and after a pass, since nobody may conclude anything from it."""
-        self.host.multiselect.handlers = dict.fromkeys([*self._open, *protocols])
+        self._advertised = [*self._open, *protocols]
+
+    async def _answer_identify(self, stream):
+        """py-libp2p's own names every address of this node to strangers. Here none is named, nor the peer's."""
+        public_key = self.peerstore.pubkey(self.self_id).serialize()
+        answer = message_field(1, public_key)
+        for protocol in self._advertised:
+            answer += message_field(3, protocol.encode())
+        answer += message_field(5, b"/diatribe/1.0.0") + message_field(6, b"diatribe-py/1")
+        await stream.write(varint(len(answer)) + answer)
+        await stream.close()
 
     @property
     def addresses(self):

@@ -18,8 +18,8 @@ from contextlib import asynccontextmanager
 import trio
 from libp2p.tools.anyio_service import background_trio_service
 
-from .batch import (MAX_BATCH, MAX_EVENT_DATA, MAX_EVENT_NAME, MAX_EVENTS, BatchError, open_envelope, room_fault, seal,
-                    size_of, topic_of)
+from .batch import (MAX_BATCH, MAX_EVENT_DATA, MAX_EVENT_NAME, MAX_EVENTS, BatchError, Heads, open_envelope, room_fault,
+                    seal, size_of, topic_of)
 from .gossip import PROTOCOLS, Gossip
 from .handshake import Local
 from .identity import Identity, peer_id_text
@@ -75,6 +75,8 @@ class OwnRoom:
         self.next_seq = 1
         self.queue = deque()
         self.wake = trio.Event()
+        # This author's newest batches in the room.
+        self.heads = Heads()
 
 
 class Event:
@@ -98,7 +100,7 @@ class Node:
     async def running(self, listen=(), rooms=()):
         self.network = Network(self.identity.seed)
         self.network.on_connection = self._on_connection
-        self.gossip = Gossip(self.network.host, self._check, self._on_rooms, self._on_offence)
+        self.gossip = Gossip(self.network.host, self._check, self._on_rooms)
         self.network.advertise(PROTOCOLS)
         async with (background_trio_service(self.network), background_trio_service(self.gossip),
                     background_trio_service(self.gossip.router), trio.open_nursery() as self.nursery):
@@ -317,7 +319,8 @@ class Node:
             link.has_spoken = True
             self._rise(link)
 
-    async def _on_offence(self, peer, reason, code="VIOLATION"):
+    def _accuse(self, peer, code, reason):
+        """Tells which rule a peer broke, and closes the link."""
         link = self.links.get(peer.to_base58())
         if link is not None and link.closing is None:
             self.tell("refused", {
@@ -327,15 +330,17 @@ class Node:
     async def _check(self, peer, room, data):
         """Whether a message is taken and forwarded."""
         try:
-            batch = open_envelope(data, room, time.time() * 1000)
+            batch = open_envelope(data, room, self.local.network_id, time.time() * 1000)
         except BatchError as error:
             if error.offence:
                 # Nodes check before they forward: whoever handed it on broke the rule.
-                await self._on_offence(peer, str(error), "INVALID_BATCH")
+                self._accuse(peer, "INVALID_BATCH", str(error))
             return False
         link = self.links.get(peer.to_base58())
         if link is not None:
             link.seen = trio.current_time()
+        if batch["author"] == self.identity.peer_id and batch["instance_id"] != self.local.instance_id:
+            self._rooms[room].heads.heard(batch["id"], batch["prev"])
         for i, event in enumerate(batch["events"]):
             self.tell("message", {
                 "id": batch["id"].hex(),
@@ -386,9 +391,11 @@ class Node:
 
     def _send(self, room, own):
         events = _take_batch(own.queue)
+        prev = own.heads.prev()
         data, id, _, _ = seal(
-            self.identity, self.local.instance_id, own.next_seq, int(time.time() * 1000), room,
-            [(event.name, event.data) for event in events])
+            self.identity, self.local.network_id, self.local.instance_id, own.next_seq, int(time.time() * 1000), room,
+            [(event.name, event.data) for event in events], prev)
+        own.heads.sent(id, prev)
         links = self.gossip.send(topic_of(room), data)
         for i, event in enumerate(events):
             event.result = (id.hex(), own.next_seq + i, links)

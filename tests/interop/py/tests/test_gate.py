@@ -14,7 +14,7 @@ from diatribe.handshake import MAX_FRAME, PROTOCOL, Local, Round, decode_frame, 
 from diatribe.identity import Identity
 from diatribe.network import Network, Unsupported
 from diatribe.node import Node
-from diatribe.protobuf import message_field, varint
+from diatribe.protobuf import fields, message_field, varint
 from diatribe.session import HandshakeFailure
 
 LISTEN = "/ip4/127.0.0.1/tcp/0/ws"
@@ -27,11 +27,11 @@ class Told(list):
     def __call__(self, type, fields):
         self.append({"type": type, **fields})
 
-    async def until(self, type):
+    async def until(self, type, **fields):
         with trio.fail_after(PATIENCE_S):
             while True:
                 for line in self:
-                    if line["type"] == type:
+                    if line["type"] == type and fields.items() <= line.items():
                         return line
                 await trio.sleep(0.01)
 
@@ -118,6 +118,32 @@ class Strangers(unittest.TestCase):
 
         trio.run(main)
 
+    def test_identify_names_no_address(self):
+        async def main():
+            async with own() as (node, _), stranger() as other:
+                connection = await other.network.dial(node.network.addresses[0])
+                stream = await connection.open("/ipfs/id/1.0.0")
+                said = fields(await read_frame(stream, 8192))
+                self.assertEqual({tag for tag, _, _ in said}, {1, 3, 5, 6})
+                self.assertEqual(next(value for tag, _, value in said if tag == 1), node.identity.public_key)
+
+        trio.run(main)
+
+    def test_gossip_is_spoken_in_three_versions(self):
+        async def main():
+            async with own() as (node, told), stranger() as other:
+                connection = await other.network.dial(node.network.addresses[0])
+                stream, passed = await other.until_answer_of_round_2(connection)
+                for version in ("/meshsub/1.4.0", "/meshsub/1.3.0", "/floodsub/1.0.0"):
+                    with self.assertRaises(Unsupported):
+                        await connection.open(version)
+                for version in ("/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0"):
+                    await connection.open(version)
+                await write_frame(stream, passed)
+                await told.until("link_up")
+
+        trio.run(main)
+
     def test_a_peer_that_is_asked_and_does_not_speak_the_handshake_is_named(self):
         async def main():
             async with own(listen=()) as (node, _), stranger(listen=True) as other:
@@ -170,16 +196,30 @@ class Strangers(unittest.TestCase):
                 with trio.fail_after(PATIENCE_S):
                     while other.gossip == 0:
                         await trio.sleep(0.01)
-                # Nothing that a signed message says is taken, be it ever so genuine inside.
-                data = seal(other.local.identity, other.local.instance_id, 1, 0, "lobby", [("chat", b"hello")])[0]
-                message = message_field(2, data) + message_field(4, topic_of("lobby").encode())
-                for more in (message_field(1, other.local.identity.peer_id), b""):
-                    rpc = message_field(2, more + message)
+                # Nothing of a message in which a field of signed messages is present is taken, be it ever so genuine
+                # inside; and it is no offence. Nor is the same data on another topic, which takes no id away.
+                def message(seq, room="lobby", more=b""):
+                    data = seal(other.local.identity, other.local.network_id, other.local.instance_id, seq, 0, "lobby",
+                                [("chat", b"hello")])[0]
+                    return message_field(2, data) + message_field(4, topic_of(room).encode()) + more
+
+                async def publish(message):
+                    rpc = message_field(2, message)
                     await gossip.write(varint(len(rpc)) + rpc)
-                    if more:
-                        await trio.sleep(0.3)
-                        self.assertNotIn("message", [line["type"] for line in told])
-                self.assertEqual((await told.until("message"))["data"], b"hello")
+
+                for tag in (1, 3, 5, 6):
+                    for i, value in enumerate((other.local.identity.peer_id, b"")):
+                        await publish(message(10 * tag + i, more=message_field(tag, value)))
+                        await publish(message(1, more=message_field(tag, value)))
+                        await publish(message_field(2, b"nothing of the kind") + message_field(4, topic_of("lobby").encode())
+                                      + message_field(tag, value))
+                await publish(message(1, "kitchen"))
+                await publish(message(1))
+                # What comes last shows that all before it was read.
+                await publish(message(2))
+                await told.until("message", seq=2)
+                self.assertEqual([line["seq"] for line in told if line["type"] == "message"], [1, 2])
+                self.assertEqual([line for line in told if line["type"] == "refused"], [])
                 # Another handshake on a connection that has passed.
                 await write_frame(await connection.open(PROTOCOL), Round(other.local, connection.peer_id, 1).hello())
                 await closed(connection, 3)

@@ -5,10 +5,11 @@ import unittest
 from pathlib import Path
 
 from diatribe import batch as batches
-from diatribe.batch import BatchError, open_envelope, room_fault, room_of, seal, topic_of
+from diatribe.batch import BatchError, id_of, open_envelope, room_fault, room_of, seal, topic_of
 from diatribe.handshake import (CODES, Entropy, Local, Refused, Round, code_name, decode_frame, hash_of, hmac_of,
                                 reject_frame, tag_of)
 from diatribe.identity import Identity, network_id, peer_id_text, public_key_of, seed_of_passphrase, verify
+from diatribe.protobuf import message_field
 
 VECTORS = Path(__file__).parents[4] / "proto" / "vectors"
 identity, handshake, batch = (json.loads((VECTORS / f"{name}.json").read_text()) for name in ("identity", "handshake", "batch"))
@@ -161,33 +162,47 @@ class BatchVectors(unittest.TestCase):
         for expected in batch["batches"]:
             events = [(event["name"], unhex(event["data"])) for event in expected["events"]]
             envelope, id, body, signature = seal(
-                Identity(unhex(expected["seed"])), unhex(expected["instance_id"]), expected["first_seq"],
-                expected["sent_at_ms"], expected["room"], events)
+                Identity(unhex(expected["seed"])), unhex(expected["network_id"]), unhex(expected["instance_id"]),
+                expected["first_seq"], expected["sent_at_ms"], expected["room"], events, map(unhex, expected["prev"]))
             self.assertEqual(body.hex(), expected["body"])
             self.assertEqual(signature.hex(), expected["signature"])
             self.assertEqual(envelope.hex(), expected["envelope"])
             self.assertEqual(id.hex(), expected["id"])
             self.assertEqual(topic_of(expected["room"]), expected["topic"])
-            opened = open_envelope(envelope, expected["room"], expected["sent_at_ms"])
+            opened = open_envelope(
+                envelope, expected["room"], unhex(expected["network_id"]), expected["sent_at_ms"])
             self.assertEqual([(event["name"], event["data"]) for event in opened["events"]], events)
             self.assertEqual(opened["first_seq"], expected["first_seq"])
 
     def test_what_the_contract_accepts_is_accepted(self):
         for case in batch["accepted"]:
-            opened = open_envelope(unhex(case["envelope"]), case["room"], case["now_ms"])
+            opened = self.open(case)
             self.assertEqual(opened["id"].hex(), case["id"], case["comment"])
+            self.assertEqual(len(opened["prev"]), case["prev_count"], case["comment"])
+
+    def open(self, case):
+        return open_envelope(unhex(case["envelope"]), case["room"], unhex(case["network_id"]), case["now_ms"])
+
+    def test_messages_have_the_published_ids(self):
+        for case in batch["ids"]:
+            if "data" in case:
+                data = unhex(case["data"])
+            else:
+                # A body of bytes 78, whose length takes three bytes, and a signature of zeros.
+                data = message_field(1, b"\x78" * (case["data_bytes"] - 1 - 3 - 66)) + message_field(2, bytes(64))
+            self.assertEqual(id_of(case["topic"], data).hex(), case["id"], case["comment"])
 
     def test_what_the_contract_refuses_is_refused_for_the_published_reason(self):
         for case in batch["refused"]:
             with self.assertRaises(BatchError, msg=case["comment"]) as caught:
-                open_envelope(unhex(case["envelope"]), case["room"], case["now_ms"])
+                self.open(case)
             self.assertEqual(caught.exception.kind, case["error"], case["comment"])
             self.assertEqual(caught.exception.offence, case["error"] != "Ahead", case["comment"])
 
     def test_the_largest_event_fits_into_a_message(self):
         own = Identity(bytes(32))
         event = ("n" * batches.MAX_EVENT_NAME, bytes(batches.MAX_EVENT_DATA))
-        envelope = seal(own, bytes(16), batches.MAX_SEQ, 2**63, "r" * 64, [event])[0]
+        envelope = seal(own, bytes(32), bytes(16), batches.MAX_SEQ, 2**63, "r" * 64, [event], [bytes([i] * 32) for i in range(4)])[0]
         self.assertLessEqual(len(envelope), batches.MAX_MESSAGE)
 
     def test_names_of_rooms_are_checked(self):
