@@ -10,6 +10,7 @@ mod generated_code;
 mod history;
 mod large;
 mod link;
+mod member_gossip;
 mod mesh;
 mod partition;
 mod program;
