@@ -5,6 +5,7 @@
 //! link, and nobody else may have heard of it; a case that could not be run is told as not run.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use super::cases;
 use super::cases::messages::stays;
 use super::first;
 use super::judge;
-use super::link::{BUSY, BUSY_PAUSE, Common, Heard, Link, told};
+use super::link::{self, BUSY, BUSY_PAUSE, Common, Heard, LOST, Link, told};
 use super::shake::{End, Plan, shake};
 use super::way::{Lane, Way};
 use crate::gossip::RoomName;
@@ -40,9 +41,6 @@ const CLOSED: Duration = Duration::from_secs(5);
 /// What is to be done about a peer that stays busy.
 const NO_PLACE: &str = ", again and again: it has no place for one more link, or for one more connection from this address, \
                         which it should not count (diatribe node --exempt-loopback)";
-
-/// How it is told that the link is gone by which the kit observes.
-pub(crate) const LOST: &str = "the link to observe by was lost";
 
 /// What is to be done.
 pub struct Options {
@@ -93,6 +91,9 @@ pub(crate) struct Kit {
     /// How the observer's link comes about; none: there is none.
     observing: Option<Arc<Way>>,
     observer: tokio::sync::Mutex<Option<Link>>,
+    /// How many links to observe by there were, and how many of them were seen to hear what another link says.
+    observers: AtomicUsize,
+    proven: AtomicUsize,
 }
 
 impl Kit {
@@ -119,8 +120,27 @@ impl Kit {
             let link = link.map_err(|e| format!("no second link to observe by: {e}"))?;
             link.ready().await?;
             *observer = Some(link);
+            self.observers.fetch_add(1, Ordering::Relaxed);
         }
         Ok(observer.as_ref().map(|link| link.heard.clone()))
+    }
+
+    /// [`Kit::observer`], once it is certain that the peer forwards to it what `link` says: what is not heard from then on
+    /// was not forwarded.
+    async fn proven_observer(&self, link: &mut Link) -> Result<(), String> {
+        let Some(mut observer) = self.observer().await? else {
+            return Ok(());
+        };
+        let number = self.observers.load(Ordering::Relaxed);
+        if self.proven.load(Ordering::Relaxed) >= number {
+            return Ok(());
+        }
+        link.ready().await?;
+        let marker = link.honest("chat", b"is anybody observing?".to_vec())?;
+        let id = link.publish(&marker);
+        link::heard(&mut observer, id, MARKER).await?;
+        self.proven.fetch_max(number, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -146,6 +166,8 @@ pub async fn run(options: Options, mut tell: impl FnMut(Told)) -> Result<Tested,
         facts: OnceLock::new(),
         observing,
         observer: tokio::sync::Mutex::new(None),
+        observers: AtomicUsize::new(0),
+        proven: AtomicUsize::new(0),
     });
     let (stages, rest): (Vec<_>, Vec<_>) = options
         .cases
@@ -291,7 +313,28 @@ impl Worker {
         queue.remove(at)
     }
 
+    /// Runs a case, and again when the link was lost by which it would have been found out.
     async fn case(&mut self, case: &'static Case) -> (Outcome, String) {
+        let is_observed =
+            case.kind == Kind::Hostile && matches!(case.how, How::OnLink(_) | How::Offence(_));
+        if !is_observed {
+            return self.attempt(case).await;
+        }
+        let kit = self.stand.kit.clone();
+        for _ in 0..TRIES {
+            // Without one the case says so itself.
+            let _ = kit.observer().await;
+            let before = kit.observers.load(Ordering::Relaxed);
+            let told = self.attempt(case).await;
+            let is_blind = before != kit.observers.load(Ordering::Relaxed);
+            if !is_blind || told.0 != Outcome::Passed {
+                return told;
+            }
+        }
+        (Outcome::NotRun, format!("{LOST}, again and again"))
+    }
+
+    async fn attempt(&mut self, case: &'static Case) -> (Outcome, String) {
         let until = Instant::now() + BUSY;
         let mut tries = 1;
         let seen = loop {
@@ -365,9 +408,15 @@ impl Worker {
         }
     }
 
-    async fn once(&self, case: &'static Case, link: Option<Link>) -> Run {
+    async fn once(&self, case: &'static Case, mut link: Option<Link>) -> Run {
         let Stand { kit, way } = &self.stand;
         let role = way.role();
+        // Whoever observes must be there before there is something to observe.
+        if case.kind == Kind::Hostile
+            && let Some(link) = &mut link
+        {
+            kit.proven_observer(link).await?;
+        }
         match (&case.how, link) {
             (How::Twist(which, make, expect), _) => {
                 let facts = kit.facts.get().ok_or("nothing is known of the peer")?;
@@ -395,8 +444,6 @@ impl Worker {
             }
             (How::Offence(make), Some(mut link)) => {
                 link.ready().await?;
-                // Whoever observes must be there before there is something to observe.
-                kit.observer().await?;
                 let data = make(&mut link)?;
                 let begin = Instant::now();
                 let id = link.publish(&data);
@@ -430,16 +477,7 @@ impl Worker {
         if let Some(mut observer) = kit.observer().await? {
             let data = link.honest("chat", b"still here".to_vec())?;
             let id = link.publish(&data);
-            let heard = |heard: &Heard| heard.messages.contains_key(&id);
-            match timeout(MARKER, observer.wait_for(heard)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return Err(LOST.to_owned()),
-                Err(_) => {
-                    return Err(format!(
-                        "an honest message was not forwarded within {MARKER:?}"
-                    ));
-                }
-            }
+            link::heard(&mut observer, id, MARKER).await?;
             let heard = observer.borrow();
             if unheard.iter().any(|id| heard.messages.contains_key(id)) {
                 return Err("it turns out that it was forwarded".to_owned());

@@ -35,6 +35,9 @@ const MAX_RPC: usize = 1_400_000;
 /// How long a peer may take to open its gossip stream and say in which rooms it is.
 pub(crate) const SETTLE: Duration = Duration::from_secs(10);
 
+/// How it is told that the link is gone by which the kit observes.
+pub(crate) const LOST: &str = "the link to observe by was lost";
+
 /// What all links of the kit have in common.
 #[derive(Clone)]
 pub(crate) struct Common {
@@ -51,6 +54,8 @@ pub(crate) struct Heard {
     pub(crate) topics: HashSet<String>,
     /// The gossip streams that it has opened.
     pub(crate) streams: usize,
+    /// The protocols of those.
+    pub(crate) protocols: HashSet<String>,
     /// What it said that it must not.
     pub(crate) wrong: Option<String>,
 }
@@ -193,15 +198,11 @@ pub(crate) fn batch(link: &Link, ahead_ms: i64, events: Vec<(&str, Vec<u8>)>) ->
     }
 }
 
-/// The bytes that a batch's signature is over, in the network with this id.
-pub(crate) fn signed_text_in(network: NetworkId, body: &[u8]) -> Vec<u8> {
-    let hash = Sha256::digest(body);
-    [&b"diatribe-batch-v2"[..], network.as_bytes(), &hash].concat()
-}
-
 /// The bytes that a batch's signature is over, in the kit's network.
 pub(crate) fn signed_text(link: &Link, body: &[u8]) -> Vec<u8> {
-    signed_text_in(link.common.network_id(), body)
+    let hash = Sha256::digest(body);
+    let network = link.network_id();
+    [&b"diatribe-batch-v2"[..], network.as_bytes(), &hash].concat()
 }
 
 /// An envelope in its one spelling.
@@ -216,6 +217,13 @@ pub(crate) fn envelope(body: &[u8], signature: &[u8; 64]) -> Vec<u8> {
 /// A body, signed and in its envelope.
 pub(crate) fn seal(link: &Link, body: &[u8]) -> Vec<u8> {
     envelope(body, &link.raw.identity.sign(&signed_text(link, body)))
+}
+
+/// A body in its envelope, with the signature of a text that is not quite what it must be.
+pub(crate) fn sign_as(link: &Link, body: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut text = signed_text(link, body);
+    change(&mut text);
+    envelope(body, &link.raw.identity.sign(&text))
 }
 
 /// The id of the message that has this data in this topic.
@@ -241,6 +249,10 @@ impl Link {
     pub(crate) fn publish(&self, data: &[u8]) -> [u8; 32] {
         self.send(rpc::publish(&self.common.topic(), data));
         self.id_of(data)
+    }
+
+    pub(crate) fn network_id(&self) -> NetworkId {
+        self.common.network_id()
     }
 
     /// The id that data has in the kit's room.
@@ -284,6 +296,22 @@ impl Link {
     }
 }
 
+/// Waits until an honest message has come out at the link that observes.
+pub(crate) async fn heard(
+    observer: &mut watch::Receiver<Heard>,
+    id: [u8; 32],
+    within: Duration,
+) -> Result<(), String> {
+    let came = |heard: &Heard| heard.messages.contains_key(&id);
+    match timeout(within, observer.wait_for(came)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) => Err(LOST.to_owned()),
+        Err(_) => Err(format!(
+            "an honest message was not forwarded within {within:?}"
+        )),
+    }
+}
+
 async fn write(mut stream: Stream, mut written: mpsc::UnboundedReceiver<Vec<u8>>) {
     while let Some(bytes) = written.recv().await {
         if stream.write_all(&bytes).await.is_err() || stream.flush().await.is_err() {
@@ -324,7 +352,10 @@ impl Hearing {
         if protocol.as_ref() == handshake::PROTOCOL {
             return self.wrong("a handshake stream after the pass".to_owned());
         }
-        self.heard.send_modify(|heard| heard.streams += 1);
+        self.heard.send_modify(|heard| {
+            heard.streams += 1;
+            heard.protocols.insert(protocol.to_string());
+        });
         loop {
             let body = match frame::read(&mut stream, MAX_RPC).await {
                 Ok(body) => body,

@@ -33,12 +33,16 @@ pub fn publish_all(topic: &str, all: &[Vec<u8>]) -> Vec<u8> {
 /// The same as [`publish`], in the name of an author, as gossipsub would sign it: our mesh has no
 /// such field.
 pub fn publish_from(from: &[u8], topic: &str, data: &[u8]) -> Vec<u8> {
-    let mut message = Vec::new();
-    encoding::bytes::encode(1, &from.to_vec(), &mut message);
-    encoding::bytes::encode(2, &data.to_vec(), &mut message);
-    encoding::bytes::encode(3, &vec![0; 8], &mut message);
-    encoding::string::encode(4, &topic.to_owned(), &mut message);
-    framed(&field(2, &message))
+    publish_with(&[(1, from), (3, &[0; 8])], topic, data)
+}
+
+/// The same as [`publish`], with these fields of gossipsub's own: 1 from, 3 seqno, 5 signature, 6 key.
+pub fn publish_with(own: &[(u32, &[u8])], topic: &str, data: &[u8]) -> Vec<u8> {
+    let own: Vec<u8> = own
+        .iter()
+        .flat_map(|(number, bytes)| field(*number, bytes))
+        .collect();
+    framed(&field(2, &[own, message(topic, data)].concat()))
 }
 
 /// An RPC that asks to be in the mesh of `topic`.

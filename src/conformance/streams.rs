@@ -34,8 +34,10 @@ use crate::node::half_close::LateHalfClose;
 pub const PING: &str = "/ipfs/ping/1.0.0";
 /// What an honest node would speak once it is linked.
 pub const MESHSUB: &str = "/meshsub/1.1.0";
-const INBOUND: [&str; 5] = [
+/// What a peer might open, among it what it must not: that is told when it does.
+const INBOUND: [&str; 6] = [
     handshake::PROTOCOL,
+    "/meshsub/1.3.0",
     "/meshsub/1.2.0",
     MESHSUB,
     "/meshsub/1.0.0",

@@ -9,8 +9,7 @@ use futures::FutureExt;
 use prost::Message as _;
 
 use super::super::case::{Case, How, Kind, Run, Seen, Stand};
-use super::super::kit::LOST;
-use super::super::link::{self, Link, batch};
+use super::super::link::{self, LOST, Link, batch};
 use super::super::rpc;
 use super::super::streams::PING;
 use super::patience::ping;
@@ -233,12 +232,12 @@ pub(super) const CASES: &[Case] = &[
         "forwarded once, however often it comes",
         |stand, mut link| {
             async move {
+                let observer = stand.kit.observer().await?;
                 let data = link.honest("chat", b"once".to_vec())?;
                 for _ in 0..50 {
                     link.publish(&data);
                 }
                 let after = link.honest("chat", b"after it".to_vec())?;
-                let observer = stand.kit.observer().await?;
                 let id = link.id_of(&data);
                 let mut seen = forwarded(stand, link, vec![data, after]).await?;
                 if let Some(observer) = observer {
@@ -254,33 +253,13 @@ pub(super) const CASES: &[Case] = &[
         },
     ),
     case(
-        "signed-by-gossipsub",
-        Kind::Hostile,
-        "8 What must agree",
-        "a message with from and seqno is not forwarded",
-        |stand, mut link| {
-            async move {
-                let data = link.honest("chat", b"with an author of gossipsub's".to_vec())?;
-                let from = link.raw.identity.peer_id().to_bytes();
-                link.send(rpc::publish_from(&from, &stand.kit.common.topic(), &data));
-                // Nothing says whether this link stays; it is given up.
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                Ok(Seen {
-                    came: "not forwarded".to_owned(),
-                    unheard: vec![link.id_of(&data)],
-                    ..Seen::default()
-                })
-            }
-            .boxed()
-        },
-    ),
-    case(
         "topic-that-is-no-room",
         Kind::Hostile,
         "8 What must agree",
         "ignored; the link stays",
         |stand, mut link| {
             async move {
+                stand.kit.observer().await?;
                 link.send(rpc::subscribe("/diatribe/1/a/b"));
                 link.send(rpc::subscribe("/another/program"));
                 link.send(rpc::publish("/diatribe/1/a/b", b"in a room that cannot be"));

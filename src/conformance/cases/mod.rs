@@ -2,7 +2,9 @@
 //!
 //! Entry: [`ALL`]. The rule it keeps: a name is there once.
 
+mod encoding;
 mod good;
+mod gossip;
 mod handshake;
 pub(crate) mod messages;
 mod offences;
@@ -20,11 +22,12 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         good::CASES,
         optional::CASES,
         messages::CASES,
+        gossip::CASES,
         patience::CASES,
     ]
     .into_iter()
     .chain(handshake::CASES)
-    .chain([offences::CASES])
+    .chain([offences::CASES, encoding::CASES])
     .flatten()
 }
 
