@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{connection_limits, identify, memory_connection_limits, ping};
+use libp2p::{connection_limits, memory_connection_limits, ping};
 
+use super::identify::Identify;
 use super::limits;
 use crate::clock::Clock;
 use crate::gate::{Gate, Permit};
@@ -20,8 +21,6 @@ use crate::identity::Identity;
 use crate::overlay;
 use crate::wire::Exchange;
 
-/// What identify says this program speaks.
-pub(crate) const PROTOCOL_VERSION: &str = "/diatribe/1.0.0";
 /// Connections with one peer: the second is there only while two that crossed are sorted out.
 const MAX_PER_PEER: u32 = 2;
 /// New connections are refused while the process takes more than this: 512 MiB.
@@ -46,7 +45,7 @@ pub(crate) struct Behaviour {
     pub(crate) limits: limits::Behaviour,
     per_peer: connection_limits::Behaviour,
     memory: memory_connection_limits::Behaviour,
-    pub(crate) identify: identify::Behaviour,
+    identify: Identify,
     ping: ping::Behaviour,
     pub(crate) handshake: handshake::Behaviour,
     pub(crate) gate: Gate<Verified>,
@@ -88,7 +87,7 @@ impl Behaviour {
             limits,
             per_peer: connection_limits::Behaviour::new(per_peer),
             memory: memory_connection_limits::Behaviour::with_max_bytes(MAX_MEMORY),
-            identify: identify::Behaviour::new(identify_config(identity)),
+            identify: Identify::new(identity),
             ping: ping::Behaviour::new(
                 ping::Config::new()
                     .with_interval(PING_EVERY)
@@ -103,10 +102,4 @@ impl Behaviour {
             .speaking_only(&GATED),
         })
     }
-}
-
-/// What a node says of itself to any peer.
-pub(crate) fn identify_config(identity: &Identity) -> identify::Config {
-    identify::Config::new(PROTOCOL_VERSION.to_owned(), identity.keypair().public())
-        .with_agent_version(concat!("diatribe/", env!("CARGO_PKG_VERSION")).to_owned())
 }

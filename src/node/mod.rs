@@ -23,6 +23,7 @@ mod failure;
 pub(crate) mod half_close;
 mod handle;
 mod heads;
+mod identify;
 mod inbox;
 mod keeper;
 mod limits;

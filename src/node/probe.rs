@@ -19,7 +19,7 @@ use libp2p::{PeerId, identify};
 use tokio::time::timeout;
 
 use super::address::Address;
-use super::behaviour::identify_config;
+use super::identify::Identify;
 use super::pressure::Pressure;
 use super::said::{Identified, silence};
 use super::stage::{Stage, StageError};
@@ -69,7 +69,7 @@ pub struct Probe {
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
-    identify: identify::Behaviour,
+    identify: Identify,
     handshake: handshake::Behaviour,
 }
 
@@ -170,7 +170,7 @@ impl Probe {
             rand::random(),
         ));
         let behaviour = Behaviour {
-            identify: identify::Behaviour::new(identify_config(&self.identity)),
+            identify: Identify::new(&self.identity),
             handshake: handshake::Behaviour::new(
                 local,
                 Clock::start(),

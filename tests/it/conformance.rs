@@ -43,6 +43,7 @@ const SOME: &[&str] = &[
     "tcp",
     "handshake-1",
     "handshake-2",
+    "identify-without-addresses",
     "ping",
     "room",
     "message",

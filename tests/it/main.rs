@@ -35,3 +35,4 @@ mod stranger;
 mod stranger_bytes;
 mod stranger_frames;
 mod stranger_gossip;
+mod stranger_learns;

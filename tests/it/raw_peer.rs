@@ -328,7 +328,7 @@ fn unframed(mut bytes: &[u8]) -> Option<Vec<u8>> {
     (len == bytes.len() as u64).then(|| bytes.to_vec())
 }
 
-async fn patiently<T>(what: &str, future: impl Future<Output = Option<T>>) -> T {
+pub(crate) async fn patiently<T>(what: &str, future: impl Future<Output = Option<T>>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(Some(found)) => found,
         Ok(None) => panic!("the raw peer has ended"),

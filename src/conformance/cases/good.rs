@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use libp2p::Multiaddr;
 use prost::Message as _;
 
 use super::super::case::{Case, How, Kind, Mode, Run, Seen, Stand, Which};
@@ -75,6 +76,12 @@ pub(super) const CASES: &[Case] = &[
         "7 Identify",
         "an identify message that parses",
         How::Free(|stand| identify(stand).boxed()),
+    ),
+    good(
+        "identify-without-addresses",
+        "7 Identify",
+        "before the pass: no listen addresses, no signed record of them",
+        How::Free(|stand| identify_without_addresses(stand).boxed()),
     ),
     good(
         "ping",
@@ -269,19 +276,41 @@ async fn refused(conn: &Conn) -> Result<(), String> {
 
 async fn identify(stand: Stand) -> Run {
     let (_raw, conn) = stand.way.connect(Identity::generate()).await?;
+    let said = identified(&conn).await?;
+    Ok(Seen::came(format!("{:.64}", said.agent)))
+}
+
+async fn identify_without_addresses(stand: Stand) -> Run {
+    let (_raw, conn) = stand.way.connect(Identity::generate()).await?;
+    let said = identified(&conn).await?;
+    let first = said.listen_addresses.first();
+    if let Some(address) = first.map(|bytes| Multiaddr::try_from(bytes.clone())) {
+        let more = said.listen_addresses.len();
+        return Err(match address {
+            Ok(address) => format!("{more} addresses where it listens, {address} the first"),
+            Err(_) => format!("{more} entries where it listens"),
+        });
+    }
+    match said.signed_peer_record.is_empty() {
+        true => Ok(Seen::came("no address")),
+        false => Err("a signed record of where it listens".to_owned()),
+    }
+}
+
+/// What the peer says of itself. Some take one identify stream at a time, and libp2p's own has just been opened.
+async fn identified(conn: &Conn) -> Result<Identified, String> {
     let mut came = Err(String::new());
-    // Some take one identify stream at a time, and libp2p's own has just been opened.
     for _ in 0..5 {
-        came = identified(&conn).await;
+        came = identified_once(conn).await;
         if came.is_ok() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    came.map(|said| Seen::came(format!("{:.64}", said.agent)))
+    came
 }
 
-async fn identified(conn: &Conn) -> Result<Identified, String> {
+async fn identified_once(conn: &Conn) -> Result<Identified, String> {
     let stream = conn.open("/ipfs/id/1.0.0").await;
     let stream = stream.map_err(|why| format!("no identify stream: {why:?}"))?;
     let mut bytes = Vec::new();
@@ -299,8 +328,12 @@ async fn identified(conn: &Conn) -> Result<Identified, String> {
 /// libp2p's Identify: what is looked at here.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Identified {
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    listen_addresses: Vec<Vec<u8>>,
     #[prost(string, tag = "6")]
     agent: String,
+    #[prost(bytes = "vec", tag = "8")]
+    signed_peer_record: Vec<u8>,
 }
 
 async fn pings(stand: Stand) -> Run {
