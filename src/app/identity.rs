@@ -43,16 +43,25 @@ pub(crate) fn open(config: &IdentityConfig) -> Result<Identity, Failure> {
     Identity::from_passphrase(&passphrase, &config.salt).map_err(Failure::new)
 }
 
-/// Reads a network key.
+/// Reads a network key, and warns of one that can be guessed.
 pub(crate) fn network_key(path: &Path) -> Result<NetworkKey, Failure> {
     warn_of_readers(path, "network key");
-    NetworkKey::read(path).map_err(|e| {
+    let key = NetworkKey::read(path).map_err(|e| {
         let text = e.to_string();
         match text.contains(&*path.to_string_lossy()) {
             true => Failure::new(text),
             false => Failure::new(format!("{}: {text}", path.display())),
         }
-    })
+    })?;
+    if let Some(weakness) = key.weakness() {
+        tracing::warn!(
+            "the network key in {} does not look random: {weakness}. Whoever guesses it is in your network, and guesses \
+             can be tried without asking any node. Make a random one with `diatribe key network FILE`, and give all \
+             members that file",
+            path.display()
+        );
+    }
+    Ok(key)
 }
 
 fn warn_of_readers(path: &Path, what: &str) {

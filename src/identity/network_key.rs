@@ -26,6 +26,16 @@ const SWARM_KEY_HEADER: &[u8] = b"/key/swarm/psk/1.0.0/";
 /// Four times the longest of the forms.
 const MAX_FILE_BYTES: usize = 512;
 
+/// A key with no more than this many different bytes is suspected; a random one has 30.
+const MAX_WEAK_BYTES: usize = 16;
+/// A key with so many equal bytes in a row is suspected.
+const MIN_WEAK_RUN: usize = 6;
+/// A key with no more than this many different steps from byte to byte is suspected: 1 in 00 01 02 …; a random one has 29.
+const MAX_WEAK_STEPS: usize = 14;
+/// A key with no more than this many different hex digits is suspected: it has decimal digits only, say; a random one
+/// has 16.
+const MAX_WEAK_DIGITS: usize = 10;
+
 /// A network's shared secret.
 #[derive(Clone)]
 pub struct NetworkKey(Zeroizing<[u8; KEY_BYTES]>);
@@ -92,6 +102,31 @@ impl NetworkKey {
         hex::encode_to_slice(self.as_bytes(), &mut text[..HEX_DIGITS])
             .expect("two digits a byte fit");
         Ok(secret_file::write(path, text.as_slice(), if_exists)?)
+    }
+
+    /// Says what about the key a random one would not have, if there is anything: it was probably typed, or made up from
+    /// something that can be guessed. Of 10^8 random keys less than one is suspected.
+    pub fn weakness(&self) -> Option<&'static str> {
+        let key = &self.0[..];
+        let has_control = |text: &str| text.chars().any(char::is_control);
+        if std::str::from_utf8(key).is_ok_and(|text| !has_control(text)) {
+            return Some("it is text");
+        }
+        let steps = key.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
+        let digits = key.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let longest_run = key.chunk_by(|a, b| a == b).map(<[u8]>::len).max();
+        if distinct(key.iter().copied()) <= MAX_WEAK_BYTES
+            || longest_run.is_some_and(|run| run >= MIN_WEAK_RUN)
+        {
+            return Some("its bytes repeat");
+        }
+        if distinct(steps) <= MAX_WEAK_STEPS {
+            return Some("its bytes follow each other");
+        }
+        match distinct(digits) <= MAX_WEAK_DIGITS {
+            true => Some("it is made of a few hex digits only"),
+            false => None,
+        }
     }
 
     /// The key itself.
@@ -184,6 +219,14 @@ fn parse_hex(text: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, NetworkKeyError>
         }
         Err(_) => Err(malformed("it has another length")),
     }
+}
+
+fn distinct(values: impl Iterator<Item = u8>) -> usize {
+    let mut seen = [false; 256];
+    for value in values {
+        seen[usize::from(value)] = true;
+    }
+    seen.iter().filter(|seen| **seen).count()
 }
 
 fn copy_key(bytes: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, NetworkKeyError> {

@@ -85,6 +85,32 @@ fn a_seed_gives_the_published_identity() {
 }
 
 #[test]
+fn a_network_key_that_was_made_up_is_told_from_a_random_one() {
+    let hex = |text: &str| hex::decode(text).unwrap();
+    let made_up = [
+        b"correct horse battery staple 123".to_vec(),
+        "Öl und Käse, Brötchen und Tee".as_bytes().to_vec(),
+        vec![7; 32],
+        hex(&"deadbeef".repeat(8)),
+        hex(&"0123456789abcdef".repeat(4)),
+        (0..32).collect(),
+        (0..32).map(|n: u8| 255 - 3 * n).collect(),
+        hex("3141592653589793238462643383279502884197169399375105820974944592"),
+        // Sixteen random bytes, and as many zeros.
+        hex("a1b2f39c0d5e77681f2e3d4c5b6a798800000000000000000000000000000000"),
+    ];
+    for bytes in made_up {
+        let key: [u8; 32] = bytes[..].try_into().expect("32 bytes");
+        let weakness = NetworkKey::from_bytes(&key).weakness();
+        assert!(weakness.is_some(), "{bytes:02x?}");
+    }
+    for _ in 0..5000 {
+        let key = NetworkKey::generate();
+        assert_eq!(key.weakness(), None, "{:02x?}", key.as_bytes());
+    }
+}
+
+#[test]
 fn a_network_key_gives_the_published_network_id() {
     for case in vectors("networks") {
         let key = case["network_key"]

@@ -176,3 +176,23 @@ fn printed(mut command: Command) -> String {
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout).trim_end().to_owned()
 }
+
+#[test]
+fn a_network_key_that_was_typed_is_warned_of() {
+    let (folder, data) = folder();
+    let typed = file(&folder, "typed", "correct horse battery staple 123");
+    let random = folder.path().join("random");
+    let random = random.to_str().expect("a path");
+    answer(&["key", "network", random]);
+    let complaints = |key: &str| {
+        let to = ["check", "--data-dir", &data, "--network-key", key];
+        // Nothing listens there: the warning comes first.
+        text(&run(&[&to[..], &["127.0.0.1:1"]].concat()).stderr).to_owned()
+    };
+    let said = complaints(&typed);
+    assert!(said.contains("does not look random: it is text"), "{said}");
+    assert!(said.contains("diatribe key network"), "{said}");
+    assert!(!said.contains("correct horse"), "{said}");
+    let said = complaints(random);
+    assert!(!said.contains("does not look random"), "{said}");
+}
