@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use libp2p::core::upgrade::Version;
 use libp2p::swarm::{Config as SwarmConfig, Swarm};
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, Transport};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -23,6 +23,7 @@ use super::admission::Admission;
 use super::behaviour::Behaviour;
 use super::error::StartError;
 use super::event::{EventBus, Events};
+use super::give_way::{GivesWay, HalfOpen};
 use super::handle::{Node, Shared};
 use super::heads::Heads;
 use super::inbox::{self, Inbox};
@@ -376,6 +377,8 @@ impl NodeBuilder {
         let tls = tls::load(&self.tls).map_err(StartError::Tls)?;
         let transport = transport::build(identity.keypair(), tls, None, pressure)
             .map_err(|e| StartError::System(e.to_string()))?;
+        let half_open = HalfOpen::default();
+        let transport = GivesWay::new(transport, half_open.clone()).boxed();
         let local = Local::new(identity.clone(), self.network.clone(), instance_id)
             .with_features(if self.gossip_only { 0 } else { history::OFFERS });
         let local = Arc::new(local);
@@ -384,7 +387,7 @@ impl NodeBuilder {
             identity,
             local,
             clock,
-            limits::Behaviour::new(self.caps(), supervisor.bus().clone()),
+            limits::Behaviour::new(self.caps(), half_open, supervisor.bus().clone()),
             self.hello_caps(),
             overlay,
             ids,

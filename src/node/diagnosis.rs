@@ -156,9 +156,9 @@ fn of_upgrade_to_websocket(reason: &str) -> String {
     }
     if hung_up(reason) {
         return format!(
-            "not a WebSocket peer, or not a plain one: whoever listens there hangs up when asked \
-             for a WebSocket ({reason}). It may speak TLS (dial it as /tls/ws), be another \
-             program, or have too many connections from here at the moment"
+            "the connection was closed before WebSocket was spoken ({reason}): the node may have no \
+             place for another connection, from here or at all, so try again in a moment; or what \
+             listens there is no node, or speaks TLS (dial it as /tls/ws)"
         );
     }
     format!(
@@ -219,7 +219,8 @@ fn not_offered(stage: Stage, instead: Option<&str>) -> StageError {
 }
 
 /// What is said of a peer that went away during noise or yamux.
-const HUNG_UP: &str = "the peer closed the connection";
+const HUNG_UP: &str =
+    "the peer closed the connection; it may have no place for another one at the moment";
 
 /// libp2p and the websocket library say it in many words.
 fn hung_up(reason: &str) -> bool {
@@ -228,6 +229,7 @@ fn hung_up(reason: &str) -> bool {
         "unexpected end of file",
         "Connection reset",
         "early eof",
+        "Broken pipe",
     ]
     .iter()
     .any(|text| reason.contains(text))

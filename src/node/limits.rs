@@ -1,11 +1,10 @@
 //! How many strangers may stand before the gate: half-open sockets and connections that wait for
 //! their handshake, each by source and in all.
 //!
-//! Entry type: [`Behaviour`], which denies and does nothing else. The rule it keeps: no source
-//! can use up the places of the others; a small cap for all alone would let 64 idle sockets lock
-//! everyone out.
+//! Entry type: [`Behaviour`], which denies connections and closes half-open ones. The rule it keeps is that of
+//! [`Places`]: no source can use up the places of the others, and no network either.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::task::{Context, Poll};
 
@@ -18,6 +17,8 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::event::{Cause, EventBus, Kind};
+use super::give_way::HalfOpen;
+use super::places::{Places, ShareTaken};
 use crate::wire::{Source, is_loopback};
 
 /// The caps before the gate.
@@ -51,98 +52,57 @@ impl Default for Caps {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     waiting: &'static str,
-    source: Option<Source>,
+    source: Source,
     cap: usize,
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.source {
-            Some(source) => write!(
-                f,
-                "{source} has {} {} already; raise the cap with --per-address-limit",
-                self.cap, self.waiting
-            ),
-            None => write!(f, "there are {} {} already", self.cap, self.waiting),
-        }
+        let Refused {
+            waiting,
+            source,
+            cap,
+        } = self;
+        write!(
+            f,
+            "{source} has {cap} {waiting} already; raise the cap with --per-address-limit"
+        )
     }
 }
 
 impl std::error::Error for Refused {}
 
-/// Denies inbound connections over the caps.
+/// An inbound connection that waits for its handshake gives way to another: it is to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GivesWay(pub(crate) ConnectionId);
+
+const HALF_OPEN: &str = "half-open connections";
+const UNVERIFIED: &str = "connections without a finished handshake";
+
+/// Denies inbound connections of a source over its share, and names those that give way when all places are taken.
 pub(crate) struct Behaviour {
     caps: Caps,
-    pending: Waiting,
-    unverified: Waiting,
+    pending: Places<ConnectionId>,
+    /// The local and the remote end of each of `pending`.
+    ends: HashMap<ConnectionId, (Multiaddr, Multiaddr)>,
+    half_open: HalfOpen,
+    unverified: Places<ConnectionId>,
+    giving_way: VecDeque<ConnectionId>,
     /// Bounds what is logged of refusals.
     bus: EventBus,
 }
 
-#[derive(Default)]
-struct Waiting {
-    connections: HashMap<ConnectionId, Source>,
-    by_source: HashMap<Source, usize>,
-}
-
-impl Waiting {
-    fn enter(&mut self, id: ConnectionId, source: Source) {
-        if self.connections.insert(id, source).is_none() {
-            *self.by_source.entry(source).or_default() += 1;
-        }
-    }
-
-    fn leave(&mut self, id: ConnectionId) {
-        let Some(source) = self.connections.remove(&id) else {
-            return;
-        };
-        if let Some(count) = self.by_source.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_source.remove(&source);
-            }
-        }
-    }
-
-    fn check(
-        &self,
-        source: Option<Source>,
-        waiting: &'static str,
-        all: usize,
-        per_source: usize,
-    ) -> Result<(), Refused> {
-        if self.connections.len() >= all {
-            return Err(Refused {
-                waiting,
-                source: None,
-                cap: all,
-            });
-        }
-        match source {
-            Some(source)
-                if self
-                    .by_source
-                    .get(&source)
-                    .is_some_and(|n| *n >= per_source) =>
-            {
-                Err(Refused {
-                    waiting,
-                    source: Some(source),
-                    cap: per_source,
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 impl Behaviour {
-    /// Caps with nobody waiting. What is logged has the limits of `bus`.
-    pub(crate) fn new(caps: Caps, bus: EventBus) -> Behaviour {
+    /// Caps with nobody waiting. `half_open` closes connections of the node's transport. What is logged has the limits of
+    /// `bus`.
+    pub(crate) fn new(caps: Caps, half_open: HalfOpen, bus: EventBus) -> Behaviour {
         Behaviour {
             caps,
-            pending: Waiting::default(),
-            unverified: Waiting::default(),
+            pending: Places::new(caps.pending, caps.pending_per_source),
+            ends: HashMap::new(),
+            half_open,
+            unverified: Places::new(caps.unverified, caps.unverified_per_source),
+            giving_way: VecDeque::new(),
             bus,
         }
     }
@@ -154,43 +114,60 @@ impl Behaviour {
 
     fn leave(&mut self, connection_id: ConnectionId) {
         self.pending.leave(connection_id);
+        self.ends.remove(&connection_id);
         self.unverified.leave(connection_id);
     }
 
-    /// The source as the caps by source see it: none for exempt addresses.
-    fn counted(&self, address: &Multiaddr) -> Option<Source> {
-        (!(self.caps.exempt_loopback && is_loopback(address))).then(|| Source::of(address))
+    /// Whether the shares of sources do not concern this address.
+    fn is_exempt(&self, address: &Multiaddr) -> bool {
+        self.caps.exempt_loopback && is_loopback(address)
     }
 
-    fn deny(&mut self, refused: Refused) -> ConnectionDenied {
-        let cause = refused.source.map(Cause::Address);
-        if self.bus.may_log(Kind::OverCap, cause) {
+    fn deny(&mut self, waiting: &'static str, source: Source, cap: usize) -> ConnectionDenied {
+        let refused = Refused {
+            waiting,
+            source,
+            cap,
+        };
+        if self
+            .bus
+            .may_log(Kind::OverCap, Some(Cause::Address(source)))
+        {
             tracing::warn!("a connection was refused: {refused}");
         }
         ConnectionDenied::new(refused)
+    }
+
+    fn log_full(&self, waiting: &'static str, cap: usize) {
+        if self.bus.may_log(Kind::OverCap, None) {
+            tracing::warn!(
+                "there are {cap} {waiting}: the oldest from the network that has most of them gives way to each new one"
+            );
+        }
     }
 }
 
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = dummy::ConnectionHandler;
-    type ToSwarm = std::convert::Infallible;
+    type ToSwarm = GivesWay;
 
     fn handle_pending_inbound_connection(
         &mut self,
         connection_id: ConnectionId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        let caps = self.caps;
-        self.pending
-            .check(
-                self.counted(remote),
-                "half-open connections",
-                caps.pending,
-                caps.pending_per_source,
-            )
-            .map_err(|refused| self.deny(refused))?;
-        self.pending.enter(connection_id, Source::of(remote));
+        let source = Source::of(remote);
+        let gone = self
+            .pending
+            .enter(connection_id, source, self.is_exempt(remote))
+            .map_err(|ShareTaken| self.deny(HALF_OPEN, source, self.caps.pending_per_source))?;
+        self.ends
+            .insert(connection_id, (local.clone(), remote.clone()));
+        if let Some((local, remote)) = gone.and_then(|gone| self.ends.remove(&gone)) {
+            self.half_open.close(&local, &remote);
+            self.log_full(HALF_OPEN, self.caps.pending);
+        }
         Ok(())
     }
 
@@ -201,17 +178,16 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.pending.leave(connection_id);
-        let caps = self.caps;
-        self.unverified
-            .check(
-                self.counted(remote),
-                "connections without a finished handshake",
-                caps.unverified,
-                caps.unverified_per_source,
-            )
-            .map_err(|refused| self.deny(refused))?;
-        self.unverified.enter(connection_id, Source::of(remote));
+        self.leave(connection_id);
+        let source = Source::of(remote);
+        let gone = self
+            .unverified
+            .enter(connection_id, source, self.is_exempt(remote))
+            .map_err(|ShareTaken| self.deny(UNVERIFIED, source, self.caps.unverified_per_source))?;
+        if let Some(gone) = gone {
+            self.giving_way.push_back(gone);
+            self.log_full(UNVERIFIED, self.caps.unverified);
+        }
         Ok(dummy::ConnectionHandler)
     }
 
@@ -244,7 +220,11 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        Poll::Pending
+        // Whatever fills this was called by the swarm, which polls afterwards.
+        match self.giving_way.pop_front() {
+            Some(gone) => Poll::Ready(ToSwarm::GenerateEvent(GivesWay(gone))),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -254,7 +234,7 @@ mod tests {
     use crate::clock::Clock;
 
     fn limits(caps: Caps) -> Behaviour {
-        Behaviour::new(caps, EventBus::new(Clock::start()))
+        Behaviour::new(caps, HalfOpen::default(), EventBus::new(Clock::start()))
     }
 
     fn arrive(limits: &mut Behaviour, id: usize, address: &str) -> bool {
@@ -263,16 +243,6 @@ mod tests {
         limits
             .handle_pending_inbound_connection(ConnectionId::new_unchecked(id), &local, &remote)
             .is_ok()
-    }
-
-    #[test]
-    fn one_source_cannot_take_the_places_of_others() {
-        let mut limits = limits(Caps::default());
-        let taken = (0..2000)
-            .filter(|i| arrive(&mut limits, *i, "/ip4/192.0.2.1/tcp/7"))
-            .count();
-        assert_eq!(taken, 8);
-        assert!(arrive(&mut limits, 5000, "/ip4/192.0.2.2/tcp/7"));
     }
 
     #[test]
@@ -298,6 +268,36 @@ mod tests {
         let taken = (0..2000)
             .filter(|i| arrive(&mut limits, *i, "/ip6/::1/tcp/7"))
             .count();
-        assert_eq!(taken, 256);
+        assert_eq!((taken, limits.ends.len()), (2000, 256));
+    }
+
+    fn establish(limits: &mut Behaviour, id: usize, address: &str) -> bool {
+        let local = "/ip4/127.0.0.1/tcp/1/ws".parse().unwrap();
+        let (id, peer) = (ConnectionId::new_unchecked(id), PeerId::random());
+        let remote = address.parse().unwrap();
+        limits
+            .handle_established_inbound_connection(id, peer, &local, &remote)
+            .is_ok()
+    }
+
+    /// The connections that are to be closed.
+    fn gone(limits: &mut Behaviour) -> Vec<ConnectionId> {
+        limits.giving_way.drain(..).collect()
+    }
+
+    #[test]
+    fn the_oldest_of_a_crowd_without_a_handshake_gives_way_and_nobody_else() {
+        let mut limits = limits(Caps::default());
+        let crowd = |n: usize| format!("/ip4/192.0.2.{}/tcp/7", n / 4);
+        for n in 0..64 {
+            assert!(establish(&mut limits, n, &crowd(n)));
+        }
+        assert_eq!(gone(&mut limits), []);
+        assert!(establish(&mut limits, 100, "/ip4/198.51.100.1/tcp/7"));
+        assert_eq!(gone(&mut limits), [ConnectionId::new_unchecked(0)]);
+        // Whoever has passed, holds no place: the next one finds a free one.
+        limits.verified(ConnectionId::new_unchecked(1));
+        assert!(establish(&mut limits, 101, "/ip4/198.51.100.2/tcp/7"));
+        assert_eq!(gone(&mut limits), []);
     }
 }

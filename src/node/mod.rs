@@ -4,7 +4,8 @@
 //! * `runner` is the loop; whatever crosses between protocols crosses there.
 //! * `outbox` signs what the application sends; `keeper` checks what the mesh brings (`inbox`) and has it
 //!   stored. Each is a task of its own, so that the loop only moves bytes.
-//! * `listening` brings the listeners up; `transport` and [`Stage`] say where a connection failed; `limits` bounds strangers.
+//! * `listening` brings the listeners up; `transport` and [`Stage`] say where a connection failed; `limits` bounds strangers
+//!   (`places`: who gives way; `give_way`: how a half-open connection is closed).
 //! * `coalesce`, `pressure` and `half_close` are what a connection's streams pass on their way to yamux.
 //! * `supervisor` ends the node as a whole when one of its tasks fails.
 //! * `links`, `dialing`, `admission`, `rooms` are plain state, without any network.
@@ -20,6 +21,7 @@ mod dialing;
 mod error;
 mod event;
 mod failure;
+mod give_way;
 pub(crate) mod half_close;
 mod handle;
 mod heads;
@@ -31,6 +33,7 @@ mod links;
 mod listening;
 mod outbox;
 mod past;
+mod places;
 mod ports;
 mod pressure;
 mod probe;

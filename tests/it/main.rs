@@ -36,3 +36,4 @@ mod stranger_bytes;
 mod stranger_frames;
 mod stranger_gossip;
 mod stranger_learns;
+mod stranger_places;

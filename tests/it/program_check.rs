@@ -115,6 +115,15 @@ fn a_port_that_says_nothing_is_timed_out_at_the_websocket() {
     assert!(reason.contains("dial it as /ws"), "{reason}");
 }
 
+/// So does a node that has no place for another connection.
+#[test]
+fn a_port_that_hangs_up_at_once_may_be_a_node_without_a_place() {
+    let (stage, _, reason) = failure(&[&port(drop)]);
+    assert_eq!(stage, "websocket", "{reason}");
+    assert!(reason.contains("may have no place"), "{reason}");
+    assert!(!reason.contains("not a WebSocket peer"), "{reason}");
+}
+
 #[test]
 fn a_web_server_fails_at_the_websocket_with_its_status() {
     for (answer, said) in [
@@ -144,9 +153,6 @@ fn what_is_not_http_fails_at_the_websocket() {
     let (stage, _, reason) = failure(&[&address]);
     assert_eq!(stage, "websocket");
     assert!(reason.contains("is not HTTP"), "{reason}");
-    let (stage, _, reason) = failure(&[&port(drop)]);
-    assert_eq!(stage, "websocket");
-    assert!(reason.contains("hangs up"), "{reason}");
 }
 
 #[test]

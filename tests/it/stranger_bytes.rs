@@ -27,7 +27,7 @@ async fn tcp(address: &Address) -> TcpStream {
 }
 
 /// A socket from another loopback address than everybody else's.
-async fn tcp_from(host: [u8; 4], address: &Address) -> TcpStream {
+pub(crate) async fn tcp_from(host: [u8; 4], address: &Address) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket
         .bind((host, 0).into())

@@ -20,6 +20,7 @@ use crate::node::behaviour::PING_TIMEOUT;
 use crate::node::error::ConnectError;
 use crate::node::event::{Direction, Event, Kind};
 use crate::node::failure;
+use crate::node::give_way;
 use crate::node::handle::LinkInfo;
 use crate::node::keeper::Note;
 use crate::node::links::{Duplicate, Entered, Link};
@@ -78,6 +79,13 @@ impl Runner {
             self.closing
                 .entry(connection_id)
                 .or_insert_with(|| why.into());
+        }
+    }
+
+    /// A connection that waits for its handshake has lost its place to another. It may have passed just now.
+    pub(super) fn on_gives_way(&mut self, connection_id: ConnectionId) {
+        if self.links.get(connection_id).is_none() {
+            self.close(connection_id, give_way::gave_way().reason);
         }
     }
 
