@@ -6,6 +6,7 @@ mod cluster;
 mod conformance;
 mod demo;
 mod direction;
+mod flood;
 mod generated_code;
 mod history;
 mod large;

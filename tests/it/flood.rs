@@ -1,0 +1,233 @@
+//! What others bring about as often as they like: little is told of it, nothing vanishes, and a flood hides nobody
+//! else's words.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use diatribe::conformance::frame::framed;
+use diatribe::conformance::rpc::{publish, subscribe};
+use diatribe::conformance::streams::MESHSUB;
+use diatribe::gossip::{self, Author, MAX_EVENTS};
+use diatribe::handshake::Role;
+use diatribe::identity::NetworkId;
+use diatribe::overlay::{self, Contact, NodeRequest, encode_request};
+use diatribe::{Address, DatedThan, Event, Identity, MAX_WAITING_EVENTS};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::PeerId;
+use libp2p::swarm::Stream;
+use serde_json::Value;
+
+use crate::cluster::{Member, builder, member, start};
+use crate::program_support::{diatribe, folder};
+use crate::raw_peer::{RawPeer, Up};
+
+const TOPIC: &str = "/diatribe/1/lobby";
+const OVERLAY: &str = "/diatribe/overlay/1.0.0";
+const HOUR_MS: u64 = 3_600_000;
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("after 1970").as_millis() as u64
+}
+
+/// What an author says in the lobby: so many events from this number on.
+fn said(author: &Identity, first_seq: u64, sent_at_ms: u64, texts: &[&str]) -> Vec<u8> {
+    let author = Author::new(author.clone(), NetworkId::OPEN, [7; 16]);
+    let events = texts
+        .iter()
+        .map(|text| gossip::Event::new("chat", text.to_string()));
+    let room = "lobby".parse().expect("a room");
+    let sealed = author.seal(&room, first_seq, sent_at_ms, &[], events.collect());
+    sealed.expect("a batch").bytes().to_vec()
+}
+
+/// A raw peer with a link and a gossip stream, in the lobby.
+async fn linked(to: &Address) -> (RawPeer, Up, Stream) {
+    let mut raw = RawPeer::new().await;
+    let up = raw.dial(to).await;
+    raw.pass(up, Role::Dialer).await;
+    let mut stream = raw.open(up, MESHSUB).await.expect("a link takes gossip");
+    send(&mut stream, &subscribe(TOPIC)).await;
+    (raw, up, stream)
+}
+
+async fn send(stream: &mut Stream, rpc: &[u8]) {
+    stream.write_all(rpc).await.expect("the stream is open");
+    stream.flush().await.expect("the stream is open");
+}
+
+async fn say(stream: &mut Stream, batch: &[u8]) {
+    send(stream, &publish(TOPIC, batch)).await;
+}
+
+#[tokio::test]
+async fn an_author_that_equivocates_or_back_dates_is_named() {
+    let mut a = member().await;
+    let (_raw, _up, mut stream) = linked(&a.address()).await;
+    let author = Identity::generate();
+    say(&mut stream, &said(&author, 1, now_ms(), &["one"])).await;
+    let first = a.message().await;
+    say(&mut stream, &said(&author, 1, now_ms(), &["another"])).await;
+    assert_eq!(&first.data[..], b"one");
+    let second = a.next("equivocation", |event| match event {
+        Event::Equivocation {
+            author,
+            seq,
+            first,
+            second,
+            ..
+        } => Some((*author, *seq, *first, *second)),
+        Event::Message(message) => panic!("{message:?} is delivered"),
+        _ => None,
+    });
+    let (by, seq, counts, other) = second.await;
+    assert_eq!((by, seq, counts), (author.peer_id(), 1, first.id));
+    assert_ne!(other, counts);
+
+    let author = Identity::generate();
+    say(
+        &mut stream,
+        &said(&author, 1, now_ms() - HOUR_MS, &["long ago"]),
+    )
+    .await;
+    let dated = a.next("back_dated", back_dated);
+    assert_eq!(dated.await, (author.peer_id(), DatedThan::Arrival));
+    assert_eq!(a.texts(1).await, ["long ago"]);
+    say(&mut stream, &said(&author, 2, now_ms(), &["now"])).await;
+    say(
+        &mut stream,
+        &said(&author, 3, now_ms() - 60_000, &["before"]),
+    )
+    .await;
+    let dated = a.next("back_dated", back_dated);
+    assert_eq!(dated.await, (author.peer_id(), DatedThan::EarlierMessage));
+}
+
+fn back_dated(event: &Event) -> Option<(PeerId, DatedThan)> {
+    match event {
+        Event::BackDated { author, than, .. } => Some((*author, *than)),
+        _ => None,
+    }
+}
+
+/// A hint that names a peer nowhere.
+fn hint(n: u64) -> Vec<u8> {
+    let request: NodeRequest = overlay::Request::Redirect {
+        nonce: n,
+        role: overlay::Role::Dial,
+        to: Contact {
+            id: PeerId::random(),
+            addresses: Vec::new().into(),
+        },
+    };
+    framed(&encode_request(&request))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_hints_are_some_lines_and_a_number() {
+    const HINTS: u64 = 1000;
+    let mut a = start(builder().fixed_links(false)).await;
+    let (raw, up, _gossip) = linked(&a.address()).await;
+    for n in 0..HINTS {
+        let mut stream = raw.open(up, OVERLAY).await.expect("a link takes it");
+        stream.write_all(&hint(n)).await.expect("it is open");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(!answer.is_empty(), "hint {n} is answered");
+    }
+    let (mut told, mut left_out) = (0, 0);
+    while told + left_out < HINTS {
+        let more = a.next("hint or how many", |event| match event {
+            Event::Hint { .. } => Some((1, 0)),
+            Event::Suppressed {
+                kind: "hint",
+                lines,
+                ..
+            } => Some((0, *lines)),
+            _ => None,
+        });
+        let (one, several) = more.await;
+        told += one;
+        left_out += several;
+    }
+    assert_eq!(told + left_out, HINTS);
+    assert!(told < 30, "{told} of {HINTS} are told one by one");
+}
+
+/// Two authors speak to a program of which nobody reads the lines; then they are read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_hides_its_own_authors_words_from_a_slow_reader_and_nobody_elses() {
+    const WORDS: u64 = 40;
+    let (_folder, path) = folder();
+    let mut command = diatribe(&["node", "--json", "--exempt-loopback", "--ephemeral"]);
+    command.args(["--data-dir", &path, "--listen", "127.0.0.1:0"]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut next = move || -> Value {
+        let line = lines.next().expect("a line").expect("it can be read");
+        serde_json::from_str(&line).expect("JSON")
+    };
+    let online = next();
+    let address = online["addresses"][0].as_str().expect("an address");
+    let address: Address = address.parse().expect("an address");
+
+    let (flooder, other) = (Identity::generate(), Identity::generate());
+    let (_raw, _up, mut stream) = linked(&address).await;
+    let mut witness = member().await;
+    witness.node.connect(address).await.expect("a link");
+    let full = vec![""; MAX_EVENTS];
+    // Twice as many as wait for a reader.
+    let batches = 2 * MAX_WAITING_EVENTS as u64 / MAX_EVENTS as u64;
+    for n in 0..batches {
+        let flood = said(&flooder, 1 + n * MAX_EVENTS as u64, now_ms(), &full);
+        say(&mut stream, &flood).await;
+        if n % (batches / WORDS) == 0 {
+            let text = format!("word {n}");
+            let seq = 1 + n / (batches / WORDS);
+            say(&mut stream, &said(&other, seq, now_ms(), &[&text])).await;
+        }
+    }
+    say(
+        &mut stream,
+        &said(&Identity::generate(), 1, now_ms(), &["over"]),
+    )
+    .await;
+    heard(&mut witness, "over").await;
+
+    let (other, flooder) = (other.peer_id().to_string(), flooder.peer_id().to_string());
+    let reading = tokio::task::spawn_blocking(move || {
+        let (mut seqs, mut missed) = (Vec::new(), BTreeMap::new());
+        loop {
+            let line = next();
+            match line["type"].as_str() {
+                Some("message") if line["author"] == *other => seqs.push(line["seq"].as_u64()),
+                Some("error") => {
+                    let whose = line["author"].as_str().map(str::to_owned);
+                    *missed.entry(whose).or_insert(0) += line["missed"].as_u64().unwrap_or(0);
+                }
+                Some("message") if line["text"] == "over" => return (seqs, missed),
+                _ => {}
+            }
+        }
+    });
+    let (seqs, missed) = reading.await.expect("it reads");
+    let _ = child.kill();
+    let words = batches.div_ceil(batches / WORDS);
+    assert_eq!(seqs, (1..=words).map(Some).collect::<Vec<_>>());
+    let whose: Vec<_> = missed.keys().cloned().collect();
+    assert_eq!(whose, [Some(flooder)], "{missed:?}");
+}
+
+async fn heard(member: &mut Member, text: &str) {
+    let find = |event: &Event| match event {
+        Event::Message(message) if message.data == text.as_bytes() => Some(()),
+        _ => None,
+    };
+    member.next("last word", find).await;
+}
