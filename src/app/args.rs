@@ -199,7 +199,8 @@ pub(crate) struct NodeArgs {
         help_heading = "Network"
     )]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Tell peers to dial this address: behind a proxy or a forwarded port
+    /// Tell peers to dial this address: behind a proxy or a forwarded port. They are told IP addresses only. Everything that
+    /// comes in then counts as coming from the internet, since a proxy may stand in between
     #[arg(
         long,
         env = "DIATRIBE_ANNOUNCE",

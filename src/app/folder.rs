@@ -3,7 +3,7 @@
 //! Entry type: [`Lock`]. The rule it keeps: a directory is locked for as long as the process lives,
 //! by the system, so that no crash leaves it locked.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -39,13 +39,7 @@ impl Lock {
         identity::create_folder(folder).map_err(Failure::new)?;
         let path = folder.join(LOCK_FILE_NAME);
         let failed = |e| Failure::new(format!("{} cannot be locked: {e}", path.display()));
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed)?;
+        let mut file = identity::open_private(&path).map_err(Failure::new)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -69,7 +69,12 @@ fn check(address: &Multiaddr) -> Result<(), String> {
         _ => return Err("/tcp/PORT must follow the IP address".into()),
     }
     match parts.get(2..) {
-        Some([Protocol::Ws(_) | Protocol::Wss(_)] | [Protocol::Tls, Protocol::Ws(_)]) => Ok(()),
+        Some([Protocol::Ws(path) | Protocol::Wss(path)] | [Protocol::Tls, Protocol::Ws(path)]) => {
+            match path == "/" {
+                true => Ok(()),
+                false => Err("a path cannot be listened on, only /ws or /tls/ws".into()),
+            }
+        }
         Some([.., Protocol::P2p(_)]) => Err("a peer id is for dialling, not for listening".into()),
         Some([]) => Err("it must end with /ws (or /tls/ws): add it".into()),
         _ => Err("only /ws or /tls/ws can follow the port".into()),
@@ -113,5 +118,6 @@ mod tests {
         assert!(parsed("localhost:9000").contains("neither"));
         assert!(parsed("99999").contains("neither"));
         assert!(parsed("/nonsense").contains("no multiaddr"));
+        assert!(parsed("/ip4/0.0.0.0/tcp/9000/x-parity-ws/a").contains("a path cannot"));
     }
 }

@@ -23,6 +23,7 @@ mod key;
 mod listen;
 mod log;
 mod logs;
+mod memory;
 mod output;
 mod peers;
 mod session;
@@ -50,6 +51,10 @@ pub fn main() -> ExitCode {
     };
     logs::start(args.log_format);
     args::warn_of_unknown_variables();
+    // The bench measures, and lets itself be measured; its keys are worth nothing.
+    if !matches!(args.command, Command::Bench(_)) {
+        memory::forbid_dumps();
+    }
     let json = args.json();
     let result = run(args.command, &given).and_then(|code| match output::take_error() {
         Some(error) if code == ExitCode::SUCCESS => Err(Failure::new(error)),

@@ -20,6 +20,7 @@ use super::log;
 use super::output::{self, Ended, Output, Record};
 use crate::identity::Identity;
 use crate::node::{Address, Node, StartError};
+use crate::overlay::PeerAddress;
 
 /// For telling the peers. With [`FLUSH`] it stays under the two seconds that are promised.
 const FAREWELL: Duration = Duration::from_millis(1200);
@@ -171,7 +172,19 @@ fn announced(addresses: &[Address], identity: &Identity) -> Result<Vec<Multiaddr
         Some(address) => Err(Failure::usage(format!(
             "--announce {address}: that is another node's PeerId; this one is {own}"
         ))),
-        None => Ok(addresses.iter().map(|a| a.multiaddr().clone()).collect()),
+        None => addresses.iter().map(announce_one).collect(),
+    }
+}
+
+/// A name is told to nobody, but whoever is given it may dial it. An IP address is told to peers, who take only some.
+fn announce_one(address: &Address) -> Result<Multiaddr, Failure> {
+    let multiaddr = address.multiaddr();
+    let is_ip = crate::wire::ip_of(multiaddr).is_some();
+    match PeerAddress::parse(multiaddr, None) {
+        Err(reason) if is_ip => Err(Failure::usage(format!(
+            "--announce {address}: no peer would dial it: {reason}"
+        ))),
+        _ => Ok(multiaddr.clone()),
     }
 }
 

@@ -12,7 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::error::LogError;
-use crate::identity::NetworkId;
+use crate::identity::{self, NetworkId};
 
 /// The log's file in the data directory.
 pub const FILE_NAME: &str = "log.sqlite3";
@@ -365,12 +365,8 @@ impl Lock {
     /// [`Lock::take`] without waiting.
     pub(super) fn try_take(path: &Path) -> Result<Lock, LogError> {
         let lock_path = beside(path, ".lock");
-        let failed = |error| LogError::from_io(&lock_path, error);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&lock_path).map_err(failed)?;
+        let mut file = identity::open_private(&lock_path)
+            .map_err(|error| LogError::from_io(&lock_path, error.into()))?;
         if file.try_lock().is_err() {
             let mut text = String::new();
             // Who it is only decorates the message: unreadable is as good as unknown.

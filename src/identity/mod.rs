@@ -33,7 +33,7 @@ pub use passphrase::{
     check_passphrase, generate_passphrase, passphrase_from_bytes, read_passphrase_file,
 };
 pub use public_key::{PUBLIC_KEY_PROTOBUF_BYTES, PublicKey, PublicKeyError};
-pub use secret_file::{IfExists, SecretFileError, exposed_to_others};
+pub use secret_file::{IfExists, SecretFileError, exposed_to_others, open_private, write_private};
 
 /// A node's key and what is derived from it. Cloning shares it; the secrets are wiped with the
 /// last clone.

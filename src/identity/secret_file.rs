@@ -1,7 +1,7 @@
-//! Files that hold a secret: read only when nobody else could have read or written them, written
-//! whole or not at all.
+//! Files that hold a secret, or are for this user alone: read only when nobody else could have read or written them,
+//! written whole or not at all.
 //!
-//! Entry: [`read_own`], [`write`]. The rule kept here: what is checked is the opened file itself,
+//! Entry: [`read_own`], [`write`], [`write_private`], [`open_private`]. The rule kept here: what is checked is the opened file itself,
 //! never its name a moment earlier, and an existing file is replaced only when that was asked for.
 
 use std::ffi::OsStr;
@@ -109,10 +109,20 @@ pub enum SecretFileError {
     },
 }
 
+/// What the system said, where it did; whoever reports it names the file.
+impl From<SecretFileError> for io::Error {
+    fn from(error: SecretFileError) -> io::Error {
+        match error {
+            SecretFileError::Read { source, .. } | SecretFileError::Write { source, .. } => source,
+            error => io::Error::other(error),
+        }
+    }
+}
+
 /// Reads a secret that is to be this user's alone: a regular file, not a link, owned by this user,
 /// closed to all others, of at most `limit` bytes.
 pub(super) fn read_own(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
-    let file = open_unfollowed(path)?;
+    let file = open_unfollowed(path, OpenOptions::new().read(true))?;
     let metadata = file.metadata().map_err(|source| read_error(path, source))?;
     if !metadata.is_file() {
         return Err(SecretFileError::NotAFile { path: path.into() });
@@ -154,6 +164,46 @@ pub(super) fn write(
     })
 }
 
+/// Writes `bytes` to `path`, mode 0600, in place of what is there: aside, synced to disk, then put in place in one step.
+///
+/// # Errors
+///
+/// Says what the system refused. Then what was there still is.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), SecretFileError> {
+    write(path, bytes, IfExists::Replace)
+}
+
+/// Opens the file at `path` to be read and written, mode 0600, and makes it if it is not there. What is in it stays.
+///
+/// # Errors
+///
+/// Refuses a symbolic link, whatever is no file, and a file of another user's: who can put one of these there would
+/// choose what is written to.
+pub fn open_private(path: &Path) -> Result<File, SecretFileError> {
+    let failed = |source| SecretFileError::Write {
+        path: path.into(),
+        source,
+    };
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    platform::for_owner_alone(&mut options);
+    match options.open(path) {
+        Ok(file) => return Ok(file),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    let file = open_unfollowed(path, &mut options)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(SecretFileError::NotAFile { path: path.into() });
+    }
+    platform::check_owner(path, &metadata)?;
+    platform::close_to_others(&file).map_err(failed)?;
+    Ok(file)
+}
+
 /// Makes the folder `path`, with those above it, for this user alone (0700). One that is there
 /// already is refused when others may put files into it.
 pub(super) fn make_folder(path: &Path) -> Result<(), SecretFileError> {
@@ -166,10 +216,8 @@ pub(super) fn make_folder(path: &Path) -> Result<(), SecretFileError> {
     platform::check_folder(path, &metadata)
 }
 
-fn open_unfollowed(path: &Path) -> Result<File, SecretFileError> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    platform::do_not_follow(&mut options);
+fn open_unfollowed(path: &Path, options: &mut OpenOptions) -> Result<File, SecretFileError> {
+    platform::do_not_follow(options);
     match options.open(path) {
         Ok(file) => Ok(file),
         Err(_) if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink()) => {
@@ -254,9 +302,9 @@ impl Drop for Aside {
 
 #[cfg(unix)]
 mod platform {
-    use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+    use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
     use std::io::{self, ErrorKind};
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
     use std::path::Path;
 
     use rustix::fs::OFlags;
@@ -286,18 +334,30 @@ mod platform {
         metadata.mode() & OTHERS != 0
     }
 
+    pub(super) fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), SecretFileError> {
+        let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        match owner == own {
+            true => Ok(()),
+            false => Err(SecretFileError::ForeignOwner {
+                path: path.into(),
+                owner,
+                own,
+            }),
+        }
+    }
+
+    pub(super) fn close_to_others(file: &File) -> io::Result<()> {
+        match open_to_others(&file.metadata()?) {
+            true => file.set_permissions(Permissions::from_mode(0o600)),
+            false => Ok(()),
+        }
+    }
+
     pub(super) fn check_owner_and_mode(
         path: &Path,
         metadata: &Metadata,
     ) -> Result<(), SecretFileError> {
-        let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
-        if owner != own {
-            return Err(SecretFileError::ForeignOwner {
-                path: path.into(),
-                owner,
-                own,
-            });
-        }
+        check_owner(path, metadata)?;
         if open_to_others(metadata) {
             let mode = metadata.mode() & MODE_BITS;
             return Err(SecretFileError::Exposed {
@@ -378,7 +438,7 @@ mod platform {
 /// Elsewhere a user's own folders are closed to others by inheritance, and files have no mode.
 #[cfg(not(unix))]
 mod platform {
-    use std::fs::{self, Metadata, OpenOptions};
+    use std::fs::{self, File, Metadata, OpenOptions};
     use std::io;
     use std::path::Path;
 
@@ -390,6 +450,14 @@ mod platform {
 
     pub(super) fn open_to_others(_: &Metadata) -> bool {
         false
+    }
+
+    pub(super) fn check_owner(_: &Path, _: &Metadata) -> Result<(), SecretFileError> {
+        Ok(())
+    }
+
+    pub(super) fn close_to_others(_: &File) -> io::Result<()> {
+        Ok(())
     }
 
     pub(super) fn check_owner_and_mode(_: &Path, _: &Metadata) -> Result<(), SecretFileError> {

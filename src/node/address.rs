@@ -1,7 +1,8 @@
 //! Addresses as people write them: a multiaddr, `[IPV6]:PORT`, `HOST:PORT`, or a ws:// URL.
 //!
-//! Entry type: [`Address`]. The rule it keeps: what cannot be dialled over WebSocket is refused
-//! here, with what it should look like.
+//! Entry type: [`Address`]. The rules it keeps: what cannot be dialled over WebSocket is refused
+//! here, with what it should look like; and nothing of a text but a host and a port gets into what is sent when it is
+//! dialled. What a peer or a file names is held to more: see [`crate::overlay::PeerAddress`].
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -89,18 +90,18 @@ impl TryFrom<Multiaddr> for Address {
             Some(Protocol::Ip6(ip)) if ip.is_unspecified() => {
                 return Err(wrong("`::` is where to listen, not where to dial"));
             }
-            Some(
-                Protocol::Ip4(_)
-                | Protocol::Ip6(_)
-                | Protocol::Dns(_)
-                | Protocol::Dns4(_)
-                | Protocol::Dns6(_)
-                | Protocol::Dnsaddr(_),
-            ) => {}
+            Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => {}
+            Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => {
+                if !is_host_name(name) {
+                    return Err(wrong("what follows /dns is no host name"));
+                }
+            }
+            Some(Protocol::Dnsaddr(_)) => {
+                return Err(wrong(
+                    "/dnsaddr is not looked up: give the address it stands for",
+                ));
+            }
             _ => return Err(wrong("it must begin with /ip4, /ip6 or /dns")),
-        }
-        if matches!(parts.first(), Some(Protocol::Dnsaddr(_))) {
-            return Ok(Address { multiaddr, peer_id });
         }
         match parts.get(1) {
             Some(Protocol::Tcp(0)) => return Err(wrong("port 0 cannot be dialled")),
@@ -108,8 +109,13 @@ impl TryFrom<Multiaddr> for Address {
             _ => return Err(wrong("/tcp/PORT must follow the host")),
         }
         match parts.get(2..) {
-            Some([Protocol::Ws(_) | Protocol::Wss(_)]) => {}
-            Some([Protocol::Tls, Protocol::Ws(_)]) => {}
+            Some(
+                [Protocol::Ws(path) | Protocol::Wss(path)] | [Protocol::Tls, Protocol::Ws(path)],
+            ) => {
+                if path != "/" {
+                    return Err(wrong("a path cannot be dialled, only /ws, /tls/ws or /wss"));
+                }
+            }
             Some([]) => return Err(wrong("it must end with /ws (or /tls/ws): add it")),
             _ => return Err(wrong("only /ws, /tls/ws or /wss can follow the port")),
         }
@@ -198,16 +204,21 @@ fn parse_host(host: &str) -> Result<Protocol<'_>, String> {
     if host.parse::<IpAddr>().is_ok() || host.contains(':') {
         return Err(format!("an IPv6 address needs brackets: [{host}]"));
     }
-    let labels_fit = host.split('.').all(|label| {
+    if !is_host_name(host) {
+        return Err(format!("`{host}` is no host name"));
+    }
+    Ok(Protocol::Dns(host.into()))
+}
+
+/// Whether it has only what a host name has, so that it can stand in a request's `Host` line.
+fn is_host_name(host: &str) -> bool {
+    let labels_fit = host.trim_end_matches('.').split('.').all(|label| {
         (1..=63).contains(&label.len())
             && label
                 .chars()
                 .all(|c| c.is_alphanumeric() || c == '-' || c == '_')
     });
-    if host.len() > 253 || !labels_fit {
-        return Err(format!("`{host}` is no host name"));
-    }
-    Ok(Protocol::Dns(host.into()))
+    host.len() <= 253 && labels_fit
 }
 
 #[cfg(test)]
@@ -246,6 +257,26 @@ mod tests {
         assert!(parsed("http://localhost:1").contains("ws and wss"));
         assert!(parsed("a b:1").contains("no host name"));
         assert!(parsed("/ip4/1.2.3.4/tcp/0/ws").contains("port 0"));
+        assert!(parsed("/dnsaddr/example.org").contains("not looked up"));
+        assert!(parsed("/dns/a b/tcp/9000/ws").contains("no host name"));
+        assert!(parsed("/dns/a\r\nb/tcp/9000/ws").contains("no host name"));
+    }
+
+    #[test]
+    fn a_path_is_refused_however_it_is_written() {
+        for text in [
+            "/ip4/127.0.0.1/tcp/6379/x-parity-ws/%2F%20HTTP%2F1.1%0D%0ASET%20a%20b",
+            "/ip4/127.0.0.1/tcp/6379/x-parity-ws/a",
+            "/ip4/127.0.0.1/tcp/6379/tls/x-parity-ws/a",
+            "/ip4/127.0.0.1/tcp/6379/x-parity-wss/%2Fa",
+            "ws://127.0.0.1:6379/a",
+            "ws://127.0.0.1:6379/ HTTP/1.1",
+            "127.0.0.1:6379/a",
+        ] {
+            assert!(parsed(text).contains("a path cannot be dialled"), "{text}");
+        }
+        let root = "/ip4/127.0.0.1/tcp/9000/x-parity-ws/%2F";
+        assert_eq!(parsed(root), "/ip4/127.0.0.1/tcp/9000/ws");
     }
 
     proptest! {

@@ -12,6 +12,7 @@ use libp2p::{connection_limits, memory_connection_limits, ping};
 
 use super::identify::Identify;
 use super::limits;
+use super::remote::Sockets;
 use crate::clock::Clock;
 use crate::gate::{Gate, Permit};
 use crate::gossip::{self, MessageIds};
@@ -43,6 +44,7 @@ const GATED: [&str; 5] = [
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     pub(crate) limits: limits::Behaviour,
+    pub(crate) sockets: Sockets,
     per_peer: connection_limits::Behaviour,
     memory: memory_connection_limits::Behaviour,
     identify: Identify,
@@ -85,6 +87,7 @@ impl Behaviour {
             .with_max_established_per_peer(Some(MAX_PER_PEER));
         Ok(Behaviour {
             limits,
+            sockets: Sockets::default(),
             per_peer: connection_limits::Behaviour::new(per_peer),
             memory: memory_connection_limits::Behaviour::with_max_bytes(MAX_MEMORY),
             identify: Identify::new(identity),

@@ -133,7 +133,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Tells peers that the node can be dialled there: behind a proxy or a forwarded port.
+    /// Tells peers that the node can be dialled there: behind a proxy or a forwarded port. They are told IP addresses only;
+    /// names are for people to pass on. Whatever comes in then counts as coming from the internet, wherever its socket is.
     pub fn announce(mut self, addresses: impl IntoIterator<Item = Multiaddr>) -> Self {
         self.announce.extend(addresses);
         self
@@ -409,6 +410,10 @@ impl NodeBuilder {
         let options = match self.links {
             Some((most, least)) => overlay::Options::with_links(most, least),
             None => overlay::Options::default(),
+        };
+        let options = overlay::Options {
+            behind_proxy: !self.announce.is_empty(),
+            ..options
         };
         let saved = self.data_dir.as_deref().map(book::load).unwrap_or_default();
         let rng = StdRng::from_rng(&mut rand::rng());

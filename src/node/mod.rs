@@ -5,7 +5,8 @@
 //! * `outbox` signs what the application sends; `keeper` checks what the mesh brings (`inbox`) and has it
 //!   stored. Each is a task of its own, so that the loop only moves bytes.
 //! * `listening` brings the listeners up; `transport` and [`Stage`] say where a connection failed; `limits` bounds strangers
-//!   (`places`: who gives way; `give_way`: how a half-open connection is closed).
+//!   (`places`: who gives way; `give_way`: how a half-open connection is closed); `remote` says where sockets really lead,
+//!   and keeps odd addresses from being dialled.
 //! * `coalesce`, `pressure` and `half_close` are what a connection's streams pass on their way to yamux.
 //! * `supervisor` ends the node as a whole when one of its tasks fails.
 //! * `links`, `dialing`, `admission`, `rooms` are plain state, without any network.
@@ -37,6 +38,7 @@ mod places;
 mod ports;
 mod pressure;
 mod probe;
+mod remote;
 mod rooms;
 mod runner;
 mod said;

@@ -43,7 +43,7 @@ use super::store::RoomStatus;
 use crate::clock::{Clock, Time};
 use crate::gate;
 use crate::gossip::{self, MessageIds, RoomName};
-use crate::overlay::{DialId, Saved};
+use crate::overlay::{DialId, PeerAddress, Saved};
 use checking::Replies;
 
 /// What the application asks of the loop.
@@ -111,7 +111,7 @@ pub(crate) struct Runner {
     overlay_dials: HashMap<ConnectionId, DialId>,
     /// Where the address book is kept, and what is to be written there when.
     directory: Option<PathBuf>,
-    book: Option<(Time, Vec<Saved<PeerId, Multiaddr>>)>,
+    book: Option<(Time, Vec<Saved<PeerId, PeerAddress>>)>,
     /// Who waits for which dial.
     waiters: HashMap<ConnectionId, Vec<oneshot::Sender<Result<LinkInfo, ConnectError>>>>,
     /// Connections that we close, and why.

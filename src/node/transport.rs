@@ -1,7 +1,7 @@
 //! tcp → websocket (→ TLS) → noise → yamux, built by hand so that frames are bounded and every
 //! failure knows its stage.
 //!
-//! Entry type: [`build`]. The rule it keeps: nothing that a stranger sends before noise makes
+//! Entry function: [`build`]. The rules it keeps: an address with a path is not dialled, a redirect is not followed, and nothing that a stranger sends before noise makes
 //! the node hold more than [`MAX_WEBSOCKET_FRAME`], nor longer than [`INBOUND_TIMEOUT`].
 
 use std::io;
@@ -24,6 +24,7 @@ use super::coalesce::Coalesced;
 use super::diagnosis::{of_dns, of_tcp, of_timeout, of_upgrades, of_websocket};
 use super::half_close::LateHalfClose;
 use super::pressure::Pressure;
+use super::remote::{Guarded, note_socket};
 use super::stage::Stage;
 use super::upgrade::{MUXERS, SECURITY, Watched};
 
@@ -70,6 +71,7 @@ pub(crate) fn build(
     // packet of its own.
     // One is read in pieces as small: its head, what of it has come, the rest.
     let tcp = tcp.map(|stream, _| {
+        note_socket(stream.0.peer_addr());
         let stream = BufWriter::with_capacity(SOCKET_BUFFER, stream);
         BufReader::with_capacity(READ_BUFFER, stream)
     });
@@ -82,6 +84,8 @@ pub(crate) fn build(
         .map_err(|e| of_timeout(Stage::Tcp, e));
     let mut ws = websocket::Config::new(tcp);
     ws.set_max_data_size(MAX_WEBSOCKET_FRAME);
+    // Wherever a web server sends us is a stranger's word.
+    ws.set_max_redirects(0);
     ws.set_tls_config(tls.unwrap_or_else(websocket::tls::Config::client));
     let ws = TransportTimeout::with_outgoing_timeout(ws.map_err(of_websocket), WEBSOCKET_TIMEOUT)
         .map_err(|e| of_timeout(Stage::Websocket, e));
@@ -114,11 +118,9 @@ pub(crate) fn build(
         .map_err(of_upgrades);
     let upgraded = TransportTimeout::with_ingoing_timeout(upgraded, INBOUND_TIMEOUT)
         .map_err(|e| of_timeout(Stage::Websocket, e));
-    Ok(
-        TransportTimeout::with_outgoing_timeout(upgraded, OUTBOUND_TIMEOUT)
-            .map_err(|e| of_timeout(Stage::Noise, e))
-            .boxed(),
-    )
+    let upgraded = TransportTimeout::with_outgoing_timeout(upgraded, OUTBOUND_TIMEOUT)
+        .map_err(|e| of_timeout(Stage::Noise, e));
+    Ok(Guarded(upgraded).boxed())
 }
 
 /// A TCP transport that tells when it is asked to dial, which is when a name is resolved, and

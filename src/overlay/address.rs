@@ -1,133 +1,46 @@
-//! How far an address reaches, so that nobody is told to dial into a network he should not.
+//! What the overlay must know of an address, and what it makes of a list of them.
 //!
-//! Entry type: [`Address`]. The rule it keeps: who is linked over a wide scope cannot name an
-//! address of a narrower one, and a name (DNS) is no address at all.
+//! Entry types: [`Address`], [`Remote`]. The rule kept here: over a link only addresses of its own scope or of a wider one
+//! are named, so that nobody is told to dial into a network which whoever says so is not in.
 
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use libp2p::Multiaddr;
-use libp2p::multiaddr::Protocol;
-
-/// The scope of an address, narrow to wide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reach {
-    /// This machine alone.
-    Loopback,
-    /// A local network.
-    Private,
-    /// The internet.
-    Public,
-}
+use super::options::MAX_ADDRESSES;
+use super::scope::Reach;
 
 /// What the overlay must know of an address. The simulation brings its own.
 pub trait Address: Clone + Eq + Hash + Debug {
-    /// Its scope; `None` when it may not be dialled on anybody's word.
-    fn reach(&self) -> Option<Reach>;
+    /// What one owner commonly has for itself: an IPv4 address, or an IPv6 /64.
+    type Host: Copy + Eq + Hash + Debug;
+
+    /// Its scope.
+    fn reach(&self) -> Reach;
+
+    /// Whose it is, as far as the address tells.
+    fn host(&self) -> Self::Host;
 }
 
-impl Address for Multiaddr {
-    fn reach(&self) -> Option<Reach> {
-        let mut parts = self.iter();
-        let ip = match parts.next()? {
-            Protocol::Ip4(ip) => IpAddr::V4(ip),
-            Protocol::Ip6(ip) => IpAddr::V6(ip),
-            _ => return None,
-        };
-        let Some(Protocol::Tcp(port)) = parts.next() else {
-            return None;
-        };
-        let transport = parts.all(|part| {
-            matches!(
-                part,
-                Protocol::Ws(_)
-                    | Protocol::Wss(_)
-                    | Protocol::Tls
-                    | Protocol::Sni(_)
-                    | Protocol::P2p(_)
-            )
-        });
-        if port == 0 || !transport {
-            return None;
-        }
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => reach_v4(ip),
-            IpAddr::V6(ip) => reach_v6(ip),
-        }
-    }
+/// The other end of a connection, as its socket has it, whatever was typed to get there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote<A: Address> {
+    /// Where the connection really comes from or leads to.
+    pub host: A::Host,
+    /// Its scope: what the peer may name over the connection.
+    pub reach: Reach,
+    /// Where the peer was dialled, if it can be dialled there again by others, too. None if it has dialled us, and where
+    /// only a name leads.
+    pub address: Option<A>,
 }
 
-fn reach_v4(ip: Ipv4Addr) -> Option<Reach> {
-    let [a, b, ..] = ip.octets();
-    if a == 0 || ip.is_multicast() || a >= 240 {
-        return None;
-    }
-    if ip.is_loopback() {
-        return Some(Reach::Loopback);
-    }
-    let shared = a == 100 && (64..128).contains(&b); // RFC 6598
-    let private = ip.is_private() || ip.is_link_local() || shared;
-    Some(if private {
-        Reach::Private
-    } else {
-        Reach::Public
-    })
-}
-
-fn reach_v6(ip: Ipv6Addr) -> Option<Reach> {
-    if ip.is_unspecified() || ip.is_multicast() {
-        return None;
-    }
-    if ip.is_loopback() {
-        return Some(Reach::Loopback);
-    }
-    let [a, b, c, ..] = ip.segments();
-    let [.., w, x, y, z] = ip.octets();
-    let embedded = match (a, b) {
-        (0x64, 0xff9b) => Some(Ipv4Addr::new(w, x, y, z)), // NAT64, RFC 6052
-        (0x2002, _) => {
-            let ([w, x], [y, z]) = (b.to_be_bytes(), c.to_be_bytes()); // 6to4, RFC 3056
-            Some(Ipv4Addr::new(w, x, y, z))
-        }
-        _ => None,
-    };
-    if let Some(ip) = embedded {
-        return reach_v4(ip);
-    }
-    let private = ip.is_unique_local() || ip.is_unicast_link_local();
-    Some(if private {
-        Reach::Private
-    } else {
-        Reach::Public
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_reach_as_far_as_their_network() {
-        for (address, reach) in [
-            ("/ip4/127.0.0.1/tcp/9000/ws", Some(Reach::Loopback)),
-            ("/ip6/::1/tcp/9000/ws", Some(Reach::Loopback)),
-            ("/ip6/::ffff:127.0.0.1/tcp/9000/ws", Some(Reach::Loopback)),
-            ("/ip4/192.168.1.2/tcp/9000/ws", Some(Reach::Private)),
-            ("/ip4/100.64.0.1/tcp/9000/ws", Some(Reach::Private)),
-            ("/ip6/fd00::1/tcp/9000/tls/ws", Some(Reach::Private)),
-            ("/ip6/2002:a00:1::/tcp/9000/ws", Some(Reach::Private)),
-            ("/ip6/64:ff9b::7f00:1/tcp/9000/ws", Some(Reach::Loopback)),
-            ("/ip4/8.8.8.8/tcp/443/tls/ws", Some(Reach::Public)),
-            ("/ip4/0.0.0.0/tcp/9000/ws", None),
-            ("/ip4/8.8.8.8/tcp/0/ws", None),
-            ("/ip4/8.8.8.8/udp/9000", None),
-            ("/dns/example.org/tcp/9000/ws", None),
-            ("/ip4/8.8.8.8/tcp/9000/ws/p2p-circuit", None),
-            ("/ip4/255.255.255.255/tcp/9000/ws", None),
-        ] {
-            let parsed: Multiaddr = address.parse().expect("a multiaddr");
-            assert_eq!(parsed.reach(), reach, "{address}");
-        }
-    }
+/// Of a peer's addresses the first two that a link of this scope may name, those of its own scope first: the network that
+/// carries this link most likely carries the next one.
+pub(crate) fn in_scope<A: Address>(link: Option<Reach>, addresses: &[A]) -> Vec<A> {
+    // Without a link there is nothing to go by: only what is public may be named.
+    let link = link.unwrap_or(Reach::Public);
+    let fits = |address: &&A| address.reach() >= link;
+    let mut allowed: Vec<A> = addresses.iter().filter(fits).cloned().collect();
+    allowed.sort_by_key(Address::reach);
+    allowed.truncate(MAX_ADDRESSES);
+    allowed
 }

@@ -5,7 +5,7 @@
 
 use rand::Rng;
 
-use super::address::Address;
+use super::address::{Address, Remote};
 use super::event::*;
 use super::link::Lock;
 use super::options::MAX_CONTACTS;
@@ -26,7 +26,7 @@ where
         now: Time,
         peer: I,
         direction: Direction,
-        address: &A,
+        remote: &Remote<A>,
     ) -> Admission<I, A> {
         self.reserved.retain(|(_, until)| *until > now);
         if self.reserved.iter().any(|(id, _)| *id == peer) {
@@ -41,7 +41,8 @@ where
         let referrals = match direction {
             Direction::Inbound => {
                 self.turned_away = Some(now);
-                self.mixed_contacts(peer, address.reach(), MAX_CONTACTS)
+                let reach = self.scope_of(direction, remote);
+                self.contacts_for(peer, Some(reach), MAX_CONTACTS)
             }
             Direction::Outbound => Vec::new(),
         };

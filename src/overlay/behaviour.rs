@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,15 +19,17 @@ use libp2p::{Multiaddr, PeerId};
 use rand::rngs::StdRng;
 use tokio::time::Sleep;
 
+use super::address::Remote;
 use super::book::Saved;
 use super::event::{
     Admission, DialError, DialId, Direction, ExchangeError, ExchangeId, Input, Output, Purpose,
-    Reason, Report,
+    Reason, Report, Target,
 };
 use super::message::{
     MAX_FRAME, Request, decode_request, decode_response, encode_request, encode_response,
 };
 use super::options::Options;
+use super::peer_address::PeerAddress;
 use super::state::Overlay;
 use crate::clock::Clock;
 use crate::wire::{self, Exchange, Limits};
@@ -46,7 +47,7 @@ const TIME: Duration = Duration::from_secs(5);
 /// it is up in either order.
 const MAX_EARLY: usize = 4;
 
-type EarlyRequest = (ExchangeId, Request<PeerId, Multiaddr>);
+type EarlyRequest = (ExchangeId, Request<PeerId, PeerAddress>);
 
 /// What the overlay wants of the node.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ pub enum Event {
         /// Who must answer, when it is known.
         peer_id: Option<PeerId>,
         /// Where, the likeliest first.
-        addresses: Arc<[Multiaddr]>,
+        addresses: Vec<Multiaddr>,
         /// What for.
         purpose: Purpose<PeerId>,
     },
@@ -70,9 +71,9 @@ pub enum Event {
         reason: Reason,
     },
     /// Tell people.
-    Report(Report<PeerId, Multiaddr>),
+    Report(Report<PeerId, PeerAddress>),
     /// The address book has changed: keep it, in time.
-    Persist(Vec<Saved<PeerId, Multiaddr>>),
+    Persist(Vec<Saved<PeerId, PeerAddress>>),
     /// The peer sent what is no message of the protocol.
     Violation {
         /// Who.
@@ -84,9 +85,11 @@ pub enum Event {
 
 /// The overlay of a node.
 pub struct Behaviour {
-    state: Overlay<PeerId, Multiaddr, StdRng>,
+    own: PeerId,
+    state: Overlay<PeerId, PeerAddress, StdRng>,
     wanted: usize,
-    has_entries: bool,
+    /// Addresses of the entry nodes, as they were typed.
+    entries: Vec<Vec<Multiaddr>>,
     exchange: Exchange,
     clock: Clock,
     timer: Pin<Box<Sleep>>,
@@ -105,15 +108,16 @@ impl Behaviour {
         options: Options,
         clock: Clock,
         rng: StdRng,
-        saved: Vec<Saved<PeerId, Multiaddr>>,
+        saved: Vec<Saved<PeerId, PeerAddress>>,
     ) -> Behaviour {
         let limits = Limits {
             request: MAX_FRAME,
             response: MAX_FRAME,
         };
         Behaviour {
+            own,
             wanted: options.wanted_links,
-            has_entries: false,
+            entries: Vec::new(),
             state: Overlay::new(clock.now(), own, options, rng, saved),
             exchange: wire::exchange(PROTOCOL, limits, STREAMS, TIME, None),
             clock,
@@ -127,15 +131,20 @@ impl Behaviour {
     }
 
     /// Whether a peer that has proved its key may become a link: true, and a place is held for it.
-    pub fn admit(&mut self, peer_id: PeerId, direction: Direction, address: &Multiaddr) -> bool {
+    pub fn admit(
+        &mut self,
+        peer_id: PeerId,
+        direction: Direction,
+        remote: &Remote<PeerAddress>,
+    ) -> bool {
         let now = self.clock.now();
-        let admission = self.state.admit(now, peer_id, direction, address);
+        let admission = self.state.admit(now, peer_id, direction, remote);
         matches!(admission, Admission::Accept)
     }
 
     /// Whether there is anybody to dial: an entry node, or a peer of the address book.
     pub fn knows_somebody(&self) -> bool {
-        self.has_entries || !self.state.book().is_empty()
+        !self.entries.is_empty() || !self.state.book().is_empty()
     }
 
     /// Whether more than `links` links are wanted.
@@ -164,13 +173,13 @@ impl Behaviour {
         &mut self,
         peer_id: PeerId,
         direction: Direction,
-        address: Multiaddr,
+        remote: Remote<PeerAddress>,
         dial: Option<DialId>,
     ) {
         self.feed(Input::LinkUp {
             peer: peer_id,
             direction,
-            address,
+            remote,
             dial,
         });
         for (id, request) in self.early.remove(&peer_id).unwrap_or_default() {
@@ -195,18 +204,23 @@ impl Behaviour {
     }
 
     /// A dial brought no link.
-    pub fn dial_failed(&mut self, dial: DialId, error: DialError<PeerId, Multiaddr>) {
+    pub fn dial_failed(&mut self, dial: DialId, error: DialError<PeerId, PeerAddress>) {
         self.feed(Input::DialFailed { dial, error });
     }
 
     /// The addresses by which the node enters when it has lost all others.
     pub fn set_entries(&mut self, entries: Vec<(Option<PeerId>, Vec<Multiaddr>)>) {
-        self.has_entries = !entries.is_empty();
-        self.feed(Input::Entries(entries));
+        let own = self.own;
+        let others = |(id, addresses): &(Option<PeerId>, Vec<Multiaddr>)| {
+            *id != Some(own) && !addresses.is_empty()
+        };
+        let (ids, addresses) = entries.into_iter().filter(others).unzip();
+        self.entries = addresses;
+        self.feed(Input::Entries(ids));
     }
 
     /// Where the node listens.
-    pub fn set_addresses(&mut self, addresses: Vec<Multiaddr>) {
+    pub fn set_addresses(&mut self, addresses: Vec<PeerAddress>) {
         let dialable = !addresses.is_empty();
         self.feed(Input::Addresses {
             addresses,
@@ -219,7 +233,7 @@ impl Behaviour {
         self.feed(Input::Shutdown);
     }
 
-    fn feed(&mut self, input: Input<PeerId, Multiaddr>) {
+    fn feed(&mut self, input: Input<PeerId, PeerAddress>) {
         let mut out = Vec::new();
         self.state.handle(self.clock.now(), input, &mut out);
         for output in out {
@@ -227,19 +241,25 @@ impl Behaviour {
         }
     }
 
-    fn carry_out(&mut self, output: Output<PeerId, Multiaddr>) {
+    fn carry_out(&mut self, output: Output<PeerId, PeerAddress>) {
         match output {
             Output::Dial {
                 dial,
                 peer,
-                addresses,
+                to,
                 purpose,
-            } => self.events.push_back(Event::Dial {
-                dial,
-                peer_id: peer,
-                addresses,
-                purpose,
-            }),
+            } => {
+                let addresses = match to {
+                    Target::Entry(at) => self.entries.get(at).cloned().unwrap_or_default(),
+                    Target::Addresses(a) => a.iter().map(PeerAddress::to_multiaddr).collect(),
+                };
+                self.events.push_back(Event::Dial {
+                    dial,
+                    peer_id: peer,
+                    addresses,
+                    purpose,
+                });
+            }
             Output::Send { to, id, request } => {
                 let sent = self
                     .exchange
@@ -314,7 +334,7 @@ impl Behaviour {
         }
         let decoded = request
             .map_err(|violation| violation.to_string())
-            .and_then(|body| decode_request(&body).map_err(|error| error.to_string()));
+            .and_then(|body| decode_request(&body, &peer_id).map_err(|error| error.to_string()));
         let request = match decoded {
             Ok(request) => request,
             Err(reason) => {
@@ -346,7 +366,7 @@ impl Behaviour {
     }
 
     fn on_response(&mut self, peer_id: PeerId, request_id: OutboundRequestId, body: &[u8]) {
-        match decode_response(body) {
+        match decode_response(body, &peer_id) {
             Ok(response) => self.answered(peer_id, request_id, Ok(response)),
             Err(error) => {
                 self.answered(peer_id, request_id, Err(ExchangeError::Lost));
@@ -362,7 +382,7 @@ impl Behaviour {
         &mut self,
         from: PeerId,
         request_id: OutboundRequestId,
-        result: Result<super::message::Response<PeerId, Multiaddr>, ExchangeError>,
+        result: Result<super::message::Response<PeerId, PeerAddress>, ExchangeError>,
     ) {
         if let Some(id) = self.asked.remove(&request_id) {
             self.feed(Input::Response { from, id, result });

@@ -12,7 +12,7 @@ use rand::{Rng, RngExt};
 
 use super::address::Address;
 use super::message::Contact;
-use super::options::Options;
+use super::options::{MAX_ADDRESSES, Options};
 use crate::clock::Time;
 
 /// Failures in a row after which a peer that is no anchor is forgotten.
@@ -37,11 +37,29 @@ pub struct Saved<I, A> {
 pub(crate) struct Entry<I, A> {
     pub(crate) id: I,
     pub(crate) addresses: Arc<[A]>,
-    /// We have dialled it there; otherwise it told us so itself.
+    /// We have dialled it there; otherwise it told us so itself, of the host that its link comes from.
     pub(crate) proved: bool,
     pub(crate) anchor: bool,
     failures: u32,
     retry_at: Time,
+}
+
+impl<I: Copy, A: Clone> Entry<I, A> {
+    fn known(&self) -> Known<I, A> {
+        let (id, addresses) = (self.id, self.addresses.clone());
+        Known {
+            contact: Contact { id, addresses },
+            proved: self.proved,
+        }
+    }
+
+    /// When it may be dialled: what it has said of itself is another's word.
+    fn ready_at(&self, opens_at: impl Fn(&[A]) -> Time) -> Time {
+        match self.proved {
+            true => self.retry_at,
+            false => self.retry_at.max(opens_at(&self.addresses)),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -50,11 +68,34 @@ struct Heard<I, A> {
     retry_at: Time,
 }
 
+impl<I: Copy, A: Clone> Heard<I, A> {
+    fn known(&self) -> Known<I, A> {
+        Known {
+            contact: self.contact.clone(),
+            proved: false,
+        }
+    }
+
+    fn ready_at(&self, opens_at: impl Fn(&[A]) -> Time) -> Time {
+        self.retry_at.max(opens_at(&self.contact.addresses))
+    }
+}
+
+/// A peer to dial.
+#[derive(Clone, Debug)]
+pub(crate) struct Known<I, A> {
+    pub(crate) contact: Contact<I, A>,
+    /// We have dialled it there before. Otherwise the dial rests on another's word, and is counted as such.
+    pub(crate) proved: bool,
+}
+
 /// The address book and the pool.
 #[derive(Clone, Debug)]
 pub(crate) struct Book<I, A> {
     entries: Vec<Entry<I, A>>,
     pool: Vec<Heard<I, A>>,
+    /// Peers that were met, up to `book_memory`.
+    met: usize,
     changed: bool,
 }
 
@@ -63,6 +104,7 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
         Book {
             entries: Vec::new(),
             pool: Vec::new(),
+            met: 0,
             changed: false,
         }
     }
@@ -77,6 +119,7 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
         } in saved.into_iter().take(options.book)
         {
             let anchor = anchor && self.anchors().count() < options.anchors;
+            let addresses: Vec<A> = addresses.into_iter().take(MAX_ADDRESSES).collect();
             if !addresses.is_empty() && self.position(id).is_none() {
                 let addresses = addresses.into();
                 let retry_at = Time::ZERO;
@@ -146,10 +189,13 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
             entry.anchor |= anchor;
             return;
         }
+        self.met = self.met.saturating_add(1).min(options.book_memory);
         if self.entries.len() >= options.book {
-            // A random one goes, so that the book is a sample of the past and not only its end;
-            // one that fails goes first.
-            let Some(at) = self.evictable(rng) else {
+            // Of all that were met, one as likely as the other is in the book, so that it is a sample of the past and not
+            // only of its end: what an entry node tells newcomers would else be each other. One that fails goes first.
+            let failing = self.entries.iter().any(|e| !e.anchor && e.failures > 0);
+            let taken = failing || proved || rng.random_range(0..self.met) < options.book;
+            let Some(at) = self.evictable(rng).filter(|_| taken) else {
                 return;
             };
             self.entries.swap_remove(at);
@@ -230,17 +276,18 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
     }
 
     /// A random peer to dial: from the book and from the pool alternately by chance, so that
-    /// hearsay alone never decides.
+    /// hearsay alone never decides. `opens_at` says when addresses may be dialled on another's word.
     pub(crate) fn pick<R: Rng>(
         &self,
         now: Time,
         rng: &mut R,
         suits: impl Fn(I) -> bool,
-    ) -> Option<Contact<I, A>> {
-        let known = |rng: &mut R| self.pick_known(now, rng, &suits);
+        opens_at: impl Fn(&[A]) -> Time,
+    ) -> Option<Known<I, A>> {
+        let known = |rng: &mut R| self.pick_known(now, rng, &suits, &opens_at);
         let heard = |rng: &mut R| {
-            let fit = |h: &&Heard<I, A>| h.retry_at <= now && suits(h.contact.id);
-            nth_random(rng, || self.pool.iter().filter(fit)).map(|heard| heard.contact.clone())
+            let fit = |h: &&Heard<I, A>| h.ready_at(&opens_at) <= now && suits(h.contact.id);
+            nth_random(rng, || self.pool.iter().filter(fit)).map(Heard::known)
         };
         if rng.random_bool(0.5) {
             known(rng).or_else(|| heard(rng))
@@ -255,9 +302,10 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
         now: Time,
         rng: &mut R,
         suits: impl Fn(I) -> bool,
-    ) -> Option<Contact<I, A>> {
-        let fit = |e: &&Entry<I, A>| e.retry_at <= now && suits(e.id);
-        nth_random(rng, || self.entries.iter().filter(fit)).map(entry_contact)
+        opens_at: impl Fn(&[A]) -> Time,
+    ) -> Option<Known<I, A>> {
+        let fit = |e: &&Entry<I, A>| e.ready_at(&opens_at) <= now && suits(e.id);
+        nth_random(rng, || self.entries.iter().filter(fit)).map(Entry::known)
     }
 
     /// A random anchor to dial.
@@ -266,15 +314,22 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
         now: Time,
         rng: &mut R,
         suits: impl Fn(I) -> bool,
-    ) -> Option<Contact<I, A>> {
+    ) -> Option<Known<I, A>> {
         let fit = |e: &&Entry<I, A>| e.retry_at <= now && suits(e.id);
-        nth_random(rng, || self.anchors().filter(fit)).map(entry_contact)
+        nth_random(rng, || self.anchors().filter(fit)).map(Entry::known)
     }
 
     /// When the earliest wait of a suitable peer ends.
-    pub(crate) fn next_retry(&self, suits: impl Fn(I) -> bool) -> Option<Time> {
-        let entries = self.entries.iter().map(|e| (e.id, e.retry_at));
-        let heard = self.pool.iter().map(|h| (h.contact.id, h.retry_at));
+    pub(crate) fn next_retry(
+        &self,
+        suits: impl Fn(I) -> bool,
+        opens_at: impl Fn(&[A]) -> Time,
+    ) -> Option<Time> {
+        let entries = self.entries.iter().map(|e| (e.id, e.ready_at(&opens_at)));
+        let heard = self
+            .pool
+            .iter()
+            .map(|h| (h.contact.id, h.ready_at(&opens_at)));
         entries
             .chain(heard)
             .filter(|(id, _)| suits(*id))
@@ -282,21 +337,13 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
             .min()
     }
 
-    /// Up to `count` random peers of the book that answer, for telling others.
+    /// Up to `count` random peers of the book that answer, for telling others: never one of the pool, since whoever passed
+    /// on what it has only heard would have others dial wherever somebody said.
     pub(crate) fn sample<R: Rng>(&self, rng: &mut R, count: usize) -> Vec<Contact<I, A>> {
         let fit: Vec<&Entry<I, A>> = self.entries.iter().filter(|e| e.failures == 0).collect();
         take_random(rng, fit, count)
             .into_iter()
-            .map(entry_contact)
-            .collect()
-    }
-
-    /// Up to `count` random peers of the pool: what others have named, for passing on in a shuffle.
-    pub(crate) fn hearsay<R: Rng>(&self, rng: &mut R, count: usize) -> Vec<Contact<I, A>> {
-        let fit: Vec<&Heard<I, A>> = self.pool.iter().collect();
-        take_random(rng, fit, count)
-            .into_iter()
-            .map(|heard| heard.contact.clone())
+            .map(|entry| entry.known().contact)
             .collect()
     }
 }
@@ -306,13 +353,6 @@ fn take_random<T, R: Rng>(rng: &mut R, mut from: Vec<T>, count: usize) -> Vec<T>
         from.swap_remove(rng.random_range(0..from.len()));
     }
     from
-}
-
-fn entry_contact<I: Copy, A: Clone>(entry: &Entry<I, A>) -> Contact<I, A> {
-    Contact {
-        id: entry.id,
-        addresses: entry.addresses.clone(),
-    }
 }
 
 /// A random item of an iterator that can be run twice.

@@ -3,6 +3,8 @@
 //! Entry type: [`Bucket`]. The rule it keeps: in any minute it grants at most its size and its
 //! rate together.
 
+use std::time::Duration;
+
 use crate::clock::Time;
 
 /// A token bucket, filled at first.
@@ -24,6 +26,22 @@ impl Bucket {
             level: size,
             filled: Time::ZERO,
         }
+    }
+
+    /// When there is a token, as it looks at `now`.
+    pub(crate) fn next(&self, now: Time) -> Time {
+        let gained = now.since(self.filled).as_secs_f64() * self.per_second;
+        let missing = 1.0 - (self.level + gained).min(self.size);
+        if missing <= 0.0 {
+            return now;
+        }
+        // A little later than it is due, so that rounding never has it come too early.
+        now + Duration::from_secs_f64(missing / self.per_second) + Duration::from_millis(1)
+    }
+
+    /// Gives a token back.
+    pub(crate) fn give(&mut self) {
+        self.level = (self.level + 1.0).min(self.size);
     }
 
     /// Takes a token if there is one.
@@ -53,6 +71,8 @@ mod tests {
         };
         assert_eq!(granted(&mut bucket, 1), 8);
         assert_eq!(granted(&mut bucket, 3), 0);
+        let next = bucket.next(Time::from_millis(3000));
+        assert!(next > Time::from_millis(5000) && next < Time::from_millis(6100));
         assert_eq!(granted(&mut bucket, 6), 1);
         assert_eq!(granted(&mut bucket, 600), 8);
     }

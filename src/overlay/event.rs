@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::address::{Address, Remote};
 use super::message::{Contact, Request, Response};
 
 /// Which side of a connection we are.
@@ -37,13 +38,18 @@ pub struct ExchangeId(pub u64);
 
 /// Why a dial brought no link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DialError<I, A> {
+pub enum DialError<I, A: Address> {
     /// Nobody answered, or not as a node should.
     Failed,
     /// Another peer than the expected one answered.
     WrongPeer,
-    /// The handshake was refused with BUSY; whom it named instead, if it did.
-    Busy(Vec<Contact<I, A>>),
+    /// The handshake was refused with BUSY.
+    Busy {
+        /// The other end of the connection on which that was said.
+        remote: Remote<A>,
+        /// Whom the peer has named instead, if it did.
+        referrals: Vec<Contact<I, A>>,
+    },
     /// The handshake was refused for good: another network, not trusted, our own key.
     Refused,
     /// A link with this peer is already there.
@@ -61,15 +67,15 @@ pub enum ExchangeError {
 
 /// What has happened.
 #[derive(Clone, Debug)]
-pub enum Input<I, A> {
+pub enum Input<I, A: Address> {
     /// A verified connection has become a link. One for each peer, however many connections.
     LinkUp {
         /// Who.
         peer: I,
         /// Which side we are.
         direction: Direction,
-        /// The remote address.
-        address: A,
+        /// The other end, as the connection's socket has it.
+        remote: Remote<A>,
         /// The dial that led to it, if it was one of ours.
         dial: Option<DialId>,
     },
@@ -105,8 +111,9 @@ pub enum Input<I, A> {
     },
     /// Time has passed; see `deadline`.
     Tick,
-    /// The configured entry nodes, with or without their ids.
-    Entries(Vec<(Option<I>, Vec<A>)>),
+    /// The configured entry nodes, with or without their ids. Their addresses, which may be names, are the driver's: here
+    /// each is known by its place in the list.
+    Entries(Vec<Option<I>>),
     /// Where we listen, and whether others can dial us.
     Addresses {
         /// Where.
@@ -148,6 +155,15 @@ pub enum Reason {
     Leaving,
     /// It was lost.
     Lost,
+}
+
+/// Where to dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target<A> {
+    /// The configured entry node that stands at this place of the last [`Input::Entries`].
+    Entry(usize),
+    /// These addresses of one peer, the likeliest first.
+    Addresses(Arc<[A]>),
 }
 
 /// How a redirect hint ended.
@@ -234,8 +250,8 @@ pub enum Output<I, A> {
         dial: DialId,
         /// Who must answer; `None` only for an entry node given without an id.
         peer: Option<I>,
-        /// Where, the likeliest first.
-        addresses: Arc<[A]>,
+        /// Where.
+        to: Target<A>,
         /// What for.
         purpose: Purpose<I>,
     },

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use rand::Rng;
 use rand::seq::SliceRandom;
 
-use super::address::Address;
+use super::address::{Address, in_scope};
 use super::event::*;
 use super::link::{Give, Link, Lock, Origin, Why};
 use super::message::{Contact, Request, Response, Role, Terms};
-use super::options::MAX_RETRIES;
+use super::options::{MAX_CONTACTS, MAX_RETRIES};
 use super::state::{Overlay, Sent};
 use crate::clock::Time;
 
@@ -41,7 +41,7 @@ where
         out: &mut Vec<Output<I, A>>,
     ) -> bool {
         let victims = self.victims(newcomer, &terms.links);
-        if victims.is_empty() || (terms.dialable && terms.addresses.is_empty()) {
+        if victims.is_empty() {
             return false;
         }
         let mut give = self.give(now, Why::Split, vec![newcomer]);
@@ -142,7 +142,14 @@ where
             _ => false,
         };
         match terms {
-            Some(terms) if asked => {
+            Some(mut terms) if asked => {
+                let addresses: &[A] = if terms.dialable {
+                    &terms.addresses
+                } else {
+                    &[]
+                };
+                terms.addresses = in_scope(self.reach_of(from), addresses).into();
+                terms.dialable = !terms.addresses.is_empty();
                 let victims = self.victims(from, &terms.links);
                 if let Some(Lock::Give(give)) = &mut self.lock {
                     give.victims = victims;
@@ -178,6 +185,17 @@ where
         };
         (give.victim, give.victim_reported, give.taker_reported) = (None, false, false);
         let Some(terms) = &give.terms else { return };
+        // A link that may not know where the taker is cannot be told to dial it.
+        let reach_of = |victim| self.links.iter().find(|link| link.peer == victim);
+        let named = |victim| in_scope(reach_of(victim).map(|link| link.reach), &terms.addresses);
+        while terms.dialable
+            && give
+                .victims
+                .last()
+                .is_some_and(|victim| named(*victim).is_empty())
+        {
+            give.victims.pop();
+        }
         let Some(victim) = give.victims.pop() else {
             // One that can be dialled finds others quickly. For one that cannot, of whom there may be
             // many, somebody may take one of our links.
@@ -190,10 +208,9 @@ where
         };
         give.victim = Some(victim);
         let (nonce, taker) = (terms.nonce, give.taker);
-        let addresses: Arc<[A]> = if terms.dialable {
-            terms.addresses.clone()
-        } else {
-            Arc::new([])
+        let addresses: Arc<[A]> = match terms.dialable {
+            true => named(victim).into(),
+            false => Arc::new([]),
         };
         let role = if terms.dialable {
             Role::Dial
@@ -237,6 +254,9 @@ where
         };
         let (taker, victim, dialable) = (give.taker, give.victim, terms.dialable);
         if Some(from) == victim {
+            // What F says of itself, as far as its link may say it and C's may hear it.
+            let narrow = self.reach_of(from).max(self.reach_of(taker));
+            let agreed = agreed.map(|addresses| Arc::<[A]>::from(in_scope(narrow, &addresses)));
             match agreed {
                 Some(addresses) if dialable || !addresses.is_empty() => {
                     let role = if dialable { Role::Expect } else { Role::Dial };
@@ -382,7 +402,7 @@ where
         let contacts = if keep {
             Vec::new()
         } else {
-            self.contacts_for(to, self.reach_of(to))
+            self.contacts_for(to, self.reach_of(to), MAX_CONTACTS)
         };
         self.send(
             to,

@@ -1,6 +1,6 @@
 //! The two that get linked when a link moves: F, whose link with E moves, and C, who takes it.
 //!
-//! The rules kept here: a hint is obeyed only from a link and within the limits of `hint`; C agrees
+//! The rules kept here: a hint is obeyed only from a link and within the limits of `budget`; C agrees
 //! only to its own outstanding nonce; F gives up its new link, never its old one, when E's word
 //! does not come.
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use super::address::Address;
+use super::address::{Address, in_scope};
 use super::event::*;
 use super::link::{Link, Lock, Origin, Part, Why};
 use super::message::{Contact, Refusal, Request, Response, Role};
@@ -41,7 +41,7 @@ where
             Ok(()) => {
                 return Response::Redirected {
                     refusal: None,
-                    addresses: self.announced(),
+                    addresses: self.listens_for(from),
                 };
             }
             Err(outcome) => outcome,
@@ -61,14 +61,6 @@ where
         Response::Redirected {
             refusal: Some(refusal),
             addresses: Arc::new([]),
-        }
-    }
-
-    fn announced(&self) -> Arc<[A]> {
-        if self.dialable {
-            self.listens.clone()
-        } else {
-            Arc::new([])
         }
     }
 
@@ -119,12 +111,7 @@ where
             return Err(HintOutcome::NotDialable);
         }
         let addresses: Arc<[A]> = match role {
-            Role::Dial => {
-                let reach = self.reach_of(from);
-                self.hints
-                    .screen(now, &self.options, reach, &to.addresses)?
-                    .into()
-            }
+            Role::Dial => self.screen(now, from, &to.addresses)?,
             Role::Expect => Arc::new([]),
         };
         if let Some(Lock::Take(part)) = self.lock.as_mut().filter(|_| taking) {
@@ -142,9 +129,22 @@ where
             }));
         }
         if role == Role::Dial {
-            self.dial(now, Some(to.id), addresses, Purpose::Hint(from), after);
+            let at = Target::Addresses(addresses);
+            self.dial(now, Some(to.id), at, Purpose::Hint(from), after);
         }
         Ok(())
+    }
+
+    /// The addresses to dial for a hint, or why there are none.
+    fn screen(&mut self, now: Time, from: I, addresses: &[A]) -> Result<Arc<[A]>, HintOutcome> {
+        let allowed = in_scope(self.reach_of(from), addresses);
+        if allowed.is_empty() {
+            return Err(HintOutcome::Scope);
+        }
+        match self.budget.grant(now, &allowed) {
+            granted if granted.is_empty() => Err(HintOutcome::TooMany),
+            granted => Ok(granted.into()),
+        }
     }
 
     fn part(&mut self) -> Option<&mut Part<I>> {
@@ -324,7 +324,7 @@ where
         let outcome = match error {
             DialError::Failed => HintOutcome::Unreachable,
             DialError::WrongPeer => HintOutcome::WrongPeer,
-            DialError::Busy(_) | DialError::Refused => HintOutcome::Rejected,
+            DialError::Busy { .. } | DialError::Refused => HintOutcome::Rejected,
             DialError::Duplicate => HintOutcome::AlreadyLinked,
         };
         self.hint_ended(to, outcome, out);

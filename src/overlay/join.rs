@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 
-use super::address::{Address, Reach};
+use super::address::{Address, in_scope};
 use super::event::*;
-use super::hint::in_scope;
 use super::link::{Lock, Origin, Part, Why};
 use super::message::{Answer, Contact, Request, Response, Role, Terms};
 use super::options::*;
+use super::scope::Reach;
 use super::state::{Overlay, Sent};
 use crate::clock::Time;
 
@@ -59,7 +59,7 @@ where
         if let Some(link) = self.link_mut(peer) {
             link.joined_through = true;
         }
-        let terms = self.terms(nonce);
+        let terms = self.terms(peer, nonce);
         self.send(peer, Sent::Join, Request::Join { terms, need }, out);
     }
 
@@ -74,12 +74,14 @@ where
         hinted < self.options.max_links / 2
     }
 
-    pub(super) fn terms(&self, nonce: u64) -> Terms<I, A> {
+    /// What this link is told of us.
+    pub(super) fn terms(&self, to: I, nonce: u64) -> Terms<I, A> {
+        let addresses = self.listens_for(to);
         Terms {
             nonce,
             links: self.peers().into_iter().take(MAX_NAMED_LINKS).collect(),
-            dialable: self.dialable,
-            addresses: self.listens.clone(),
+            dialable: !addresses.is_empty(),
+            addresses,
         }
     }
 
@@ -177,7 +179,7 @@ where
                 });
             }
         }
-        let contacts = self.mixed_contacts(from, self.reach_of(from), MAX_CONTACTS);
+        let contacts = self.contacts_for(from, self.reach_of(from), MAX_CONTACTS);
         let ours = matches!(&self.lock, Some(Lock::Visit { peer, .. }) if *peer == from);
         // Who had room when his link came up keeps it, though a visitor came meanwhile.
         let room = room || settled;
@@ -203,6 +205,7 @@ where
                 now,
                 from,
                 Terms {
+                    dialable: !listens.is_empty(),
                     addresses: listens,
                     ..terms
                 },
@@ -220,7 +223,8 @@ where
         joined(Answer::Refused)
     }
 
-    /// What a peer says of where it listens, cut to what its link may name.
+    /// What a peer says of where it listens, cut to what its link may name. It goes into the book, and from there to others,
+    /// only for the host that the link comes from; what it says of another host is hearsay like any other.
     fn note_listens(&mut self, from: I, terms: &Terms<I, A>) -> Arc<[A]> {
         let addresses = if terms.dialable {
             &terms.addresses[..]
@@ -233,23 +237,32 @@ where
         };
         if link.direction == Direction::Inbound {
             link.listens = listens.clone();
-            self.book
-                .met(&self.options, &mut self.rng, from, listens.clone(), false);
+            let own = link.own_listens();
+            if own.is_empty() {
+                let (id, addresses) = (from, listens.clone());
+                let contact = Contact { id, addresses };
+                self.book.heard(&self.options, &mut self.rng, contact);
+            } else {
+                self.book
+                    .met(&self.options, &mut self.rng, from, own, false);
+            }
         }
         listens
     }
 
-    /// Whom a peer may try: our links, and others that we have been in contact with, where its
-    /// link's reach lets us name them.
-    pub(super) fn contacts_for(&mut self, peer: I, reach: Option<Reach>) -> Vec<Contact<I, A>> {
-        let links = self
-            .links
-            .iter()
-            .filter(|link| link.settled && !link.listens.is_empty());
+    /// Whom a peer may try: our links, and others that we have been in contact with ourselves, where its
+    /// link's scope lets us name them.
+    pub(super) fn contacts_for(
+        &mut self,
+        peer: I,
+        reach: Option<Reach>,
+        count: usize,
+    ) -> Vec<Contact<I, A>> {
+        let links = self.links.iter().filter(|link| link.settled);
         let mut known: Vec<Contact<I, A>> = links
             .map(|link| Contact {
                 id: link.peer,
-                addresses: link.listens.clone(),
+                addresses: link.own_listens(),
             })
             .collect();
         for contact in self.book.sample(&mut self.rng, MAX_CONTACTS) {
@@ -262,7 +275,7 @@ where
             contact.addresses = in_scope(reach, &contact.addresses).into();
         }
         known.retain(|contact| !contact.addresses.is_empty());
-        while known.len() > MAX_CONTACTS {
+        while known.len() > count {
             known.swap_remove(self.rng.random_range(0..known.len()));
         }
         known

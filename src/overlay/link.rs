@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use super::address::Reach;
+use super::address::Address;
 use super::event::Direction;
 use super::message::{Role, Terms};
+use super::scope::Reach;
 use crate::clock::Time;
 
 /// Who wanted a link.
@@ -23,7 +24,7 @@ pub enum Origin {
 
 /// A link.
 #[derive(Clone, Debug)]
-pub struct Link<I, A> {
+pub struct Link<I, A: Address> {
     /// With whom.
     pub peer: I,
     /// Which side we are.
@@ -34,8 +35,10 @@ pub struct Link<I, A> {
     pub since: Time,
     /// Where the peer listens, as far as we know.
     pub listens: Arc<[A]>,
-    /// How far the connection's address reaches.
-    pub(crate) reach: Option<Reach>,
+    /// The scope of the connection: what the peer may name over it.
+    pub(crate) reach: Reach,
+    /// Where the connection comes from or leads to.
+    pub(crate) host: A::Host,
     /// Whether it is here to stay; a visitor's is not yet.
     pub settled: bool,
     /// The peer does not speak the overlay's protocol.
@@ -120,6 +123,14 @@ pub(crate) struct Part<I> {
     /// Taken in a flip: we give one back.
     pub(crate) pair: bool,
     pub(crate) deadline: Time,
+}
+
+impl<I, A: Address> Link<I, A> {
+    /// Where the peer listens, as far as that is more than its word: addresses of the host that the connection is with.
+    pub(crate) fn own_listens(&self) -> Arc<[A]> {
+        let listens = self.listens.iter();
+        listens.filter(|a| a.host() == self.host).cloned().collect()
+    }
 }
 
 impl<I> Part<I> {

@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use rand::Rng;
 
-use super::address::Address;
+use super::address::{Address, Remote};
 use super::event::*;
 use super::link::{Link, Lock, Origin};
 use super::message::Request;
+use super::options::MAX_CONTACTS;
+use super::scope::Reach;
 use super::state::{Dialling, Overlay, Sent};
 use crate::clock::Time;
 
@@ -27,7 +29,7 @@ where
         now: Time,
         peer: I,
         direction: Direction,
-        address: A,
+        remote: Remote<A>,
         dial: Option<DialId>,
         out: &mut Out<I, A>,
     ) {
@@ -51,6 +53,9 @@ where
         if dial.is_some() {
             self.entry_answered(peer, dialled.as_ref());
         }
+        if let Some(dialled) = &dialled {
+            self.answered(dialled, remote.address.as_ref());
+        }
         if let Some(link) = self.link_mut(peer) {
             // It had lost its connection before we noticed, and has dialled again: for it, this is a new link.
             link.joined &= direction == Direction::Outbound;
@@ -71,13 +76,10 @@ where
             return;
         }
         self.ever_linked = true;
-        let reach = address.reach();
+        let reach = self.scope_of(direction, &remote);
         let outbound = direction == Direction::Outbound;
-        let listens: Arc<[A]> = if outbound {
-            Arc::new([address])
-        } else {
-            Arc::new([])
-        };
+        let dialled_at = remote.address.filter(|_| outbound);
+        let listens: Arc<[A]> = dialled_at.into_iter().collect();
         if outbound {
             self.book
                 .met(&self.options, &mut self.rng, peer, listens.clone(), true);
@@ -96,6 +98,7 @@ where
             since: now,
             listens,
             reach,
+            host: remote.host,
             settled: !outbound
                 && !visitor
                 && !expected
@@ -118,6 +121,14 @@ where
         } else if visitor || (self.links.len() > self.options.max_links && self.lock.is_none()) {
             let deadline = now + self.options.visit_timeout;
             self.lock = Some(Lock::Visit { peer, deadline });
+        }
+    }
+
+    /// What a peer may name over a connection. Behind a proxy all that come count as public, wherever they come from.
+    pub(super) fn scope_of(&self, direction: Direction, remote: &Remote<A>) -> Reach {
+        match direction {
+            Direction::Inbound if self.options.behind_proxy => Reach::Public,
+            _ => remote.reach,
         }
     }
 
@@ -148,7 +159,7 @@ where
         self.stopped = true;
         self.lock = None;
         for peer in self.peers() {
-            let contacts = self.contacts_for(peer, self.reach_of(peer));
+            let contacts = self.contacts_for(peer, self.reach_of(peer), MAX_CONTACTS);
             self.send(peer, Sent::Word, Request::Leave { contacts }, out);
         }
         for peer in self.peers() {

@@ -1,16 +1,17 @@
 //! The overlay's messages as the state machine knows them, and as `proto/overlay.proto` writes them.
 //!
 //! Entry types: [`Request`], [`Response`], [`decode_request`], [`encode_request`]. The rule they
-//! keep: what a peer sends is cut to the limits here, and a contact without a valid peer id never
-//! becomes a [`Contact`].
+//! keep: what a peer sends is cut to the limits here, a contact without a valid peer id never
+//! becomes a [`Contact`], and of addresses only the one form of [`PeerAddress`] gets through.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::PeerId;
 use prost::Message as _;
 
 use super::options::{MAX_ADDRESSES, MAX_CONTACTS, MAX_NAMED_LINKS};
+use super::peer_address::PeerAddress;
 use crate::wire::proto::overlay as pb;
 use crate::wire::schemas::overlay as schemas;
 use crate::wire::strict;
@@ -177,10 +178,10 @@ pub enum MessageError {
 }
 
 /// The messages of the real node.
-pub type NodeRequest = Request<PeerId, Multiaddr>;
+pub type NodeRequest = Request<PeerId, PeerAddress>;
 /// The responses of the real node.
-pub type NodeResponse = Response<PeerId, Multiaddr>;
-type NodeContact = Contact<PeerId, Multiaddr>;
+pub type NodeResponse = Response<PeerId, PeerAddress>;
+type NodeContact = Contact<PeerId, PeerAddress>;
 
 /// The body of a request's frame.
 pub fn encode_request(request: &NodeRequest) -> Vec<u8> {
@@ -229,8 +230,8 @@ pub fn encode_request(request: &NodeRequest) -> Vec<u8> {
     pb::Request { kind: Some(kind) }.encode_to_vec()
 }
 
-/// The request in a frame's body.
-pub fn decode_request(body: &[u8]) -> Result<NodeRequest, MessageError> {
+/// The request in the body of a frame that `from` has sent.
+pub fn decode_request(body: &[u8], from: &PeerId) -> Result<NodeRequest, MessageError> {
     use pb::request::Kind;
     strict::check(body, &schemas::REQUEST).map_err(|_| MessageError::Malformed)?;
     let decoded = pb::Request::decode(body).map_err(|_| MessageError::Malformed)?;
@@ -239,7 +240,7 @@ pub fn decode_request(body: &[u8]) -> Result<NodeRequest, MessageError> {
             offered: contacts_in(&m.offered),
         },
         Kind::Join(m) => Request::Join {
-            terms: terms_in(m.nonce, &m.links, m.dialable, &m.addresses),
+            terms: terms_in(from, m.nonce, &m.links, m.dialable, &m.addresses),
             need: m.need.min(2),
         },
         Kind::Redirect(m) => Request::Redirect {
@@ -313,8 +314,8 @@ pub fn encode_response(response: &NodeResponse) -> Vec<u8> {
     pb::Response { kind: Some(kind) }.encode_to_vec()
 }
 
-/// The response in a frame's body.
-pub fn decode_response(body: &[u8]) -> Result<NodeResponse, MessageError> {
+/// The response in the body of a frame that `from` has sent.
+pub fn decode_response(body: &[u8], from: &PeerId) -> Result<NodeResponse, MessageError> {
     use pb::response::Kind;
     strict::check(body, &schemas::RESPONSE).map_err(|_| MessageError::Malformed)?;
     let decoded = pb::Response::decode(body).map_err(|_| MessageError::Malformed)?;
@@ -337,27 +338,28 @@ pub fn decode_response(body: &[u8]) -> Result<NodeResponse, MessageError> {
                 Ok(pb::redirected::Refusal::NotDialable) => Some(Refusal::NotDialable),
                 Ok(pb::redirected::Refusal::Busy) | Err(_) => Some(Refusal::Busy),
             },
-            addresses: addresses_in(&m.addresses),
+            addresses: addresses_in(&m.addresses, from),
         },
         Kind::Done(m) => Response::Done { ok: m.ok },
         Kind::Taken(m) => Response::Taken(
             m.agreed
-                .then(|| terms_in(m.nonce, &m.links, m.dialable, &m.addresses)),
+                .then(|| terms_in(from, m.nonce, &m.links, m.dialable, &m.addresses)),
         ),
     })
 }
 
 fn terms_in(
+    from: &PeerId,
     nonce: u64,
     links: &[Bytes],
     dialable: bool,
     addresses: &[Bytes],
-) -> Terms<PeerId, Multiaddr> {
+) -> Terms<PeerId, PeerAddress> {
     Terms {
         nonce,
         links: ids_in(links),
         dialable,
-        addresses: addresses_in(addresses),
+        addresses: addresses_in(addresses, from),
     }
 }
 
@@ -390,11 +392,11 @@ fn contacts_out(contacts: &[NodeContact]) -> Vec<pb::Contact> {
         .collect()
 }
 
-fn addresses_out(addresses: &[Multiaddr]) -> Vec<Bytes> {
+fn addresses_out(addresses: &[PeerAddress]) -> Vec<Bytes> {
     addresses
         .iter()
         .take(MAX_ADDRESSES)
-        .map(|address| address.to_vec().into())
+        .map(|address| address.to_multiaddr().to_vec().into())
         .collect()
 }
 
@@ -402,7 +404,7 @@ fn contact_in(contact: &pb::Contact) -> Option<NodeContact> {
     let id = PeerId::from_bytes(&contact.peer_id).ok()?;
     Some(Contact {
         id,
-        addresses: addresses_in(&contact.addresses),
+        addresses: addresses_in(&contact.addresses, &id),
     })
 }
 
@@ -414,15 +416,13 @@ fn contacts_in(contacts: &[pb::Contact]) -> Vec<NodeContact> {
         .collect()
 }
 
-/// The longest address that is read, in bytes: an IPv6 address with port and `/tls/ws` has 27.
-const MAX_ADDRESS_LEN: usize = 128;
-
-fn addresses_in(addresses: &[Bytes]) -> Arc<[Multiaddr]> {
-    let short = addresses
+/// The first addresses that are addresses of `peer`; all others are passed over.
+fn addresses_in(addresses: &[Bytes], peer: &PeerId) -> Arc<[PeerAddress]> {
+    addresses
         .iter()
-        .filter(|bytes| bytes.len() <= MAX_ADDRESS_LEN);
-    let parsed = short.filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok());
-    parsed.take(MAX_ADDRESSES).collect()
+        .filter_map(|bytes| PeerAddress::from_bytes(bytes, Some(peer)).ok())
+        .take(MAX_ADDRESSES)
+        .collect()
 }
 
 #[cfg(test)]

@@ -10,22 +10,25 @@
 //! handover runs.
 //!
 //! Reading order: `event` (what goes in and out), `link`, `state`, `admission`, `links`,
-//! `join`, `give`, `thin`, `handover`, `seek`, `upkeep`, then `book`, `hint`, `address`, `bucket`; `message` for the bytes.
+//! `join`, `give`, `thin`, `handover`, `seek`, `upkeep`, then `book`, `budget`, `bucket`; `scope`, `address` and `peer_address` for
+//! where peers are; `message` for the bytes.
 
 mod address;
 mod admission;
 mod behaviour;
 mod book;
 mod bucket;
+mod budget;
 mod event;
 mod give;
 mod handover;
-mod hint;
 mod join;
 mod link;
 mod links;
 mod message;
 mod options;
+mod peer_address;
+mod scope;
 mod seek;
 mod state;
 #[cfg(test)]
@@ -33,12 +36,12 @@ mod tests;
 mod thin;
 mod upkeep;
 
-pub use address::{Address, Reach};
+pub use address::{Address, Remote};
 pub use behaviour::{Behaviour, Event, PROTOCOL};
 pub use book::Saved;
 pub use event::{
     Admission, DialError, DialId, Direction, ExchangeError, ExchangeId, HintOutcome, Input, Output,
-    Purpose, Reason, Report,
+    Purpose, Reason, Report, Target,
 };
 pub use link::{Link, Origin};
 pub use message::{
@@ -46,4 +49,6 @@ pub use message::{
     Response, Role, Terms, decode_request, decode_response, encode_request, encode_response,
 };
 pub use options::Options;
+pub use peer_address::{PeerAddress, PeerAddressError};
+pub use scope::{Reach, reach_of};
 pub use state::Overlay;

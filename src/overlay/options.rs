@@ -4,8 +4,11 @@
 
 use std::time::Duration;
 
-/// Addresses of one peer that are kept, told or tried.
-pub(crate) const MAX_ADDRESSES: usize = 4;
+/// Addresses of one peer that are kept, told or tried: commonly one of each IP version. Each more would be one more place
+/// at which a peer can have others dial.
+pub(crate) const MAX_ADDRESSES: usize = 2;
+/// Addresses of our own from which those are chosen that a link is told: its scope decides.
+pub(crate) const MAX_LISTENS: usize = 16;
 /// Contacts in one answer.
 pub(crate) const MAX_CONTACTS: usize = 8;
 /// Contacts that are read from one offer: fewer than in an answer, since nobody has asked.
@@ -58,17 +61,23 @@ pub struct Options {
     pub max_busy_backoff: Duration,
     /// Peers in the address book (HyParView's passive view has 30 as well).
     pub book: usize,
+    /// Of how many peers that were met the book is a sample; those met before are forgotten bit by bit, since ever more of
+    /// them are gone.
+    pub book_memory: usize,
     /// Of these, anchors.
     pub anchors: usize,
     /// Peers known by hearsay.
     pub pool: usize,
-    /// Addresses dialled for hints: at once, and a minute.
-    pub hint_burst: u32,
-    /// Addresses dialled for hints in a minute. With 24 newcomers get in no faster (simulated: one
+    /// Addresses dialled at once on the word of others: hints, contacts, and what peers say of themselves.
+    pub dial_burst: u32,
+    /// Addresses dialled in a minute on the word of others. With 24 newcomers get in no faster (simulated: one
     /// join a second through one node).
-    pub hints_per_minute: f64,
-    /// How long the same address is not dialled again for a hint.
-    pub hint_pause: Duration,
+    pub dials_per_minute: f64,
+    /// How long the same address is not dialled again on the word of others.
+    pub dial_pause: Duration,
+    /// Whether something on this machine or beside it, such as a proxy, hands connections of strangers on to this node: then
+    /// the address that a connection comes from is no proof of being near, and all that come count as public.
+    pub behind_proxy: bool,
     /// How long a peer whose handover failed gets no other.
     pub penalty: Duration,
 }
@@ -94,11 +103,13 @@ impl Default for Options {
             max_backoff: Duration::from_secs(60),
             max_busy_backoff: Duration::from_secs(2),
             book: 30,
+            book_memory: 1000,
             anchors: 8,
             pool: 24,
-            hint_burst: 8,
-            hints_per_minute: 12.0,
-            hint_pause: Duration::from_secs(60),
+            dial_burst: 8,
+            dials_per_minute: 12.0,
+            dial_pause: Duration::from_secs(60),
+            behind_proxy: false,
             penalty: Duration::from_secs(60),
         }
     }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use super::address::{Address, Reach};
+use super::address::{Address, in_scope};
+use super::book::Known;
 use super::event::*;
-use super::hint::in_scope;
 use super::message::{Contact, Request};
 use super::options::MAX_CONTACTS;
+use super::scope::Reach;
 use super::state::{Dialling, EntryNode, Overlay, Sent};
 use crate::clock::Time;
 
@@ -35,15 +36,12 @@ where
     A: Address,
     R: Rng,
 {
-    pub(super) fn on_entries(&mut self, now: Time, entries: Vec<(Option<I>, Vec<A>)>) {
-        let ours = self.me;
+    pub(super) fn on_entries(&mut self, now: Time, entries: Vec<Option<I>>) {
         self.entries = entries
             .into_iter()
-            .filter(|(id, addresses)| *id != Some(ours) && !addresses.is_empty())
-            .map(|(id, addresses)| EntryNode {
+            .map(|id| EntryNode {
                 id,
                 seen: id,
-                addresses: addresses.into(),
                 failures: 0,
                 retry_at: now,
             })
@@ -109,8 +107,8 @@ where
             return false;
         }
         let at = ready[self.rng.random_range(0..ready.len())];
-        let (id, addresses) = (self.entries[at].id, self.entries[at].addresses.clone());
-        self.dial(now, id, addresses, Purpose::Entry, out);
+        let (id, to) = (self.entries[at].id, Target::Entry(at));
+        self.dial(now, id, to, Purpose::Entry, out);
         if let Some(dial) = self.dials.last_mut() {
             dial.entry = Some(at);
         }
@@ -118,17 +116,38 @@ where
     }
 
     fn dial_known(&mut self, now: Time, out: &mut Vec<Output<I, A>>) -> bool {
-        let Some(contact) = self.pick(now) else {
-            return false;
-        };
-        self.dial(now, Some(contact.id), contact.addresses, Purpose::Seek, out);
-        true
+        match self.pick(now) {
+            Some(known) => self.dial_peer(now, known, Purpose::Seek, out),
+            None => false,
+        }
     }
 
     /// Somebody known to dial: neither linked nor on the way.
-    pub(super) fn pick(&mut self, now: Time) -> Option<Contact<I, A>> {
+    pub(super) fn pick(&mut self, now: Time) -> Option<Known<I, A>> {
         let busy = self.busy_peers();
-        self.book.pick(now, &mut self.rng, |id| !busy.contains(&id))
+        let opens_at = |addresses: &[A]| self.budget.opens_at(now, addresses);
+        let suits = |id| !busy.contains(&id);
+        self.book.pick(now, &mut self.rng, suits, opens_at)
+    }
+
+    /// Dials a peer: where we have dialled it before, or, on another's word, at what the budget grants. Whether it did.
+    pub(super) fn dial_peer(
+        &mut self,
+        now: Time,
+        known: Known<I, A>,
+        purpose: Purpose<I>,
+        out: &mut Vec<Output<I, A>>,
+    ) -> bool {
+        let Contact { id, addresses } = known.contact;
+        let addresses = match known.proved {
+            true => addresses,
+            false => self.budget.grant(now, &addresses).into(),
+        };
+        let any = !addresses.is_empty();
+        if any {
+            self.dial(now, Some(id), Target::Addresses(addresses), purpose, out);
+        }
+        any
     }
 
     /// Peers that must not be dialled: ourselves, those linked, on the way or just closed.
@@ -169,8 +188,9 @@ where
             );
         }
         let busy = self.busy_peers();
-        let book = self.book.next_retry(|id| !busy.contains(&id));
-        let free = |entry: &&EntryNode<I, A>| entry.seen.is_none_or(|id| !busy.contains(&id));
+        let opens_at = |addresses: &[A]| self.budget.opens_at(now, addresses);
+        let book = self.book.next_retry(|id| !busy.contains(&id), opens_at);
+        let free = |entry: &&EntryNode<I>| entry.seen.is_none_or(|id| !busy.contains(&id));
         let entries = self
             .entries
             .iter()
@@ -223,8 +243,8 @@ where
         if error == DialError::Duplicate {
             return;
         }
-        let busy = matches!(error, DialError::Busy(_));
-        let referred = matches!(&error, DialError::Busy(referrals) if !referrals.is_empty());
+        let busy = matches!(error, DialError::Busy { .. });
+        let referred = matches!(&error, DialError::Busy { referrals, .. } if !referrals.is_empty());
         if let Some(at) = dial.entry.filter(|at| *at < self.entries.len()) {
             let failures = self.entries[at].failures.saturating_add(1);
             let most = if busy {
@@ -235,8 +255,9 @@ where
             let wait = self.backoff(failures, most);
             (self.entries[at].failures, self.entries[at].retry_at) = (failures, now + wait);
         }
-        if let DialError::Busy(referrals) = error {
-            self.refer(dial.reach, referrals);
+        if let DialError::Busy { remote, referrals } = error {
+            self.refer(remote.reach, referrals);
+            self.answered(&dial, remote.address.as_ref());
             let until = now + self.jitter(self.options.max_busy_backoff);
             if let Some(peer) = dial.peer {
                 self.book.busy(until, peer);
@@ -257,10 +278,19 @@ where
         self.seek_at = now + wait;
     }
 
+    /// The peer that we wanted to dial is there. What others have us dial in handovers counts all the same: each costs two
+    /// more nodes their time.
+    pub(super) fn answered(&mut self, dial: &Dialling<I>, address: Option<&A>) {
+        let is_hint = matches!(dial.purpose, Purpose::Hint(_));
+        if let Some(address) = address.filter(|_| !is_hint) {
+            self.budget.give_back(address);
+        }
+    }
+
     /// A full node that we have dialled names others.
-    fn refer(&mut self, reach: Option<Reach>, referrals: Vec<Contact<I, A>>) {
+    fn refer(&mut self, reach: Reach, referrals: Vec<Contact<I, A>>) {
         for Contact { id, addresses } in referrals.into_iter().take(MAX_CONTACTS) {
-            let addresses: Arc<[A]> = in_scope(reach, &addresses).into();
+            let addresses: Arc<[A]> = in_scope(Some(reach), &addresses).into();
             if id != self.me && !self.linked(id) {
                 self.book
                     .heard(&self.options, &mut self.rng, Contact { id, addresses });
@@ -274,27 +304,19 @@ where
         let busy = self.busy_peers();
         let free = |id: I| !busy.contains(&id);
         let anchor = self.book.pick_anchor(now, &mut self.rng, free);
-        let entry = || {
-            let known = self
-                .entries
-                .iter()
-                .find(|entry| entry.seen.is_some_and(free))?;
-            Some(Contact {
-                id: known.seen?,
-                addresses: known.addresses.clone(),
-            })
-        };
-        let contact = anchor
-            .or_else(entry)
-            .or_else(|| self.book.pick_known(now, &mut self.rng, free));
-        if let Some(contact) = contact {
-            self.dial(
-                now,
-                Some(contact.id),
-                contact.addresses,
-                Purpose::Anchor,
-                out,
-            );
+        if let Some(known) = anchor {
+            self.dial_peer(now, known, Purpose::Anchor, out);
+            return;
+        }
+        let entry = self.entries.iter().position(|e| e.seen.is_some_and(free));
+        if let Some(at) = entry {
+            let id = self.entries[at].seen;
+            return self.dial(now, id, Target::Entry(at), Purpose::Anchor, out);
+        }
+        let opens_at = |addresses: &[A]| self.budget.opens_at(now, addresses);
+        let known = self.book.pick_known(now, &mut self.rng, free, opens_at);
+        if let Some(known) = known {
+            self.dial_peer(now, known, Purpose::Anchor, out);
         }
     }
 }

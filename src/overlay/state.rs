@@ -4,25 +4,26 @@
 //! a handover runs; an old link is dropped only when the new one is confirmed by both its ends.
 //!
 //! Its parts: `admission` (who gets a place), `links` (their coming and going), `join` (newcomers), `give` (the side that moves a link), `handover` (the two that get
-//! linked), `seek` (dials and back-off), `upkeep` (shuffle, flip, anchor swap), `hint` and `book`.
+//! linked), `seek` (dials and back-off), `upkeep` (shuffle, flip, anchor swap), `budget` (what others can make us dial) and `book`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use super::address::{Address, Reach};
+use super::address::{Address, in_scope};
 use super::book::{Book, Saved};
+use super::budget::DialBudget;
 use super::event::*;
-use super::hint::HintGuard;
 use super::link::{Link, Lock};
 use super::message::{Request, Response};
 use super::options::*;
+use super::scope::Reach;
 use crate::clock::Time;
 
 /// The overlay of one node. `I` names peers, `A` addresses.
 #[derive(Clone, Debug)]
-pub struct Overlay<I, A, R> {
+pub struct Overlay<I, A: Address, R> {
     pub(super) me: I,
     pub(super) options: Options,
     pub(super) rng: R,
@@ -36,8 +37,8 @@ pub struct Overlay<I, A, R> {
     pub(super) dials: Vec<Dialling<I>>,
     pub(super) exchanges: Vec<(ExchangeId, I, Sent)>,
     pub(super) book: Book<I, A>,
-    pub(super) entries: Vec<EntryNode<I, A>>,
-    pub(super) hints: HintGuard<A>,
+    pub(super) entries: Vec<EntryNode<I>>,
+    pub(super) budget: DialBudget<A>,
     pub(super) listens: Arc<[A]>,
     pub(super) dialable: bool,
     pub(super) seek_at: Time,
@@ -66,19 +67,16 @@ pub(super) struct Dialling<I> {
     pub(super) purpose: Purpose<I>,
     /// Which of the configured entry nodes, if it is one.
     pub(super) entry: Option<usize>,
-    /// The narrowest scope dialled: what a referral may name.
-    pub(super) reach: Option<Reach>,
     pub(super) started: Time,
     pub(super) deadline: Time,
 }
 
 /// A configured entry node.
 #[derive(Clone, Debug)]
-pub(super) struct EntryNode<I, A> {
+pub(super) struct EntryNode<I> {
     pub(super) id: Option<I>,
     /// Who has answered there.
     pub(super) seen: Option<I>,
-    pub(super) addresses: Arc<[A]>,
     pub(super) failures: u32,
     pub(super) retry_at: Time,
 }
@@ -113,7 +111,7 @@ where
         let first = options.round.mul_f64(rng.random_range(0.5..1.5));
         Overlay {
             me,
-            hints: HintGuard::new(&options),
+            budget: DialBudget::new(&options),
             options,
             rng,
             links: Vec::new(),
@@ -182,10 +180,10 @@ where
             Input::LinkUp {
                 peer,
                 direction,
-                address,
+                remote,
                 dial,
             } => {
-                self.on_link_up(now, peer, direction, address, dial, out);
+                self.on_link_up(now, peer, direction, remote, dial, out);
             }
             Input::LinkDown { peer } => self.on_link_down(now, peer, out),
             Input::DialFailed { dial, error } => self.on_dial_failed(now, dial, error, out),
@@ -197,7 +195,7 @@ where
                 addresses,
                 dialable,
             } => {
-                self.listens = addresses.into_iter().take(MAX_ADDRESSES).collect();
+                self.listens = addresses.into_iter().take(MAX_LISTENS).collect();
                 self.dialable = dialable && !self.listens.is_empty();
             }
             Input::Shutdown => self.on_shutdown(out),
@@ -351,7 +349,15 @@ where
         self.links
             .iter()
             .find(|link| link.peer == peer)
-            .and_then(|link| link.reach)
+            .map(|link| link.reach)
+    }
+
+    /// Where we can be dialled, as far as this link is to know.
+    pub(super) fn listens_for(&self, peer: I) -> Arc<[A]> {
+        match self.dialable {
+            true => in_scope(self.reach_of(peer), &self.listens).into(),
+            false => Arc::new([]),
+        }
     }
 
     pub(super) fn peers(&self) -> Vec<I> {
@@ -396,26 +402,24 @@ where
         &mut self,
         now: Time,
         peer: Option<I>,
-        addresses: Arc<[A]>,
+        to: Target<A>,
         purpose: Purpose<I>,
         out: &mut Out<I, A>,
     ) {
         let id = DialId(self.fresh_id());
         let deadline = now + self.options.connect_timeout;
-        let reach = addresses.iter().filter_map(Address::reach).min();
         self.dials.push(Dialling {
             id,
             peer,
             purpose,
             entry: None,
-            reach,
             started: now,
             deadline,
         });
         out.push(Output::Dial {
             dial: id,
             peer,
-            addresses,
+            to,
             purpose,
         });
     }

@@ -1,6 +1,7 @@
 //! One node against peers that the test plays: the exact output of a split, and every way in which
 //! a peer may lie, repeat itself, fall silent or ask too much.
 
+mod contacts;
 mod handovers;
 mod hints;
 mod links;
@@ -12,28 +13,46 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 
-use super::address::{Address, Reach};
+use super::address::{Address, Remote};
 use super::event::*;
 use super::message::{Answer, Contact, Refusal, Request, Response, Role, Terms};
 use super::options::Options;
+use super::scope::Reach;
 use super::state::Overlay;
 use crate::clock::Time;
 
-/// An address of a scope; the number tells them apart.
+/// An address of a scope; the number is its host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Place(Option<Reach>, u32);
+struct Place(Reach, u32);
 
 impl Address for Place {
-    fn reach(&self) -> Option<Reach> {
+    type Host = u32;
+
+    fn reach(&self) -> Reach {
         self.0
+    }
+
+    fn host(&self) -> u32 {
+        self.1
     }
 }
 
 fn public(n: u32) -> Place {
-    Place(Some(Reach::Public), n)
+    Place(Reach::Public, n)
+}
+
+/// The other end of a connection that was dialled at this address, or has come from its host.
+fn remote(address: &Place) -> Remote<Place> {
+    Remote {
+        host: address.host(),
+        reach: address.reach(),
+        address: Some(address.clone()),
+    }
 }
 
 const ME: u32 = 1000;
+/// From here on numbers are of entry nodes.
+const ENTRY: u32 = 1_000_000;
 
 /// The node under test, its time, and what it has put out since it was last asked.
 struct Node {
@@ -107,7 +126,7 @@ impl Node {
         self.feed(Input::LinkUp {
             peer,
             direction: Direction::Inbound,
-            address,
+            remote: remote(&address),
             dial: None,
         });
     }
@@ -115,19 +134,14 @@ impl Node {
     /// Dials a peer and loses it again: from then on it is in the book.
     fn meet(&mut self, peer: u32) {
         let address = public(peer);
-        let addresses = vec![address.clone()].into();
-        self.overlay.dial(
-            self.now,
-            Some(peer),
-            addresses,
-            Purpose::Seek,
-            &mut self.out,
-        );
+        let to = Target::Addresses(vec![address.clone()].into());
+        self.overlay
+            .dial(self.now, Some(peer), to, Purpose::Seek, &mut self.out);
         let (dial, _) = self.dials()[0];
         self.feed(Input::LinkUp {
             peer,
             direction: Direction::Outbound,
-            address,
+            remote: remote(&address),
             dial: Some(dial),
         });
         self.feed(Input::LinkDown { peer });
@@ -136,7 +150,7 @@ impl Node {
     fn admit(&mut self, peer: u32) -> Admission<u32, Place> {
         match self
             .overlay
-            .admit(self.now, peer, Direction::Inbound, &public(peer))
+            .admit(self.now, peer, Direction::Inbound, &remote(&public(peer)))
         {
             Admission::Busy { .. } => Admission::Busy {
                 referrals: Vec::new(),
@@ -179,11 +193,17 @@ impl Node {
         });
     }
 
+    /// The dials that were asked for, with the host that is dialled first; of an entry node, its place in the list and
+    /// [`ENTRY`].
     fn dials(&mut self) -> Vec<(DialId, u32)> {
         let dial = |o: Output<u32, Place>| match o {
-            Output::Dial {
-                dial, addresses, ..
-            } => Some((dial, addresses[0].1)),
+            Output::Dial { dial, to, .. } => Some((
+                dial,
+                match to {
+                    Target::Entry(at) => ENTRY + at as u32,
+                    Target::Addresses(addresses) => addresses[0].1,
+                },
+            )),
             _ => None,
         };
         std::mem::take(&mut self.out)

@@ -4,13 +4,10 @@
 //! walk: a walk's end would need a connection of its own. A flip is a 1-flipper step (Mahlmann and
 //! Schindelhauer, 2005) in two handovers, there and back, so that it is safe after either of them.
 
-use std::sync::Arc;
-
 use rand::{Rng, RngExt};
 
-use super::address::{Address, Reach};
+use super::address::Address;
 use super::event::*;
-use super::hint::in_scope;
 use super::link::{Link, Lock, Part, Why};
 use super::message::{Contact, Request, Response, Role};
 use super::options::*;
@@ -52,38 +49,15 @@ where
 
     fn shuffle(&mut self, out: &mut Vec<Output<I, A>>) {
         let Some(to) = self.random_link() else { return };
-        let reach = self.reach_of(to);
-        let mut offered = self.mixed_contacts(to, reach, MAX_OFFERED - 1);
-        if self.dialable {
+        let mut offered = self.contacts_for(to, self.reach_of(to), MAX_OFFERED - 1);
+        let addresses = self.listens_for(to);
+        if !addresses.is_empty() {
             offered.push(Contact {
                 id: self.me,
-                addresses: self.listens.clone(),
+                addresses,
             });
         }
         self.send(to, Sent::Shuffle, Request::Shuffle { offered }, out);
-    }
-
-    /// Half of what a shuffle carries is hearsay, so that knowledge of far-off nodes spreads and a
-    /// newcomer's links do not all lie around its entry node; the other half is first-hand.
-    pub(super) fn mixed_contacts(
-        &mut self,
-        peer: I,
-        reach: Option<Reach>,
-        count: usize,
-    ) -> Vec<Contact<I, A>> {
-        let mut contacts = self.contacts_for(peer, reach);
-        contacts.truncate(count / 2);
-        for contact in self.book.hearsay(&mut self.rng, count) {
-            let addresses: Arc<[A]> = in_scope(reach, &contact.addresses).into();
-            let known = contacts.iter().any(|other| other.id == contact.id);
-            if contacts.len() < count && !known && contact.id != peer && !addresses.is_empty() {
-                contacts.push(Contact {
-                    id: contact.id,
-                    addresses,
-                });
-            }
-        }
-        contacts
     }
 
     fn random_link(&mut self) -> Option<I> {
@@ -104,7 +78,7 @@ where
         from: I,
         offered: Vec<Contact<I, A>>,
     ) -> Response<I, A> {
-        let contacts = self.mixed_contacts(from, self.reach_of(from), MAX_CONTACTS);
+        let contacts = self.contacts_for(from, self.reach_of(from), MAX_CONTACTS);
         let pause = self.options.round / 2;
         if let Some(link) = self.link_mut(from)
             && link.shuffled.is_none_or(|at| now.since(at) >= pause)
@@ -166,7 +140,7 @@ where
             pair,
             deadline: now + self.options.lock_timeout,
         }));
-        Response::Taken(Some(self.terms(nonce)))
+        Response::Taken(Some(self.terms(from, nonce)))
     }
 
     /// A link with a peer of our own choice, in place of a random one.
@@ -185,14 +159,8 @@ where
         if links < self.options.wanted_links || links >= self.options.max_links {
             return;
         }
-        if let Some(contact) = self.pick(now) {
-            self.dial(
-                now,
-                Some(contact.id),
-                contact.addresses,
-                Purpose::TopUp,
-                out,
-            );
+        if let Some(known) = self.pick(now) {
+            self.dial_peer(now, known, Purpose::TopUp, out);
         }
     }
 

@@ -23,13 +23,17 @@ pub enum Source {
 impl Source {
     /// The source of a peer's address.
     pub fn of(address: &Multiaddr) -> Source {
-        match ip_of(address).map(|ip| ip.to_canonical()) {
-            Some(IpAddr::V4(ip)) => Source::V4(ip),
-            Some(IpAddr::V6(ip)) => {
+        ip_of(address).map_or(Source::Other, Source::of_ip)
+    }
+
+    /// The source of an IP address.
+    pub fn of_ip(ip: IpAddr) -> Source {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => Source::V4(ip),
+            IpAddr::V6(ip) => {
                 let [a, b, c, d, ..] = ip.segments();
                 Source::V6([a, b, c, d])
             }
-            None => Source::Other,
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use criterion::Criterion;
 use diatribe::clock::Time;
-use diatribe::overlay::{Direction, Input, Options, Overlay};
-use libp2p::{Multiaddr, PeerId};
+use diatribe::overlay::{Direction, Input, Options, Overlay, PeerAddress, Remote};
+use libp2p::PeerId;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -11,13 +11,13 @@ const LINKS: usize = 5;
 
 pub(crate) fn step(c: &mut Criterion) {
     let me = PeerId::random();
-    let links: Vec<(PeerId, Multiaddr)> = (0..LINKS)
+    let links: Vec<(PeerId, Remote<PeerAddress>)> = (0..LINKS)
         .map(|n| {
+            let text = format!("/ip4/8.8.8.{n}/tcp/9000/ws");
+            let address = PeerAddress::from_text(&text, None).expect("an address");
             (
                 PeerId::random(),
-                format!("/ip4/192.0.2.{n}/tcp/9000/ws")
-                    .parse()
-                    .expect("a multiaddr"),
+                Remote::at(Some(address.ip()), Some(address)),
             )
         })
         .collect();
@@ -26,11 +26,11 @@ pub(crate) fn step(c: &mut Criterion) {
         b.iter(|| {
             let rng = StdRng::seed_from_u64(1);
             let mut overlay = Overlay::new(Time::ZERO, me, Options::default(), rng, Vec::new());
-            for (peer, address) in &links {
+            for (peer, remote) in &links {
                 let up = Input::LinkUp {
                     peer: *peer,
                     direction: Direction::Outbound,
-                    address: address.clone(),
+                    remote: remote.clone(),
                     dial: None,
                 };
                 overlay.handle(Time::ZERO, up, &mut out);

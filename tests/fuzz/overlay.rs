@@ -3,8 +3,8 @@
 use diatribe::Address;
 use diatribe::clock::Time;
 use diatribe::overlay::{
-    self, Direction, ExchangeId, Input, MAX_FRAME, Options, Output, Overlay, decode_request,
-    decode_response, encode_request, encode_response,
+    Direction, ExchangeId, Input, MAX_FRAME, Options, Output, Overlay, PeerAddress, Remote,
+    decode_request, decode_response, encode_request, encode_response,
 };
 use diatribe::wire::Source;
 use libp2p::{Multiaddr, PeerId};
@@ -22,10 +22,11 @@ fn a_message_of_the_overlay_is_read_or_refused() {
         seeds::of("overlay"),
         |case, seeds| {
             let bytes = case.bytes(seeds);
-            if let Ok(request) = decode_request(&bytes) {
+            let from = id(1);
+            if let Ok(request) = decode_request(&bytes, &from) {
                 assert!(encode_request(&request).len() <= MAX_FRAME);
             }
-            if let Ok(response) = decode_response(&bytes) {
+            if let Ok(response) = decode_response(&bytes, &from) {
                 assert!(encode_response(&response).len() <= MAX_FRAME);
             }
         }
@@ -54,7 +55,7 @@ fn what_members_say_moves_the_overlay_within_its_bounds() {
 const MAX_LINKS: usize = 5;
 
 /// Five peers, and their changing words, all from one case.
-fn play(overlay: &mut Overlay<PeerId, Multiaddr, StdRng>, case: &Case, seeds: &[Vec<u8>]) {
+fn play(overlay: &mut Overlay<PeerId, PeerAddress, StdRng>, case: &Case, seeds: &[Vec<u8>]) {
     let mut out = Vec::new();
     for n in 1..=5 {
         let up = Input::LinkUp {
@@ -63,7 +64,7 @@ fn play(overlay: &mut Overlay<PeerId, Multiaddr, StdRng>, case: &Case, seeds: &[
                 0 => Direction::Outbound,
                 _ => Direction::Inbound,
             },
-            address: address(n),
+            remote: Remote::at(Some(address(n).ip()), Some(address(n))),
             dial: None,
         };
         overlay.handle(Time::from_millis(1), up, &mut out);
@@ -73,11 +74,13 @@ fn play(overlay: &mut Overlay<PeerId, Multiaddr, StdRng>, case: &Case, seeds: &[
         let now = Time::from_millis(2 + 700 * step);
         let bytes = case.nth(step as u16).bytes(seeds);
         let from = id((case.choice(1000) as u8).wrapping_add(step as u8) % 5 + 1);
-        if let Ok(request) = decode_request(&bytes) {
+        if let Ok(request) = decode_request(&bytes, &from) {
             let id = ExchangeId(1000 + step);
             overlay.handle(now, Input::Request { from, id, request }, &mut out);
         }
-        if let (Ok(response), Some((peer, id))) = (decode_response(&bytes), asked.pop()) {
+        if let Some((peer, id)) = asked.pop()
+            && let Ok(response) = decode_response(&bytes, &peer)
+        {
             let result = Ok(response);
             overlay.handle(
                 now,
@@ -110,10 +113,9 @@ fn id(n: u8) -> PeerId {
     diatribe::Identity::from_seed(&[n; 32]).peer_id()
 }
 
-fn address(n: u8) -> Multiaddr {
-    format!("/ip4/192.0.2.{n}/tcp/9000/ws")
-        .parse()
-        .expect("a multiaddr")
+fn address(n: u8) -> PeerAddress {
+    let text = format!("/ip4/8.8.8.{n}/tcp/9000/ws");
+    PeerAddress::from_text(&text, None).expect("an address")
 }
 
 #[test]
@@ -139,8 +141,16 @@ fn an_address_is_read_or_refused() {
     fuzz!("addresses", QUICK, seeds, |case, seeds| {
         let bytes = case.bytes(seeds);
         if let Ok(address) = Multiaddr::try_from(bytes.clone()) {
-            let _ = (Source::of(&address), overlay::Address::reach(&address));
-            let _ = Address::try_from(address);
+            let _ = Source::of(&address);
+            if let Ok(read) = PeerAddress::parse(&address, None) {
+                // What a peer may name, a user may type, and it has one spelling.
+                let spelt = read.to_multiaddr();
+                assert_eq!(PeerAddress::from_bytes(&spelt.to_vec(), None), Ok(read));
+                assert!(Address::try_from(spelt).is_ok());
+            }
+            if let Ok(typed) = Address::try_from(address) {
+                assert!(!typed.to_string().contains("x-parity"), "{typed}");
+            }
         }
         if let Ok(text) = std::str::from_utf8(&bytes)
             && let Ok(address) = text.parse::<Address>()

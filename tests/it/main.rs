@@ -9,6 +9,7 @@ mod direction;
 mod flood;
 mod generated_code;
 mod history;
+mod hostile_addresses;
 mod large;
 mod link;
 mod member_gossip;

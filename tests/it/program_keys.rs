@@ -161,6 +161,59 @@ fn a_prompt_without_a_terminal_says_what_to_use_instead() {
     );
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_crash_writes_no_keys_to_the_disk() {
+    use std::os::unix::process::ExitStatusExt;
+
+    let (_folder, data) = folder();
+    let mut command = Command::new("sh");
+    let allowed = "ulimit -c unlimited; exec \"$@\"";
+    command.args(["-c", allowed, "sh", env!("CARGO_BIN_EXE_diatribe")]);
+    command.args(["node", "--json", "--listen", "127.0.0.1:0"]);
+    command.args(["--data-dir", &data]).current_dir(&data);
+    let mut node = Program::spawn(command);
+    node.next("online");
+    let lock = std::fs::read_to_string(format!("{data}/lock")).expect("a lock");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", lock.trim()));
+    let limits = limits.expect("the process is there");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let core: Vec<&str> = core.expect("a limit").split_whitespace().collect();
+    assert_eq!(core[4..6], ["0", "0"]);
+    node.signal(rustix::process::Signal::ABORT);
+    let status = node.ends_within(crate::cluster::PATIENCE);
+    assert!(
+        status.signal().is_some() && !status.core_dumped(),
+        "{status}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_lock_is_for_this_user_alone_and_is_not_written_through_a_link() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let (folder, data) = folder();
+    let (lock, mine) = (folder.path().join("lock"), folder.path().join("mine"));
+    drop(Program::node_in(&["--data-dir", &data]));
+    let mode = std::fs::metadata(&lock)
+        .expect("a lock")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    std::fs::remove_file(&lock).expect("it is there");
+    std::fs::write(&mine, "what is mine").expect("a file");
+    symlink(&mine, &lock).expect("a link");
+    let said = complaint(&["node", "--data-dir", &data, "--listen", "127.0.0.1:0"], 1);
+    assert!(said.contains("symbolic link"), "{said}");
+    assert_eq!(
+        std::fs::read_to_string(&mine).ok().as_deref(),
+        Some("what is mine")
+    );
+}
+
 #[test]
 fn every_shell_gets_a_completion_script() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {

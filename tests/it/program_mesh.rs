@@ -122,6 +122,18 @@ fn eight_processes_through_one_entry_make_one_mesh_and_nobody_is_cut_off() {
 }
 
 #[test]
+fn ten_processes_that_were_all_given_a_name_make_one_mesh() {
+    let mut watch = Watch::new(5);
+    let entry = watch.start(&[]);
+    let port = entry.split('/').nth(4).expect("a port");
+    let name = format!("localhost:{port}");
+    for _ in 1..10 {
+        watch.start(&["--dial", &name]);
+    }
+    watch.until("one mesh of 2 to 5 links", Watch::is_settled);
+}
+
+#[test]
 fn a_mesh_of_nodes_with_three_links_each_holds_together() {
     let mut watch = Watch::new(3);
     let entry = watch.start(&["--max-links", "3"]);

@@ -134,6 +134,17 @@ fn a_data_directory_belongs_to_one_node_at_a_time() {
     Program::node_in(&["--data-dir", &data]);
 }
 
+/// What an address with a path would say to a Redis server.
+const INJECTED: &str =
+    "/ip4/127.0.0.1/tcp/6379/x-parity-ws/%2F%20HTTP%2F1.1%0D%0ASET%20a%20b%0D%0A";
+
+#[test]
+fn a_path_is_not_dialled_by_check_either() {
+    let (_folder, data) = folder();
+    let said = complaint(&["check", "--data-dir", &data, INJECTED], 2);
+    assert!(said.contains("a path cannot be dialled"), "{said}");
+}
+
 #[test]
 fn an_option_that_makes_no_sense_is_a_usage_error_that_says_what_would() {
     let (_folder, data) = folder();
@@ -147,6 +158,15 @@ fn an_option_that_makes_no_sense_is_a_usage_error_that_says_what_would() {
             &["--announce", "/ip4/0.0.0.0/tcp/9000/ws"],
             "where to listen",
         ),
+        (&["--dial", INJECTED], "a path cannot be dialled"),
+        (
+            &["--entry", "ws://127.0.0.1:6379/a"],
+            "a path cannot be dialled",
+        ),
+        (&["--announce", INJECTED], "a path cannot be dialled"),
+        (&["--announce", "8.8.8.8:81"], "only 80, 443"),
+        (&["--announce", "192.0.2.1:9000"], "no address of a machine"),
+        (&["--listen", INJECTED], "a path cannot be listened on"),
         (&["--salt", "s"], "passphrase"),
         (&["--tls-cert", "c.pem"], "--tls-key"),
         (&["--passphrase", "--passphrase-stdin"], "one of"),

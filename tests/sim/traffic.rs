@@ -8,7 +8,7 @@ use std::time::Duration;
 use diatribe::overlay::*;
 use rand::RngExt;
 
-use super::world::{Event, Id, Place, World};
+use super::world::{Event, Id, Place, World, remote};
 
 impl World {
     pub(super) fn prove(&mut self, from: Id, to: Id, dial: DialId) {
@@ -20,11 +20,11 @@ impl World {
         if known {
             return self.fail(from, dial, DialError::Duplicate);
         }
-        let (now, place) = (self.now, Place(from));
+        let now = self.now;
         let Some(machine) = &mut self.nodes[to as usize].machine else {
             return;
         };
-        match machine.admit(now, from, Direction::Inbound, &place) {
+        match machine.admit(now, from, Direction::Inbound, &remote(from)) {
             Admission::Accept => {
                 let at = self.later(self.weather.setup / 4);
                 self.push(at, Event::Proved { from, to, dial });
@@ -37,7 +37,8 @@ impl World {
                 if self.nodes[to as usize].hostile {
                     self.friends(&mut referrals);
                 }
-                self.fail(from, dial, DialError::Busy(referrals));
+                let remote = remote(to);
+                self.fail(from, dial, DialError::Busy { remote, referrals });
             }
         }
         self.wake(to);
@@ -46,10 +47,10 @@ impl World {
     pub(super) fn proved(&mut self, from: Id, to: Id, dial: DialId) {
         let gone = self.nodes[to as usize].machine.is_none() || self.apart(from, to);
         let known = self.conn(to, from).is_some() || self.conn(from, to).is_some();
-        let (now, place) = (self.now, Place(to));
+        let now = self.now;
         let accepted = match &mut self.nodes[from as usize].machine {
             Some(machine) if !gone && !known => {
-                machine.admit(now, to, Direction::Outbound, &place) == Admission::Accept
+                machine.admit(now, to, Direction::Outbound, &remote(to)) == Admission::Accept
             }
             _ => false,
         };
@@ -83,7 +84,7 @@ impl World {
             Input::LinkUp {
                 peer: to,
                 direction,
-                address: place,
+                remote: remote(to),
                 dial: Some(dial),
             },
         );

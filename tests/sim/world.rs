@@ -25,8 +25,23 @@ pub(crate) const DELAY: Duration = Duration::from_millis(50);
 pub(crate) struct Place(pub Id);
 
 impl Address for Place {
-    fn reach(&self) -> Option<Reach> {
-        Some(Reach::Public)
+    type Host = Id;
+
+    fn reach(&self) -> Reach {
+        Reach::Public
+    }
+
+    fn host(&self) -> Id {
+        self.0
+    }
+}
+
+/// The other end of a connection with this node.
+pub(crate) fn remote(id: Id) -> Remote<Place> {
+    Remote {
+        host: id,
+        reach: Reach::Public,
+        address: Some(Place(id)),
     }
 }
 
@@ -341,13 +356,13 @@ impl World {
                 if node.machine.is_some() && node.links.iter().all(|(id, _)| *id != peer) {
                     node.links.push((peer, conn));
                     let direction = Direction::Inbound;
-                    let address = Place(peer);
+                    let remote = remote(peer);
                     self.feed(
                         at,
                         Input::LinkUp {
                             peer,
                             direction,
-                            address,
+                            remote,
                             dial: None,
                         },
                     );
@@ -424,7 +439,7 @@ impl World {
         self.nodes[id as usize].machine = Some(machine);
         self.perform(id, out);
         if id != 0 {
-            self.feed(id, Input::Entries(vec![(Some(0), vec![Place(0)])]));
+            self.feed(id, Input::Entries(vec![Some(0)]));
         } else {
             self.feed(id, Input::Tick);
         }
@@ -477,9 +492,10 @@ impl World {
     fn perform(&mut self, id: Id, out: Vec<Out>) {
         for output in out {
             match output {
-                Output::Dial {
-                    dial, addresses, ..
-                } => self.dial(id, dial, addresses[0].0),
+                Output::Dial { dial, to, .. } => match to {
+                    Target::Entry(_) => self.dial(id, dial, 0),
+                    Target::Addresses(addresses) => self.dial(id, dial, addresses[0].0),
+                },
                 Output::Send {
                     to,
                     id: exchange,

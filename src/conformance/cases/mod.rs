@@ -2,6 +2,7 @@
 //!
 //! Entry: [`ALL`]. The rule it keeps: a name is there once.
 
+mod addresses;
 mod encoding;
 mod good;
 mod gossip;
@@ -21,6 +22,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
     [
         good::CASES,
         optional::CASES,
+        addresses::CASES,
         messages::CASES,
         gossip::CASES,
         patience::CASES,

@@ -15,7 +15,7 @@ use super::super::link::{Link, now_ms};
 use super::super::streams::Unopened;
 use crate::wire::proto::{overlay, sync};
 
-const OVERLAY: &str = "/diatribe/overlay/1.0.0";
+pub(super) const OVERLAY: &str = "/diatribe/overlay/1.0.0";
 const SYNC: &str = "/diatribe/sync/1.0.0";
 const WITHIN: Duration = Duration::from_secs(5);
 /// The largest response of either.
@@ -56,7 +56,7 @@ pub(super) const CASES: &[Case] = &[
 const OFFERS: u64 = 1;
 
 /// One exchange: the response, or none when the protocol is not spoken.
-async fn exchange(
+pub(super) async fn exchange(
     link: &Link,
     protocol: &'static str,
     request: &[u8],
@@ -80,7 +80,7 @@ async fn exchange(
     }
 }
 
-fn absent(link: Link) -> Seen {
+pub(super) fn absent(link: Link) -> Seen {
     Seen {
         came: "na: optional, absent".to_owned(),
         absent: true,

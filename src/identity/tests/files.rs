@@ -161,7 +161,7 @@ fn a_written_network_key_is_read_again() {
 
 #[cfg(unix)]
 mod unix {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use super::*;
 
@@ -270,5 +270,27 @@ mod unix {
             read_passphrase_file(data.path()),
             Err(PassphraseError::File(_))
         ));
+    }
+
+    #[test]
+    fn a_private_file_is_opened_through_no_link_and_closed_to_others() {
+        let data = folder();
+        let (path, elsewhere) = (data.path().join("lock"), data.path().join("elsewhere"));
+        drop(open_private(&path).unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        fs::write(&path, "what is in it").unwrap();
+        set_mode(&path, 0o666);
+        drop(open_private(&path).unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "what is in it");
+
+        fs::remove_file(&path).unwrap();
+        for target in [&elsewhere, &data.path().to_owned()] {
+            symlink(target, &path).unwrap();
+            let error = open_private(&path).unwrap_err();
+            assert!(matches!(error, SecretFileError::Symlink { .. }), "{error}");
+            fs::remove_file(&path).unwrap();
+        }
+        assert!(!elsewhere.exists());
     }
 }

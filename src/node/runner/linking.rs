@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionError, ConnectionId};
+use libp2p::swarm::{ConnectionError, ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId, identify, ping};
 use tokio::sync::oneshot;
 
@@ -43,7 +43,7 @@ impl Runner {
     pub(super) fn dial(&mut self, address: &Address) -> Result<ConnectionId, ConnectionId> {
         let opts = dial_address(address);
         let connection_id = opts.connection_id();
-        match self.swarm.dial(opts) {
+        match self.start_dial(opts) {
             Ok(()) => Ok(connection_id),
             Err(error) => {
                 self.dial_failed(
@@ -56,6 +56,13 @@ impl Runner {
         }
     }
 
+    /// Every dial begins here: one that a behaviour asks the swarm for by itself is denied.
+    fn start_dial(&mut self, opts: DialOpts) -> Result<(), DialError> {
+        let sockets = &mut self.swarm.behaviour_mut().sockets;
+        sockets.ask(opts.connection_id());
+        self.swarm.dial(opts)
+    }
+
     /// Dials a peer at any of these addresses; none when that is impossible from the start.
     pub(super) fn dial_any(
         &mut self,
@@ -64,7 +71,7 @@ impl Runner {
     ) -> Option<ConnectionId> {
         let opts = dial_opts(peer_id, addresses)?;
         let connection_id = opts.connection_id();
-        match self.swarm.dial(opts) {
+        match self.start_dial(opts) {
             Ok(()) => Some(connection_id),
             Err(error) => {
                 tracing::debug!(?peer_id, %error, "a dial was refused at once");
@@ -103,7 +110,7 @@ impl Runner {
         }
         let opts = dial_address(address);
         let connection_id = opts.connection_id();
-        match self.swarm.dial(opts) {
+        match self.start_dial(opts) {
             Ok(()) => self.waiters.entry(connection_id).or_default().push(reply),
             Err(error) => {
                 let _ = reply.send(Err(ConnectError::Stage(failure::of_dial(&error))));
@@ -126,7 +133,7 @@ impl Runner {
             self.introduced(connection_id, peer_id);
             let error =
                 StageError::new(Stage::Link, "the peer is linked already").with_code("LINKED");
-            self.overlay_dial_failed(connection_id, &error);
+            self.overlay_dial_failed(connection_id, Some(peer_id), None, &error);
             self.close(connection_id, "the peer is linked already");
         }
     }
@@ -138,7 +145,8 @@ impl Runner {
         address: Option<Multiaddr>,
         error: StageError,
     ) {
-        if self.overlay_dial_failed(connection_id, &error) {
+        let remote = address.as_ref();
+        if self.overlay_dial_failed(connection_id, peer_id, remote, &error) {
             tracing::debug!(%error, "a dial of the overlay failed");
             return;
         }
@@ -213,7 +221,7 @@ impl Runner {
             } => {
                 let ruling = self
                     .judge(connection_id, &peer_id, &instance_id)
-                    .and_then(|()| self.admit(peer_id, &endpoint))
+                    .and_then(|()| self.admit(connection_id, peer_id, &endpoint))
                     .map_err(Refusal::from);
                 self.swarm
                     .behaviour_mut()
@@ -322,7 +330,11 @@ impl Runner {
             return;
         }
         self.close_given_up();
-        if self.links.of(&peer_id).is_none() && self.admit(peer_id, endpoint).is_err() {
+        if self.links.of(&peer_id).is_none()
+            && self
+                .admit(proof.connection_id(), peer_id, endpoint)
+                .is_err()
+        {
             return self.on_place_lost(proof.connection_id(), peer_id, endpoint);
         }
         let link = Link {

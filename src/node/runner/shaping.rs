@@ -13,13 +13,14 @@ use tokio::task::JoinHandle;
 
 use super::Runner;
 use crate::handshake::RejectCode;
-use crate::node::address::Address;
 use crate::node::book;
-use crate::node::builder::can_be_dialled;
 use crate::node::event::{Cause, Direction, Event, Kind};
 use crate::node::links::Link;
+use crate::node::remote::remote_of;
 use crate::node::stage::StageError;
-use crate::overlay::{self, DialError, DialId, HintOutcome, Reason, Report};
+use crate::overlay::{
+    self, Address as _, DialError, DialId, HintOutcome, PeerAddress, Reason, Remote, Report,
+};
 
 /// How long a link that the overlay has given up still carries what was sent on it.
 const CLOSE_AFTER: Duration = Duration::from_millis(250);
@@ -41,7 +42,7 @@ impl Runner {
                 peer_id,
                 addresses,
                 ..
-            } => self.dial_for_overlay(dial, peer_id, &addresses),
+            } => self.dial_for_overlay(dial, peer_id, addresses),
             overlay::Event::Close { peer_id, reason } => self.on_overlay_close(peer_id, reason),
             overlay::Event::Report(report) => self.on_report(report),
             overlay::Event::Persist(book) => {
@@ -55,12 +56,12 @@ impl Runner {
         }
     }
 
-    fn dial_for_overlay(&mut self, dial: DialId, peer_id: Option<PeerId>, to: &[Multiaddr]) {
-        let addresses: Vec<Multiaddr> = to
-            .iter()
-            .filter_map(|address| Address::try_from(address.clone()).ok())
-            .map(|address| address.multiaddr().clone())
-            .collect();
+    fn dial_for_overlay(
+        &mut self,
+        dial: DialId,
+        peer_id: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+    ) {
         if let Some(connection_id) = self.dial_any(peer_id, addresses) {
             self.overlay_dials.insert(connection_id, dial);
         } else if let Some(overlay) = self.overlay() {
@@ -72,6 +73,8 @@ impl Runner {
     pub(super) fn overlay_dial_failed(
         &mut self,
         connection_id: ConnectionId,
+        peer_id: Option<PeerId>,
+        address: Option<&Multiaddr>,
         error: &StageError,
     ) -> bool {
         let Some(dial) = self.overlay_dials.remove(&connection_id) else {
@@ -80,7 +83,10 @@ impl Runner {
         let error = match error.code {
             Some("WRONG_PEER") => DialError::WrongPeer,
             Some("OWN_ID") => DialError::Refused,
-            Some(code) if code == RejectCode::Busy.name() => DialError::Busy(Vec::new()),
+            Some(code) if code == RejectCode::Busy.name() => DialError::Busy {
+                remote: self.remote_of_dial(connection_id, peer_id, address),
+                referrals: Vec::new(),
+            },
             Some("LINKED") => DialError::Duplicate,
             Some("AUTH" | "VERSION" | "NETWORK" | "POLICY" | "DUPLICATE_IDENTITY") => {
                 DialError::Refused
@@ -101,17 +107,37 @@ impl Runner {
         true
     }
 
+    /// The other end of a connection that was dialled at `address`, and on which `peer_id` has answered.
+    fn remote_of_dial(
+        &self,
+        connection_id: ConnectionId,
+        peer_id: Option<PeerId>,
+        address: Option<&Multiaddr>,
+    ) -> Remote<PeerAddress> {
+        let moved = self.swarm.behaviour().sockets.moved(connection_id);
+        match (peer_id, address) {
+            (Some(peer_id), Some(at)) => remote_of(peer_id, Direction::Dialer, at, moved),
+            _ => Remote::at(None, None),
+        }
+    }
+
     /// Whether a peer that proved its key may become a link.
     pub(super) fn admit(
         &mut self,
+        connection_id: ConnectionId,
         peer_id: PeerId,
         endpoint: &ConnectedPoint,
     ) -> Result<(), RejectCode> {
+        let side = match endpoint.is_dialer() {
+            true => Direction::Dialer,
+            false => Direction::Listener,
+        };
+        let moved = self.swarm.behaviour().sockets.moved(connection_id);
+        let remote = remote_of(peer_id, side, endpoint.get_remote_address(), moved);
         let direction = overlay_direction(endpoint.is_dialer());
-        let address = endpoint.get_remote_address();
         let admitted = self
             .overlay()
-            .is_none_or(|overlay| overlay.admit(peer_id, direction, address));
+            .is_none_or(|overlay| overlay.admit(peer_id, direction, &remote));
         admitted.then_some(()).ok_or(RejectCode::Busy)
     }
 
@@ -124,9 +150,11 @@ impl Runner {
     /// A peer's first connection has passed.
     pub(super) fn tell_overlay_of(&mut self, link: &Link) {
         let dial = self.overlay_dials.remove(&link.connection_id);
+        let moved = self.swarm.behaviour().sockets.moved(link.connection_id);
+        let remote = remote_of(link.peer_id, link.direction, &link.address, moved);
         let direction = overlay_direction(link.direction == Direction::Dialer);
         if let Some(overlay) = self.overlay() {
-            overlay.link_up(link.peer_id, direction, link.address.clone(), dial);
+            overlay.link_up(link.peer_id, direction, remote, dial);
         }
     }
 
@@ -153,12 +181,12 @@ impl Runner {
         }
     }
 
-    fn on_report(&mut self, report: Report<PeerId, Multiaddr>) {
+    fn on_report(&mut self, report: Report<PeerId, PeerAddress>) {
         match report {
             Report::Redirected { told, to, address } => self.bus.emit(Event::Redirected {
                 peer_id: told,
                 to,
-                address,
+                address: address.map(Into::into),
             }),
             Report::Hint {
                 from,
@@ -168,7 +196,7 @@ impl Runner {
             } => self.bus.emit(Event::Hint {
                 from,
                 to,
-                address,
+                address: address.map(Into::into),
                 outcome: name_of(outcome),
             }),
             // Told with the end of the connection.
@@ -203,16 +231,17 @@ impl Runner {
 
     /// Tells the overlay where this node listens.
     pub(super) fn tell_addresses(&mut self) {
-        let mut addresses: Vec<Multiaddr> = self
-            .swarm
-            .external_addresses()
-            .chain(self.swarm.listeners())
-            .filter(|address| can_be_dialled(address))
-            .cloned()
-            .collect();
-        // The widest first: of many, only some are told.
-        addresses.sort_by_key(|a| std::cmp::Reverse(overlay::Address::reach(a)));
-        addresses.dedup();
+        let own = *self.swarm.local_peer_id();
+        let mut addresses: Vec<PeerAddress> = Vec::new();
+        let external = self.swarm.external_addresses();
+        for address in external.chain(self.swarm.listeners()) {
+            match PeerAddress::parse(address, Some(&own)) {
+                Ok(address) if !addresses.contains(&address) => addresses.push(address),
+                Ok(_) => {}
+                Err(reason) => tracing::debug!(%address, %reason, "peers are not told of it"),
+            }
+        }
+        one_of_each_version_first(&mut addresses);
         if let Some(overlay) = self.overlay() {
             overlay.set_addresses(addresses);
         }
@@ -235,6 +264,18 @@ fn overlay_direction(is_dialer: bool) -> overlay::Direction {
         true => overlay::Direction::Outbound,
         false => overlay::Direction::Inbound,
     }
+}
+
+/// Of each scope the first IPv4 address and the first IPv6 address come first: of many only two are told.
+fn one_of_each_version_first(addresses: &mut Vec<PeerAddress>) {
+    let kind = |address: &PeerAddress| (address.reach(), address.ip().is_ipv4());
+    let mut ranked: Vec<(usize, PeerAddress)> = Vec::new();
+    for address in addresses.drain(..) {
+        let before = ranked.iter().filter(|(_, a)| kind(a) == kind(&address));
+        ranked.push((before.count(), address));
+    }
+    ranked.sort_by_key(|(rank, _)| *rank);
+    addresses.extend(ranked.into_iter().map(|(_, address)| address));
 }
 
 /// Why a link ended, for people.

@@ -142,16 +142,16 @@ fn a_giver_that_never_lets_go_keeps_nobody_locked() {
     let mut node = Node::linked(5);
     node.ask(1, hint(9, contact(50)));
     let (dial, _) = node.dials()[0];
-    let address = public(50);
+    let remote = remote(&public(50));
     assert_eq!(
         node.overlay
-            .admit(node.now, 50, Direction::Outbound, &address),
+            .admit(node.now, 50, Direction::Outbound, &remote),
         Admission::Accept
     );
     node.feed(Input::LinkUp {
         peer: 50,
         direction: Direction::Outbound,
-        address,
+        remote,
         dial: Some(dial),
     });
     let sent = node.sent();
@@ -178,7 +178,7 @@ fn when_the_giver_lets_go_it_was_a_handover_and_no_loss() {
     node.feed(Input::LinkUp {
         peer: 50,
         direction: Direction::Outbound,
-        address: public(50),
+        remote: remote(&public(50)),
         dial: Some(dial),
     });
     let (_, id, _) = node.sent().remove(0);

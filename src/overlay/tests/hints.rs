@@ -15,10 +15,15 @@ fn a_hint_of_nobodys_link_is_not_obeyed() {
 #[test]
 fn a_public_link_cannot_name_a_private_or_loopback_address_or_a_name() {
     let mut node = Node::linked(3);
-    for reach in [Some(Reach::Private), Some(Reach::Loopback), None] {
+    for addresses in [
+        vec![Place(Reach::Private, 50)],
+        vec![Place(Reach::Loopback, 50)],
+        // Of a name nothing is left when it is read.
+        vec![],
+    ] {
         let to = Contact {
             id: 50,
-            addresses: vec![Place(reach, 50)].into(),
+            addresses: addresses.into(),
         };
         let answer = node.ask(1, hint(1, to));
         let refusal = Some(Refusal::Unsuitable);
@@ -38,10 +43,10 @@ fn a_public_link_cannot_name_a_private_or_loopback_address_or_a_name() {
 #[test]
 fn a_loopback_link_may_name_its_neighbours_on_the_machine() {
     let mut node = Node::new();
-    node.link(1, Place(Some(Reach::Loopback), 1));
+    node.link(1, Place(Reach::Loopback, 1));
     let to = Contact {
         id: 50,
-        addresses: vec![Place(Some(Reach::Loopback), 50)].into(),
+        addresses: vec![Place(Reach::Loopback, 50)].into(),
     };
     node.ask(1, hint(1, to));
     assert_eq!(node.dials().len(), 1);

@@ -77,7 +77,7 @@ fn a_node_that_lost_everybody_dials_at_once_and_never_stops() {
         node.feed(Input::LinkDown { peer });
     }
     assert!(!node.dials().is_empty());
-    node.feed(Input::Entries(vec![(None, vec![public(77)])]));
+    node.feed(Input::Entries(vec![None]));
     let (mut dialled, mut searching) = (0, 0);
     for _ in 0..600 {
         for (dial, _) in {
@@ -102,12 +102,11 @@ fn a_node_that_lost_everybody_dials_at_once_and_never_stops() {
 
 /// The longest time in which this node, to which the others are dead, dials none of the entry nodes.
 fn longest_without_an_entry_node(mut node: Node, entries: u32) -> Duration {
-    let places = (0..entries).map(|n| (None, vec![public(700 + n)]));
-    node.feed(Input::Entries(places.collect()));
+    node.feed(Input::Entries((0..entries).map(|_| None).collect()));
     let (mut last, mut longest) = (node.now, Duration::ZERO);
     for _ in 0..3000 {
         for (dial, to) in node.dials() {
-            if to >= 700 {
+            if to >= ENTRY {
                 longest = longest.max(node.now.since(last));
                 last = node.now;
             }
@@ -194,7 +193,7 @@ fn a_peer_that_lost_its_connection_and_dialled_again_joins_anew_and_is_not_accus
     let up = || Input::LinkUp {
         peer: 2,
         direction: Direction::Inbound,
-        address: public(2),
+        remote: remote(&public(2)),
         dial: None,
     };
     for nonce in 10..13 {
@@ -218,13 +217,13 @@ fn a_peer_that_lost_its_connection_and_dialled_again_joins_anew_and_is_not_accus
 #[test]
 fn two_that_dialled_each_other_at_once_both_join_and_neither_is_accused() {
     let mut node = Node::linked(1);
-    let (now, at) = (node.now, public(2));
+    let (now, at) = (node.now, remote(&public(2)));
     let admission = node.overlay.admit(now, 2, Direction::Outbound, &at);
     assert_eq!(admission, Admission::Accept);
     node.feed(Input::LinkUp {
         peer: 2,
         direction: Direction::Outbound,
-        address: at,
+        remote: at,
         dial: None,
     });
     let taken = Response::Joined {

@@ -10,7 +10,7 @@ fn up(peer: u32) -> Input<u32, Place> {
     Input::LinkUp {
         peer,
         direction: Direction::Inbound,
-        address: public(peer),
+        remote: remote(&public(peer)),
         dial: None,
     }
 }
@@ -49,15 +49,15 @@ fn anything(node: &mut Node, rng: &mut Xoshiro256PlusPlus) {
         true => Direction::Inbound,
         false => Direction::Outbound,
     };
-    let (now, address) = (node.now, public(peer));
+    let (now, remote) = (node.now, remote(&public(peer)));
     match rng.random_range(0..10) {
         0..=2 => {
-            node.overlay.admit(now, peer, direction, &address);
+            node.overlay.admit(now, peer, direction, &remote);
         }
         3 | 4 => node.feed(Input::LinkUp {
             peer,
             direction,
-            address,
+            remote,
             dial: None,
         }),
         5 => node.feed(Input::LinkDown { peer }),

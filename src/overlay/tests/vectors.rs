@@ -3,12 +3,13 @@
 
 use std::sync::LazyLock;
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, PeerId};
 use serde_json::{Value, json};
 
-use crate::overlay::address::{Address, Reach};
-use crate::overlay::hint::in_scope;
+use crate::overlay::address::{Address, in_scope};
 use crate::overlay::message::*;
+use crate::overlay::{PeerAddress, Reach, reach_of};
+use crate::wire::ip_of;
 
 static VECTORS: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../../proto/vectors/overlay.json")).unwrap()
@@ -34,16 +35,21 @@ fn address(case: &Value, field: &str) -> Multiaddr {
     text(case, field).parse().unwrap()
 }
 
-fn contact(contact: &Contact<libp2p::PeerId, Multiaddr>) -> Value {
+fn contact(contact: &Contact<PeerId, PeerAddress>) -> Value {
     json!({ "peer_id": contact.id.to_string(), "addresses": texts(&contact.addresses) })
 }
 
-fn contacts(all: &[Contact<libp2p::PeerId, Multiaddr>]) -> Value {
+fn contacts(all: &[Contact<PeerId, PeerAddress>]) -> Value {
     all.iter().map(contact).collect()
 }
 
 fn texts<T: ToString>(all: &[T]) -> Value {
     all.iter().map(ToString::to_string).collect()
+}
+
+/// Who has sent every message, and whose address every address is.
+fn sender() -> PeerId {
+    VECTORS["sender"].as_str().unwrap().parse().unwrap()
 }
 
 fn nonce(nonce: u64) -> String {
@@ -140,7 +146,7 @@ fn expected(case: &Value) -> (&str, Value) {
 fn every_request_has_the_published_bytes() {
     for case in vectors("requests") {
         let body = bytes(case, "body");
-        let decoded = decode_request(&body).unwrap();
+        let decoded = decode_request(&body, &sender()).unwrap();
         assert_eq!(request(&decoded), expected(case), "{}", case["name"]);
         assert_eq!(encode_request(&decoded), body, "{}", case["name"]);
     }
@@ -150,7 +156,7 @@ fn every_request_has_the_published_bytes() {
 fn every_response_has_the_published_bytes() {
     for case in vectors("responses") {
         let body = bytes(case, "body");
-        let decoded = decode_response(&body).unwrap();
+        let decoded = decode_response(&body, &sender()).unwrap();
         assert_eq!(response(&decoded), expected(case), "{}", case["name"]);
         assert_eq!(encode_response(&decoded), body, "{}", case["name"]);
     }
@@ -161,8 +167,8 @@ fn odd_bodies_are_read_as_published() {
     for case in vectors("read") {
         let body = bytes(case, "body");
         let read = match text(case, "message") {
-            "request" => request(&decode_request(&body).unwrap()),
-            _ => response(&decode_response(&body).unwrap()),
+            "request" => request(&decode_request(&body, &sender()).unwrap()),
+            _ => response(&decode_response(&body, &sender()).unwrap()),
         };
         assert_eq!(read, expected(case), "{}", case["name"]);
     }
@@ -173,8 +179,8 @@ fn offences_are_refused_for_the_published_reason() {
     for case in vectors("refused") {
         let body = bytes(case, "body");
         let error = match text(case, "message") {
-            "request" => decode_request(&body).unwrap_err(),
-            _ => decode_response(&body).unwrap_err(),
+            "request" => decode_request(&body, &sender()).unwrap_err(),
+            _ => decode_response(&body, &sender()).unwrap_err(),
         };
         let rule = match error {
             MessageError::NoPeerId => ["no peer id"].as_slice(),
@@ -189,25 +195,31 @@ fn offences_are_refused_for_the_published_reason() {
 }
 
 #[test]
-fn addresses_have_the_published_scopes() {
+fn addresses_have_the_published_scopes_and_spellings() {
     for case in vectors("scopes") {
         let address = address(case, "address");
-        assert_eq!(address.to_vec(), bytes(case, "bytes"), "{address}");
-        let scope = match address.reach() {
-            None => Value::Null,
-            Some(Reach::Loopback) => "loopback".into(),
-            Some(Reach::Private) => "private".into(),
-            Some(Reach::Public) => "public".into(),
+        assert_eq!(address.to_vec(), bytes(case, "bytes"), "{case}");
+        let read = PeerAddress::from_bytes(&bytes(case, "bytes"), Some(&sender()));
+        let scope = match read.map(|read| read.reach()) {
+            Err(_) => Value::Null,
+            Ok(Reach::Loopback) => "loopback".into(),
+            Ok(Reach::Private) => "private".into(),
+            Ok(Reach::Public) => "public".into(),
         };
-        assert_eq!(scope, case["scope"], "{address}");
+        assert_eq!(scope, case["scope"], "{case}: {read:?}");
+        let spelt = read.map_or(Value::Null, |read| read.to_string().into());
+        assert_eq!(spelt, case["read"], "{case}");
     }
 }
 
 #[test]
 fn a_link_may_name_the_published_addresses_and_no_others() {
     for case in vectors("in_scope") {
-        let link = address(case, "link").reach();
-        let allowed = in_scope(link, &[address(case, "address")]).len() == 1;
+        let link = ip_of(&address(case, "link")).and_then(reach_of);
+        let named: Vec<PeerAddress> = PeerAddress::parse(&address(case, "address"), None)
+            .into_iter()
+            .collect();
+        let allowed = in_scope(link, &named).len() == 1;
         assert_eq!(allowed, case["allowed"], "{case}");
     }
 }

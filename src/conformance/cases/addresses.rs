@@ -1,0 +1,205 @@
+//! Addresses that a linked peer names: what must not be dialled on its word.
+//!
+//! Entry: [`CASES`]. The addresses are of a port of the kit's own machine, on which it sees who comes. A peer that obeys no
+//! hint and dials no contact passes.
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+use prost::Message;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::super::case::{Case, How, Kind, Run, Seen, Stand};
+use super::super::link::Link;
+use super::optional::{OVERLAY, absent, exchange};
+use crate::wire::ip_of;
+use crate::wire::proto::overlay as proto;
+
+/// How long a dial is waited for that must not come.
+const DIALLED: Duration = Duration::from_secs(2);
+/// A peer that takes part in a handover is asked again so often.
+const TRIES: usize = 20;
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// How often contacts are offered, each time a little later than a peer may have read the last ones: what it reads twice
+/// in a minute it could dial twice in a minute.
+const OFFERS: usize = 4;
+const OFFER_INTERVAL: Duration = Duration::from_millis(2600);
+/// Contacts that are read from one offer.
+const OFFERED: usize = 4;
+
+const fn case(
+    name: &'static str,
+    expected: &'static str,
+    run: fn(Stand, Link) -> BoxFuture<'static, Run>,
+) -> Case {
+    Case::new(
+        Kind::Hostile,
+        name,
+        "9 Addresses",
+        expected,
+        How::OnLink(run),
+    )
+}
+
+const REFUSED: &str = "Redirected with UNSUITABLE, and nobody is dialled; or BUSY, or na";
+
+pub(super) const CASES: &[Case] = &[
+    case("hint-with-a-path", REFUSED, |_, link| {
+        hint(link, |at| {
+            let path = "/ HTTP/1.1\r\nX-Injected: yes\r\n";
+            at.with(Protocol::Ws(path.into()))
+        })
+        .boxed()
+    }),
+    case("hint-with-a-path-over-tls", REFUSED, |_, link| {
+        hint(link, |at| at.with(Protocol::Wss("/path".into()))).boxed()
+    }),
+    case("hint-to-a-name", REFUSED, |_, link| {
+        hint(link, |at| {
+            let port = at.iter().nth(1).into_iter();
+            let name = Multiaddr::empty().with(Protocol::Dns("localhost".into()));
+            port.fold(name, Multiaddr::with).with(root())
+        })
+        .boxed()
+    }),
+    case("hint-to-a-systems-port", REFUSED, |_, link| {
+        hint(link, |at| {
+            let ip = at.iter().next().into_iter();
+            let ip = ip.fold(Multiaddr::empty(), Multiaddr::with);
+            ip.with(Protocol::Tcp(22)).with(root())
+        })
+        .boxed()
+    }),
+    case("hint-to-another-peer", REFUSED, |_, link| {
+        hint(link, |at| {
+            at.with(root()).with(Protocol::P2p(PeerId::random()))
+        })
+        .boxed()
+    }),
+    case(
+        "contacts-with-a-path",
+        "nobody is dialled, and nobody is told of them; or na",
+        |_, link| contacts(link, 0, |at| at.with(Protocol::Ws("/path".into()))).boxed(),
+    ),
+    case(
+        "contacts-at-one-address",
+        "it is dialled once a minute at most, and nobody is told of them; or na",
+        |_, link| contacts(link, 1, |at| at.with(root())).boxed(),
+    ),
+];
+
+fn root() -> Protocol<'static> {
+    Protocol::Ws("/".into())
+}
+
+/// A port of this machine, and where the peer would dial it.
+async fn port(link: &Link) -> Result<(TcpListener, Multiaddr), String> {
+    let ip = own_ip(&link.conn.remote);
+    let listener = TcpListener::bind((ip, 0)).await;
+    let listener = listener.map_err(|e| format!("nothing can be listened on here: {e}"))?;
+    let port = listener.local_addr().map_err(|e| e.to_string())?.port();
+    Ok((listener, Multiaddr::from(ip).with(Protocol::Tcp(port))))
+}
+
+/// The address of this machine that is on the way to the peer, as far as the system says.
+fn own_ip(remote: &Multiaddr) -> IpAddr {
+    let towards = |ip: IpAddr| {
+        let any: IpAddr = match ip {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+        };
+        // Nothing is sent: the system only chooses where it would be sent from.
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((ip, 9)).ok()?;
+        socket.local_addr().ok().map(|at| at.ip())
+    };
+    let own = ip_of(remote).and_then(towards);
+    own.unwrap_or(Ipv4Addr::LOCALHOST.into())
+}
+
+fn contact(address: &Multiaddr) -> proto::Contact {
+    proto::Contact {
+        peer_id: PeerId::random().to_bytes().into(),
+        addresses: vec![address.to_vec().into()],
+    }
+}
+
+async fn ask(link: &Link, kind: proto::request::Kind) -> Result<Option<proto::Response>, String> {
+    let request = proto::Request { kind: Some(kind) };
+    let body = exchange(link, OVERLAY, &request.encode_to_vec()).await?;
+    let response = body.map(|body| proto::Response::decode(&body[..]));
+    response
+        .transpose()
+        .map_err(|e| format!("a response that does not parse: {e}"))
+}
+
+/// Hints to dial an address that is made of the kit's own IP address and port.
+async fn hint(link: Link, address: fn(Multiaddr) -> Multiaddr) -> Run {
+    let (listener, at) = port(&link).await?;
+    let mut refusal = proto::redirected::Refusal::Busy;
+    for _ in 0..TRIES {
+        let redirect = proto::Redirect {
+            nonce: rand::random(),
+            role: proto::redirect::Role::Dial.into(),
+            to: Some(contact(&address(at.clone()))),
+        };
+        let response = ask(&link, proto::request::Kind::Redirect(redirect)).await?;
+        let Some(response) = response else {
+            return Ok(absent(link));
+        };
+        refusal = match response.kind {
+            Some(proto::response::Kind::Redirected(answer)) => answer.refusal(),
+            _ => return Err("another response than Redirected".to_owned()),
+        };
+        if refusal != proto::redirected::Refusal::Busy {
+            break;
+        }
+        sleep(TRY_AGAIN).await;
+    }
+    if timeout(DIALLED, listener.accept()).await.is_ok() {
+        return Err("it dials the address".to_owned());
+    }
+    match refusal {
+        proto::redirected::Refusal::Unsuitable | proto::redirected::Refusal::Busy => {
+            Ok(Seen::came(refusal.as_str_name()).with(link))
+        }
+        other => Err(format!("Redirected with {}", other.as_str_name())),
+    }
+}
+
+/// Offers contacts whom nobody has ever met, all of them at one address that is made of the kit's own.
+async fn contacts(link: Link, most: usize, address: fn(Multiaddr) -> Multiaddr) -> Run {
+    let (listener, at) = port(&link).await?;
+    let address = address(at);
+    let (mut fakes, mut dials) = (Vec::<Bytes>::new(), 0);
+    for _ in 0..OFFERS {
+        let until = Instant::now() + OFFER_INTERVAL;
+        let offered: Vec<_> = (0..OFFERED).map(|_| contact(&address)).collect();
+        fakes.extend(offered.iter().map(|contact| contact.peer_id.clone()));
+        let shuffle = proto::Shuffle { offered };
+        let response = ask(&link, proto::request::Kind::Shuffle(shuffle)).await?;
+        let Some(response) = response else {
+            return Ok(absent(link));
+        };
+        let told = match response.kind {
+            Some(proto::response::Kind::Contacts(told)) => told.contacts,
+            _ => return Err("another response than Contacts".to_owned()),
+        };
+        if told.iter().any(|contact| fakes.contains(&contact.peer_id)) {
+            return Err("it tells of peers that it has only heard of".to_owned());
+        }
+        // Each is let go at once, so that the next could be dialled.
+        while let Ok(came) = timeout_at(until, listener.accept()).await {
+            dials += usize::from(came.is_ok());
+        }
+    }
+    match dials <= most {
+        true => Ok(Seen::came(format!("{dials} dials")).with(link)),
+        false => Err(format!("{dials} dials to one address")),
+    }
+}

@@ -1,0 +1,451 @@
+//! Where a connection's socket really leads, whatever was typed to get there.
+//!
+//! Entry types: [`Guarded`], the outermost transport, and [`Sockets`], the behaviour to which it speaks. The rules they
+//! keep: an address that has a path, or any other part that could put its author's text into what we send, is not dialled,
+//! wherever it comes from; and nothing but the node's own loop starts a dial.
+//!
+//! A name is looked up below WebSocket, which needs the name for itself, so the swarm knows only what was dialled. The
+//! socket's address is noted by TCP while the dial's future is polled, and told to the swarm as what libp2p has for it: the
+//! connection's address has changed.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use futures::future::{BoxFuture, FutureExt};
+use libp2p::core::Endpoint;
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, SubstreamBox};
+use libp2p::core::transport::{DialOpts, ListenerId, PortUse, TransportError, TransportEvent};
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm, dummy,
+};
+use libp2p::{Multiaddr, PeerId, Transport};
+
+use super::address::Address;
+use super::event::Direction;
+use crate::overlay::{PeerAddress, Remote};
+use crate::wire::ip_of;
+
+tokio::task_local! {
+    /// The remote address of the socket that the dial which is being polled has made.
+    static SOCKET: Arc<OnceLock<SocketAddr>>;
+}
+
+/// Notes a socket's remote address, for the dial that has made it.
+pub(super) fn note_socket(remote: io::Result<SocketAddr>) {
+    if let Ok(remote) = remote {
+        // Outside of a dial, when the socket was accepted, there is nothing to note: that is its address anyway.
+        let _ = SOCKET.try_with(|socket| socket.set(remote));
+    }
+}
+
+/// The other end of a connection: dialled or accepted at `address`, which is its socket's unless `socket` says otherwise.
+pub(super) fn remote_of(
+    peer_id: PeerId,
+    direction: Direction,
+    address: &Multiaddr,
+    socket: Option<&Multiaddr>,
+) -> Remote<PeerAddress> {
+    let at = socket.unwrap_or(address);
+    let dialled = match (direction, socket) {
+        (Direction::Listener, _) => None,
+        (Direction::Dialer, None) => Some(address),
+        // The certificate is for the name: nobody gets there by the IP address.
+        (Direction::Dialer, Some(socket)) => Some(socket).filter(|_| !is_secure(address)),
+    };
+    let dialled = dialled.and_then(|at| PeerAddress::parse(at, Some(&peer_id)).ok());
+    Remote::at(ip_of(at), dialled)
+}
+
+fn is_secure(address: &Multiaddr) -> bool {
+    let mut parts = address.iter();
+    parts.any(|part| matches!(part, Protocol::Tls | Protocol::Wss(_)))
+}
+
+/// `address` with the IP address and the port of `socket` in place of its name and port.
+fn with_socket(address: &Multiaddr, socket: SocketAddr) -> Multiaddr {
+    let rest = address.iter().skip(2);
+    let at = Multiaddr::from(socket.ip().to_canonical()).with(Protocol::Tcp(socket.port()));
+    rest.fold(at, Multiaddr::with)
+}
+
+/// A transport that dials only what [`Address`] takes, and says where a name has led.
+pub(super) struct Guarded<T>(pub(super) T);
+
+impl<T> Transport for Guarded<T>
+where
+    T: Transport<Output = (PeerId, StreamMuxerBox)> + Unpin,
+    T::Error: 'static,
+    T::Dial: Send + 'static,
+{
+    type Output = T::Output;
+    type Error = T::Error;
+    type ListenerUpgrade = T::ListenerUpgrade;
+    type Dial = BoxFuture<'static, Result<T::Output, T::Error>>;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<Self::Error>> {
+        match has_path(&address) {
+            true => Err(TransportError::MultiaddrNotSupported(address)),
+            false => self.0.listen_on(id, address),
+        }
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.0.remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        opts: DialOpts,
+    ) -> Result<Self::Dial, TransportError<Self::Error>> {
+        if Address::try_from(address.clone()).is_err() {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        }
+        let dial = self.0.dial(address.clone(), opts)?;
+        if ip_of(&address).is_some() {
+            return Ok(dial.boxed());
+        }
+        let socket = Arc::new(OnceLock::new());
+        let dial = SOCKET.scope(socket.clone(), dial);
+        let named = move |(peer_id, muxer)| {
+            let moved = socket.get().map(|socket| with_socket(&address, *socket));
+            (peer_id, StreamMuxerBox::new(Moved { muxer, moved }))
+        };
+        Ok(dial.map(|result| result.map(named)).boxed())
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+/// Whether a WebSocket in this address has a path of its own.
+fn has_path(address: &Multiaddr) -> bool {
+    let mut parts = address.iter();
+    parts.any(|part| match part {
+        Protocol::Ws(path) | Protocol::Wss(path) => path != "/",
+        _ => false,
+    })
+}
+
+/// A muxer that first says where its connection really leads.
+struct Moved {
+    muxer: StreamMuxerBox,
+    moved: Option<Multiaddr>,
+}
+
+impl StreamMuxer for Moved {
+    type Substream = SubstreamBox;
+    type Error = io::Error;
+
+    fn poll_inbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<SubstreamBox>> {
+        Pin::new(&mut self.muxer).poll_inbound(cx)
+    }
+
+    fn poll_outbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<SubstreamBox>> {
+        Pin::new(&mut self.muxer).poll_outbound(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.muxer).poll_close(cx)
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+        match self.moved.take() {
+            Some(address) => Poll::Ready(Ok(StreamMuxerEvent::AddressChange(address))),
+            None => Pin::new(&mut self.muxer).poll(cx),
+        }
+    }
+}
+
+/// Why a dial was not made that the node's loop did not ask for.
+#[derive(Debug, thiserror::Error)]
+#[error("a dial that this node did not ask for")]
+struct Unasked;
+
+/// Denies dials that other behaviours ask for, for whatever addresses a peer may have told them, and knows where names
+/// have led.
+#[derive(Default)]
+pub(crate) struct Sockets {
+    asked: HashSet<ConnectionId>,
+    moved: HashMap<ConnectionId, Multiaddr>,
+}
+
+impl Sockets {
+    /// The loop is about to make this dial.
+    pub(crate) fn ask(&mut self, connection_id: ConnectionId) {
+        self.asked.insert(connection_id);
+    }
+
+    /// The address of a connection's socket, where it is not what was dialled.
+    pub(crate) fn moved(&self, connection_id: ConnectionId) -> Option<&Multiaddr> {
+        self.moved.get(&connection_id)
+    }
+}
+
+impl NetworkBehaviour for Sockets {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection_id: ConnectionId,
+        _: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        match self.asked.remove(&connection_id) {
+            true => Ok(Vec::new()),
+            false => Err(ConnectionDenied::new(Unasked)),
+        }
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::AddressChange(change) => {
+                let address = change.new.get_remote_address().clone();
+                self.moved.insert(change.connection_id, address);
+            }
+            FromSwarm::ConnectionClosed(closed) => {
+                self.moved.remove(&closed.connection_id);
+            }
+            FromSwarm::DialFailure(failure) => {
+                self.asked.remove(&failure.connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::core::ConnectedPoint;
+    use libp2p::core::transport::dummy::DummyTransport;
+
+    use super::*;
+    use crate::overlay::Reach;
+
+    fn parsed(text: &str) -> Multiaddr {
+        text.parse().expect("a multiaddr")
+    }
+
+    fn remote(
+        direction: Direction,
+        address: &str,
+        socket: Option<&str>,
+    ) -> (Reach, Option<String>) {
+        let socket = socket.map(parsed);
+        let remote = remote_of(
+            PeerId::random(),
+            direction,
+            &parsed(address),
+            socket.as_ref(),
+        );
+        (remote.reach, remote.address.map(|a| a.to_string()))
+    }
+
+    #[test]
+    fn the_socket_decides_the_scope_and_a_name_with_tls_is_told_to_nobody() {
+        let at = |text: &str| Some(text.to_owned());
+        for (direction, address, socket, expected) in [
+            (
+                Direction::Dialer,
+                "/dns/localhost/tcp/9000/ws",
+                Some("/ip4/127.0.0.1/tcp/9000/ws"),
+                (Reach::Loopback, at("/ip4/127.0.0.1/tcp/9000/ws")),
+            ),
+            (
+                Direction::Dialer,
+                "/dns/a.example/tcp/9000/ws",
+                Some("/ip4/8.8.8.8/tcp/9000/ws"),
+                (Reach::Public, at("/ip4/8.8.8.8/tcp/9000/ws")),
+            ),
+            (
+                Direction::Dialer,
+                "/dns/a.example/tcp/443/wss",
+                Some("/ip4/10.0.0.1/tcp/443/wss"),
+                (Reach::Private, None),
+            ),
+            (
+                Direction::Dialer,
+                "/ip4/10.0.0.1/tcp/9000/ws",
+                None,
+                (Reach::Private, at("/ip4/10.0.0.1/tcp/9000/ws")),
+            ),
+            (
+                Direction::Dialer,
+                "/ip4/10.0.0.1/tcp/81/ws",
+                None,
+                (Reach::Private, None),
+            ),
+            (
+                Direction::Listener,
+                "/ip6/::ffff:127.0.0.1/tcp/50000/ws",
+                None,
+                (Reach::Loopback, None),
+            ),
+            // Where the socket has no scope, or was never seen, the peer may name the least.
+            (
+                Direction::Dialer,
+                "/dns/a.example/tcp/9000/ws",
+                None,
+                (Reach::Public, None),
+            ),
+            (
+                Direction::Listener,
+                "/ip6/2001::1/tcp/50000/ws",
+                None,
+                (Reach::Public, None),
+            ),
+        ] {
+            assert_eq!(remote(direction, address, socket), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn no_address_with_a_path_or_an_odd_host_is_dialled_or_listened_on() {
+        let mut transport = Guarded(DummyTransport::<(PeerId, StreamMuxerBox)>::new());
+        let opts = DialOpts {
+            role: Endpoint::Dialer,
+            port_use: PortUse::New,
+        };
+        let id = PeerId::random();
+        for text in [
+            "/ip4/127.0.0.1/tcp/6379/x-parity-ws/%2F%20HTTP%2F1.1%0D%0ASET%20a%20b".to_owned(),
+            "/ip4/127.0.0.1/tcp/6379/tls/x-parity-ws/a".to_owned(),
+            "/ip4/127.0.0.1/tcp/6379/x-parity-wss/a".to_owned(),
+            format!("/ip4/127.0.0.1/tcp/6379/x-parity-ws/a/p2p/{id}"),
+            "/ip4/127.0.0.1/tcp/6379/tls/sni/a/ws".to_owned(),
+            "/dns/a\r\nX: y/tcp/9000/ws".to_owned(),
+            "/dns4/a b/tcp/9000/ws".to_owned(),
+            "/dnsaddr/example.org/ip4/127.0.0.1/tcp/6379/x-parity-ws/a".to_owned(),
+        ] {
+            let address = parsed(&text);
+            let refused = transport.dial(address.clone(), opts);
+            let Err(TransportError::MultiaddrNotSupported(named)) = refused else {
+                panic!("{text} is dialled");
+            };
+            assert_eq!(named, address);
+        }
+        let path = parsed("/ip4/127.0.0.1/tcp/0/x-parity-ws/a");
+        assert!(has_path(&path));
+        assert!(transport.listen_on(ListenerId::next(), path).is_err());
+    }
+
+    #[test]
+    fn a_dial_that_the_loop_did_not_ask_for_is_denied() {
+        let mut sockets = Sockets::default();
+        let id = ConnectionId::new_unchecked(1);
+        let pending = |sockets: &mut Sockets| {
+            let pending =
+                sockets.handle_pending_outbound_connection(id, None, &[], Endpoint::Dialer);
+            pending.is_ok()
+        };
+        assert!(!pending(&mut sockets));
+        sockets.ask(id);
+        assert!(pending(&mut sockets));
+        assert!(!pending(&mut sockets), "asked once, dialled once");
+    }
+
+    #[test]
+    fn a_name_is_replaced_by_where_it_led() {
+        let socket = "[::ffff:127.0.0.1]:9000"
+            .parse()
+            .expect("a socket's address");
+        let at = |text| with_socket(&parsed(text), socket).to_string();
+        assert_eq!(
+            at("/dns/localhost/tcp/9000/ws"),
+            "/ip4/127.0.0.1/tcp/9000/ws"
+        );
+        assert_eq!(
+            at("/dns4/localhost/tcp/9000/tls/ws"),
+            "/ip4/127.0.0.1/tcp/9000/tls/ws"
+        );
+    }
+
+    #[test]
+    fn a_connections_socket_is_known_until_it_is_closed() {
+        let mut sockets = Sockets::default();
+        let (peer_id, connection_id) = (PeerId::random(), ConnectionId::new_unchecked(1));
+        let point = |text| ConnectedPoint::Dialer {
+            address: parsed(text),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::New,
+        };
+        let (old, new) = (
+            point("/dns/localhost/tcp/9000/ws"),
+            point("/ip4/127.0.0.1/tcp/9000/ws"),
+        );
+        sockets.on_swarm_event(FromSwarm::AddressChange(libp2p::swarm::AddressChange {
+            peer_id,
+            connection_id,
+            old: &old,
+            new: &new,
+        }));
+        assert_eq!(sockets.moved(connection_id), Some(new.get_remote_address()));
+        sockets.on_swarm_event(FromSwarm::ConnectionClosed(
+            libp2p::swarm::ConnectionClosed {
+                peer_id,
+                connection_id,
+                endpoint: &new,
+                cause: None,
+                remaining_established: 0,
+            },
+        ));
+        assert_eq!(sockets.moved(connection_id), None);
+    }
+}
