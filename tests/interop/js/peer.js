@@ -6,6 +6,7 @@
 //
 // stdin: one object a line, {"room"?, "name"?, "text" | "data"}; data is base64. stdout: one object a line.
 
+import { lookup } from 'node:dns/promises'
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
@@ -67,6 +68,18 @@ export async function start ({ listen = [], networkKey, seed, trust, deny, maxLi
     connectionMonitor: { enabled: false },
     services: { identify: identify(), ping: ping(), diatribe: diatribe({ networkKey, trust, deny, maxLinks, overlay, sync }) }
   })
+}
+
+/**
+ * An address with the IP address that its name leads to: a link's scope is that of its socket, which is not told here.
+ * With TLS the name stays, since the certificate is for it.
+ */
+export async function resolve (address) {
+  const [{ name, value }, ...rest] = address.getComponents()
+  const family = { dns: 0, dns4: 4, dns6: 6 }[name]
+  if (family === undefined || rest.some(({ name }) => name === 'tls' || name === 'wss')) return address
+  const found = await lookup(value, { family })
+  return multiaddr([{ name: `ip${found.family}`, value: found.address }, ...rest].map(part => `/${part.name}${part.value === undefined ? '' : `/${part.value}`}`).join(''))
 }
 
 /** At which stage a dial failed that never came to a handshake. */
@@ -131,7 +144,7 @@ async function main () {
   tell('online', { peer_id: node.peerId.toString(), addresses: node.getMultiaddrs().map(String), rooms: given.room })
 
   for (const [address, parsed] of given.dial) {
-    keepDialing(node, parsed, error => tell('refused', { address, stage: stageOf(error), code: null, reason: error.message }))
+    keepDialing(node, parsed, error => tell('refused', { address, stage: stageOf(error), code: null, reason: error.message }), resolve)
   }
   serve(node, given.room[0])
   const stop = () => {

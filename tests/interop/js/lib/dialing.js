@@ -9,14 +9,17 @@ const REDIAL_MOST_MS = 30_000
 const ENOUGH_LINKS = 2
 const OF_THE_OVERLAY = /^(handover|surplus|refused|aborted)/
 
-/** @param onFailure  called with the first of several failures that never came to a handshake: those are told as events */
-export async function keepDialing (node, address, onFailure) {
+/**
+ * @param onFailure  called with the first of several failures that never came to a handshake: those are told as events
+ * @param resolve    async address => the address to dial in its place, where names can be looked up
+ */
+export async function keepDialing (node, address, onFailure, resolve = async address => address) {
   const { diatribe } = node.services
   let wait = REDIAL_FIRST_MS
   let told = false
   while (node.status === 'started') {
     try {
-      const peerId = await diatribe.connect(address)
+      const peerId = await diatribe.connect(await resolve(address))
       wait = REDIAL_FIRST_MS
       told = false
       const reason = await linkEnds(diatribe, peerId.toString())

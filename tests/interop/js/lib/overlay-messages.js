@@ -50,8 +50,9 @@ const RESPONSES = {
   taken: [5, { agreed: [1, 'bool'], nonce: [2, 'fixed64'], links: [3, raw], dialable: [4, 'bool'], addresses: [5, raw] }]
 }
 
-export const decodeRequest = (bytes, scope) => read(decodeOneOf(bytes, REQUESTS), scope)
-export const decodeResponse = (bytes, scope) => read(decodeOneOf(bytes, RESPONSES), scope)
+/** Reads what `sender`, by its PeerId, has said over a link of that scope. */
+export const decodeRequest = (bytes, scope, sender) => read(decodeOneOf(bytes, REQUESTS), scope, sender)
+export const decodeResponse = (bytes, scope, sender) => read(decodeOneOf(bytes, RESPONSES), scope, sender)
 export const encodeRequest = (kind, message, scope) => encodeOneOf(kind, write(message, scope), REQUESTS)
 export const encodeResponse = (kind, message, scope) => encodeOneOf(kind, write(message, scope), RESPONSES)
 
@@ -61,9 +62,9 @@ export function decodeReferrals (bytes, scope) {
 }
 
 /** Turns what was read into text, as far as it may be named over a link of that scope. */
-function read (message, scope) {
+function read (message, scope, sender) {
   const text = { ...message }
-  if (message.addresses !== undefined) text.addresses = readAddresses(message.addresses, scope)
+  if (message.addresses !== undefined) text.addresses = readAddresses(message.addresses, scope, bytesOf(sender))
   if (message.links !== undefined) text.links = message.links.slice(0, MAX_PEERS).map(peerIdOf).filter(id => id !== undefined)
   if (message.contacts !== undefined) text.contacts = readContacts(message.contacts, MAX_CONTACTS, scope)
   if (message.offered !== undefined) text.offered = readContacts(message.offered, MAX_OFFERED, scope)
@@ -97,7 +98,7 @@ function readContacts (list, most, scope) {
 function readContact (bytes, scope) {
   const { peer_id: peerId, addresses } = decode(bytes, CONTACT)
   const id = peerIdOf(peerId)
-  return id === undefined ? undefined : { id, addresses: readAddresses(addresses, scope) }
+  return id === undefined ? undefined : { id, addresses: readAddresses(addresses, scope, peerId) }
 }
 
 function writeContact ({ id, addresses }, scope) {

@@ -5,24 +5,23 @@
 // links of its own away.
 //
 // The rules it keeps: one handover at a time; no link more than there is room for, and one more only for the handover
-// under way; a hint is obeyed only from a link, only to an address that the link may name, and at a bounded rate; a
-// redirect never costs a link: the old one is closed by the other side, when both ends have said that the new one is up.
+// under way; a hint is obeyed only from a link, and only to an address that the link may name; what others name is
+// dialled at a bounded rate; a redirect never costs a link: the old one is closed by the other side, when both ends have said that the new one is up.
 //
 // Effects: { do: 'ask', to, kind, message } · { do: 'dial', to, addresses } · { do: 'close', id, reason } ·
 // { do: 'foresee', id, reason } (the peer will close) · { do: 'hint', from, to, address, outcome } (to be told).
 
+import { inDialOrder } from './addresses.js'
 import { Book } from './book.js'
 import { Bucket } from './bucket.js'
+import { DialBudget } from './budget.js'
 import { Answer, MAX_CONTACTS, MAX_OFFERED, Refusal, Role } from './overlay-messages.js'
 
 /** How long a handover may take from this node's point of view. */
 export const HANDOVER_MS = 12_000
 /** After a handover that ended in silence, nothing of its E is obeyed for so long. */
 const DISTRUST_MS = 60_000
-/** Addresses that are dialled on the word of hints: at once, a second, and the same one again. */
-export const HINTS = 8
-export const HINTS_PER_S = 12 / 60
-export const SAME_ADDRESS_MS = 60_000
+/** Addresses of one peer that are dialled at once. */
 const MAX_DIALS = 2
 /** Links that others have picked; so many are left to one's own choice. */
 const MAX_PICKED = 2
@@ -45,8 +44,7 @@ export class OverlayState {
   #addresses
   #random
   #nonce
-  #hints
-  #dialledAt = new Map()
+  #budget
   /** Peers that are being dialled: for a hint, with its nonce, or of this node's own choice. */
   #dialling = new Map()
   #distrusted = new Map()
@@ -65,7 +63,7 @@ export class OverlayState {
     this.#addresses = addresses
     this.#random = random
     this.#nonce = nonce
-    this.#hints = new Bucket(HINTS, HINTS_PER_S, now)
+    this.#budget = new DialBudget(now)
   }
 
   /** Whether a peer in its handshake is let in; `links` counts others, places that are held for some included. */
@@ -80,13 +78,13 @@ export class OverlayState {
 
   // --- links
 
-  /** A connection became a link. */
-  up (now, { id, scope, dialled, address }) {
-    const link = { id, scope, dialled, settled: !dialled, joined: false, picked: false, plain: false, closing: false, since: now, offeredAt: -Infinity, refusals: new Bucket(TOLD, TOLD_PER_S, now) }
+  /** A connection became a link; `address` is where this node has dialled it, `host` whence it comes. */
+  up (now, { id, scope, host, dialled, address }) {
+    const link = { id, scope, host, dialled, settled: !dialled, joined: false, picked: false, plain: false, closing: false, since: now, offeredAt: -Infinity, refusals: new Bucket(TOLD, TOLD_PER_S, now) }
     this.links.set(id, link)
     const own = this.#dialling.get(id)
     this.#dialling.delete(id)
-    this.book.meet(id, address !== undefined ? [address] : this.book.addressesOf(id))
+    this.book.meet(id, { proven: address === undefined ? [] : [address], host })
     const { lock } = this
     if (lock?.to === id && !lock.attached && (lock.role === Role.DIAL) === dialled) {
       Object.assign(link, { settled: false, nonce: lock.nonce, picked: true })
@@ -212,7 +210,7 @@ export class OverlayState {
     const answer = this.links.size <= this.#most ? Answer.TAKEN : Answer.REFUSED
     if (answer === Answer.TAKEN) link.settled = true
     const contacts = isFirst ? this.#contactsFor(link) : []
-    this.book.meet(link.id, addresses)
+    this.book.meet(link.id, { addresses, host: link.host })
     // Whoever was expected and joins instead is a newcomer like any other; the handover has failed.
     const { lock } = this
     const effects = []
@@ -224,7 +222,7 @@ export class OverlayState {
     return { response: { kind: 'joined', answer, contacts }, effects }
   }
 
-  #onRedirect (now, { id: from, refusals }, { nonce, role, to }) {
+  #onRedirect (now, { id: from, scope, refusals }, { nonce, role, to }) {
     const refuse = (refusal, outcome) => ({
       response: { kind: 'redirected', refusal, addresses: [] },
       effects: refusals.take(now) ? [hint({ from, to: to.id, address: to.addresses[0] }, outcome)] : []
@@ -247,7 +245,7 @@ export class OverlayState {
     if (known !== undefined) return refuse(Refusal.UNSUITABLE, 'already_linked')
     if (role === Role.EXPECT && this.#addresses().length === 0) return refuse(Refusal.NOT_DIALABLE, 'not_dialable')
     if (role === Role.DIAL && to.addresses.length === 0) return refuse(Refusal.UNSUITABLE, 'scope')
-    const addresses = role === Role.DIAL ? this.#mayDial(now, to.addresses) : []
+    const addresses = role === Role.DIAL ? this.#mayDial(now, to.id, inDialOrder(to.addresses, scope)) : []
     if (role === Role.DIAL && addresses.length === 0) return refuse(Refusal.TOO_MANY, 'too_many')
     const effects = []
     if (asTaker) {
@@ -263,18 +261,11 @@ export class OverlayState {
     return agree(effects)
   }
 
-  /** Those of the addresses that the rates allow now. */
-  #mayDial (now, addresses) {
-    for (const [address, at] of this.#dialledAt) {
-      if (now - at >= SAME_ADDRESS_MS) this.#dialledAt.delete(address)
-    }
-    const allowed = []
-    for (const address of addresses) {
-      if (allowed.length === MAX_DIALS || this.#dialledAt.has(address) || !this.#hints.take(now)) continue
-      this.#dialledAt.set(address, now)
-      allowed.push(address)
-    }
-    return allowed
+  /** Those of a peer's addresses that may be dialled now: where others say that it is, as far as the budget goes. */
+  #mayDial (now, id, addresses) {
+    const some = addresses.slice(0, MAX_DIALS)
+    const isProven = address => this.book.isProven(id, address)
+    return [...some.filter(isProven), ...this.#budget.grant(now, some.filter(address => !isProven(address)))]
   }
 
   #onAttach (now, link, { nonce }) {
@@ -395,11 +386,13 @@ export class OverlayState {
     const out = []
     const enough = this.links.size >= this.#most - 1
     const free = this.book.candidates(now, id => id !== this.#me && !this.links.has(id) && this.#isWelcome(id))
-    if (!enough && free.length > 0) {
-      const { id, addresses } = this.#pick(free)
+    while (!enough && free.length > 0 && out.length === 0) {
+      const [{ id, addresses }] = free.splice(Math.floor(this.#random() * free.length), 1)
+      const allowed = this.#mayDial(now, id, addresses)
+      if (allowed.length === 0) continue
       this.#dialling.set(id, { hint: false })
       this.book.dialled(now, id)
-      out.push({ do: 'dial', to: id, addresses: addresses.slice(0, MAX_DIALS) })
+      out.push({ do: 'dial', to: id, addresses: allowed })
     }
     const speakers = [...this.links.values()].filter(({ plain }) => !plain)
     if (speakers.length > 0 && (!enough || this.#random() < 0.5)) {
@@ -417,7 +410,7 @@ export class OverlayState {
 
   /** What is said to the neighbours when this node stops. */
   leave () {
-    const contacts = [...this.links.keys()].map(id => ({ id, addresses: this.book.addressesOf(id) })).filter(({ addresses }) => addresses.length > 0)
+    const contacts = [...this.links.keys()].map(id => this.book.contact(id)).filter(({ addresses }) => addresses.length > 0)
     return [...this.links.values()].filter(({ plain }) => !plain).map(({ id }) => ask(id, 'leave', { contacts: contacts.filter(contact => contact.id !== id) }))
   }
 }

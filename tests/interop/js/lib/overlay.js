@@ -4,7 +4,7 @@
 // here; a dial that a hint asks for goes to the peer it names, which noise must prove, or to nobody.
 
 import { multiaddr } from '@multiformats/multiaddr'
-import { scopeOf, scopeOfLink } from './addresses.js'
+import { canonical, hostOf, scopeOfLink } from './addresses.js'
 import { NotSpoken, answering, ask, isViolation } from './exchange.js'
 import { NoFrame } from './frame.js'
 import { MAX_FRAME, PROTOCOL, decodeReferrals, decodeRequest, decodeResponse, encodeRequest, encodeResponse } from './overlay-messages.js'
@@ -19,7 +19,6 @@ const LEAVE_MS = 300
 /** A link that is closed still carries what was sent on it. */
 const CLOSE_MS = 250
 const MAX_STREAMS = 8
-const P2P = 421
 
 export class Overlay {
   #components
@@ -73,8 +72,8 @@ export class Overlay {
   onUp ({ id, connection }) {
     const { remoteAddr, direction } = connection
     const dialled = direction === 'outbound'
-    const address = dialled && scopeOf(remoteAddr) !== undefined ? remoteAddr.decapsulateCode(P2P).toString() : undefined
-    this.#carryOut(this.#state.up(Date.now(), { id, scope: scopeOfLink(remoteAddr), dialled, address }))
+    const address = dialled ? canonical(remoteAddr) : undefined
+    this.#carryOut(this.#state.up(Date.now(), { id, scope: scopeOfLink(remoteAddr), host: hostOf(remoteAddr), dialled, address }))
   }
 
   /** A busy node has named others instead, as bytes of Contacts. */
@@ -95,16 +94,14 @@ export class Overlay {
 
   /** Where others can dial this node. */
   #addresses () {
-    return this.#components.addressManager.getAddresses()
-      .filter(address => scopeOf(address) !== undefined)
-      .map(address => address.decapsulateCode(P2P).toString())
+    return this.#components.addressManager.getAddresses().map(canonical).filter(address => address !== undefined)
   }
 
   async #answer (body, connection) {
     await this.#links.passed(connection)
     const id = connection.remotePeer.toString()
     const scope = scopeOfLink(connection.remoteAddr)
-    const { response, effects } = this.#state.request(Date.now(), id, decodeRequest(body, scope))
+    const { response, effects } = this.#state.request(Date.now(), id, decodeRequest(body, scope, id))
     const { kind, ...message } = response
     // The response goes first: what follows from it may be quicker than one thinks.
     setTimeout(() => this.#carryOut(effects))
@@ -130,7 +127,8 @@ export class Overlay {
     let response
     try {
       const request = encodeRequest(effect.kind, effect.message, scope)
-      response = decodeResponse(await ask(connection, PROTOCOL, request, { limit: MAX_FRAME, timeoutMs: RESPONSE_MS }), scope)
+      const answer = await ask(connection, PROTOCOL, request, { limit: MAX_FRAME, timeoutMs: RESPONSE_MS })
+      response = decodeResponse(answer, scope, effect.to)
     } catch (error) {
       if (error instanceof NotSpoken) response = 'plain'
       // No frame at all is as if nothing had come.

@@ -2,28 +2,30 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { peerIdFromMultihash } from '@libp2p/peer-id'
+import { peerIdFromMultihash, peerIdFromString } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import * as Digest from 'multiformats/hashes/digest'
 import { LOOPBACK, PRIVATE, PUBLIC, readAddresses, scopeOf, scopeOfLink, writeAddresses } from '../lib/addresses.js'
 import { Book } from '../lib/book.js'
+import { DIALS, DialBudget, SAME_ADDRESS_MS } from '../lib/budget.js'
 import { Violation } from '../lib/exchange.js'
 import { Identity } from '../lib/identity.js'
 import { Answer, Refusal, Role, decodeRequest, decodeResponse, encodeRequest, encodeResponse } from '../lib/overlay-messages.js'
-import { HANDOVER_MS, HINTS, OverlayState, SAME_ADDRESS_MS } from '../lib/overlay-state.js'
+import { HANDOVER_MS, OverlayState } from '../lib/overlay-state.js'
 
-const at = port => `/ip4/127.0.0.1/tcp/${port}/ws`
+const HOST = '127.0.0.1'
+const at = number => `/ip4/${HOST}/tcp/${2_000 + number}/ws`
 const [ME, E, F, C, X] = [1, 2, 3, 4, 5].map(n => peerIdFromMultihash(Digest.decode(new Identity(new Uint8Array(32).fill(n)).peerId)).toString())
 const NONCE = 7n
 
 /** A node with some links, which were there long ago. */
 function node ({ maxLinks = 5, addresses = [at(1)], inbound = [], now = 0 } = {}) {
   const state = new OverlayState({ me: ME, maxLinks, addresses: () => addresses, random: () => 0.5, nonce: () => NONCE, now })
-  for (const id of inbound) state.up(now, { id, scope: LOOPBACK, dialled: false })
+  for (const id of inbound) state.up(now, { id, scope: LOOPBACK, host: HOST, dialled: false })
   return state
 }
 
-const up = (state, now, id, dialled) => state.up(now, { id, scope: LOOPBACK, dialled })
+const up = (state, now, id, dialled) => state.up(now, { id, scope: LOOPBACK, host: HOST, dialled })
 const redirect = (role, to, addresses = [at(9)], nonce = NONCE) => ({ kind: 'redirect', nonce, role, to: { id: to, addresses } })
 const kinds = effects => effects.map(effect => effect.do + (effect.kind === undefined ? '' : ` ${effect.kind}`))
 const outcomes = effects => effects.filter(effect => effect.do === 'hint').map(({ outcome }) => outcome)
@@ -99,7 +101,7 @@ test('however many hints come, dials are few: one an address a minute, some at o
   assert.equal(hint(SAME_ADDRESS_MS, 1), Refusal.NONE)
   const begin = 10 * SAME_ADDRESS_MS
   const agreed = Array.from({ length: 100 }, (_, i) => hint(begin, 1000 + i)).filter(refusal => refusal === Refusal.NONE)
-  assert.equal(agreed.length, HINTS)
+  assert.equal(agreed.length, DIALS)
   let minute = 0
   for (let ms = 0; ms < 60_000; ms += 100) minute += hint(begin + ms, 3000 + ms) === Refusal.NONE
   assert(minute >= 11 && minute <= 12, `${minute} in a minute`)
@@ -241,12 +243,12 @@ test('no more links than there is room for, whoever comes', () => {
 
 test('joins are answered as there is room; contacts come with the first', () => {
   const state = node({ inbound: [E, C] })
-  state.book.meet(E, [at(2)])
+  state.book.meet(E, { proven: [at(2)] })
   const join = { kind: 'join', nonce: 1n, need: 2, links: [], dialable: true, addresses: [at(3)] }
   assert.deepEqual(state.request(0, C, join).response, { kind: 'joined', answer: Answer.TAKEN, contacts: [{ id: E, addresses: [at(2)] }] })
   assert.deepEqual(state.request(0, C, join).response, { kind: 'joined', answer: Answer.TAKEN, contacts: [] })
   assert.deepEqual(state.request(0, E, { kind: 'shuffle', offered: [{ id: X, addresses: [at(4)] }] }).response.contacts, [{ id: C, addresses: [at(3)] }])
-  assert.deepEqual(state.request(0, C, { kind: 'shuffle', offered: [] }).response.contacts.map(({ id }) => id), [E, X])
+  assert.deepEqual(state.request(0, C, { kind: 'shuffle', offered: [] }).response.contacts.map(({ id }) => id), [E], 'nobody whom others have named')
 })
 
 test('what others ask of its links is not agreed to', () => {
@@ -258,38 +260,85 @@ test('what others ask of its links is not agreed to', () => {
 
 test('what strangers name is bounded, and does not push out who was met', () => {
   const book = new Book()
-  book.meet(E, [at(1)])
+  book.meet(E, { proven: [at(1)] })
   for (let i = 0; i < 1_000; i++) book.hear(`peer ${i}`, [at(i + 1)])
   assert.equal(book.candidates(0, () => true).length, 31)
-  assert.equal(book.contacts(8, []).length, 5)
-  assert.deepEqual(book.contacts(8, [])[0], { id: E, addresses: [at(1)] })
+  assert.deepEqual(book.contacts(8, []), [{ id: E, addresses: [at(1)] }])
 })
 
-test('the scopes of addresses', () => {
+test('others are told only where a peer was dialled, or what it says of the host that it comes from', () => {
+  const book = new Book()
+  const elsewhere = '/ip4/8.8.8.8/tcp/9000/ws'
+  book.meet(E, { addresses: [at(1), elsewhere], host: HOST })
+  assert.deepEqual(book.contacts(8, []), [{ id: E, addresses: [at(1)] }])
+  book.meet(E, { proven: [elsewhere], host: HOST })
+  assert.deepEqual(book.contacts(8, []), [{ id: E, addresses: [elsewhere, at(1)] }])
+  book.meet(F, { addresses: [elsewhere], host: HOST })
+  assert.deepEqual(book.contacts(8, []).map(({ id }) => id), [E])
+})
+
+test('contacts and hints have one budget', () => {
+  const contacts = Array.from({ length: 100 }, (_, i) => ({ id: `peer ${i}`, addresses: [at(i)] }))
+  const state = node({ inbound: [E] })
+  state.request(0, E, { kind: 'cancel', nonce: NONCE, keep: true, contacts })
+  const dials = []
+  for (let now = 0; now < SAME_ADDRESS_MS; now += 100) {
+    for (const effect of state.tick(now).filter(effect => effect.do === 'dial')) {
+      dials.push(...effect.addresses)
+      state.dialFailed(now, effect.to, 'unreachable')
+    }
+  }
+  assert(dials.length > DIALS && dials.length <= DIALS + 12, `${dials.length}`)
+  assert.equal(new Set(dials).size, dials.length)
+  assert.equal(state.request(SAME_ADDRESS_MS - 50, E, redirect(Role.DIAL, C, [dials.at(-1)])).response.refusal, Refusal.TOO_MANY)
+})
+
+test('of one host two addresses are dialled in a minute, of this machine any number', () => {
+  const host = port => `/ip4/8.8.8.8/tcp/${port}/ws`
+  const budget = new DialBudget(0)
+  assert.deepEqual(budget.grant(0, [1, 2, 3].map(n => host(9000 + n))), [host(9001), host(9002)])
+  assert.deepEqual(budget.grant(SAME_ADDRESS_MS, [host(9003)]), [host(9003)])
+  const site = n => `/ip6/2606:4700:1:2::${n}/tcp/9000/ws`
+  assert.equal(new DialBudget(0).grant(0, [1, 2, 3].map(site)).length, 2)
+  assert.equal(new DialBudget(0).grant(0, [1, 2, 3].map(at)).length, 3)
+})
+
+test('where a peer was dialled before, no budget counts', () => {
+  const state = node()
+  for (let now = 0; now < 100; now++) {
+    state.up(now, { id: C, scope: LOOPBACK, host: HOST, dialled: true, address: at(7) })
+    state.down(now, C)
+  }
+  assert.equal(state.request(0, E, redirect(Role.DIAL, C, [at(7)])).response.ok, false)
+  up(state, 200, E, false)
+  assert.equal(state.request(200, E, redirect(Role.DIAL, C, [at(7)])).response.refusal, Refusal.NONE)
+})
+
+test('an address has one form', () => {
+  const named = (address, peer = E) => scopeOf(multiaddr(address), peerIdFromString(peer).toMultihash().bytes)
   for (const [address, scope] of [
-    ['/ip4/127.0.0.1/tcp/1/ws', LOOPBACK], ['/ip6/::1/tcp/1/ws', LOOPBACK], ['/ip6/::ffff:127.0.0.1/tcp/1/ws', LOOPBACK],
-    ['/ip4/10.1.2.3/tcp/1/ws', PRIVATE], ['/ip4/172.31.0.1/tcp/1/ws', PRIVATE], ['/ip4/192.168.9.9/tcp/1/wss', PRIVATE],
-    ['/ip4/169.254.0.1/tcp/1/ws', PRIVATE], ['/ip4/100.127.0.1/tcp/1/ws', PRIVATE], ['/ip6/fd00::1/tcp/1/ws', PRIVATE],
-    ['/ip6/fe80::1/tcp/1/ws', PRIVATE], ['/ip6/2002:7f00:1::/tcp/1/ws', LOOPBACK], ['/ip6/64:ff9b::a00:1/tcp/1/ws', PRIVATE],
-    ['/ip4/172.32.0.1/tcp/1/ws', PUBLIC], ['/ip4/100.128.0.1/tcp/1/ws', PUBLIC], ['/ip4/8.8.8.8/tcp/1/tls/ws', PUBLIC],
-    ['/ip6/2606:4700::1/tcp/1/tls/sni/example.org/ws', PUBLIC],
-    ['/ip4/0.0.0.0/tcp/1/ws', undefined], ['/ip4/224.0.0.1/tcp/1/ws', undefined], ['/ip4/255.255.255.255/tcp/1/ws', undefined],
-    ['/ip6/::/tcp/1/ws', undefined], ['/ip6/ff02::1/tcp/1/ws', undefined], ['/ip4/8.8.8.8/tcp/0/ws', undefined],
-    ['/dns4/example.org/tcp/1/ws', undefined], ['/ip4/8.8.8.8/udp/1/quic-v1', undefined], ['/ip4/8.8.8.8/tcp/1/ws/p2p-circuit', undefined]
-  ]) assert.equal(scopeOf(multiaddr(address)), scope, address)
+    ['/ip4/8.8.8.8/tcp/9000/ws', PUBLIC], ['/ip4/8.8.8.8/tcp/443/wss', PUBLIC], ['/ip4/8.8.8.8/tcp/80/tls/ws', PUBLIC],
+    [`/ip4/8.8.8.8/tcp/9000/ws/p2p/${E}`, PUBLIC], [`/ip4/8.8.8.8/tcp/9000/ws/p2p/${F}`, undefined],
+    ['/ip4/8.8.8.8/tcp/1023/ws', undefined], ['/ip4/8.8.8.8/tcp/0/ws', undefined], ['/dns4/example.org/tcp/9000/ws', undefined],
+    ['/ip6/2606:4700::1/tcp/9000/tls/sni/example.org/ws', undefined], ['/ip4/8.8.8.8/tcp/9000', undefined],
+    ['/ip4/8.8.8.8/tcp/9000/ws/ws', undefined], ['/ip4/8.8.8.8/tcp/9000/ws/p2p-circuit', undefined],
+    ['/ip6/64:ff9b::8.8.8.8/tcp/9000/ws', PUBLIC], ['/ip6/64:ff9b::10.0.0.1/tcp/9000/ws', undefined],
+    ['/ip6/2606:4700::5efe:808:808/tcp/9000/ws', undefined], ['/ip6/fe80::1/tcp/9000/ws', undefined], ['/ip6/::10.0.0.1/tcp/9000/ws', undefined]
+  ]) assert.equal(named(address), scope, address)
   assert.equal(scopeOfLink(multiaddr('/dns4/example.org/tcp/1/ws')), PUBLIC)
   assert.equal(scopeOfLink(multiaddr('/ip4/127.0.0.1/tcp/50000')), LOOPBACK)
+  assert.equal(scopeOfLink(multiaddr('/ip6/fe80::1/tcp/50000')), PRIVATE)
 })
 
 test('only what a link may name is read from it, and sent over it', () => {
-  const all = ['/ip4/127.0.0.1/tcp/1/ws', '/ip4/10.0.0.1/tcp/1/ws', '/ip4/8.8.8.8/tcp/1/ws', '/dns4/example.org/tcp/1/ws']
+  const all = ['/ip4/127.0.0.1/tcp/9001/ws', '/ip4/10.0.0.1/tcp/9001/ws', '/ip4/8.8.8.8/tcp/9001/ws', '/dns4/example.org/tcp/9001/ws']
   const bytes = all.map(address => multiaddr(address).bytes)
-  assert.deepEqual(readAddresses(bytes, LOOPBACK), all.slice(0, 3))
-  assert.deepEqual(readAddresses(bytes, PRIVATE), all.slice(1, 3))
-  assert.deepEqual(readAddresses(bytes, PUBLIC), all.slice(2, 3))
-  assert.equal(writeAddresses(all, PUBLIC).length, 1)
+  assert.deepEqual(readAddresses(bytes, LOOPBACK), all.slice(0, 2), 'two count')
+  assert.deepEqual(readAddresses(bytes.slice(1), PRIVATE), all.slice(1, 3))
+  assert.deepEqual(readAddresses(bytes.slice(1), PUBLIC), all.slice(2, 3))
+  assert.deepEqual(writeAddresses(all.toReversed(), PRIVATE).map(bytes => multiaddr(bytes).toString()), all.slice(1, 3), 'its own scope first')
   const junk = [new Uint8Array([0xff]), new Uint8Array(200)]
-  assert.deepEqual(readAddresses([...junk, ...Array(6).fill(bytes[2])], PUBLIC).length, 4)
+  assert.deepEqual(readAddresses([...junk, ...Array(6).fill(bytes[2])], PUBLIC).length, 2)
 })
 
 test('messages come through as they were sent, and a redirect to nobody is a violation', () => {
@@ -301,9 +350,9 @@ test('messages come through as they were sent, and a redirect to nobody is a vio
     ['attach', { nonce: 0n }],
     ['cancel', { nonce: 3n, keep: true, contacts }],
     ['take', { pair: false }]
-  ]) assert.deepEqual(decodeRequest(encodeRequest(kind, message, LOOPBACK), LOOPBACK), { kind, ...message })
+  ]) assert.deepEqual(decodeRequest(encodeRequest(kind, message, LOOPBACK), LOOPBACK, E), { kind, ...message })
   const redirected = { refusal: Refusal.TOO_MANY, addresses: [] }
-  assert.deepEqual(decodeResponse(encodeResponse('redirected', redirected, LOOPBACK), LOOPBACK), { kind: 'redirected', ...redirected })
+  assert.deepEqual(decodeResponse(encodeResponse('redirected', redirected, LOOPBACK), LOOPBACK, E), { kind: 'redirected', ...redirected })
   assert.throws(() => decodeRequest(Uint8Array.of(0x1a, 0), LOOPBACK), Violation)
   assert.throws(() => decodeRequest(Uint8Array.of(0x7a, 0), LOOPBACK), /no known kind/)
 })

@@ -6,9 +6,10 @@ import { identify } from '@libp2p/identify'
 import { noise } from '@libp2p/noise'
 import { webSockets } from '@libp2p/websockets'
 import { yamux } from '@libp2p/yamux'
+import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { MAX_FRAME_DATA } from '../lib/muxer.js'
-import { start } from '../peer.js'
+import { resolve, start } from '../peer.js'
 
 const LISTEN = '/ip4/127.0.0.1/tcp/0/ws'
 const PROTOCOL = '/test/1.0.0'
@@ -81,4 +82,11 @@ test('the protocols of gossip are those three that the contract names', async ()
   const gossip = node.services.diatribe.gossip
   assert.deepEqual(gossip.protocols, ['/meshsub/1.2.0', '/meshsub/1.1.0', '/meshsub/1.0.0'])
   assert.deepEqual(node.getProtocols().filter(name => /meshsub|floodsub/.test(name)).sort(), gossip.protocols.toSorted())
+})
+
+test('a name is looked up before it is dialled, so that the link has the scope of its socket; with TLS it stays', async () => {
+  const names = { '/dns4/localhost/tcp/9000/ws': '/ip4/127.0.0.1/tcp/9000/ws', '/dns4/localhost/tcp/9000/tls/ws': '/dns4/localhost/tcp/9000/tls/ws', '/ip6/::1/tcp/9000/ws': '/ip6/::1/tcp/9000/ws' }
+  for (const [given, dialled] of Object.entries(names)) assert.equal((await resolve(multiaddr(given))).toString(), dialled)
+  const id = '12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB'
+  assert.equal((await resolve(multiaddr(`/dns/localhost/tcp/1/ws/p2p/${id}`))).toString().replace(/^\/ip.\/[^/]*/, ''), `/tcp/1/ws/p2p/${id}`)
 })
