@@ -31,8 +31,8 @@ export const FAULTS = {
     ['lib/identity.js', 'R === undefined || s >= ORDER) return false', 'R === undefined) return false'],
     ['lib/identity.js', 'Point.BASE.multiplyUnsafe(s).equals', 'Point.BASE.multiplyUnsafe(s % ORDER).equals']
   ]],
-  'accepts-replay': ['chapter 5: nonces, secrets and ephemeral keys are the same in every handshake', [
-    ['lib/handshake.js', 'nonce: random(32), secret: random(32), ephemeral: undefined', 'nonce: new Uint8Array(32).fill(1), secret: new Uint8Array(32).fill(2), ephemeral: new Uint8Array(32).fill(3).buffer']
+  'accepts-replay': ['chapter 5: all that is to be fresh is the same in every handshake', [
+    ['lib/handshake.js', 'nonce: random(32), secret: random(32), ephemeral: undefined, tag: random(TAG), clockMs: Date.now()', 'nonce: new Uint8Array(32).fill(1), secret: new Uint8Array(32).fill(2), ephemeral: new Uint8Array(32).fill(3).buffer, tag: new Uint8Array(TAG), clockMs: 0']
   ]],
   'one-nonce-per-process': ['chapter 5, What a side makes: every round of the process has the same nonce', [
     ['lib/handshake.js', 'nonce: random(32)', 'nonce: globalThis.nonce ??= random(32)']
@@ -84,6 +84,15 @@ export const FAULTS = {
     TAKES_LONGER_VARINTS
   ]],
   'accepts-longer-varints': ['chapter 4, Encoding: a varint may be longer than it need be', [TAKES_LONGER_VARINTS]],
+  'accepts-groups': ['chapter 4, Encoding: groups that are unknown are passed over', [
+    ['lib/protobuf.js', "    default: throw new Malformed('a field is a group,", `    case 3:
+      for (;;) {
+        const key = readKey(bytes, at)
+        if (key.wire === 4) return key.end
+        at = skip(bytes, key.end, key.wire)
+      }
+    default: throw new Malformed('a field is a group,`]
+  ]],
   'accepts-texts-that-are-not-utf8': ['chapter 4, Encoding: a text that is not UTF-8 is taken', [
     ['lib/protobuf.js', "try { return utf8.decode(value) } catch { throw new Malformed('a text is not UTF-8') }", 'return new TextDecoder().decode(value)']
   ]],
@@ -95,6 +104,12 @@ export const FAULTS = {
   ]],
   'id-without-room': ['chapter 8, Ids: the id of a message does not depend on its room', [
     ['lib/batch.js', 'return idOf(room, sha256(parts.body), parts.signature)', "return idOf('', sha256(parts.body), parts.signature)"]
+  ]],
+  'id-without-signature': ['chapter 8, Ids: the id of a message does not depend on its signature', [
+    ['lib/batch.js', 'return idOf(room, sha256(parts.body), parts.signature)', 'return idOf(room, sha256(parts.body), new Uint8Array(64))']
+  ]],
+  'speaks-floodsub': ['chapter 8, What must agree: another protocol of gossip is taken', [
+    ['lib/gossip.js', "const PROTOCOLS = [", "const PROTOCOLS = ['/floodsub/1.0.0', "]
   ]],
   'passes-on-key': ['chapter 8, What must agree: a message with a key of gossipsub is handed on', [
     ['lib/gossip.js', 'rpc.messages = rpc.messages.filter(', 'for (const message of rpc.messages) delete message.key\n    rpc.messages = rpc.messages.filter(']
