@@ -126,7 +126,7 @@ pub(crate) struct KeepArgs {
     /// Keep what was sent in the last N days [default: 30]
     #[arg(long, env = "DIATRIBE_KEEP_DAYS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub(crate) keep_days: Option<u32>,
-    /// Keep at most so much, like 500M or 2G; the oldest goes first [default: 1G]
+    /// Keep at most so much, like 500M or 2G; the oldest of who takes most goes first [default: 1G]
     #[arg(long, env = "DIATRIBE_KEEP_BYTES", value_name = "SIZE")]
     pub(crate) keep_bytes: Option<String>,
     /// What survives a power cut; a crash of the program costs nothing either way

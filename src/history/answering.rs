@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::errand::Fault;
 use super::facts::{Output, RequestId};
+use super::held::Held;
 use super::message::{Request, Response};
 use super::offers::OFFER_ABOVE;
 use super::read::Found;
@@ -51,7 +52,7 @@ impl<P: Clone + Ord> Checks<P> {
                     Some(after) => neighbour.allowance.put_off(moment.now, after),
                     None => neighbour.allowance.answer(
                         moment.now,
-                        room.items(),
+                        Held::with(room.items(), neighbour.removed.of(&name)),
                         since_ms,
                         request,
                         offered.is_some(),
@@ -140,6 +141,7 @@ impl<P: Clone + Ord> Checks<P> {
             Response::Batches {
                 envelopes: found.envelopes,
                 missing: found.missing,
+                removed: found.removed,
             }
         };
         out.push(Output::Respond(peer, id, response.encode()));

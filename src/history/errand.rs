@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::items::Items;
+use super::held::Held;
+use super::items::Item;
 use super::message::{MAX_IDS, MAX_REQUEST_FRAME, MAX_RESPONSE, Malformed, Request, Response};
 use super::reconcile::{self, BadFrame, Difference, Window};
 use super::record::Id;
@@ -91,6 +92,14 @@ pub(super) enum Asked {
     Offered(Vec<Id>),
 }
 
+/// What an answer has of the batches that were asked for.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    pub(super) envelopes: Vec<Bytes>,
+    /// Those that made room with the neighbour.
+    pub(super) removed: Vec<Item>,
+}
+
 /// How a comparison went so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
@@ -136,9 +145,9 @@ pub(super) struct Errand {
 }
 
 impl Errand {
-    pub(super) fn new(now: Time, room: String, window: Window, items: &Items) -> Errand {
+    pub(super) fn new(now: Time, room: String, window: Window, held: Held<'_>) -> Errand {
         Errand {
-            frame: Some(reconcile::opening(items, window)),
+            frame: Some(reconcile::opening(held, window)),
             room,
             window,
             started: now,
@@ -195,31 +204,38 @@ impl Errand {
         Some((Asked::Batches(ids.clone()), Request::Fetch { room, ids }))
     }
 
-    /// Takes an answer; returns the envelopes in it, which are those that were asked for. Batches that come by
-    /// another way are left out.
+    /// Takes an answer; returns what is in it of the batches that were asked for. Those that come by another way are
+    /// left out.
     pub(super) fn on_response(
         &mut self,
         now: Time,
-        items: &Items,
+        held: Held<'_>,
         is_coming: impl Fn(&Id) -> bool,
         asked: Asked,
         response: Response,
-    ) -> Result<Vec<Bytes>, Fault> {
-        let mut fetched = Vec::new();
+    ) -> Result<Brought, Fault> {
+        let mut brought = Brought::default();
         match (asked, response) {
             (Asked::Ranges, Response::Ranges(frame)) => {
                 self.comparing = false;
-                self.on_ranges(items, is_coming, &frame)?;
+                self.on_ranges(held, is_coming, &frame)?;
             }
             (Asked::Ranges, Response::From(since_ms)) => {
                 self.comparing = false;
-                self.on_later_beginning(items, since_ms)?;
+                self.on_later_beginning(held, since_ms)?;
             }
-            (Asked::Batches(ids), Response::Batches { envelopes, missing }) => {
+            (
+                Asked::Batches(ids),
+                Response::Batches {
+                    envelopes,
+                    missing,
+                    removed,
+                },
+            ) => {
                 self.fetching -= 1;
-                self.on_batches(ids, &envelopes, &missing)?;
+                self.on_batches(ids, &envelopes, &missing, &removed)?;
                 self.unsettled += usize::from(!envelopes.is_empty());
-                fetched = envelopes;
+                brought = Brought { envelopes, removed };
             }
             (asked, Response::Later(after)) => self.on_later(now, asked, after),
             (asked, Response::Absent) => {
@@ -231,7 +247,7 @@ impl Errand {
         if self.winding_down {
             self.wind_down();
         }
-        Ok(fetched)
+        Ok(brought)
     }
 
     /// What was fetched has been dealt with.
@@ -265,13 +281,13 @@ impl Errand {
 
     fn on_ranges(
         &mut self,
-        items: &Items,
+        held: Held<'_>,
         is_coming: impl Fn(&Id) -> bool,
         frame: &[u8],
     ) -> Result<(), Fault> {
         let limit = MAX_REQUEST_FRAME;
         let mut difference = Difference::default();
-        let next = reconcile::advance(items, self.window, frame, limit, &mut difference)?;
+        let next = reconcile::advance(held, self.window, frame, limit, &mut difference)?;
         self.report.differs |= frame.len() > 1;
         self.report.ahead += difference.ahead;
         self.report.claimed += difference.lacking.len() as u64;
@@ -285,7 +301,7 @@ impl Errand {
         Ok(())
     }
 
-    fn on_later_beginning(&mut self, items: &Items, since_ms: u64) -> Result<(), Fault> {
+    fn on_later_beginning(&mut self, held: Held<'_>, since_ms: u64) -> Result<(), Fault> {
         if since_ms <= self.window.since_ms {
             return Err(Fault::Mismatched);
         }
@@ -298,7 +314,7 @@ impl Errand {
         self.report.claimed -= self.lacking.len() as u64;
         self.report.ahead = 0;
         self.lacking.clear();
-        self.frame = Some(reconcile::opening(items, self.window));
+        self.frame = Some(reconcile::opening(held, self.window));
         if self.restarts > RESTARTS_MOST || self.window.since_ms >= self.window.until_ms {
             self.winding_down = true;
         }
@@ -310,8 +326,9 @@ impl Errand {
         ids: Vec<Id>,
         envelopes: &[Bytes],
         missing: &[Id],
+        removed: &[Item],
     ) -> Result<(), Fault> {
-        if envelopes.is_empty() && missing.is_empty() {
+        if envelopes.is_empty() && missing.is_empty() && removed.is_empty() {
             return Err(Fault::Withheld);
         }
         let mut open: HashSet<Id> = ids.iter().copied().collect();
@@ -322,13 +339,15 @@ impl Errand {
                 return Err(Fault::Unasked);
             }
         }
-        for id in missing {
+        for id in missing.iter().chain(removed.iter().map(|item| &item.id)) {
             if !open.remove(id) {
                 return Err(Fault::Unasked);
             }
         }
         // It goes on.
         self.laters = 0;
+        // It holds them as far as it can: nothing is left to repair.
+        self.report.claimed -= (removed.len() as u64).min(self.report.claimed);
         self.report.missing += missing.len() as u64;
         if self.report.missing > MISSING_MOST {
             return Err(Fault::Unheld);

@@ -48,8 +48,15 @@ pub enum Input<P> {
         /// The neighbour that brought it; none when it is our own.
         from: Option<P>,
     },
-    /// The log removed what was sent before this time.
-    Pruned(String, u64),
+    /// The log has removed batches of a room.
+    Pruned {
+        /// The room.
+        room: String,
+        /// Nothing sent before this is taken or compared any more.
+        horizon_ms: u64,
+        /// How many are remembered that made room: they count as held in comparisons.
+        removed: u64,
+    },
     /// A link is up.
     LinkUp(P),
     /// The neighbour understands offers.

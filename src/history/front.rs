@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::record::Record;
+use super::removed;
 use super::tail::{Kept, Tail};
 
 /// Bytes of batches that are stored together above which the tail is of no use: they are as well written
@@ -158,6 +159,7 @@ impl Front {
                 .map(|(_, head)| head)
                 .or_else(|| self.heads.get(&speaker));
             let horizon_ms = self.horizons.get(&record.room).copied().unwrap_or(0);
+            let horizon_ms = removed::horizon_at(horizon_ms, now_ms);
             let is_next = head == Some(&record.first_seq)
                 && record.fits()
                 && record.sent_at_ms >= oldest_ms.max(horizon_ms);

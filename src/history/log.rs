@@ -1,4 +1,4 @@
-//! The log itself: batches in, in transactions; the oldest out when it is full.
+//! The log itself: batches in, in transactions; out of it what makes room when it is full.
 //!
 //! Entry type: [`Log`], which runs on whatever thread it is given ([`super::Writer`] gives it one).
 //! The rules it keeps: a batch is acknowledged only when its transaction is committed, or when its
@@ -13,8 +13,9 @@ use super::error::LogError;
 use super::front::{self, Front};
 use super::read::Reader;
 use super::record::{Outcome, Record, Verified};
-use super::rows::{Names, append_one, head_of};
+use super::rows::{Names, Tables, append_one, head_of};
 use super::schema::{self, Lock, Sync};
+use super::share::Shares;
 use super::shelf::{self, Shelf, Unsynced};
 use super::tail::{self, Kept, Tail};
 use crate::identity::NetworkId;
@@ -25,7 +26,7 @@ pub struct Keep {
     /// Batches sent longer ago are removed.
     pub age: Duration,
     /// The most that the file's pages in use and the large envelopes beside it may take; the oldest batches
-    /// make room. The files with the envelopes may have holes of a quarter of that, and 64 MiB. The WAL beside it
+    /// of those who take most make room. The files with the envelopes may have holes of a quarter of that, and 64 MiB. The WAL beside it
     /// takes up to some 140 MiB more under load, and 64 MiB afterwards.
     pub bytes: u64,
     /// What survives a power cut.
@@ -65,6 +66,8 @@ pub struct Log {
     pub(super) names: Names,
     /// None in memory.
     pub(super) shelf: Option<Shelf>,
+    /// Who fills it, counted as long as there is not room for all.
+    pub(super) shares: Option<Shares>,
     /// What is acknowledged and not committed; the transaction that is open, or the next, takes it in.
     pub(super) front: front::Shared,
     /// That it cannot be committed was said, and it could not since.
@@ -137,6 +140,7 @@ impl Log {
             keep,
             names,
             shelf: None,
+            shares: None,
             front: front::Shared::new(front),
             is_stuck: false,
             _lock: lock,
@@ -318,18 +322,22 @@ impl Log {
         let oldest_ms = self.keep.oldest_ms(now_ms);
         self.begin(front)
             .and_then(|()| {
-                let (conn, names) = (&self.conn, &mut self.names);
-                let mut shelf = self.shelf.as_mut();
-                let one = |record: &&Record| {
-                    let shelf = shelf.as_deref_mut();
-                    append_one(conn, shelf, names, now_ms, oldest_ms, record)
-                };
+                let one = |record: &&Record| append_one(self.tables(), now_ms, oldest_ms, record);
                 records.iter().map(one).collect()
             })
             .map_err(|error| self.undo(front, error))
     }
 
-    fn begin_empty(&mut self) -> rusqlite::Result<()> {
+    fn tables(&mut self) -> Tables<'_> {
+        Tables {
+            conn: &self.conn,
+            shelf: self.shelf.as_mut(),
+            names: &mut self.names,
+            shares: self.shares.as_mut(),
+        }
+    }
+
+    pub(super) fn begin_empty(&mut self) -> rusqlite::Result<()> {
         if self.conn.is_autocommit() {
             self.conn.prepare_cached("BEGIN")?.execute([])?;
         }
@@ -357,8 +365,7 @@ impl Log {
     fn insert_kept(&mut self, kept: &[Kept]) -> rusqlite::Result<()> {
         for (stored_at_ms, record) in kept {
             // Its age was looked at when it was taken, and the room's horizon does not move past it.
-            let (shelf, names) = (self.shelf.as_mut(), &mut self.names);
-            append_one(&self.conn, shelf, names, *stored_at_ms, 0, record)?;
+            append_one(self.tables(), *stored_at_ms, 0, record)?;
         }
         Ok(())
     }
@@ -408,7 +415,9 @@ impl Log {
         if let Some(shelf) = &mut self.shelf {
             shelf.roll_back();
         }
-        // The numbers of rooms and instances that the transaction had made are void, whatever comes next.
+        // The numbers of rooms and instances that the transaction had made are void, whatever comes next; so is what
+        // was counted of it.
+        self.shares = None;
         self.names = Names::default();
         self.names = Names::read(&self.conn)?;
         Ok(())

@@ -89,6 +89,8 @@ pub enum Response {
         envelopes: Vec<Bytes>,
         /// The ids that are not held.
         missing: Vec<Id>,
+        /// Those that were held and made room. A neighbour that does not say when they were sent leaves that at 0.
+        removed: Vec<Item>,
     },
     /// [`Request::Behind`] or [`Request::Offer`] was taken note of; of what was offered, these are not lacking.
     Heard(Vec<Id>),
@@ -113,6 +115,9 @@ pub enum Malformed {
     /// Ids are not a multiple of 32 bytes, none, or too many.
     #[error("the ids are not 32 bytes each, none, or too many")]
     Ids,
+    /// An answer does not say of each batch that made room when it was sent.
+    #[error("the batches that were removed are not all given with their times")]
+    Removed,
     /// An offer is of none or too many, or does not say of each when it was sent.
     #[error("the offer is not of 1 to {MAX_OFFERED} batches, each with its time")]
     Offer,
@@ -243,8 +248,9 @@ impl Response {
             }
             proto::response::Kind::Ranges(ranges) => Ok(Response::Ranges(ranges.frame)),
             proto::response::Kind::Batches(batches) => Ok(Response::Batches {
-                envelopes: batches.envelopes,
                 missing: ids(&batches.missing)?,
+                removed: removed(&batches)?,
+                envelopes: batches.envelopes,
             }),
             proto::response::Kind::Heard(heard) => Ok(Response::Heard(ids(&heard.held)?)),
             proto::response::Kind::Later(later) => Ok(Response::Later(
@@ -264,10 +270,16 @@ impl Response {
                 frame: Bytes::new(),
                 since_ms,
             }),
-            Response::Batches { envelopes, missing } => {
-                let missing = missing.concat().into();
-                proto::response::Kind::Batches(proto::Batches { envelopes, missing })
-            }
+            Response::Batches {
+                envelopes,
+                missing,
+                removed,
+            } => proto::response::Kind::Batches(proto::Batches {
+                envelopes,
+                missing: missing.concat().into(),
+                removed: removed.iter().flat_map(|item| item.id).collect(),
+                removed_at_ms: removed.iter().map(|item| item.sent_at_ms).collect(),
+            }),
             Response::Heard(held) => proto::response::Kind::Heard(proto::Heard {
                 held: held.concat().into(),
             }),
@@ -287,6 +299,19 @@ fn room(name: String) -> Result<String, Malformed> {
     } else {
         Ok(name)
     }
+}
+
+fn removed(batches: &proto::Batches) -> Result<Vec<Item>, Malformed> {
+    let ids = ids(&batches.removed)?;
+    let times = &batches.removed_at_ms;
+    if !times.is_empty() && times.len() != ids.len() {
+        return Err(Malformed::Removed);
+    }
+    let times = times.iter().copied().chain(std::iter::repeat(0));
+    let items = times.zip(ids);
+    Ok(items
+        .map(|(sent_at_ms, id)| Item { sent_at_ms, id })
+        .collect())
 }
 
 fn ids(bytes: &[u8]) -> Result<Vec<Id>, Malformed> {

@@ -4,7 +4,7 @@
 //! * The log ([`Log`], on threads of its own: [`Writer`]) is an SQLite file that a person can read; small
 //!   batches come into it half a second later, through a plain file beside it. What it acknowledges
 //!   survives the end of the process at once. It holds a batch once, knows an author that gives the same
-//!   numbers twice, and removes the oldest when it is full.
+//!   numbers twice, and when it is full takes room from who fills it, their oldest first.
 //! * Data checking ([`Checks`]) compares each room with the neighbours in turn, which costs some 60 bytes
 //!   when both hold the same, and fetches what is lacking ([`message`] is what goes over the wire). Large
 //!   batches that have just come travel in the same way: they are offered, and fetched once.
@@ -21,6 +21,7 @@ mod errand;
 mod error;
 mod facts;
 mod front;
+mod held;
 mod items;
 mod log;
 pub mod message;
@@ -35,11 +36,14 @@ mod rate;
 mod read;
 pub mod reconcile;
 mod record;
+mod removed;
+mod removed_there;
 mod room;
 mod rows;
 mod schedule;
 mod schema;
 mod serve;
+mod share;
 mod shelf;
 mod state;
 mod tail;
@@ -52,16 +56,17 @@ pub use care::{Imported, Refused, Repaired, Report, check, export, import, netwo
 pub use errand::Fault;
 pub use error::LogError;
 pub use facts::{Checked, Config, INTERVAL, Input, Output, Owed, RequestId};
+pub use held::Held;
 pub use items::{Item, Items, Sum};
 pub use log::{Keep, Log};
 pub use offers::{OFFER_ABOVE, OFFERS};
 pub use order::{Arrival, COMING_WAIT, Delivery, GAP_WAIT, Order, Stream};
 pub use own::Said;
-pub use prune::Pruned;
+pub use prune::{Crowding, Pruned};
 pub use read::{
     Archive, Cursor, Found, History, PAGE_BYTES, PAGE_ROWS, Page, Query, Reader, RoomStats,
 };
-pub use record::{Id, Outcome, Record, Stored, Verified};
+pub use record::{EVENT_BYTES, Id, Outcome, Record, Stored, Verified};
 pub use room::{Agreement, ITEMS_MOST, Room};
 pub use schedule::SETTLE;
 pub use schema::{FILE_NAME, Sync};

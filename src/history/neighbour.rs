@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::errand::Errand;
 use super::offering::Offering;
+use super::removed_there::RemovedThere;
 use super::serve::Allowance;
 use crate::clock::Time;
 
@@ -21,6 +22,8 @@ pub(super) struct Neighbour {
     pub(super) offers: Offering,
     /// Where what it keeps begins, as it said.
     pub(super) floors: BTreeMap<String, u64>,
+    /// What it said that it removed.
+    pub(super) removed: RemovedThere,
     pub(super) told: BTreeMap<String, Time>,
     pub(super) silences: u32,
 }
@@ -41,6 +44,7 @@ impl Neighbour {
             allowance: Allowance::new(now),
             offers: Offering::default(),
             floors: BTreeMap::new(),
+            removed: RemovedThere::default(),
             told: BTreeMap::new(),
             silences: 0,
         }

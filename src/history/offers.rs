@@ -235,7 +235,11 @@ impl<P: Clone + Ord> Checks<P> {
         }
         let want = self.wants.all.get_mut(&id).filter(|want| !want.has_come);
         match response {
-            Response::Batches { envelopes, missing } if missing.is_empty() => {
+            Response::Batches {
+                envelopes,
+                missing,
+                removed,
+            } if missing.is_empty() && removed.is_empty() => {
                 let [envelope]: [Bytes; 1] = match envelopes.len() {
                     0 => return Err(Fault::Withheld),
                     _ => envelopes.try_into().map_err(|_| Fault::Unasked)?,
@@ -255,11 +259,16 @@ impl<P: Clone + Ord> Checks<P> {
                     offered: Some(id),
                 });
             }
-            Response::Batches { envelopes, missing } => {
-                if !envelopes.is_empty() || missing != [id] {
+            Response::Batches {
+                envelopes,
+                missing,
+                removed,
+            } => {
+                let is_removed = matches!(&removed[..], [item] if item.id == id);
+                if !envelopes.is_empty() || !(missing == [id] || is_removed && missing.is_empty()) {
                     return Err(Fault::Unasked);
                 }
-                offers.unheld += 1;
+                offers.unheld += u64::from(!is_removed);
                 if offers.unheld > MISSING_MOST {
                     return Err(Fault::Unheld);
                 }

@@ -1,14 +1,20 @@
-//! The oldest batches make room: what is too old goes, and what the log has no room for.
+//! Room for what comes: what is too old goes, and when the log is full, the oldest of those who fill it.
 //!
 //! Entry point: [`Log::prune`]. The rules it keeps: one call takes a bounded time; what was removed does not come
-//! back; no space is kept for what is gone.
+//! back; no space is kept for what is gone; nobody's batches go because of somebody who holds more.
 
-use rusqlite::{Connection, params};
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::error::LogError;
 use super::front::Front;
 use super::log::Log;
+use super::record::Id;
+use super::removed;
 use super::schema::{self, Sync};
+use super::share::{Owner, Payer, Shares, Why};
 use super::shelf;
 
 /// Batches removed in one transaction: some ten milliseconds, so that no append waits long.
@@ -18,26 +24,112 @@ pub(super) const PRUNED_AT_ONCE: usize = 256;
 /// be a quarter of a log of the default size, which neighbours may still be about to fetch.
 pub(super) const PRUNED_BYTES_AT_ONCE: usize = 4 << 20;
 
-/// A room's batches sent before this were removed; a row of what [`Log::prune`] did.
+/// The least that makes room at once, so that a full log does not look for it with each batch: a thousandth of the
+/// log, but a page of the file at least and a MiB at most.
+const MIN_PRUNED_BYTES: (u64, u64) = (32 << 10, 1 << 20);
+
+/// Who makes room with batches that were stored within this time takes more than its share, in milliseconds: an
+/// hour. In a log that filled up over weeks the oldest go too, and nobody need hear of it.
+const CROWDING_MS: u64 = 3600 * 1000;
+
+/// A room of which batches were removed, or of which less is taken than before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pruned {
     /// The room.
     pub room: String,
-    /// Nothing sent before this, in Unix milliseconds, is held or taken any more.
+    /// Nothing sent before this, in Unix milliseconds, is taken or compared any more.
     pub horizon_ms: u64,
     /// How many batches went.
     pub batches: u64,
+    /// How many batches of the room are remembered that made room, and count as held when it is compared.
+    pub removed: u64,
+    /// There when they went because somebody takes more than its share.
+    pub crowding: Option<Crowding>,
+}
+
+/// Somebody fills the log faster than others have room in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crowding {
+    /// The author whose batches made room (a libp2p `PublicKey`).
+    pub author: Bytes,
+    /// The PeerId of the neighbour that brought most of what the author has in the log; none when none did, or it
+    /// is not known.
+    pub link: Option<Bytes>,
+    /// Whether it is the link that takes more than its share, by bringing many new authors.
+    pub is_by_link: bool,
+    /// The bytes in the log of the author, or of all new authors that the link brought.
+    pub bytes: u64,
+    /// The bytes that it may have while others have less.
+    pub share: u64,
+    /// How many batches of authors that take more than their share have just made room.
+    pub batches: u64,
+}
+
+/// A batch that is to go.
+struct Going {
+    n: i64,
+    id: Id,
+    room: i64,
+    instance: i64,
+    owner: Owner,
+    sent_at_ms: u64,
+    stored_at_ms: u64,
+    bytes: u64,
+}
+
+/// What went in one transaction.
+#[derive(Default)]
+struct Gone {
+    bytes: u64,
+    /// How many of each room.
+    rooms: BTreeMap<i64, u64>,
+    /// The instances, with their authors.
+    instances: BTreeSet<(i64, i64)>,
+    /// Who takes more than its share, the largest.
+    crowding: Option<Crowding>,
+}
+
+impl Gone {
+    fn batches(&self) -> u64 {
+        self.rooms.values().sum()
+    }
 }
 
 impl Log {
-    /// Removes a bounded number of the oldest batches when the log is over its bounds; an empty
+    /// Removes a bounded number of batches when the log is over its bounds; an empty
     /// answer says that it is within them.
     pub fn prune(&mut self, now_ms: u64) -> Result<Vec<Pruned>, LogError> {
         self.flush()?;
+        self.count_shares()
+            .map_err(|error| LogError::from_sqlite(&self.path, error))?;
         let shared = self.front.clone();
         let mut front = shared.lock();
         self.make_room(&mut front, now_ms)
             .map_err(|error| self.undo(&mut front, error))
+    }
+
+    /// Counts who fills the log, when that is not known and it is full. This goes through an index with some 20
+    /// bytes for each batch; from then on it is counted as they come and go.
+    fn count_shares(&mut self) -> rusqlite::Result<()> {
+        if self.shares.is_some() || self.used()? <= self.keep.bytes {
+            return Ok(());
+        }
+        let mut shares = Shares::default();
+        let mut query = self.conn.prepare(
+            "SELECT author, link, bytes, since_ms FROM batch INDEXED BY batch_by_author
+             JOIN author ON author.n = batch.author ORDER BY author",
+        )?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let owner = Owner {
+                author: row.get(0)?,
+                link: row.get(1)?,
+            };
+            let (bytes, since_ms): (i64, i64) = (row.get(2)?, row.get(3)?);
+            shares.add(owner, bytes as u64, since_ms as u64);
+        }
+        self.shares = Some(shares);
+        Ok(())
     }
 
     /// With the front at hand: what is acknowledged meanwhile would be lost behind the room's new horizon.
@@ -46,7 +138,10 @@ impl Log {
             self.begin(front)?;
             self.commit(front)?;
         }
-        let pruned = self.prune_some(front, now_ms)?;
+        let mut pruned = self.prune_aged(front, now_ms)?;
+        if pruned.is_empty() {
+            pruned = self.prune_crowded(front, now_ms)?;
+        }
         if pruned.is_empty() {
             self.close_holes(front)?;
         }
@@ -84,77 +179,245 @@ impl Log {
         self.commit(front)
     }
 
-    fn prune_some(&mut self, front: &mut Front, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
+    /// Removes some of what is too old, of the room with the oldest.
+    fn prune_aged(&mut self, front: &mut Front, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
         let before_ms = self.keep.oldest_ms(now_ms);
-        let mut pruned = Vec::new();
-        let over = self.used()? > self.keep.bytes;
-        let Some((name, oldest_ms)) = self.oldest_room()? else {
-            return Ok(pruned);
+        let Some((room, n)) = self.room_before(before_ms)? else {
+            return Ok(Vec::new());
         };
-        if oldest_ms >= before_ms && !over {
-            return Ok(pruned);
+        self.begin_empty()?;
+        let going = aged(&self.conn, n, before_ms)?;
+        let is_all = going.len() < PRUNED_AT_ONCE;
+        let last_ms = going.last().map_or(before_ms, |going| going.sent_at_ms);
+        let horizon_ms = if is_all { before_ms } else { last_ms };
+        let mut gone = Gone::default();
+        for going in going {
+            self.remove(&going, &mut gone)?;
         }
-        let tx = self.conn.transaction()?;
-        if let Some(room) = self.names.rooms.get_mut(&name) {
-            // The horizon is a time, so all of one millisecond go together.
-            let last_ms = last_to_go(&tx, room.n)?;
-            let bound_ms = if over {
-                last_ms + 1
-            } else {
-                (last_ms + 1).min(before_ms)
-            };
-            let batches = tx
-                .prepare_cached("DELETE FROM batch WHERE room = ?1 AND sent_at_ms < ?2")?
-                .execute(params![room.n, bound_ms as i64])? as u64;
-            let horizon_ms = room.horizon_ms.max(bound_ms);
-            tx.prepare_cached("UPDATE room SET horizon_ms = ?2 WHERE n = ?1")?
-                .execute(params![room.n, horizon_ms as i64])?;
-            tx.commit()?;
-            room.horizon_ms = horizon_ms;
-            front.set_horizon(&name, horizon_ms);
-            if let Some(shelf) = &mut self.shelf {
-                shelf.clear_out(&self.conn)?;
+        let forgotten = removed::forget_before(&self.conn, n, horizon_ms)?;
+        self.names.set_horizon(&self.conn, &room, horizon_ms)?;
+        if let Some(room) = self.names.rooms.get_mut(&room) {
+            room.removed = room.removed.saturating_sub(forgotten);
+        }
+        self.forget_unused(&gone)?;
+        self.commit(front)?;
+        gone.rooms.entry(n).or_default();
+        self.tell(front, gone)
+    }
+
+    /// Has who takes most make room, when the log is full.
+    fn prune_crowded(&mut self, front: &mut Front, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
+        let over = self.used()?.saturating_sub(self.keep.bytes);
+        let (Some(mut shares), true) = (self.shares.take(), over > 0) else {
+            return Ok(Vec::new());
+        };
+        self.begin_empty()?;
+        let gone = self.remove_crowded(&mut shares, over, now_ms)?;
+        let forgotten = removed::keep_bound(&self.conn, &mut self.names, self.keep.bytes, now_ms)?;
+        self.forget_unused(&gone)?;
+        self.commit(front)?;
+        // Where nothing is found of those who are counted it is counted anew.
+        self.shares = Some(shares).filter(|_| gone.batches() > 0);
+        let mut gone = gone;
+        if let Some(room) = forgotten {
+            gone.rooms.entry(room).or_default();
+        }
+        self.tell(front, gone)
+    }
+
+    fn remove_crowded(
+        &mut self,
+        shares: &mut Shares,
+        over: u64,
+        now_ms: u64,
+    ) -> rusqlite::Result<Gone> {
+        let (least, most) = MIN_PRUNED_BYTES;
+        let need = over.max((self.keep.bytes / 1024).clamp(least, most));
+        let need = need.min(PRUNED_BYTES_AT_ONCE as u64);
+        let mut gone = Gone::default();
+        while gone.bytes < need
+            && let Some(left) = PRUNED_AT_ONCE.checked_sub(gone.batches() as usize)
+            && left > 0
+            && let Some(payer) = shares.payer(self.keep.bytes, now_ms)
+        {
+            let going = oldest_of(&self.conn, payer.author, left, payer.surplus.min(need))?;
+            if going.is_empty() {
+                break;
             }
+            for going in going {
+                if gone.bytes >= need {
+                    break;
+                }
+                let is_recent = now_ms < going.stored_at_ms.saturating_add(CROWDING_MS);
+                if is_recent && payer.why != Why::Largest {
+                    gone.crowding = match gone.crowding.take() {
+                        None => crowding(&self.conn, payer)?,
+                        known => known,
+                    };
+                    if let Some(crowding) = &mut gone.crowding {
+                        crowding.batches += 1;
+                    }
+                }
+                self.remove(&going, &mut gone)?;
+                shares.remove(going.owner, going.bytes);
+                self.remember(&going)?;
+            }
+        }
+        Ok(gone)
+    }
+
+    fn remove(&self, going: &Going, gone: &mut Gone) -> rusqlite::Result<()> {
+        self.conn
+            .prepare_cached("DELETE FROM batch WHERE n = ?1")?
+            .execute([going.n])?;
+        gone.bytes += going.bytes;
+        *gone.rooms.entry(going.room).or_default() += 1;
+        gone.instances.insert((going.instance, going.owner.author));
+        Ok(())
+    }
+
+    /// What made room counts as held, unless it is too old to be compared.
+    fn remember(&mut self, going: &Going) -> rusqlite::Result<()> {
+        let mut rooms = self.names.rooms.values_mut();
+        if let Some(room) = rooms.find(|room| room.n == going.room)
+            && going.sent_at_ms >= room.horizon_ms
+        {
+            removed::remember(&self.conn, going.room, going.sent_at_ms, &going.id)?;
+            room.removed += 1;
+        }
+        Ok(())
+    }
+
+    fn forget_unused(&mut self, gone: &Gone) -> rusqlite::Result<()> {
+        let instances = gone.instances.iter().copied();
+        self.names.forget_unused(&self.conn, instances)
+    }
+
+    /// What went, room by room, once it is committed.
+    fn tell(&mut self, front: &mut Front, gone: Gone) -> rusqlite::Result<Vec<Pruned>> {
+        if gone.bytes > 0
+            && let Some(shelf) = &mut self.shelf
+        {
+            shelf.clear_out(&self.conn)?;
+        }
+        let mut crowding = gone.crowding;
+        let mut pruned = Vec::new();
+        for (n, batches) in &gone.rooms {
+            let Some(name) = self.names.room_name(*n).map(str::to_owned) else {
+                continue;
+            };
+            let Some(room) = self.names.rooms.get(&name) else {
+                continue;
+            };
+            front.set_horizon(&name, room.horizon_ms);
             pruned.push(Pruned {
                 room: name,
-                horizon_ms,
-                batches,
+                horizon_ms: room.horizon_ms,
+                batches: *batches,
+                removed: room.removed,
+                crowding: crowding.take(),
             });
         }
         Ok(pruned)
     }
 
-    /// The room that holds the oldest batch, and when that was sent.
-    fn oldest_room(&self) -> rusqlite::Result<Option<(String, u64)>> {
-        let mut oldest: Option<(String, u64)> = None;
+    /// The room whose oldest batch was sent longest ago, if that was before this time.
+    fn room_before(&self, before_ms: u64) -> rusqlite::Result<Option<(String, i64)>> {
+        let mut oldest: Option<(&str, i64, u64)> = None;
         let mut query = self
             .conn
             .prepare_cached("SELECT min(sent_at_ms) FROM batch WHERE room = ?1")?;
         for (name, room) in &self.names.rooms {
             let first: Option<i64> = query.query_row([room.n], |row| row.get(0))?;
             if let Some(first) = first.map(|ms| ms as u64)
-                && oldest.as_ref().is_none_or(|(_, ms)| first < *ms)
+                && first < before_ms
+                && oldest.is_none_or(|(.., ms)| first < ms)
             {
-                oldest = Some((name.clone(), first));
+                oldest = Some((name, room.n, first));
             }
         }
-        Ok(oldest)
+        Ok(oldest.map(|(name, n, _)| (name.to_owned(), n)))
     }
 }
 
-/// When the last of a room's oldest batches was sent that one transaction removes.
-fn last_to_go(conn: &Connection, room: i64) -> rusqlite::Result<u64> {
+/// The oldest of a room, of those that were sent before this time: as many as go at once.
+fn aged(conn: &Connection, room: i64, before_ms: u64) -> rusqlite::Result<Vec<Going>> {
     let mut query = conn.prepare_cached(
-        "SELECT sent_at_ms, coalesce(large_bytes, length(envelope)) FROM batch WHERE room = ?1
-         ORDER BY sent_at_ms, id LIMIT ?2",
+        "SELECT n, id, room, instance, author, link, sent_at_ms, stored_at_ms, bytes FROM batch
+         WHERE room = ?1 AND sent_at_ms < ?2 ORDER BY sent_at_ms, id LIMIT ?3",
     )?;
-    let mut oldest = query.query(params![room, PRUNED_AT_ONCE as i64])?;
-    let (mut last_ms, mut bytes) = (0, 0);
-    while bytes < PRUNED_BYTES_AT_ONCE
-        && let Some(row) = oldest.next()?
+    let most = PRUNED_AT_ONCE as i64;
+    let mut rows = query.query(params![room, before_ms as i64, most])?;
+    let (mut going, mut bytes) = (Vec::new(), 0);
+    while bytes < PRUNED_BYTES_AT_ONCE as u64
+        && let Some(row) = rows.next()?
     {
-        last_ms = row.get::<_, i64>(0)? as u64;
-        bytes += row.get::<_, i64>(1)? as usize;
+        let next = Going::of(row)?;
+        bytes += next.bytes;
+        going.push(next);
     }
-    Ok(last_ms)
+    Ok(going)
+}
+
+/// The oldest of an author, of all rooms: at most so many, and so many bytes, but one in any case.
+fn oldest_of(
+    conn: &Connection,
+    author: i64,
+    most: usize,
+    most_bytes: u64,
+) -> rusqlite::Result<Vec<Going>> {
+    let mut query = conn.prepare_cached(
+        "SELECT n, id, room, instance, author, link, sent_at_ms, stored_at_ms, bytes FROM batch
+         INDEXED BY batch_by_author WHERE author = ?1 ORDER BY sent_at_ms LIMIT ?2",
+    )?;
+    let mut rows = query.query(params![author, most as i64])?;
+    let (mut going, mut bytes) = (Vec::new(), 0);
+    while bytes < most_bytes
+        && let Some(row) = rows.next()?
+    {
+        let next = Going::of(row)?;
+        bytes += next.bytes;
+        going.push(next);
+    }
+    Ok(going)
+}
+
+impl Going {
+    fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Going> {
+        let number = |column: usize| row.get::<_, i64>(column).map(|value| value as u64);
+        Ok(Going {
+            n: row.get(0)?,
+            id: row.get(1)?,
+            room: row.get(2)?,
+            instance: row.get(3)?,
+            owner: Owner {
+                author: row.get(4)?,
+                link: row.get(5)?,
+            },
+            sent_at_ms: number(6)?,
+            stored_at_ms: number(7)?,
+            bytes: number(8)?,
+        })
+    }
+}
+
+/// Who takes more than its share, by name.
+fn crowding(conn: &Connection, payer: Payer) -> rusqlite::Result<Option<Crowding>> {
+    let bytes = |row: &rusqlite::Row<'_>| row.get::<_, Vec<u8>>(0).map(Bytes::from);
+    let author = conn
+        .prepare_cached("SELECT key FROM author WHERE n = ?1")?
+        .query_row([payer.author], bytes)
+        .optional()?;
+    let link = conn
+        .prepare_cached("SELECT peer FROM link WHERE n = ?1")?
+        .query_row([payer.link], bytes)
+        .optional()?;
+    Ok(author.map(|author| Crowding {
+        author,
+        link,
+        is_by_link: payer.why == Why::Link,
+        bytes: payer.bytes,
+        share: payer.share,
+        batches: 0,
+    }))
 }

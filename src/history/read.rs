@@ -74,6 +74,8 @@ pub struct Found {
     pub envelopes: Vec<Bytes>,
     /// Those that are not held, of those looked at.
     pub missing: Vec<Id>,
+    /// Those that were held and made room, of those looked at.
+    pub removed: Vec<Item>,
     /// How many of the ids were looked at.
     pub looked_at: usize,
 }
@@ -159,9 +161,20 @@ impl<'a> Reader<'a> {
     }
 
     /// The newest `most` items of `room`, oldest first, and the room's horizon. When `most` cut some
-    /// off, the horizon is that of what is left.
+    /// off, the horizon is that of what is left. What made room counts as an item.
     pub fn items(&self, room: &str, most: usize) -> Result<(u64, Vec<Item>), LogError> {
         self.newest_items(room, most)
+            .map_err(|error| self.failed(error))
+    }
+
+    /// How many batches of `room` are remembered that made room.
+    pub fn removed_in(&self, room: &str) -> Result<u64, LogError> {
+        self.conn
+            .prepare_cached(
+                "SELECT count(*) FROM removed JOIN room ON room.n = removed.room WHERE name = ?1",
+            )
+            .and_then(|mut query| query.query_row([room], |row| row.get::<_, i64>(0)))
+            .map(|count| count as u64)
             .map_err(|error| self.failed(error))
     }
 
@@ -212,7 +225,7 @@ impl<'a> Reader<'a> {
         };
         let filter = format!(
             "FROM batch JOIN instance ON instance.n = batch.instance
-             WHERE sent_at_ms >= ?1 {} AND (?3 IS NULL OR author = ?3) AND conflict <= ?4",
+             WHERE sent_at_ms >= ?1 {} AND (?3 IS NULL OR instance.author = ?3) AND conflict <= ?4",
             // `?2` must be there in both: SQLite counts the parameters.
             if room.is_some() {
                 "AND room = ?2"
@@ -257,7 +270,7 @@ impl<'a> Reader<'a> {
             format!("batch.n >{including} ?8 AND coalesce(?5, ?6, ?7) IS NOT NULL")
         };
         let sql = format!(
-            "SELECT batch.n, id, (SELECT name FROM room WHERE room.n = batch.room), author, instance.instance,
+            "SELECT batch.n, id, (SELECT name FROM room WHERE room.n = batch.room), instance.author, instance.instance,
              first_seq, count, sent_at_ms, stored_at_ms, conflict, envelope, {BY_TIME},
              large_file, large_at, large_bytes {filter} AND {after}
              ORDER BY {order} LIMIT {PAGE_ROWS}"
@@ -323,7 +336,10 @@ impl<'a> Reader<'a> {
                 None => None,
             };
             match envelope {
-                None => found.missing.push(*id),
+                None => match self.removed(room, id)? {
+                    Some(item) => found.removed.push(item),
+                    None => found.missing.push(*id),
+                },
                 Some(envelope) if bytes > 0 && bytes + envelope.len() > most => break,
                 Some(envelope) => {
                     bytes += envelope.len();
@@ -333,6 +349,20 @@ impl<'a> Reader<'a> {
             found.looked_at += 1;
         }
         Ok(found)
+    }
+
+    /// The batch with this id, if it was held and made room.
+    fn removed(&self, room: i64, id: &Id) -> rusqlite::Result<Option<Item>> {
+        self.conn
+            .prepare_cached("SELECT sent_at_ms FROM removed WHERE id = ?1 AND room = ?2")?
+            .query_row(params![id, room], |row| {
+                let sent_at_ms = row.get::<_, i64>(0)? as u64;
+                Ok(Item {
+                    sent_at_ms,
+                    id: *id,
+                })
+            })
+            .optional()
     }
 
     fn newest_items(&self, room: &str, most: usize) -> rusqlite::Result<(u64, Vec<Item>)> {
@@ -350,6 +380,7 @@ impl<'a> Reader<'a> {
             .conn
             .prepare_cached(
                 "SELECT sent_at_ms, id FROM batch WHERE room = ?1
+                 UNION ALL SELECT sent_at_ms, id FROM removed WHERE room = ?1
                  ORDER BY sent_at_ms DESC, id DESC LIMIT ?2",
             )?
             .query_map(params![n, most as i64], |row| {
@@ -441,6 +472,7 @@ fn stored(log: &Path, row: &Row<'_>) -> rusqlite::Result<Stored> {
             count: number(6)?,
             sent_at_ms: number(7)?,
             bytes: shelf::envelope(log, row.get(10)?, Place::of(row, 15)?)?.into(),
+            brought_by: Bytes::new(),
         },
         stored_at_ms: number(8)?,
         conflict: row.get(9)?,

@@ -13,7 +13,10 @@ use std::collections::HashSet;
 
 use sha2::{Digest, Sha256};
 
-use super::items::{Item, Items};
+use super::held::Held;
+use super::items::Item;
+#[cfg(test)]
+use super::items::Items;
 use super::record::Id;
 
 /// The first byte of each frame: version 1.
@@ -85,7 +88,8 @@ pub struct Difference {
 }
 
 /// The first frame: one fingerprint of the whole window.
-pub fn opening(items: &Items, window: Window) -> Vec<u8> {
+pub fn opening<'a>(held: impl Into<Held<'a>>, window: Window) -> Vec<u8> {
+    let items = &held.into();
     let (lower, upper) = indices(items, window);
     let mut out = Out::new(usize::MAX);
     out.fingerprint(Bound::END, &fingerprint(items, lower, upper));
@@ -93,24 +97,24 @@ pub fn opening(items: &Items, window: Window) -> Vec<u8> {
 }
 
 /// The answer to a neighbour's frame.
-pub fn answer(
-    items: &Items,
+pub fn answer<'a>(
+    held: impl Into<Held<'a>>,
     window: Window,
     frame: &[u8],
     limit: usize,
 ) -> Result<Vec<u8>, BadFrame> {
-    walk(items, window, frame, limit, None)
+    walk(&held.into(), window, frame, limit, None)
 }
 
 /// What a neighbour's answer tells, and the next frame for it; none when the comparison is over.
-pub fn advance(
-    items: &Items,
+pub fn advance<'a>(
+    held: impl Into<Held<'a>>,
     window: Window,
     frame: &[u8],
     limit: usize,
     difference: &mut Difference,
 ) -> Result<Option<Vec<u8>>, BadFrame> {
-    let next = walk(items, window, frame, limit, Some(difference))?;
+    let next = walk(&held.into(), window, frame, limit, Some(difference))?;
     Ok((next.len() > 1).then_some(next))
 }
 
@@ -128,7 +132,7 @@ pub(super) fn count_ranges(frame: &[u8]) -> Result<u32, BadFrame> {
 /// closes each range whose ids it is told, unless it holds far more there; without, the other's, which answers
 /// ids with ids.
 fn walk(
-    items: &Items,
+    items: &Held<'_>,
     window: Window,
     frame: &[u8],
     limit: usize,
@@ -201,7 +205,7 @@ enum Detail {
 impl Difference {
     /// Learns from the ids that the neighbour holds in a range; false, and nothing is learnt, when we hold far more
     /// there than it names.
-    fn learn(&mut self, items: &Items, lower: usize, upper: usize, theirs: &[u8]) -> bool {
+    fn learn(&mut self, items: &Held<'_>, lower: usize, upper: usize, theirs: &[u8]) -> bool {
         let (ids, _) = theirs.as_chunks::<32>();
         if ids.is_empty() {
             self.ahead += (upper - lower) as u64;
@@ -222,7 +226,7 @@ impl Difference {
     }
 }
 
-fn indices(items: &Items, window: Window) -> (usize, usize) {
+fn indices(items: &Held<'_>, window: Window) -> (usize, usize) {
     let lower = items.index_of(&Item::at(window.since_ms));
     let upper = match window.until_ms {
         u64::MAX => items.len(),
@@ -231,7 +235,7 @@ fn indices(items: &Items, window: Window) -> (usize, usize) {
     (lower, upper.max(lower))
 }
 
-fn fingerprint(items: &Items, lower: usize, upper: usize) -> Fingerprint {
+fn fingerprint(items: &Held<'_>, lower: usize, upper: usize) -> Fingerprint {
     let sum = items.sum(lower, upper);
     let mut count = Vec::with_capacity(10);
     put_number(&mut count, sum.count());
@@ -432,7 +436,7 @@ impl Out {
 
     /// Says what is held in a range in more detail: fingerprints of its parts, or its ids. This and
     /// [`Out::list`] return the index up to which they said it.
-    fn split(&mut self, items: &Items, lower: usize, upper: usize, to: Bound) -> usize {
+    fn split(&mut self, items: &Held<'_>, lower: usize, upper: usize, to: Bound) -> usize {
         let count = upper - lower;
         if count < LISTED {
             self.bound(to);
@@ -454,7 +458,7 @@ impl Out {
     }
 
     /// The ids of a range, as many as fit.
-    fn list(&mut self, items: &Items, lower: usize, upper: usize, to: Bound) -> usize {
+    fn list(&mut self, items: &Held<'_>, lower: usize, upper: usize, to: Bound) -> usize {
         let fitting = self.limit.saturating_sub(self.frame.len() + RESERVE) / 32;
         if upper - lower <= fitting {
             self.bound(to);
@@ -472,7 +476,7 @@ impl Out {
         next
     }
 
-    fn ids(&mut self, items: &Items, lower: usize, count: usize) {
+    fn ids(&mut self, items: &Held<'_>, lower: usize, count: usize) {
         self.frame.push(2);
         put_number(&mut self.frame, count as u64);
         for item in items.iter_from(lower).take(count) {

@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 
+use super::share::ROW_BYTES;
+
 /// A batch's id: a hash of its room and envelope ([`crate::wire::envelope::id_in_room`]).
 pub type Id = [u8; 32];
 
@@ -33,12 +35,23 @@ pub struct Record {
     pub sent_at_ms: u64,
     /// The envelope, byte for byte.
     pub bytes: Bytes,
+    /// The PeerId of the neighbour that brought it first; empty when none did, and in what is read back.
+    pub brought_by: Bytes,
 }
+
+/// What each event of a batch counts for besides its bytes, in bytes: as everywhere else that batches are counted.
+pub const EVENT_BYTES: u64 = 64;
 
 impl Record {
     /// The number after its last event.
     pub fn end_seq(&self) -> u64 {
         self.first_seq.saturating_add(self.count)
+    }
+
+    /// What the batch counts for when there is no room for all.
+    pub(super) fn cost(&self) -> u64 {
+        let events = self.count.saturating_mul(EVENT_BYTES);
+        (self.bytes.len() as u64 + ROW_BYTES).saturating_add(events)
     }
 
     /// Whether its numbers fit into the log's columns, which are signed.
@@ -73,7 +86,7 @@ pub enum Outcome {
         /// Whether the author's events up to it are held: the one before its first, or there is none.
         follows: bool,
     },
-    /// It was stored before: not to be delivered again.
+    /// It was stored before, and may have made room since: not to be delivered again.
     Held,
     /// It is dated before what the log keeps: not stored.
     TooOld,
@@ -89,6 +102,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether the log has it now.
+    pub fn is_held(&self) -> bool {
+        !matches!(self, Outcome::TooOld | Outcome::OutOfRange)
+    }
+
     /// Whether it is stored now, and was not before.
     pub(super) fn is_stored(&self) -> bool {
         matches!(self, Outcome::New { .. } | Outcome::Conflict { .. })

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::items::{Item, Items};
+use super::removed::horizon_at;
 use crate::clock::Time;
 
 /// The most items of one room that are compared: 40 MiB of memory. The log may hold more.
@@ -27,6 +28,8 @@ pub struct Room<P> {
     pub(super) tell_at: Option<Time>,
     /// Who agrees, since when without a break, and when it was last seen.
     pub(super) agreed: BTreeMap<P, Agreement>,
+    /// How many of the items are of batches that made room.
+    pub(super) removed: u64,
     repaired: u64,
 }
 
@@ -50,6 +53,7 @@ impl<P: Clone + Ord> Room<P> {
             in_turn: None,
             tell_at: None,
             agreed: BTreeMap::new(),
+            removed: 0,
             repaired: 0,
         }
     }
@@ -57,6 +61,12 @@ impl<P: Clone + Ord> Room<P> {
     /// The items that are compared.
     pub fn items(&self) -> &Items {
         &self.items
+    }
+
+    /// How many batches are held and compared: the items, but those that made room.
+    pub fn held(&self) -> usize {
+        let removed = usize::try_from(self.removed).unwrap_or(usize::MAX);
+        self.items.len().saturating_sub(removed)
     }
 
     /// Nothing sent before this Unix millisecond is compared.
@@ -79,20 +89,20 @@ impl<P: Clone + Ord> Room<P> {
     }
 
     /// Takes what the log held; what was stored meanwhile is there already.
-    pub(super) fn load(&mut self, horizon_ms: u64, items: Vec<Item>) {
+    pub(super) fn load(&mut self, unix_ms: u64, horizon_ms: u64, items: Vec<Item>) {
         let meanwhile = std::mem::replace(&mut self.items, items.into_iter().collect());
         for item in meanwhile.iter_from(0) {
             self.items.insert(*item);
         }
         self.loaded = true;
         self.forget_before(horizon_ms);
-        self.keep_bound();
+        self.keep_bound(unix_ms);
     }
 
-    pub(super) fn add(&mut self, item: Item) {
+    pub(super) fn add(&mut self, unix_ms: u64, item: Item) {
         if item.sent_at_ms >= self.horizon_ms {
             self.items.insert(item);
-            self.keep_bound();
+            self.keep_bound(unix_ms);
         }
     }
 
@@ -115,13 +125,19 @@ impl<P: Clone + Ord> Room<P> {
         }
     }
 
-    fn keep_bound(&mut self) {
+    fn keep_bound(&mut self, unix_ms: u64) {
+        if self.items.len() <= ITEMS_MOST {
+            return;
+        }
+        // Some more than need be, so that this is rare.
+        let first_kept = self.items.iter_from(ITEMS_MOST / 16).next();
+        let Some(horizon_ms) = first_kept.map(|item| item.sent_at_ms + 1) else {
+            return;
+        };
+        self.forget_before(horizon_at(horizon_ms, unix_ms));
+        // So many in the last minutes: the bound of the memory comes first. What is sent later is compared again.
         if self.items.len() > ITEMS_MOST {
-            // Some more than need be, so that this is rare.
-            let first_kept = self.items.iter_from(ITEMS_MOST / 16).next();
-            if let Some(ms) = first_kept.map(|item| item.sent_at_ms) {
-                self.forget_before(ms + 1);
-            }
+            self.forget_before(horizon_ms);
         }
     }
 }

@@ -1,49 +1,99 @@
 //! A batch as rows of the log's tables.
 //!
-//! Entry point: [`append_one`]. The rules it keeps: a batch is there once; two batches of an author with
-//! the same numbers are both there, and the later one is marked.
+//! Entry point: [`append_one`]. The rules it keeps: a batch is there once, and does not come back when it has made
+//! room; two batches of an author with the same numbers are both there, and the later one is marked.
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::record::{Id, Outcome, Record};
+use super::removed;
+use super::share::{Owner, Shares};
 use super::shelf::{self, Shelf};
 
 /// Instances whose numbers in the file are remembered; past this the memory starts anew.
 const INSTANCES_REMEMBERED: usize = 4096;
 
-/// The numbers that rooms and instances have in the file.
+/// Links that have a number of their own; past that those that come count as one.
+const MAX_LINKS: usize = 256;
+
+/// The number of all links that have none of their own.
+const OTHER_LINKS: i64 = -1;
+
+/// The numbers that rooms, authors and links have in the file.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     pub(super) rooms: HashMap<String, Room>,
-    instances: HashMap<(Vec<u8>, [u8; 16]), i64>,
+    instances: HashMap<(Vec<u8>, [u8; 16]), Instance>,
+    links: HashMap<Bytes, i64>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     pub(super) n: i64,
     pub(super) horizon_ms: u64,
+    /// How many batches are remembered that made room.
+    pub(super) removed: u64,
 }
 
-/// Stores `record` in the transaction that is open, unless it is held or was sent before `oldest_ms`; a large
-/// envelope on the shelf, if there is one.
+impl Room {
+    /// What was sent before is not taken. Never in the last minutes, whatever time it was when it was set.
+    pub(super) fn horizon_at(&self, now_ms: u64) -> u64 {
+        removed::horizon_at(self.horizon_ms, now_ms)
+    }
+}
+
+/// An author's process.
+#[derive(Clone, Copy, Debug)]
+struct Instance {
+    n: i64,
+    author: i64,
+    /// When the first batch of the author was stored, in Unix milliseconds.
+    since_ms: u64,
+}
+
+/// Where a batch is stored: the tables, the files beside them, the numbers in them, and what is counted.
+pub(super) struct Tables<'a> {
+    pub(super) conn: &'a Connection,
+    /// None in memory.
+    pub(super) shelf: Option<&'a mut Shelf>,
+    pub(super) names: &'a mut Names,
+    /// None as long as there is room.
+    pub(super) shares: Option<&'a mut Shares>,
+}
+
+/// Stores `record` in the transaction that is open, unless it is held, has made room, or was sent before `oldest_ms`; a
+/// large envelope on the shelf, if there is one.
 pub(super) fn append_one(
-    conn: &Connection,
-    shelf: Option<&mut Shelf>,
-    names: &mut Names,
+    tables: Tables<'_>,
     now_ms: u64,
     oldest_ms: u64,
     record: &Record,
 ) -> rusqlite::Result<Outcome> {
+    let Tables {
+        conn,
+        shelf,
+        names,
+        shares,
+    } = tables;
     if !record.fits() {
         return Ok(Outcome::OutOfRange);
     }
     let room = names.room(conn, &record.room)?;
-    if record.sent_at_ms < oldest_ms.max(room.horizon_ms) {
+    if record.sent_at_ms < oldest_ms.max(room.horizon_at(now_ms)) {
         return Ok(Outcome::TooOld);
     }
-    let instance = names.instance(conn, record)?;
+    if room.removed > 0 && removed::is_removed(conn, &record.id)? {
+        return Ok(Outcome::Held);
+    }
+    let Instance {
+        n: instance,
+        author,
+        since_ms,
+    } = names.instance(conn, now_ms, record)?;
+    let link = names.link(conn, &record.brought_by)?;
     let before = batch_before(conn, room.n, instance, record)?;
     if before.as_ref().is_some_and(|before| before.id == record.id) {
         return Ok(Outcome::Held);
@@ -63,9 +113,9 @@ pub(super) fn append_one(
     };
     let inserted = conn
         .prepare_cached(
-            "INSERT INTO batch (id, room, instance, first_seq, count, sent_at_ms, stored_at_ms, conflict, envelope,
-             large_file, large_at, large_bytes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO batch (id, room, instance, first_seq, count, sent_at_ms, stored_at_ms, conflict, author, link,
+             bytes, envelope, large_file, large_at, large_bytes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
             record.id,
@@ -76,11 +126,19 @@ pub(super) fn append_one(
             record.sent_at_ms as i64,
             now_ms as i64,
             conflict.is_some(),
+            author,
+            link,
+            record.cost() as i64,
             inline,
             place.map(|place| place.file),
             place.map(|place| place.at),
             place.map(|place| place.bytes),
         ])?;
+    if inserted > 0
+        && let Some(shares) = shares
+    {
+        shares.add(Owner { author, link }, record.cost(), since_ms);
+    }
     Ok(match conflict {
         _ if inserted == 0 => Outcome::Held,
         Some(with) => Outcome::Conflict { with },
@@ -139,7 +197,7 @@ pub(super) fn head_of(
         "SELECT first_seq + count FROM batch WHERE instance = ?1 AND room = ?2 AND conflict = 0
          ORDER BY first_seq DESC LIMIT 1",
     )?
-    .query_row(params![instance, room.n], |row| row.get::<_, i64>(0))
+    .query_row(params![instance.n, room.n], |row| row.get::<_, i64>(0))
     .optional()
     .map(|head| head.map(|head| head as u64))
 }
@@ -147,10 +205,71 @@ pub(super) fn head_of(
 impl Names {
     /// Those that are in the file.
     pub(super) fn read(conn: &Connection) -> rusqlite::Result<Names> {
+        let mut rooms = rooms_of(conn)?;
+        for (n, count) in removed::count(conn)? {
+            if let Some(room) = rooms.values_mut().find(|room| room.n == n) {
+                room.removed = count;
+            }
+        }
         Ok(Names {
-            rooms: rooms_of(conn)?,
+            rooms,
             instances: HashMap::new(),
+            links: HashMap::new(),
         })
+    }
+
+    /// Has a room begin at this time, unless it begins later.
+    pub(super) fn set_horizon(
+        &mut self,
+        conn: &Connection,
+        room: &str,
+        horizon_ms: u64,
+    ) -> rusqlite::Result<()> {
+        if let Some(room) = self.rooms.get_mut(room)
+            && horizon_ms > room.horizon_ms
+        {
+            room.horizon_ms = horizon_ms;
+            conn.prepare_cached("UPDATE room SET horizon_ms = ?2 WHERE n = ?1")?
+                .execute(params![room.n, horizon_ms as i64])?;
+        }
+        Ok(())
+    }
+
+    /// The name of a room by its number.
+    pub(super) fn room_name(&self, n: i64) -> Option<&str> {
+        let mut rooms = self.rooms.iter();
+        rooms
+            .find(|(_, room)| room.n == n)
+            .map(|(name, _)| name.as_str())
+    }
+
+    /// Removes the rows of these instances and of their authors that no batch names any more.
+    pub(super) fn forget_unused(
+        &mut self,
+        conn: &Connection,
+        instances: impl IntoIterator<Item = (i64, i64)>,
+    ) -> rusqlite::Result<()> {
+        let mut gone = 0;
+        for (instance, author) in instances {
+            gone += conn
+                .prepare_cached(
+                    "DELETE FROM instance WHERE n = ?1
+                     AND NOT EXISTS (SELECT 1 FROM batch WHERE instance = ?1 AND conflict = 0)
+                     AND NOT EXISTS (SELECT 1 FROM batch WHERE instance = ?1 AND conflict = 1)",
+                )?
+                .execute([instance])?;
+            gone += conn
+                .prepare_cached(
+                    "DELETE FROM author WHERE n = ?1
+                     AND NOT EXISTS (SELECT 1 FROM batch WHERE author = ?1)",
+                )?
+                .execute([author])?;
+        }
+        if gone > 0 {
+            // Their numbers may be given again.
+            self.instances.clear();
+        }
+        Ok(())
     }
 
     fn room(&mut self, conn: &Connection, name: &str) -> rusqlite::Result<Room> {
@@ -161,15 +280,21 @@ impl Names {
         let room = Room {
             n: conn.last_insert_rowid(),
             horizon_ms: 0,
+            removed: 0,
         };
         self.rooms.insert(name.to_owned(), room);
         Ok(room)
     }
 
-    fn instance(&mut self, conn: &Connection, record: &Record) -> rusqlite::Result<i64> {
+    fn instance(
+        &mut self,
+        conn: &Connection,
+        now_ms: u64,
+        record: &Record,
+    ) -> rusqlite::Result<Instance> {
         let key = (record.author.to_vec(), record.instance);
-        if let Some(n) = self.instances.get(&key) {
-            return Ok(*n);
+        if let Some(instance) = self.instances.get(&key) {
+            return Ok(*instance);
         }
         let found = conn
             .prepare_cached("SELECT n FROM instance WHERE author = ?1 AND instance = ?2")?
@@ -185,12 +310,62 @@ impl Names {
                 conn.last_insert_rowid()
             }
         };
+        let (author, since_ms) = author_of(conn, now_ms, &key.0)?;
+        let instance = Instance {
+            n,
+            author,
+            since_ms,
+        };
         if self.instances.len() >= INSTANCES_REMEMBERED {
             self.instances.clear();
         }
-        self.instances.insert(key, n);
+        self.instances.insert(key, instance);
+        Ok(instance)
+    }
+
+    /// The number of a neighbour that brought a batch; 0 for none.
+    fn link(&mut self, conn: &Connection, peer: &Bytes) -> rusqlite::Result<i64> {
+        if peer.is_empty() {
+            return Ok(0);
+        }
+        if let Some(n) = self.links.get(peer) {
+            return Ok(*n);
+        }
+        let found = conn
+            .prepare_cached("SELECT n FROM link WHERE peer = ?1")?
+            .query_row([&peer[..]], |row| row.get(0))
+            .optional()?;
+        let n = match found {
+            Some(n) => n,
+            None => {
+                let made = conn
+                    .prepare_cached(
+                        "INSERT INTO link (peer) SELECT ?1 WHERE (SELECT count(*) FROM link) < ?2",
+                    )?
+                    .execute(params![&peer[..], MAX_LINKS as i64])?;
+                match made {
+                    0 => return Ok(OTHER_LINKS),
+                    _ => conn.last_insert_rowid(),
+                }
+            }
+        };
+        self.links.insert(peer.clone(), n);
         Ok(n)
     }
+}
+
+/// The number of the author with this key, and since when it is there.
+fn author_of(conn: &Connection, now_ms: u64, key: &[u8]) -> rusqlite::Result<(i64, u64)> {
+    let found = conn
+        .prepare_cached("SELECT n, since_ms FROM author WHERE key = ?1")?
+        .query_row([key], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))
+        .optional()?;
+    if let Some(author) = found {
+        return Ok(author);
+    }
+    conn.prepare_cached("INSERT INTO author (key, since_ms) VALUES (?1, ?2)")?
+        .execute(params![key, now_ms as i64])?;
+    Ok((conn.last_insert_rowid(), now_ms))
 }
 
 fn rooms_of(conn: &Connection) -> rusqlite::Result<HashMap<String, Room>> {
@@ -201,6 +376,7 @@ fn rooms_of(conn: &Connection) -> rusqlite::Result<HashMap<String, Room>> {
                 Room {
                     n: row.get(1)?,
                     horizon_ms: row.get::<_, i64>(2)? as u64,
+                    removed: 0,
                 },
             ))
         })?

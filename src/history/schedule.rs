@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::errand::Errand;
 use super::facts::{Checked, Output};
+use super::held::Held;
 use super::message::Request;
 use super::neighbour::Due;
 use super::reconcile::Window;
@@ -137,9 +138,9 @@ impl<P: Clone + Ord> Checks<P> {
         let Some(errand) = &mut neighbour.errand else {
             return;
         };
-        while let Some((asked, request)) =
-            errand.next_request(moment.now, |id| self.wants.contains(id))
-        {
+        while let Some((asked, request)) = errand.next_request(moment.now, |id| {
+            self.wants.contains(id) || neighbour.removed.is_untimed(id)
+        }) {
             self.last_token += 1;
             self.asked
                 .insert(self.last_token, (peer.clone(), Some(asked)));
@@ -187,7 +188,8 @@ impl<P: Clone + Ord> Checks<P> {
             };
             if window.since_ms < window.until_ms {
                 room.busy_with = Some(peer.clone());
-                neighbour.errand = Some(Errand::new(moment.now, name, window, room.items()));
+                let held = Held::with(room.items(), neighbour.removed.of(&name));
+                neighbour.errand = Some(Errand::new(moment.now, name, window, held));
                 return;
             }
         }

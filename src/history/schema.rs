@@ -70,6 +70,17 @@ CREATE TABLE room (
   horizon_ms INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
+CREATE TABLE author (
+  n        INTEGER PRIMARY KEY,
+  key      BLOB NOT NULL UNIQUE,   -- libp2p PublicKey
+  since_ms INTEGER NOT NULL        -- when its first batch was stored, Unix time
+) STRICT;
+
+CREATE TABLE link (
+  n        INTEGER PRIMARY KEY,
+  peer     BLOB NOT NULL UNIQUE    -- PeerId of a neighbour that brought batches first
+) STRICT;
+
 CREATE TABLE instance (
   n        INTEGER PRIMARY KEY,
   author   BLOB NOT NULL,          -- libp2p PublicKey
@@ -88,6 +99,9 @@ CREATE TABLE batch (
   sent_at_ms   INTEGER NOT NULL,    -- Unix time, as the author says
   stored_at_ms INTEGER NOT NULL,
   conflict     INTEGER NOT NULL,    -- 1: the author had used these numbers before
+  author       INTEGER NOT NULL REFERENCES author (n),
+  link         INTEGER NOT NULL,    -- who brought it first, 0: nobody
+  bytes        INTEGER NOT NULL,    -- what it counts for when there is no room for all
   envelope     BLOB NOT NULL,       -- as it came, signature included; empty when it is large:
   large_file   INTEGER,             -- then it lies in log.sqlite3-large-N with this N,
   large_at     INTEGER,             -- from this byte on,
@@ -96,7 +110,17 @@ CREATE TABLE batch (
 CREATE UNIQUE INDEX batch_by_id ON batch (id);
 CREATE INDEX batch_by_time ON batch (room, sent_at_ms, id);
 CREATE UNIQUE INDEX batch_by_seq ON batch (instance, room, first_seq) WHERE conflict = 0;
+CREATE INDEX batch_by_conflict ON batch (instance) WHERE conflict = 1;
+CREATE INDEX batch_by_author ON batch (author, sent_at_ms, link, bytes);
 CREATE INDEX batch_by_file ON batch (large_file, large_bytes) WHERE large_file IS NOT NULL;
+
+-- batches that made room: they are not fetched again, and count as held when rooms are compared
+CREATE TABLE removed (
+  id           BLOB PRIMARY KEY,
+  room         INTEGER NOT NULL REFERENCES room (n),
+  sent_at_ms   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX removed_by_time ON removed (room, sent_at_ms);
 
 CREATE VIEW readable AS
   SELECT batch.n, room.name AS room, instance.peer_id AS author, lower(hex(instance.instance)) AS instance,

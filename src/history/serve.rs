@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::items::{Item, Items};
+use super::held::Held;
+use super::items::Item;
 use super::message::{MAX_RESPONSE_FRAME, Request, Response};
 use super::reconcile::{self, BadFrame, Window};
 use super::record::Id;
@@ -113,7 +114,7 @@ impl Allowance {
     pub(super) fn answer(
         &mut self,
         now: Time,
-        items: &Items,
+        held: Held<'_>,
         since_ms: u64,
         request: Request,
         is_offered: bool,
@@ -146,7 +147,7 @@ impl Allowance {
             Request::Offer { items, .. } => Ok(Answer::Note(items)),
             Request::Compare { window, frame, .. } => {
                 self.exchanges -= cost;
-                compare(items, since_ms, window, &frame)
+                compare(held, since_ms, window, &frame)
                     .map(Answer::Now)
                     .map_err(Refusal::Frame)
             }
@@ -192,7 +193,7 @@ fn cost_of(request: &Request) -> u32 {
 }
 
 fn compare(
-    items: &Items,
+    held: Held<'_>,
     since_ms: u64,
     window: Window,
     frame: &Bytes,
@@ -200,6 +201,6 @@ fn compare(
     if window.since_ms < since_ms {
         return Ok(Response::From(since_ms));
     }
-    let answer = reconcile::answer(items, window, frame, MAX_RESPONSE_FRAME)?;
+    let answer = reconcile::answer(held, window, frame, MAX_RESPONSE_FRAME)?;
     Ok(Response::Ranges(answer.into()))
 }

@@ -10,14 +10,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::errand::{Asked, Fault};
+use super::errand::{Asked, Brought, Fault};
 use super::facts::{Config, Input, Output};
+use super::held::Held;
+use super::items::Item;
 use super::message::Response;
 use super::neighbour::Neighbour;
 use super::offering::Wants;
 use super::pace::Pace;
 use super::rate::Rate;
 use super::record::Id;
+use super::removed::horizon_at;
 use super::room::Room;
 use super::schedule::{TURN, framed};
 use crate::clock::Time;
@@ -84,14 +87,20 @@ impl<P: Clone + Ord> Checks<P> {
             // Those that come with each batch have no consequences at once.
             Input::Stored { room, item } => {
                 self.tell_sources(now, &item);
-                if let Some(room) = self.rooms.get_mut(&room) {
-                    room.add(item);
-                }
+                self.hold(unix_ms, &room, item);
                 return;
             }
-            Input::Pruned(room, horizon_ms) => {
-                if let Some(room) = self.rooms.get_mut(&room) {
-                    room.forget_before(horizon_ms);
+            Input::Pruned {
+                room: name,
+                horizon_ms,
+                removed,
+            } => {
+                if let Some(room) = self.rooms.get_mut(&name) {
+                    room.forget_before(horizon_at(horizon_ms, unix_ms));
+                    room.removed = removed;
+                    for neighbour in self.neighbours.values_mut() {
+                        neighbour.removed.forget_before(&name, room.horizon_ms());
+                    }
                 }
                 return;
             }
@@ -101,15 +110,15 @@ impl<P: Clone + Ord> Checks<P> {
                 bytes,
                 from,
             } => {
-                if let Some(room) = self.rooms.get_mut(&name) {
-                    room.add(item);
+                if self.rooms.contains_key(&name) {
+                    self.hold(unix_ms, &name, item);
                     self.offer(now, &name, item, bytes, from.as_ref(), out);
                 }
             }
             Input::Join(room) => self.on_join(moment, room, out),
             Input::Loaded(room, horizon_ms, items) => {
                 if let Some(room) = self.rooms.get_mut(&room) {
-                    room.load(horizon_ms, items);
+                    room.load(unix_ms, horizon_at(horizon_ms, unix_ms), items);
                 }
             }
             Input::Leave(room) => self.on_leave(now, &room, out),
@@ -209,6 +218,16 @@ impl<P: Clone + Ord> Checks<P> {
         self.wants.len()
     }
 
+    /// The log has stored a batch.
+    fn hold(&mut self, unix_ms: u64, name: &str, item: Item) {
+        if let Some(room) = self.rooms.get_mut(name) {
+            room.add(unix_ms, item);
+            for neighbour in self.neighbours.values_mut() {
+                neighbour.removed.hold(name, &item);
+            }
+        }
+    }
+
     fn on_join(&mut self, moment: Moment, name: String, out: &mut Vec<Output<P>>) {
         if self.rooms.contains_key(&name) {
             return;
@@ -231,6 +250,7 @@ impl<P: Clone + Ord> Checks<P> {
         let mut comparing = Vec::new();
         for (peer, neighbour) in &mut self.neighbours {
             neighbour.due.remove(name);
+            neighbour.removed.forget_room(name);
             if neighbour
                 .errand
                 .take_if(|errand| errand.room == name)
@@ -321,10 +341,19 @@ impl<P: Clone + Ord> Checks<P> {
                     }
                     _ => {}
                 }
-                let is_coming = |id: &Id| self.wants.contains(id);
-                errand.on_response(moment.now, room.items(), is_coming, asked, response)
+                let is_coming =
+                    |id: &Id| self.wants.contains(id) || neighbour.removed.is_untimed(id);
+                let held = Held::with(room.items(), neighbour.removed.of(&errand.room));
+                errand.on_response(moment.now, held, is_coming, asked, response)
             });
-        match absorbed {
+        if let Ok(Brought { removed, .. }) = &absorbed
+            && !removed.is_empty()
+            && let Some(later_ms) = neighbour.removed.add(&errand.room, removed, room.items())
+        {
+            let floor = neighbour.floors.entry(errand.room.clone()).or_default();
+            *floor = later_ms.max(*floor);
+        }
+        match absorbed.map(|brought| brought.envelopes) {
             Err(fault) => self.on_fault(moment.now, peer, fault, out),
             Ok(envelopes) if envelopes.is_empty() => {}
             Ok(envelopes) => {

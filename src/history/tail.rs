@@ -59,6 +59,8 @@ struct Entry {
     sent_at_ms: u64,
     #[prost(bytes = "bytes", tag = "8")]
     envelope: Bytes,
+    #[prost(bytes = "bytes", tag = "9")]
+    brought_by: Bytes,
 }
 
 /// Where the tail of the log at `log` lies.
@@ -124,6 +126,7 @@ impl Entry {
             count: self.count,
             sent_at_ms: self.sent_at_ms,
             bytes: self.envelope,
+            brought_by: self.brought_by,
         };
         Some((self.stored_at_ms, record))
     }
@@ -169,6 +172,7 @@ impl Tail {
                 count: record.count,
                 sent_at_ms: record.sent_at_ms,
                 envelope: record.bytes.clone(),
+                brought_by: record.brought_by.clone(),
             };
             let entry = entry.encode_to_vec();
             if self.bytes + frames.len() + HEAD + entry.len() > TAIL_BYTES {

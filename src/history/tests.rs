@@ -16,6 +16,8 @@ mod offers;
 mod order;
 mod played;
 mod reconcile;
+mod removed;
+mod room_made;
 mod shelf;
 mod slow;
 mod tail;
@@ -78,7 +80,14 @@ pub(crate) fn read_back(bytes: &[u8]) -> Result<Batch, String> {
         count,
         sent_at_ms,
         bytes: Bytes::copy_from_slice(bytes),
+        brought_by: Bytes::new(),
     }))
+}
+
+/// The batch as the link with this number brought it.
+pub(crate) fn brought_by(link: u8, mut batch: Batch) -> Batch {
+    batch.0.brought_by = Bytes::copy_from_slice(&[link; 38]);
+    batch
 }
 
 pub(crate) fn item_of(batch: &Batch) -> Item {

@@ -348,7 +348,7 @@ impl NodeBuilder {
         let writer = opening
             .await
             .map_err(|e| StartError::System(format!("opening the log: {e}")))??;
-        Ok((Store::new(writer), pruned))
+        Ok((Store::new(writer, clock), pruned))
     }
 
     fn initial_rooms(&self) -> Result<Vec<RoomName>, StartError> {

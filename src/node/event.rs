@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
+use super::crowding::Crowding;
 use super::stage::StageError;
 use crate::gossip::{BatchId, EVENT_OVERHEAD, RoomName};
 
@@ -142,6 +143,8 @@ pub enum Event {
         /// What shows it.
         than: DatedThan,
     },
+    /// Somebody takes more than its share of the log, which is full: its own oldest messages make room.
+    Crowding(Crowding),
     /// Something went wrong that concerns no link.
     Error {
         /// What, and what to do.

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::address::Address;
 use super::builder::NodeBuilder;
+use super::crowding::Crowding;
 use super::error::{BroadcastError, ConnectError, JoinError};
 use super::event::{Direction, EventBus, Events};
 use super::links::Link;
@@ -284,6 +285,12 @@ impl Node {
         self.ask(|reply| Command::Status { reply })
             .await
             .unwrap_or_default()
+    }
+
+    /// Who has taken more than its share of the log in the last ten minutes, the last one first: its own oldest messages
+    /// made room for what came.
+    pub fn crowding(&self) -> Vec<Crowding> {
+        self.shared.store.crowders.lately()
     }
 
     /// How many copies of batches there were since the start: every one that came over a link by gossip

@@ -8,8 +8,9 @@ use libp2p::PeerId;
 use libp2p::gossipsub::MessageId;
 use tokio::sync::mpsc;
 
+use super::keeper::Brought;
 use crate::clock::Clock;
-use crate::gossip::{self, BatchError, RoomName, VerifiedBatch};
+use crate::gossip::{self, BatchError, RoomName};
 use crate::identity::NetworkId;
 use crate::wire::envelope;
 
@@ -81,7 +82,7 @@ impl Inbox {
     /// passes on keeps all others busy, and at a low rate it is this that a message would wait for. So the
     /// verdict of a single message is for the caller to tell. When more is waiting the neighbours are not to wait
     /// for all of it: they are told of each.
-    pub(super) async fn check(&mut self) -> (Vec<VerifiedBatch>, Option<Verdict>) {
+    pub(super) async fn check(&mut self) -> (Vec<Brought>, Option<Verdict>) {
         let is_alone = self.taken.len() == 1;
         let mut last = None;
         let mut batches = Vec::with_capacity(self.taken.len());
@@ -96,7 +97,7 @@ impl Inbox {
             let bytes = data.len();
             let now_ms = self.clock.unix_millis();
             let opened = gossip::open_as(hashed, data, self.network, &room, now_ms);
-            let result = opened.map(|batch| batches.push(batch));
+            let result = opened.map(|batch| batches.push(Brought { batch, by: from }));
             let verdict = Verdict {
                 from,
                 message_id,

@@ -29,7 +29,7 @@ use super::inbox::Inbox;
 use super::pressure::Pressure;
 use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time};
-use crate::gossip::{BatchId, MessageIds, VerifiedBatch};
+use crate::gossip::{BatchId, EVENT_OVERHEAD, MessageIds, VerifiedBatch};
 use crate::history::{
     self, Appended, Arrival, Checks, Delivery, Found, Input, Item, LogError, Order, Outcome, Owed,
     Pruned, Record, RequestId, Stream, Verified, Writer,
@@ -64,6 +64,26 @@ impl Verified for VerifiedBatch {
             count: self.events().len() as u64,
             sent_at_ms: self.sent_at_ms(),
             bytes: self.bytes().clone(),
+            brought_by: Bytes::new(),
+        }
+    }
+}
+
+/// The log counts an event as everything else does that counts batches.
+const _: () = assert!(history::EVENT_BYTES == EVENT_OVERHEAD as u64);
+
+/// A batch, and the neighbour that it came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Brought {
+    pub(crate) batch: VerifiedBatch,
+    pub(crate) by: PeerId,
+}
+
+impl Verified for Brought {
+    fn record(&self) -> Record {
+        Record {
+            brought_by: self.by.to_bytes().into(),
+            ..self.batch.record()
         }
     }
 }
@@ -75,7 +95,8 @@ enum Back {
         appended: Appended,
         origin: Origin,
     },
-    Loaded(String, Result<(u64, Vec<Item>), LogError>),
+    /// A room's horizon, its items, and how many of those made room.
+    Loaded(String, Result<(u64, Vec<Item>, u64), LogError>),
     Found(PeerId, RequestId, Result<Found, LogError>),
     Pruned(Pruned),
 }
@@ -317,8 +338,15 @@ impl Keeper {
             Back::Loaded(room, loaded) => {
                 self.loading -= 1;
                 match loaded {
-                    Ok((horizon, items)) => {
-                        self.check(Input::Loaded(room, horizon, items)).await;
+                    Ok((horizon_ms, items, removed)) => {
+                        let loaded = Input::Loaded(room.clone(), horizon_ms, items);
+                        self.check(loaded).await;
+                        self.check(Input::Pruned {
+                            room,
+                            horizon_ms,
+                            removed,
+                        })
+                        .await;
                     }
                     Err(error) => self.complain(&error),
                 }
@@ -332,8 +360,18 @@ impl Keeper {
                 self.check(Input::Found(peer_id, request, found)).await;
             }
             Back::Pruned(pruned) => {
-                self.check(Input::Pruned(pruned.room, pruned.horizon_ms))
-                    .await;
+                if let Some(crowding) = &pruned.crowding {
+                    let noted = self.store.crowders.note(crowding);
+                    if let Some(crowding) = noted {
+                        self.bus.emit(Event::Crowding(crowding));
+                    }
+                }
+                self.check(Input::Pruned {
+                    room: pruned.room,
+                    horizon_ms: pruned.horizon_ms,
+                    removed: pruned.removed,
+                })
+                .await;
             }
             Back::Found(peer_id, request, Err(error)) => {
                 self.complain(&error);
@@ -361,12 +399,16 @@ impl Keeper {
 
     /// Hands batches to the log, waiting for room if need be. Its answer comes back as
     /// [`Back::Stored`], in the order in which they were handed over.
-    async fn append(&mut self, batches: Vec<VerifiedBatch>) {
+    async fn append(&mut self, batches: Vec<Brought>) {
         if batches.is_empty() {
             return;
         }
         self.appends += 1;
-        let (done, returned) = (self.back.clone(), batches.clone());
+        let returned = batches
+            .iter()
+            .map(|brought| brought.batch.clone())
+            .collect();
+        let done = self.back.clone();
         let told = move |appended| {
             let _ = done.send(Back::Stored {
                 batches: returned,

@@ -17,6 +17,7 @@ mod behaviour;
 mod book;
 mod builder;
 mod coalesce;
+mod crowding;
 mod diagnosis;
 mod dialing;
 mod error;
@@ -51,6 +52,7 @@ mod upgrade;
 
 pub use address::{Address, AddressError};
 pub use builder::{DEFAULT_LISTEN, DEFAULT_ROOM, EPHEMERAL_BYTES, NodeBuilder};
+pub use crowding::Crowding;
 pub use error::{BroadcastError, ConnectError, JoinError, StartError};
 pub use event::{
     DatedThan, Direction, Event, Events, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message,

@@ -17,6 +17,7 @@ use super::pressure::Handed;
 use super::store::Store;
 use crate::clock::Clock;
 use crate::gossip::{self, Author, BatchId, MAX_BATCH_BYTES, MAX_EVENTS, RoomName, VerifiedBatch};
+use crate::history::{Appended, Outcome};
 
 /// Events that may wait for the outbox; past that [`super::Node::broadcast`] waits.
 pub(crate) const MAX_WAITING: usize = 4096;
@@ -221,8 +222,8 @@ impl Outbox {
         };
         let (notes, kept) = (self.notes.clone(), batch.clone());
         log.append_in_turn(std::slice::from_ref(&batch), move |stored| {
-            if let Err(error) = stored {
-                return refuse(waiting, &BroadcastError::NotKept(error.to_string()));
+            if let Some(reason) = why_not_kept(&stored) {
+                return refuse(waiting, &BroadcastError::NotKept(reason));
             }
             let (id, first_seq) = (kept.id(), kept.first_seq());
             // A keeper that is gone compares no more.
@@ -234,6 +235,18 @@ impl Outbox {
             }
         })
         .await;
+    }
+}
+
+/// Why the log does not have a batch of its own node; none when it has it.
+fn why_not_kept(appended: &Appended) -> Option<String> {
+    match appended {
+        Err(error) => Some(error.to_string()),
+        Ok(outcomes) if outcomes.iter().all(Outcome::is_held) => None,
+        Ok(_) => Some(
+            "this node's clock is behind what its log keeps: set the clock, and send it again"
+                .to_owned(),
+        ),
     }
 }
 
@@ -332,5 +345,20 @@ mod tests {
         assert_eq!(groups([100, 100, 1 << 20, 100]), [3, 1]);
         assert_eq!(groups([100; 20]), [8, 8, 4]);
         assert_eq!(groups([]), [0; 0]);
+    }
+
+    #[test]
+    fn an_event_counts_as_sent_only_when_the_log_has_it() {
+        let new = Outcome::New { follows: true };
+        let conflict = Outcome::Conflict { with: [0; 32] };
+        for outcome in [new, Outcome::Held, conflict] {
+            assert_eq!(why_not_kept(&Ok(vec![outcome])), None);
+        }
+        for outcome in [Outcome::TooOld, Outcome::OutOfRange] {
+            let reason = why_not_kept(&Ok(vec![outcome])).expect("it is not stored");
+            assert!(reason.contains("clock"), "{reason}");
+        }
+        let closed = Err(Arc::new(crate::history::LogError::Closed));
+        assert!(why_not_kept(&closed).is_some());
     }
 }

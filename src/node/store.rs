@@ -6,6 +6,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::crowding::Crowders;
+use crate::clock::Clock;
 use crate::history::Writer;
 
 /// How a room stands: what is kept of it, and how many neighbours hold the same.
@@ -27,22 +29,32 @@ pub struct RoomStatus {
 
 /// The log of a node while it runs.
 #[derive(Clone, Debug)]
-pub(crate) struct Store(Arc<Mutex<Option<Arc<Writer>>>>);
+pub(crate) struct Store {
+    writer: Arc<Mutex<Option<Arc<Writer>>>>,
+    /// Who takes more than its share of it.
+    pub(crate) crowders: Crowders,
+}
 
 impl Store {
-    pub(crate) fn new(writer: Writer) -> Store {
-        Store(Arc::new(Mutex::new(Some(Arc::new(writer)))))
+    pub(crate) fn new(writer: Writer, clock: Clock) -> Store {
+        Store {
+            writer: Arc::new(Mutex::new(Some(Arc::new(writer)))),
+            crowders: Crowders::new(clock),
+        }
     }
 
     /// The log, unless the node has stopped.
     pub(crate) fn get(&self) -> Option<Arc<Writer>> {
-        self.0
+        self.writer
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
     pub(super) fn take(&self) -> Option<Arc<Writer>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }

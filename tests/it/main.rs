@@ -4,6 +4,7 @@ mod address;
 mod catch_up;
 mod cluster;
 mod conformance;
+mod crowded;
 mod demo;
 mod direction;
 mod flood;

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::lines::Line;
 use super::{End, Sender};
 use crate::app::escape::{Quoted, Shown};
-use crate::app::output::{CHAT, Output, SHORT, short};
+use crate::app::output::{CHAT, Output, SHORT, short, told};
 use crate::gossip::RoomName;
 use crate::node::{Direction, LinkInfo, RoomStatus};
 
@@ -168,7 +168,11 @@ impl<'a> Desk<'a> {
         if rooms.is_empty() {
             return self.output.notice("in no room").await;
         }
-        let lines: Vec<String> = rooms.iter().map(standing).collect();
+        let crowding = self.sender.node.crowding();
+        let crowding = crowding
+            .iter()
+            .map(|crowding| format!("  ! {}", told(crowding)));
+        let lines: Vec<String> = rooms.iter().map(standing).chain(crowding).collect();
         self.output.notice(lines.join("\n")).await;
     }
 

@@ -154,6 +154,17 @@ enum Line<'a> {
         by_ms: u64,
         than: &'static str,
     },
+    Crowding {
+        time: &'a str,
+        #[serde(serialize_with = "shown")]
+        author: &'a PeerId,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        link: Option<String>,
+        of: &'static str,
+        bytes: u64,
+        share: u64,
+        batches: u64,
+    },
     Suppressed {
         time: &'a str,
         kind: &'static str,
@@ -377,6 +388,19 @@ impl Render for JsonLines {
                 id,
                 by_ms: millis(*by),
                 than: than.name(),
+            },
+            Event::Crowding(crowding) => Line::Crowding {
+                time,
+                author: &crowding.author,
+                link: crowding.link.map(|link| link.to_string()),
+                of: if crowding.is_by_link {
+                    "link"
+                } else {
+                    "author"
+                },
+                bytes: crowding.bytes,
+                share: crowding.share,
+                batches: crowding.batches,
             },
             Event::Suppressed {
                 kind, lines, over, ..

@@ -13,7 +13,7 @@ use libp2p::PeerId;
 
 use super::{Record, Render};
 use crate::app::escape::{Quoted, Shown};
-use crate::node::{DatedThan, Direction, Event, Message};
+use crate::node::{Crowding, DatedThan, Direction, Event, Message};
 
 /// The name of the events that people type.
 pub(crate) const CHAT: &str = "chat";
@@ -116,6 +116,25 @@ impl People {
             }
             Err(_) => writeln!(out, "{room} {author}{name}: <{bytes} bytes>"),
         };
+    }
+}
+
+/// Who takes more than its share of the log, and what came of it.
+pub(crate) fn told(crowding: &Crowding) -> String {
+    let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+    let (bytes, share) = (mib(crowding.bytes), mib(crowding.share));
+    let batches = crowding.batches;
+    let author = short(&crowding.author);
+    match crowding.link.map(|link| short(&link)) {
+        Some(link) if crowding.is_by_link => format!(
+            "{link} fills the log with what new authors say ({bytes:.1} MiB, {share:.1} are theirs): the oldest {batches} batches of such authors made room"
+        ),
+        Some(link) => format!(
+            "{author} fills the log, mostly by way of {link} ({bytes:.1} MiB, {share:.1} are its share): its own oldest {batches} batches made room"
+        ),
+        None => format!(
+            "{author} fills the log ({bytes:.1} MiB, {share:.1} are its share): its own oldest {batches} batches made room"
+        ),
     }
 }
 
@@ -264,6 +283,9 @@ impl Render for People {
                     span(*by)
                 );
                 self.line(out, YELLOW, text);
+            }
+            Event::Crowding(crowding) => {
+                self.line(out, YELLOW, format!("! {}", told(crowding)));
             }
             Event::Suppressed {
                 what, lines, over, ..

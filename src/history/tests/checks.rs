@@ -26,11 +26,15 @@ pub(super) struct Net {
     requests: usize,
     /// Who got a batch that it had been offered, and from whom.
     pub(super) brought: Vec<(Name, Name, Id)>,
+    /// Who was asked for which batch, by whom.
+    pub(super) asked_for: Vec<(Name, Name, Id)>,
 }
 
 pub(super) struct Node {
     pub(super) checks: Checks<Name>,
-    held: BTreeMap<Id, Batch>,
+    pub(super) held: BTreeMap<Id, Batch>,
+    /// What made room.
+    removed: BTreeMap<Id, Item>,
 }
 
 const WAY: Duration = Duration::from_millis(10);
@@ -47,11 +51,13 @@ impl Net {
             bytes: 0,
             requests: 0,
             brought: Vec::new(),
+            asked_for: Vec::new(),
         };
         for name in nodes {
             let node = Node {
                 checks: Checks::new(Config::default()),
                 held: BTreeMap::new(),
+                removed: BTreeMap::new(),
             };
             net.nodes.insert(name, node);
             net.tell(name, Input::Join("a".into()));
@@ -75,6 +81,25 @@ impl Net {
                 },
             );
         }
+    }
+
+    /// `name` has made room with these.
+    pub(super) fn remove(&mut self, name: Name, batches: impl IntoIterator<Item = Batch>) {
+        let node = self.nodes.get_mut(&name).unwrap();
+        for batch in batches {
+            if node.held.remove(&batch.0.id).is_some() {
+                node.removed.insert(batch.0.id, item_of(&batch));
+            }
+        }
+        let removed = node.removed.len() as u64;
+        self.tell(
+            name,
+            Input::Pruned {
+                room: "a".into(),
+                horizon_ms: 0,
+                removed,
+            },
+        );
     }
 
     pub(super) fn link(&mut self, a: Name, b: Name) {
@@ -172,8 +197,13 @@ impl Net {
                     ..Found::default()
                 };
                 let mut bytes = 0;
+                self.asked_for
+                    .extend(ids.iter().map(|id| (peer, name, *id)));
                 for id in ids {
                     match node.held.get(&id) {
+                        None if node.removed.contains_key(&id) => {
+                            found.removed.push(node.removed[&id]);
+                        }
                         None => found.missing.push(id),
                         Some(held) if bytes > 0 && bytes + held.0.bytes.len() > most => break,
                         Some(held) => {
@@ -421,10 +451,23 @@ fn rooms_that_only_one_is_in_are_not_compared() {
 
 #[test]
 fn what_a_neighbour_removed_is_neither_offered_nor_asked_about() {
+    // A horizon is never within the last minutes.
+    const AGO_MS: u64 = 3_600_000;
+    let before = |range: std::ops::Range<u64>| {
+        range.map(|n| batch_in("a", (n % 5) as u8, n, 1, NOW_MS - AGO_MS + n))
+    };
     let mut net = Net::new([1, 2]);
-    net.give(1, batches(1..100));
-    net.give(2, batches(60..120));
-    net.tell(2, Input::Pruned("a".into(), NOW_MS + 60));
+    net.give(1, before(1..100));
+    net.give(2, before(60..120));
+    let horizon_ms = NOW_MS + 60 - AGO_MS;
+    net.tell(
+        2,
+        Input::Pruned {
+            room: "a".into(),
+            horizon_ms,
+            removed: 0,
+        },
+    );
     net.link(1, 2);
     net.run(Duration::from_secs(30));
     assert!(

@@ -115,21 +115,25 @@ fn a_neighbour_is_held_to_what_it_claims() {
     let none = Response::Batches {
         envelopes: vec![],
         missing: vec![],
+        removed: vec![],
     };
     assert_eq!(fault(&answered(none).0), &Fault::Withheld);
     let other = Response::Batches {
         envelopes: vec![batch(1, 2).0.bytes],
         missing: vec![],
+        removed: vec![],
     };
     assert_eq!(fault(&answered(other).0), &Fault::Unasked);
     let twice = Response::Batches {
         envelopes: vec![genuine.0.bytes.clone(); 2],
         missing: vec![],
+        removed: vec![],
     };
     assert_eq!(fault(&answered(twice).0), &Fault::Unasked);
     let (out, mut played) = answered(Response::Batches {
         envelopes: vec![genuine.0.bytes.clone()],
         missing: vec![],
+        removed: vec![],
     });
     let [Output::Fetched { ticket, .. }] = out[..] else {
         panic!("{out:?}")
@@ -144,6 +148,7 @@ fn a_neighbour_is_held_to_what_it_claims() {
     let (out, _) = answered(Response::Batches {
         envelopes: vec![],
         missing: vec![id],
+        removed: vec![],
     });
     assert!(
         matches!(
@@ -195,6 +200,7 @@ fn a_neighbour_that_claims_much_and_holds_nothing_is_named() {
                 let missing = Response::Batches {
                     envelopes: vec![],
                     missing: ids,
+                    removed: vec![],
                 };
                 asked.extend(played.answer(token, &missing));
             }
@@ -288,6 +294,7 @@ fn an_answer_to_a_comparison_that_is_no_more_concerns_nobody() {
     let none = Response::Batches {
         envelopes: vec![],
         missing: vec![],
+        removed: vec![],
     };
     assert_eq!(played.answer(fetch, &none), []);
     assert_eq!(

@@ -65,17 +65,19 @@ fn what_comes_next_of_an_author_whose_last_number_is_known_needs_no_table() {
 
 #[test]
 fn what_was_removed_for_its_age_is_not_taken_at_once_either() {
-    let few = Keep {
-        bytes: 64 << 10,
+    let an_hour = Keep {
+        age: Duration::from_secs(3600),
         ..keep()
     };
-    let mut log = Log::ephemeral(few).unwrap();
+    let mut log = Log::ephemeral(an_hour).unwrap();
+    let then_ms = NOW_MS - 4_000_000;
     let many: Vec<Batch> = (1..=100)
-        .map(|n| batch_of("a", 1, n, 1, NOW_MS + n, 4096))
+        .map(|n| batch_of("a", 1, n, 1, then_ms + n, 4096))
         .collect();
-    log.append(NOW_MS, &many).unwrap();
+    log.append(then_ms, &many).unwrap();
     assert!(!log.prune(NOW_MS).unwrap().is_empty());
     let horizon_ms = log.horizon_ms("a");
+    assert_eq!(horizon_ms, NOW_MS - 3_600_000);
     stored(&mut log, &[batch_in("a", 2, 1, 1, horizon_ms)]);
     assert!(!is_at_once(
         &mut log,

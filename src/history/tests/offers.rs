@@ -96,6 +96,7 @@ fn a_neighbour_that_does_not_hold_what_it_offered_is_replaced_by_another() {
     let missing = Response::Batches {
         envelopes: Vec::new(),
         missing: vec![batch.0.id],
+        removed: vec![],
     };
     played.answer(2, fetch_of(&batch), &missing);
     assert_eq!(played.fetches(), [(3, batch.0.id)]);
@@ -116,6 +117,7 @@ fn a_neighbour_that_offers_much_and_holds_nothing_is_named() {
         let missing = Response::Batches {
             envelopes: Vec::new(),
             missing: vec![batch.0.id],
+            removed: vec![],
         };
         played
             .asked
@@ -160,6 +162,7 @@ fn what_does_not_verify_or_was_not_asked_for_ends_the_link() {
     let two = Response::Batches {
         envelopes: vec![batch.0.bytes.clone(), another.0.bytes.clone()],
         missing: Vec::new(),
+        removed: vec![],
     };
     played.answer(2, fetch_of(&batch), &two);
     assert_eq!(played.faults, [(2, Fault::Unasked)]);
@@ -169,6 +172,7 @@ fn what_does_not_verify_or_was_not_asked_for_ends_the_link() {
     let none = Response::Batches {
         envelopes: Vec::new(),
         missing: Vec::new(),
+        removed: vec![],
     };
     played.answer(2, fetch_of(&batch), &none);
     assert_eq!(played.faults, [(2, Fault::Withheld)]);
@@ -235,8 +239,8 @@ fn what_was_offered_may_be_fetched_beyond_the_allowance_once() {
         let id = played.request(2, &Request::Fetch { room, ids });
         let found = crate::history::Found {
             envelopes: vec![vec![0; 1 << 20].into()],
-            missing: Vec::new(),
             looked_at: 1,
+            ..Default::default()
         };
         let put_off = matches!(played.responses.last(), Some(Response::Later(_)));
         played.responses.clear();

@@ -137,6 +137,7 @@ impl Played {
         let response = Response::Batches {
             envelopes: vec![batch.0.bytes.clone()],
             missing: Vec::new(),
+            removed: vec![],
         };
         self.answer(from, fetch_of(batch), &response);
     }
@@ -147,8 +148,8 @@ impl Played {
         let request = self.request(to, &Request::Fetch { room, ids });
         let found = crate::history::Found {
             envelopes: vec![batch.0.bytes.clone()],
-            missing: Vec::new(),
             looked_at: 1,
+            ..Default::default()
         };
         self.tell(Input::Found(to, request, found));
         let answer = self.responses.pop();

@@ -243,7 +243,7 @@ fn what_is_old_goes_and_the_rest_stays_also_where_both_are_in_the_same_files() {
     let mut log = Log::open(dir.path(), bound).unwrap();
     // An old one that is fetched, a new one that is said, in turn.
     for n in 1..=60 {
-        let old = batch_of("a", 2, n, 1, NOW_MS - 1_000_000 + n, MIB);
+        let old = batch_of("a", 1, 1_000 + n, 1, NOW_MS - 1_000_000 + n, MIB);
         log.append(NOW_MS, &[old, large(n)]).unwrap();
         while !log.prune(NOW_MS).unwrap().is_empty() {}
         let used = log.used_bytes().unwrap();

@@ -28,8 +28,8 @@ fn fetch(played: &mut Played, from: Name, batch: &Batch) -> u64 {
     if played.responses.is_empty() {
         let found = Found {
             envelopes: vec![batch.0.bytes.clone()],
-            missing: Vec::new(),
             looked_at: 1,
+            ..Found::default()
         };
         played.tell(Input::Found(from, request, found));
     }

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use crate::history::Id;
 use crate::history::message::{Malformed, Request, Response};
+use crate::history::{Id, Item};
 
 static VECTORS: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../../proto/vectors/sync.json")).unwrap()
@@ -67,9 +67,17 @@ fn response(response: &Response) -> (&'static str, Value) {
             ("Ranges", fields)
         }
         Response::From(since_ms) => ("Ranges", json!({ "frame": "", "since_ms": since_ms })),
-        Response::Batches { envelopes, missing } => {
+        Response::Batches {
+            envelopes,
+            missing,
+            removed,
+        } => {
             let missing: &[Id] = missing;
-            let fields = json!({ "envelopes": hexes(envelopes), "missing": hexes(missing) });
+            let mut fields = json!({ "envelopes": hexes(envelopes), "missing": hexes(missing) });
+            if !removed.is_empty() {
+                let item = |item: &Item| json!([item.sent_at_ms, hex::encode(item.id)]);
+                fields["removed"] = removed.iter().map(item).collect();
+            }
             ("Batches", fields)
         }
         Response::Heard(held) if held.is_empty() => ("Heard", json!({})),
@@ -95,7 +103,10 @@ fn every_request_has_the_published_bytes() {
 
 #[test]
 fn every_response_has_the_published_bytes() {
-    for case in vectors("responses").iter().chain(vectors("heard")) {
+    for case in ["responses", "heard", "removed"]
+        .into_iter()
+        .flat_map(vectors)
+    {
         let body = body(case);
         let decoded = Response::decode(body.clone().into()).unwrap();
         let expected = (text(case, "kind"), case["fields"].clone());
@@ -106,7 +117,10 @@ fn every_response_has_the_published_bytes() {
 
 #[test]
 fn offences_are_refused_for_the_published_reason() {
-    for case in vectors("refused").iter().chain(vectors("refused_offers")) {
+    for case in ["refused", "refused_offers", "refused_removed"]
+        .into_iter()
+        .flat_map(vectors)
+    {
         let body = body(case).into();
         let error = match text(case, "message") {
             "request" => Request::decode(body).unwrap_err(),
@@ -118,6 +132,7 @@ fn offences_are_refused_for_the_published_reason() {
             Malformed::Room => "room",
             Malformed::Ids => "ids",
             Malformed::Offer => "offer",
+            Malformed::Removed => "removed",
             Malformed::Window => "window",
             Malformed::Frame => "frame",
         };

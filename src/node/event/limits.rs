@@ -37,6 +37,8 @@ pub(crate) enum Kind {
     Equivocation,
     /// Messages that are dated too early.
     BackDated,
+    /// Authors that take more than their share of the log.
+    Crowding,
     /// What goes wrong and concerns no link.
     Error,
     /// In the log alone: messages that fail a check.
@@ -84,8 +86,11 @@ const OF_COMPARISONS: Limit = limit((64.0, 4.0), (256.0, 20.0));
 /// One is enough to know the author by.
 const OF_AUTHORS: Limit = limit((3.0, 0.05), (30.0, 0.5));
 
+/// A full log makes room many times a second while somebody floods it.
+const OF_CROWDING: Limit = limit((2.0, 1.0 / 60.0), (10.0, 0.1));
+
 impl Kind {
-    const ALL: [Kind; 15] = [
+    const ALL: [Kind; 16] = [
         Kind::Link,
         Kind::Refused,
         Kind::DialFailed,
@@ -95,6 +100,7 @@ impl Kind {
         Kind::Repaired,
         Kind::Equivocation,
         Kind::BackDated,
+        Kind::Crowding,
         Kind::Error,
         Kind::MessageRefused,
         Kind::Offence,
@@ -115,6 +121,7 @@ impl Kind {
             Event::Checked { .. } => Kind::Repaired,
             Event::Equivocation { .. } => Kind::Equivocation,
             Event::BackDated { .. } => Kind::BackDated,
+            Event::Crowding(_) => Kind::Crowding,
             Event::Error { .. } => Kind::Error,
             Event::Message(_)
             | Event::Listening { .. }
@@ -129,6 +136,7 @@ impl Kind {
             Kind::Refused | Kind::DialFailed => OF_REFUSALS,
             Kind::Checked => OF_COMPARISONS,
             Kind::Equivocation | Kind::BackDated => OF_AUTHORS,
+            Kind::Crowding => OF_CROWDING,
             Kind::Redirected
             | Kind::Hint
             | Kind::Repaired
@@ -151,6 +159,7 @@ impl Kind {
             Kind::Checked | Kind::Repaired => "checked",
             Kind::Equivocation => "equivocation",
             Kind::BackDated => "back_dated",
+            Kind::Crowding => "crowding",
             Kind::Error => "error",
             Kind::MessageRefused
             | Kind::Offence
@@ -172,6 +181,7 @@ impl Kind {
             Kind::Repaired => "comparisons that brought messages",
             Kind::Equivocation => "equivocations",
             Kind::BackDated => "back-dated messages",
+            Kind::Crowding => "times that somebody took more than its share of the log",
             Kind::Error => "errors",
             Kind::MessageRefused => "refused messages",
             Kind::Offence => "offences",
@@ -345,6 +355,7 @@ fn cause_of(event: &Event) -> Option<Cause> {
         | Event::BackDated {
             author: peer_id, ..
         } => Cause::Peer(*peer_id),
+        Event::Crowding(crowding) => Cause::Peer(crowding.who()),
         _ => return None,
     })
 }

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use libp2p::PeerId;
 
-use super::{Back, Keeper, Origin, Wish};
+use super::{Back, Brought, Keeper, Origin, Wish};
 use crate::gossip::{self, RoomName, VerifiedBatch};
 use crate::history::{self, Id, Input, Item, Output};
 use crate::node::event::Event;
@@ -56,8 +56,10 @@ impl Keeper {
                 self.loading += 1;
                 let back = self.back.clone();
                 self.writer.read(move |reader| {
-                    let items = reader.items(&room, most);
-                    let _ = back.send(Back::Loaded(room, items));
+                    let loaded = reader.items(&room, most).and_then(|(horizon_ms, items)| {
+                        Ok((horizon_ms, items, reader.removed_in(&room)?))
+                    });
+                    let _ = back.send(Back::Loaded(room, loaded));
                 });
             }
             Output::Read {
@@ -95,8 +97,7 @@ impl Keeper {
                 envelopes,
                 offered,
             } => {
-                let offered = offered.map(|id| (peer, id));
-                self.verify(ticket, room, envelopes, offered);
+                self.verify(peer, ticket, room, envelopes, offered);
             }
             Output::Outstanding { peer, bytes, own } => self.pressure.set_offered(peer, bytes, own),
             Output::Checked(checked) => {
@@ -126,10 +127,11 @@ impl Keeper {
     /// own: what comes live does not wait for it.
     pub(super) fn verify(
         &mut self,
+        peer: PeerId,
         ticket: u64,
         room: String,
         envelopes: Vec<Bytes>,
-        offered: Option<(PeerId, Id)>,
+        offered: Option<Id>,
     ) {
         if offered.is_some() {
             self.ids.count();
@@ -143,7 +145,7 @@ impl Keeper {
             let batches: Vec<VerifiedBatch> = envelopes
                 .into_iter()
                 .filter_map(|bytes| match gossip::open(bytes, network, &room, now_ms) {
-                    Ok(batch) if offered.is_some_and(|(_, id)| id != batch.id().0) => {
+                    Ok(batch) if offered.is_some_and(|id| id != batch.id().0) => {
                         forged += 1;
                         None
                     }
@@ -160,21 +162,25 @@ impl Keeper {
         let (writer, back) = (self.writer.clone(), self.back.clone());
         tokio::spawn(async move {
             let (batches, forged) = verifying.await.unwrap_or_default();
-            let returned = batches.clone();
+            let brought = |batch: &VerifiedBatch| Brought {
+                batch: batch.clone(),
+                by: peer,
+            };
+            let brought: Vec<Brought> = batches.iter().map(brought).collect();
             let told = move |appended| {
                 let _ = back.send(Back::Stored {
-                    batches: returned,
+                    batches,
                     appended,
                     origin: Origin::Asked {
                         ticket,
                         forged,
-                        offered: offered.map(|(peer_id, _)| peer_id),
+                        offered: offered.map(|_| peer),
                     },
                 });
             };
-            match batches.is_empty() {
+            match brought.is_empty() {
                 true => told(Ok(Vec::new())),
-                false => writer.append_in_turn(&batches, told).await,
+                false => writer.append_in_turn(&brought, told).await,
             }
         });
     }
@@ -196,7 +202,7 @@ impl Keeper {
         let room = self.checks.room(name);
         RoomStatus {
             room: name.to_owned(),
-            batches: room.map_or(0, |room| room.items().len()),
+            batches: room.map_or(0, history::Room::held),
             neighbours,
             agreed: room.map_or(0, |room| room.agreed().len()),
             agreed_for: room

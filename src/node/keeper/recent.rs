@@ -45,8 +45,8 @@ impl Recent {
         let [id] = ids else { return None };
         Some(Found {
             envelopes: vec![envelope(id)?],
-            missing: Vec::new(),
             looked_at: 1,
+            ..Found::default()
         })
     }
 

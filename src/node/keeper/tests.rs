@@ -53,7 +53,7 @@ impl Kept {
             pressure: Pressure::default(),
             ids: Arc::default(),
         };
-        let (store, keep) = (Store::new(writer), Keep::default());
+        let (store, keep) = (Store::new(writer, clock), Keep::default());
         let events = bus.subscribe();
         Kept {
             keeper: Keeper::new(own, clock, bus, store, keep, ends).unwrap(),
@@ -175,7 +175,7 @@ async fn what_a_neighbour_hands_back_is_stored_and_told_unless_this_run_has_said
         sealed(&me, [2; 16], 1, "said by an earlier run"),
         sealed(&another, [3; 16], 1, "said by another"),
     ];
-    keeper.verify(1, ROOM.to_owned(), envelopes, None);
+    keeper.verify(PeerId::random(), 1, ROOM.to_owned(), envelopes, None);
     let stored = keeper.back_in.recv().await.unwrap();
     keeper.on_back(stored).await;
 

@@ -82,7 +82,7 @@ pub struct Fetch {
     #[prost(bytes = "bytes", tag = "2")]
     pub ids: ::prost::bytes::Bytes,
 }
-/// Answers the first of the ids: each either with its envelope or as missing, and at least one. Ids that are not
+/// Answers the first of the ids: each with its envelope, as missing, or as removed, and at least one. Ids that are not
 /// answered did not fit: they are asked for again.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Batches {
@@ -92,6 +92,12 @@ pub struct Batches {
     /// Ids that are not held (any more), 32 bytes each; at most 1,024.
     #[prost(bytes = "bytes", tag = "2")]
     pub missing: ::prost::bytes::Bytes,
+    /// Ids of batches that made room: they count as held in comparisons, and are not held. 32 bytes each; at most 1,024.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub removed: ::prost::bytes::Bytes,
+    /// When each of those was sent, in Unix milliseconds: as many as removed.
+    #[prost(uint64, repeated, tag = "4")]
+    pub removed_at_ms: ::prost::alloc::vec::Vec<u64>,
 }
 /// After a comparison: you lack batches of this room that I hold.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::gossip::BatchId;
 use crate::node::event::{DatedThan, Direction};
-use crate::node::{Stage, StageError};
+use crate::node::{Crowding, Stage, StageError};
 
 const TIMES: u64 = 10_000;
 
@@ -74,6 +74,14 @@ fn event(kind: Kind, n: u64) -> Option<Event> {
             by: Duration::from_secs(600),
             than: DatedThan::Arrival,
         },
+        Kind::Crowding => Event::Crowding(Crowding {
+            author: peer(n),
+            link: None,
+            is_by_link: false,
+            bytes: 2,
+            share: 1,
+            batches: 1,
+        }),
         Kind::Error => Event::Error {
             reason: "wrong".to_owned(),
         },

@@ -28,6 +28,8 @@ const MAX_NEED = 65_536
 /** Ids that are asked for at once: fewer than the contract allows, so that what has come is soon of use. */
 const FETCH_IDS = 256
 const MAX_LATER_MS = 30_000
+/** Ids that are remembered of one neighbour which it has removed to make room. */
+const MAX_GONE = 131_072
 /** Envelopes that are checked before everything else gets its turn. */
 const CHECK_AT_ONCE = 8
 
@@ -51,10 +53,11 @@ export class Comparison {
    * @param sinceMs     the window's beginning, in the neighbour's last words
    * @param untilMs     the window's end, or 0
    * @param claimed     ids that another comparison is fetching; this one's are added
+   * @param gone        ids that the neighbour has removed to make room: they are not asked of it again
    * @param onBatch     (batch) => …: a batch that is new to the application
    */
-  constructor ({ connection, room, networkId, log, heads, sinceMs, untilMs, claimed, onBatch }) {
-    Object.assign(this, { connection, room, networkId, log, heads, untilMs, claimed, onBatch })
+  constructor ({ connection, room, networkId, log, heads, sinceMs, untilMs, claimed, gone = new Set(), onBatch }) {
+    Object.assign(this, { connection, room, networkId, log, heads, untilMs, claimed, gone, onBatch })
     this.sinceMs = Math.max(sinceMs, log.sinceMs)
   }
 
@@ -109,7 +112,7 @@ export class Comparison {
   async #fetch (ids) {
     for (const id of ids) this.need.add(id)
     // Gossip may have brought some meanwhile, and another neighbour may be about to.
-    const own = ids.filter(id => !this.log.knows(id) && !this.claimed.has(id))
+    const own = ids.filter(id => !this.log.knows(id) && !this.claimed.has(id) && !this.gone.has(id))
     for (const id of own) this.claimed.add(id)
     try {
       let left = own
@@ -122,14 +125,19 @@ export class Comparison {
   /** Asks for the first of the ids, and yields those that were not answered. */
   async #fetchSome (ids) {
     const asked = new Set(ids.slice(0, FETCH_IDS))
-    const { envelopes, missing } = await this.#ask('fetch', { room: this.room, ids: concat(...[...asked].map(fromHex)) })
-    if (envelopes.length + missing.length === 0) throw new Violation('a fetch was answered with nothing')
+    const { envelopes, missing, removed } = await this.#ask('fetch', { room: this.room, ids: concat(...[...asked].map(fromHex)) })
+    if (envelopes.length + missing.length + removed.length === 0) throw new Violation('a fetch was answered with nothing')
     const answered = key => {
       if (!asked.delete(key)) throw new Violation('a batch came that was not asked for')
     }
     for (const id of missing) {
       answered(toHex(id))
       this.#count('missing', MAX_MISSING, 'the peer does not have what it says it has')
+    }
+    for (const id of removed.map(toHex)) {
+      answered(id)
+      // A neighbour may remove any number of batches, and is not blamed for it.
+      if (this.gone.size < MAX_GONE) this.gone.add(id)
     }
     const checked = []
     try {

@@ -24,7 +24,7 @@ const REQUESTS = {
 
 const RESPONSES = {
   ranges: [1, { frame: [1, 'bytes'], since_ms: [2, 'uint64'] }],
-  batches: [2, { envelopes: [1, bytes => bytes], missing: [2, 'bytes'] }],
+  batches: [2, { envelopes: [1, bytes => bytes], missing: [2, 'bytes'], removed: [3, 'bytes'] }],
   heard: [3, {}],
   later: [4, { after_ms: [1, 'uint32'] }],
   absent: [5, {}]
@@ -55,7 +55,10 @@ export function decodeResponse (bytes, asked) {
   const response = decodeOneOf(bytes, RESPONSES)
   if (![ANSWERS[asked], 'later', 'absent'].includes(response.kind)) throw new Violation(`${response.kind} is no answer to ${asked}`)
   if (response.kind === 'ranges' && response.frame.length > MAX_ANSWERED) throw new Violation(`an answer has a frame of ${response.frame.length} bytes, the limit is ${MAX_ANSWERED}`)
-  if (response.kind === 'batches') response.missing = splitIds(response.missing, 0)
+  if (response.kind === 'batches') {
+    response.missing = splitIds(response.missing, 0)
+    response.removed = splitIds(response.removed, 0)
+  }
   return response
 }
 

@@ -103,6 +103,7 @@ export class Sync {
         plain: false,
         /** What is known of it and a room: `{ sinceMs, agreed, absent, toldAt }`. */
         rooms: new Map(),
+        gone: new Set(),
         /** Rooms to compare, and whether the window has an end. */
         due: new Map(),
         running: false
@@ -161,6 +162,7 @@ export class Sync {
       sinceMs: about.sinceMs,
       untilMs: underwayMs === 0 ? 0 : Date.now() - underwayMs,
       claimed: this.#claimed,
+      gone: neighbour.gone,
       onBatch: this.#onBatch
     })
     try {

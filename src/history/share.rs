@@ -1,0 +1,370 @@
+//! Who fills the log, and who makes room when it is full.
+//!
+//! Entry type: [`Shares`]. The rules it keeps: what makes room is taken from who fills the log, the largest first, so
+//! that nobody's messages remove those of somebody who holds less; keys cost nothing, so that all authors who are new
+//! count together beside those who are not; what is remembered is bounded, however many authors there are.
+
+use std::collections::HashMap;
+
+/// The log divided by this is what an author may hold while others make room: 64 MiB of a log of the default size.
+pub(super) const AUTHOR_SHARE: u64 = 16;
+
+/// The log divided by this is what all authors may hold together that have been in the log for less than [`NEW_MS`]:
+/// anybody can make any number of keys, and those who were here before keep the rest.
+pub(super) const NEW_SHARE: u64 = 4;
+
+/// How long an author counts as new after its first batch was stored, in milliseconds: a day.
+pub(super) const NEW_MS: u64 = 24 * 3600 * 1000;
+
+/// Authors whose bytes are counted one by one: half a MiB of memory. Past it the half that holds less is counted
+/// together, by the link that brought it. Few in the tests, so that it happens.
+const MAX_AUTHORS: usize = if cfg!(test) { 64 } else { 8192 };
+
+/// Links by which what an author holds is counted; what others brought counts to the last of them.
+const MAX_LINKS_AN_AUTHOR: usize = 8;
+
+/// What a batch counts besides its envelope and its events: its row, and those of the indices.
+pub(super) const ROW_BYTES: u64 = 256;
+
+/// Whose a batch is: its author, and the link that brought it first (0: none did), as the file numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Owner {
+    pub(super) author: i64,
+    pub(super) link: i64,
+}
+
+/// What an author holds in the log.
+#[derive(Clone, Debug, Default)]
+struct Author {
+    bytes: u64,
+    /// When its first batch was stored, in Unix milliseconds.
+    since_ms: u64,
+    /// What each link brought of it.
+    links: Vec<(i64, u64)>,
+}
+
+/// Why somebody is to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It holds more than an author's share.
+    Author,
+    /// All new authors hold more than their share, and those that the link brought most of it.
+    Link,
+    /// Nobody holds more than a share, and it holds most.
+    Largest,
+}
+
+/// Who is to make room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Payer {
+    /// Its oldest batches go.
+    pub(super) author: i64,
+    /// The link that brought most of what it holds; 0 for none.
+    pub(super) link: i64,
+    pub(super) why: Why,
+    /// What it holds; what all new authors hold that the link brought, when they are why.
+    pub(super) bytes: u64,
+    /// What may be held while others make room.
+    pub(super) share: u64,
+    /// How much may go of it before it is looked again who is the largest.
+    pub(super) surplus: u64,
+}
+
+/// What each author holds in the log, and what each link brought.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shares {
+    authors: HashMap<i64, Author>,
+    /// What authors hold that are not counted one by one, by the link that brought it.
+    others: HashMap<i64, u64>,
+}
+
+impl Author {
+    fn add(&mut self, link: i64, bytes: u64) {
+        self.bytes += bytes;
+        let is_full = self.links.len() >= MAX_LINKS_AN_AUTHOR;
+        match self.links.iter_mut().find(|(other, _)| *other == link) {
+            Some((_, held)) => *held += bytes,
+            None if is_full => {
+                if let Some((_, held)) = self.links.last_mut() {
+                    *held += bytes;
+                }
+            }
+            None => self.links.push((link, bytes)),
+        }
+    }
+
+    fn remove(&mut self, link: i64, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        let at = self.links.iter().position(|(other, _)| *other == link);
+        let at = at.or(self.links.len().checked_sub(1));
+        if let Some(at) = at {
+            let held = &mut self.links[at].1;
+            *held = held.saturating_sub(bytes);
+            if *held == 0 {
+                self.links.remove(at);
+            }
+        }
+    }
+
+    /// The link that brought most of it.
+    fn main_link(&self) -> i64 {
+        let largest = self.links.iter().max_by_key(|(_, bytes)| *bytes);
+        largest.map_or(0, |(link, _)| *link)
+    }
+
+    fn is_new(&self, now_ms: u64) -> bool {
+        now_ms < self.since_ms.saturating_add(NEW_MS)
+    }
+}
+
+impl Shares {
+    /// Counts a batch of an author whose first one was stored at `since_ms`.
+    pub(super) fn add(&mut self, owner: Owner, bytes: u64, since_ms: u64) {
+        let author = self.authors.entry(owner.author).or_default();
+        author.since_ms = since_ms;
+        author.add(owner.link, bytes);
+        if self.authors.len() > MAX_AUTHORS {
+            self.count_the_small_together();
+        }
+    }
+
+    /// A batch was removed.
+    pub(super) fn remove(&mut self, owner: Owner, bytes: u64) {
+        if let Some(author) = self.authors.get_mut(&owner.author) {
+            author.remove(owner.link, bytes);
+            if author.bytes == 0 {
+                self.authors.remove(&owner.author);
+            }
+        } else if let Some(held) = self.others.get_mut(&owner.link) {
+            *held = held.saturating_sub(bytes);
+            if *held == 0 {
+                self.others.remove(&owner.link);
+            }
+        }
+    }
+
+    /// Who is to make room in a log of `log_bytes`; none when nobody is counted.
+    ///
+    /// 1. An author that holds more than its share, the largest.
+    /// 2. Of authors that are new, when they hold more than theirs together, the largest of those that the link
+    ///    brought which brought most of them.
+    /// 3. The largest author.
+    pub(super) fn payer(&self, log_bytes: u64, now_ms: u64) -> Option<Payer> {
+        let largest = |link: Option<i64>| {
+            let of_link = |author: &Author| {
+                link.is_none_or(|link| author.is_new(now_ms) && author.main_link() == link)
+            };
+            // Of those who hold the same, whoever came last.
+            let key = |(n, author): &(i64, &Author)| (author.bytes, author.since_ms, *n);
+            let (mut first, mut second) = (None, 0);
+            let some = self.authors.iter().filter(|(_, author)| of_link(author));
+            for (n, author) in some.map(|(n, author)| (*n, author)) {
+                match first {
+                    Some(before) if key(&before) >= key(&(n, author)) => {
+                        second = author.bytes.max(second);
+                    }
+                    before => {
+                        second = before.map_or(0, |(_, author): (i64, &Author)| author.bytes);
+                        first = Some((n, author));
+                    }
+                }
+            }
+            first.map(|(n, author)| (n, author, second))
+        };
+        let payer = |(n, author, second): (i64, &Author, u64), why, bytes, share| Payer {
+            author: n,
+            link: author.main_link(),
+            why,
+            bytes,
+            share,
+            surplus: author.bytes.saturating_sub(second).max(1),
+        };
+        let share = log_bytes / AUTHOR_SHARE;
+        let first = largest(None)?;
+        let held = first.1.bytes;
+        if held > share {
+            return Some(payer(first, Why::Author, held, share));
+        }
+        let newcomers = self.newcomers(now_ms);
+        let new_share = log_bytes / NEW_SHARE;
+        if newcomers.values().sum::<u64>() > new_share {
+            let link = newcomers
+                .iter()
+                .max_by_key(|(link, bytes)| (**bytes, **link));
+            if let Some((link, bytes)) = link
+                && let Some(new) = largest(Some(*link))
+            {
+                return Some(payer(new, Why::Link, *bytes, new_share));
+            }
+        }
+        Some(payer(first, Why::Largest, held, share))
+    }
+
+    /// What authors hold that are new, and those who are too many to be counted, by the link that brought most
+    /// of each.
+    fn newcomers(&self, now_ms: u64) -> HashMap<i64, u64> {
+        let mut newcomers = self.others.clone();
+        for author in self.authors.values().filter(|author| author.is_new(now_ms)) {
+            *newcomers.entry(author.main_link()).or_default() += author.bytes;
+        }
+        newcomers
+    }
+
+    fn count_the_small_together(&mut self) {
+        let mut sizes: Vec<u64> = self.authors.values().map(|author| author.bytes).collect();
+        let middle = sizes.len() / 2;
+        let (_, median, _) = sizes.select_nth_unstable(middle);
+        let median = *median;
+        let mut surplus = self.authors.len() / 2;
+        let others = &mut self.others;
+        self.authors.retain(|_, author| {
+            let stays = author.bytes > median || surplus == 0;
+            if !stays {
+                surplus -= 1;
+                for (link, bytes) in &author.links {
+                    *others.entry(*link).or_default() += bytes;
+                }
+            }
+            stays
+        });
+    }
+
+    /// What an author holds.
+    #[cfg(test)]
+    pub(super) fn of(&self, author: i64) -> u64 {
+        self.authors.get(&author).map_or(0, |author| author.bytes)
+    }
+
+    /// What all hold.
+    #[cfg(test)]
+    pub(super) fn total(&self) -> u64 {
+        let counted = self.authors.values().map(|author| author.bytes);
+        counted.sum::<u64>() + self.others.values().sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LOG: u64 = 1 << 20;
+    const NOW: u64 = 10 * NEW_MS;
+    const OLD: u64 = NOW - 2 * NEW_MS;
+
+    fn owner(author: i64, link: i64) -> Owner {
+        Owner { author, link }
+    }
+
+    /// Removes a batch at a time until all fit; what is left of each author.
+    fn settle(shares: &mut Shares, batches: &mut Vec<(Owner, u64)>) {
+        while shares.total() > LOG {
+            let payer = shares.payer(LOG, NOW).unwrap();
+            let at = batches
+                .iter()
+                .position(|(owner, _)| owner.author == payer.author);
+            let (owner, bytes) = batches.remove(at.expect("it holds something"));
+            shares.remove(owner, bytes);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        /// Whatever one author sends, over whatever links, nobody loses anything who holds no more than a share, as long
+        /// as all others leave that author one.
+        #[test]
+        fn one_author_removes_nobody_s_history(
+            others in prop::collection::vec((2i64..12, 1i64..5, 1u64..20_000, prop_oneof![Just(OLD), Just(NOW)]), 0..60),
+            flood in prop::collection::vec((1i64..5, 1u64..60_000), 0..200),
+        ) {
+            let mut shares = Shares::default();
+            let mut batches = Vec::new();
+            for (author, link, bytes, since_ms) in others {
+                let is_within = shares.of(author) + bytes <= LOG / AUTHOR_SHARE
+                    && shares.total() + bytes <= LOG - LOG / AUTHOR_SHARE;
+                if is_within {
+                    shares.add(owner(author, link), bytes, since_ms);
+                    batches.push((owner(author, link), bytes));
+                }
+            }
+            let held: Vec<u64> = (2..12).map(|author| shares.of(author)).collect();
+            for (link, bytes) in flood {
+                shares.add(owner(1, link), bytes, NOW);
+                batches.push((owner(1, link), bytes));
+                settle(&mut shares, &mut batches);
+            }
+            prop_assert_eq!((2..12).map(|author| shares.of(author)).collect::<Vec<_>>(), held);
+        }
+
+        /// Whatever one link brings of new authors, however many, those who were here before keep theirs; and so do new ones
+        /// that another link brought, as long as those together hold no more than half of what new ones may.
+        #[test]
+        fn many_keys_of_one_link_remove_nobody_s_history(
+            old in prop::collection::vec((2i64..12, 1u64..20_000), 0..60),
+            new in prop::collection::vec((20i64..25, 2i64..4, 1u64..9_000), 0..30),
+            flood in prop::collection::vec((100i64..300, 1u64..30_000), 0..400),
+        ) {
+            let mut shares = Shares::default();
+            let mut batches = Vec::new();
+            let mut total = 0;
+            for (author, bytes) in old {
+                if shares.of(author) + bytes <= LOG / AUTHOR_SHARE
+                    && total + bytes <= LOG - LOG / NEW_SHARE
+                {
+                    total += bytes;
+                    shares.add(owner(author, 1), bytes, OLD);
+                    batches.push((owner(author, 1), bytes));
+                }
+            }
+            let mut new_total = 0;
+            for (author, link, bytes) in new {
+                if new_total + bytes <= LOG / NEW_SHARE / 4 {
+                    new_total += bytes;
+                    shares.add(owner(author, link), bytes, NOW);
+                    batches.push((owner(author, link), bytes));
+                }
+            }
+            let held = |batches: &[(Owner, u64)]| {
+                let before = batches.iter().filter(|(owner, _)| owner.author < 100);
+                before.copied().collect::<Vec<_>>()
+            };
+            let before = held(&batches);
+            for (author, bytes) in flood {
+                shares.add(owner(author, 1), bytes, NOW);
+                batches.push((owner(author, 1), bytes));
+                settle(&mut shares, &mut batches);
+            }
+            prop_assert_eq!(held(&batches), before);
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_nothing_of_it_is_lost() {
+        let mut shares = Shares::default();
+        for author in 0..10_000 {
+            shares.add(owner(author, author % 3), 100, NOW);
+        }
+        shares.add(owner(3, 1), 5_000, NOW);
+        assert!(shares.authors.len() <= MAX_AUTHORS && shares.others.len() <= 3);
+        assert_eq!(shares.total(), 10_000 * 100 + 5_000);
+        for author in 0..10_000 {
+            shares.remove(owner(author, author % 3), 100);
+        }
+        // What was counted together may leave a rest with those who were counted again.
+        assert!(shares.total() <= 5_000 + 100 * MAX_AUTHORS as u64);
+    }
+
+    #[test]
+    fn of_those_who_hold_the_same_the_last_to_come_makes_room() {
+        let mut shares = Shares::default();
+        shares.add(owner(7, 1), 100, OLD);
+        shares.add(owner(5, 1), 100, NOW);
+        shares.add(owner(6, 1), 100, OLD);
+        let payer = shares.payer(LOG, NOW).unwrap();
+        assert_eq!((payer.author, payer.bytes, payer.surplus), (5, 100, 1));
+        assert_eq!(payer.share, LOG / AUTHOR_SHARE);
+        assert_eq!(Shares::default().payer(LOG, NOW), None);
+    }
+}

@@ -1,0 +1,163 @@
+//! Who takes more than its share of the log: told to the application, and remembered for whoever asks.
+//!
+//! Entry types: [`Crowding`], [`Crowders`]. The rule it keeps: it is said who, how much of what, and how many messages
+//! made room for it; what is remembered is bounded.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use libp2p::PeerId;
+use libp2p::identity::PublicKey;
+
+use crate::clock::{Clock, Time};
+use crate::history;
+
+/// The most that are remembered; past it the one that was seen longest ago is forgotten.
+const MAX_CROWDERS: usize = 16;
+
+/// How long one is remembered after its batches made room last.
+const REMEMBERED_FOR: Duration = Duration::from_secs(600);
+
+/// Somebody takes more than its share of a full log: its own oldest messages make room, not those of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crowding {
+    /// The author whose messages made room last.
+    pub author: PeerId,
+    /// The neighbour that brought most of them first; none when this node said them, or it is not known.
+    pub link: Option<PeerId>,
+    /// Whether it is the neighbour that takes more than its share, by bringing what many new authors say.
+    pub is_by_link: bool,
+    /// The bytes in the log of the author, or of all new authors that the neighbour brought.
+    pub bytes: u64,
+    /// The bytes that it may have there while others have less.
+    pub share: u64,
+    /// How many of its batches have made room lately.
+    pub batches: u64,
+}
+
+impl Crowding {
+    /// What the log said, unless it named no keys.
+    fn of(crowding: &history::Crowding) -> Option<Crowding> {
+        let author = PublicKey::try_decode_protobuf(&crowding.author).ok()?;
+        let link = crowding.link.as_ref();
+        Some(Crowding {
+            author: author.to_peer_id(),
+            link: link.and_then(|peer| PeerId::from_bytes(peer).ok()),
+            is_by_link: crowding.is_by_link,
+            bytes: crowding.bytes,
+            share: crowding.share,
+            batches: crowding.batches,
+        })
+    }
+
+    /// Who takes more than its share: the link, or the author.
+    pub fn who(&self) -> PeerId {
+        match self.link {
+            Some(link) if self.is_by_link => link,
+            _ => self.author,
+        }
+    }
+}
+
+/// Those who took more than their share lately.
+#[derive(Clone, Debug)]
+pub(crate) struct Crowders {
+    clock: Clock,
+    all: Arc<Mutex<Vec<(Time, Crowding)>>>,
+}
+
+impl Crowders {
+    pub(crate) fn new(clock: Clock) -> Crowders {
+        Crowders {
+            clock,
+            all: Arc::default(),
+        }
+    }
+
+    /// Notes what the log said; returns what is to be told of it.
+    pub(crate) fn note(&self, crowding: &history::Crowding) -> Option<Crowding> {
+        self.note_at(self.clock.now(), crowding)
+    }
+
+    /// Those of the last minutes, the last one first.
+    pub(crate) fn lately(&self) -> Vec<Crowding> {
+        self.lately_at(self.clock.now())
+    }
+
+    fn note_at(&self, now: Time, crowding: &history::Crowding) -> Option<Crowding> {
+        let mut crowding = Crowding::of(crowding)?;
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(at, _)| now.since(*at) < REMEMBERED_FOR);
+        let who = (crowding.who(), crowding.is_by_link);
+        if let Some(at) = all
+            .iter()
+            .position(|(_, other)| (other.who(), other.is_by_link) == who)
+        {
+            crowding.batches += all.remove(at).1.batches;
+        }
+        if all.len() >= MAX_CROWDERS {
+            all.remove(0);
+        }
+        all.push((now, crowding.clone()));
+        Some(crowding)
+    }
+
+    fn lately_at(&self, now: Time) -> Vec<Crowding> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = all.iter().filter(|(at, _)| now.since(*at) < REMEMBERED_FOR);
+        lately.rev().map(|(_, crowding)| crowding.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+
+    fn said(batches: u64, is_by_link: bool) -> history::Crowding {
+        let key = Identity::generate().public_key_protobuf();
+        history::Crowding {
+            author: key.to_vec().into(),
+            link: Some(PeerId::random().to_bytes().into()),
+            is_by_link,
+            bytes: 10,
+            share: 5,
+            batches,
+        }
+    }
+
+    #[test]
+    fn what_one_has_removed_adds_up_and_who_is_remembered_is_bounded() {
+        let crowders = Crowders::new(Clock::start());
+        let first = said(3, false);
+        let second = history::Crowding {
+            link: None,
+            batches: 4,
+            ..first.clone()
+        };
+        crowders.note_at(Time::ZERO, &first);
+        let told = crowders.note_at(Time::ZERO, &second).unwrap();
+        assert_eq!((told.batches, told.link), (7, None));
+        assert_eq!(crowders.lately_at(Time::ZERO), [told]);
+        for _ in 0..100 {
+            crowders.note_at(Time::ZERO, &said(1, false));
+        }
+        assert_eq!(crowders.lately_at(Time::ZERO).len(), MAX_CROWDERS);
+        assert_eq!(crowders.lately_at(Time::ZERO + REMEMBERED_FOR), []);
+    }
+
+    #[test]
+    fn many_authors_of_one_link_are_one() {
+        let crowders = Crowders::new(Clock::start());
+        let first = said(1, true);
+        let other = history::Crowding {
+            author: said(1, true).author,
+            ..first.clone()
+        };
+        crowders.note_at(Time::ZERO, &first);
+        let told = crowders.note_at(Time::ZERO, &other).unwrap();
+        assert_eq!(told.batches, 2);
+        assert_eq!(Some(told.who()), told.link);
+        assert_eq!(crowders.lately_at(Time::ZERO).len(), 1);
+    }
+}
