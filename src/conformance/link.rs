@@ -260,6 +260,16 @@ impl Link {
         id_of(&self.common.topic(), data)
     }
 
+    /// An envelope of one event that is dated after now.
+    pub(crate) fn dated(&mut self, ahead_ms: i64, name: &str, data: Vec<u8>) -> Vec<u8> {
+        let mut batch = batch(self, ahead_ms, vec![(name, data)]);
+        batch.prev = self.prev.iter().map(|id| id.0.to_vec().into()).collect();
+        let data = seal(self, &batch.encode_to_vec());
+        self.next_seq += 1;
+        self.prev = vec![gossip::BatchId(self.id_of(&data))];
+        data
+    }
+
     /// An honest envelope of one event.
     pub(crate) fn honest(&mut self, name: &str, data: Vec<u8>) -> Result<Vec<u8>, String> {
         let events = vec![gossip::Event::new(name, data)];

@@ -3,6 +3,7 @@
 //! Entry: [`ALL`]. The rule it keeps: a name is there once.
 
 mod addresses;
+mod checking;
 mod encoding;
 mod good;
 mod gossip;
@@ -23,6 +24,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         good::CASES,
         optional::CASES,
         addresses::CASES,
+        checking::CASES,
         messages::CASES,
         gossip::CASES,
         patience::CASES,

@@ -16,7 +16,7 @@ use super::super::streams::Unopened;
 use crate::wire::proto::{overlay, sync};
 
 pub(super) const OVERLAY: &str = "/diatribe/overlay/1.0.0";
-const SYNC: &str = "/diatribe/sync/1.0.0";
+pub(super) const SYNC: &str = "/diatribe/sync/1.0.0";
 const WITHIN: Duration = Duration::from_secs(5);
 /// The largest response of either.
 const LIMIT: usize = 1_179_648;

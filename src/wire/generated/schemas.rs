@@ -254,6 +254,8 @@ pub mod sync {
     pub static BATCHES: Schema = Schema(&[
         (1, Kind::Bytes),
         (2, Kind::Bytes),
+        (3, Kind::Bytes),
+        (4, Kind::Varints),
     ]);
 
     /// The message Behind.

@@ -1,0 +1,110 @@
+//! What a neighbour may ask of data checking: what it costs the peer is bounded, and so is what it can take away.
+//!
+//! Entry: [`CASES`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use prost::Message;
+
+use super::super::case::{Case, How, Kind, Run, Seen, Stand};
+use super::super::link::{Link, now_ms};
+use super::optional::{SYNC, absent, exchange};
+use crate::wire::proto::sync;
+
+/// Ranges of the fewest bytes in a frame of 57,001.
+const RANGES: usize = 19_000;
+/// How often such a frame is sent: more often than what is granted at once allows.
+const FRAMES: u32 = 6;
+/// Batches that are dated ahead, and the bytes of each: more than the smallest log in the project's own tests keeps.
+const AHEAD: u8 = 100;
+const AHEAD_BYTES: usize = 60_000;
+const AHEAD_MS: i64 = 290_000;
+/// How long the peer may take to store them.
+const STORE: Duration = Duration::from_secs(5);
+const HOUR_MS: u64 = 3_600_000;
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "many-ranges",
+        kind: Kind::Good,
+        spec: "10 Allowance",
+        expected: "each Compare with 19,000 ranges is answered within 5 s, with Ranges or Later; this link stays; or na",
+        only: None,
+        how: How::OnLink(|stand, link| many_ranges(stand, link).boxed()),
+    },
+    Case {
+        name: "dated-ahead",
+        kind: Kind::Good,
+        spec: "10 What makes room",
+        expected: "after 6 MB of batches that are dated 290 s ahead what the peer keeps does not begin in the future; this link stays; or na",
+        only: None,
+        how: How::OnLink(|stand, link| dated_ahead(stand, link).boxed()),
+    },
+];
+
+fn compare(stand: &Stand, since_ms: u64, frame: Vec<u8>) -> Vec<u8> {
+    let compare = sync::Compare {
+        room: stand.kit.common.room.as_str().to_owned(),
+        since_ms,
+        until_ms: 0,
+        frame: Bytes::from(frame),
+    };
+    let request = sync::Request {
+        kind: Some(sync::request::Kind::Compare(compare)),
+    };
+    request.encode_to_vec()
+}
+
+async fn many_ranges(stand: Stand, link: Link) -> Run {
+    link.ready().await?;
+    // A bound one millisecond after the last, without an id, and nothing to say.
+    let frame = [&[0x61][..], &[2, 0, 0].repeat(RANGES)].concat();
+    let request = compare(&stand, now_ms() - HOUR_MS, frame);
+    let (mut ranges, mut later) = (0, 0);
+    for _ in 0..FRAMES {
+        let Some(body) = exchange(&link, SYNC, &request).await? else {
+            return Ok(absent(link));
+        };
+        let response = sync::Response::decode(&body[..])
+            .map_err(|e| format!("a response that does not parse: {e}"))?;
+        match response.kind {
+            Some(sync::response::Kind::Ranges(_)) => ranges += 1,
+            Some(sync::response::Kind::Later(_)) => later += 1,
+            _ => return Err("another response than Ranges or Later".to_owned()),
+        }
+    }
+    Ok(Seen::came(format!("Ranges {ranges} times, Later {later} times")).with(link))
+}
+
+async fn dated_ahead(stand: Stand, mut link: Link) -> Run {
+    link.ready().await?;
+    for n in 0..AHEAD {
+        let data = link.dated(AHEAD_MS, "ahead", vec![n; AHEAD_BYTES]);
+        link.publish(&data);
+    }
+    let until = tokio::time::Instant::now() + STORE;
+    loop {
+        let now_ms = now_ms();
+        let request = compare(&stand, now_ms, vec![0x61]);
+        let Some(body) = exchange(&link, SYNC, &request).await? else {
+            return Ok(absent(link));
+        };
+        let response = sync::Response::decode(&body[..])
+            .map_err(|e| format!("a response that does not parse: {e}"))?;
+        match response.kind {
+            Some(sync::response::Kind::Ranges(ranges)) if ranges.since_ms > now_ms => {
+                let ahead_ms = ranges.since_ms - now_ms;
+                return Err(format!("what it keeps begins {ahead_ms} ms in the future"));
+            }
+            Some(sync::response::Kind::Ranges(_)) => {}
+            Some(sync::response::Kind::Later(_)) => {}
+            _ => return Err("another response than Ranges or Later".to_owned()),
+        }
+        if tokio::time::Instant::now() >= until {
+            return Ok(Seen::came("what it keeps begins in the past").with(link));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
