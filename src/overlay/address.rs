@@ -19,6 +19,9 @@ pub trait Address: Clone + Eq + Hash + Debug {
 
     /// Whose it is, as far as the address tells.
     fn host(&self) -> Self::Host;
+
+    /// The network that a host belongs to, as those that share a node's places are counted: an IPv4 /24, or an IPv6 /64.
+    fn network(host: Self::Host) -> Self::Host;
 }
 
 /// The other end of a connection, as its socket has it, whatever was typed to get there.

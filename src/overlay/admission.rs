@@ -8,7 +8,7 @@ use rand::Rng;
 use super::address::{Address, Remote};
 use super::event::*;
 use super::link::Lock;
-use super::options::MAX_CONTACTS;
+use super::options::MAX_REFERRALS;
 use super::state::{Dialling, Overlay};
 use crate::clock::Time;
 
@@ -27,6 +27,7 @@ where
         peer: I,
         direction: Direction,
         remote: &Remote<A>,
+        out: &mut Vec<Output<I, A>>,
     ) -> Admission<I, A> {
         self.reserved.retain(|(_, until)| *until > now);
         if self.reserved.iter().any(|(id, _)| *id == peer) {
@@ -34,15 +35,16 @@ where
         }
         // A peer that is linked has dialled again. Its old link may end before the new one is up:
         // the place is held, or others would get it and both would come.
-        if self.linked(peer) || self.find_place(now, peer, direction) {
+        let network = A::network(remote.host);
+        if self.linked(peer) || self.find_place(now, peer, direction, network, out) {
             self.reserved.push((peer, now + self.options.admit_timeout));
             return Admission::Accept;
         }
         let referrals = match direction {
             Direction::Inbound => {
-                self.turned_away = Some(now);
+                self.note_waiting(now, network);
                 let reach = self.scope_of(direction, remote);
-                self.contacts_for(peer, Some(reach), MAX_CONTACTS)
+                self.contacts_for(peer, Some(reach), MAX_REFERRALS)
             }
             Direction::Outbound => Vec::new(),
         };
@@ -55,9 +57,21 @@ where
         self.links.len() + held.count()
     }
 
-    /// Whether there is a place for a peer that is not linked. On a full node it becomes the visitor.
-    pub(super) fn find_place(&mut self, now: Time, peer: I, direction: Direction) -> bool {
-        let (max, occupied) = (self.options.max_links, self.occupied());
+    /// Finds a place for a peer that is not linked; whether there is one. On a full node it becomes
+    /// the visitor, or what takes the place of another link.
+    pub(super) fn find_place(
+        &mut self,
+        now: Time,
+        peer: I,
+        direction: Direction,
+        network: A::Host,
+        out: &mut Vec<Output<I, A>>,
+    ) -> bool {
+        let max = self.options.max_links;
+        if direction == Direction::Inbound && !self.expected_by(peer, direction) {
+            self.free_lock(now, out);
+        }
+        let occupied = self.occupied();
         let closing = self.closing.iter().any(|(id, _)| *id == peer);
         if self.stopped || peer == self.me || closing || !self.serves(direction) {
             false
@@ -68,10 +82,17 @@ where
             // A hint whose handover is over leads nowhere; and only an expected peer is a sixth.
             let stale =
                 |d: &Dialling<I>| d.peer == Some(peer) && matches!(d.purpose, Purpose::Hint(_));
-            !self.dials.iter().any(stale) && occupied + self.held() < max
+            if self.dials.iter().any(stale) {
+                return false;
+            }
+            occupied + self.held() < max || self.start_replacing(now, peer)
         } else if occupied + self.held() < max {
             true
-        } else if occupied == max && self.lock.is_none() {
+        } else if occupied == max
+            && self.lock.is_none()
+            && !self.penalised(now, peer)
+            && self.may_visit(now, network)
+        {
             let deadline = now + self.options.admit_timeout;
             self.lock = Some(Lock::Visit { peer, deadline });
             true
@@ -80,12 +101,82 @@ where
         }
     }
 
+    /// A newcomer needs the lock of a full node: ends what holds it, if that does nothing. A visit
+    /// that has not begun yet, or has brought no Join, is not awaited for as long as it could take
+    /// if nobody else came; nor is a handover.
+    fn free_lock(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        if self.occupied() + self.held() < self.options.max_links {
+            return;
+        }
+        let left = |deadline: Time| deadline.since(now);
+        let options = &self.options;
+        let (handshake, join) = options.contended_visit;
+        match &self.lock {
+            Some(Lock::Visit { peer, deadline }) => {
+                let (peer, left) = (*peer, left(*deadline));
+                match self.links.iter().find(|link| link.peer == peer) {
+                    None if left + handshake <= options.admit_timeout => self.dismiss(peer),
+                    Some(link) if link.thinned || left + join > options.visit_timeout => {}
+                    // It has had its answer, and time to go.
+                    Some(link) if link.joined => {
+                        self.lock = None;
+                        self.close(peer, Reason::Surplus, out);
+                    }
+                    Some(_) => self.put_out(now, peer, out),
+                    _ => {}
+                }
+            }
+            Some(Lock::Give(give)) => {
+                if left(give.deadline) + options.contended_timeout <= options.give_timeout {
+                    self.abort_give(now, out);
+                }
+            }
+            Some(Lock::Yield(part) | Lock::Take(part)) if !part.attached => {
+                if left(part.deadline) + options.contended_timeout <= options.lock_timeout {
+                    self.give_up_part(out);
+                }
+            }
+            Some(Lock::Yield(_) | Lock::Take(_) | Lock::Replace { .. }) | None => {}
+        }
+        self.shed(out);
+    }
+
+    /// Ends the visit of a peer that did nothing with it.
+    pub(super) fn put_out(&mut self, now: Time, peer: I, out: &mut Vec<Output<I, A>>) {
+        self.lock = None;
+        if let Some(link) = self.links.iter().find(|link| link.peer == peer) {
+            let network = A::network(link.host);
+            self.note_wasted(now, network);
+        }
+        self.close(peer, Reason::Surplus, out);
+    }
+
+    /// A full node gets a sixth link of its own choice, if there is one that it can replace.
+    fn start_replacing(&mut self, now: Time, peer: I) -> bool {
+        let chosen = |d: &Dialling<I>| {
+            d.purpose == Purpose::Anchor && d.peer.is_none_or(|dialled| dialled == peer)
+        };
+        let may = self.lock.is_none()
+            && self.occupied() == self.options.max_links
+            && self.lacks_own_links()
+            && self.dials.iter().any(chosen);
+        if may {
+            let deadline = now + self.options.admit_timeout;
+            self.lock = Some(Lock::Replace { peer, deadline });
+        }
+        may
+    }
+
     /// A peer that was admitted will not become a link.
     pub fn dismiss(&mut self, peer: I) {
         self.reserved.retain(|(id, _)| *id != peer);
-        if matches!(&self.lock, Some(Lock::Visit { peer: visitor, .. }) if *visitor == peer)
-            && !self.linked(peer)
-        {
+        let ours = match &self.lock {
+            Some(Lock::Visit { peer: held, .. } | Lock::Replace { peer: held, .. }) => {
+                *held == peer
+            }
+            _ => false,
+        };
+        if ours && !self.linked(peer) {
             self.lock = None;
         }
     }

@@ -138,8 +138,17 @@ impl Behaviour {
         remote: &Remote<PeerAddress>,
     ) -> bool {
         let now = self.clock.now();
-        let admission = self.state.admit(now, peer_id, direction, remote);
+        let mut out = Vec::new();
+        let admission = self.state.admit(now, peer_id, direction, remote, &mut out);
+        for output in out {
+            self.carry_out(output);
+        }
         matches!(admission, Admission::Accept)
+    }
+
+    /// A link has brought a batch that was new here.
+    pub fn brought(&mut self, peer_id: PeerId) {
+        self.feed(Input::Brought { peer: peer_id });
     }
 
     /// Whether there is anybody to dial: an entry node, or a peer of the address book.

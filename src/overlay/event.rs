@@ -109,6 +109,11 @@ pub enum Input<I, A: Address> {
         /// The answer.
         result: Result<Response<I, A>, ExchangeError>,
     },
+    /// A link has brought a batch that was new here.
+    Brought {
+        /// Who.
+        peer: I,
+    },
     /// Time has passed; see `deadline`.
     Tick,
     /// The configured entry nodes, with or without their ids. Their addresses, which may be names, are the driver's: here
@@ -153,6 +158,10 @@ pub enum Reason {
     Aborted,
     /// We or the peer stop.
     Leaving,
+    /// It brought nothing, and another peer needed its place.
+    Idle,
+    /// Its network holds more than its share of the places, and a peer of another one needed one.
+    Crowded,
     /// It was lost.
     Lost,
 }

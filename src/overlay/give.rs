@@ -20,7 +20,7 @@ use super::state::{Overlay, Sent};
 use crate::clock::Time;
 
 /// Neighbours that are asked to take a link before there is no room.
-pub(super) const MAX_TAKERS: usize = 3;
+const MAX_TAKERS: usize = 3;
 
 /// Links of our own choice that we do not move, the oldest: whoever joins through us again and again
 /// gets the others.
@@ -40,7 +40,7 @@ where
         terms: Terms<I, A>,
         out: &mut Vec<Output<I, A>>,
     ) -> bool {
-        let victims = self.victims(newcomer, &terms.links);
+        let victims = self.victims(now, newcomer, &terms.links);
         if victims.is_empty() {
             return false;
         }
@@ -59,17 +59,18 @@ where
         why: Why<I>,
         out: &mut Vec<Output<I, A>>,
     ) -> bool {
-        let fit =
-            |link: &&Link<I, A>| link.settled && !link.plain && !self.penalised(now, link.peer);
-        let mut takers: Vec<I> = self
-            .links
-            .iter()
-            .filter(fit)
-            .map(|link| link.peer)
-            .collect();
+        let mut takers = self.takers(now);
+        takers.retain(|peer| !self.penalised(now, *peer));
+        self.start_move_to(now, why, takers, out)
+    }
+
+    /// Some neighbours that may be asked to take part in a move, in random order.
+    pub(super) fn takers(&mut self, now: Time) -> Vec<I> {
+        let able = self.links.iter().filter(|link| self.is_able(now, link));
+        let mut takers: Vec<I> = able.map(|link| link.peer).collect();
         takers.shuffle(&mut self.rng);
         takers.truncate(MAX_TAKERS);
-        self.start_move_to(now, why, takers, out)
+        takers
     }
 
     pub(super) fn start_move_to(
@@ -85,6 +86,7 @@ where
         let give = self.give(now, why, takers);
         let (taker, pair) = (give.taker, why == Why::Flip);
         self.lock = Some(Lock::Give(give));
+        self.await_answer(now, taker);
         self.send(taker, Sent::Take, Request::Take { pair }, out);
         true
     }
@@ -101,15 +103,16 @@ where
             thinning: None,
             taker_reported: false,
             victim_reported: false,
+            awaited: None,
             deadline: now + self.options.give_timeout,
         }
     }
 
     /// Links that may move to this taker, in random order; of those that others have picked for us
     /// the first, so that a flip does not add to them.
-    fn victims(&mut self, taker: I, taken: &[I]) -> Vec<I> {
+    fn victims(&mut self, now: Time, taker: I, taken: &[I]) -> Vec<I> {
         let fit = |link: &&Link<I, A>| {
-            link.settled && !link.plain && link.peer != taker && !taken.contains(&link.peer)
+            self.is_able(now, link) && link.peer != taker && !taken.contains(&link.peer)
         };
         let own = self
             .links
@@ -143,6 +146,7 @@ where
         };
         match terms {
             Some(mut terms) if asked => {
+                self.end_await(from);
                 let addresses: &[A] = if terms.dialable {
                     &terms.addresses
                 } else {
@@ -150,7 +154,7 @@ where
                 };
                 terms.addresses = in_scope(self.reach_of(from), addresses).into();
                 terms.dialable = !terms.addresses.is_empty();
-                let victims = self.victims(from, &terms.links);
+                let victims = self.victims(now, from, &terms.links);
                 if let Some(Lock::Give(give)) = &mut self.lock {
                     give.victims = victims;
                     give.terms = Some(terms);
@@ -172,6 +176,7 @@ where
             Some(taker) => {
                 give.taker = taker;
                 let pair = give.why == Why::Flip;
+                self.await_answer(now, taker);
                 self.send(taker, Sent::Take, Request::Take { pair }, out);
             }
             None => self.next_thinning(now, out),
@@ -184,6 +189,7 @@ where
             return;
         };
         (give.victim, give.victim_reported, give.taker_reported) = (None, false, false);
+        give.awaited = None;
         let Some(terms) = &give.terms else { return };
         // A link that may not know where the taker is cannot be told to dial it.
         let reach_of = |victim| self.links.iter().find(|link| link.peer == victim);
@@ -229,6 +235,7 @@ where
             id: taker,
             addresses,
         };
+        self.await_answer(now, victim);
         self.send(
             victim,
             Sent::Redirect(nonce),
@@ -253,6 +260,9 @@ where
             return;
         };
         let (taker, victim, dialable) = (give.taker, give.victim, terms.dialable);
+        if from == taker && agreed.is_some() {
+            return self.end_await(from);
+        }
         if Some(from) == victim {
             // What F says of itself, as far as its link may say it and C's may hear it.
             let narrow = self.reach_of(from).max(self.reach_of(taker));
@@ -272,6 +282,7 @@ where
                         id: from,
                         addresses,
                     };
+                    self.await_answer(now, taker);
                     self.send(
                         taker,
                         Sent::Redirect(nonce),
@@ -313,6 +324,9 @@ where
         };
         if give.terms.as_ref().is_none_or(|terms| terms.nonce != nonce) {
             return done;
+        }
+        if give.awaited.is_some_and(|(awaited, _)| awaited == from) {
+            give.awaited = None;
         }
         let victim = give.victim;
         if from == give.taker {
@@ -379,10 +393,14 @@ where
         if let Some(nonce) = nonce.filter(|_| visitor != Some(give.taker)) {
             self.cancel(give.taker, nonce, true, out);
         }
+        if give.why == Why::Swap && self.lacks_own_links() {
+            // No neighbour takes part in moves: the link of our own choice replaces another.
+            return self.dial_anchor(now, out);
+        }
         let Some(visitor) = visitor.filter(|visitor| self.linked(*visitor)) else {
             return;
         };
-        let keep = self.links.len() <= self.options.max_links;
+        let keep = self.links.len() <= self.options.max_links || self.make_room(now, visitor, out);
         if keep {
             self.settle(visitor);
         } else {
@@ -427,6 +445,69 @@ where
         }
     }
 
+    fn await_answer(&mut self, now: Time, of: I) {
+        let until = now + self.options.answer_timeout;
+        if let Some(Lock::Give(give)) = &mut self.lock {
+            give.awaited = Some((of, until));
+        }
+    }
+
+    fn end_await(&mut self, of: I) {
+        if let Some(Lock::Give(give)) = &mut self.lock
+            && give.awaited.is_some_and(|(awaited, _)| awaited == of)
+        {
+            give.awaited = None;
+        }
+    }
+
+    /// Time is up for an answer, or for all of the handover.
+    pub(super) fn on_give_deadline(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        match &self.lock {
+            Some(Lock::Give(give)) if give.deadline > now => self.on_no_answer(now, out),
+            _ => self.on_give_timeout(now, out),
+        }
+    }
+
+    /// Somebody has not answered in a handover: the next one is tried. A newcomer that asks for a
+    /// second link and does not answer then is put out.
+    fn on_no_answer(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        let Some(Lock::Give(give)) = &mut self.lock else {
+            return;
+        };
+        let Some((silent, _)) = give.awaited.take() else {
+            return;
+        };
+        let nonce = give.terms.as_ref().map(|terms| terms.nonce);
+        let (taker, victim, why) = (give.taker, give.victim, give.why);
+        let thinning = give.thinning.is_some();
+        let open = |sent: &Sent| matches!(sent, Sent::Redirect(_) | Sent::Take | Sent::Thin);
+        self.exchanges
+            .retain(|(_, to, sent)| !(*to == silent && open(sent)));
+        if let Some(link) = self.link_mut(silent) {
+            link.deaf = true;
+        }
+        let (Some(nonce), false) = (nonce, thinning) else {
+            return match thinning {
+                true => self.next_thinning(now, out),
+                false => self.next_taker(now, out),
+            };
+        };
+        if let Some(victim) = victim {
+            self.cancel(victim, nonce, true, out);
+        }
+        if silent != taker {
+            return self.next_victim(now, out);
+        }
+        self.penalise(now, taker);
+        if why == Why::Split && self.links.len() > self.options.max_links {
+            return self.put_out(now, taker, out);
+        }
+        if let Some(Lock::Give(give)) = &mut self.lock {
+            give.victim = None;
+        }
+        self.abort_give(now, out);
+    }
+
     /// The giver has waited long enough. Who did not do his part gets no other handover for a while.
     pub(super) fn on_give_timeout(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
         if let Some(Lock::Give(give)) = &self.lock {
@@ -435,8 +516,16 @@ where
             } else {
                 Some(give.taker)
             };
+            let newcomer = (give.why == Why::Split).then_some(give.taker);
             if let Some(silent) = silent {
                 self.penalise(now, silent);
+            }
+            if let Some(network) = newcomer
+                .filter(|newcomer| Some(*newcomer) == silent)
+                .and_then(|newcomer| self.links.iter().find(|link| link.peer == newcomer))
+                .map(|link| A::network(link.host))
+            {
+                self.note_wasted(now, network);
             }
         }
         self.abort_give(now, out);

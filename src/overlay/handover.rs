@@ -80,6 +80,9 @@ where
             // The dial was quicker than this word about it.
             return Ok(());
         }
+        if self.penalised(now, from) {
+            return Err(HintOutcome::Busy);
+        }
         let taking = match &self.lock {
             None => false,
             Some(Lock::Take(part))
@@ -391,7 +394,9 @@ where
             _ => Reason::Lost,
         };
         match &self.lock {
-            Some(Lock::Visit { peer: visitor, .. }) if *visitor == peer => {
+            Some(Lock::Visit { peer: held, .. } | Lock::Replace { peer: held, .. })
+                if *held == peer =>
+            {
                 self.lock = None;
                 lost
             }
@@ -422,10 +427,23 @@ where
         }
     }
 
+    /// Others need this node's lock: a handover that has led to nothing yet ends here.
+    pub(super) fn give_up_part(&mut self, out: &mut Vec<Output<I, A>>) {
+        if let Some(part) = self.part() {
+            let (giver, nonce) = (part.giver, part.nonce);
+            self.end_part(out);
+            if self.linked(giver) {
+                let linked = false;
+                self.send(giver, Sent::Word, Request::Report { nonce, linked }, out);
+            }
+        }
+    }
+
     /// Every lock ends.
     pub(super) fn on_lock_timeout(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
         match &self.lock {
-            Some(Lock::Give(_)) => self.on_give_timeout(now, out),
+            Some(Lock::Give(_)) => self.on_give_deadline(now, out),
+            Some(Lock::Replace { .. }) => self.lock = None,
             Some(Lock::Yield(part) | Lock::Take(part)) => {
                 let giver = part.giver;
                 if part.role == Role::Dial
@@ -452,7 +470,9 @@ where
                         link.plain = true;
                         link.joined = true;
                     }
-                    self.start_move(now, Why::Room(peer), out);
+                    if !self.start_move(now, Why::Room(peer), out) {
+                        self.take_in_plain(now, peer, out);
+                    }
                 }
             }
             None => {}

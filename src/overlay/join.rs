@@ -220,6 +220,12 @@ where
         if need >= 1 && free && self.start_move(now, Why::Room(from), after) {
             return joined(Answer::Room);
         }
+        // Nobody can take a link: one that brings nothing yields.
+        if need >= 1 && free && self.make_room(now, from, after) {
+            self.lock = None;
+            self.settle(from);
+            return joined(Answer::Taken);
+        }
         joined(Answer::Refused)
     }
 

@@ -57,6 +57,14 @@ pub struct Link<I, A: Address> {
     pub(crate) took: Option<Time>,
     /// An offence of it was reported.
     pub(crate) reported: bool,
+    /// When it last brought something: a batch that was new here, contacts, its part in a move.
+    pub(crate) brought: Option<Time>,
+    /// It has answered a request of ours, or asked for more than a place.
+    pub(crate) spoke: bool,
+    /// The last request that it should have answered was left without an answer.
+    pub(crate) deaf: bool,
+    /// It was asked once whether it speaks, because it had not yet.
+    pub(crate) probed: bool,
 }
 
 /// What keeps a node from another handover.
@@ -70,6 +78,8 @@ pub(crate) enum Lock<I, A> {
     Yield(Part<I>),
     /// We get a link (C).
     Take(Part<I>),
+    /// A sixth link, of our own choice, is to take the place of one that came by itself.
+    Replace { peer: I, deadline: Time },
 }
 
 /// Why we move a link.
@@ -105,6 +115,9 @@ pub(crate) struct Give<I, A> {
     pub(crate) thinning: Option<Vec<I>>,
     pub(crate) taker_reported: bool,
     pub(crate) victim_reported: bool,
+    /// Whose answer is awaited, and until when.
+    pub(crate) awaited: Option<(I, Time)>,
+    /// When all of it ends.
     pub(crate) deadline: Time,
 }
 
@@ -143,8 +156,11 @@ impl<I> Part<I> {
 impl<I, A> Lock<I, A> {
     pub(crate) fn deadline(&self) -> Time {
         match self {
-            Lock::Visit { deadline, .. } => *deadline,
-            Lock::Give(give) => give.deadline,
+            Lock::Visit { deadline, .. } | Lock::Replace { deadline, .. } => *deadline,
+            Lock::Give(give) => match give.awaited {
+                Some((_, until)) => until.min(give.deadline),
+                None => give.deadline,
+            },
             Lock::Yield(part) | Lock::Take(part) => part.deadline,
         }
     }

@@ -36,7 +36,7 @@ where
         let held = |(id, until): &(I, Time)| *id == peer && *until > now;
         let has_place = self.reserved.iter().any(held)
             || self.linked(peer)
-            || self.find_place(now, peer, direction);
+            || self.find_place(now, peer, direction, A::network(remote.host), out);
         self.reserved.retain(|(id, _)| *id != peer);
         let ours = |d: &Dialling<I>| {
             if dial.is_some() {
@@ -111,10 +111,18 @@ where
             leaving: false,
             thinned: false,
             joined_through: false,
+            brought: None,
+            spoke: false,
+            deaf: false,
+            probed: false,
         });
         if expected {
             self.on_expected_link(peer, outbound, out);
         } else if outbound {
+            if matches!(&self.lock, Some(Lock::Replace { peer: chosen, .. }) if *chosen == peer) {
+                let deadline = now + self.options.lock_timeout;
+                self.lock = Some(Lock::Replace { peer, deadline });
+            }
             self.failures = 0;
             self.seek_at = now;
             self.join(now, peer, dialled.map(|dial| dial.purpose), out);

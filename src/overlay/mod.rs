@@ -9,7 +9,7 @@
 //! Entry type: [`Overlay`]. The rule it keeps: at most five links, and a sixth only while one
 //! handover runs.
 //!
-//! Reading order: `event` (what goes in and out), `link`, `state`, `admission`, `links`,
+//! Reading order: `event` (what goes in and out), `link`, `state`, `admission`, `eviction`, `links`,
 //! `join`, `give`, `thin`, `handover`, `seek`, `upkeep`, then `book`, `budget`, `bucket`; `scope`, `address` and `peer_address` for
 //! where peers are; `message` for the bytes.
 
@@ -20,6 +20,7 @@ mod book;
 mod bucket;
 mod budget;
 mod event;
+mod eviction;
 mod give;
 mod handover;
 mod join;

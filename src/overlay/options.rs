@@ -13,6 +13,8 @@ pub(crate) const MAX_LISTENS: usize = 16;
 pub(crate) const MAX_CONTACTS: usize = 8;
 /// Contacts that are read from one offer: fewer than in an answer, since nobody has asked.
 pub(crate) const MAX_OFFERED: usize = 4;
+/// Contacts that a peer gets when it is refused for want of room.
+pub(crate) const MAX_REFERRALS: usize = 4;
 /// Links that a peer may name as its own.
 pub(crate) const MAX_NAMED_LINKS: usize = 8;
 /// Further candidates that a handover tries when one refuses.
@@ -80,6 +82,25 @@ pub struct Options {
     pub behind_proxy: bool,
     /// How long a peer whose handover failed gets no other.
     pub penalty: Duration,
+    /// How long one answer in a handover may take: a round trip, on a line with seconds of other
+    /// traffic before it.
+    pub answer_timeout: Duration,
+    /// How long a handover may take while others wait for the place: a connection and a handshake
+    /// at 200 ms each way.
+    pub contended_timeout: Duration,
+    /// How long a visitor may take to pass its handshake, and then to join, while others wait.
+    pub contended_visit: (Duration, Duration),
+    /// How long a link may take until it has brought something, before it counts as idle. One that
+    /// has answered has `idle_after`.
+    pub first_after: Duration,
+    /// How long a link that has brought something may bring nothing before it counts as idle. A
+    /// quiet link of an honest node brings contacts about every 25 s.
+    pub idle_after: Duration,
+    /// Links that came by themselves which one network (an IPv4 /24, an IPv6 /64) keeps while
+    /// peers of others wait.
+    pub network_links: usize,
+    /// Links of the node's own choice that it sees to have, though it is full.
+    pub own_links: usize,
 }
 
 impl Default for Options {
@@ -111,6 +132,13 @@ impl Default for Options {
             dial_pause: Duration::from_secs(60),
             behind_proxy: false,
             penalty: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(2),
+            contended_timeout: Duration::from_secs(4),
+            contended_visit: (Duration::from_secs(3), Duration::from_secs(1)),
+            first_after: Duration::from_secs(10),
+            idle_after: Duration::from_secs(60),
+            network_links: 2,
+            own_links: 1,
         }
     }
 }
@@ -123,6 +151,7 @@ impl Options {
             max_links,
             min_links: min_links.clamp(1, max_links),
             wanted_links: (max_links - 1).max(min_links.min(max_links)),
+            network_links: (max_links * 2 / 5).max(1),
             ..Options::default()
         }
     }

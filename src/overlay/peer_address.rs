@@ -196,6 +196,16 @@ impl Address for PeerAddress {
     fn host(&self) -> Source {
         Source::of_ip(behind(self.ip))
     }
+
+    fn network(host: Source) -> Source {
+        match host {
+            Source::V4(ip) => {
+                let [a, b, c, _] = ip.octets();
+                Source::V4([a, b, c, 0].into())
+            }
+            other => other,
+        }
+    }
 }
 
 impl Remote<PeerAddress> {

@@ -317,6 +317,19 @@ where
         let known = self.book.pick_known(now, &mut self.rng, free, opens_at);
         if let Some(known) = known {
             self.dial_peer(now, known, Purpose::Anchor, out);
+            return;
+        }
+        // An entry node that has never answered may do so by now.
+        let is_unmet = |at: &usize| {
+            let entry = &self.entries[*at];
+            let dialling = self.dials.iter().any(|d| d.entry == Some(*at));
+            entry.seen.is_none() && entry.retry_at <= now && !dialling
+        };
+        if let Some(at) = (0..self.entries.len()).find(is_unmet) {
+            self.dial(now, None, Target::Entry(at), Purpose::Anchor, out);
+            if let Some(dial) = self.dials.last_mut() {
+                dial.entry = Some(at);
+            }
         }
     }
 }

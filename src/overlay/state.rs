@@ -48,6 +48,12 @@ pub struct Overlay<I, A: Address, R> {
     pub(super) owed: Option<(I, Time)>,
     /// When a newcomer was last refused for want of room.
     pub(super) turned_away: Option<Time>,
+    /// Networks whose newcomers were refused for want of room, and when, the last one first.
+    pub(super) waiting: Vec<(A::Host, Time)>,
+    /// Networks whose newcomers wasted a visit, and when, the last one first.
+    pub(super) wasted: Vec<(A::Host, Time)>,
+    /// When a move of upkeep was last allowed.
+    pub(super) moved: Time,
     /// The last handover that gave us a link, and with whom.
     pub(super) taken: Option<(u64, I)>,
     /// Nonces of joins that we have served.
@@ -129,6 +135,9 @@ where
             upkeep_at: now + first,
             owed: None,
             turned_away: None,
+            waiting: Vec::new(),
+            wasted: Vec::new(),
+            moved: now,
             taken: None,
             nonces: Vec::new(),
             penalties: Vec::new(),
@@ -189,6 +198,7 @@ where
             Input::DialFailed { dial, error } => self.on_dial_failed(now, dial, error, out),
             Input::Request { from, id, request } => self.on_request(now, from, id, request, out),
             Input::Response { from, id, result } => self.on_response(now, from, id, result, out),
+            Input::Brought { peer } => self.on_brought(now, peer),
             Input::Tick => {}
             Input::Entries(entries) => self.on_entries(now, entries),
             Input::Addresses {
@@ -221,6 +231,7 @@ where
         {
             self.on_lock_timeout(now, out);
         }
+        self.finish_replacing(now, out);
         self.shed(out);
         if !self.stopped {
             self.upkeep(now, out);
@@ -257,6 +268,7 @@ where
             });
             return;
         }
+        self.note_request(now, from, &request);
         // What an answer leads to follows the answer.
         let mut after = Vec::new();
         let response = match request {
@@ -299,6 +311,7 @@ where
             return;
         };
         let (_, _, sent) = self.exchanges.swap_remove(at);
+        self.note_response(now, from, &result);
         if result == Err(ExchangeError::Unsupported)
             && let Some(link) = self.link_mut(from)
         {

@@ -2,6 +2,7 @@
 //! a peer may lie, repeat itself, fall silent or ask too much.
 
 mod contacts;
+mod eviction;
 mod handovers;
 mod hints;
 mod links;
@@ -21,7 +22,7 @@ use super::scope::Reach;
 use super::state::Overlay;
 use crate::clock::Time;
 
-/// An address of a scope; the number is its host.
+/// An address of a scope; the number is its host, and each hundred is a network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Place(Reach, u32);
 
@@ -34,6 +35,10 @@ impl Address for Place {
 
     fn host(&self) -> u32 {
         self.1
+    }
+
+    fn network(host: u32) -> u32 {
+        host / 100 * 100
     }
 }
 
@@ -70,6 +75,7 @@ impl Node {
             flip: 0.0,
             anchor_swap: 0.0,
             top_up: 0.0,
+            own_links: 0,
             ..Options::default()
         };
         let rng = Xoshiro256PlusPlus::seed_from_u64(1);
@@ -148,9 +154,11 @@ impl Node {
     }
 
     fn admit(&mut self, peer: u32) -> Admission<u32, Place> {
+        let (now, address) = (self.now, remote(&public(peer)));
+        let inbound = Direction::Inbound;
         match self
             .overlay
-            .admit(self.now, peer, Direction::Inbound, &remote(&public(peer)))
+            .admit(now, peer, inbound, &address, &mut self.out)
         {
             Admission::Busy { .. } => Admission::Busy {
                 referrals: Vec::new(),

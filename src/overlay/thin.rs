@@ -4,11 +4,9 @@
 //! and have a third node in common, so that they stay connected by it.
 
 use rand::Rng;
-use rand::seq::SliceRandom;
 
 use super::address::Address;
 use super::event::*;
-use super::give::MAX_TAKERS;
 use super::link::{Link, Lock, Why};
 use super::message::{Request, Response};
 use super::options::MAX_NAMED_LINKS;
@@ -33,24 +31,17 @@ where
         }
         let mut candidates = match give.thinning.take() {
             Some(candidates) => candidates,
-            None => {
-                let fit = |link: &&Link<I, A>| link.settled && !link.plain;
-                let mut all: Vec<I> = self
-                    .links
-                    .iter()
-                    .filter(fit)
-                    .map(|link| link.peer)
-                    .collect();
-                all.shuffle(&mut self.rng);
-                all.truncate(MAX_TAKERS);
-                all
-            }
+            None => self.takers(now),
         };
         let Some(to) = candidates.pop() else {
             return self.abort_give(now, out);
         };
+        let Some(Lock::Give(give)) = &mut self.lock else {
+            return;
+        };
         give.taker = to;
         give.thinning = Some(candidates);
+        give.awaited = Some((to, now + self.options.answer_timeout));
         let settled = self
             .links
             .iter()

@@ -4,6 +4,8 @@
 //! walk: a walk's end would need a connection of its own. A flip is a 1-flipper step (Mahlmann and
 //! Schindelhauer, 2005) in two handovers, there and back, so that it is safe after either of them.
 
+use std::time::Duration;
+
 use rand::{Rng, RngExt};
 
 use super::address::Address;
@@ -14,6 +16,9 @@ use super::options::*;
 use super::state::{Overlay, Sent};
 use crate::clock::Time;
 
+/// How long newcomers that are refused may keep a node from moving its links.
+pub(super) const MAX_WITHOUT_MOVE: Duration = Duration::from_secs(30);
+
 impl<I, A, R> Overlay<I, A, R>
 where
     I: Copy + Ord + std::hash::Hash + std::fmt::Debug,
@@ -22,6 +27,7 @@ where
 {
     pub(super) fn upkeep(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
         self.give_back(now, out);
+        self.probe(now, out);
         if now < self.upkeep_at {
             return;
         }
@@ -32,13 +38,22 @@ where
         if self.rng.random_bool(self.options.shuffle) {
             self.shuffle(out);
         }
-        // Newcomers come first: while they wait at the door, no handover for its own sake.
+        // Newcomers come first: while they wait at the door, no handover for its own sake, but not
+        // for as long as somebody cares to knock.
         let pause = self.options.max_busy_backoff * 2;
-        let waited_for = self.turned_away.is_some_and(|at| now.since(at) < pause);
-        if self.lock.is_some() || waited_for {
+        let waited_for = self.turned_away.is_some_and(|at| now.since(at) < pause)
+            && now.since(self.moved) < MAX_WITHOUT_MOVE;
+        let choosing = self
+            .dials
+            .iter()
+            .any(|dial| dial.purpose == Purpose::Anchor);
+        if self.lock.is_some() || waited_for || choosing {
             return;
         }
-        if self.rng.random_bool(self.options.anchor_swap) {
+        self.moved = now;
+        if self.lacks_own_links() && self.links.len() >= self.options.max_links {
+            self.get_own_link(now, out);
+        } else if self.rng.random_bool(self.options.anchor_swap) {
             self.swap_anchor(now, out);
         } else if self.rng.random_bool(self.options.flip) {
             self.flip(now, out);
@@ -141,6 +156,14 @@ where
             deadline: now + self.options.lock_timeout,
         }));
         Response::Taken(Some(self.terms(from, nonce)))
+    }
+
+    /// A full node with too few links of its own choice gets one: by moving another link out of
+    /// the way, or, when no neighbour takes part in that, in place of one.
+    fn get_own_link(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
+        if !self.start_move(now, Why::Swap, out) {
+            self.dial_anchor(now, out);
+        }
     }
 
     /// A link with a peer of our own choice, in place of a random one.

@@ -10,7 +10,7 @@ use diatribe::clock::Time;
 use diatribe::overlay::Options;
 
 use super::measure::Graph;
-use super::world::{DELAY, Id, Weather, World};
+use super::world::{DELAY, Id, Shared, Weather, World};
 
 /// One scale in a debug build, another where it is quick.
 const fn scale(debug: u32, release: u32) -> u32 {
@@ -308,6 +308,62 @@ fn hostile_nodes_gain_little_by_staying() {
     assert!(eclipsed <= 5);
     let (many, _) = hostile(20, 5);
     assert!(many <= 0.20);
+}
+
+/// A world in which some of the nodes only hold places: they stay, ask for nothing and answer nothing.
+/// All of them are in one network, or each in its own.
+fn held(shared: Shared) {
+    let began = Instant::now();
+    let weather = Weather {
+        mute: true,
+        shared,
+        greed: 10,
+        ..Weather::default()
+    };
+    let mut world = grown(23, scale(1000, 5000), 3000, 5, weather);
+    world.run_delays(scale(2000, 5000));
+    report(&format!("5 % only hold places, {shared:?}"), &world, began);
+    let is_hostile = |id: Id| world.nodes[id as usize].hostile;
+    let honest = Graph::of(&world, |id| !is_hostile(id));
+    let ids = world.alive().filter(|id| !is_hostile(*id));
+    let links = ids.flat_map(|id| world.nodes[id as usize].links.iter());
+    let (all, bad) = links.fold((0, 0), |(all, bad), (peer, _)| {
+        (all + 1, bad + usize::from(is_hostile(*peer)))
+    });
+    let share = bad as f64 / all as f64;
+    println!(
+        "  they hold {:.2} % of honest links; honest nodes alone: {:.4} connected, degrees {:?}",
+        share * 100.0,
+        honest.connected(),
+        honest.degrees()
+    );
+    assert_eq!(honest.connected(), 1.0);
+    assert_eq!(honest.degrees()[..2], [0, 0]);
+    assert!(share <= 0.12, "{share}");
+}
+
+#[test]
+fn nodes_that_only_hold_places_keep_nobody_out() {
+    held(Shared::Nobody);
+    held(Shared::Hostile);
+}
+
+#[test]
+fn newcomers_behind_one_prefix_come_in_like_any_others() {
+    let nodes = 1000;
+    let weather = Weather {
+        shared: Shared::Newcomers,
+        ..Weather::default()
+    };
+    let began = Instant::now();
+    let mut world = grown(29, nodes, 2000, 0, weather);
+    world.run_delays(1000);
+    let graph = report("behind one prefix", &world, began);
+    assert_eq!(graph.connected(), 1.0);
+    assert_eq!(graph.degrees()[..2], [0, 0]);
+    let waited = second_link(&world, 0.99);
+    println!("  second link after {waited:.0} delays at p99");
+    assert!(waited <= 400.0, "{waited}");
 }
 
 #[test]

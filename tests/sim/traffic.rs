@@ -8,7 +8,7 @@ use std::time::Duration;
 use diatribe::overlay::*;
 use rand::RngExt;
 
-use super::world::{Event, Id, Place, World, remote};
+use super::world::{Event, Id, Place, World};
 
 impl World {
     pub(super) fn prove(&mut self, from: Id, to: Id, dial: DialId) {
@@ -20,11 +20,13 @@ impl World {
         if known {
             return self.fail(from, dial, DialError::Duplicate);
         }
-        let now = self.now;
+        let (now, remote, mut out) = (self.now, self.place(from).remote(), Vec::new());
         let Some(machine) = &mut self.nodes[to as usize].machine else {
             return;
         };
-        match machine.admit(now, from, Direction::Inbound, &remote(from)) {
+        let admission = machine.admit(now, from, Direction::Inbound, &remote, &mut out);
+        self.perform(to, out);
+        match admission {
             Admission::Accept => {
                 let at = self.later(self.weather.setup / 4);
                 self.push(at, Event::Proved { from, to, dial });
@@ -37,7 +39,7 @@ impl World {
                 if self.nodes[to as usize].hostile {
                     self.friends(&mut referrals);
                 }
-                let remote = remote(to);
+                let remote = self.place(to).remote();
                 self.fail(from, dial, DialError::Busy { remote, referrals });
             }
         }
@@ -47,13 +49,14 @@ impl World {
     pub(super) fn proved(&mut self, from: Id, to: Id, dial: DialId) {
         let gone = self.nodes[to as usize].machine.is_none() || self.apart(from, to);
         let known = self.conn(to, from).is_some() || self.conn(from, to).is_some();
-        let now = self.now;
+        let (now, remote, mut out) = (self.now, self.place(to).remote(), Vec::new());
         let accepted = match &mut self.nodes[from as usize].machine {
             Some(machine) if !gone && !known => {
-                machine.admit(now, to, Direction::Outbound, &remote(to)) == Admission::Accept
+                machine.admit(now, to, Direction::Outbound, &remote, &mut out) == Admission::Accept
             }
             _ => false,
         };
+        self.perform(from, out);
         if !accepted {
             if let Some(machine) = self.nodes[to as usize].machine.as_mut().filter(|_| !known) {
                 machine.dismiss(from);
@@ -84,7 +87,7 @@ impl World {
             Input::LinkUp {
                 peer: to,
                 direction,
-                remote: remote(to),
+                remote,
                 dial: Some(dial),
             },
         );
@@ -123,7 +126,11 @@ impl World {
             return;
         };
         self.counts.messages += 1;
-        if self.lost() {
+        if self.weather.mute && self.nodes[from as usize].hostile {
+            return self.pretend(from, to, conn, id, &request);
+        }
+        let mute = self.weather.mute && self.nodes[to as usize].hostile;
+        if mute || self.lost() {
             return self.give_up(from, to, conn, id);
         }
         if self.nodes[from as usize].hostile {
@@ -189,6 +196,35 @@ impl World {
         );
     }
 
+    /// A node that only holds places asks nobody for anything, and stays as if it had been taken.
+    fn pretend(
+        &mut self,
+        at: Id,
+        from: Id,
+        conn: u32,
+        id: ExchangeId,
+        request: &Request<Id, Place>,
+    ) {
+        let result = match request {
+            Request::Join { .. } => Ok(Response::Joined {
+                answer: Answer::Taken,
+                contacts: Vec::new(),
+            }),
+            _ => Err(ExchangeError::Lost),
+        };
+        let then = self.later(2);
+        self.push(
+            then,
+            Event::Answer {
+                at,
+                from,
+                conn,
+                id,
+                result,
+            },
+        );
+    }
+
     fn lost(&mut self) -> bool {
         self.weather.loss > 0 && self.rng.random_range(0..100_000) < self.weather.loss
     }
@@ -216,7 +252,7 @@ impl World {
             if self.nodes[id as usize].hostile && contacts.len() < 8 {
                 contacts.push(Contact {
                     id,
-                    addresses: vec![Place(id)].into(),
+                    addresses: vec![self.place(id)].into(),
                 });
             }
         }

@@ -20,28 +20,34 @@ type Out = Output<Id, Place>;
 /// The mean one-way delay. Rounds of the goals have a hundred of them: `Options::round`.
 pub(crate) const DELAY: Duration = Duration::from_millis(50);
 
-/// An address: the node's own number.
+/// An address: the node's own number, and the network that it is in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Place(pub Id);
+pub(crate) struct Place(pub Id, pub Id);
 
 impl Address for Place {
-    type Host = Id;
+    type Host = (Id, Id);
 
     fn reach(&self) -> Reach {
         Reach::Public
     }
 
-    fn host(&self) -> Id {
-        self.0
+    fn host(&self) -> (Id, Id) {
+        (self.0, self.1)
+    }
+
+    fn network((_, network): (Id, Id)) -> (Id, Id) {
+        (Id::MAX, network)
     }
 }
 
-/// The other end of a connection with this node.
-pub(crate) fn remote(id: Id) -> Remote<Place> {
-    Remote {
-        host: id,
-        reach: Reach::Public,
-        address: Some(Place(id)),
+impl Place {
+    /// The other end of a connection with the node that is there.
+    pub(crate) fn remote(self) -> Remote<Place> {
+        Remote {
+            host: self.host(),
+            reach: Reach::Public,
+            address: Some(self),
+        }
     }
 }
 
@@ -59,8 +65,20 @@ pub(crate) struct Weather {
     pub(crate) delay: Duration,
     /// How many links a hostile node wants.
     pub(crate) greed: usize,
+    /// Whether hostile nodes only hold places: they ask for nothing and answer nothing.
+    pub(crate) mute: bool,
+    /// Whether all hostile nodes, or all nodes but the first ten, are in one network.
+    pub(crate) shared: Shared,
     /// Of a hundred dead nodes, so many let a dial run into its time-out instead of refusing it.
     pub(crate) silent: u32,
+}
+
+/// Which nodes are behind one address prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shared {
+    Nobody,
+    Hostile,
+    Newcomers,
 }
 
 impl Default for Weather {
@@ -71,6 +89,8 @@ impl Default for Weather {
             referrals: true,
             delay: DELAY,
             greed: 5,
+            mute: false,
+            shared: Shared::Nobody,
             silent: 20,
         }
     }
@@ -207,6 +227,16 @@ impl World {
         });
         self.push(start, Event::Start(id));
         id
+    }
+
+    /// Where a node is.
+    pub(crate) fn place(&self, id: Id) -> Place {
+        let shared = match self.weather.shared {
+            Shared::Nobody => false,
+            Shared::Hostile => self.nodes[id as usize].hostile,
+            Shared::Newcomers => id >= 10,
+        };
+        Place(id, if shared { Id::MAX } else { id })
     }
 
     pub(crate) fn random(&mut self, below: usize) -> usize {
@@ -352,11 +382,11 @@ impl World {
             Event::Proved { from, to, dial } => self.proved(from, to, dial),
             Event::Up { at, peer, conn } => {
                 // The dialler may have closed it meanwhile; its end follows.
+                let remote = self.place(peer).remote();
                 let node = &mut self.nodes[at as usize];
                 if node.machine.is_some() && node.links.iter().all(|(id, _)| *id != peer) {
                     node.links.push((peer, conn));
                     let direction = Direction::Inbound;
-                    let remote = remote(peer);
                     self.feed(
                         at,
                         Input::LinkUp {
@@ -426,7 +456,7 @@ impl World {
         }
         let mut machine = Overlay::new(self.now, id, options, rng, Vec::new());
         let mut out = Vec::new();
-        let addresses = vec![Place(id)];
+        let addresses = vec![self.place(id)];
         let dialable = self.nodes[id as usize].dialable;
         machine.handle(
             self.now,
@@ -489,7 +519,7 @@ impl World {
         }
     }
 
-    fn perform(&mut self, id: Id, out: Vec<Out>) {
+    pub(super) fn perform(&mut self, id: Id, out: Vec<Out>) {
         for output in out {
             match output {
                 Output::Dial { dial, to, .. } => match to {

@@ -147,6 +147,13 @@ impl Runner {
         }
     }
 
+    /// A link has brought a batch that was new here: it does not only hold a place.
+    pub(super) fn note_brought(&mut self, peer_id: PeerId) {
+        if let Some(overlay) = self.overlay() {
+            overlay.brought(peer_id);
+        }
+    }
+
     /// A peer's first connection has passed.
     pub(super) fn tell_overlay_of(&mut self, link: &Link) {
         let dial = self.overlay_dials.remove(&link.connection_id);
@@ -286,6 +293,10 @@ pub(super) fn why(reason: Reason) -> &'static str {
         Reason::Refused => "refused: the peer has no room for it",
         Reason::Aborted => "aborted: the handover that it belonged to has failed",
         Reason::Leaving => "leaving: the peer stops",
+        Reason::Idle => "idle: it brought nothing, and another peer needed its place",
+        Reason::Crowded => {
+            "crowded: its network holds more places than its share, and another needed one"
+        }
         Reason::Lost => "lost",
     }
 }

@@ -118,6 +118,9 @@ impl Runner {
             bytes,
             result,
         } = verdict;
+        if result.is_ok() {
+            self.note_brought(from);
+        }
         if result.is_ok() && bytes > IDONTWANT_ABOVE {
             let factor = self.rng.random_range(1.0..=PASS_ON_SPREAD);
             let at = self.clock.now() + ripening_time(bytes).mul_f64(factor);

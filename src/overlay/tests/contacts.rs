@@ -103,6 +103,10 @@ impl Address for Port {
     }
 
     fn host(&self) {}
+
+    fn network(host: Self::Host) -> Self::Host {
+        host
+    }
 }
 
 #[test]

@@ -123,18 +123,8 @@ fn a_peer_that_locks_and_falls_silent_is_put_out_and_gets_no_second_chance() {
     assert!(!node.overlay.locked());
     node.feed(Input::LinkDown { peer: 6 });
     node.out.clear();
-    node.link(6, public(6));
-    let answer = node.ask(6, join(6, 67, 2));
-    assert!(
-        matches!(
-            answer,
-            Response::Joined {
-                answer: Answer::Refused,
-                ..
-            }
-        ),
-        "{answer:?}"
-    );
+    assert_eq!(node.admit(6), Admission::Busy { referrals: vec![] });
+    assert_eq!(node.admit(7), Admission::Accept);
 }
 
 #[test]
@@ -145,7 +135,7 @@ fn a_giver_that_never_lets_go_keeps_nobody_locked() {
     let remote = remote(&public(50));
     assert_eq!(
         node.overlay
-            .admit(node.now, 50, Direction::Outbound, &remote),
+            .admit(node.now, 50, Direction::Outbound, &remote, &mut node.out),
         Admission::Accept
     );
     node.feed(Input::LinkUp {

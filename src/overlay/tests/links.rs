@@ -218,7 +218,8 @@ fn a_peer_that_lost_its_connection_and_dialled_again_joins_anew_and_is_not_accus
 fn two_that_dialled_each_other_at_once_both_join_and_neither_is_accused() {
     let mut node = Node::linked(1);
     let (now, at) = (node.now, remote(&public(2)));
-    let admission = node.overlay.admit(now, 2, Direction::Outbound, &at);
+    let outbound = Direction::Outbound;
+    let admission = node.overlay.admit(now, 2, outbound, &at, &mut node.out);
     assert_eq!(admission, Admission::Accept);
     node.feed(Input::LinkUp {
         peer: 2,

@@ -52,7 +52,8 @@ fn anything(node: &mut Node, rng: &mut Xoshiro256PlusPlus) {
     let (now, remote) = (node.now, remote(&public(peer)));
     match rng.random_range(0..10) {
         0..=2 => {
-            node.overlay.admit(now, peer, direction, &remote);
+            let Node { overlay, out, .. } = node;
+            overlay.admit(now, peer, direction, &remote, out);
         }
         3 | 4 => node.feed(Input::LinkUp {
             peer,
