@@ -6,7 +6,7 @@
 import { open } from './batch.js'
 import { concat, fromHex, toHex } from './bytes.js'
 import { Violation, ask } from './exchange.js'
-import { BadFrame, begin, proceed } from './negentropy.js'
+import { BadFrame, begin, order, proceed } from './negentropy.js'
 import { MAX_ASKED, MAX_RESPONSE, PROTOCOL, decodeResponse, encodeRequest } from './sync-messages.js'
 
 /** How long a response may take, and how long all of it. */
@@ -28,10 +28,11 @@ const MAX_NEED = 65_536
 /** Ids that are asked for at once: fewer than the contract allows, so that what has come is soon of use. */
 const FETCH_IDS = 256
 const MAX_LATER_MS = 30_000
-/** Ids that are remembered of one neighbour which it has removed to make room. */
-const MAX_GONE = 131_072
 /** Envelopes that are checked before everything else gets its turn. */
 const CHECK_AT_ONCE = 8
+
+/** Items that are remembered of a neighbour, which it has removed. */
+const MAX_REMOVED = 131_072
 
 /** The neighbour is not in the room. */
 export class Absent extends Error {}
@@ -50,14 +51,14 @@ export class Comparison {
    * @param networkId   32 bytes
    * @param log         the room's Log
    * @param heads       the room's Heads
+   * @param removed     items that the neighbour counts as held and has removed, by their ids in hex; what it names is added
    * @param sinceMs     the window's beginning, in the neighbour's last words
    * @param untilMs     the window's end, or 0
    * @param claimed     ids that another comparison is fetching; this one's are added
-   * @param gone        ids that the neighbour has removed to make room: they are not asked of it again
    * @param onBatch     (batch) => …: a batch that is new to the application
    */
-  constructor ({ connection, room, networkId, log, heads, sinceMs, untilMs, claimed, gone = new Set(), onBatch }) {
-    Object.assign(this, { connection, room, networkId, log, heads, untilMs, claimed, gone, onBatch })
+  constructor ({ connection, room, networkId, log, heads, removed, sinceMs, untilMs, claimed, onBatch }) {
+    Object.assign(this, { connection, room, networkId, log, heads, removed, untilMs, claimed, onBatch })
     this.sinceMs = Math.max(sinceMs, log.sinceMs)
   }
 
@@ -70,7 +71,7 @@ export class Comparison {
     let items
     let frame
     const restart = () => {
-      items = this.log.window(this.sinceMs, this.untilMs)
+      items = windowOf(this.log, this.removed, this.sinceMs, this.untilMs)
       frame = this.untilMs === 0 || this.sinceMs < this.untilMs ? begin(items) : undefined
     }
     restart()
@@ -84,7 +85,7 @@ export class Comparison {
         continue
       }
       const step = this.#proceed(items, ranges.frame)
-      for (const id of step.have) this.have.add(id)
+      for (const id of step.have.filter(id => !this.removed.has(id))) this.have.add(id)
       await this.#fetch(step.need.filter(id => !this.need.has(id)))
       frame = step.frame
     }
@@ -112,7 +113,7 @@ export class Comparison {
   async #fetch (ids) {
     for (const id of ids) this.need.add(id)
     // Gossip may have brought some meanwhile, and another neighbour may be about to.
-    const own = ids.filter(id => !this.log.knows(id) && !this.claimed.has(id) && !this.gone.has(id))
+    const own = ids.filter(id => !this.log.knows(id) && !this.claimed.has(id) && !this.removed.has(id))
     for (const id of own) this.claimed.add(id)
     try {
       let left = own
@@ -125,7 +126,7 @@ export class Comparison {
   /** Asks for the first of the ids, and yields those that were not answered. */
   async #fetchSome (ids) {
     const asked = new Set(ids.slice(0, FETCH_IDS))
-    const { envelopes, missing, removed } = await this.#ask('fetch', { room: this.room, ids: concat(...[...asked].map(fromHex)) })
+    const { envelopes, missing, removed, removed_at_ms: times } = await this.#ask('fetch', { room: this.room, ids: concat(...[...asked].map(fromHex)) })
     if (envelopes.length + missing.length + removed.length === 0) throw new Violation('a fetch was answered with nothing')
     const answered = key => {
       if (!asked.delete(key)) throw new Violation('a batch came that was not asked for')
@@ -134,10 +135,11 @@ export class Comparison {
       answered(toHex(id))
       this.#count('missing', MAX_MISSING, 'the peer does not have what it says it has')
     }
-    for (const id of removed.map(toHex)) {
-      answered(id)
+    for (const [i, id] of removed.entries()) {
+      answered(toHex(id))
+      this.need.delete(toHex(id))
       // A neighbour may remove any number of batches, and is not blamed for it.
-      if (this.gone.size < MAX_GONE) this.gone.add(id)
+      if (this.removed.size < MAX_REMOVED) this.removed.set(toHex(id), { timestamp: times[i], id })
     }
     const checked = []
     try {
@@ -188,6 +190,18 @@ export class Comparison {
       await new Promise(resolve => setTimeout(resolve, Math.min(response.after_ms, MAX_LATER_MS)))
     }
   }
+}
+
+/**
+ * What takes part in a comparison with a neighbour: what is held here, and what the neighbour has removed, which is not to
+ * be fetched from it.
+ */
+export function windowOf (log, removed, sinceMs, untilMs) {
+  const items = log.window(sinceMs, untilMs)
+  const [from, to] = [BigInt(sinceMs), BigInt(untilMs)]
+  const isInside = ms => ms !== undefined && ms >= from && (to === 0n || ms < to)
+  const more = [...removed].filter(([key, { timestamp }]) => isInside(timestamp) && !log.knows(key)).map(([, item]) => item)
+  return more.length === 0 ? items : [...items, ...more].sort(order)
 }
 
 /** By time, then by author and its process, then by number. */

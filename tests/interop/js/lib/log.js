@@ -1,18 +1,24 @@
 // What was said in a room: envelopes byte for byte, in memory, each under its batch id.
 //
-// The rule it keeps: an event is told to the application once, whichever way it comes and however often. Of two batches
+// The rules it keeps: an event is told to the application once, whichever way it comes and however often. Of two batches
 // of one author with the same numbers both are kept, or two neighbours would fetch them from each other for ever, and
-// the first one is told. Bounded by count and by bytes: what is oldest goes first, and nothing that old is kept again.
+// the first one is told. Bounded by count and by bytes: room is made by the author who has most, its oldest batch first,
+// so that nobody can remove what others have said; a batch that made room still counts as held in comparisons.
 
+import { EVENT_OVERHEAD } from './batch.js'
 import { toHex } from './bytes.js'
 import { order } from './negentropy.js'
 
 /** The most batches that are kept of a room. */
 export const MAX_BATCHES = 16_384
-/** The most bytes of envelopes that are kept of a room; far above one envelope. */
+/** The most bytes of envelopes that are kept of a room, with what their events count besides; far above one envelope. */
 export const MAX_BYTES = 16 * 1024 * 1024
 /** Ids that are remembered; more than are kept, so that what was removed is not told again. */
 export const MAX_KNOWN = 4 * MAX_BATCHES
+/** The most items of a room, those of batches that made room included. */
+export const MAX_ITEMS = 4 * MAX_BATCHES
+/** What is younger counts whatever comes: a flood that is dated ahead must not move the beginning there. */
+export const MIN_KEPT_MS = 10 * 60_000
 
 export class Log {
   /** Nothing older than this is kept, in Unix milliseconds. */
@@ -20,37 +26,49 @@ export class Log {
   bytes = 0
   #limits
   #envelopes = new Map()
-  /** `{ timestamp, id }`, as data checking compares them, in their order. */
+  /** When those were sent that made room, in Unix milliseconds, by their ids. */
+  #removed = new Map()
+  /** What each author has of the bytes. */
+  #shares = new Map()
+  /** `{ timestamp, id, author, cost }`, as data checking compares them, in their order. */
   #items = []
   #known = new Set()
   /** Numbers that were told, by author and instance: `[first, last]` in their order, one for each batch that is kept. */
   #numbers = new Map()
 
   constructor (limits = {}) {
-    this.#limits = { batches: MAX_BATCHES, bytes: MAX_BYTES, known: MAX_KNOWN, ...limits }
+    this.#limits = { batches: MAX_BATCHES, bytes: MAX_BYTES, known: MAX_KNOWN, items: MAX_ITEMS, ...limits }
   }
 
+  /** How many batches are kept. */
   get size () {
-    return this.#items.length
+    return this.#envelopes.size
   }
 
   /**
    * Takes a batch that was found in order. `new`: the application is to be told; `late`: as well, and something later of
    * the same author's process was told before; `kept`: it is not, its numbers were told before; `known`: it was here. One that is older than what is kept is told all the same: a clock may be late.
    */
-  add (batch, envelope) {
+  add (batch, envelope, now = Date.now()) {
     const key = toHex(batch.id)
     if (this.#known.has(key)) return 'known'
     this.#known.add(key)
     if (this.#known.size > this.#limits.known) this.#known.delete(this.#known.values().next().value)
     if (batch.sentAtMs < this.sinceMs) return 'new'
     const what = this.#number(batch)
-    const item = { timestamp: BigInt(batch.sentAtMs), id: batch.id, batch: what === 'kept' ? undefined : numbersOf(batch) }
+    const item = {
+      timestamp: BigInt(batch.sentAtMs),
+      id: batch.id,
+      author: toHex(batch.author),
+      cost: envelope.length + EVENT_OVERHEAD * batch.events.length,
+      batch: what === 'kept' ? undefined : numbersOf(batch)
+    }
     // A copy: what gossip hands over is a view into a larger buffer.
     this.#envelopes.set(key, envelope.slice())
-    this.bytes += envelope.length
+    this.#count(item, item.cost)
     this.#items.splice(this.#place(item), 0, item)
-    while (this.#items.length > this.#limits.batches || this.bytes > this.#limits.bytes) this.#removeOldest()
+    while (this.size > this.#limits.batches || this.bytes > this.#limits.bytes) this.#makeRoom()
+    while (this.#items.length > this.#limits.items) this.#moveBeginning(now)
     return what
   }
 
@@ -71,6 +89,11 @@ export class Log {
     return this.#envelopes.get(key)
   }
 
+  /** When a batch was sent that made room, by its id in hex; undefined when it did not. */
+  removedAt (key) {
+    return this.#removed.get(key)
+  }
+
   /** The items of a window, since ≤ sent at < until; without an end when until is 0. */
   window (sinceMs, untilMs) {
     const at = ms => this.#place({ timestamp: BigInt(ms), id: new Uint8Array() })
@@ -89,18 +112,43 @@ export class Log {
     return from
   }
 
-  #removeOldest () {
+  #count ({ author }, bytes) {
+    this.bytes += bytes
+    const share = (this.#shares.get(author) ?? 0) + bytes
+    if (share > 0) this.#shares.set(author, share)
+    else this.#shares.delete(author)
+  }
+
+  /** Gives up the oldest batch of the author who has most. */
+  #makeRoom () {
+    const [author] = [...this.#shares].reduce((most, share) => share[1] > most[1] ? share : most)
+    const item = this.#items.find(item => item.author === author && this.#envelopes.has(toHex(item.id)))
+    this.#drop(item)
+    this.#removed.set(toHex(item.id), Number(item.timestamp))
+  }
+
+  /** Takes the envelope of an item away. */
+  #drop (item) {
+    if (this.#envelopes.delete(toHex(item.id))) this.#count(item, -item.cost)
+  }
+
+  /** Forgets the oldest items; of what is young, only those that made room. */
+  #moveBeginning (now) {
     const { timestamp } = this.#items[0]
+    if (Number(timestamp) > now - MIN_KEPT_MS) {
+      this.#forget(this.#items.findIndex(({ id }) => this.#removed.has(toHex(id))))
+      return
+    }
     this.sinceMs = Number(timestamp) + 1
     // All of that millisecond: a window begins with a whole one.
     while (this.#items.length > 0 && this.#items[0].timestamp === timestamp) this.#forget(0)
   }
 
   #forget (index) {
-    const [{ id, batch }] = this.#items.splice(index, 1)
-    const key = toHex(id)
-    this.bytes -= this.#envelopes.get(key).length
-    this.#envelopes.delete(key)
+    const [item] = this.#items.splice(index, 1)
+    const { id, batch } = item
+    this.#drop(item)
+    this.#removed.delete(toHex(id))
     if (batch === undefined) return
     const told = this.#numbers.get(batch.writer)
     told.splice(told.findIndex(([first]) => first === batch.first), 1)

@@ -119,12 +119,24 @@ const KINDS = {
   uint32: { wire: VARINT, zero: () => 0, read: value => Number(value & 0xffffffffn) },
   uint64: { wire: VARINT, zero: () => 0n, read: value => value },
   fixed64: { wire: FIXED64, zero: () => 0n, read: value => value },
-  bool: { wire: VARINT, zero: () => false, read: value => value !== 0n }
+  bool: { wire: VARINT, zero: () => false, read: value => value !== 0n },
+  // Of a list of numbers each may stand by itself, or all together as bytes.
+  uint64s: { wire: BYTES, zero: () => [] }
+}
+
+function packed (bytes) {
+  const numbers = []
+  for (let at = 0; at < bytes.length;) {
+    const { value, end } = readVarint(bytes, at)
+    numbers.push(value)
+    at = end
+  }
+  return numbers
 }
 
 /**
  * Reads a message. `schema` maps names to `[tag, kind]`, where kind is bytes, string, uint32, uint64, fixed64, bool
- * or, for a list, a function that reads one of its bytes.
+ * or, for lists, uint64s or a function that reads one of its bytes.
  */
 export function decode (bytes, schema) {
   const byTag = new Map()
@@ -138,8 +150,13 @@ export function decode (bytes, schema) {
     if (known === undefined) continue
     const [name, kind] = known
     const wanted = typeof kind === 'function' ? BYTES : KINDS[kind].wire
+    if (kind === 'uint64s' && wire === VARINT) {
+      message[name].push(value)
+      continue
+    }
     if (wire !== wanted) throw new Malformed(`${name} has another wire type`)
     if (typeof kind === 'function') message[name].push(kind(value))
+    else if (kind === 'uint64s') message[name].push(...packed(value))
     else message[name] = KINDS[kind].read(value)
   }
   return message
@@ -151,6 +168,7 @@ export function encode (message, schema) {
     const value = message[name]
     if (value === undefined) return []
     if (typeof kind === 'function') return value.map(item => messageField(tag, item))
+    if (kind === 'uint64s') return [bytesField(tag, concat(...value.map(varint)))]
     if (kind === 'bytes') return [bytesField(tag, value)]
     if (kind === 'string') return [bytesField(tag, new TextEncoder().encode(value))]
     return [kind === 'fixed64' ? fixed64Field(tag, value) : numberField(tag, value)]

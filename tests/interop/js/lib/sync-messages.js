@@ -1,5 +1,6 @@
 // The messages of data checking, as bytes: `sync.proto`.
 
+import { concat } from './bytes.js'
 import { Violation } from './exchange.js'
 import { decodeOneOf, encodeOneOf } from './protobuf.js'
 
@@ -13,8 +14,8 @@ export const MAX_ANSWERED = 256 * 1024
 export const MAX_IDS = 1_024
 const ID_SIZE = 32
 const MAX_ROOM = 255
-/** What may stand around the envelopes of a Batches: the missing ids and the keys and lengths. */
-const BATCHES_SLACK = MAX_IDS * (ID_SIZE + 5) + 32
+/** What may stand around the envelopes of a Batches: ids, each with a time at most, and the keys and lengths. */
+const BATCHES_SLACK = MAX_IDS * (ID_SIZE + 10) + 64
 
 const REQUESTS = {
   compare: [1, { room: [1, 'string'], since_ms: [2, 'uint64'], until_ms: [3, 'uint64'], frame: [4, 'bytes'] }],
@@ -24,7 +25,7 @@ const REQUESTS = {
 
 const RESPONSES = {
   ranges: [1, { frame: [1, 'bytes'], since_ms: [2, 'uint64'] }],
-  batches: [2, { envelopes: [1, bytes => bytes], missing: [2, 'bytes'], removed: [3, 'bytes'] }],
+  batches: [2, { envelopes: [1, bytes => bytes], missing: [2, 'bytes'], removed: [3, 'bytes'], removed_at_ms: [4, 'uint64s'] }],
   heard: [3, {}],
   later: [4, { after_ms: [1, 'uint32'] }],
   absent: [5, {}]
@@ -58,22 +59,26 @@ export function decodeResponse (bytes, asked) {
   if (response.kind === 'batches') {
     response.missing = splitIds(response.missing, 0)
     response.removed = splitIds(response.removed, 0)
+    if (![0, response.removed.length].includes(response.removed_at_ms.length)) throw new Violation('of the batches that made room not each has a time')
   }
   return response
 }
 
-/** The Batches that answer the first of some ids: as many as fit. `find(id)` yields an envelope or nothing. */
+/** The Batches that answer the first of some ids: as many as fit. `find(id)` yields an envelope, or a time, or nothing. */
 export function fill (ids, find) {
-  const [envelopes, missing] = [[], []]
+  const [envelopes, missing, removed, times] = [[], [], [], []]
   let size = BATCHES_SLACK
   for (const id of ids) {
-    const envelope = find(id)
-    size += envelope?.length ?? 0
+    const found = find(id)
+    size += found?.length ?? 0
     if (size > MAX_RESPONSE) break
-    if (envelope === undefined) missing.push(id)
-    else envelopes.push(envelope)
+    if (found === undefined) missing.push(id)
+    else if (typeof found === 'number') {
+      removed.push(id)
+      times.push(found)
+    } else envelopes.push(found)
   }
-  return { envelopes, missing }
+  return { envelopes, missing: concat(...missing), removed: concat(...removed), removed_at_ms: times }
 }
 
 function splitIds (bytes, least = 1) {

@@ -6,8 +6,8 @@
 
 import { Allowance } from './allowance.js'
 import { BatchError } from './batch.js'
-import { concat, toHex } from './bytes.js'
-import { Absent, Comparison, sayBehind } from './comparison.js'
+import { toHex } from './bytes.js'
+import { Absent, Comparison, sayBehind, windowOf } from './comparison.js'
 import { NotSpoken, Violation, answering, isViolation } from './exchange.js'
 import { BadFrame, answer } from './negentropy.js'
 import { MAX_ANSWERED, MAX_REQUEST, PROTOCOL, decodeRequest, encodeResponse, fill } from './sync-messages.js'
@@ -101,9 +101,8 @@ export class Sync {
       neighbour = {
         allowance: new Allowance(Date.now()),
         plain: false,
-        /** What is known of it and a room: `{ sinceMs, agreed, absent, toldAt }`. */
+        /** What is known of it and a room: `{ sinceMs, removed, agreed, absent, toldAt }`. */
         rooms: new Map(),
-        gone: new Set(),
         /** Rooms to compare, and whether the window has an end. */
         due: new Map(),
         running: false
@@ -134,7 +133,7 @@ export class Sync {
 
   #about (neighbour, room) {
     let about = neighbour.rooms.get(room)
-    if (about === undefined) neighbour.rooms.set(room, about = { sinceMs: 0, agreed: false, absent: false, toldAt: 0 })
+    if (about === undefined) neighbour.rooms.set(room, about = { sinceMs: 0, removed: new Map(), agreed: false, absent: false, toldAt: 0 })
     return about
   }
 
@@ -159,10 +158,10 @@ export class Sync {
       networkId: this.#networkId,
       log,
       heads,
+      removed: about.removed,
       sinceMs: about.sinceMs,
       untilMs: underwayMs === 0 ? 0 : Date.now() - underwayMs,
       claimed: this.#claimed,
-      gone: neighbour.gone,
       onBatch: this.#onBatch
     })
     try {
@@ -217,7 +216,7 @@ export class Sync {
     if (due === 'offence') throw new Violation('the peer goes on asking although it was told to wait')
     if (due === 'later') return encodeResponse('later', { after_ms: LATER_MS })
     switch (request.kind) {
-      case 'compare': return this.#onCompare(request, log)
+      case 'compare': return this.#onCompare(request, log, this.#about(this.#of(id), request.room).removed)
       case 'fetch': return this.#onFetch(id, request, log)
       case 'behind':
         this.#compareSoon(id, request.room)
@@ -225,18 +224,18 @@ export class Sync {
     }
   }
 
-  #onCompare ({ since_ms: sinceMs, until_ms: untilMs, frame }, log) {
+  #onCompare ({ since_ms: sinceMs, until_ms: untilMs, frame }, log, removed) {
     if (sinceMs < BigInt(log.sinceMs)) return encodeResponse('ranges', { since_ms: log.sinceMs })
     try {
-      return encodeResponse('ranges', { frame: answer(log.window(sinceMs, untilMs), frame, MAX_ANSWERED) })
+      return encodeResponse('ranges', { frame: answer(windowOf(log, removed, sinceMs, untilMs), frame, MAX_ANSWERED) })
     } catch (error) {
       throw error instanceof BadFrame ? new Violation(error.message) : error
     }
   }
 
   #onFetch (id, { ids }, log) {
-    const { envelopes, missing } = fill(ids, id => log.get(toHex(id)))
-    this.#of(id).allowance.served(envelopes.reduce((sum, envelope) => sum + envelope.length, 0))
-    return encodeResponse('batches', { envelopes, missing: concat(...missing) })
+    const batches = fill(ids, id => log.get(toHex(id)) ?? log.removedAt(toHex(id)))
+    this.#of(id).allowance.served(batches.envelopes.reduce((sum, envelope) => sum + envelope.length, 0))
+    return encodeResponse('batches', batches)
   }
 }

@@ -4,10 +4,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { sha256 } from '@noble/hashes/sha2.js'
 import { ascii, toHex } from '../lib/bytes.js'
-import { Log } from '../lib/log.js'
+import { EVENT_OVERHEAD } from '../lib/batch.js'
+import { Log, MIN_KEPT_MS } from '../lib/log.js'
 
 const AUTHOR = ascii('author')
 const INSTANCE = ascii('instance')
+/** What a batch of one event in an envelope of 10 bytes counts. */
+const COST = 10 + EVENT_OVERHEAD
 
 const batch = (name, sentAtMs, firstSeq, events = 1) => ({ id: sha256(ascii(name)), sentAtMs, author: AUTHOR, instanceId: INSTANCE, firstSeq, events: Array(events) })
 const envelope = (size = 10) => new Uint8Array(size)
@@ -44,19 +47,45 @@ test('a window has what was sent from its beginning up to its end, in order', ()
   assert.deepEqual(log.window(50, 40), [])
 })
 
-test('past its bounds what is oldest goes, and nothing that old is kept again', () => {
-  for (const limits of [{ batches: 3 }, { bytes: 30 }]) {
+test('who has most makes room, its oldest first; what made room counts as held', () => {
+  for (const limits of [{ batches: 5 }, { bytes: 5 * COST }]) {
     const log = new Log(limits)
-    const all = Array.from({ length: 6 }, (_, i) => batch(`${i}`, 100 + Math.floor(i / 2), i + 1))
-    for (const one of all) assert.equal(log.add(one, envelope()), 'new')
-    assert.equal(log.size, 2, 'whole milliseconds go')
-    assert.equal(log.bytes, 20)
-    assert.equal(log.sinceMs, 102)
-    assert.equal(log.get(toHex(all[0].id)), undefined)
-    assert.equal(log.add(all[0], envelope()), 'known')
-    assert.equal(log.add(batch('older', 101, 50), envelope()), 'new', 'told, and not kept')
-    assert.equal(log.size, 2)
+    const other = Array.from({ length: 2 }, (_, i) => ({ ...batch(`other ${i}`, i, i + 1), author: ascii('other') }))
+    const own = Array.from({ length: 6 }, (_, i) => batch(`own ${i}`, 300 - i, i + 1))
+    for (const one of [...other, ...own]) log.add(one, envelope(), 0)
+    assert.deepEqual([log.size, log.bytes], [5, 5 * COST])
+    const isKept = ({ id }) => log.get(toHex(id)) !== undefined
+    assert.deepEqual(other.map(isKept), [true, true])
+    assert.deepEqual(own.map(isKept), [true, true, true, false, false, false])
+    assert.equal(log.removedAt(toHex(own[5].id)), 295)
+    assert.equal(log.removedAt(toHex(own[0].id)), undefined)
+    assert.equal(log.window(0, 0).length, 8)
+    assert.equal(log.add(own[5], envelope()), 'known')
+    assert.equal(log.sinceMs, 0)
   }
+})
+
+test('what is dated ahead does not move the beginning near to now', () => {
+  const now = 10 * MIN_KEPT_MS
+  const log = new Log({ batches: 2, items: 4 })
+  log.add({ ...batch('honest', now, 1), author: ascii('other') }, envelope(), now)
+  for (let i = 0; i < 100; i++) log.add(batch(`ahead ${i}`, now + 290_000 + i, i + 1), envelope(), now)
+  assert.equal(log.sinceMs, 0)
+  assert(log.window(0, 0).length <= 4)
+  assert.notEqual(log.get(toHex(batch('honest', now, 1).id)), undefined)
+})
+
+test('past the bound of items what is oldest goes, and nothing that old is kept again', () => {
+  const log = new Log({ items: 3 })
+  const all = Array.from({ length: 6 }, (_, i) => batch(`${i}`, 100 + Math.floor(i / 2), i + 1))
+  for (const one of all) assert.equal(log.add(one, envelope()), 'new')
+  assert.equal(log.size, 2, 'whole milliseconds go')
+  assert.equal(log.bytes, 2 * COST)
+  assert.equal(log.sinceMs, 102)
+  assert.equal(log.get(toHex(all[0].id)), undefined)
+  assert.equal(log.add(all[0], envelope()), 'known')
+  assert.equal(log.add(batch('older', 101, 50), envelope()), 'new', 'told, and not kept')
+  assert.equal(log.size, 2)
 })
 
 test('a batch that came to nobody is taken back', () => {

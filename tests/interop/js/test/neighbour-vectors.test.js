@@ -169,6 +169,17 @@ test('data checking: messages have the published bytes, and are read from them',
   }
 })
 
+test('data checking: what made room is told by its id and its time', () => {
+  for (const { name, fields, body } of sync.removed ?? []) {
+    const { envelopes, missing, removed, removed_at_ms: times } = Sync.decodeResponse(fromHex(body), 'fetch')
+    assert.deepEqual([hex(envelopes), hex(missing)], [fields.envelopes, fields.missing], name)
+    assert.deepEqual(removed.map((id, i) => [Number(times[i]), toHex(id)]), fields.removed, name)
+    const written = { envelopes, missing: fromHex(fields.missing.join('')), removed: fromHex(fields.removed.map(([, id]) => id).join('')), removed_at_ms: times }
+    assert.equal(toHex(Sync.encodeResponse('batches', written)), body, name)
+  }
+  for (const { name, body } of sync.refused_removed ?? []) assert.throws(() => Sync.decodeResponse(fromHex(body), 'fetch'), name)
+})
+
 test('data checking: offences are refused', () => {
   for (const { name, message, body } of sync.refused) {
     const decode = bytes => message === 'request' ? Sync.decodeRequest(bytes) : Sync.decodeResponse(bytes, 'fetch')

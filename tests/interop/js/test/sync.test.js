@@ -7,6 +7,7 @@ import { open, seal, topicOf } from '../lib/batch.js'
 import { concat, fromHex, random, toHex } from '../lib/bytes.js'
 import { answering, ask } from '../lib/exchange.js'
 import { Identity, networkId } from '../lib/identity.js'
+import { answer } from '../lib/negentropy.js'
 import { PROTOCOL, decodeRequest, decodeResponse, encodeRequest, encodeResponse } from '../lib/sync-messages.js'
 import { start } from '../peer.js'
 
@@ -198,6 +199,35 @@ test('a batch of a clock that is ahead is left for later, without offence', asyn
   await a.service.connect(peer.address)
   await until(() => a.told.checked.length > 0, 'it is compared')
   assert.deepEqual([fetches, a.told.message, a.told.refused, a.service.links], [1, [], [], 1])
+})
+
+test('what a neighbour has removed is no difference to it, and is not asked for again', async () => {
+  const item = { timestamp: BigInt(Date.now() - 60_000), id: random(32) }
+  let fetches = 0
+  const peer = await liar(request => {
+    if (request.kind === 'compare') return encodeResponse('ranges', { frame: answer([item], request.frame, 2 ** 18) })
+    fetches++
+    return encodeResponse('batches', { removed: item.id, removed_at_ms: [item.timestamp] })
+  })
+  const a = await own()
+  await a.service.connect(peer.address)
+  await until(() => a.told.checked.length === 1, 'it is compared')
+  const [connection] = peer.node.getConnections(a.node.peerId)
+  await ask(connection, PROTOCOL, encodeRequest('behind', { room: 'lobby', count: 1 }), LIMITS)
+  await until(() => a.told.checked.length === 2, 'it is compared again')
+  assert.deepEqual([fetches, a.told.refused, a.told.checked.map(({ agreed, repaired }) => [agreed, repaired])], [1, [], [[1, 0], [1, 0]]])
+})
+
+test('what made room is answered as removed', async () => {
+  const [a, b] = [await own(), await own({ sync: false })]
+  await a.service.connect(b.address)
+  const { id } = await say(a.service, 'to be removed')
+  // 17 MiB are more than a node keeps of a room.
+  for (let i = 0; i < 17; i++) await a.service.broadcast('lobby', { data: new Uint8Array(2 ** 20) })
+  const [connection] = b.node.getConnections(a.node.peerId)
+  const request = encodeRequest('fetch', { room: 'lobby', ids: fromHex(id) })
+  const response = decodeResponse(await ask(connection, PROTOCOL, request, LIMITS), 'fetch')
+  assert.deepEqual([response.envelopes, response.missing, response.removed.map(toHex), response.removed_at_ms.length], [[], [], [id], 1])
 })
 
 test('the envelopes that are served are those that were said, byte for byte', async () => {
