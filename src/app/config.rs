@@ -46,6 +46,8 @@ pub(crate) struct NodeConfig {
     pub(crate) network: NetworkConfig,
     pub(crate) trust: Vec<PeerId>,
     pub(crate) deny: Vec<PeerId>,
+    /// Where `trust` and `deny` came from, to read them again.
+    pub(crate) lists: PeerLists,
     pub(crate) certificate: Option<(PathBuf, PathBuf)>,
     pub(crate) announce: Vec<Address>,
     pub(crate) per_address_limit: Option<NonZeroU16>,
@@ -186,6 +188,11 @@ impl Given {
 impl NodeConfig {
     pub(crate) fn read(args: NodeArgs, given: &Given) -> Result<NodeConfig, Failure> {
         let listen = given.list("listen", args.listen);
+        let lists = PeerLists {
+            trust: trusted(given, args.trust)?,
+            deny: given.list("deny", args.deny),
+        };
+        let (trust, deny) = lists.read()?;
         let rooms = given.list("room", args.room);
         let rooms = match rooms.is_empty() {
             true => vec![DEFAULT_ROOM.to_owned()],
@@ -206,8 +213,9 @@ impl NodeConfig {
                 .collect::<Result<_, _>>()?,
             identity: IdentityConfig::read(args.identity, given)?,
             network: NetworkConfig::read(args.network, given)?,
-            trust: trusted(given, args.trust)?,
-            deny: peers::read(&given.list("deny", args.deny), "--deny")?,
+            trust,
+            deny,
+            lists,
             certificate: args.tls_cert.zip(args.tls_key),
             announce: addresses(&given.list("announce", args.announce), "--announce")?,
             per_address_limit: args.per_address_limit,
@@ -362,8 +370,25 @@ fn source(args: &IdentityArgs, given: &Given) -> Result<Source, Failure> {
     })
 }
 
+/// Whom to trust and whom to deny, as the options name them: ids, or files as `@FILE`.
+#[derive(Debug)]
+pub(crate) struct PeerLists {
+    trust: Vec<String>,
+    deny: Vec<String>,
+}
+
+impl PeerLists {
+    /// Reads the trusted and the denied peers, files included.
+    pub(crate) fn read(&self) -> Result<(Vec<PeerId>, Vec<PeerId>), Failure> {
+        Ok((
+            peers::read(&self.trust, "--trust")?,
+            peers::read(&self.deny, "--deny")?,
+        ))
+    }
+}
+
 /// The allow-list. Without one, every peer that proves its key is let in: so one that is set and empty is refused.
-fn trusted(given: &Given, values: Vec<String>) -> Result<Vec<PeerId>, Failure> {
+fn trusted(given: &Given, values: Vec<String>) -> Result<Vec<String>, Failure> {
     let is_set = !values.is_empty();
     let values = given.list("trust", values);
     if is_set && values.is_empty() {
@@ -371,7 +396,7 @@ fn trusted(given: &Given, values: Vec<String>) -> Result<Vec<PeerId>, Failure> {
             "DIATRIBE_TRUST is set and names nobody, which would let everybody in: name peers, or unset it",
         ));
     }
-    peers::read(&values, "--trust")
+    Ok(values)
 }
 
 fn links(most: u8, least: u8) -> Result<(usize, usize), Failure> {

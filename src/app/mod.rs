@@ -27,6 +27,7 @@ mod memory;
 mod output;
 mod peers;
 mod session;
+mod signals;
 mod stamp;
 mod stderr;
 

@@ -11,13 +11,14 @@ use libp2p::Multiaddr;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::time::timeout;
 
-use super::config::NodeConfig;
+use super::config::{NodeConfig, PeerLists};
 use super::failure::Failure;
 use super::folder::Lock;
 use super::identity;
 use super::input::{self, End};
 use super::log;
 use super::output::{self, Ended, Output, Record};
+use super::signals::{Reloads, Signals};
 use crate::identity::Identity;
 use crate::node::{Address, Node, StartError};
 use crate::overlay::PeerAddress;
@@ -45,8 +46,9 @@ pub(crate) fn run(config: NodeConfig) -> Result<ExitCode, Failure> {
 }
 
 async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
-    let mut signals =
-        Signals::listen().map_err(|e| Failure::new(format!("signals cannot be heard: {e}")))?;
+    let unheard = |e| Failure::new(format!("signals cannot be heard: {e}"));
+    let mut signals = Signals::listen().map_err(unheard)?;
+    let reloads = Reloads::listen().map_err(unheard)?;
     // Read before the node starts: what comes from now on is told as it comes, and only then.
     let past = match config.ephemeral {
         true => Vec::new(),
@@ -68,6 +70,7 @@ async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
     for address in config.dial {
         node.keep_dialing(address).await;
     }
+    let reloading = tokio::spawn(reload(reloads, config.lists, node.clone(), output.clone()));
     let input = match config.input {
         true => Some(input::run(
             node.clone(),
@@ -112,6 +115,7 @@ async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
         tracing::warn!("not every peer could be told that this node ends");
     }
     reading.abort();
+    reloading.abort();
     let failure = node.failure();
     drop((node, output));
     let written = match ended_early {
@@ -122,6 +126,32 @@ async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
         return Err(Failure::of_node(&failure));
     }
     result.and(written)
+}
+
+/// Reads the lists of peers again each time the system asks for it. Lists that cannot be read change nothing.
+async fn reload(mut reloads: Reloads, lists: PeerLists, node: Node, output: Output) {
+    loop {
+        reloads.next().await;
+        match lists.read() {
+            Ok((trust, deny)) => {
+                let text = match (trust.len(), deny.len()) {
+                    (0, denied) => {
+                        format!("peer lists read again: all are trusted, {denied} are denied")
+                    }
+                    (trusted, denied) => {
+                        format!("peer lists read again: {trusted} are trusted, {denied} are denied")
+                    }
+                };
+                node.set_peer_lists(trust, deny).await;
+                output.notice(text).await;
+            }
+            Err(failure) => {
+                let text = format!("the peer lists stay as they were: {failure}");
+                tracing::warn!("{text}");
+                output.error(text).await;
+            }
+        }
+    }
 }
 
 /// The node, and a reader that missed nothing.
@@ -207,44 +237,5 @@ fn judge(written: Result<io::Result<()>, RecvError>) -> Result<(), Failure> {
         Err(_) => Err(Failure::new(
             "the thread that writes to stdout has failed: report this as a fault of the program",
         )),
-    }
-}
-
-/// What the system sends to end a program.
-struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn listen() -> io::Result<Signals> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-#[cfg(not(unix))]
-impl Signals {
-    fn listen() -> io::Result<Signals> {
-        Ok(Signals {})
-    }
-
-    async fn next(&mut self) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 }

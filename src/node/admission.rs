@@ -34,6 +34,12 @@ impl Admission {
         }
     }
 
+    /// Puts other lists in place of the operator's.
+    pub(crate) fn set_lists(&mut self, trust: Vec<PeerId>, deny: Vec<PeerId>) {
+        self.trust = trust.into_iter().collect();
+        self.deny = deny.into_iter().collect();
+    }
+
     /// Whether `peer_id` may have a link.
     pub(crate) fn rule(&self, now: Time, peer_id: &PeerId) -> Result<(), RejectCode> {
         let banished = self.banished.get(peer_id).is_some_and(|until| now < *until);

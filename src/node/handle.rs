@@ -299,6 +299,14 @@ impl Node {
         self.shared.ids.copies()
     }
 
+    /// Puts other peer lists in place of those that the node was built with: [`NodeBuilder::trust`] and
+    /// [`NodeBuilder::deny`] say what they mean. Links with peers that they no longer admit are closed.
+    pub async fn set_peer_lists(&self, trust: Vec<PeerId>, deny: Vec<PeerId>) {
+        // A node that has stopped has no links.
+        self.ask(|reply| Command::SetPeerLists { trust, deny, reply })
+            .await;
+    }
+
     /// Returns why the node ended by itself, if it did: one of its tasks failed. Its events have ended then, or are about
     /// to, after an [`super::Event::Error`] with the reason.
     pub fn failure(&self) -> Option<NodeFailure> {

@@ -72,6 +72,11 @@ pub(crate) enum Command {
     Status {
         reply: oneshot::Sender<Vec<RoomStatus>>,
     },
+    SetPeerLists {
+        trust: Vec<PeerId>,
+        deny: Vec<PeerId>,
+        reply: oneshot::Sender<()>,
+    },
     Shutdown {
         reply: oneshot::Sender<()>,
     },
@@ -332,6 +337,10 @@ impl Runner {
                     .map(|l| LinkInfo::of(l, now))
                     .collect();
                 let _ = reply.send(links);
+            }
+            Command::SetPeerLists { trust, deny, reply } => {
+                self.set_peer_lists(trust, deny);
+                let _ = reply.send(());
             }
             Command::Status { reply } => self.note(Note::Status(reply)),
             Command::Shutdown { reply } => {

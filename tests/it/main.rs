@@ -27,6 +27,8 @@ mod program_mesh;
 #[cfg(target_os = "linux")]
 mod program_namespace;
 mod program_refused;
+#[cfg(unix)]
+mod program_reload;
 mod program_streams;
 mod program_support;
 mod promises;

@@ -89,6 +89,20 @@ impl Runner {
         }
     }
 
+    /// Puts other peer lists in place, and closes the links with peers that they no longer admit.
+    pub(super) fn set_peer_lists(&mut self, trust: Vec<PeerId>, deny: Vec<PeerId>) {
+        self.admission.set_lists(trust, deny);
+        let now = self.clock.now();
+        let peers: Vec<PeerId> = self.links.all().iter().map(|link| link.peer_id).collect();
+        for peer_id in peers {
+            if self.admission.rule(now, &peer_id).is_err() {
+                for connection_id in self.links.connections_of(&peer_id) {
+                    self.close(connection_id, "the peer lists no longer admit this peer");
+                }
+            }
+        }
+    }
+
     /// A connection that waits for its handshake has lost its place to another. It may have passed just now.
     pub(super) fn on_gives_way(&mut self, connection_id: ConnectionId) {
         if self.links.get(connection_id).is_none() {
