@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures::FutureExt;
+use prost::Message as _;
 
 use super::super::super::case::{Case, Expect, Mode, Run, Seen, Stand, Which};
 use super::super::super::judge;
@@ -68,6 +69,54 @@ pub(super) const CASES: &[Case] = &[
         REJECT_AUTH,
         Which::Hello,
         |_| Twist::Core(Box::new(|_| vec![0x08, 0x02, 0x1a, 0x40, 0x07])),
+        AUTH,
+    ),
+    twist(
+        "group-in-core",
+        "4 Encoding",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core_and(&[0xa3, 0x06, 0xa4, 0x06]),
+        AUTH,
+    ),
+    twist(
+        "group-in-core-of-challenge",
+        "4 Encoding",
+        REJECT_AUTH,
+        Which::Challenge,
+        |_| core_and(&[0xa3, 0x06, 0xa4, 0x06]),
+        AUTH,
+    ),
+    twist(
+        "longer-varint-in-core",
+        "4 Encoding",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core_and(&[0x48, 0x81, 0x00]),
+        AUTH,
+    ),
+    twist(
+        "key-of-33-bits-in-core",
+        "4 Encoding",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| core_and(&[0x80, 0x80, 0x80, 0x80, 0x10, 0x01]),
+        AUTH,
+    ),
+    twist(
+        "group-in-hello",
+        "4 Encoding",
+        REJECT_AUTH,
+        Which::Hello,
+        |_| body(|body| [body, &[0xa3, 0x06, 0xa4, 0x06]].concat()),
+        AUTH,
+    ),
+    twist(
+        "field-0-in-answer",
+        "4 Encoding",
+        REJECT_AUTH,
+        Which::Answer,
+        |_| body(|body| [body, &[0x00, 0x01]].concat()),
         AUTH,
     ),
     twist(
@@ -399,4 +448,9 @@ async fn nonce_sent_back(stand: Stand) -> Run {
     judge::twisted(&conn, frame, AUTH, &shaken)
         .await
         .map(Seen::came)
+}
+
+/// A Core with these bytes after it.
+fn core_and(more: &'static [u8]) -> Twist {
+    Twist::Core(Box::new(move |core| [&core.encode_to_vec(), more].concat()))
 }
