@@ -8,7 +8,6 @@ use std::fmt;
 
 use bytes::Bytes;
 use prost::Message as _;
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use super::reason::{Reason, RejectCode};
 use super::referrals::{Referrals, Rejection};
@@ -312,18 +311,15 @@ pub(super) mod encode {
     }
 }
 
-/// The version in an encoded Core, whatever else a later version may have made of its fields.
-fn version_of(core: &Bytes) -> Result<u32, Reason> {
-    let mut rest = core.clone();
+/// The version in an encoded Core, whatever a later version may have made of the types and lengths of its fields. The
+/// edges of the encoding hold for all versions.
+fn version_of(core: &[u8]) -> Result<u32, Reason> {
     let mut version = 0;
-    while !rest.is_empty() {
-        let (tag, wire_type) = decode_key(&mut rest).map_err(|_| Reason::Malformed)?;
-        if tag == 1 && wire_type == WireType::Varint {
+    for field in strict::Fields::of(core) {
+        let field = field.map_err(|_| Reason::Malformed)?;
+        if let (1, strict::Value::Varint(value)) = (field.number, field.value) {
             // Protobuf: the last one counts, and a uint32 is the low half of its varint.
-            version = decode_varint(&mut rest).map_err(|_| Reason::Malformed)? as u32;
-        } else {
-            skip_field(wire_type, tag, &mut rest, DecodeContext::default())
-                .map_err(|_| Reason::Malformed)?;
+            version = value as u32;
         }
     }
     Ok(version)

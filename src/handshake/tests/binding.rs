@@ -248,6 +248,26 @@ fn only_version_and_network_are_told_apart_from_auth() {
 }
 
 #[test]
+fn a_later_version_is_named_whatever_its_fields_are_and_broken_encoding_is_not() {
+    for (more, code) in [
+        // Field 2 as text, and a key of another length.
+        (&[0x12, 0x01, b'x', 0x22, 0x00][..], RejectCode::Version),
+        // A group, field 2^29, a value in two bytes where one does, a length past the end.
+        (&[0x9b, 0x06, 0x9c, 0x06], RejectCode::Auth),
+        (&[0x80, 0x80, 0x80, 0x80, 0x10, 0x00], RejectCode::Auth),
+        (&[0x10, 0x81, 0x00], RejectCode::Auth),
+        (&[0x12, 0x02, b'x'], RejectCode::Auth),
+    ] {
+        let core = [&[0x08, 0x03], more].concat();
+        let (pair, _) = run_with(HELLO_1, move |frame| match &mut frame.kind {
+            Some(proto::frame::Kind::Hello(hello)) => hello.core = core.clone().into(),
+            other => panic!("{other:?} is no Hello"),
+        });
+        assert_eq!(pair.dialer.code(), Some(code), "{more:02x?}");
+    }
+}
+
+#[test]
 fn this_nodes_own_values_are_not_taken_from_a_peer() {
     assert_found("our instance", HELLO_1, &Reason::OwnInstance, |frame| {
         change_core(frame, |core| {

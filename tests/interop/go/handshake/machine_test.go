@@ -306,6 +306,12 @@ func TestALaterVersionIsNamedWhateverElseItSays(t *testing.T) {
 	core := (&wire.Writer{}).Uint(1, 2).Bytes(2, []byte("two")).Uint(1, 1<<32+7).Out
 	_, err := l.Receive(encodeFrame(kindHello, core))
 	expect(t, err, CodeVersion)
+	// A group, field 2^29, a value in two bytes where one does, a length past the end: they are malformed in any version.
+	for _, more := range []string{"\x9b\x06\x9c\x06", "\x80\x80\x80\x80\x10\x00", "\x10\x81\x00", "\x12\x02x"} {
+		_, l, _ := pair(t, nil, nil)
+		_, err := l.Receive(encodeFrame(kindHello, []byte("\x08\x03"+more)))
+		expect(t, err, CodeAuth, more)
+	}
 }
 
 func TestRoundTwoIsTheSamePeer(t *testing.T) {
