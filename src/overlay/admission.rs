@@ -153,13 +153,14 @@ where
 
     /// A full node gets a sixth link of its own choice, if there is one that it can replace.
     fn start_replacing(&mut self, now: Time, peer: I) -> bool {
-        let chosen = |d: &Dialling<I>| {
-            d.purpose == Purpose::Anchor && d.peer.is_none_or(|dialled| dialled == peer)
-        };
-        let may = self.lock.is_none()
+        let ours = |d: &&Dialling<I>| d.peer.is_none_or(|dialled| dialled == peer);
+        let mut ours = self.dials.iter().filter(ours).peekable();
+        // What is not a dial of the overlay's is the operator's.
+        let chosen = ours.peek().is_none() || ours.any(|d| d.purpose == Purpose::Anchor);
+        let may = chosen
+            && self.lock.is_none()
             && self.occupied() == self.options.max_links
-            && self.lacks_own_links()
-            && self.dials.iter().any(chosen);
+            && self.lacks_own_links();
         if may {
             let deadline = now + self.options.admit_timeout;
             self.lock = Some(Lock::Replace { peer, deadline });

@@ -26,7 +26,7 @@ use super::event::{
     Reason, Report, Target,
 };
 use super::message::{
-    MAX_FRAME, Request, decode_request, decode_response, encode_request, encode_response,
+    Contact, MAX_FRAME, Request, decode_request, decode_response, encode_request, encode_response,
 };
 use super::options::Options;
 use super::peer_address::PeerAddress;
@@ -130,20 +130,30 @@ impl Behaviour {
         }
     }
 
-    /// Whether a peer that has proved its key may become a link: true, and a place is held for it.
+    /// Decides whether a peer that has proved its key may become a link; if so, a place is held for
+    /// it. Otherwise returns whom it may ask instead.
     pub fn admit(
         &mut self,
         peer_id: PeerId,
         direction: Direction,
         remote: &Remote<PeerAddress>,
-    ) -> bool {
+    ) -> Admission<PeerId, PeerAddress> {
         let now = self.clock.now();
         let mut out = Vec::new();
         let admission = self.state.admit(now, peer_id, direction, remote, &mut out);
         for output in out {
             self.carry_out(output);
         }
-        matches!(admission, Admission::Accept)
+        admission
+    }
+
+    /// A node that had no place for us has named others.
+    pub fn referred(
+        &mut self,
+        remote: Remote<PeerAddress>,
+        contacts: Vec<Contact<PeerId, PeerAddress>>,
+    ) {
+        self.feed(Input::Referred { remote, contacts });
     }
 
     /// A link has brought a batch that was new here.

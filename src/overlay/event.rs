@@ -114,6 +114,13 @@ pub enum Input<I, A: Address> {
         /// Who.
         peer: I,
     },
+    /// A node that refused us with BUSY, whoever wanted the dial, has named others.
+    Referred {
+        /// The other end of the connection on which it did.
+        remote: Remote<A>,
+        /// Whom.
+        contacts: Vec<Contact<I, A>>,
+    },
     /// Time has passed; see `deadline`.
     Tick,
     /// The configured entry nodes, with or without their ids. Their addresses, which may be names, are the driver's: here

@@ -314,6 +314,19 @@ pub fn encode_response(response: &NodeResponse) -> Vec<u8> {
     pb::Response { kind: Some(kind) }.encode_to_vec()
 }
 
+/// The contacts that a handshake's refusal carries, as bytes.
+pub fn encode_contacts(contacts: &[NodeContact]) -> Vec<u8> {
+    let contacts = contacts_out(contacts);
+    pb::Contacts { contacts }.encode_to_vec()
+}
+
+/// The contacts in a handshake's refusal.
+pub fn decode_contacts(bytes: &[u8]) -> Result<Vec<NodeContact>, MessageError> {
+    strict::check(bytes, &schemas::CONTACTS).map_err(|_| MessageError::Malformed)?;
+    let decoded = pb::Contacts::decode(bytes).map_err(|_| MessageError::Malformed)?;
+    Ok(contacts_in(&decoded.contacts))
+}
+
 /// The response in the body of a frame that `from` has sent.
 pub fn decode_response(body: &[u8], from: &PeerId) -> Result<NodeResponse, MessageError> {
     use pb::response::Kind;

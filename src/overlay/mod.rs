@@ -47,7 +47,8 @@ pub use event::{
 pub use link::{Link, Origin};
 pub use message::{
     Answer, Contact, MAX_FRAME, MessageError, NodeRequest, NodeResponse, Refusal, Request,
-    Response, Role, Terms, decode_request, decode_response, encode_request, encode_response,
+    Response, Role, Terms, decode_contacts, decode_request, decode_response, encode_contacts,
+    encode_request, encode_response,
 };
 pub use options::Options;
 pub use peer_address::{PeerAddress, PeerAddressError};

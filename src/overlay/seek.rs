@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use super::address::{Address, in_scope};
+use super::address::{Address, Remote, in_scope};
 use super::book::Known;
 use super::event::*;
 use super::message::{Contact, Request};
-use super::options::MAX_CONTACTS;
+use super::options::MAX_REFERRALS;
 use super::scope::Reach;
 use super::state::{Dialling, EntryNode, Overlay, Sent};
 use crate::clock::Time;
@@ -287,9 +287,23 @@ where
         }
     }
 
+    /// A full node that was dialled names others: with too few links they are tried at once.
+    pub(super) fn on_referred(
+        &mut self,
+        now: Time,
+        remote: &Remote<A>,
+        contacts: Vec<Contact<I, A>>,
+    ) {
+        let is_wanted = !contacts.is_empty() && self.links.len() < self.options.min_links;
+        self.refer(remote.reach, contacts);
+        if is_wanted {
+            self.seek_at = self.seek_at.min(now);
+        }
+    }
+
     /// A full node that we have dialled names others.
     fn refer(&mut self, reach: Reach, referrals: Vec<Contact<I, A>>) {
-        for Contact { id, addresses } in referrals.into_iter().take(MAX_CONTACTS) {
+        for Contact { id, addresses } in referrals.into_iter().take(MAX_REFERRALS) {
             let addresses: Arc<[A]> = in_scope(Some(reach), &addresses).into();
             if id != self.me && !self.linked(id) {
                 self.book

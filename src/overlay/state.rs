@@ -199,6 +199,7 @@ where
             Input::Request { from, id, request } => self.on_request(now, from, id, request, out),
             Input::Response { from, id, result } => self.on_response(now, from, id, result, out),
             Input::Brought { peer } => self.on_brought(now, peer),
+            Input::Referred { remote, contacts } => self.on_referred(now, &remote, contacts),
             Input::Tick => {}
             Input::Entries(entries) => self.on_entries(now, entries),
             Input::Addresses {

@@ -235,8 +235,8 @@ impl Runner {
             } => {
                 let ruling = self
                     .judge(connection_id, &peer_id, &instance_id)
-                    .and_then(|()| self.admit(connection_id, peer_id, &endpoint))
-                    .map_err(Refusal::from);
+                    .map_err(Refusal::from)
+                    .and_then(|()| self.admit(connection_id, peer_id, &endpoint));
                 self.swarm
                     .behaviour_mut()
                     .handshake
@@ -268,6 +268,9 @@ impl Runner {
                 }
                 let address = endpoint.get_remote_address().clone();
                 let error = failure::of_handshake(&failure);
+                if let Some(referrals) = &failure.referrals {
+                    self.on_referrals(connection_id, peer_id, &address, referrals);
+                }
                 // When the peer hung up, the connection's end was told before this: nothing would
                 // ever take the entry away again.
                 if self.is_up(connection_id) {

@@ -12,14 +12,15 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::task::JoinHandle;
 
 use super::Runner;
-use crate::handshake::RejectCode;
+use crate::handshake::{Referrals, Refusal, RejectCode};
 use crate::node::book;
 use crate::node::event::{Cause, Direction, Event, Kind};
 use crate::node::links::Link;
 use crate::node::remote::remote_of;
 use crate::node::stage::StageError;
 use crate::overlay::{
-    self, Address as _, DialError, DialId, HintOutcome, PeerAddress, Reason, Remote, Report,
+    self, Address as _, Admission, DialError, DialId, HintOutcome, PeerAddress, Reason, Remote,
+    Report,
 };
 
 /// How long a link that the overlay has given up still carries what was sent on it.
@@ -127,7 +128,7 @@ impl Runner {
         connection_id: ConnectionId,
         peer_id: PeerId,
         endpoint: &ConnectedPoint,
-    ) -> Result<(), RejectCode> {
+    ) -> Result<(), Refusal> {
         let side = match endpoint.is_dialer() {
             true => Direction::Dialer,
             false => Direction::Listener,
@@ -135,10 +136,36 @@ impl Runner {
         let moved = self.swarm.behaviour().sockets.moved(connection_id);
         let remote = remote_of(peer_id, side, endpoint.get_remote_address(), moved);
         let direction = overlay_direction(endpoint.is_dialer());
-        let admitted = self
+        match self
             .overlay()
-            .is_none_or(|overlay| overlay.admit(peer_id, direction, &remote));
-        admitted.then_some(()).ok_or(RejectCode::Busy)
+            .map(|overlay| overlay.admit(peer_id, direction, &remote))
+        {
+            None | Some(Admission::Accept) => Ok(()),
+            Some(Admission::Busy { referrals }) => Err(Refusal {
+                code: RejectCode::Busy,
+                referrals: Referrals::new(overlay::encode_contacts(&referrals)),
+            }),
+        }
+    }
+
+    /// A node that had no place has named others. What it says of them is no more than its word:
+    /// the overlay dials them within its budget.
+    pub(super) fn on_referrals(
+        &mut self,
+        connection_id: ConnectionId,
+        peer_id: PeerId,
+        address: &Multiaddr,
+        referrals: &Referrals,
+    ) {
+        let remote = self.remote_of_dial(connection_id, Some(peer_id), Some(address));
+        match overlay::decode_contacts(referrals.as_bytes()) {
+            Ok(contacts) => {
+                if let Some(overlay) = self.overlay() {
+                    overlay.referred(remote, contacts);
+                }
+            }
+            Err(error) => tracing::debug!(%peer_id, %error, "referrals that cannot be read"),
+        }
     }
 
     pub(super) fn dismiss(&mut self, peer_id: PeerId) {
