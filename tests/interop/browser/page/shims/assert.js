@@ -28,22 +28,25 @@ assert.throws = (body, ...expectation) => {
   check(thrown, ...expectation)
 }
 
+/** @param body  a promise, or what makes one */
 assert.rejects = async (body, ...expectation) => {
   let thrown
   try {
-    await body()
+    await (typeof body === 'function' ? body() : body)
   } catch (error) {
     thrown = { error }
   }
   check(thrown, ...expectation)
 }
 
-/** @param expected fields that the error has; a text in its place is the message */
+/** @param expected fields that the error has, or patterns that they match; a text in its place is the message */
 function check (thrown, expected = {}, message) {
   if (typeof expected === 'string') [expected, message] = [{}, expected]
   if (thrown === undefined) fail(message, 'nothing was thrown')
   for (const [name, value] of Object.entries(expected)) {
-    assert.deepEqual(thrown.error[name], value, message ?? `${name} of ${thrown.error}`)
+    const what = message ?? `${name} of ${thrown.error}`
+    if (value instanceof RegExp) assert(value.test(thrown.error[name]), what)
+    else assert.deepEqual(thrown.error[name], value, what)
   }
 }
 
