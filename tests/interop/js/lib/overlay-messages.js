@@ -3,7 +3,7 @@
 // The rule it keeps: what is too much, and what may not be named over the link, is passed over when it is read and
 // not sent in the first place.
 
-import { peerIdFromMultihash, peerIdFromString } from '@libp2p/peer-id'
+import { base58btc } from 'multiformats/bases/base58'
 import * as Digest from 'multiformats/hashes/digest'
 import { readAddresses, writeAddresses } from './addresses.js'
 import { concat } from './bytes.js'
@@ -20,6 +20,11 @@ const MAX_PEERS = 8
 export const Role = { DIAL: 0, EXPECT: 1 }
 export const Answer = { REFUSED: 0, TAKEN: 1, SPLIT: 2, ROOM: 3 }
 export const Refusal = { NONE: 0, BUSY: 1, UNSUITABLE: 2, TOO_MANY: 3, NOT_DIALABLE: 4 }
+
+/** Codes of multihashes, and the most bytes of a key that stands in a PeerId itself. */
+const IDENTITY = 0
+const SHA256 = 0x12
+const MAX_KEY = 42
 
 const raw = bytes => bytes
 const CONTACT = { peer_id: [1, 'bytes'], addresses: [2, raw] }
@@ -105,11 +110,20 @@ function writeContact ({ id, addresses }, scope) {
   return encode({ peer_id: bytesOf(id), addresses: writeAddresses(addresses, scope) }, CONTACT)
 }
 
-/** The text of a PeerId's bytes, if they are one. */
+/**
+ * The text of a PeerId's bytes, if they are one: a multihash that holds a key, or the SHA-256 of one. Whether that key is any
+ * is not looked at: nobody can prove one that is none.
+ */
 function peerIdOf (bytes) {
-  try { return peerIdFromMultihash(Digest.decode(bytes)).toString() } catch { return undefined }
+  try {
+    const { code, size } = Digest.decode(bytes)
+    const isPeerId = (code === IDENTITY && size <= MAX_KEY) || (code === SHA256 && size === 32)
+    return isPeerId ? base58btc.baseEncode(bytes) : undefined
+  } catch {
+    return undefined
+  }
 }
 
 function bytesOf (id) {
-  return peerIdFromString(id).toMultihash().bytes
+  return base58btc.baseDecode(id)
 }
