@@ -30,7 +30,14 @@ pub(super) fn stage_of(error: &TransportError<io::Error>) -> StageError {
                 if let Some(staged) = error.downcast_ref::<StageError>() {
                     return staged.clone();
                 }
-                source = error.source();
+                // Each boxed transport around another wraps its errors once more, and what is wrapped is not the source.
+                source = match error
+                    .downcast_ref::<io::Error>()
+                    .and_then(io::Error::get_ref)
+                {
+                    Some(wrapped) => Some(wrapped as _),
+                    None => error.source(),
+                };
             }
             StageError::new(Stage::Tcp, error.to_string())
         }
@@ -238,6 +245,17 @@ fn hung_up(reason: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stage_is_found_however_often_its_error_was_wrapped() {
+        let error = StageError::new(Stage::Resolve, "nobody").with_code("CODE");
+        let mut wrapped = io::Error::other(error.clone());
+        for _ in 0..3 {
+            let found = stage_of(&TransportError::Other(io::Error::other(wrapped)));
+            assert_eq!(found, error);
+            wrapped = io::Error::other(io::Error::other(error.clone()));
+        }
+    }
 
     #[test]
     fn a_name_that_does_not_exist_is_named_without_the_resolvers_words() {

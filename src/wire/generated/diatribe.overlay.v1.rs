@@ -61,8 +61,9 @@ pub struct Contact {
     /// The bytes of a PeerId: what the handshake must prove. Never absent.
     #[prost(bytes = "bytes", tag = "1")]
     pub peer_id: ::prost::bytes::Bytes,
-    /// Binary multiaddrs, at most 4, of at most 128 bytes each: an IP address (never a name), tcp, ws, and tls where it
-    /// applies. Further ones, and those that are not in the link's scope, are passed over.
+    /// Binary multiaddrs, at most 2, of at most 128 bytes each: an IP address (never a name), tcp, ws (with the path "/"),
+    /// and tls where it applies. Those of another form are passed over, then further ones, then those that are not in the
+    /// link's scope. Chapter 9, Addresses.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
@@ -75,8 +76,8 @@ pub struct Shuffle {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Contacts {
-    /// At most 8: half of them peers that the sender has itself been in contact with, its own links among them, and half
-    /// that others have named to it in shuffles, so that a newcomer's links do not all lie around its entry node.
+    /// At most 8 peers that the sender has itself passed the handshake with, its own links among them. Never one that it
+    /// has only heard of.
     #[prost(message, repeated, tag = "1")]
     pub contacts: ::prost::alloc::vec::Vec<Contact>,
 }
@@ -239,7 +240,7 @@ pub mod redirected {
         /// The hint breaks a rule: the peer is the receiver itself, or linked with it already, or at no address that the
         /// sender may name.
         Unsuitable = 2,
-        /// Too many hints, or these addresses were dialled for one less than a minute ago.
+        /// Too many dials on the word of others, or these addresses, or others of their hosts, were dialled less than a minute ago.
         TooMany = 3,
         /// EXPECT, but nobody can dial the receiver.
         NotDialable = 4,
