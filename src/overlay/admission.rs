@@ -160,7 +160,8 @@ where
         let may = chosen
             && self.lock.is_none()
             && self.occupied() == self.options.max_links
-            && self.lacks_own_links();
+            && self.lacks_own_links()
+            && self.can_replace(now);
         if may {
             let deadline = now + self.options.admit_timeout;
             self.lock = Some(Lock::Replace { peer, deadline });

@@ -4,6 +4,8 @@
 //! brings nothing goes before one that does; and of what is left, only a network that holds more
 //! than its share loses one, to a peer of another network.
 
+use std::time::Duration;
+
 use rand::Rng;
 
 use super::address::Address;
@@ -17,6 +19,8 @@ use crate::clock::Time;
 /// Networks whose newcomers were refused lately that are remembered: to tell a network that has
 /// its share from the others that wait it takes two.
 const MAX_WAITING: usize = 8;
+/// How long a node that has too few links of its own choice waits for one to move before it closes another instead.
+const MAX_WITHOUT_HANDOVER: Duration = Duration::from_secs(120);
 /// Networks whose newcomers wasted a visit that are remembered.
 const MAX_WASTED: usize = 16;
 
@@ -224,9 +228,27 @@ where
             .iter()
             .filter(inbound)
             .max_by_key(|link| link.since);
-        if let Some(other) = newest.map(|link| link.peer) {
-            self.close(other, Reason::Crowded, out);
+        match newest.map(|link| link.peer) {
+            Some(other) if self.is_stuck(now) => self.close(other, Reason::Crowded, out),
+            _ => self.close(peer, Reason::Surplus, out),
         }
+    }
+
+    /// Whether no link has moved for so long that the neighbours seem to keep this node from choosing its links. Until
+    /// then a link that brings something is moved and not closed: it may be the last one of its peer.
+    fn is_stuck(&self, now: Time) -> bool {
+        now.since(self.handed_over) >= MAX_WITHOUT_HANDOVER
+    }
+
+    /// Whether a sixth link, of our own choice, would find one that it can replace.
+    pub(super) fn can_replace(&self, now: Time) -> bool {
+        self.is_stuck(now) || self.has_idle(now)
+    }
+
+    /// Whether a link brings nothing.
+    pub(super) fn has_idle(&self, now: Time) -> bool {
+        let idle = |link: &Link<I, A>| link.settled && self.is_idle(now, link);
+        self.links.iter().any(idle)
     }
 
     /// Asks a link that has brought nothing yet for contacts, once: an honest peer that speaks the

@@ -352,6 +352,7 @@ where
         let Some(Lock::Give(give)) = self.lock.take() else {
             return;
         };
+        self.handed_over = now;
         self.settle(give.taker);
         if let Some(victim) = give.victim {
             self.close(victim, Reason::Handover, out);
@@ -393,7 +394,7 @@ where
         if let Some(nonce) = nonce.filter(|_| visitor != Some(give.taker)) {
             self.cancel(give.taker, nonce, true, out);
         }
-        if give.why == Why::Swap && self.lacks_own_links() {
+        if give.why == Why::Swap && self.lacks_own_links() && self.can_replace(now) {
             // No neighbour takes part in moves: the link of our own choice replaces another.
             return self.dial_anchor(now, out);
         }

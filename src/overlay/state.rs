@@ -54,6 +54,8 @@ pub struct Overlay<I, A: Address, R> {
     pub(super) wasted: Vec<(A::Host, Time)>,
     /// When a move of upkeep was last allowed.
     pub(super) moved: Time,
+    /// When a link of ours last moved to another peer, or the node began.
+    pub(super) handed_over: Time,
     /// The last handover that gave us a link, and with whom.
     pub(super) taken: Option<(u64, I)>,
     /// Nonces of joins that we have served.
@@ -138,6 +140,7 @@ where
             waiting: Vec::new(),
             wasted: Vec::new(),
             moved: now,
+            handed_over: now,
             taken: None,
             nonces: Vec::new(),
             penalties: Vec::new(),

@@ -16,6 +16,9 @@ use super::options::*;
 use super::state::{Overlay, Sent};
 use crate::clock::Time;
 
+/// Share of the rounds in which a full node that has too few links of its own choice asks for one to move, while none of
+/// its links brings nothing.
+const OWN_LINK_ROUNDS: f64 = 0.3;
 /// How long newcomers that are refused may keep a node from moving its links.
 pub(super) const MAX_WITHOUT_MOVE: Duration = Duration::from_secs(30);
 
@@ -51,7 +54,12 @@ where
             return;
         }
         self.moved = now;
-        if self.lacks_own_links() && self.links.len() >= self.options.max_links {
+        let is_full = self.links.len() >= self.options.max_links;
+        // With nothing to replace only in some rounds: the other moves keep the graph random, and go on meanwhile.
+        let chooses = is_full
+            && self.lacks_own_links()
+            && (self.has_idle(now) || self.rng.random_bool(OWN_LINK_ROUNDS));
+        if chooses {
             self.get_own_link(now, out);
         } else if self.rng.random_bool(self.options.anchor_swap) {
             self.swap_anchor(now, out);
