@@ -34,6 +34,7 @@ mod program_support;
 mod promises;
 mod raw_peer;
 mod reconnect;
+mod security;
 mod slow;
 mod slow_line;
 mod stranger;
