@@ -26,7 +26,8 @@ fn bounds() -> Vec<Bound> {
         let [_, _, constant, test] = &cells[..] else {
             return None;
         };
-        let [constant, file] = &names(constant)[..] else {
+        let named = names(constant);
+        let [constant, file] = &named[..] else {
             return None;
         };
         Some(Bound {
