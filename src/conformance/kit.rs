@@ -20,15 +20,12 @@ use super::first;
 use super::judge;
 use super::link::{self, BUSY, BUSY_PAUSE, Common, Heard, LOST, Link, told};
 use super::shake::{End, Plan, shake};
-use super::way::{Lane, Way};
+use super::way::Way;
 use crate::gossip::RoomName;
 use crate::handshake::Role;
 use crate::identity::{Identity, NetworkKey};
 use crate::node::{Address, Probe};
 
-/// How many cases go on at the same time when we dial: with the observer's they make four links,
-/// of the five that a node holds.
-const WORKERS: usize = 3;
 /// How often a case, or a link for one, is tried that may have failed by chance.
 pub(crate) const TRIES: usize = 3;
 /// No case takes as long.
@@ -149,7 +146,8 @@ impl Kit {
 /// Must be called inside a Tokio runtime.
 pub async fn run(options: Options, mut tell: impl FnMut(Told)) -> Result<Tested, String> {
     let mode = options.target.mode();
-    let ways = ways(&options, &mut tell).await?;
+    let listening = |address| tell(Told::Listening(address));
+    let (ways, _line) = Way::all(&options.target, &options.probe, listening).await?;
     let common = Common {
         room: options.room.clone(),
         network: options.network.clone(),
@@ -157,9 +155,8 @@ pub async fn run(options: Options, mut tell: impl FnMut(Told)) -> Result<Tested,
     let (observing, working) = match (mode, &ways[..]) {
         // One lane, or none to spare.
         (Mode::Listen, [only]) => (None, vec![only.clone()]),
-        (Mode::Listen, [first, others @ ..]) => (Some(first.clone()), others.to_vec()),
-        (Mode::Dial, _) => (ways.first().cloned(), ways.clone()),
-        (Mode::Listen, []) => return Err("there is nothing to listen on".to_owned()),
+        (_, [first, others @ ..]) => (Some(first.clone()), others.to_vec()),
+        (_, []) => return Err("there is nothing to listen on".to_owned()),
     };
     let kit = Arc::new(Kit {
         common,
@@ -237,24 +234,6 @@ impl Target {
         match self {
             Target::Dial(_) => Mode::Dial,
             Target::Listen(_) => Mode::Listen,
-        }
-    }
-}
-
-async fn ways(options: &Options, tell: &mut impl FnMut(Told)) -> Result<Vec<Arc<Way>>, String> {
-    match &options.target {
-        Target::Dial(address) => {
-            let way = || Way::Dial(Box::new(options.probe.clone()), address.clone());
-            Ok((0..WORKERS).map(|_| Arc::new(way())).collect())
-        }
-        Target::Listen(addresses) => {
-            let mut ways = Vec::new();
-            for address in addresses {
-                let lane = Lane::open(address).await?;
-                tell(Told::Listening(lane.address.clone()));
-                ways.push(Arc::new(Way::Listen(lane)));
-            }
-            Ok(ways)
         }
     }
 }

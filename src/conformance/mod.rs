@@ -23,6 +23,7 @@ mod raw;
 pub mod rpc;
 mod script;
 mod shake;
+mod slow_line;
 pub mod streams;
 mod tagging;
 mod way;

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
@@ -13,7 +14,9 @@ use libp2p::multiaddr::Protocol;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use super::kit::Target;
 use super::raw::{Conn, RawPeer};
+use super::slow_line::{self, SlowLine};
 use crate::handshake::Role;
 use crate::identity::Identity;
 use crate::node::{Address, Probe};
@@ -22,6 +25,9 @@ use crate::node::{Address, Probe};
 const RETURN: Duration = Duration::from_secs(75);
 /// From yamux to the first stream of a dialer.
 const BEGIN: Duration = Duration::from_secs(3);
+/// How many cases go on at the same time when we dial: with the observer's they make four links,
+/// of the five that a node holds.
+const WORKERS: usize = 3;
 /// So many connections of a peer may be on their way up at once.
 const MAX_CARRIED: usize = 32;
 
@@ -37,11 +43,13 @@ pub(crate) enum Way {
 pub(crate) struct Lane {
     listener: TcpListener,
     pub(crate) address: Multiaddr,
+    /// Whether what comes over it is as late as on a [`super::slow_line::SlowLine`].
+    is_slow: bool,
 }
 
 impl Lane {
     /// Listens on a `/ip4|ip6/…/tcp/…/ws`.
-    pub(crate) async fn open(address: &Multiaddr) -> Result<Lane, String> {
+    pub(crate) async fn open(address: &Multiaddr, is_slow: bool) -> Result<Lane, String> {
         let mut parts = address.iter();
         let ip: std::net::IpAddr = match parts.next() {
             Some(Protocol::Ip4(ip)) => ip.into(),
@@ -59,7 +67,11 @@ impl Lane {
         let address = Multiaddr::from(bound.ip())
             .with(Protocol::Tcp(bound.port()))
             .with(Protocol::Ws("/".into()));
-        Ok(Lane { listener, address })
+        Ok(Lane {
+            listener,
+            address,
+            is_slow,
+        })
     }
 }
 
@@ -70,6 +82,35 @@ fn unlistenable(address: &Multiaddr) -> String {
 }
 
 impl Way {
+    /// The ways by which connections with `target` come about, the observer's first. That one is by a slow line where one
+    /// can be had, which must be kept; of a single lane it is not, because others work by it.
+    pub(crate) async fn all(
+        target: &Target,
+        probe: &Probe,
+        mut listening: impl FnMut(Multiaddr),
+    ) -> Result<(Vec<Arc<Way>>, Option<SlowLine>), String> {
+        match target {
+            Target::Dial(address) => {
+                let line = SlowLine::to(address).await;
+                let observed = line.as_ref().map_or(address, |line| &line.address);
+                let way = |address: &Address| Way::Dial(Box::new(probe.clone()), address.clone());
+                let mut ways = vec![Arc::new(way(observed))];
+                ways.extend((0..WORKERS).map(|_| Arc::new(way(address))));
+                Ok((ways, line))
+            }
+            Target::Listen(addresses) => {
+                let mut ways = Vec::new();
+                for (n, address) in addresses.iter().enumerate() {
+                    let is_slow = n == 0 && addresses.len() > 1;
+                    let lane = Lane::open(address, is_slow).await?;
+                    listening(lane.address.clone());
+                    ways.push(Arc::new(Way::Listen(lane)));
+                }
+                Ok((ways, None))
+            }
+        }
+    }
+
     /// Which end of its connections we are.
     pub(crate) fn role(&self) -> Role {
         match self {
@@ -135,7 +176,7 @@ impl Way {
             let mut conn = tokio::select! {
                 accepted = lane.listener.accept(), if carried.has_room() => {
                     let (socket, _) = accepted.map_err(|e| e.to_string())?;
-                    carried.add(socket, own).await;
+                    carried.add(socket, own, lane.is_slow).await;
                     continue;
                 }
                 Some(conn) = raw.accept() => conn,
@@ -160,12 +201,16 @@ impl Carried {
         self.0.len() < MAX_CARRIED
     }
 
-    async fn add(&mut self, socket: TcpStream, to: SocketAddr) {
+    async fn add(&mut self, socket: TcpStream, to: SocketAddr, is_slow: bool) {
         let Ok(own) = TcpStream::connect(to).await else {
             return;
         };
         if let Ok(at) = own.local_addr() {
-            self.0.insert(at.port(), tokio::spawn(splice(socket, own)));
+            let carrying = match is_slow {
+                true => tokio::spawn(slow_line::splice(socket, own)),
+                false => tokio::spawn(splice(socket, own)),
+            };
+            self.0.insert(at.port(), carrying);
         }
     }
 
