@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
+use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use libp2p::{Multiaddr, PeerId};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::super::case::{Case, How, Kind, Run, Seen, Stand};
 use super::super::link::Link;
 use super::optional::{OVERLAY, absent, exchange};
+use crate::identity::Identity;
 use crate::wire::ip_of;
 use crate::wire::proto::overlay as proto;
 
@@ -77,7 +78,8 @@ pub(super) const CASES: &[Case] = &[
     }),
     case("hint-to-another-peer", REFUSED, |_, link| {
         hint(link, |at| {
-            at.with(root()).with(Protocol::P2p(PeerId::random()))
+            at.with(root())
+                .with(Protocol::P2p(Identity::generate().peer_id()))
         })
         .boxed()
     }),
@@ -122,9 +124,10 @@ fn own_ip(remote: &Multiaddr) -> IpAddr {
     own.unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
 
+/// Somebody whom nobody knows, under a PeerId that every library takes for one.
 fn contact(address: &Multiaddr) -> proto::Contact {
     proto::Contact {
-        peer_id: PeerId::random().to_bytes().into(),
+        peer_id: Identity::generate().peer_id().to_bytes().into(),
         addresses: vec![address.to_vec().into()],
     }
 }
