@@ -17,7 +17,9 @@ use crate::wire::proto::{overlay, sync};
 
 pub(super) const OVERLAY: &str = "/diatribe/overlay/1.0.0";
 pub(super) const SYNC: &str = "/diatribe/sync/1.0.0";
-const WITHIN: Duration = Duration::from_secs(5);
+/// How long a response may take, by chapters 9 and 10: a peer that checks thousands of batches answers late.
+const OVERLAY_WITHIN: Duration = Duration::from_secs(5);
+const CHECKING_WITHIN: Duration = Duration::from_secs(30);
 /// The largest response of either.
 const LIMIT: usize = 1_179_648;
 /// Two who hold the same find that out with one exchange of so many bytes, the room's name apart.
@@ -72,11 +74,15 @@ pub(super) async fn exchange(
     };
     said.await
         .map_err(|e| format!("the request was not taken: {e}"))?;
-    match tokio::time::timeout(WITHIN, frame::read(&mut stream, LIMIT)).await {
+    let within = match protocol {
+        OVERLAY => OVERLAY_WITHIN,
+        _ => CHECKING_WITHIN,
+    };
+    match tokio::time::timeout(within, frame::read(&mut stream, LIMIT)).await {
         Ok(Ok(body)) => Ok(Some(body)),
         Ok(Err(frame::NoFrame::Nothing)) => Err("the stream ended without a response".to_owned()),
         Ok(Err(frame::NoFrame::Wrong(what))) => Err(format!("it sent {what}")),
-        Err(_) => Err(format!("no response within {WITHIN:?}")),
+        Err(_) => Err(format!("no response within {within:?}")),
     }
 }
 
