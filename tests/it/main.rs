@@ -16,6 +16,7 @@ mod link;
 mod member_gossip;
 mod mesh;
 mod partition;
+mod places;
 mod program;
 mod program_bench;
 mod program_check;
