@@ -25,7 +25,7 @@ const PIECE: usize = 64 * 1024;
 const MAX_PIECES: usize = 128;
 
 /// A port of loopback from which connections are carried to a peer. It ends when it is dropped; the connections go on.
-pub(super) struct SlowLine {
+pub(crate) struct SlowLine {
     /// What to dial instead of the peer's own address.
     pub(super) address: Address,
     accepting: JoinHandle<()>,

@@ -217,7 +217,8 @@ async fn a_flood_hides_its_own_authors_words_from_a_slow_reader_and_nobody_elses
         }
     });
     let (seqs, missed) = reading.await.expect("it reads");
-    let _ = child.kill();
+    child.kill().expect("it runs");
+    child.wait().expect("a child of ours");
     let words = batches.div_ceil(batches / WORDS);
     assert_eq!(seqs, (1..=words).map(Some).collect::<Vec<_>>());
     let whose: Vec<_> = missed.keys().cloned().collect();

@@ -522,7 +522,8 @@ fn keys() -> Vec<Value> {
                 .chain_update(big_r)
                 .chain_update(mixed)
                 .chain_update(&text);
-            Scalar::from_bytes_mod_order_wide(&hash.finalize().into()).as_bytes()[0] % 8 != 0
+            !Scalar::from_bytes_mod_order_wide(&hash.finalize().into()).as_bytes()[0]
+                .is_multiple_of(8)
         })
         .map(|(big_r, r)| finish(big_r, &mixed, r, &text))
         .unwrap();
