@@ -127,7 +127,11 @@ where
                 }
             }
             Some(Lock::Give(give)) => {
-                if left(give.deadline) + options.contended_timeout <= options.give_timeout {
+                // Once one of the two is linked, the other's word is under way.
+                let nothing_yet = !give.taker_reported && !give.victim_reported;
+                if nothing_yet
+                    && left(give.deadline) + options.contended_timeout <= options.give_timeout
+                {
                     self.abort_give(now, out);
                 }
             }

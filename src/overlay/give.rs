@@ -318,7 +318,7 @@ where
             // The giver's own word to a visitor: room was made.
             if linked {
                 self.end_taking(from);
-                self.settle(from);
+                self.granted(from);
             }
             return done;
         };
@@ -512,10 +512,10 @@ where
     /// The giver has waited long enough. Who did not do his part gets no other handover for a while.
     pub(super) fn on_give_timeout(&mut self, now: Time, out: &mut Vec<Output<I, A>>) {
         if let Some(Lock::Give(give)) = &self.lock {
-            let silent = if give.taker_reported {
-                give.victim
-            } else {
-                Some(give.taker)
+            let silent = match give.awaited {
+                Some((awaited, _)) => Some(awaited),
+                None if give.taker_reported => give.victim,
+                None => Some(give.taker),
             };
             let newcomer = (give.why == Why::Split).then_some(give.taker);
             if let Some(silent) = silent {

@@ -337,6 +337,7 @@ where
     /// The giver takes the handover back, or has no room for us.
     pub(super) fn on_cancel(
         &mut self,
+        now: Time,
         from: I,
         nonce: u64,
         keep: bool,
@@ -351,13 +352,12 @@ where
             self.end_part(after);
         }
         // Only a link that we asked for and that was not granted yet can be taken back.
-        let ours = |link: &Link<I, A>| {
-            link.peer == from && link.direction == Direction::Outbound && link.joined_through
-        };
+        let ours = |link: &Link<I, A>| link.peer == from && link.joined_through;
         if !keep && self.links.iter().any(ours) {
+            self.leave_alone(now, from);
             self.close(from, Reason::Refused, after);
         } else if keep {
-            self.settle(from);
+            self.granted(from);
         }
         Response::Done { ok: true }
     }

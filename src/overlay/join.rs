@@ -9,7 +9,7 @@ use rand::{Rng, RngExt};
 
 use super::address::{Address, in_scope};
 use super::event::*;
-use super::link::{Lock, Origin, Part, Why};
+use super::link::{Link, Lock, Origin, Part, Why};
 use super::message::{Answer, Contact, Request, Response, Role, Terms};
 use super::options::*;
 use super::scope::Reach;
@@ -106,14 +106,35 @@ where
             Answer::Split | Answer::Room => {}
             Answer::Taken => {
                 self.end_taking(from);
-                self.settle(from);
+                self.granted(from);
             }
             Answer::Refused => {
                 self.end_taking(from);
-                let until = now + self.jitter(self.options.max_busy_backoff);
-                self.book.busy(until, from);
+                self.leave_alone(now, from);
                 self.close(from, Reason::Refused, out);
             }
+        }
+    }
+
+    /// A peer has no room for us: it lives, and places come free quickly, but not at once.
+    pub(super) fn leave_alone(&mut self, now: Time, peer: I) {
+        let until = now + self.jitter(self.options.max_busy_backoff);
+        self.book.busy(until, peer);
+        for entry in self
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.seen == Some(peer))
+        {
+            entry.retry_at = until;
+        }
+    }
+
+    /// Settles links that nobody has taken back in time.
+    pub(super) fn take_for_granted(&mut self, now: Time) {
+        let after = self.options.granted_after;
+        let due = |link: &&mut Link<I, A>| link.joined_through && now.since(link.since) >= after;
+        for link in self.links.iter_mut().filter(due) {
+            (link.joined_through, link.settled) = (false, true);
         }
     }
 
@@ -121,6 +142,13 @@ where
     pub(super) fn end_taking(&mut self, giver: I) {
         if matches!(&self.lock, Some(Lock::Take(part)) if part.giver == giver) {
             self.lock = None;
+        }
+    }
+
+    /// The peer that let us in keeps us: it cannot take that back.
+    pub(super) fn granted(&mut self, peer: I) {
+        if let Some(link) = self.link_mut(peer) {
+            (link.joined_through, link.settled) = (false, true);
         }
     }
 

@@ -82,6 +82,9 @@ pub struct Options {
     pub behind_proxy: bool,
     /// How long a peer whose handover failed gets no other.
     pub penalty: Duration,
+    /// How long a peer that let us in may take it back: longer than both moves by which it may look for room, one after the
+    /// other, and the visitor's leave. After that its link is as good as any other.
+    pub granted_after: Duration,
     /// How long one answer in a handover may take: a round trip, on a line with seconds of other
     /// traffic before it.
     pub answer_timeout: Duration,
@@ -132,6 +135,7 @@ impl Default for Options {
             dial_pause: Duration::from_secs(60),
             behind_proxy: false,
             penalty: Duration::from_secs(60),
+            granted_after: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(2),
             contended_timeout: Duration::from_secs(4),
             contended_visit: (Duration::from_secs(3), Duration::from_secs(1)),

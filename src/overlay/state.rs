@@ -170,6 +170,8 @@ where
         let lock = self.lock.as_ref().map(Lock::deadline);
         let reserved = self.reserved.iter().map(|(_, until)| *until);
         let dials = self.dials.iter().map(|dial| dial.deadline);
+        let granted = self.links.iter().filter(|link| link.joined_through);
+        let granted = granted.map(|link| link.since + self.options.granted_after);
         let work = if self.stopped {
             [None; 3]
         } else {
@@ -182,6 +184,7 @@ where
         lock.into_iter()
             .chain(reserved)
             .chain(dials)
+            .chain(granted)
             .chain(work.into_iter().flatten())
             .min()
     }
@@ -235,6 +238,7 @@ where
         {
             self.on_lock_timeout(now, out);
         }
+        self.take_for_granted(now);
         self.finish_replacing(now, out);
         self.shed(out);
         if !self.stopped {
@@ -289,7 +293,7 @@ where
                 nonce,
                 keep,
                 contacts,
-            } => self.on_cancel(from, nonce, keep, contacts, &mut after),
+            } => self.on_cancel(now, from, nonce, keep, contacts, &mut after),
             Request::Take { pair } => self.on_take(now, from, pair),
             Request::Thin { links } => self.on_thin(now, from, &links),
             Request::Leave { contacts } => self.on_leave(from, contacts),

@@ -5,6 +5,7 @@ mod contacts;
 mod eviction;
 mod handovers;
 mod hints;
+mod joining;
 mod links;
 mod places;
 mod vectors;

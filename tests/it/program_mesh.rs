@@ -10,6 +10,9 @@ use serde_json::Value;
 use crate::cluster::PATIENCE;
 use crate::program_support::{Program, complaint, folder};
 
+/// How long a node has had two links before it counts as one that has arrived.
+const ARRIVAL: Duration = Duration::from_secs(1);
+
 /// Processes, and what their lines say of their links.
 struct Watch {
     programs: Vec<Program>,
@@ -18,8 +21,9 @@ struct Watch {
     links: BTreeMap<String, BTreeSet<String>>,
     /// How many links a node may have in peace.
     most: usize,
-    /// Those that have had a second link: newcomers no more.
-    arrived: BTreeSet<String>,
+    /// Since when each has had a second link without a break. Until the handover that brings it is over, which takes
+    /// some round trips more, its node is a newcomer that may be sent away.
+    second: BTreeMap<String, Instant>,
     redirects: usize,
 }
 
@@ -32,7 +36,7 @@ impl Watch {
             teller,
             links: BTreeMap::new(),
             most,
-            arrived: BTreeSet::new(),
+            second: BTreeMap::new(),
             redirects: 0,
         }
     }
@@ -62,15 +66,22 @@ impl Watch {
                 assert!(count > Some(0), "a link, and none: {line}");
                 links.insert(peer());
                 if links.len() > 1 {
-                    self.arrived.insert(id);
+                    self.second.entry(id).or_insert_with(Instant::now);
                 }
             }
             Some("link_down") => {
                 links.remove(&peer());
                 let reason = line["reason"].as_str().expect("a reason");
                 let moved = reason.starts_with("handover") || reason.starts_with("aborted");
-                let protected = moved || self.arrived.contains(&id);
+                // Only a link that was never granted is refused.
+                let refused = reason.starts_with("refused");
+                let arrived = |since: &Instant| since.elapsed() >= ARRIVAL;
+                let arrived = self.second.get(&id).is_some_and(arrived);
+                let protected = moved || (arrived && !refused);
                 assert!(count != Some(0) || !protected, "{id} was cut off: {line}");
+                if links.len() < 2 && !arrived {
+                    self.second.remove(&id);
+                }
             }
             Some("redirected") => self.redirects += 1,
             _ => {}
