@@ -80,6 +80,7 @@ pub use identity::{Identity, NetworkKey};
 pub use node::{
     Address, AddressError, BroadcastError, ConnectError, Crowding, DEFAULT_LISTEN, DEFAULT_ROOM,
     DatedThan, Direction, EPHEMERAL_BYTES, Event, Events, History, HistoryQuery, JoinError,
-    LinkInfo, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message, Node, NodeBuilder, NodeFailure,
-    Probe, ProbeStep, Probed, RoomStatus, Sending, Sent, Stage, StageError, StartError,
+    LinkInfo, MAX_STRETCHES, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message, Node, NodeBuilder,
+    NodeFailure, Probe, ProbeStep, Probed, RoomStatus, Sending, Sent, Stage, StageError,
+    StartError,
 };

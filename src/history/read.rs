@@ -460,7 +460,7 @@ fn place(row: &Row<'_>, column: usize) -> rusqlite::Result<Cursor> {
     })
 }
 
-fn stored(log: &Path, row: &Row<'_>) -> rusqlite::Result<Stored> {
+pub(super) fn stored(log: &Path, row: &Row<'_>) -> rusqlite::Result<Stored> {
     let number = |column: usize| row.get::<_, i64>(column).map(|value| value as u64);
     Ok(Stored {
         record: Record {

@@ -12,6 +12,7 @@ mod faults;
 mod figures;
 mod front;
 mod log;
+mod numbered;
 mod offers;
 mod order;
 mod played;

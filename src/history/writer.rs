@@ -59,7 +59,8 @@ pub type Appended = Result<Vec<Outcome>, Arc<LogError>>;
 pub struct QueueFull;
 
 type Done = Box<dyn FnOnce(Appended) + Send>;
-type ReadJob = Box<dyn FnOnce(&Reader<'_>) + Send>;
+/// Told too whether the reader sees everything that was acknowledged: not while the disk is full, for example.
+type ReadJob = Box<dyn FnOnce(&Reader<'_>, bool) + Send>;
 
 enum Command {
     Append {
@@ -78,7 +79,7 @@ enum Command {
 pub struct Writer {
     commands: Option<Sender<Command>>,
     /// Where reads go; the writer's own thread for a log in memory.
-    reads: Option<Sender<ReadJob>>,
+    reads: Option<Sender<(ReadJob, bool)>>,
     clock: Clock,
     keep: Keep,
     front: front::Shared,
@@ -127,13 +128,14 @@ impl Writer {
         let mut checkpoints = None;
         if !log.is_ephemeral() {
             let conn = schema::open_to_read(&path)?;
-            let (sender, jobs) = mpsc::channel::<ReadJob>();
+            let (sender, jobs) = mpsc::channel::<(ReadJob, bool)>();
             let of = path.clone();
             threads.push(spawn(
                 "log-reader",
                 Box::new(move || {
                     for job in jobs {
-                        job(&Reader::new(&conn, &of));
+                        let (job, is_whole) = job;
+                        job(&Reader::new(&conn, &of), is_whole);
                     }
                 }),
             )?);
@@ -253,16 +255,38 @@ impl Writer {
             .unwrap_or_else(|_| Err(Arc::new(LogError::Closed)))
     }
 
-    /// Runs `job` on the log's reading thread. It sees everything that was acknowledged before.
+    /// Runs `job` on the log's reading thread. It sees everything that was acknowledged before, unless that cannot be
+    /// committed at the moment.
     pub fn read(&self, job: impl FnOnce(&Reader<'_>) + Send + 'static) {
+        self.queue_read(Box::new(|reader, _| job(reader)));
+    }
+
+    fn queue_read(&self, job: ReadJob) {
         match &self.reads {
             // A reader that is gone drops the job: whoever waits for its answer sees that.
             Some(reads) if !self.is_behind.load(Ordering::Acquire) => {
-                drop(reads.send(Box::new(job)));
+                drop(reads.send((job, true)));
             }
             // The writer commits first, or reads itself.
-            _ => self.queue(Command::Read(Box::new(job))),
+            _ => self.queue(Command::Read(job)),
         }
+    }
+
+    /// Returns what `job` reads; none when there is something that was acknowledged before and that it would not see,
+    /// because it cannot be committed at the moment. What is missing in an answer is not in the log.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Closed`] when the log is closed, and what `job` returns.
+    pub async fn ask_whole<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Reader<'_>) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<Option<T>, LogError> {
+        let (sender, receiver) = oneshot::channel();
+        self.queue_read(Box::new(move |reader, is_whole| {
+            drop(sender.send(is_whole.then(|| job(reader)).transpose()));
+        }));
+        receiver.await.unwrap_or(Err(LogError::Closed))
     }
 
     /// What `job` reads.
@@ -332,7 +356,7 @@ struct Work {
     pruned: Box<dyn FnMut(Pruned) + Send>,
     checkpoints: Option<Checkpoints>,
     /// The reading thread; none for a log in memory.
-    reads: Option<Sender<ReadJob>>,
+    reads: Option<Sender<(ReadJob, bool)>>,
     queued: Arc<AtomicUsize>,
     /// When what is in the log's front is to be committed.
     flush_at: Option<Instant>,
@@ -379,7 +403,9 @@ impl Work {
                     self.unlooked.0 += stored;
                     self.unlooked.1 = self.unlooked.1.saturating_add(total);
                     match self.flush_at {
-                        Some(at) if at <= Instant::now() => self.flush(),
+                        Some(at) if at <= Instant::now() => {
+                            self.flush();
+                        }
                         Some(_) => {}
                         None => self.look(),
                     }
@@ -390,10 +416,10 @@ impl Work {
                 }
                 Command::Prune => while self.prune_once() {},
                 Command::Read(job) => {
-                    self.flush();
+                    let is_whole = self.flush();
                     match &self.reads {
-                        Some(reads) => drop(reads.send(job)),
-                        None => job(&self.log.reader()),
+                        Some(reads) => drop(reads.send((job, is_whole))),
+                        None => job(&self.log.reader(), is_whole),
                     }
                 }
             }
@@ -414,7 +440,9 @@ impl Work {
             match queue.recv_timeout(time) {
                 Ok(command) => return Some(command),
                 Err(RecvTimeoutError::Disconnected) => return None,
-                Err(RecvTimeoutError::Timeout) if self.flush_at.is_some() => self.flush(),
+                Err(RecvTimeoutError::Timeout) if self.flush_at.is_some() => {
+                    self.flush();
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.is_quiet = true;
                     self.see_to_the_wal(false);
@@ -448,17 +476,19 @@ impl Work {
         self.queued.fetch_sub(appends, Ordering::AcqRel);
     }
 
-    /// Commits what is in the log's tail.
-    fn flush(&mut self) {
+    /// Commits what is in the log's tail; whether it could.
+    fn flush(&mut self) -> bool {
         match self.log.flush() {
             Ok(()) => {
                 self.flush_at = None;
                 self.mind_the_front();
                 self.look();
+                true
             }
             Err(error) => {
                 tracing::warn!(%error, "what the log has put off could not be committed: it is tried again");
                 self.flush_at = Some(Instant::now() + FLUSH_AGAIN_AFTER);
+                false
             }
         }
     }

@@ -29,6 +29,7 @@ use super::heads::Heads;
 use super::inbox::{self, Inbox};
 use super::keeper::{self, Ends, Keeper, Own};
 use super::limits::{self, Caps};
+use super::past::Again;
 use super::pressure::Pressure;
 use super::runner::{Channels, Command, Runner};
 use super::store::Store;
@@ -235,6 +236,7 @@ impl NodeBuilder {
         let (wishes, wishes_in) = mpsc::channel(keeper::MAX_WISHES);
         let keep = self.kept();
         let (store, pruned) = self.open_log(keep, network, clock, &supervisor).await?;
+        bus.set_past(Arc::new(Again::new(store.clone(), network)));
         let ends = Ends {
             inbox: Inbox::new(clock, network, incoming_in, verdicts),
             notes: notes_in,

@@ -1,11 +1,14 @@
 //! What a node tells its application.
 //!
 //! Entry types: [`Event`], [`Events`]. How often it tells what others bring about is decided in `limits`, how
-//! events come to their readers in `bus`, and what a slow reader loses in `queue`.
+//! events come to their readers in `bus`, what of them finds no room for a slow reader in `queue`, and how it goes on from
+//! the log in `backlog` and `resume`.
 
+mod backlog;
 mod bus;
 mod limits;
 mod queue;
+mod resume;
 
 use std::time::Duration;
 
@@ -16,10 +19,13 @@ use super::crowding::Crowding;
 use super::stage::StageError;
 use crate::gossip::{BatchId, EVENT_OVERHEAD, RoomName};
 
+pub use backlog::MAX_STRETCHES;
+pub(crate) use backlog::Stretch;
 pub(crate) use bus::EventBus;
 pub use bus::Events;
 pub(crate) use limits::{Cause, Kind};
 pub use queue::{MAX_WAITING_BYTES, MAX_WAITING_EVENTS};
+pub(crate) use resume::{Past, PastPage};
 
 /// Which side dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +167,7 @@ pub enum Event {
         /// Within this time.
         over: Duration,
     },
-    /// This reader was too slow: so many events were dropped at this place.
+    /// This reader was too slow: so many events are missing at this place that the log does not have either; see [`Events`].
     Missed {
         /// Whose messages they were; none for several authors, or what the node itself tells.
         author: Option<PeerId>,

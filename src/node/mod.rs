@@ -55,7 +55,8 @@ pub use builder::{DEFAULT_LISTEN, DEFAULT_ROOM, EPHEMERAL_BYTES, NodeBuilder};
 pub use crowding::Crowding;
 pub use error::{BroadcastError, ConnectError, JoinError, StartError};
 pub use event::{
-    DatedThan, Direction, Event, Events, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message,
+    DatedThan, Direction, Event, Events, MAX_STRETCHES, MAX_WAITING_BYTES, MAX_WAITING_EVENTS,
+    Message,
 };
 pub use handle::{LinkInfo, Node, Sending};
 pub use outbox::Sent;

@@ -1,23 +1,34 @@
 //! What was said before: the log read back as the application saw it.
 //!
-//! Entry types: [`HistoryQuery`], [`History`]. The rule it keeps: it is read page by page, so that
+//! Entry types: [`HistoryQuery`], [`History`], [`Again`]. The rule it keeps: it is read page by page, so that
 //! its reader bounds the memory, and nothing is locked meanwhile.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
 use futures::future::BoxFuture;
 use libp2p::PeerId;
+use tokio::runtime::Handle;
 
-use super::event::Message;
+use super::event::{Message, Past, PastPage, Stretch};
 use super::keeper::messages;
 use super::store::Store;
 use crate::gossip::{self, BatchError, RoomName, VerifiedBatch};
-use crate::history::{Archive, Cursor, LogError, Page, Query, Refused};
+use crate::history::{
+    Archive, Cursor, LogError, NumberedPage, Numbers, Page, Query, Refused, Stored,
+};
 use crate::identity::NetworkId;
+
+/// How soon the log is read again for a slow reader of the events when it could not be read.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How often in a row the log may fail to be read for a slow reader, who then misses a stretch rather than wait for ever:
+/// half a minute, in which a disk that is only slow or busy comes back.
+const MAX_FAILURES: usize = 30;
 
 /// What of the log is asked for. The default asks for everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,10 +48,7 @@ impl HistoryQuery {
     pub(crate) fn to_log(&self) -> Query {
         Query {
             room: self.room.as_ref().map(|room| room.as_str().to_owned()),
-            // The PeerId of an Ed25519 key is an identity multihash: two bytes, then the key.
-            author: self
-                .author
-                .map(|author| author.to_bytes().get(2..).unwrap_or_default().to_vec()),
+            author: self.author.as_ref().map(key_of),
             since_ms: self.since_ms,
             last: self.last,
             conflicts: false,
@@ -91,6 +99,84 @@ impl History {
     fn take(&mut self, page: Page) {
         self.next = page.next.clone().map_or(Next::End, Next::At);
         self.ready.extend(messages_of_page(self.network, page));
+    }
+}
+
+/// The libp2p `PublicKey` of an author. The PeerId of an Ed25519 key is an identity multihash: two bytes, then the key.
+fn key_of(author: &PeerId) -> Vec<u8> {
+    author.to_bytes().get(2..).unwrap_or_default().to_vec()
+}
+
+/// A node's log, as slow readers of its events read it again.
+pub(crate) struct Again {
+    store: Store,
+    network: NetworkId,
+    /// Readers need not be on it.
+    runtime: Handle,
+}
+
+impl Again {
+    /// Must be called inside a Tokio runtime.
+    pub(crate) fn new(store: Store, network: NetworkId) -> Again {
+        Again {
+            store,
+            network,
+            runtime: Handle::current(),
+        }
+    }
+}
+
+impl Past for Again {
+    fn read(&self, stretch: &Stretch) -> BoxFuture<'static, Option<PastPage>> {
+        let numbers = Numbers {
+            room: stretch.room.as_str().to_owned(),
+            author: key_of(&stretch.author),
+            instance: stretch.instance_id,
+            first: stretch.first,
+            last: stretch.last,
+        };
+        let (network, room, last) = (self.network, numbers.room.clone(), stretch.last);
+        let reading = self.runtime.spawn(read_again(self.store.clone(), numbers));
+        Box::pin(async move {
+            // A runtime that ends has closed the log.
+            let page = reading.await.ok()??;
+            let read_to = match page.batches.last() {
+                Some(stored) if page.has_more => stored.record.end_seq().saturating_sub(1),
+                _ => last,
+            };
+            let batches = page.batches.into_iter();
+            let messages = move |stored: Stored| messages_of(network, &room, stored.record.bytes);
+            Some(PastPage {
+                batches: Box::new(batches.map(messages)),
+                read_to: read_to.min(last),
+            })
+        })
+    }
+}
+
+/// Reads until it succeeds; none when the log is closed.
+async fn read_again(store: Store, numbers: Numbers) -> Option<NumberedPage> {
+    let mut failures = 0;
+    loop {
+        let asked = numbers.clone();
+        let log = store.get()?;
+        let answer = log.ask_whole(move |reader| reader.numbered(&asked)).await;
+        drop(log);
+        match answer {
+            Ok(Some(page)) => return Some(page),
+            // What was told is safe, and is there when it can be committed.
+            Ok(None) => {}
+            Err(LogError::Closed) => return None,
+            Err(error) if failures == MAX_FAILURES => {
+                tracing::warn!(%error, "what a slow reader of the events has not read cannot be read from the log: it misses it");
+                return Some(NumberedPage::default());
+            }
+            Err(error) => {
+                failures += 1;
+                tracing::debug!(%error, "the log cannot be read for a slow reader of the events: it is tried again");
+            }
+        }
+        tokio::time::sleep(READ_AGAIN_AFTER).await;
     }
 }
 

@@ -38,6 +38,7 @@ mod reconnect;
 mod security;
 mod slow;
 mod slow_line;
+mod slow_reader;
 mod stranger;
 mod stranger_bytes;
 mod stranger_frames;

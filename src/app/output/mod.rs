@@ -2,7 +2,7 @@
 //!
 //! Entry types: [`Output`], [`Record`]. The rules kept here: a line is whole; nothing waits in a
 //! buffer while the thread waits; a reader that is slow costs the node no more than its bounded
-//! queue of events, and is told what it missed.
+//! queue of events, gets the rest from the log, and is told what the log has no more.
 
 mod ends;
 mod json;
@@ -266,7 +266,7 @@ fn missed(author: Option<&PeerId>, events: u64) -> String {
         None => format!("{events} events"),
     };
     format!(
-        "{whose} were not written here: stdout was not read quickly enough to keep them; read faster, and see \
-         `diatribe log show` for the messages"
+        "{whose} were not written here: stdout was not read quickly enough to keep them in memory, and they could not be \
+         read from the log later; read faster, let the log keep more, and see `diatribe log show` for what it has"
     )
 }

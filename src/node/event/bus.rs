@@ -1,8 +1,10 @@
 //! The way of a node's events to their readers.
 //!
-//! Entry types: [`EventBus`], [`Events`]. The rules it keeps: every reader gets all events, in one order; other
-//! readers and the node never wait for a slow one; what others can bring about at will passes the limits first.
+//! Entry types: [`EventBus`], [`Events`]. The rules it keeps: every reader gets all events, each author's in one order;
+//! other readers and the node never wait for a slow one, which reads from the log what found no room; what others can
+//! bring about at will passes the limits first.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -12,25 +14,29 @@ use futures::Stream;
 use super::Event;
 use super::limits::{Cause, Kind, Limits};
 use super::queue::Queue;
+use super::resume::{Past, Resume, Turn};
 use crate::clock::{Clock, Time};
 
 /// Where the node puts its events; every reader gets all of them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct EventBus {
     clock: Clock,
     shared: Arc<Mutex<Shared>>,
 }
 
-#[derive(Debug)]
 struct Shared {
     limits: Limits,
+    /// The log that has the messages, once there is one.
+    past: Option<Arc<dyn Past>>,
     readers: Vec<Weak<Mutex<Reader>>>,
     closed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Reader {
     queue: Queue,
+    /// The log that has what the queue has no room for.
+    past: Option<Arc<dyn Past>>,
     closed: bool,
     waker: Option<Waker>,
 }
@@ -42,6 +48,7 @@ impl EventBus {
             clock,
             shared: Arc::new(Mutex::new(Shared {
                 limits: Limits::new(),
+                past: None,
                 readers: Vec::new(),
                 closed: false,
             })),
@@ -54,15 +61,32 @@ impl EventBus {
         self
     }
 
+    /// From now on every message is in the log `past` when it is told: slow readers go on from there.
+    pub(crate) fn set_past(&self, past: Arc<dyn Past>) {
+        let mut shared = lock(&self.shared);
+        for reader in shared.readers.iter().filter_map(Weak::upgrade) {
+            lock(&reader).set_past(&past);
+        }
+        shared.past = Some(past);
+    }
+
     /// Adds a reader, who gets what is told from now on.
     pub(crate) fn subscribe(&self) -> Events {
         let mut shared = lock(&self.shared);
-        let reader = Arc::new(Mutex::new(Reader {
+        let mut reader = Reader {
             closed: shared.closed,
             ..Reader::default()
-        }));
+        };
+        if let Some(past) = &shared.past {
+            reader.set_past(past);
+        }
+        let reader = Arc::new(Mutex::new(reader));
         shared.readers.push(Arc::downgrade(&reader));
-        Events { reader }
+        Events {
+            reader,
+            resume: None,
+            is_log_next: false,
+        }
     }
 
     /// Puts `event` before every reader, if the limit of its kind allows it.
@@ -149,6 +173,11 @@ impl Shared {
 }
 
 impl Reader {
+    fn set_past(&mut self, past: &Arc<dyn Past>) {
+        self.past = Some(Arc::clone(past));
+        self.queue.set_logged();
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -158,12 +187,23 @@ impl Reader {
 
 /// A reader of a node's events: a [`Stream`] that ends when the node does.
 ///
-/// At most [`MAX_WAITING_EVENTS`](super::MAX_WAITING_EVENTS) events and
-/// [`MAX_WAITING_BYTES`](super::MAX_WAITING_BYTES) bytes wait. Past that the authors who hold most of the queue lose
-/// their newest messages, and the reader finds [`Event::Missed`] where they are missing.
-#[derive(Debug)]
+/// A reader may be as slow as it likes: it gets every message once. At most
+/// [`MAX_WAITING_EVENTS`](super::MAX_WAITING_EVENTS) events and [`MAX_WAITING_BYTES`](super::MAX_WAITING_BYTES) bytes wait
+/// in memory. Past that the newest messages of the authors who hold most of the queue are not kept there but read from
+/// the node's log once the reader has come so far: a page at a time, in turn with what waits in memory, the authors in
+/// turn, and of each author's process in a room in the order in which they were told. What an author says meanwhile comes
+/// after that.
+///
+/// [`Event::Missed`] is found where messages are missing that no log has: those that the log has removed before they were
+/// read, those that were still to be read when the node stopped, and those of processes past
+/// [`MAX_STRETCHES`](super::MAX_STRETCHES). What the node itself tells, such as [`Event::LinkUp`], is in no log, and missed
+/// when it finds no room.
 pub struct Events {
     reader: Arc<Mutex<Reader>>,
+    /// What is read from the log at the moment. Not behind the lock, which the node needs: checking takes a while.
+    resume: Option<Resume>,
+    /// Whether the log's turn is next, when both it and the queue have something.
+    is_log_next: bool,
 }
 
 impl Events {
@@ -171,20 +211,66 @@ impl Events {
     pub async fn next(&mut self) -> Option<Event> {
         futures::StreamExt::next(self).await
     }
+
+    /// The next event that is read from the log; none when there is none, or none yet.
+    fn next_of_log(&mut self, cx: &mut Context<'_>) -> Option<Event> {
+        loop {
+            let resume = match &mut self.resume {
+                Some(resume) => resume,
+                idle => {
+                    let mut reader = lock(&self.reader);
+                    let stretch = reader.queue.begin_stretch()?;
+                    idle.insert(Resume::begin(reader.past.as_deref()?, stretch))
+                }
+            };
+            match resume.poll_turn(cx) {
+                Poll::Pending => return None,
+                Poll::Ready(Turn::Event(event)) => return Some(event),
+                Poll::Ready(Turn::Read(rest)) => lock(&self.reader).queue.end_stretch(rest),
+                Poll::Ready(Turn::Closed(rest)) => lock(&self.reader).queue.give_up_log(rest),
+            }
+            self.resume = None;
+        }
+    }
+}
+
+impl fmt::Debug for EventBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventBus").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
 }
 
 impl Stream for Events {
     type Item = Event;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.is_log_next = !self.is_log_next;
+        if self.is_log_next
+            && let Some(event) = self.next_of_log(cx)
+        {
+            return Poll::Ready(Some(event));
+        }
+        let mut reader = lock(&self.reader);
+        if let Some(event) = reader.queue.pop() {
+            return Poll::Ready(Some(event));
+        }
+        reader.waker = Some(cx.waker().clone());
+        drop(reader);
+        // Asked once more: from now on what comes wakes the reader.
+        if let Some(event) = self.next_of_log(cx) {
+            return Poll::Ready(Some(event));
+        }
         let mut reader = lock(&self.reader);
         match reader.queue.pop() {
             Some(event) => Poll::Ready(Some(event)),
-            None if reader.closed => Poll::Ready(None),
-            None => {
-                reader.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
+            None if reader.closed && reader.queue.is_empty() => Poll::Ready(None),
+            None => Poll::Pending,
         }
     }
 }
@@ -195,64 +281,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-
-    use super::super::MAX_WAITING_EVENTS;
-    use super::*;
-
-    fn error(n: usize) -> Event {
-        Event::Error {
-            reason: n.to_string(),
-        }
-    }
-
-    fn bus() -> EventBus {
-        EventBus::new(Clock::start())
-    }
-
-    fn tell(bus: &EventBus, n: usize) {
-        bus.emit_as(None, error(n));
-    }
-
-    #[test]
-    fn a_slow_reader_is_told_what_it_missed_and_a_quick_one_misses_nothing() {
-        let bus = bus();
-        let (mut slow, mut quick) = (bus.subscribe(), bus.subscribe());
-        let mut read = 0;
-        for n in 0..MAX_WAITING_EVENTS + 10 {
-            tell(&bus, n);
-            read += usize::from(quick.next().now_or_never().flatten().is_some());
-        }
-        assert_eq!(read, MAX_WAITING_EVENTS + 10);
-        let mut next = || slow.next().now_or_never();
-        for _ in 0..MAX_WAITING_EVENTS {
-            assert!(matches!(next(), Some(Some(Event::Error { .. }))));
-        }
-        let missed = next();
-        assert!(matches!(
-            missed,
-            Some(Some(Event::Missed {
-                events: 10,
-                author: None
-            }))
-        ));
-        tell(&bus, 0);
-        assert!(matches!(next(), Some(Some(Event::Error { .. }))));
-    }
-
-    #[test]
-    fn a_reader_ends_after_the_last_event_of_a_closed_node() {
-        let bus = bus();
-        let mut reader = bus.subscribe();
-        tell(&bus, 1);
-        bus.close();
-        assert!(matches!(
-            reader.next().now_or_never(),
-            Some(Some(Event::Error { .. }))
-        ));
-        assert!(matches!(reader.next().now_or_never(), Some(None)));
-        let mut late = bus.subscribe();
-        assert!(matches!(late.next().now_or_never(), Some(None)));
-    }
-}
+mod tests;

@@ -1,14 +1,16 @@
 //! The bounded queue in which one reader finds a node's events.
 //!
 //! Entry type: [`Queue`]. The rules it keeps: a slow reader costs a bounded amount of memory; when the queue is
-//! full, who holds most of it loses its own newest events, nobody else's; what is lost of an author is one gap, and
-//! the reader is told of it where it is.
+//! full, who holds most of it gives up its own newest events, nobody else's; of those the messages are read from the log
+//! later ([`Backlog`]), where there is one; what is lost of an author is one gap, and the reader is told of it where it
+//! is.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use libp2p::PeerId;
 
 use super::Event;
+use super::backlog::{Backlog, Stretch};
 
 /// Maximum number of events that wait for one reader.
 pub const MAX_WAITING_EVENTS: usize = 65_536;
@@ -41,13 +43,15 @@ pub(super) struct Queue {
     shares: Option<Shares>,
     /// A gap that follows what was read last.
     gap: Option<Event>,
+    /// What is read from the log, if there is one.
+    backlog: Option<Backlog>,
 }
 
 #[derive(Debug, Default)]
 struct Shares {
     authors: HashMap<Author, Share>,
     by_weight: BTreeSet<(usize, Author)>,
-    /// Events that were dropped, by author.
+    /// Events that were dropped and that no log has, by author.
     gaps: HashMap<Author, u64>,
     /// Events that were dropped of authors past [`MAX_GAPS`].
     other_gaps: u64,
@@ -62,9 +66,61 @@ struct Share {
 }
 
 impl Queue {
+    /// From now on the messages that find no room are those of a log.
+    pub(super) fn set_logged(&mut self) {
+        self.backlog.get_or_insert_default();
+    }
+
+    /// Takes what is to be read from the log next; after that only [`Queue::end_stretch`] makes the next one come.
+    pub(super) fn begin_stretch(&mut self) -> Option<Stretch> {
+        self.backlog.as_mut()?.begin()
+    }
+
+    /// The stretch that was taken has been read from the log, but for `rest`.
+    pub(super) fn end_stretch(&mut self, rest: Option<Stretch>) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.end(rest);
+        }
+    }
+
+    /// There is no log any more: what was to be read from it is missed, with `rest` of the stretch that was taken.
+    pub(super) fn give_up_log(&mut self, rest: Stretch) {
+        let Some(mut backlog) = self.backlog.take() else {
+            return;
+        };
+        backlog.end(Some(rest));
+        let shares = self
+            .shares
+            .get_or_insert_with(|| Shares::of(&self.waiting, self.first));
+        for (author, events) in backlog.give_up() {
+            shares.miss(Some(author), events);
+        }
+    }
+
+    /// Whether there is nothing left to read, here and in the log.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+            && self.gap.is_none()
+            && self.shares.as_ref().is_none_or(Shares::has_no_gap)
+            && self.backlog.as_ref().is_none_or(Backlog::is_empty)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_within_bounds(&self) -> bool {
+        self.count <= MAX_WAITING_EVENTS && self.bytes <= MAX_WAITING_BYTES
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_author_behind(&self, author: PeerId) -> bool {
+        self.is_behind(Some(author))
+    }
+
     /// Puts `event` last, or drops it, or drops others for it.
     pub(super) fn push(&mut self, event: Event) {
         let bytes = event.bytes();
+        if self.is_behind(event.author()) {
+            return self.lose(&event);
+        }
         if self.shares.is_none() {
             if self.has_room_for(bytes) {
                 return self.put(event);
@@ -73,10 +129,7 @@ impl Queue {
         }
         let author = event.author();
         if !self.make_room(author, weight(bytes), bytes) {
-            if let Some(shares) = &mut self.shares {
-                shares.miss(author);
-            }
-            return;
+            return self.lose(&event);
         }
         let place = self.first + self.waiting.len() as u64;
         if let Some(shares) = &mut self.shares {
@@ -99,6 +152,7 @@ impl Queue {
             if let Some(shares) = &mut self.shares {
                 self.gap = shares.read(event.author(), weight(event.bytes()), number);
             }
+            self.set_due(event.author());
             return Some(event);
         }
         let gap = self.shares.as_mut().and_then(Shares::take_gap);
@@ -116,6 +170,41 @@ impl Queue {
         self.bytes += event.bytes();
         self.count += 1;
         self.waiting.push_back(Some(event));
+    }
+
+    /// Whether messages of `author` are to be read from the log before any other of it.
+    fn is_behind(&self, author: Author) -> bool {
+        let backlog = self.backlog.as_ref().zip(author);
+        backlog.is_some_and(|(backlog, author)| backlog.holds(&author))
+    }
+
+    /// `event` is dropped: it is read from the log later, or counted as missed.
+    fn lose(&mut self, event: &Event) {
+        let is_logged = match (event, &mut self.backlog) {
+            (Event::Message(message), Some(backlog)) => backlog.add(message),
+            _ => false,
+        };
+        let author = event.author();
+        if is_logged {
+            self.set_due(author);
+        } else {
+            let shares = self
+                .shares
+                .get_or_insert_with(|| Shares::of(&self.waiting, self.first));
+            shares.miss(author, 1);
+        }
+    }
+
+    /// If nothing of `author` waits here, what the log has of it can be read.
+    fn set_due(&mut self, author: Author) {
+        if let Some((backlog, author)) = self.backlog.as_mut().zip(author)
+            && !self
+                .shares
+                .as_ref()
+                .is_some_and(|shares| shares.holds(author))
+        {
+            backlog.set_due(&author);
+        }
     }
 
     /// Drops what others hold until an event of `author` fits; whether it fits without `author` holding most.
@@ -154,6 +243,7 @@ impl Queue {
         if let Some(shares) = &mut self.shares {
             shares.lose(event.author(), weight(event.bytes()));
         }
+        self.lose(&event);
     }
 
     /// Removes the places of dropped events.
@@ -216,18 +306,25 @@ impl Shares {
         if holder == author || own + weight >= heaviest {
             return None;
         }
-        let place = self.authors.get_mut(&holder)?.places.pop_back()?;
-        self.miss(holder);
-        Some(place)
+        self.authors.get_mut(&holder)?.places.pop_back()
     }
 
-    /// Counts an event of `author` as dropped.
-    fn miss(&mut self, author: Author) {
+    /// Whether an event of `author` waits.
+    fn holds(&self, author: PeerId) -> bool {
+        self.authors.contains_key(&Some(author))
+    }
+
+    /// Counts so many events of `author` as missed.
+    fn miss(&mut self, author: Author, events: u64) {
         if self.gaps.len() < MAX_GAPS || self.has_gap(author) {
-            *self.gaps.entry(author).or_default() += 1;
+            *self.gaps.entry(author).or_default() += events;
         } else {
-            self.other_gaps += 1;
+            self.other_gaps += events;
         }
+    }
+
+    fn has_no_gap(&self) -> bool {
+        self.gaps.is_empty() && self.other_gaps == 0
     }
 
     fn has_gap(&self, author: Author) -> bool {

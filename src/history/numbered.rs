@@ -1,0 +1,87 @@
+//! Reading what one process of an author said in a room by the numbers of its events.
+//!
+//! Entry point: [`Reader::numbered`]. The rule it keeps: an answer is no larger than a page of history, and a batch that
+//! its author's equivocation put second is not in it.
+
+use rusqlite::params;
+
+use super::error::LogError;
+use super::read::{PAGE_BYTES, PAGE_ROWS, Reader, stored};
+use super::record::Stored;
+
+/// A stretch of the events of one process of an author in a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// The room.
+    pub room: String,
+    /// The author's libp2p `PublicKey`.
+    pub author: Vec<u8>,
+    /// The author's process.
+    pub instance: [u8; 16],
+    /// The number of the first event.
+    pub first: u64,
+    /// The number of the last one.
+    pub last: u64,
+}
+
+/// What the log holds of a stretch, from its beginning on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NumberedPage {
+    /// The batches with these events, in the order of their numbers. The first and the last may have others too.
+    pub batches: Vec<Stored>,
+    /// Whether there may be more of the stretch in the log.
+    pub has_more: bool,
+}
+
+impl Reader<'_> {
+    /// Returns the batches that hold the events of `numbers`, from the first one on: at most [`PAGE_ROWS`] of them, and
+    /// no more once they have [`PAGE_BYTES`].
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] when the log cannot be read.
+    pub fn numbered(&self, numbers: &Numbers) -> Result<NumberedPage, LogError> {
+        self.read_numbered(numbers)
+            .map_err(|error| LogError::from_sqlite(self.path(), error))
+    }
+
+    fn read_numbered(&self, numbers: &Numbers) -> rusqlite::Result<NumberedPage> {
+        let Some(room) = self.room_number(&numbers.room)? else {
+            return Ok(NumberedPage::default());
+        };
+        let column = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        // Batches that count do not overlap: of those that begin before the stretch only the last reaches into it.
+        let mut statement = self.connection().prepare_cached(&format!(
+            "SELECT batch.n, id, (SELECT name FROM room WHERE room.n = batch.room), instance.author, instance.instance,
+             first_seq, count, sent_at_ms, stored_at_ms, conflict, envelope, NULL, NULL, NULL, NULL,
+             large_file, large_at, large_bytes
+             FROM batch JOIN instance ON instance.n = batch.instance
+             WHERE conflict = 0 AND room = ?1
+             AND batch.instance = (SELECT n FROM instance WHERE author = ?2 AND instance = ?3)
+             AND first_seq >= coalesce((SELECT max(first_seq) FROM batch WHERE conflict = 0 AND room = ?1
+               AND instance = (SELECT n FROM instance WHERE author = ?2 AND instance = ?3) AND first_seq <= ?4), ?4)
+             AND first_seq <= ?5 AND first_seq + count > ?4
+             ORDER BY first_seq LIMIT {PAGE_ROWS}"
+        ))?;
+        let mut rows = statement.query(params![
+            room,
+            numbers.author,
+            numbers.instance,
+            column(numbers.first),
+            column(numbers.last)
+        ])?;
+        let mut page = NumberedPage::default();
+        let mut bytes = 0;
+        while let Some(row) = rows.next()? {
+            let stored = stored(self.path(), row)?;
+            bytes += stored.record.bytes.len();
+            let reaches_the_end = stored.record.end_seq() > numbers.last;
+            page.batches.push(stored);
+            if !reaches_the_end && (bytes >= PAGE_BYTES || page.batches.len() == PAGE_ROWS) {
+                page.has_more = true;
+                break;
+            }
+        }
+        Ok(page)
+    }
+}
