@@ -32,6 +32,8 @@ mod program_refused;
 mod program_reload;
 mod program_streams;
 mod program_support;
+#[cfg(target_os = "linux")]
+mod program_terminal;
 mod promises;
 mod raw_peer;
 mod reconnect;

@@ -1,7 +1,7 @@
 //! stdin in lines, read by a thread of its own.
 //!
-//! Entry function: [`read`]. The rule it keeps: a line takes at most [`MAX_LINE`] bytes of memory;
-//! what is longer is passed over to its end.
+//! Entry function: [`read`]. The rules it keeps: a line takes at most [`MAX_LINE`] bytes of memory;
+//! what is longer is passed over to its end, and a line that the terminal has cut is not taken for a whole one.
 
 use std::io::{self, BufRead, ErrorKind};
 
@@ -14,6 +14,9 @@ use crate::gossip::MAX_EVENT_DATA;
 const MAX_LINE: usize = MAX_EVENT_DATA / 2 * 3 + 64 * 1024;
 /// What was read at once is handed on together, and so many such pieces wait.
 const MAX_WAITING: usize = 4;
+/// Bytes of a line that a terminal of Linux hands over in canonical mode, without the newline. It drops what is typed or
+/// pasted beyond that, and tells neither the program nor the person (termios(3)).
+const MAX_TERMINAL_LINE: usize = 4095;
 
 /// A line of input.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,11 +25,21 @@ pub(crate) enum Line {
     Text(Vec<u8>),
     /// Longer than [`MAX_LINE`].
     TooLong,
+    /// As long as a terminal hands over: more may have been typed or pasted.
+    Cut,
     /// No line: reading failed.
     Failed(String),
 }
 
 impl Line {
+    /// The line, unless it is as long as a terminal hands over and `is_canonical` says that it came from one.
+    fn checked(self, is_canonical: &impl Fn() -> bool) -> Line {
+        match self {
+            Line::Text(text) if text.len() == MAX_TERMINAL_LINE && is_canonical() => Line::Cut,
+            line => line,
+        }
+    }
+
     /// What is wrong with a line that is no text.
     pub(crate) fn trouble(&self) -> String {
         match self {
@@ -34,6 +47,10 @@ impl Line {
             Line::TooLong => format!(
                 "the line has more than {MAX_LINE} bytes and was passed over: an event has at most \
                  {MAX_EVENT_DATA} bytes of data"
+            ),
+            Line::Cut => format!(
+                "the line was not sent: a terminal hands over {MAX_TERMINAL_LINE} bytes of a line and drops the rest, and this \
+                 one is that long; type it in shorter lines, or give it to `diatribe node --json` through a pipe"
             ),
             Line::Failed(reason) => format!("stdin cannot be read: {reason}"),
         }
@@ -60,6 +77,10 @@ pub(crate) fn read() -> io::Result<mpsc::Receiver<Vec<Line>>> {
                     Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                     Err(error) => (vec![Line::Failed(error.to_string())], true),
                 };
+                let chunk: Vec<Line> = chunk
+                    .into_iter()
+                    .map(|line| line.checked(&stdin_is_canonical))
+                    .collect();
                 let gone = !chunk.is_empty() && lines.blocking_send(chunk).is_err();
                 if end || gone {
                     return;
@@ -67,6 +88,19 @@ pub(crate) fn read() -> io::Result<mpsc::Receiver<Vec<Line>>> {
             }
         })?;
     Ok(waiting)
+}
+
+/// Whether stdin is a terminal that hands over whole lines.
+#[cfg(target_os = "linux")]
+fn stdin_is_canonical() -> bool {
+    use rustix::termios::{LocalModes, tcgetattr};
+    tcgetattr(io::stdin()).is_ok_and(|mode| mode.local_modes.contains(LocalModes::ICANON))
+}
+
+/// How long a line can be differs elsewhere.
+#[cfg(not(target_os = "linux"))]
+fn stdin_is_canonical() -> bool {
+    false
 }
 
 /// Cuts bytes into lines, across the pieces in which they come.
@@ -144,6 +178,16 @@ mod tests {
             assert!(cutter.begun.capacity() <= 2 * MAX_LINE);
         }
         assert_eq!(cutter.cut(b"a\nnext\n"), [Line::TooLong, text("next")]);
+    }
+
+    #[test]
+    fn a_line_that_a_terminal_may_have_cut_is_told_from_one_of_a_pipe() {
+        let line = |bytes: usize| Line::Text(vec![b'a'; bytes]);
+        let longest = MAX_TERMINAL_LINE;
+        assert_eq!(line(longest).checked(&|| true), Line::Cut);
+        assert_eq!(line(longest).checked(&|| false), line(longest));
+        assert_eq!(line(longest - 1).checked(&|| true), line(longest - 1));
+        assert_eq!(line(longest + 1).checked(&|| true), line(longest + 1));
     }
 
     #[test]
