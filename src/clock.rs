@@ -1,11 +1,15 @@
 //! Time as the state machines see it: a [`Time`] that only grows, and a Unix
 //! time in milliseconds for what is written on the wire.
 //!
-//! Entry type: [`Clock`]. The rule it keeps: nothing above reads the system's
+//! Entry types: [`Clock`], [`UnixClock`]. The rule it keeps: nothing above reads the system's
 //! clocks by itself, so that every state machine also runs in virtual time.
+
+mod unix;
 
 use std::ops::{Add, AddAssign, Sub};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use unix::{MAX_CLOCK_STEP_MS, UnixClock, UnixMs};
 
 /// A moment on a clock that never goes back, counted from when its [`Clock`] started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,4 +85,22 @@ impl Clock {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_millis() as u64)
     }
+}
+
+/// A time in its two largest units: `12 s`, `1 min 5 s`, `2 h 0 min`, `3 d 4 h`, `56 y 332 d`.
+pub(crate) fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let days = seconds / 86_400;
+    match (days, seconds / 3600 % 24, seconds / 60 % 60) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) if days < 365 => format!("{days} d {hours} h"),
+        (days, ..) => format!("{} y {} d", days / 365, days % 365),
+    }
+}
+
+/// [`span`] of a number of milliseconds.
+pub(crate) fn span_ms(millis: u64) -> String {
+    span(Duration::from_millis(millis))
 }

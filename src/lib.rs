@@ -78,9 +78,9 @@ pub use gossip::{BatchId, RoomName, RoomNameError};
 pub use history::{Keep, LogError, Sync};
 pub use identity::{Identity, NetworkKey};
 pub use node::{
-    Address, AddressError, BroadcastError, ConnectError, Crowding, DEFAULT_LISTEN, DEFAULT_ROOM,
-    DatedThan, Direction, EPHEMERAL_BYTES, Event, Events, History, HistoryQuery, JoinError,
-    LinkInfo, MAX_STRETCHES, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message, Node, NodeBuilder,
-    NodeFailure, Probe, ProbeStep, Probed, RoomStatus, Sending, Sent, Stage, StageError,
-    StartError,
+    Address, AddressError, BroadcastError, ClockReport, ClockState, ClockStatus, ConnectError,
+    Crowding, DEFAULT_LISTEN, DEFAULT_ROOM, DatedThan, Direction, EPHEMERAL_BYTES, Event, Events,
+    History, HistoryQuery, JoinError, LinkInfo, MAX_STRETCHES, MAX_WAITING_BYTES,
+    MAX_WAITING_EVENTS, Message, Node, NodeBuilder, NodeFailure, Probe, ProbeStep, Probed,
+    RoomStatus, Sending, Sent, Stage, StageError, StartError, WrongClock,
 };

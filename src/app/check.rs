@@ -10,8 +10,8 @@ use super::config::CheckConfig;
 use super::escape::{Quoted, Shown};
 use super::failure::Failure;
 use super::identity;
-use super::output::{self, Check, CheckStage, JsonLines, People};
-use crate::node::{Address, Probe, ProbeStep, Probed, Stage, StageError};
+use super::output::{self, Check, CheckStage, JsonLines, MAX_MILLIS, People};
+use crate::node::{Address, ClockReport, Probe, ProbeStep, Probed, Stage, StageError};
 
 /// Dials each address.
 pub(crate) fn run(config: CheckConfig) -> Result<ExitCode, Failure> {
@@ -106,6 +106,14 @@ impl Report<'_> {
         }
     }
 
+    /// What is to be said of the peer's clock, if anything is.
+    fn clock(&self, probed: &Probed) -> String {
+        match ClockReport::of_peer(probed.peer_id, probed.clock_offset_ms) {
+            Some(report) => format!("{}\n", self.people.warning(&format!("! {report}"))),
+            None => String::new(),
+        }
+    }
+
     fn end(&mut self, result: &Result<Probed, StageError>) {
         let mut out = Vec::new();
         match &mut self.json {
@@ -118,6 +126,8 @@ impl Report<'_> {
                     ms: millis(self.took),
                     peer_id: probed.map(|p| p.peer_id.to_string()),
                     agent: probed.map(|p| &*p.agent),
+                    clock_ahead_ms: probed
+                        .map(|p| p.clock_offset_ms.clamp(-MAX_MILLIS, MAX_MILLIS)),
                     stage: error.map(|e| e.stage.name()),
                     code: error.and_then(|e| e.code),
                     reason: error.map(|e| &*e.reason),
@@ -127,9 +137,10 @@ impl Report<'_> {
             None => {
                 let text = match result {
                     Ok(probed) => format!(
-                        "{} is there ({}) and can be linked with\n",
+                        "{} is there ({}) and can be linked with\n{}",
                         probed.peer_id,
-                        Quoted(&probed.agent)
+                        Quoted(&probed.agent),
+                        self.clock(probed)
                     ),
                     Err(error) => format!(
                         "no link: it fails at {}\n",

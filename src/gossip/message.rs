@@ -141,15 +141,22 @@ pub enum BatchError {
     #[error("the signature is not the author's for this network")]
     Signature,
     /// Dated more than [`MAX_AHEAD_MS`] after one's own time: the author's clock, or one's own.
-    #[error("the batch is dated {0} ms ahead of this node's clock, the limit is {MAX_AHEAD_MS}")]
-    Ahead(u64),
+    #[error(
+        "the batch is dated {by_ms} ms ahead of this node's clock, the limit is {MAX_AHEAD_MS}"
+    )]
+    Ahead {
+        /// Who signed it.
+        author: PeerId,
+        /// By how much, in milliseconds.
+        by_ms: u64,
+    },
 }
 
 impl BatchError {
     /// Whether an honest peer would never have forwarded this. The date alone is judged by each
     /// by its own clock.
     pub fn is_offence(&self) -> bool {
-        !matches!(self, BatchError::Ahead(_))
+        !matches!(self, BatchError::Ahead { .. })
     }
 }
 
@@ -193,9 +200,10 @@ pub(crate) fn open_as(
         return Err(BatchError::Signature);
     }
     // Last, because it alone excuses who forwarded it: that takes a batch that is right otherwise.
-    let ahead = read.sent_at_ms.saturating_sub(now_ms);
-    if ahead > MAX_AHEAD_MS {
-        return Err(BatchError::Ahead(ahead));
+    let by_ms = read.sent_at_ms.saturating_sub(now_ms);
+    if by_ms > MAX_AHEAD_MS {
+        let author = author.peer_id();
+        return Err(BatchError::Ahead { author, by_ms });
     }
     let id = id.unwrap_or_else(|| MessageId::with(topic_room.as_str(), hash, signature));
     Ok(VerifiedBatch(Arc::new(Contents {

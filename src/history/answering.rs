@@ -27,7 +27,7 @@ impl<P: Clone + Ord> Checks<P> {
         bytes: Bytes,
         out: &mut Vec<Output<P>>,
     ) {
-        let since_ms = self.oldest_ms(moment.unix_ms, Duration::ZERO);
+        let since_ms = self.oldest_ms(moment.unix.aging, Duration::ZERO);
         let Some(neighbour) = self.neighbours.get_mut(&peer) else {
             return;
         };

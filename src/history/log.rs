@@ -18,6 +18,7 @@ use super::schema::{self, Lock, Sync};
 use super::share::Shares;
 use super::shelf::{self, Shelf, Unsynced};
 use super::tail::{self, Kept, Tail};
+use crate::clock::UnixMs;
 use crate::identity::NetworkId;
 
 /// How long and how much the log keeps, and what a power cut may take.
@@ -35,8 +36,8 @@ pub struct Keep {
 
 impl Keep {
     /// Batches sent before this are not taken, in Unix milliseconds.
-    pub(super) fn oldest_ms(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_sub(self.age.as_millis() as u64)
+    pub(super) fn oldest_ms(&self, unix: UnixMs) -> u64 {
+        unix.aging.saturating_sub(self.age.as_millis() as u64)
     }
 }
 
@@ -180,6 +181,26 @@ impl Log {
         &self.path
     }
 
+    /// The date of the newest batch, in Unix milliseconds; none when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be read.
+    pub fn newest_ms(&self) -> Result<Option<u64>, LogError> {
+        let newest = || -> rusqlite::Result<Option<i64>> {
+            let mut query = self
+                .conn
+                .prepare("SELECT max(sent_at_ms) FROM batch WHERE room = ?1")?;
+            let mut newest = None;
+            for room in self.names.rooms.values() {
+                newest = newest.max(query.query_row([room.n], |row| row.get(0))?);
+            }
+            Ok(newest)
+        };
+        let newest = newest().map_err(|error| LogError::from_sqlite(&self.path, error))?;
+        Ok(newest.map(|ms| ms as u64))
+    }
+
     /// The bounds it was opened with.
     pub fn keep(&self) -> &Keep {
         &self.keep
@@ -201,7 +222,7 @@ impl Log {
         let records: Vec<&Record> = records.iter().collect();
         let shared = self.front.clone();
         let mut front = shared.lock();
-        let outcomes = self.insert(&mut front, now_ms, &records)?;
+        let outcomes = self.insert(&mut front, now_ms.into(), &records)?;
         self.commit(&mut front)
             .map_err(|error| self.undo(&mut front, error))?;
         front.forget();
@@ -212,19 +233,20 @@ impl Log {
     /// them after [`Log::flush`].
     pub(super) fn append_soon(
         &mut self,
-        now_ms: u64,
+        unix: impl Into<UnixMs>,
         records: &[&Record],
     ) -> Result<Vec<Outcome>, LogError> {
+        let unix: UnixMs = unix.into();
         let shared = self.front.clone();
         let mut front = shared.lock();
-        let outcomes = self.insert(&mut front, now_ms, records)?;
+        let outcomes = self.insert(&mut front, unix, records)?;
         let stored = records.iter().zip(&outcomes);
         let stored = stored.filter(|(_, outcome)| outcome.is_stored());
         let new: Vec<Record> = stored.map(|(record, _)| Record::clone(record)).collect();
         let is_kept = match new.is_empty() {
             // There is nothing to commit, unless the transaction has more than that.
             true => !front.kept().is_empty(),
-            false => front.keep(now_ms, &new),
+            false => front.keep(unix.now, &new),
         };
         if is_kept {
             front.are_inserted(new.len());
@@ -316,13 +338,13 @@ impl Log {
     fn insert(
         &mut self,
         front: &mut Front,
-        now_ms: u64,
+        unix: UnixMs,
         records: &[&Record],
     ) -> Result<Vec<Outcome>, LogError> {
-        let oldest_ms = self.keep.oldest_ms(now_ms);
+        let oldest_ms = self.keep.oldest_ms(unix);
         self.begin(front)
             .and_then(|()| {
-                let one = |record: &&Record| append_one(self.tables(), now_ms, oldest_ms, record);
+                let one = |record: &&Record| append_one(self.tables(), unix.now, oldest_ms, record);
                 records.iter().map(one).collect()
             })
             .map_err(|error| self.undo(front, error))

@@ -88,7 +88,7 @@ impl<P: Clone + Ord> Checks<P> {
         items: &[Item],
         out: &mut Vec<Output<P>>,
     ) -> Response {
-        let oldest_ms = self.oldest_ms(moment.unix_ms, Duration::ZERO);
+        let oldest_ms = self.oldest_ms(moment.unix.aging, Duration::ZERO);
         let Some(neighbour) = self.neighbours.get_mut(peer) else {
             return Response::Absent;
         };

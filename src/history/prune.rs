@@ -16,6 +16,7 @@ use super::removed;
 use super::schema::{self, Sync};
 use super::share::{Owner, Payer, Shares, Why};
 use super::shelf;
+use crate::clock::UnixMs;
 
 /// Batches removed in one transaction: some ten milliseconds, so that no append waits long.
 pub(super) const PRUNED_AT_ONCE: usize = 256;
@@ -98,13 +99,13 @@ impl Gone {
 impl Log {
     /// Removes a bounded number of batches when the log is over its bounds; an empty
     /// answer says that it is within them.
-    pub fn prune(&mut self, now_ms: u64) -> Result<Vec<Pruned>, LogError> {
+    pub fn prune(&mut self, unix: impl Into<UnixMs>) -> Result<Vec<Pruned>, LogError> {
         self.flush()?;
         self.count_shares()
             .map_err(|error| LogError::from_sqlite(&self.path, error))?;
         let shared = self.front.clone();
         let mut front = shared.lock();
-        self.make_room(&mut front, now_ms)
+        self.make_room(&mut front, unix.into())
             .map_err(|error| self.undo(&mut front, error))
     }
 
@@ -133,14 +134,14 @@ impl Log {
     }
 
     /// With the front at hand: what is acknowledged meanwhile would be lost behind the room's new horizon.
-    fn make_room(&mut self, front: &mut Front, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
+    fn make_room(&mut self, front: &mut Front, unix: UnixMs) -> rusqlite::Result<Vec<Pruned>> {
         if !front.kept().is_empty() {
             self.begin(front)?;
             self.commit(front)?;
         }
-        let mut pruned = self.prune_aged(front, now_ms)?;
+        let mut pruned = self.prune_aged(front, unix)?;
         if pruned.is_empty() {
-            pruned = self.prune_crowded(front, now_ms)?;
+            pruned = self.prune_crowded(front, unix.now)?;
         }
         if pruned.is_empty() {
             self.close_holes(front)?;
@@ -180,8 +181,8 @@ impl Log {
     }
 
     /// Removes some of what is too old, of the room with the oldest.
-    fn prune_aged(&mut self, front: &mut Front, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
-        let before_ms = self.keep.oldest_ms(now_ms);
+    fn prune_aged(&mut self, front: &mut Front, unix: UnixMs) -> rusqlite::Result<Vec<Pruned>> {
+        let before_ms = self.keep.oldest_ms(unix);
         let Some((room, n)) = self.room_before(before_ms)? else {
             return Ok(Vec::new());
         };

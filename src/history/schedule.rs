@@ -156,7 +156,7 @@ impl<P: Clone + Ord> Checks<P> {
     }
 
     fn begin(&mut self, moment: Moment, peer: &P) {
-        let oldest_ms = self.oldest_ms(moment.unix_ms, GRACE);
+        let oldest_ms = self.oldest_ms(moment.unix.aging, GRACE);
         let Some(neighbour) = self.neighbours.get(peer) else {
             return;
         };
@@ -180,7 +180,7 @@ impl<P: Clone + Ord> Checks<P> {
                 return;
             };
             neighbour.due.remove(&name);
-            let settled_ms = moment.unix_ms.saturating_sub(SETTLE.as_millis() as u64);
+            let settled_ms = moment.unix.now.saturating_sub(SETTLE.as_millis() as u64);
             let floor_ms = neighbour.floors.get(&name).copied().unwrap_or(0);
             let window = Window {
                 since_ms: oldest_ms.max(room.horizon_ms()).max(floor_ms),
@@ -234,12 +234,12 @@ impl<P: Clone + Ord> Checks<P> {
     }
 
     /// Before this nothing is compared, whatever is held.
-    pub(super) fn oldest_ms(&self, unix_ms: u64, grace: Duration) -> u64 {
+    pub(super) fn oldest_ms(&self, aging_ms: u64, grace: Duration) -> u64 {
         let keep = self
             .config
             .keep
             .saturating_sub(grace.min(self.config.keep / 10));
-        unix_ms.saturating_sub(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX))
+        aging_ms.saturating_sub(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX))
     }
 }
 

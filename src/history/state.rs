@@ -23,7 +23,7 @@ use super::record::Id;
 use super::removed::horizon_at;
 use super::room::Room;
 use super::schedule::{TURN, framed};
-use crate::clock::Time;
+use crate::clock::{Time, UnixMs};
 
 /// After this the neighbours hear once more that they may be behind: by then what was sent just
 /// before has settled.
@@ -58,7 +58,7 @@ pub struct Checks<P> {
 #[derive(Clone, Copy)]
 pub(super) struct Moment {
     pub(super) now: Time,
-    pub(super) unix_ms: u64,
+    pub(super) unix: UnixMs,
 }
 
 impl<P: Clone + Ord> Checks<P> {
@@ -79,8 +79,15 @@ impl<P: Clone + Ord> Checks<P> {
     }
 
     /// Takes what happened and says what follows from it.
-    pub fn handle(&mut self, now: Time, unix_ms: u64, input: Input<P>, out: &mut Vec<Output<P>>) {
-        let moment = Moment { now, unix_ms };
+    pub fn handle(
+        &mut self,
+        now: Time,
+        unix: impl Into<UnixMs>,
+        input: Input<P>,
+        out: &mut Vec<Output<P>>,
+    ) {
+        let unix: UnixMs = unix.into();
+        let (moment, unix_ms) = (Moment { now, unix }, unix.now);
         // Only then it is known from whom something arrives.
         self.wants.may_hedge = matches!(input, Input::Tick);
         match input {

@@ -27,7 +27,7 @@ use super::prune::{PRUNED_AT_ONCE, PRUNED_BYTES_AT_ONCE, Pruned};
 use super::read::Reader;
 use super::record::{Outcome, Record, Verified};
 use super::schema;
-use crate::clock::Clock;
+use crate::clock::UnixClock;
 
 /// The most that may wait for its commit, in KiB: some hundred milliseconds of a disk's work.
 const QUEUE_KIB: u32 = 32 << 10;
@@ -80,7 +80,7 @@ pub struct Writer {
     commands: Option<Sender<Command>>,
     /// Where reads go; the writer's own thread for a log in memory.
     reads: Option<Sender<(ReadJob, bool)>>,
-    clock: Clock,
+    clock: UnixClock,
     keep: Keep,
     front: front::Shared,
     /// Whether anything is acknowledged that the reading thread would not see.
@@ -95,7 +95,7 @@ impl Writer {
     /// Starts the threads of `log`. `pruned` hears of each room whose oldest batches were removed.
     pub fn start(
         log: Log,
-        clock: Clock,
+        clock: impl Into<UnixClock>,
         pruned: impl FnMut(Pruned) + Send + 'static,
     ) -> Result<Writer, LogError> {
         Writer::start_watched(log, clock, pruned, |_, _| {})
@@ -105,10 +105,11 @@ impl Writer {
     /// what it panicked with: without that thread the log answers nobody any more.
     pub fn start_watched(
         log: Log,
-        clock: Clock,
+        clock: impl Into<UnixClock>,
         pruned: impl FnMut(Pruned) + Send + 'static,
         on_panic: impl Fn(&'static str, &(dyn Any + Send)) + Send + Sync + 'static,
     ) -> Result<Writer, LogError> {
+        let clock: UnixClock = clock.into();
         let path = log.path().to_owned();
         let on_panic = Arc::new(on_panic);
         let spawn = |name: &'static str, work: Box<dyn FnOnce() + Send>| {
@@ -152,7 +153,7 @@ impl Writer {
         let keep = *log.keep();
         let work = Work {
             log,
-            clock,
+            clock: clock.clone(),
             pruned: Box::new(pruned),
             checkpoints,
             reads: reads.clone(),
@@ -231,10 +232,10 @@ impl Writer {
         let Some(mut front) = self.front.try_lock() else {
             return false;
         };
-        let now_ms = self.clock.unix_millis();
-        let oldest_ms = self.keep.oldest_ms(now_ms);
+        let unix = self.clock.read();
+        let oldest_ms = self.keep.oldest_ms(unix);
         let is_first = front.kept().is_empty();
-        let is_stored = front.take_next(now_ms, oldest_ms, records);
+        let is_stored = front.take_next(unix.now, oldest_ms, records);
         drop(front);
         if is_stored && is_first {
             self.queue(Command::Mind);
@@ -352,7 +353,7 @@ fn kib_of(records: &[Record]) -> u32 {
 /// The writing thread.
 struct Work {
     log: Log,
-    clock: Clock,
+    clock: UnixClock,
     pruned: Box<dyn FnMut(Pruned) + Send>,
     checkpoints: Option<Checkpoints>,
     /// The reading thread; none for a log in memory.
@@ -452,9 +453,9 @@ impl Work {
     }
 
     fn store(&mut self, group: Vec<(Vec<Record>, OwnedSemaphorePermit, Done)>) {
-        let now_ms = self.clock.unix_millis();
+        let unix = self.clock.read();
         let all: Vec<&Record> = group.iter().flat_map(|(records, ..)| records).collect();
-        let stored = self.log.append_soon(now_ms, &all);
+        let stored = self.log.append_soon(unix, &all);
         let appends = group.len();
         match stored {
             Ok(outcomes) => {
@@ -531,7 +532,7 @@ impl Work {
 
     /// Removes some of the oldest, when it is time; whether there may be more.
     fn prune_once(&mut self) -> bool {
-        match self.log.prune(self.clock.unix_millis()) {
+        match self.log.prune(self.clock.read()) {
             Ok(pruned) => {
                 let more = !pruned.is_empty();
                 pruned.into_iter().for_each(&mut self.pruned);

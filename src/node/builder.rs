@@ -31,15 +31,15 @@ use super::keeper::{self, Ends, Keeper, Own};
 use super::limits::{self, Caps};
 use super::past::Again;
 use super::pressure::Pressure;
-use super::runner::{Channels, Command, Runner};
+use super::runner::{Channels, ClockWatch, Command, Runner};
 use super::store::Store;
 use super::supervisor::{Supervisor, panic_message};
 use super::tls::{self, Tls};
 use super::{book, listening, outbox, transport};
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixClock};
 use crate::gossip::{Author, MAX_ROOMS, MessageIds, RoomName};
 use crate::handshake::{HelloCaps, Local};
-use crate::history::{self, Keep, Log, Pruned, Writer};
+use crate::history::{self, Keep, Log, LogError, Pruned, Writer};
 use crate::identity::{Identity, NetworkId, NetworkKey};
 use crate::overlay;
 
@@ -235,10 +235,13 @@ impl NodeBuilder {
         let (notes, notes_in) = mpsc::unbounded_channel();
         let (wishes, wishes_in) = mpsc::channel(keeper::MAX_WISHES);
         let keep = self.kept();
-        let (store, pruned) = self.open_log(keep, network, clock, &supervisor).await?;
+        let unix = UnixClock::from(clock);
+        let opened = self.open_log(keep, network, clock, &unix, &supervisor);
+        let (store, pruned, newest_ms) = opened.await?;
         bus.set_past(Arc::new(Again::new(store.clone(), network)));
+        let clocks = ClockWatch::start(clock.now(), unix.clone(), bus.clone(), keep.age, newest_ms);
         let ends = Ends {
-            inbox: Inbox::new(clock, network, incoming_in, verdicts),
+            inbox: Inbox::new(unix.clone(), network, incoming_in, verdicts),
             notes: notes_in,
             wishes,
             pruned,
@@ -250,6 +253,7 @@ impl NodeBuilder {
             instance_id,
             network,
             heads: heads.clone(),
+            unix: unix.clone(),
         };
         let keeper = Keeper::new(own, clock, bus.clone(), store.clone(), keep, ends)
             .ok_or_else(|| StartError::System("the log is closed".to_owned()))?;
@@ -257,7 +261,7 @@ impl NodeBuilder {
         let sending = outbox::run(
             Author::new(identity.clone(), network, instance_id),
             heads,
-            clock,
+            unix,
             outgoing_in,
             publishes,
             store.clone(),
@@ -274,6 +278,7 @@ impl NodeBuilder {
             keeping,
             pressure,
             ids: ids.clone(),
+            clocks,
         };
         let bell = Arc::new(Notify::new());
         let runner = Runner::new(
@@ -331,8 +336,10 @@ impl NodeBuilder {
         keep: Keep,
         network: NetworkId,
         clock: Clock,
+        unix: &UnixClock,
         supervisor: &Supervisor,
-    ) -> Result<(Store, mpsc::UnboundedReceiver<Pruned>), StartError> {
+    ) -> Result<(Store, mpsc::UnboundedReceiver<Pruned>, Option<u64>), StartError> {
+        let unix = unix.clone();
         let supervisor = supervisor.clone();
         let directory = self.data_dir.clone();
         let (on_pruned, pruned) = keeper::pruned_channel();
@@ -342,15 +349,17 @@ impl NodeBuilder {
                 None => Log::ephemeral(keep),
             }?
             .of_network(network)?;
+            let newest_ms = log.newest_ms()?;
             let on_panic = move |thread, panic: &(dyn Any + Send)| {
                 supervisor.fail(thread, panic_message(panic));
             };
-            Writer::start_watched(log, clock, on_pruned, on_panic)
+            let writer = Writer::start_watched(log, unix, on_pruned, on_panic)?;
+            Ok::<_, LogError>((writer, newest_ms))
         });
-        let writer = opening
+        let (writer, newest_ms) = opening
             .await
             .map_err(|e| StartError::System(format!("opening the log: {e}")))??;
-        Ok((Store::new(writer, clock), pruned))
+        Ok((Store::new(writer, clock), pruned, newest_ms))
     }
 
     fn initial_rooms(&self) -> Result<Vec<RoomName>, StartError> {

@@ -79,6 +79,9 @@ pub enum BroadcastError {
     /// It left the node, which could not store it.
     #[error("the event was sent, but could not be kept: {0}")]
     NotKept(String),
+    /// Most linked peers would refuse it for its date: this machine's clock is wrong, or theirs are.
+    #[error("the event was not sent: {0}")]
+    ClockWrong(String),
     /// The node has stopped.
     #[error("the node has stopped: nothing was sent")]
     Stopped,

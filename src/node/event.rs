@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
+use super::clocks::ClockReport;
 use super::crowding::Crowding;
 use super::stage::StageError;
 use crate::gossip::{BatchId, EVENT_OVERHEAD, RoomName};
@@ -151,6 +152,8 @@ pub enum Event {
     },
     /// Somebody takes more than its share of the log, which is full: its own oldest messages make room.
     Crowding(Crowding),
+    /// A clock is wrong, or in doubt, or right again.
+    Clock(ClockReport),
     /// Something went wrong that concerns no link.
     Error {
         /// What, and what to do.

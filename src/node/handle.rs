@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::address::Address;
 use super::builder::NodeBuilder;
+use super::clocks::ClockStatus;
 use super::crowding::Crowding;
 use super::error::{BroadcastError, ConnectError, JoinError};
 use super::event::{Direction, EventBus, Events};
@@ -283,6 +284,13 @@ impl Node {
     /// How each of the node's rooms stands: what is kept, and how many neighbours hold the same.
     pub async fn status(&self) -> Vec<RoomStatus> {
         self.ask(|reply| Command::Status { reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// How this machine's clock stands to the linked peers' clocks, and whether it is followed.
+    pub async fn clocks(&self) -> ClockStatus {
+        self.ask(|reply| Command::Clocks { reply })
             .await
             .unwrap_or_default()
     }

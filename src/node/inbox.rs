@@ -9,7 +9,7 @@ use libp2p::gossipsub::MessageId;
 use tokio::sync::mpsc;
 
 use super::keeper::Brought;
-use crate::clock::Clock;
+use crate::clock::UnixClock;
 use crate::gossip::{self, BatchError, RoomName};
 use crate::identity::NetworkId;
 use crate::wire::envelope;
@@ -40,7 +40,7 @@ pub(crate) struct Verdict {
 
 /// Where messages come in, and verdicts go out.
 pub(crate) struct Inbox {
-    clock: Clock,
+    clock: UnixClock,
     network: NetworkId,
     incoming: mpsc::Receiver<Incoming>,
     verdicts: mpsc::Sender<Verdict>,
@@ -50,7 +50,7 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     pub(crate) fn new(
-        clock: Clock,
+        clock: UnixClock,
         network: NetworkId,
         incoming: mpsc::Receiver<Incoming>,
         verdicts: mpsc::Sender<Verdict>,
@@ -95,7 +95,7 @@ impl Inbox {
                 data,
             } = message;
             let bytes = data.len();
-            let now_ms = self.clock.unix_millis();
+            let now_ms = self.clock.now_ms();
             let opened = gossip::open_as(hashed, data, self.network, &room, now_ms);
             let result = opened.map(|batch| batches.push(Brought { batch, by: from }));
             let verdict = Verdict {

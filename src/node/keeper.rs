@@ -6,6 +6,7 @@
 
 mod checking;
 mod dates;
+mod handed;
 mod note;
 mod recent;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::checking::stored;
 use self::dates::{Dated, Dates};
+use self::handed::Handed;
 pub(crate) use self::note::{Note, Wish};
 use self::recent::Recent;
 use super::event::{Event, EventBus, Message};
@@ -28,7 +30,7 @@ use super::heads::Heads;
 use super::inbox::Inbox;
 use super::pressure::Pressure;
 use super::store::{RoomStatus, Store};
-use crate::clock::{Clock, Time};
+use crate::clock::{Clock, Time, UnixClock};
 use crate::gossip::{BatchId, EVENT_OVERHEAD, MessageIds, VerifiedBatch};
 use crate::history::{
     self, Appended, Arrival, Checks, Delivery, Found, Input, Item, LogError, Order, Outcome, Owed,
@@ -123,6 +125,8 @@ pub(crate) struct Own {
     pub(crate) network: NetworkId,
     /// What its next batches follow.
     pub(crate) heads: Arc<Heads>,
+    /// The time that it goes by.
+    pub(crate) unix: UnixClock,
 }
 
 /// Where the log tells what it pruned, before there is a keeper.
@@ -139,6 +143,7 @@ pub(crate) fn pruned_channel() -> (
 pub(crate) struct Keeper {
     own: Own,
     clock: Clock,
+    unix: UnixClock,
     bus: EventBus,
     store: Store,
     writer: Arc<Writer>,
@@ -165,6 +170,7 @@ pub(crate) struct Keeper {
     prune_at: Time,
     complained: Option<Time>,
     dates: Dates,
+    handed: Handed,
 }
 
 /// The ends of the keeper's channels.
@@ -194,6 +200,7 @@ impl Keeper {
             ..history::Config::default()
         };
         Some(Keeper {
+            unix: own.unix.clone(),
             own,
             clock,
             bus,
@@ -218,6 +225,7 @@ impl Keeper {
             prune_at: Time::ZERO,
             complained: None,
             dates: Dates::default(),
+            handed: Handed::default(),
         })
     }
 
@@ -443,7 +451,7 @@ impl Keeper {
                 Outcome::New { follows } => {
                     new += 1;
                     self.spread(&batch, brought_by).await;
-                    if !self.is_own(&batch) {
+                    if !self.is_own(&batch) && !self.handed.contains(&batch.id()) {
                         self.check_date(&batch, is_live);
                         let arrival = arrival(batch, follows, !is_live);
                         self.order.arrived(now, arrival, &mut due);
@@ -460,6 +468,10 @@ impl Keeper {
                         second: batch.id(),
                     });
                 }
+                Outcome::TooOld if is_live && !self.is_own(&batch) => {
+                    self.check_date(&batch, is_live);
+                    self.hand_over(&batch);
+                }
                 Outcome::Held | Outcome::TooOld | Outcome::OutOfRange => {}
             }
         }
@@ -474,9 +486,18 @@ impl Keeper {
         }
     }
 
+    /// Hands over, once, what comes live and is older than all that the log keeps: its author is heard, though its
+    /// clock is wrong, or ours.
+    fn hand_over(&mut self, batch: &VerifiedBatch) {
+        if self.handed.add(batch.id()) {
+            let messages = messages(batch, false);
+            self.bus.emit_all(messages.map(Event::Message));
+        }
+    }
+
     /// Tells of a batch that is dated earlier than it can have been sent.
     fn check_date(&mut self, batch: &VerifiedBatch, is_live: bool) {
-        let now_ms = self.clock.unix_millis();
+        let now_ms = self.unix.now_ms();
         let stream = (batch.author(), batch.instance_id(), batch.room().clone());
         let dated = Dated {
             first_seq: batch.first_seq(),

@@ -9,6 +9,7 @@
 //!   and keeps odd addresses from being dialled.
 //! * `coalesce`, `pressure` and `half_close` are what a connection's streams pass on their way to yamux.
 //! * `supervisor` ends the node as a whole when one of its tasks fails.
+//! * `clocks` compares this machine's clock with the neighbours' and says when not to trust it.
 //! * `links`, `dialing`, `admission`, `rooms` are plain state, without any network.
 
 mod address;
@@ -16,6 +17,7 @@ mod admission;
 mod behaviour;
 mod book;
 mod builder;
+mod clocks;
 mod coalesce;
 mod crowding;
 mod diagnosis;
@@ -52,6 +54,7 @@ mod upgrade;
 
 pub use address::{Address, AddressError};
 pub use builder::{DEFAULT_LISTEN, DEFAULT_ROOM, EPHEMERAL_BYTES, NodeBuilder};
+pub use clocks::{ClockReport, ClockState, ClockStatus, WrongClock};
 pub use crowding::Crowding;
 pub use error::{BroadcastError, ConnectError, JoinError, StartError};
 pub use event::{

@@ -15,8 +15,10 @@ use super::heads::{Heads, Left};
 use super::keeper::Note;
 use super::pressure::Handed;
 use super::store::Store;
-use crate::clock::Clock;
-use crate::gossip::{self, Author, BatchId, MAX_BATCH_BYTES, MAX_EVENTS, RoomName, VerifiedBatch};
+use crate::clock::UnixClock;
+use crate::gossip::{
+    self, Author, BatchId, MAX_AHEAD_MS, MAX_BATCH_BYTES, MAX_EVENTS, RoomName, VerifiedBatch,
+};
 use crate::history::{Appended, Outcome};
 
 /// Events that may wait for the outbox; past that [`super::Node::broadcast`] waits.
@@ -88,7 +90,7 @@ type Signed = (VerifiedBatch, Vec<Waiting>);
 pub(crate) async fn run(
     author: Author,
     heads: Arc<Heads>,
-    clock: Clock,
+    clock: UnixClock,
     mut events: mpsc::Receiver<Outgoing>,
     publishes: mpsc::Sender<Publish>,
     store: Store,
@@ -98,6 +100,7 @@ pub(crate) async fn run(
         author,
         heads,
         clock,
+        dated_ms: 0,
         next_seq: HashMap::new(),
         publishes,
         store,
@@ -117,7 +120,9 @@ pub(crate) async fn run(
 struct Outbox {
     author: Author,
     heads: Arc<Heads>,
-    clock: Clock,
+    clock: UnixClock,
+    /// The date of the last batch.
+    dated_ms: u64,
     next_seq: HashMap<RoomName, u64>,
     publishes: mpsc::Sender<Publish>,
     store: Store,
@@ -170,7 +175,12 @@ impl Outbox {
         self.heads.read(room, left.collect());
     }
 
-    fn sign(&self, room: &RoomName, first_seq: u64, batches: Vec<Vec<Outgoing>>) -> Vec<Signed> {
+    fn sign(
+        &mut self,
+        room: &RoomName,
+        first_seq: u64,
+        batches: Vec<Vec<Outgoing>>,
+    ) -> Vec<Signed> {
         let mut next_seq = first_seq;
         let mut prev = self.heads.next(room);
         let mut signed = Vec::new();
@@ -180,9 +190,10 @@ impl Outbox {
                 events.push(outgoing.event);
                 waiting.push((outgoing.reply, outgoing.permit));
             }
-            let now = self.clock.unix_millis();
-            match self.author.seal(room, next_seq, now, &prev, events) {
+            let date_ms = next_date_ms(self.dated_ms, self.clock.now_ms());
+            match self.author.seal(room, next_seq, date_ms, &prev, events) {
                 Ok(sealed) => {
+                    self.dated_ms = date_ms;
                     prev = vec![sealed.id()];
                     next_seq += waiting.len() as u64;
                     signed.push((sealed.into(), waiting));
@@ -235,6 +246,15 @@ impl Outbox {
             }
         })
         .await;
+    }
+}
+
+/// The date of a batch that is signed at `now_ms`, after one that is dated `last_ms`. Dates do not go back with a clock
+/// that is set back, as far as readers take dates that are ahead of their clocks; half of that is for clocks that differ.
+fn next_date_ms(last_ms: u64, now_ms: u64) -> u64 {
+    match last_ms.saturating_sub(now_ms) > MAX_AHEAD_MS / 2 {
+        true => now_ms,
+        false => last_ms.max(now_ms),
     }
 }
 
@@ -345,6 +365,16 @@ mod tests {
         assert_eq!(groups([100, 100, 1 << 20, 100]), [3, 1]);
         assert_eq!(groups([100; 20]), [8, 8, 4]);
         assert_eq!(groups([]), [0; 0]);
+    }
+
+    #[test]
+    fn dates_do_not_go_back_with_the_clock_but_do_not_stay_ahead_for_long_either() {
+        let now = 1_900_000_000_000;
+        assert_eq!(next_date_ms(0, now), now);
+        assert_eq!(next_date_ms(now - 1, now), now);
+        assert_eq!(next_date_ms(now + 60_000, now), now + 60_000);
+        // That clock was wrong, and readers would refuse what follows it.
+        assert_eq!(next_date_ms(now + 3_600_000, now), now);
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub struct Probed {
     pub peer_id: PeerId,
     /// What program it says it is. It may say anything.
     pub agent: String,
+    /// How many milliseconds its clock is ahead of this machine's, by its own account; negative when it is behind.
+    pub clock_offset_ms: i64,
 }
 
 /// Dials an address once, as a node would.
@@ -208,6 +210,7 @@ struct Progress {
     identified: Option<Identified>,
     round_1: Option<Instant>,
     round_2: Option<Instant>,
+    clock_offset_ms: i64,
     /// The handshake is not spoken there: what is, identify will say, if it says anything.
     not_spoken: Option<StageError>,
 }
@@ -241,7 +244,12 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
                 self.pass(Stage::Handshake1, one - connected);
                 self.pass(Stage::Handshake2, two - one);
                 let agent = identified.agent.clone();
-                return Ok(Probed { peer_id, agent });
+                let clock_offset_ms = progress.clock_offset_ms;
+                return Ok(Probed {
+                    peer_id,
+                    agent,
+                    clock_offset_ms,
+                });
             }
             if let (Some(error), Some(_)) = (&progress.not_spoken, &progress.identified) {
                 let error = error.clone();
@@ -327,6 +335,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
             // There is no gate, and nothing behind one.
             handshake::Event::Verified(proof) => {
                 progress.round_1.get_or_insert_with(Instant::now);
+                progress.clock_offset_ms = proof.verified().clock_offset_ms();
                 handshake.gate_open(proof.connection_id());
             }
             handshake::Event::Passed { .. } => {

@@ -4,6 +4,7 @@
 //! protocols crosses here, each in a small `on_…` method, and nothing here waits but the loop.
 
 mod checking;
+mod clock;
 mod linking;
 mod shaping;
 mod traffic;
@@ -27,6 +28,7 @@ use super::address::Address;
 use super::admission::Admission;
 use super::behaviour::{Behaviour, BehaviourEvent, VerifiedEvent};
 use super::builder::can_be_dialled;
+use super::clocks::ClockStatus;
 use super::dialing::Dialing;
 use super::error::{ConnectError, JoinError};
 use super::event::{Event, EventBus};
@@ -45,6 +47,7 @@ use crate::gate;
 use crate::gossip::{self, MessageIds, RoomName};
 use crate::overlay::{DialId, PeerAddress, Saved};
 use checking::Replies;
+pub(crate) use clock::ClockWatch;
 
 /// What the application asks of the loop.
 pub(crate) enum Command {
@@ -72,6 +75,9 @@ pub(crate) enum Command {
     Status {
         reply: oneshot::Sender<Vec<RoomStatus>>,
     },
+    Clocks {
+        reply: oneshot::Sender<ClockStatus>,
+    },
     SetPeerLists {
         trust: Vec<PeerId>,
         deny: Vec<PeerId>,
@@ -96,6 +102,8 @@ pub(crate) struct Channels {
     pub(crate) pressure: Pressure,
     /// Makes the ids of gossip's messages.
     pub(crate) ids: Arc<MessageIds>,
+    /// Compares this machine's clock with others.
+    pub(crate) clocks: ClockWatch,
 }
 
 /// The state of a running node.
@@ -272,6 +280,7 @@ impl Runner {
             deferred,
             self.ripening.front().map(|(at, ..)| *at),
             self.bus.deadline(),
+            Some(self.channels.clocks.deadline()),
         ]
         .into_iter()
         .flatten()
@@ -305,6 +314,7 @@ impl Runner {
         self.pass_on(now);
         self.bus.tell_held_back(now);
         self.save_book(now);
+        self.channels.clocks.on_time(now);
         if self.deferred.as_ref().is_some_and(|(at, _)| *at <= now)
             && let Some((_, publish)) = self.deferred.take()
         {
@@ -341,6 +351,9 @@ impl Runner {
             Command::SetPeerLists { trust, deny, reply } => {
                 self.set_peer_lists(trust, deny);
                 let _ = reply.send(());
+            }
+            Command::Clocks { reply } => {
+                let _ = reply.send(self.channels.clocks.status(self.clock.now()));
             }
             Command::Status { reply } => self.note(Note::Status(reply)),
             Command::Shutdown { reply } => {

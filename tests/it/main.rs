@@ -27,6 +27,8 @@ mod program_log;
 mod program_mesh;
 #[cfg(target_os = "linux")]
 mod program_namespace;
+#[cfg(target_os = "linux")]
+mod program_real_clock;
 mod program_refused;
 #[cfg(unix)]
 mod program_reload;

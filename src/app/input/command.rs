@@ -12,7 +12,7 @@ use super::{End, Sender};
 use crate::app::escape::{Quoted, Shown};
 use crate::app::output::{CHAT, Output, SHORT, short, told};
 use crate::gossip::RoomName;
-use crate::node::{Direction, LinkInfo, RoomStatus};
+use crate::node::{ClockStatus, Direction, LinkInfo, RoomStatus};
 
 const HELP: &str = "\
 a line that you type is said in the current room
@@ -172,7 +172,9 @@ impl<'a> Desk<'a> {
         let crowding = crowding
             .iter()
             .map(|crowding| format!("  ! {}", told(crowding)));
-        let lines: Vec<String> = rooms.iter().map(standing).chain(crowding).collect();
+        let clocks = clocks(&self.sender.node.clocks().await);
+        let rooms = rooms.iter().map(standing);
+        let lines: Vec<String> = rooms.chain(crowding).chain(clocks).collect();
         self.output.notice(lines.join("\n")).await;
     }
 
@@ -272,6 +274,21 @@ fn standing(room: &RoomStatus) -> String {
         Quoted(&room.room),
         room.batches
     )
+}
+
+/// How this machine's clock stands.
+fn clocks(status: &ClockStatus) -> Vec<String> {
+    let reports = status.in_doubt.iter().chain(&status.differing);
+    let lines = reports.map(|report| format!("  ! {}", report.text(short)));
+    let agreeing = status.neighbours.saturating_sub(status.differing.len());
+    let agreement = match (agreeing, status.neighbours) {
+        (_, 0) => None,
+        (agreeing, n) => Some(format!(
+            "  this machine's clock agrees with {agreeing} of {}",
+            neighbours(n)
+        )),
+    };
+    agreement.into_iter().chain(lines).collect()
 }
 
 fn neighbours(n: usize) -> String {

@@ -21,6 +21,9 @@ use crate::node::{Event, Message};
 /// PeerIds whose text is kept: making it costs more than the rest of a short line.
 const MAX_NAMES: usize = 4096;
 
+/// The largest number that JSON's readers hold exactly in every language: peers' clocks may say anything.
+pub(crate) const MAX_MILLIS: i64 = (1 << 53) - 1;
+
 /// Renders lines, one object each.
 #[derive(Debug, Default)]
 pub(crate) struct JsonLines {
@@ -164,6 +167,17 @@ enum Line<'a> {
         bytes: u64,
         share: u64,
         batches: u64,
+    },
+    Clock {
+        time: &'a str,
+        state: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        peer_id: Option<String>,
+        wrong: &'static str,
+        ahead_ms: i64,
+        agreeing: usize,
+        neighbours: usize,
+        reason: &'a str,
     },
     Suppressed {
         time: &'a str,
@@ -410,6 +424,19 @@ impl Render for JsonLines {
                 lines: *lines,
                 over_ms: millis(*over),
             },
+            Event::Clock(report) => {
+                let line = Line::Clock {
+                    time,
+                    state: report.state.name(),
+                    peer_id: report.peer_id.map(|peer_id| peer_id.to_string()),
+                    wrong: report.wrong.name(),
+                    ahead_ms: report.ahead_ms.clamp(-MAX_MILLIS, MAX_MILLIS),
+                    agreeing: report.agreeing,
+                    neighbours: report.neighbours,
+                    reason: &report.to_string(),
+                };
+                return put(node, &line, out);
+            }
             Event::Error { reason } => error_line(time, reason, None, None),
             Event::Missed { author, events } => {
                 let reason = super::missed(author.as_ref(), *events);

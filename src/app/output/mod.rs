@@ -21,7 +21,7 @@ use crate::gossip::RoomName;
 use crate::node::{Event, Events, Message, Sent};
 
 pub(crate) use ends::{CaseEnd, Check, CheckStage, ConformanceEnd, DemoEnd, DemoNode, Id};
-pub(crate) use json::JsonLines;
+pub(crate) use json::{JsonLines, MAX_MILLIS};
 pub(crate) use people::{CHAT, People, SHORT, count, short, told};
 
 /// Answers that wait to be written; past that their senders wait.

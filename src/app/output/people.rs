@@ -5,7 +5,6 @@
 
 use std::fmt::Display;
 use std::io::Write;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -13,7 +12,8 @@ use libp2p::PeerId;
 
 use super::{Record, Render};
 use crate::app::escape::{Quoted, Shown};
-use crate::node::{Crowding, DatedThan, Direction, Event, Message};
+use crate::clock::span;
+use crate::node::{ClockState, Crowding, DatedThan, Direction, Event, Message};
 
 /// The name of the events that people type.
 pub(crate) const CHAT: &str = "chat";
@@ -293,6 +293,13 @@ impl Render for People {
                 let text = format!("… {lines} more {what} in the last {}", span(*over));
                 self.line(out, DIM, text);
             }
+            Event::Clock(report) => {
+                let text = report.text(short);
+                match report.state {
+                    ClockState::Confirmed | ClockState::Right => self.line(out, GREEN, text),
+                    _ => self.line(out, YELLOW, format_args!("! {text}")),
+                }
+            }
             Event::Error { reason } => self.line(out, RED, format_args!("! {}", Shown(reason))),
             Event::Missed { author, events } => {
                 let text = super::missed(author.as_ref(), *events);
@@ -309,17 +316,6 @@ fn local_time(unix_ms: u64) -> String {
     let time = Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::MAX);
     let time = time.to_zoned_datetime(TimeZone::system());
     time.strftime("%Y-%m-%d %H:%M:%S").to_string()
-}
-
-/// A time in its two largest units.
-fn span(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
-        (0, hours, minutes) => format!("{hours} h {minutes} min"),
-        (days, hours, _) => format!("{days} d {hours} h"),
-    }
 }
 
 /// "1 link", "2 links".

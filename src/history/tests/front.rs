@@ -13,7 +13,7 @@ use crate::history::{FILE_NAME, Log, Reader, Writer, schema};
 /// As the writer does: by the front if that will take them, or by the tables.
 fn stored(log: &mut Log, batches: &[Batch]) -> (Vec<Outcome>, bool) {
     let records: Vec<Record> = batches.iter().map(Verified::record).collect();
-    let oldest_ms = keep().oldest_ms(NOW_MS);
+    let oldest_ms = keep().oldest_ms(NOW_MS.into());
     if log.front().lock().take_next(NOW_MS, oldest_ms, &records) {
         return (vec![NEW; batches.len()], true);
     }

@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     BackDated,
     /// Authors that take more than their share of the log.
     Crowding,
+    /// Clocks that are wrong.
+    Clock,
     /// What goes wrong and concerns no link.
     Error,
     /// In the log alone: messages that fail a check.
@@ -86,11 +88,15 @@ const OF_COMPARISONS: Limit = limit((64.0, 4.0), (256.0, 20.0));
 /// One is enough to know the author by.
 const OF_AUTHORS: Limit = limit((3.0, 0.05), (30.0, 0.5));
 
+/// A clock that is wrong stays so, and an author whose clock is ahead sends many messages: to be told once in a while is
+/// enough to know whose it is.
+const OF_CLOCKS: Limit = limit((2.0, 1.0 / 300.0), (10.0, 0.1));
+
 /// A full log makes room many times a second while somebody floods it.
 const OF_CROWDING: Limit = limit((2.0, 1.0 / 60.0), (10.0, 0.1));
 
 impl Kind {
-    const ALL: [Kind; 16] = [
+    const ALL: [Kind; 17] = [
         Kind::Link,
         Kind::Refused,
         Kind::DialFailed,
@@ -101,6 +107,7 @@ impl Kind {
         Kind::Equivocation,
         Kind::BackDated,
         Kind::Crowding,
+        Kind::Clock,
         Kind::Error,
         Kind::MessageRefused,
         Kind::Offence,
@@ -122,6 +129,7 @@ impl Kind {
             Event::Equivocation { .. } => Kind::Equivocation,
             Event::BackDated { .. } => Kind::BackDated,
             Event::Crowding(_) => Kind::Crowding,
+            Event::Clock(_) => Kind::Clock,
             Event::Error { .. } => Kind::Error,
             Event::Message(_)
             | Event::Listening { .. }
@@ -136,6 +144,7 @@ impl Kind {
             Kind::Refused | Kind::DialFailed => OF_REFUSALS,
             Kind::Checked => OF_COMPARISONS,
             Kind::Equivocation | Kind::BackDated => OF_AUTHORS,
+            Kind::Clock => OF_CLOCKS,
             Kind::Crowding => OF_CROWDING,
             Kind::Redirected
             | Kind::Hint
@@ -160,6 +169,7 @@ impl Kind {
             Kind::Equivocation => "equivocation",
             Kind::BackDated => "back_dated",
             Kind::Crowding => "crowding",
+            Kind::Clock => "clock",
             Kind::Error => "error",
             Kind::MessageRefused
             | Kind::Offence
@@ -182,6 +192,7 @@ impl Kind {
             Kind::Equivocation => "equivocations",
             Kind::BackDated => "back-dated messages",
             Kind::Crowding => "times that somebody took more than its share of the log",
+            Kind::Clock => "clocks that are wrong",
             Kind::Error => "errors",
             Kind::MessageRefused => "refused messages",
             Kind::Offence => "offences",
@@ -356,6 +367,7 @@ fn cause_of(event: &Event) -> Option<Cause> {
             author: peer_id, ..
         } => Cause::Peer(*peer_id),
         Event::Crowding(crowding) => Cause::Peer(crowding.who()),
+        Event::Clock(report) => Cause::Peer(report.peer_id?),
         _ => return None,
     })
 }

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 use super::{Back, Brought, Keeper, Origin, Wish};
-use crate::gossip::{self, RoomName, VerifiedBatch};
+use crate::gossip::{self, BatchError, RoomName, VerifiedBatch};
 use crate::history::{self, Id, Input, Item, Output};
+use crate::node::clocks::ClockReport;
 use crate::node::event::Event;
 use crate::node::store::RoomStatus;
 
@@ -16,8 +17,8 @@ impl Keeper {
     /// Tells data checking what happened, and carries out what follows.
     pub(super) async fn check(&mut self, input: Input<PeerId>) {
         let mut out = Vec::new();
-        let (now, unix_ms) = (self.clock.now(), self.clock.unix_millis());
-        self.checks.handle(now, unix_ms, input, &mut out);
+        let (now, unix) = (self.clock.now(), self.unix.read());
+        self.checks.handle(now, unix, input, &mut out);
         for output in out {
             self.carry_out(output).await;
         }
@@ -136,7 +137,8 @@ impl Keeper {
         if offered.is_some() {
             self.ids.count();
         }
-        let (network, now_ms) = (self.own.network, self.clock.unix_millis());
+        let (network, now_ms) = (self.own.network, self.unix.now_ms());
+        let bus = self.bus.clone();
         let verifying = tokio::task::spawn_blocking(move || {
             let Ok(room) = room.parse::<RoomName>() else {
                 return (Vec::new(), envelopes.len() as u64);
@@ -150,8 +152,13 @@ impl Keeper {
                         None
                     }
                     Ok(batch) => Some(batch),
-                    Err(error) => {
-                        forged += u64::from(error.is_offence());
+                    Err(BatchError::Ahead { author, by_ms }) => {
+                        let report = ClockReport::author_ahead(author, by_ms);
+                        bus.emit(Event::Clock(report));
+                        None
+                    }
+                    Err(_) => {
+                        forged += 1;
                         None
                     }
                 })

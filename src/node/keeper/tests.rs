@@ -17,8 +17,17 @@ fn sealed(identity: &Identity, instance_id: [u8; 16], n: u64, text: &'static str
         name: "chat".to_owned(),
         data: Bytes::from_static(text.as_bytes()),
     };
+    sealed_at(
+        identity,
+        instance_id,
+        n,
+        event,
+        Clock::start().unix_millis(),
+    )
+}
+
+fn sealed_at(identity: &Identity, instance_id: [u8; 16], n: u64, event: Said, now: u64) -> Bytes {
     let room = ROOM.parse().unwrap();
-    let now = Clock::start().unix_millis();
     let author = Author::new(identity.clone(), NetworkId::OPEN, instance_id);
     let sealed = author.seal(&room, n, now, &[], vec![event]).unwrap();
     VerifiedBatch::from(sealed).bytes().clone()
@@ -46,7 +55,7 @@ impl Kept {
         let (_notes, notes) = mpsc::unbounded_channel();
         let (wishes, _wishes) = mpsc::channel(MAX_WISHES);
         let ends = Ends {
-            inbox: Inbox::new(clock, own.network, incoming_in, verdicts_out),
+            inbox: Inbox::new(clock.into(), own.network, incoming_in, verdicts_out),
             notes,
             wishes,
             pruned,
@@ -78,16 +87,20 @@ impl Kept {
     /// A neighbour hands on batches with these numbers.
     fn hand_on(&self, author: &Identity, numbers: impl IntoIterator<Item = u64>) {
         for n in numbers {
-            let data = sealed(author, [7; 16], n, "said");
-            let message = Incoming {
-                from: PeerId::random(),
-                message_id: gossipsub::MessageId::new(b"any"),
-                hashed: None,
-                room: ROOM.parse().unwrap(),
-                data,
-            };
-            self.incoming.try_send(message).ok().unwrap();
+            self.hand_on_one(sealed(author, [7; 16], n, "said"));
         }
+    }
+
+    /// A neighbour hands on this batch.
+    fn hand_on_one(&self, data: Bytes) {
+        let message = Incoming {
+            from: PeerId::random(),
+            message_id: gossipsub::MessageId::new(b"any"),
+            hashed: None,
+            room: ROOM.parse().unwrap(),
+            data,
+        };
+        self.incoming.try_send(message).ok().unwrap();
     }
 
     fn verdicts(&mut self) -> usize {
@@ -159,6 +172,7 @@ fn own(peer_id: PeerId) -> Own {
         instance_id: [1; 16],
         network: NetworkId::OPEN,
         heads: Arc::new(Heads::new(peer_id, [1; 16])),
+        unix: Clock::start().into(),
     }
 }
 
@@ -183,4 +197,27 @@ async fn what_a_neighbour_hands_back_is_stored_and_told_unless_this_run_has_said
     let mut told = kept.told();
     told.sort();
     assert_eq!(told, ["said by an earlier run", "said by another"]);
+}
+
+#[tokio::test]
+async fn what_comes_live_and_is_too_old_for_the_log_is_told_once_and_not_kept() {
+    let mut kept = Kept::new(own(PeerId::random()));
+    let author = Identity::generate();
+    let old = |n, text| {
+        let age = Keep::default().age + std::time::Duration::from_secs(3600);
+        let sent_at_ms = Clock::start().unix_millis() - age.as_millis() as u64;
+        sealed_at(&author, [7; 16], n, Said::new("chat", text), sent_at_ms)
+    };
+    kept.keeper.on_note(Note::Join(ROOM.parse().unwrap())).await;
+    for envelope in [old(1, "old"), old(1, "old"), old(2, "older")] {
+        kept.hand_on_one(envelope);
+    }
+    kept.keeper.finish().await;
+    assert_eq!(kept.told(), ["old", "older"]);
+    // What a neighbour holds is asked for, and not told: it need not be new at all.
+    let envelopes = vec![old(3, "asked for")];
+    let keeper = &mut kept.keeper;
+    keeper.verify(PeerId::random(), 1, ROOM.to_owned(), envelopes, None);
+    keeper.finish().await;
+    assert_eq!((kept.told(), kept.keeper.status()[0].batches), (vec![], 0));
 }

@@ -371,6 +371,8 @@ impl Runner {
         };
         tracing::debug!(%peer_id, ?took, "the handshake passed");
         let info = LinkInfo::of(&link, now);
+        let clocks = &mut self.channels.clocks;
+        clocks.on_clock(now, peer_id, link.clock_offset_ms);
         match self.links.enter(self.swarm.local_peer_id(), link.clone()) {
             Entered::New => {
                 self.tell_overlay_of(&link);
@@ -480,6 +482,7 @@ impl Runner {
         let now = self.clock.now();
         self.rise(|(_, info, _)| info.peer_id == link.peer_id);
         self.rooms.gone(&link.peer_id);
+        self.channels.clocks.on_link_down(&link.peer_id);
         self.note(Note::LinkDown(link.peer_id));
         let ended = self.overlay().and_then(|o| o.link_down(link.peer_id));
         let reason = match ended {

@@ -11,10 +11,11 @@ use tokio::sync::mpsc;
 
 use super::Runner;
 use crate::clock::Time;
-use crate::gossip::{self, IDONTWANT_ABOVE, RoomName, VerifiedBatch};
+use crate::gossip::{self, BatchError, IDONTWANT_ABOVE, RoomName, VerifiedBatch};
 use crate::history::OFFER_ABOVE;
+use crate::node::clocks::ClockReport;
 use crate::node::error::{BroadcastError, JoinError};
-use crate::node::event::{Cause, Kind};
+use crate::node::event::{Cause, Event, Kind};
 use crate::node::inbox::{Incoming, Verdict};
 use crate::node::keeper::Note;
 use crate::node::outbox::{Publish, Published, Taken};
@@ -135,14 +136,15 @@ impl Runner {
         };
         self.report(&message_id, &from, acceptance);
         let Err(error) = result else { return };
+        if let BatchError::Ahead { author, by_ms } = error {
+            let report = ClockReport::author_ahead(author, by_ms);
+            return self.bus.emit(Event::Clock(report));
+        }
         if self
             .bus
             .may_log(Kind::MessageRefused, Some(Cause::Peer(from)))
         {
             tracing::warn!(peer_id = %from, %error, "a message was refused");
-        }
-        if !error.is_offence() {
-            return;
         }
         // Nodes check before they forward: whoever handed it on is who broke the rule.
         let reason = format!("the peer sent what is no batch: {error}");
@@ -217,6 +219,12 @@ impl Runner {
                 self.deferred = Some((until, publish));
                 return;
             }
+            let clocks = &self.channels.clocks;
+            refused = clocks.refusal(now, batch, &peers);
+            if refused.is_some() {
+                break;
+            }
+            let links = clocks.takers(now, batch, &peers);
             let by_offer = batch.bytes().len() > OFFER_ABOVE && self.all_take_offers(&peers);
             let pressure = &self.channels.pressure;
             // What is offered is offered, and mostly fetched, in its order. It is stored when this is
@@ -228,7 +236,6 @@ impl Runner {
                 self.deferred = Some((now + RETRY_FULL, publish));
                 return;
             }
-            let links = peers.len();
             if by_offer {
                 let to_offer = Some(pressure.hand_over());
                 publish.taken.push(Taken { links, to_offer });

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::gossip::BatchId;
 use crate::node::event::{DatedThan, Direction};
-use crate::node::{Crowding, Stage, StageError};
+use crate::node::{ClockReport, Crowding, Stage, StageError};
 
 const TIMES: u64 = 10_000;
 
@@ -82,6 +82,7 @@ fn event(kind: Kind, n: u64) -> Option<Event> {
             share: 1,
             batches: 1,
         }),
+        Kind::Clock => Event::Clock(ClockReport::author_ahead(peer(n), 600_000)),
         Kind::Error => Event::Error {
             reason: "wrong".to_owned(),
         },
