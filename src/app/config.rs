@@ -201,7 +201,7 @@ impl NodeConfig {
         Ok(NodeConfig {
             listen: match listen.is_empty() {
                 true => None,
-                false => Some(listen::parse_all(&listen)?),
+                false => Some(listen::parse_all(&listen, args.tls_cert.is_some())?),
             },
             dial: addresses(&given.list("dial", args.dial), "--dial")?,
             rooms: rooms
@@ -268,7 +268,9 @@ impl ConformanceConfig {
                 let address = addresses(&[address], "conformance")?.into_iter().next();
                 address.map(ConformanceTarget::Dial)
             }
-            (None, true) => Some(ConformanceTarget::Listen(listen::parse_all(&listen)?)),
+            (None, true) => Some(ConformanceTarget::Listen(listen::parse_all(
+                &listen, false,
+            )?)),
             (None, false) => {
                 return Err(Failure::usage(
                     "name the peer: its address, or --listen for a peer that dials; --list prints the cases",

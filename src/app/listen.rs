@@ -1,4 +1,4 @@
-//! Where to listen, as people write it: a multiaddr, `IP:PORT`, or a port.
+//! Where to listen, as people write it: a multiaddr, `IP:PORT`, `[IPV6%INTERFACE]:PORT`, or a port.
 //!
 //! Entry function: [`parse_all`]. The rule it keeps: what libp2p could not listen on over WebSocket
 //! is refused here, with what it should look like.
@@ -9,12 +9,14 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
 use super::failure::Failure;
+use crate::node::{Address, AddressError};
 
-/// The addresses that `texts` name; a port alone is one of IPv6 and one of IPv4.
-pub(crate) fn parse_all(texts: &[String]) -> Result<Vec<Multiaddr>, Failure> {
+/// The addresses that `texts` name; a port alone is one of IPv6 and one of IPv4. Those that do not say whether they speak TLS
+/// do when `is_tls`: a node that was given a certificate is meant to use it.
+pub(crate) fn parse_all(texts: &[String], is_tls: bool) -> Result<Vec<Multiaddr>, Failure> {
     let mut addresses = Vec::new();
     for text in texts {
-        let parsed = parse(text).map_err(|reason| {
+        let parsed = parse(text, is_tls).map_err(|reason| {
             Failure::usage(format!(
                 "--listen {text:?}: {reason}; write for example /ip4/0.0.0.0/tcp/9000/ws, \
                  [::]:9000 or 9000"
@@ -25,14 +27,24 @@ pub(crate) fn parse_all(texts: &[String]) -> Result<Vec<Multiaddr>, Failure> {
     Ok(addresses)
 }
 
-fn parse(text: &str) -> Result<Vec<Multiaddr>, String> {
+fn parse(text: &str, is_tls: bool) -> Result<Vec<Multiaddr>, String> {
     if let Ok(port) = text.parse::<u16>() {
         let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
         let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        return Ok(vec![of_socket(v6), of_socket(v4)]);
+        return Ok(vec![of_socket(v6, is_tls), of_socket(v4, is_tls)]);
     }
-    if let Ok(socket) = text.parse::<SocketAddr>() {
-        return Ok(vec![of_socket(socket)]);
+    if let Ok(socket) = text.parse::<SocketAddr>()
+        && !is_link_local(&socket)
+    {
+        return Ok(vec![of_socket(socket, is_tls)]);
+    }
+    if !text.starts_with('/') && (text.contains('%') || text.parse::<SocketAddr>().is_ok()) {
+        let address: Address = text
+            .parse()
+            .map_err(|error: AddressError| error.reason().to_owned())?;
+        let mut address = address.multiaddr().clone();
+        address.pop();
+        return Ok(vec![with_websocket(address, is_tls)]);
     }
     if !text.starts_with('/') {
         return Err("it is neither an IP address with a port, nor a port".into());
@@ -44,19 +56,48 @@ fn parse(text: &str) -> Result<Vec<Multiaddr>, String> {
     Ok(vec![address])
 }
 
-fn of_socket(socket: SocketAddr) -> Multiaddr {
+fn is_link_local(socket: &SocketAddr) -> bool {
+    matches!(socket.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+fn with_websocket(address: Multiaddr, is_tls: bool) -> Multiaddr {
+    let address = match is_tls {
+        true => address.with(Protocol::Tls),
+        false => address,
+    };
+    address.with(Protocol::Ws("/".into()))
+}
+
+fn of_socket(socket: SocketAddr, is_tls: bool) -> Multiaddr {
     let host = match socket.ip() {
         IpAddr::V4(ip) => Protocol::Ip4(ip),
         IpAddr::V6(ip) => Protocol::Ip6(ip),
     };
-    Multiaddr::empty()
+    let address = Multiaddr::empty()
         .with(host)
-        .with(Protocol::Tcp(socket.port()))
-        .with(Protocol::Ws("/".into()))
+        .with(Protocol::Tcp(socket.port()));
+    with_websocket(address, is_tls)
 }
 
 fn check(address: &Multiaddr) -> Result<(), String> {
-    let parts: Vec<Protocol<'_>> = address.iter().collect();
+    let mut parts: Vec<Protocol<'_>> = address.iter().collect();
+    let has_zone = matches!(parts.first(), Some(Protocol::Ip6zone(_)));
+    if has_zone {
+        parts.remove(0);
+    }
+    let is_link_local =
+        matches!(parts.first(), Some(Protocol::Ip6(ip)) if ip.is_unicast_link_local());
+    match (has_zone, is_link_local) {
+        (true, false) => {
+            return Err("/ip6zone goes before a link-local address only, one of fe80::/10".into());
+        }
+        (false, true) => {
+            return Err("a link-local address needs its network interface: write \
+                        /ip6zone/eth0/ip6/… or [fe80::…%eth0]:9000"
+                .into());
+        }
+        _ => {}
+    }
     match parts.first() {
         Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => {}
         Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) => {
@@ -86,7 +127,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> String {
-        match parse(text) {
+        match parse(text, false) {
             Ok(addresses) => addresses
                 .iter()
                 .map(ToString::to_string)
@@ -103,6 +144,20 @@ mod tests {
             "/ip6/::/tcp/9000/ws /ip4/0.0.0.0/tcp/9000/ws"
         );
         assert_eq!(parsed("[::1]:9000"), "/ip6/::1/tcp/9000/ws");
+        let link_local = "/ip6zone/eth0/ip6/fe80::1/tcp/9000/ws";
+        assert_eq!(parsed("[fe80::1%eth0]:9000"), link_local);
+        assert_eq!(parsed(link_local), link_local);
+        for (text, secure) in [
+            ("[::1]:9000", "/ip6/::1/tcp/9000/tls/ws"),
+            (
+                "[fe80::1%eth0]:9000",
+                "/ip6zone/eth0/ip6/fe80::1/tcp/9000/tls/ws",
+            ),
+            ("/ip6/::1/tcp/9000/ws", "/ip6/::1/tcp/9000/ws"),
+        ] {
+            let addresses = parse(text, true).expect("an address");
+            assert_eq!(addresses[0].to_string(), secure);
+        }
         assert_eq!(parsed("127.0.0.1:0"), "/ip4/127.0.0.1/tcp/0/ws");
         assert_eq!(
             parsed("/ip4/0.0.0.0/tcp/443/tls/ws"),
@@ -116,6 +171,9 @@ mod tests {
         assert!(parsed("/dns/localhost/tcp/9000/ws").contains("not on a name"));
         assert!(parsed("/ip4/0.0.0.0/udp/9000").contains("/tcp/PORT"));
         assert!(parsed("localhost:9000").contains("neither"));
+        assert!(parsed("[fe80::1]:9000").contains("%eth0]:9000"));
+        assert!(parsed("/ip6/fe80::1/tcp/9000/ws").contains("/ip6zone/eth0"));
+        assert!(parsed("/ip6zone/eth0/ip6/::1/tcp/9000/ws").contains("link-local"));
         assert!(parsed("99999").contains("neither"));
         assert!(parsed("/nonsense").contains("no multiaddr"));
         assert!(parsed("/ip4/0.0.0.0/tcp/9000/x-parity-ws/a").contains("a path cannot"));

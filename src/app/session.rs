@@ -128,7 +128,8 @@ async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
     result.and(written)
 }
 
-/// Reads the lists of peers again each time the system asks for it. Lists that cannot be read change nothing.
+/// Reads the lists of peers and the TLS certificate again each time the system asks for it. What cannot be read changes
+/// nothing.
 async fn reload(mut reloads: Reloads, lists: PeerLists, node: Node, output: Output) {
     loop {
         reloads.next().await;
@@ -147,6 +148,19 @@ async fn reload(mut reloads: Reloads, lists: PeerLists, node: Node, output: Outp
             }
             Err(failure) => {
                 let text = format!("the peer lists stay as they were: {failure}");
+                tracing::warn!("{text}");
+                output.error(text).await;
+            }
+        }
+        match node.reload_certificate() {
+            None => {}
+            Some(Ok(until)) => {
+                output
+                    .notice(format!("TLS certificate read again: {until}"))
+                    .await;
+            }
+            Some(Err(reason)) => {
+                let text = format!("the TLS certificate stays what it was: {reason}");
                 tracing::warn!("{text}");
                 output.error(text).await;
             }

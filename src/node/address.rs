@@ -1,4 +1,4 @@
-//! Addresses as people write them: a multiaddr, `[IPV6]:PORT`, `HOST:PORT`, or a ws:// URL.
+//! Addresses as people write them: a multiaddr, `[IPV6]:PORT`, `HOST:PORT`, a ws:// URL, or the port of this machine.
 //!
 //! Entry type: [`Address`]. The rules it keeps: what cannot be dialled over WebSocket is refused
 //! here, with what it should look like; and nothing of a text but a host and a port gets into what is sent when it is
@@ -11,6 +11,9 @@ use std::str::FromStr;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
+/// Maximum length of the name of a network interface, in bytes: Linux takes 15, others a little more.
+const MAX_INTERFACE_NAME: usize = 32;
+
 /// An address to dial, and who must answer there if that is known.
 ///
 /// ```
@@ -20,6 +23,10 @@ use libp2p::{Multiaddr, PeerId};
 /// assert_eq!(address.to_string(), "/ip6/::1/tcp/9000/ws");
 /// let address: Address = "chat.example.org:443".parse()?;
 /// assert_eq!(address.to_string(), "/dns/chat.example.org/tcp/443/ws");
+/// let address: Address = "[fe80::1%eth0]:9000".parse()?;
+/// assert_eq!(address.to_string(), "/ip6zone/eth0/ip6/fe80::1/tcp/9000/ws");
+/// let address: Address = "9000".parse()?;
+/// assert_eq!(address.to_string(), "/dns/localhost/tcp/9000/ws");
 /// assert!("chat.example.org".parse::<Address>().is_err());
 /// # Ok::<(), diatribe::AddressError>(())
 /// ```
@@ -35,6 +42,13 @@ pub struct Address {
 pub struct AddressError {
     text: String,
     reason: String,
+}
+
+impl AddressError {
+    /// What is wrong, without the text.
+    pub(crate) fn reason(&self) -> &str {
+        &self.reason
+    }
 }
 
 impl Address {
@@ -82,7 +96,32 @@ impl TryFrom<Multiaddr> for Address {
             }
             _ => None,
         };
-        let parts: Vec<Protocol<'_>> = multiaddr.iter().collect();
+        let mut parts: Vec<Protocol<'_>> = multiaddr.iter().collect();
+        let zone = match parts.first() {
+            Some(Protocol::Ip6zone(zone)) => Some(zone.clone()),
+            _ => None,
+        };
+        if let Some(zone) = &zone {
+            if !is_interface_name(zone) {
+                return Err(wrong("what follows /ip6zone is no network interface"));
+            }
+            parts.remove(0);
+        }
+        match (zone, parts.first()) {
+            (Some(_), Some(Protocol::Ip6(ip))) if ip.is_unicast_link_local() => {}
+            (Some(_), _) => {
+                return Err(wrong(
+                    "a network interface goes before a link-local address only, one of fe80::/10",
+                ));
+            }
+            (None, Some(Protocol::Ip6(ip))) if ip.is_unicast_link_local() => {
+                return Err(wrong(&format!(
+                    "a link-local address needs the network interface of this machine by which it is reached; write for \
+                     example [{ip}%eth0]:9000 (`ip link` lists the interfaces)"
+                )));
+            }
+            (None, _) => {}
+        }
         match parts.first() {
             Some(Protocol::Ip4(ip)) if ip.is_unspecified() => {
                 return Err(wrong("0.0.0.0 is where to listen, not where to dial"));
@@ -137,6 +176,18 @@ impl FromStr for Address {
                 Multiaddr::from_str(text).map_err(|e| wrong(format!("no multiaddr ({e})")))?;
             return Address::try_from(multiaddr);
         }
+        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            let port: u16 = text
+                .parse()
+                .map_err(|_| wrong(format!("`{text}` is no port (1 to 65535)")))?;
+            // Whoever gives a port alone means a node on this machine.
+            let local = Multiaddr::empty().with(Protocol::Dns("localhost".into()));
+            return Address::try_from(
+                local
+                    .with(Protocol::Tcp(port))
+                    .with(Protocol::Ws("/".into())),
+            );
+        }
         let (host_port, last, default_port) = match text.split_once("://") {
             Some(("ws", rest)) => (
                 rest.trim_end_matches('/'),
@@ -160,10 +211,12 @@ impl FromStr for Address {
         }
         let (host, port) = split_port(host_port, default_port).map_err(wrong)?;
         let mut multiaddr = Multiaddr::empty();
-        multiaddr.push(parse_host(host).map_err(|reason| AddressError {
+        for part in parse_host(host).map_err(|reason| AddressError {
             text: text.to_owned(),
             reason,
-        })?);
+        })? {
+            multiaddr.push(part);
+        }
         multiaddr.push(Protocol::Tcp(port));
         multiaddr.push(last);
         Address::try_from(multiaddr)
@@ -171,15 +224,17 @@ impl FromStr for Address {
 }
 
 fn split_port(host_port: &str, default: Option<u16>) -> Result<(&str, u16), String> {
-    let bare_v6 = host_port.parse::<Ipv6Addr>().is_ok();
+    let bare_v6 = split_zone(host_port).0.parse::<Ipv6Addr>().is_ok();
+    let is_zone_last = bare_v6 && host_port.contains('%');
     match host_port.rsplit_once(':') {
-        Some((host, port)) if !bare_v6 && !host_port.ends_with(']') => {
+        // The port of `fe80::1%eth0:9000` is told apart by the interface before it.
+        Some((host, port)) if (!bare_v6 || host.contains('%')) && !host_port.ends_with(']') => {
             let port = port
                 .parse()
                 .map_err(|_| format!("`{port}` is no port (1 to 65535)"))?;
             Ok((host, port))
         }
-        _ if bare_v6 => Err(format!(
+        _ if bare_v6 && (default.is_none() || !is_zone_last) => Err(format!(
             "an IPv6 address needs brackets and a port: [{host_port}]:9000"
         )),
         _ => match default {
@@ -191,15 +246,37 @@ fn split_port(host_port: &str, default: Option<u16>) -> Result<(&str, u16), Stri
     }
 }
 
-fn parse_host(host: &str) -> Result<Protocol<'_>, String> {
+/// Splits an address from the network interface after it.
+fn split_zone(host: &str) -> (&str, Option<&str>) {
+    match host.split_once('%') {
+        // In a URL the sign itself is written as %25 (RFC 6874).
+        Some((ip, zone)) => (ip, Some(zone.strip_prefix("25").unwrap_or(zone))),
+        None => (host, None),
+    }
+}
+
+fn parse_host(host: &str) -> Result<Vec<Protocol<'_>>, String> {
+    // Also `[fe80::1]%eth0`, as some programs write it.
+    let (ip, zone) = match (host.strip_prefix('['), host.strip_suffix(']')) {
+        (Some(_), Some(_)) => split_zone(&host[1..host.len() - 1]),
+        _ => split_zone(host),
+    };
+    let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
+    if let Some(zone) = zone {
+        let ip = bare.unwrap_or(ip);
+        let ip: Ipv6Addr = ip
+            .parse()
+            .map_err(|_| format!("`{ip}` is no IPv6 address, and only those have an interface"))?;
+        return Ok(vec![Protocol::Ip6zone(zone.into()), Protocol::Ip6(ip)]);
+    }
     if let Some(inner) = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         let ip: Ipv6Addr = inner
             .parse()
             .map_err(|_| format!("`{inner}` is no IPv6 address"))?;
-        return Ok(Protocol::Ip6(ip));
+        return Ok(vec![Protocol::Ip6(ip)]);
     }
     if let Ok(ip) = host.parse::<Ipv4Addr>() {
-        return Ok(Protocol::Ip4(ip));
+        return Ok(vec![Protocol::Ip4(ip)]);
     }
     if host.parse::<IpAddr>().is_ok() || host.contains(':') {
         return Err(format!("an IPv6 address needs brackets: [{host}]"));
@@ -207,7 +284,13 @@ fn parse_host(host: &str) -> Result<Protocol<'_>, String> {
     if !is_host_name(host) {
         return Err(format!("`{host}` is no host name"));
     }
-    Ok(Protocol::Dns(host.into()))
+    Ok(vec![Protocol::Dns(host.into())])
+}
+
+/// Whether it can be the name of a network interface, or its number as on Windows.
+pub(crate) fn is_interface_name(zone: &str) -> bool {
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=MAX_INTERFACE_NAME).contains(&zone.len()) && zone.chars().all(is_fit)
 }
 
 /// Whether it has only what a host name has, so that it can stand in a request's `Host` line.
@@ -242,6 +325,17 @@ mod tests {
             parsed("wss://chat.example.org"),
             "/dns/chat.example.org/tcp/443/wss"
         );
+        assert_eq!(parsed("9000"), "/dns/localhost/tcp/9000/ws");
+        let link_local = "/ip6zone/eth0.1/ip6/fe80::1/tcp/9000/ws";
+        for text in [
+            "[fe80::1%eth0.1]:9000",
+            "fe80::1%eth0.1:9000",
+            "[fe80::1]%eth0.1:9000",
+            "ws://[fe80::1%25eth0.1]:9000",
+            link_local,
+        ] {
+            assert_eq!(parsed(text), link_local, "{text}");
+        }
         let with_peer = "/ip4/192.0.2.1/tcp/9000/tls/ws/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
         assert_eq!(parsed(with_peer), with_peer);
     }
@@ -258,6 +352,14 @@ mod tests {
         assert!(parsed("a b:1").contains("no host name"));
         assert!(parsed("/ip4/1.2.3.4/tcp/0/ws").contains("port 0"));
         assert!(parsed("/dnsaddr/example.org").contains("not looked up"));
+        assert!(parsed("0").contains("port 0"));
+        assert!(parsed("99999").contains("is no port"));
+        assert!(parsed("fe80::1%eth0").contains("[fe80::1%eth0]:9000"));
+        assert!(parsed("[fe80::1]:9000").contains("[fe80::1%eth0]:9000"));
+        assert!(parsed("/ip6/fe80::1/tcp/9000/ws").contains("network interface"));
+        assert!(parsed("[2001:db8::1%eth0]:9000").contains("link-local address only"));
+        assert!(parsed("[fe80::1%a b]:9000").contains("no network interface"));
+        assert!(parsed("1.2.3.4%eth0:9000").contains("no IPv6 address"));
         assert!(parsed("/dns/a b/tcp/9000/ws").contains("no host name"));
         assert!(parsed("/dns/a\r\nb/tcp/9000/ws").contains("no host name"));
     }

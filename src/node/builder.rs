@@ -5,13 +5,15 @@
 
 use std::any::Any;
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{Config as SwarmConfig, Swarm};
 use libp2p::{Multiaddr, PeerId, Transport};
 use rand::SeedableRng;
@@ -35,7 +37,7 @@ use super::runner::{Channels, ClockWatch, Command, Runner};
 use super::store::Store;
 use super::supervisor::{Supervisor, panic_message};
 use super::tls::{self, Tls};
-use super::{book, listening, outbox, transport};
+use super::{book, certificate, listening, outbox, transport};
 use crate::clock::{Clock, UnixClock};
 use crate::gossip::{Author, MAX_ROOMS, MessageIds, RoomName};
 use crate::handshake::{HelloCaps, Local};
@@ -45,6 +47,9 @@ use crate::overlay;
 
 /// Where a node listens when it is not told: IPv6 and IPv4 apart, because libp2p binds IPv6 alone.
 pub const DEFAULT_LISTEN: [&str; 2] = ["/ip6/::/tcp/9000/ws", "/ip4/0.0.0.0/tcp/9000/ws"];
+/// The same for a node that was given a TLS certificate.
+pub(super) const DEFAULT_LISTEN_TLS: [&str; 2] =
+    ["/ip6/::/tcp/9000/tls/ws", "/ip4/0.0.0.0/tcp/9000/tls/ws"];
 /// The room a node is in when it is not told.
 pub const DEFAULT_ROOM: &str = "lobby";
 /// What a log in memory keeps at most: 64 MiB.
@@ -121,7 +126,9 @@ impl NodeBuilder {
         self
     }
 
-    /// Listens on `/tls/ws` addresses with this certificate chain and its key (PEM files).
+    /// Listens on `/tls/ws` addresses, which the default ones then are, with this certificate chain and its key (PEM files).
+    /// The files are looked at every 10 seconds: a renewed certificate serves new connections from then on, and links stay.
+    /// A certificate that is not valid yet, or has expired, is told as [`super::Event::Error`].
     pub fn tls(mut self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.tls.certificate = Some((certificate.as_ref().into(), key.as_ref().into()));
         self
@@ -214,12 +221,16 @@ impl NodeBuilder {
         let heads = Arc::new(Heads::new(identity.peer_id(), instance_id));
         let (commands, commands_in) = mpsc::channel(MAX_COMMANDS);
         let supervisor = Supervisor::new(bus.clone(), &commands);
+        let tls = tls::load(&self.tls).map_err(StartError::Tls)?;
+        let certificate = tls.certificate.clone();
+        let transport = transport::build(identity.keypair(), tls, None, pressure.clone())
+            .map_err(|e| StartError::System(e.to_string()))?;
         let mut swarm = self.swarm(
             &identity,
+            transport,
             instance_id,
             clock,
             ids.clone(),
-            pressure.clone(),
             &supervisor,
         )?;
         let (addresses, early) =
@@ -291,6 +302,10 @@ impl NodeBuilder {
             self.data_dir.clone(),
         );
         supervisor.spawn("loop", runner.run(early));
+        if let Some(certificate) = &certificate {
+            let watching = certificate::watch(Arc::downgrade(certificate), bus.clone());
+            supervisor.spawn("certificate", watching);
+        }
 
         let own = identity.peer_id();
         let node = Node {
@@ -306,6 +321,7 @@ impl NodeBuilder {
                 ids,
                 network,
                 supervisor,
+                certificate: certificate.map(|c| Arc::downgrade(&c)),
             }),
         };
         for room in rooms {
@@ -380,15 +396,12 @@ impl NodeBuilder {
     fn swarm(
         &self,
         identity: &Identity,
+        transport: Boxed<(PeerId, StreamMuxerBox)>,
         instance_id: [u8; 16],
         clock: Clock,
         ids: Arc<MessageIds>,
-        pressure: Pressure,
         supervisor: &Supervisor,
     ) -> Result<Swarm<Behaviour>, StartError> {
-        let tls = tls::load(&self.tls).map_err(StartError::Tls)?;
-        let transport = transport::build(identity.keypair(), tls, None, pressure)
-            .map_err(|e| StartError::System(e.to_string()))?;
         let half_open = HalfOpen::default();
         let transport = GivesWay::new(transport, half_open.clone()).boxed();
         let local = Local::new(identity.clone(), self.network.clone(), instance_id)
@@ -455,9 +468,12 @@ impl NodeBuilder {
     }
 }
 
-/// A link-local IPv6 address means nothing without the interface, which a multiaddr lacks.
+/// A link-local IPv6 address means nothing without the interface, which is there only when it was asked for by name.
 pub(super) fn can_be_dialled(address: &Multiaddr) -> bool {
-    !matches!(crate::wire::ip_of(address), Some(IpAddr::V6(ip)) if ip.is_unicast_link_local())
+    match address.iter().next() {
+        Some(Protocol::Ip6(ip)) => !ip.is_unicast_link_local(),
+        _ => true,
+    }
 }
 
 /// Adds `/p2p/`, so that whoever dials one of them knows whom to expect.

@@ -3,15 +3,17 @@
 //! Entry functions: [`stage_of`] for an error of the whole transport, and one for each of its
 //! layers. The rule they keep: whoever reads the reason need not know libp2p.
 
+pub(super) mod tls;
+
 use std::io;
+use std::net::SocketAddr;
 
 use either::Either;
 use libp2p::core::transport::TransportError;
 use libp2p::core::transport::timeout::TransportTimeoutError;
-use libp2p::dns;
 use libp2p_websocket::error::Error as WebsocketError;
 
-use super::stage::{Stage, StageError};
+use super::stage::{self, Stage, StageError};
 use super::upgrade::Instead;
 
 /// The stage and the reason behind an error of the boxed transport.
@@ -71,6 +73,10 @@ pub(super) fn of_tcp(error: &io::Error) -> StageError {
         io::ErrorKind::TimedOut => {
             ": the host is off, or a firewall drops what is sent to this port"
         }
+        _ if is_out_of_files(error) => {
+            ": this process has as many files and connections open as the system lets it; raise the limit (`ulimit -n`, or \
+             LimitNOFILE= of a systemd service)"
+        }
         io::ErrorKind::ConnectionReset => {
             ": it hung up at once; is it overloaded, or is there a firewall?"
         }
@@ -90,36 +96,56 @@ pub(super) fn of_timeout(stage: Stage, error: TransportTimeoutError<StageError>)
     }
 }
 
-pub(super) fn of_dns(error: dns::Error<StageError>) -> StageError {
-    match error {
-        dns::Error::Transport(error) => error,
-        // A name has several addresses: the one that got furthest says most.
-        dns::Error::Dial(errors) => errors
-            .into_iter()
-            .map(of_dns)
-            .max_by_key(|error| error.stage)
-            .unwrap_or_else(|| StageError::new(Stage::Resolve, "the name has no addresses")),
-        error => StageError::new(Stage::Resolve, of_resolver(&in_full(&error))),
+/// Why none of several addresses could be connected to, each with what became of it. `is_name`: they are those of a name,
+/// which the reader does not know.
+pub(super) fn of_addresses(mut failed: Vec<(SocketAddr, io::Error)>, is_name: bool) -> StageError {
+    // A machine without IPv6 learns nothing from being told so when IPv4 fails as well, nor the other way round.
+    let is_missing = |(_, error): &(SocketAddr, io::Error)| is_family_missing(error);
+    match failed.iter().all(is_missing) {
+        false => failed.retain(|attempt| !is_missing(attempt)),
+        true if failed.iter().any(|(address, _)| address.is_ipv4()) => {
+            failed.retain(|(address, _)| address.is_ipv4());
+        }
+        true => {}
     }
+    let timed_out = |(_, error): &(SocketAddr, io::Error)| error.kind() == io::ErrorKind::TimedOut;
+    let code = failed.iter().all(timed_out).then_some("TIMEOUT");
+    let mut said: Vec<(Vec<String>, String)> = Vec::new();
+    for (address, error) in failed {
+        let reason = of_tcp(&error).reason;
+        match said.iter_mut().find(|(_, known)| *known == reason) {
+            Some((addresses, _)) => addresses.push(address.to_string()),
+            None => said.push((vec![address.to_string()], reason)),
+        }
+    }
+    let said: Vec<String> = said
+        .into_iter()
+        .map(|(addresses, reason)| match is_name {
+            true => format!("{}: {reason}", addresses.join(" and ")),
+            false => reason,
+        })
+        .collect();
+    let error = StageError::new(Stage::Tcp, said.join("; "));
+    StageError { code, ..error }
 }
 
-/// What the resolver says, for people: it speaks of queries, records and classes.
-fn of_resolver(text: &str) -> String {
-    let quoted = text
-        .split_once("Name(\"")
-        .and_then(|(_, rest)| rest.split_once('"'));
-    let name = quoted.map_or("the name", |(name, _)| name.trim_end_matches('.'));
-    if text.contains("no records found") {
-        format!("there is no host called {name}: is it spelt right, and does it have an address?")
-    } else {
-        format!("{name} cannot be looked up ({text}): is this machine online?")
-    }
+/// Whether the process, or the whole machine, has no file descriptor left.
+fn is_out_of_files(error: &io::Error) -> bool {
+    let text = error.to_string();
+    text.contains("Too many open files")
+}
+
+/// Whether this machine has no address of the family, or no way out with one.
+fn is_family_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable
+    ) || error.to_string().contains("Address family not supported")
 }
 
 pub(super) fn of_websocket(error: WebsocketError<StageError>) -> StageError {
     let reason = match error {
         WebsocketError::Transport(error) => return error,
-        WebsocketError::Tls(error) => return of_tls(in_full(&error)),
         WebsocketError::InvalidMultiaddr(address) => {
             return StageError::new(
                 Stage::Address,
@@ -136,21 +162,36 @@ pub(super) fn of_websocket(error: WebsocketError<StageError>) -> StageError {
     StageError::new(Stage::Websocket, reason)
 }
 
-fn of_tls(reason: String) -> StageError {
-    let hint = if reason.contains("UnknownIssuer") || reason.contains("CaUsedAsEndEntity") {
-        "; if the certificate is self-signed, name it with --tls-ca"
-    } else if reason.contains("InvalidContentType") {
-        "; the port does not speak TLS: dial it as /ws, not /tls/ws"
-    } else if hung_up(&reason) || reason.contains("handshake eof") {
-        "; the port hangs up when greeted in TLS: if it speaks none, dial it as /ws, not /tls/ws"
-    } else if reason.contains("NotValidForName") {
-        "; the certificate is for another host: dial the name that it is for"
-    } else if reason.contains("Expired") {
-        "; the certificate is out of date, or this machine's clock is wrong"
-    } else {
-        ""
+/// Why a visitor's request for WebSocket came to nothing, from the side of this node.
+pub(super) fn of_visitor(error: WebsocketError<StageError>) -> StageError {
+    let reason = match error {
+        WebsocketError::Transport(error) => return error,
+        error => in_full(&error),
     };
-    StageError::new(Stage::Tls, reason + hint)
+    match hung_up(&reason) {
+        true => StageError::new(
+            Stage::Websocket,
+            "a visitor hung up before WebSocket was spoken",
+        )
+        .with_code(stage::HUNG_UP),
+        false => StageError::new(
+            Stage::Websocket,
+            format!("a visitor's request for WebSocket is not as it must be ({reason})"),
+        )
+        .with_code(stage::NOT_WEBSOCKET),
+    }
+}
+
+/// A visitor has not brought its connection up in time.
+pub(super) fn of_late_visitor(error: TransportTimeoutError<StageError>) -> StageError {
+    match error {
+        TransportTimeoutError::Timeout => StageError::new(
+            Stage::Websocket,
+            "a visitor has connected and not said in time what it wants",
+        )
+        .with_code(stage::SILENT),
+        error => of_timeout(Stage::Websocket, error),
+    }
 }
 
 /// Why an HTTP upgrade came to nothing.
@@ -160,6 +201,12 @@ fn of_upgrade_to_websocket(reason: &str) -> String {
             "not a WebSocket peer: a web server answers there (HTTP {status}); is the port right? \
              A proxy in front of a node must pass WebSocket upgrades on"
         );
+    }
+    // A server that speaks HTTP/1.0 knows no WebSocket.
+    if reason.contains("http version was not 1.1") {
+        return "not a WebSocket peer: a web server answers there, in HTTP/1.0, which has no WebSocket; is the port right? A \
+                proxy in front of a node must speak HTTP/1.1"
+            .to_owned();
     }
     if hung_up(reason) {
         return format!(
@@ -205,7 +252,7 @@ fn of_upgrade(stage: Stage, error: &(dyn std::error::Error + 'static)) -> StageE
         return not_offered(stage, None);
     }
     if hung_up(&reason) {
-        return StageError::new(stage, HUNG_UP).with_code("HUNG_UP");
+        return StageError::new(stage, HUNG_UP).with_code(stage::HUNG_UP);
     }
     StageError::new(
         stage,
@@ -230,7 +277,7 @@ const HUNG_UP: &str =
     "the peer closed the connection; it may have no place for another one at the moment";
 
 /// libp2p and the websocket library say it in many words.
-fn hung_up(reason: &str) -> bool {
+pub(super) fn hung_up(reason: &str) -> bool {
     [
         "connection closed",
         "unexpected end of file",
@@ -257,27 +304,46 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_name_that_does_not_exist_is_named_without_the_resolvers_words() {
-        let text = "DNS error: no records found for Query { name: Name(\"nobody.invalid.\"), \
-                    query_type: A, query_class: IN }";
-        let said = of_resolver(text);
-        assert!(said.contains("no host called nobody.invalid"), "{said}");
-        assert!(!said.contains("query"), "{said}");
-        let said = of_resolver("DNS error: request timed out");
-        assert!(said.contains("is this machine online?"), "{said}");
+    fn socket(text: &str) -> SocketAddr {
+        text.parse().expect("a socket's address")
     }
 
     #[test]
-    fn certificates_that_are_refused_say_what_to_do() {
-        for (error, advice) in [
-            ("invalid peer certificate: UnknownIssuer", "--tls-ca"),
-            ("invalid peer certificate: Expired", "clock"),
-            ("received corrupt message of type InvalidContentType", "/ws"),
-            ("i/o error: tls handshake eof", "dial it as /ws"),
+    fn each_address_of_a_name_says_why_and_a_missing_family_is_left_out() {
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let silent = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+        let unreachable = || io::Error::from(io::ErrorKind::NetworkUnreachable);
+        let (v6, v4, other) = (
+            socket("[2001:db8::1]:9"),
+            socket("1.2.3.4:9"),
+            socket("1.2.3.5:9"),
+        );
+        let said = of_addresses(vec![(v6, silent()), (v4, refused())], true);
+        assert_eq!((said.stage, said.code), (Stage::Tcp, None));
+        for part in [
+            "[2001:db8::1]:9: no answer in time",
+            "; 1.2.3.4:9: ",
+            "nothing listens",
         ] {
-            let said = of_tls(error.to_owned());
-            assert!(said.stage == Stage::Tls && said.reason.contains(advice));
+            assert!(said.reason.contains(part), "{said}");
         }
+        let said = of_addresses(vec![(v4, refused()), (other, refused())], true);
+        assert!(
+            said.reason.starts_with("1.2.3.4:9 and 1.2.3.5:9: "),
+            "{said}"
+        );
+        for failed in [
+            vec![(v6, unreachable()), (v4, refused())],
+            vec![(v4, refused()), (v6, unreachable())],
+        ] {
+            let said = of_addresses(failed, true);
+            assert!(said.reason.starts_with("1.2.3.4:9: "), "{said}");
+            assert!(!said.reason.contains("2001"), "{said}");
+        }
+        let said = of_addresses(vec![(v6, unreachable()), (v4, unreachable())], true);
+        assert!(said.reason.starts_with("1.2.3.4:9: "), "{said}");
+        let said = of_addresses(vec![(v4, silent())], false);
+        assert_eq!(said.code, Some("TIMEOUT"));
+        assert!(said.reason.starts_with("no answer in time"), "{said}");
     }
 }

@@ -3,7 +3,7 @@
 //! Entry type: [`Node`]. The rule it keeps: every call answers, with a result or with the reason why
 //! not, also when the node has stopped.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use super::address::Address;
 use super::builder::NodeBuilder;
 use super::clocks::ClockStatus;
+use super::certificate::OwnCertificate;
 use super::crowding::Crowding;
 use super::error::{BroadcastError, ConnectError, JoinError};
 use super::event::{Direction, EventBus, Events};
@@ -64,6 +65,8 @@ pub(super) struct Shared {
     pub(super) ids: Arc<MessageIds>,
     pub(super) network: NetworkId,
     pub(super) supervisor: Supervisor,
+    /// Weak, because it is watched for as long as the transport uses it.
+    pub(super) certificate: Option<Weak<OwnCertificate>>,
 }
 
 /// An event that waits in the queue.
@@ -313,6 +316,17 @@ impl Node {
         // A node that has stopped has no links.
         self.ask(|reply| Command::SetPeerLists { trust, deny, reply })
             .await;
+    }
+
+    /// Reads the node's TLS certificate and its key again, at once instead of within 10 seconds. Returns until when it is
+    /// valid, for people; none for a node without one.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with the files. The certificate stays what it was.
+    pub fn reload_certificate(&self) -> Option<Result<String, String>> {
+        let certificate = self.shared.certificate.as_ref()?.upgrade()?;
+        Some(certificate.read_again())
     }
 
     /// Returns why the node ended by itself, if it did: one of its tasks failed. Its events have ended then, or are about

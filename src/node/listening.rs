@@ -15,7 +15,7 @@ use libp2p::swarm::{Swarm, SwarmEvent};
 use tokio::time::{Instant, timeout_at};
 
 use super::behaviour::{Behaviour, BehaviourEvent};
-use super::builder::DEFAULT_LISTEN;
+use super::builder::{DEFAULT_LISTEN, DEFAULT_LISTEN_TLS};
 use super::error::StartError;
 use super::tls::Tls;
 use super::{diagnosis, ports};
@@ -40,8 +40,13 @@ pub(super) async fn listen(
     asked: Option<&[Multiaddr]>,
     tls: &Tls,
 ) -> Result<(Vec<Multiaddr>, Early), StartError> {
-    let defaults = || DEFAULT_LISTEN.iter().filter_map(|a| a.parse().ok());
+    let defaults = match tls.certificate.is_some() {
+        true => DEFAULT_LISTEN_TLS,
+        false => DEFAULT_LISTEN,
+    };
+    let defaults = || defaults.iter().filter_map(|a| a.parse().ok());
     let wanted = asked.map_or_else(|| defaults().collect(), <[Multiaddr]>::to_vec);
+    check_certificate(&wanted, tls)?;
     for address in &wanted {
         ports::check_free(address).map_err(|reason| StartError::Listen {
             address: address.to_string(),
@@ -59,6 +64,30 @@ pub(super) async fn listen(
         ));
     }
     Ok((addresses, early))
+}
+
+/// A certificate that no address uses is a mistake: what was meant to be encrypted by TLS would be open.
+fn check_certificate(wanted: &[Multiaddr], tls: &Tls) -> Result<(), StartError> {
+    let Some(first) = wanted.first() else {
+        return Ok(());
+    };
+    if tls.certificate.is_none() || wanted.iter().any(is_secure) {
+        return Ok(());
+    }
+    let mut secure = first.clone();
+    secure.pop();
+    let secure = secure.with(Protocol::Tls).with(Protocol::Ws("/".into()));
+    Err(StartError::Listen {
+        address: first.to_string(),
+        reason: format!(
+            "a TLS certificate is given, and no address would use it: write --listen {secure}, or leave the certificate out"
+        ),
+    })
+}
+
+fn is_secure(address: &Multiaddr) -> bool {
+    let mut parts = address.iter();
+    parts.any(|part| matches!(part, Protocol::Tls | Protocol::Wss(_)))
 }
 
 /// Begins to listen on each address.
@@ -160,9 +189,7 @@ fn is_missing_family(error: &TransportError<io::Error>) -> bool {
 
 fn listen_error(address: &Multiaddr, error: &TransportError<io::Error>, tls: &Tls) -> StartError {
     let mut reason = diagnosis::stage_of(error).reason;
-    let secure = address
-        .iter()
-        .any(|p| matches!(p, Protocol::Tls | Protocol::Wss(_)));
+    let secure = is_secure(address);
     if reason.contains("in use") {
         reason =
             "another program has the port; stop it, or choose another port with --listen".into();

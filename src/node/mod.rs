@@ -4,7 +4,10 @@
 //! * `runner` is the loop; whatever crosses between protocols crosses there.
 //! * `outbox` signs what the application sends; `keeper` checks what the mesh brings (`inbox`) and has it
 //!   stored. Each is a task of its own, so that the loop only moves bytes.
-//! * `listening` brings the listeners up; `transport` and [`Stage`] say where a connection failed; `limits` bounds strangers
+//! * `tcp` dials and listens (`names`: host names; `race` and `turns`: several addresses; `zone`: link-local ones).
+//! * `tls` and `secure` put TLS in between (`certificate`: the node's own, `verifier`: those of others), and `door` answers whoever
+//!   does not want WebSocket. `listening` brings the
+//!   listeners up; `transport` and [`Stage`] say where a connection failed; `limits` bounds strangers
 //!   (`places`: who gives way; `give_way`: how a half-open connection is closed); `remote` says where sockets really lead,
 //!   and keeps odd addresses from being dialled.
 //! * `coalesce`, `pressure` and `half_close` are what a connection's streams pass on their way to yamux.
@@ -17,11 +20,13 @@ mod admission;
 mod behaviour;
 mod book;
 mod builder;
+mod certificate;
 mod clocks;
 mod coalesce;
 mod crowding;
 mod diagnosis;
 mod dialing;
+mod door;
 mod error;
 mod event;
 mod failure;
@@ -35,22 +40,29 @@ mod keeper;
 mod limits;
 mod links;
 mod listening;
+mod names;
 mod outbox;
 mod past;
 mod places;
 mod ports;
 mod pressure;
 mod probe;
+mod race;
 mod remote;
 mod rooms;
 mod runner;
 mod said;
+mod secure;
 mod stage;
 mod store;
 mod supervisor;
+mod tcp;
 mod tls;
 mod transport;
+mod turns;
 mod upgrade;
+mod verifier;
+mod zone;
 
 pub use address::{Address, AddressError};
 pub use builder::{DEFAULT_LISTEN, DEFAULT_ROOM, EPHEMERAL_BYTES, NodeBuilder};

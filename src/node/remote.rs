@@ -29,6 +29,7 @@ use libp2p::{Multiaddr, PeerId, Transport};
 
 use super::address::Address;
 use super::event::Direction;
+use super::turns;
 use crate::overlay::{PeerAddress, Remote};
 use crate::wire::ip_of;
 
@@ -81,7 +82,7 @@ pub(super) struct Guarded<T>(pub(super) T);
 impl<T> Transport for Guarded<T>
 where
     T: Transport<Output = (PeerId, StreamMuxerBox)> + Unpin,
-    T::Error: 'static,
+    T::Error: Send + 'static,
     T::Dial: Send + 'static,
 {
     type Output = T::Output;
@@ -113,8 +114,12 @@ where
             return Err(TransportError::MultiaddrNotSupported(address));
         }
         let dial = self.0.dial(address.clone(), opts)?;
+        let dial = match turns::take(&address) {
+            Some(turn) => turn.attempt(dial).boxed(),
+            None => dial.boxed(),
+        };
         if ip_of(&address).is_some() {
-            return Ok(dial.boxed());
+            return Ok(dial);
         }
         let socket = Arc::new(OnceLock::new());
         let dial = SOCKET.scope(socket.clone(), dial);

@@ -76,10 +76,6 @@ fn shortened(text: &str) -> String {
 /// What a silent peer may be.
 pub(super) fn silence(stage: Stage, secure: bool, reason: String) -> String {
     match stage {
-        Stage::Tcp => {
-            "no answer in time: the host is off, or a firewall drops what is sent to this port"
-                .into()
-        }
         Stage::Websocket if secure => {
             "the port is open, but nothing answers in TLS and WebSocket in time: another program \
              may have the port, or it speaks no TLS (dial it as /ws)"

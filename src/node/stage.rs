@@ -57,6 +57,15 @@ impl fmt::Display for Stage {
     }
 }
 
+/// The code of an error that is nothing but a connection that the other end has closed.
+pub(super) const HUNG_UP: &str = "HUNG_UP";
+/// The code of a visitor that asks for something else than WebSocket.
+pub(super) const NOT_WEBSOCKET: &str = "NOT_WEBSOCKET";
+/// The code of a visitor with which TLS did not come up.
+pub(super) const NOT_TLS: &str = "NOT_TLS";
+/// The code of a visitor that has connected and did not go on.
+pub(super) const SILENT: &str = "SILENT";
+
 /// What went wrong at a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageError {
@@ -76,6 +85,12 @@ impl StageError {
             code: None,
             reason: reason.into(),
         }
+    }
+
+    /// Whether it tells of somebody who connected to this node and of whom nothing is known, not even that it is a peer.
+    pub(crate) fn is_of_stranger(&self) -> bool {
+        let codes = [HUNG_UP, NOT_WEBSOCKET, NOT_TLS, SILENT];
+        self.stage < Stage::Noise && self.code.is_some_and(|code| codes.contains(&code))
     }
 
     /// The same, with a code.

@@ -1,12 +1,16 @@
-//! Certificates and keys from PEM files, for `/tls/ws`.
+//! TLS as a node speaks it: versions 1.2 and 1.3, for `/tls/ws` and `/wss`.
 //!
 //! Entry function: [`load`]. The rule it keeps: every error names the file and what is wrong with it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use libp2p_websocket::tls::{Certificate, Config, PrivateKey};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use futures_rustls::{TlsAcceptor, TlsConnector};
+use rustls::crypto::ring;
+use rustls::{ClientConfig, ServerConfig};
+
+use super::certificate::OwnCertificate;
+use super::verifier::Verifier;
 
 /// Which files.
 #[derive(Clone, Debug, Default)]
@@ -17,56 +21,43 @@ pub(crate) struct Tls {
     pub(crate) authorities: Vec<PathBuf>,
 }
 
+/// What the files hold, ready for use.
+#[derive(Clone)]
+pub(super) struct Loaded {
+    pub(super) client: TlsConnector,
+    /// None: nothing can be listened on with TLS.
+    pub(super) server: Option<TlsAcceptor>,
+    pub(super) certificate: Option<Arc<OwnCertificate>>,
+}
+
 /// Reads the files; none are needed to dial peers with ordinary certificates.
-pub(crate) fn load(tls: &Tls) -> Result<Option<Config>, String> {
-    if tls.certificate.is_none() && tls.authorities.is_empty() {
-        return Ok(None);
+///
+/// # Errors
+///
+/// Names the file and what is wrong with it.
+pub(super) fn load(tls: &Tls) -> Result<Loaded, String> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Verifier::new(&tls.authorities)?;
+    let client = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    let mut loaded = Loaded {
+        client: Arc::new(client).into(),
+        server: None,
+        certificate: None,
+    };
+    if let Some((chain, key)) = &tls.certificate {
+        let certificate = Arc::new(OwnCertificate::read(chain, key)?);
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| e.to_string())?
+            .with_no_client_auth()
+            .with_cert_resolver(certificate.clone());
+        loaded.server = Some(Arc::new(server).into());
+        loaded.certificate = Some(certificate);
     }
-    let mut builder = Config::builder();
-    for path in &tls.authorities {
-        for certificate in certificates(path)? {
-            builder
-                .add_trust(&certificate)
-                .map_err(|e| format!("{} cannot be trusted: {e}", path.display()))?;
-        }
-    }
-    if let Some((certificate, key)) = &tls.certificate {
-        builder
-            .server(private_key(key)?, certificates(certificate)?)
-            .map_err(|e| {
-                format!(
-                    "{} and {} do not fit: {e}",
-                    certificate.display(),
-                    key.display()
-                )
-            })?;
-    }
-    Ok(Some(builder.finish()))
-}
-
-fn certificates(path: &Path) -> Result<Vec<Certificate>, String> {
-    let certificates: Vec<Certificate> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| format!("{}: {e}", path.display()))?
-        .into_iter()
-        .map(|der| Certificate::new(der.to_vec()))
-        .collect();
-    if certificates.is_empty() {
-        return Err(format!("{} has no certificate in PEM form", path.display()));
-    }
-    Ok(certificates)
-}
-
-fn private_key(path: &Path) -> Result<PrivateKey, String> {
-    let der = PrivateKeyDer::from_pem_file(path)
-        .map_err(|e| format!("{} has no private key in PEM form: {e}", path.display()))?;
-    let bytes = der.secret_der().to_vec();
-    // The library panics on what it does not recognise.
-    PrivateKeyDer::try_from(bytes.as_slice()).map_err(|e| {
-        format!(
-            "{} has no private key that TLS can use: {e}",
-            path.display()
-        )
-    })?;
-    Ok(PrivateKey::new(bytes))
+    Ok(loaded)
 }

@@ -1,31 +1,31 @@
-//! tcp → websocket (→ TLS) → noise → yamux, built by hand so that frames are bounded and every
+//! tcp → TLS where it is wanted → websocket → noise → yamux, built by hand so that frames are bounded and every
 //! failure knows its stage.
 //!
 //! Entry function: [`build`]. The rules it keeps: an address with a path is not dialled, a redirect is not followed, and nothing that a stranger sends before noise makes
 //! the node hold more than [`MAX_WEBSOCKET_FRAME`], nor longer than [`INBOUND_TIMEOUT`].
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::{BoxFuture, FutureExt};
 use futures::io::{BufReader, BufWriter};
 use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::Boxed;
 use libp2p::core::transport::timeout::TransportTimeout;
-use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{Multiaddr, PeerId, Transport, dns, noise, tcp, yamux};
+use libp2p::{PeerId, Transport, noise, yamux};
 use libp2p_websocket as websocket;
 
 use super::coalesce::Coalesced;
-use super::diagnosis::{of_dns, of_tcp, of_timeout, of_upgrades, of_websocket};
+use super::diagnosis::{of_late_visitor, of_timeout, of_upgrades};
 use super::half_close::LateHalfClose;
 use super::pressure::Pressure;
-use super::remote::{Guarded, note_socket};
+use super::remote::Guarded;
+use super::secure::{Secure, Spelt};
 use super::stage::Stage;
+use super::tcp::Tcp;
+use super::tls::Loaded;
 use super::upgrade::{MUXERS, SECURITY, Watched};
 
 /// The largest websocket frame taken, in bytes. Noise frames have at most 64 KiB; the library's
@@ -33,9 +33,6 @@ use super::upgrade::{MUXERS, SECURITY, Watched};
 pub(crate) const MAX_WEBSOCKET_FRAME: usize = 1024 * 1024;
 /// How long a stranger may take from TCP to yamux.
 pub(crate) const INBOUND_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a TCP connection that we dial may take, name resolution included: three lost packets
-/// are sent again within 7 s.
-const TCP_TIMEOUT: Duration = Duration::from_secs(8);
 /// From the dial to the end of the websocket (and TLS) upgrade.
 const WEBSOCKET_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the dial to the end of noise and yamux.
@@ -46,8 +43,6 @@ const MAX_STREAMS: usize = 64;
 const SOCKET_BUFFER: usize = 64 * 1024;
 /// What is read from a socket at once, when less is asked for: some ten small messages.
 const READ_BUFFER: usize = 16 * 1024;
-/// Listen backlog: a storm of newcomers waits in the kernel instead of being refused.
-const BACKLOG: u32 = 1024;
 
 /// Told each stage as a dial passes it.
 pub(crate) type Observer = Arc<dyn Fn(Stage) + Send + Sync>;
@@ -55,7 +50,7 @@ pub(crate) type Observer = Arc<dyn Fn(Stage) + Send + Sync>;
 /// The transport of a node, or of a probe that wants to know of each stage.
 pub(crate) fn build(
     keypair: &Keypair,
-    tls: Option<websocket::tls::Config>,
+    tls: Loaded,
     observer: Option<Observer>,
     pressure: Pressure,
 ) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
@@ -66,28 +61,18 @@ pub(crate) fn build(
         None => (Version::V1Lazy, &[], &[]),
     };
     let observer = observer.unwrap_or_else(|| Arc::new(|_| {}));
-    let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true).listen_backlog(BACKLOG));
     // A websocket frame is written in two pieces: without a buffer each is a system call, and a
     // packet of its own.
     // One is read in pieces as small: its head, what of it has come, the rest.
-    let tcp = tcp.map(|stream, _| {
-        note_socket(stream.0.peer_addr());
+    let tcp = Tcp::new(observer.clone()).map(|stream, _| {
         let stream = BufWriter::with_capacity(SOCKET_BUFFER, stream);
         BufReader::with_capacity(READ_BUFFER, stream)
     });
-    let tcp = Observed {
-        inner: tcp.map_err(|e| of_tcp(&e)),
-        observer: observer.clone(),
-    };
-    let dns = dns::tokio::Transport::system(tcp)?.map_err(of_dns);
-    let tcp = TransportTimeout::with_outgoing_timeout(dns, TCP_TIMEOUT)
-        .map_err(|e| of_timeout(Stage::Tcp, e));
-    let mut ws = websocket::Config::new(tcp);
+    let mut ws = websocket::Config::new(Secure::new(tcp, tls));
     ws.set_max_data_size(MAX_WEBSOCKET_FRAME);
     // Wherever a web server sends us is a stranger's word.
     ws.set_max_redirects(0);
-    ws.set_tls_config(tls.unwrap_or_else(websocket::tls::Config::client));
-    let ws = TransportTimeout::with_outgoing_timeout(ws.map_err(of_websocket), WEBSOCKET_TIMEOUT)
+    let ws = TransportTimeout::with_outgoing_timeout(Spelt(ws), WEBSOCKET_TIMEOUT)
         .map_err(|e| of_timeout(Stage::Websocket, e));
     let seen = observer.clone();
     let ws = ws.map(move |connection, _| {
@@ -116,64 +101,9 @@ pub(crate) fn build(
             (peer, StreamMuxerBox::new(muxer))
         })
         .map_err(of_upgrades);
-    let upgraded = TransportTimeout::with_ingoing_timeout(upgraded, INBOUND_TIMEOUT)
-        .map_err(|e| of_timeout(Stage::Websocket, e));
+    let upgraded =
+        TransportTimeout::with_ingoing_timeout(upgraded, INBOUND_TIMEOUT).map_err(of_late_visitor);
     let upgraded = TransportTimeout::with_outgoing_timeout(upgraded, OUTBOUND_TIMEOUT)
         .map_err(|e| of_timeout(Stage::Noise, e));
     Ok(Guarded(upgraded).boxed())
-}
-
-/// A TCP transport that tells when it is asked to dial, which is when a name is resolved, and
-/// when it is connected.
-struct Observed<T> {
-    inner: T,
-    observer: Observer,
-}
-
-impl<T> Transport for Observed<T>
-where
-    T: Transport + Unpin,
-    T::Dial: Send + 'static,
-{
-    type Output = T::Output;
-    type Error = T::Error;
-    type ListenerUpgrade = T::ListenerUpgrade;
-    type Dial = BoxFuture<'static, Result<T::Output, T::Error>>;
-
-    fn listen_on(
-        &mut self,
-        id: ListenerId,
-        address: Multiaddr,
-    ) -> Result<(), TransportError<Self::Error>> {
-        self.inner.listen_on(id, address)
-    }
-
-    fn remove_listener(&mut self, id: ListenerId) -> bool {
-        self.inner.remove_listener(id)
-    }
-
-    fn dial(
-        &mut self,
-        address: Multiaddr,
-        opts: DialOpts,
-    ) -> Result<Self::Dial, TransportError<Self::Error>> {
-        let dial = self.inner.dial(address, opts)?;
-        let observer = self.observer.clone();
-        observer(Stage::Resolve);
-        Ok(dial
-            .map(move |result| {
-                if result.is_ok() {
-                    observer(Stage::Tcp);
-                }
-                result
-            })
-            .boxed())
-    }
-
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
-        Pin::new(&mut self.inner).poll(cx)
-    }
 }

@@ -50,9 +50,12 @@ impl fmt::Display for Source {
     }
 }
 
-/// The IP address a multiaddr begins with.
+/// Returns the IP address that a multiaddr begins with; the interface that may go before a link-local one is passed over.
 pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
+    let mut parts = address
+        .iter()
+        .skip_while(|part| matches!(part, Protocol::Ip6zone(_)));
+    match parts.next()? {
         Protocol::Ip4(ip) => Some(ip.into()),
         Protocol::Ip6(ip) => Some(ip.into()),
         _ => None,
@@ -85,6 +88,10 @@ mod tests {
         assert_eq!(
             source("/ip6/::ffff:1.2.3.4/tcp/1"),
             source("/ip4/1.2.3.4/tcp/1")
+        );
+        assert_eq!(
+            source("/ip6zone/eth0/ip6/fe80::1/tcp/1"),
+            source("/ip6/fe80::2/tcp/1")
         );
         assert_eq!(source("/dns/example.org/tcp/1"), Source::Other);
     }

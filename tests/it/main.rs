@@ -13,6 +13,8 @@ mod history;
 mod hostile_addresses;
 mod large;
 mod link;
+#[cfg(target_os = "linux")]
+mod machine;
 mod member_gossip;
 mod mesh;
 mod partition;
@@ -28,14 +30,18 @@ mod program_mesh;
 #[cfg(target_os = "linux")]
 mod program_namespace;
 #[cfg(target_os = "linux")]
+mod program_namespace_names;
+#[cfg(target_os = "linux")]
 mod program_real_clock;
 mod program_refused;
 #[cfg(unix)]
 mod program_reload;
+mod program_strangers;
 mod program_streams;
 mod program_support;
 #[cfg(target_os = "linux")]
 mod program_terminal;
+mod program_tls;
 mod promises;
 mod raw_peer;
 mod reconnect;

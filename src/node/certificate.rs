@@ -1,0 +1,318 @@
+//! The node's own TLS certificate, which is renewed in its files while the node runs.
+//!
+//! Entry types: [`OwnCertificate`], [`Validity`]. The rules they keep: links stay when the certificate is swapped, since it
+//! matters only while a connection comes up; what cannot be used replaces nothing; and a certificate outside of its dates is
+//! named, once, to the operator.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::ring;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use super::event::{Event, EventBus};
+
+/// How often the files are looked at: often enough that a renewed certificate is in use long before the old one ends, and
+/// seldom enough to cost nothing.
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A certificate chain and its key, as they were last read from their files.
+#[derive(Debug)]
+pub(super) struct OwnCertificate {
+    chain: PathBuf,
+    key: PathBuf,
+    current: RwLock<Current>,
+}
+
+#[derive(Clone, Debug)]
+struct Current {
+    certified: Arc<CertifiedKey>,
+    dates: Option<Dates>,
+    stamp: Stamp,
+}
+
+/// When the two files were last written, and their sizes; none for one that cannot be looked at.
+type Stamp = [Option<(SystemTime, u64)>; 2];
+
+/// From when until when a certificate is valid, in seconds of Unix time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dates {
+    pub(super) not_before: u64,
+    pub(super) not_after: u64,
+}
+
+/// How a certificate stands at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Validity {
+    Valid,
+    /// Until this time, in seconds of Unix time.
+    NotYet(u64),
+    /// Since this time, in seconds of Unix time.
+    Expired(u64),
+}
+
+impl Dates {
+    /// How a certificate with these dates stands at `now`, in seconds of Unix time.
+    pub(super) fn at(&self, now: u64) -> Validity {
+        if now < self.not_before {
+            Validity::NotYet(self.not_before)
+        } else if now > self.not_after {
+            Validity::Expired(self.not_after)
+        } else {
+            Validity::Valid
+        }
+    }
+}
+
+impl OwnCertificate {
+    /// Reads the chain and the key from these PEM files.
+    ///
+    /// # Errors
+    ///
+    /// Names the file and what is wrong with it.
+    pub(super) fn read(chain: &Path, key: &Path) -> Result<OwnCertificate, String> {
+        Ok(OwnCertificate {
+            current: RwLock::new(read(chain, key)?),
+            chain: chain.into(),
+            key: key.into(),
+        })
+    }
+
+    /// Reads the files again and uses what they hold for every connection from now on. Returns until when the certificate
+    /// is valid, for people.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with the files: the certificate stays what it was.
+    pub(super) fn read_again(&self) -> Result<String, String> {
+        let read = read(&self.chain, &self.key)?;
+        let until = match read.dates {
+            Some(dates) => format!("valid until {}", date(dates.not_after)),
+            None => "valid for a time that cannot be read".to_owned(),
+        };
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = read;
+        Ok(until)
+    }
+
+    fn current(&self) -> Current {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn validity(&self, now: u64) -> Validity {
+        let dates = self.current().dates;
+        dates.map_or(Validity::Valid, |dates| dates.at(now))
+    }
+
+    /// What people are told of a certificate that is not valid.
+    fn complaint(&self, validity: Validity) -> Option<String> {
+        let file = self.chain.display();
+        match validity {
+            Validity::Valid => None,
+            Validity::NotYet(from) => Some(format!(
+                "the TLS certificate in {file} is not valid before {}: nobody who checks it connects until then; is this \
+                 machine's clock right?",
+                date(from)
+            )),
+            Validity::Expired(since) => Some(format!(
+                "the TLS certificate in {file} has expired on {}: nobody who checks it connects any more; renew it, the node \
+                 takes the new one over by itself",
+                date(since)
+            )),
+        }
+    }
+}
+
+impl ResolvesServerCert for OwnCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current().certified)
+    }
+}
+
+/// Watches the files and the dates for as long as anything uses the certificate: takes over what was renewed, and tells
+/// `bus` of what cannot be used.
+pub(super) async fn watch(certificate: Weak<OwnCertificate>, bus: EventBus) {
+    let mut watch = Watch::default();
+    while let Some(certificate) = certificate.upgrade() {
+        for reason in watch.look(&certificate, unix_seconds(SystemTime::now())) {
+            bus.emit_as(None, Event::Error { reason });
+        }
+        drop(certificate);
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// What was told of a certificate.
+#[derive(Default)]
+struct Watch {
+    told: Option<Validity>,
+    /// The files as they were when they could not be used, and whether that was told.
+    unusable: Option<(Stamp, bool)>,
+}
+
+impl Watch {
+    /// Looks at the files and at the dates. Returns what is to be told.
+    fn look(&mut self, certificate: &OwnCertificate, now: u64) -> Vec<String> {
+        let mut told = Vec::new();
+        let stamp = stamp(&certificate.chain, &certificate.key);
+        if stamp == certificate.current().stamp {
+            self.unusable = None;
+        } else {
+            told.extend(self.renew(certificate, stamp));
+        }
+        let validity = certificate.validity(now);
+        if self.told != Some(validity) {
+            told.extend(certificate.complaint(validity));
+            self.told = Some(validity);
+        }
+        told
+    }
+
+    fn renew(&mut self, certificate: &OwnCertificate, stamp: Stamp) -> Option<String> {
+        match certificate.read_again() {
+            Ok(until) => {
+                tracing::info!(file = %certificate.chain.display(), "a renewed TLS certificate is in use: {until}");
+                self.unusable = None;
+                None
+            }
+            // Of the two files the first may be written already and the second not: that is told when it lasts.
+            Err(reason) => match self.unusable {
+                Some((known, told)) if known == stamp => {
+                    self.unusable = Some((stamp, true));
+                    (!told).then(|| {
+                        format!("the renewed TLS certificate cannot be used, and the old one stays in use: {reason}")
+                    })
+                }
+                _ => {
+                    self.unusable = Some((stamp, false));
+                    None
+                }
+            },
+        }
+    }
+}
+
+fn read(chain: &Path, key: &Path) -> Result<Current, String> {
+    // Looked at before they are read: what is written meanwhile is read once more.
+    let stamp = stamp(chain, key);
+    let certificates = certificates(chain)?;
+    let dates = certificates.first().and_then(dates_of);
+    let certified =
+        CertifiedKey::from_der(certificates, private_key(key)?, &ring::default_provider());
+    let certified = certified.map_err(|error| {
+        let (chain, key) = (chain.display(), key.display());
+        match error {
+            rustls::Error::InconsistentKeys(_) => {
+                format!("the key in {key} is not that of the certificate in {chain}")
+            }
+            error => format!("{chain} and {key} cannot be used for TLS: {error}"),
+        }
+    })?;
+    Ok(Current {
+        certified: Arc::new(certified),
+        dates,
+        stamp,
+    })
+}
+
+fn stamp(chain: &Path, key: &Path) -> Stamp {
+    [chain, key].map(|path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    })
+}
+
+/// Reads all certificates of a PEM file, at least one.
+///
+/// # Errors
+///
+/// Names the file and what is wrong with it.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| format!("{}: {}", path.display(), of_pem(&error)))?;
+    match certificates.is_empty() {
+        true => Err(format!("{} has no certificate in PEM form", path.display())),
+        false => Ok(certificates),
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| {
+        let path = path.display();
+        match error {
+            rustls_pki_types::pem::Error::NoItemsFound => {
+                format!("{path} has no private key in PEM form")
+            }
+            error => format!("{path}: {}", of_pem(&error)),
+        }
+    })
+}
+
+fn of_pem(error: &rustls_pki_types::pem::Error) -> String {
+    match error {
+        rustls_pki_types::pem::Error::Io(error) => error.to_string(),
+        error => format!("it is no file in PEM form ({error})"),
+    }
+}
+
+/// The dates of a certificate; none when it cannot be read. The verifier names the one that it misses when it is asked about
+/// the beginning and about the end of time.
+pub(super) fn dates_of(certificate: &CertificateDer<'_>) -> Option<Dates> {
+    let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .ok()?;
+    let name = ServerName::try_from("localhost").ok()?;
+    let at = |seconds: u64| {
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        verifier.verify_server_cert(certificate, &[], &name, &[], now)
+    };
+    let not_after = match at(u64::MAX) {
+        Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+            not_after,
+            ..
+        })) => not_after.as_secs(),
+        _ => return None,
+    };
+    let not_before = match at(0) {
+        Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
+            not_before,
+            ..
+        })) => not_before.as_secs(),
+        // It began with Unix time, or before.
+        _ => 0,
+    };
+    Some(Dates {
+        not_before,
+        not_after,
+    })
+}
+
+/// A time in seconds of Unix time, for people.
+pub(super) fn date(seconds: u64) -> impl fmt::Display {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    match jiff::Timestamp::from_second(seconds) {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+        Err(_) => "a day that no calendar has".to_owned(),
+    }
+}
+
+pub(super) fn unix_seconds(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

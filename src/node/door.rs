@@ -1,0 +1,263 @@
+//! Who knocks at a listening port: whoever wants WebSocket passes, and everybody else is told what the port is for.
+//!
+//! Entry function: [`admit`]. The rules it keeps: a request that asks for WebSocket goes on to the WebSocket library
+//! unchanged; any other HTTP request is answered with 426 and one sentence (RFC 9110, 15.5.22); what is said of visitors is
+//! said from this node's side; and nobody makes the node hold more than [`MAX_HEAD`].
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::diagnosis::hung_up;
+use super::stage::{self, Stage, StageError};
+
+/// Maximum length of a request's head, in bytes: a browser with cookies sends a few KiB.
+const MAX_HEAD: usize = 16 * 1024;
+/// Maximum number of header lines: a browser behind several proxies sends some thirty.
+const MAX_HEADERS: usize = 64;
+/// Bytes that are read at a time: a usual request comes in one piece.
+const PIECE: usize = 1024;
+
+const ANSWER: &str =
+    "This port speaks WebSocket for a peer-to-peer program: it has no pages for a browser.\n";
+
+/// Reads a visitor's request. Returns the stream as if nothing had been read, when it asks for WebSocket.
+///
+/// # Errors
+///
+/// Says what came instead; an HTTP request has been answered then.
+pub(super) async fn admit<S>(mut stream: S) -> Result<Knocked<S>, StageError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut read = Vec::new();
+    loop {
+        let known = read.len();
+        read.resize(known + PIECE, 0);
+        let n = stream.read(&mut read[known..]).await;
+        let n = n.map_err(|error| of_read(&error, known > 0))?;
+        read.truncate(known + n);
+        if n == 0 {
+            return Err(hang_up(known > 0));
+        }
+        match judge(&read) {
+            Knock::Upgrade => {
+                return Ok(Knocked {
+                    read,
+                    at: 0,
+                    stream,
+                });
+            }
+            Knock::Unfinished if read.len() < MAX_HEAD => {}
+            Knock::Unfinished => {
+                return Err(websocket("a visitor sends a request that does not end"));
+            }
+            Knock::Page { is_head } => {
+                // Who has gone meanwhile needs no answer.
+                let _ = answer(&mut stream, is_head).await;
+                return Err(websocket(
+                    "a visitor asked for a web page (a browser, a health check or a crawler) and was told that this port \
+                     speaks WebSocket (HTTP 426)",
+                ));
+            }
+            Knock::Tls => {
+                return Err(websocket(
+                    "a visitor speaks TLS, and this port does not: it must dial it as /ws, or this node needs a certificate \
+                     (--tls-cert, --tls-key) and an address to listen on that ends with /tls/ws",
+                ));
+            }
+            Knock::NotHttp => {
+                return Err(websocket(
+                    "a visitor speaks something else than HTTP: it takes this port for another one, or scans it",
+                ));
+            }
+        }
+    }
+}
+
+/// What a visitor has said so far.
+#[derive(Debug, PartialEq, Eq)]
+enum Knock {
+    /// It asks for WebSocket, so far as this can be told here.
+    Upgrade,
+    Unfinished,
+    /// It asks for something else by HTTP; `is_head` for the head of the answer alone.
+    Page {
+        is_head: bool,
+    },
+    Tls,
+    NotHttp,
+}
+
+fn judge(read: &[u8]) -> Knock {
+    // The record of a ClientHello: handshake, version 3.x.
+    if let [0x16, 0x03, ..] = read {
+        return Knock::Tls;
+    }
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    match request.parse(read) {
+        Ok(httparse::Status::Partial) => Knock::Unfinished,
+        Ok(httparse::Status::Complete(_)) => {
+            let is_websocket = request.headers.iter().any(|header| {
+                header.name.eq_ignore_ascii_case("upgrade")
+                    && header.value.eq_ignore_ascii_case(b"websocket")
+            });
+            match is_websocket {
+                true => Knock::Upgrade,
+                false => Knock::Page {
+                    is_head: request.method == Some("HEAD"),
+                },
+            }
+        }
+        // It is HTTP all the same.
+        Err(httparse::Error::TooManyHeaders) => Knock::Page { is_head: false },
+        Err(_) => Knock::NotHttp,
+    }
+}
+
+async fn answer(stream: &mut (impl AsyncWrite + Unpin), is_head: bool) -> io::Result<()> {
+    let head = format!(
+        "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n\
+         Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n",
+        ANSWER.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    if !is_head {
+        stream.write_all(ANSWER.as_bytes()).await?;
+    }
+    stream.close().await
+}
+
+fn websocket(reason: &str) -> StageError {
+    StageError::new(Stage::Websocket, reason).with_code(stage::NOT_WEBSOCKET)
+}
+
+fn of_read(error: &io::Error, has_spoken: bool) -> StageError {
+    match hung_up(&error.to_string()) || error.kind() == io::ErrorKind::ConnectionReset {
+        true => hang_up(has_spoken),
+        false => websocket(&format!("a visitor's request could not be read: {error}")),
+    }
+}
+
+fn hang_up(has_spoken: bool) -> StageError {
+    let reason = match has_spoken {
+        false => {
+            "a visitor connected and hung up without a word: a health check, a port scan, or a peer that has found another way"
+        }
+        true => "a visitor hung up in the middle of its request",
+    };
+    StageError::new(Stage::Websocket, reason).with_code(stage::HUNG_UP)
+}
+
+/// A stream of which something was read already.
+pub(super) struct Knocked<S> {
+    read: Vec<u8>,
+    at: usize,
+    stream: S,
+}
+
+impl<S> Knocked<S> {
+    /// A stream of which nothing was read.
+    pub(super) fn fresh(stream: S) -> Knocked<S> {
+        Knocked {
+            read: Vec::new(),
+            at: 0,
+            stream,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Knocked<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let left = &self.read[self.at..];
+        if left.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let n = left.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&left[..n]);
+        self.at += n;
+        if self.at == self.read.len() {
+            (self.read, self.at) = (Vec::new(), 0);
+        }
+        Poll::Ready(Ok(n))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Knocked<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, pieces)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nuPGRADE: WebSocket\r\n\r\n";
+
+    #[test]
+    fn who_asks_for_websocket_is_told_apart_from_everybody_else() {
+        for (said, knock) in [
+            (UPGRADE, Knock::Upgrade),
+            (&UPGRADE[..UPGRADE.len() - 1], Knock::Unfinished),
+            (b"GE", Knock::Unfinished),
+            (b"GET / HTTP/1.0\r\n\r\n", Knock::Page { is_head: false }),
+            (
+                b"HEAD /x HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
+                Knock::Page { is_head: true },
+            ),
+            (b"\x16\x03\x01\x02\x00\x01", Knock::Tls),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", Knock::NotHttp),
+            (b"\x00\x01\x02", Knock::NotHttp),
+        ] {
+            assert_eq!(judge(said), knock, "{:?}", String::from_utf8_lossy(said));
+        }
+        let many = "a: b\r\n".repeat(MAX_HEADERS + 1);
+        let many = format!("GET / HTTP/1.1\r\n{many}\r\n");
+        assert_eq!(judge(many.as_bytes()), Knock::Page { is_head: false });
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_read_again_and_what_never_ends_is_not_held() {
+        let whole = [UPGRADE, b"and more"].concat();
+        let stream = futures::io::Cursor::new(whole.clone());
+        let mut knocked = admit(stream)
+            .await
+            .map_err(|e| e.to_string())
+            .expect("it asks");
+        let mut again = Vec::new();
+        knocked.read_to_end(&mut again).await.expect("all of it");
+        assert_eq!(again, whole);
+        let endless = [b"GET / HTTP/1.1\r\na: ".to_vec(), vec![b'a'; 2 * MAX_HEAD]].concat();
+        let refused = admit(futures::io::Cursor::new(endless)).await;
+        let reason = refused.map(|_| ()).expect_err("it does not end").reason;
+        assert!(reason.contains("does not end"), "{reason}");
+    }
+}

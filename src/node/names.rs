@@ -1,0 +1,210 @@
+//! Host names to IP addresses, by the resolver of the operating system.
+//!
+//! Entry type: [`Names`]. The rule it keeps: nothing of the machine's network configuration is read before a name needs it,
+//! and nothing of it is kept: the system reads its hosts file, its list of name servers and whatever else it has anew for
+//! each lookup. A dial that gives up does not end the lookup; the next dial of that name takes its result, so that a name
+//! server that answers later than a dial may take still brings the dialler to its goal.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::channel::oneshot;
+use futures::future::{BoxFuture, FutureExt, Shared};
+
+use super::stage::{Stage, StageError};
+
+/// Maximum number of lookups at a time: each occupies a thread until the system answers, which can take tens of seconds when
+/// no name server does. Names come from the operator alone, who seldom gives more than a handful.
+const MAX_LOOKUPS: usize = 32;
+
+/// A lookup that is under way, or whose result nobody has taken yet.
+type Lookup = Shared<BoxFuture<'static, Result<Vec<IpAddr>, StageError>>>;
+
+/// Looks names up, each in a thread of its own: the system offers no other way.
+#[derive(Clone, Default)]
+pub(super) struct Names {
+    lookups: Arc<Mutex<HashMap<String, Lookup>>>,
+}
+
+impl Names {
+    /// Resolves to the IP addresses of `name`, at least one.
+    ///
+    /// # Errors
+    ///
+    /// Says at [`Stage::Resolve`] why there are none, and what to do.
+    pub(super) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, StageError> {
+        let lookup = self.begin(name)?;
+        let found = lookup.clone().await;
+        let mut lookups = self.lock();
+        if lookups.get(name).is_some_and(|known| known.ptr_eq(&lookup)) {
+            lookups.remove(name);
+        }
+        found
+    }
+
+    /// The lookup of `name` that is under way, or a new one.
+    fn begin(&self, name: &str) -> Result<Lookup, StageError> {
+        let mut lookups = self.lock();
+        if let Some(lookup) = lookups.get(name) {
+            return Ok(lookup.clone());
+        }
+        // Results that nobody has come back for make room.
+        if lookups.len() >= MAX_LOOKUPS {
+            lookups.retain(|_, lookup| lookup.peek().is_none());
+        }
+        if lookups.len() >= MAX_LOOKUPS {
+            let reason = format!(
+                "{name} is not looked up: {MAX_LOOKUPS} other names still wait for the name servers; is this machine online?"
+            );
+            return Err(StageError::new(Stage::Resolve, reason));
+        }
+        let lookup = in_thread(name.to_owned())?;
+        lookups.insert(name.to_owned(), lookup.clone());
+        Ok(lookup)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Lookup>> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks the system in a thread that nothing waits for: a runtime that ends is not held up by it.
+fn in_thread(name: String) -> Result<Lookup, StageError> {
+    let (answer, answered) = oneshot::channel();
+    let asked = name.clone();
+    let ask = move || {
+        // Nobody may wait any more.
+        let _ = answer.send(addresses_of(&asked));
+    };
+    std::thread::Builder::new()
+        .name("lookup".to_owned())
+        .spawn(ask)
+        .map_err(|error| {
+            let reason = format!("{name} cannot be looked up: no thread can be started ({error})");
+            StageError::new(Stage::Resolve, reason)
+        })?;
+    let found = answered.map(move |answer| {
+        answer.unwrap_or_else(|_| {
+            let reason = format!("{name} cannot be looked up: the lookup ended without an answer");
+            Err(StageError::new(Stage::Resolve, reason))
+        })
+    });
+    Ok(found.boxed().shared())
+}
+
+/// Asks the system, and waits for its answer.
+fn addresses_of(name: &str) -> Result<Vec<IpAddr>, StageError> {
+    let found = (name, 0).to_socket_addrs();
+    let mut addresses = Vec::new();
+    for address in found.iter().cloned().flatten() {
+        if !addresses.contains(&address.ip()) {
+            addresses.push(address.ip());
+        }
+    }
+    match found {
+        Ok(_) if !addresses.is_empty() => Ok(addresses),
+        // RFC 6761, 6.3: it is this machine, whether or not the hosts file says so.
+        _ if is_localhost(name) => Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]),
+        Ok(_) => Err(StageError::new(Stage::Resolve, no_such_host(name))),
+        Err(error) => Err(StageError::new(Stage::Resolve, of_lookup(name, &error))),
+    }
+}
+
+fn is_localhost(name: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    name.eq_ignore_ascii_case("localhost")
+}
+
+/// Returns the socket address of a link-local address on an interface of this machine, which the system knows by name.
+///
+/// # Errors
+///
+/// The machine has no interface of that name.
+pub(super) fn on_interface(ip: Ipv6Addr, zone: &str, port: u16) -> io::Result<SocketAddrV6> {
+    // A number with an interface: no name server is asked.
+    let mut found = (format!("{ip}%{zone}").as_str(), port)
+        .to_socket_addrs()
+        .into_iter()
+        .flatten();
+    found
+        .find_map(|address| match address {
+            SocketAddr::V6(address) if address.scope_id() != 0 => Some(address),
+            _ => None,
+        })
+        .ok_or_else(|| {
+            let reason = format!("this machine has no network interface `{zone}`");
+            io::Error::new(io::ErrorKind::AddrNotAvailable, reason)
+        })
+}
+
+/// What the system says of a lookup that came to nothing, for people.
+fn of_lookup(name: &str, error: &io::Error) -> String {
+    let text = error.to_string();
+    let is_unknown = [
+        "Name or service not known",
+        "No address associated with hostname",
+        "nodename nor servname provided",
+        "Name does not resolve",
+        "No such host is known",
+    ];
+    if is_unknown.iter().any(|part| text.contains(part)) {
+        return no_such_host(name);
+    }
+    let name = name.trim_end_matches('.');
+    let text = text
+        .strip_prefix("failed to lookup address information: ")
+        .unwrap_or(&text);
+    format!(
+        "{name} cannot be looked up ({text}): no name server answers, or none is configured; is this machine online? An IP \
+         address can be dialled without one, and so can a name in the hosts file"
+    )
+}
+
+fn no_such_host(name: &str) -> String {
+    let name = name.trim_end_matches('.');
+    format!("there is no host called {name}: is it spelt right, and does it have an address?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_and_silent_name_servers_are_told_apart() {
+        let of = |text: &str| of_lookup("nobody.example.", &io::Error::other(text.to_owned()));
+        let said = of("failed to lookup address information: Name or service not known");
+        assert!(said.contains("no host called nobody.example:"), "{said}");
+        let said = of("failed to lookup address information: Temporary failure in name resolution");
+        assert!(said.contains("is this machine online?"), "{said}");
+        assert!(said.contains("(Temporary failure"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_a_dial_gave_up_serves_the_next_one() {
+        let names = Names::default();
+        let (answer, answered) = oneshot::channel::<IpAddr>();
+        let slow = answered
+            .map(|ip| Ok(vec![ip.expect("an answer")]))
+            .boxed()
+            .shared();
+        names.lock().insert("slow.example".to_owned(), slow);
+        assert!(names.look_up("slow.example").now_or_never().is_none());
+        let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
+        answer.send(ip).expect("the lookup still waits");
+        assert_eq!(names.look_up("slow.example").await, Ok(vec![ip]));
+        assert!(names.lock().is_empty(), "a result is taken once");
+    }
+
+    #[test]
+    fn localhost_needs_no_name_server_and_an_interface_must_be_there() {
+        for name in ["localhost", "LOCALHOST."] {
+            let found = addresses_of(name).expect("it is this machine");
+            assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
+        }
+        let link_local = "fe80::1".parse().expect("an address");
+        let error = on_interface(link_local, "none-such", 9000).expect_err("no interface");
+        assert!(error.to_string().contains("none-such"), "{error}");
+    }
+}

@@ -1,0 +1,135 @@
+//! Several addresses of one peer, tried so that one that is silent holds up none of the others (RFC 8305, "Happy
+//! Eyeballs").
+//!
+//! Entry functions: [`in_order`], [`race`]. The rule they keep: an attempt begins when the one before it has failed or has
+//! had its time for a head start; the first that succeeds wins; and of those that failed each is told.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::time::{Instant, sleep_until};
+
+/// The head start of an attempt over the next one: the Connection Attempt Delay that RFC 8305, section 5, recommends.
+pub(super) const HEAD_START: Duration = Duration::from_millis(250);
+/// Maximum number of addresses that are tried of one name: whoever owns the name chooses how many it has.
+pub(super) const MAX_ADDRESSES: usize = 16;
+
+/// Returns the addresses in the order in which they are to be tried: IPv6 and IPv4 in turn, IPv6 first, and within a family
+/// as the system has sorted them (RFC 8305, section 4). At most [`MAX_ADDRESSES`].
+pub(super) fn in_order<A>(addresses: Vec<A>, is_ipv6: impl Fn(&A) -> bool) -> Vec<A> {
+    let (v6, v4): (Vec<A>, Vec<A>) = addresses.into_iter().partition(is_ipv6);
+    let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
+    let mut ordered = Vec::new();
+    loop {
+        let pair = [v6.next(), v4.next()];
+        if pair.iter().all(Option::is_none) {
+            ordered.truncate(MAX_ADDRESSES);
+            return ordered;
+        }
+        ordered.extend(pair.into_iter().flatten());
+    }
+}
+
+/// Tries the addresses one after the other, each [`HEAD_START`] after the one before, or as soon as that has failed.
+/// Returns what the first success has brought.
+///
+/// # Errors
+///
+/// Every address, with what became of it.
+pub(super) async fn race<T, E, F>(
+    addresses: Vec<SocketAddr>,
+    attempt: impl Fn(SocketAddr) -> F,
+) -> Result<T, Vec<(SocketAddr, E)>>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut waiting = addresses.into_iter();
+    let mut running = FuturesUnordered::new();
+    let mut failed = Vec::new();
+    let begin = |address| {
+        let attempt = attempt(address);
+        async move { (address, attempt.await) }
+    };
+    let mut next_at = Instant::now();
+    loop {
+        if next_at <= Instant::now() || running.is_empty() {
+            match waiting.next() {
+                Some(address) => {
+                    running.push(begin(address));
+                    next_at = Instant::now() + HEAD_START;
+                }
+                None if running.is_empty() => return Err(failed),
+                None => {}
+            }
+        }
+        let is_next = waiting.len() > 0;
+        tokio::select! {
+            Some((address, outcome)) = running.next() => match outcome {
+                Ok(won) => return Ok(won),
+                Err(error) => {
+                    failed.push((address, error));
+                    next_at = Instant::now();
+                }
+            },
+            () = sleep_until(next_at), if is_next => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::future::pending;
+
+    use super::*;
+
+    fn socket(text: &str) -> SocketAddr {
+        text.parse().expect("a socket's address")
+    }
+
+    #[test]
+    fn families_take_turns_and_ipv6_is_first() {
+        let given = ["1.0.0.1:1", "1.0.0.2:1", "[::1]:1", "1.0.0.3:1", "[::2]:1"];
+        let ordered = in_order(given.map(socket).to_vec(), SocketAddr::is_ipv6);
+        let expected = ["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "1.0.0.3:1"];
+        assert_eq!(ordered, expected.map(socket));
+        let many = vec![socket("[::1]:1"); 100];
+        assert_eq!(in_order(many, SocketAddr::is_ipv6).len(), MAX_ADDRESSES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_address_holds_up_the_next_for_its_head_start_alone() {
+        let begun = Instant::now();
+        let begun_at = RefCell::new(Vec::new());
+        let addresses = ["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1"].map(socket);
+        let won = race(addresses.to_vec(), |address| {
+            begun_at.borrow_mut().push(begun.elapsed().as_millis());
+            async move {
+                match address {
+                    a if a == addresses[0] => pending().await,
+                    a if a == addresses[1] => Err("refused"),
+                    a if a == addresses[2] => pending().await,
+                    a => Ok(a),
+                }
+            }
+        });
+        assert_eq!(won.await, Ok(addresses[3]));
+        // The second failed at once, so that the third did not wait.
+        assert_eq!(*begun_at.borrow(), [0, 250, 250, 500]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_none_succeeds_each_says_why() {
+        let addresses = ["[::1]:1", "1.0.0.1:1"].map(socket);
+        let lost: Result<(), _> = race(
+            addresses.to_vec(),
+            |address| async move { Err(address.port()) },
+        )
+        .await;
+        assert_eq!(lost, Err(vec![(addresses[0], 1), (addresses[1], 1)]));
+        let none: Result<(), Vec<(SocketAddr, u16)>> = race(Vec::new(), |_| async { Err(0) }).await;
+        assert_eq!(none, Err(vec![]));
+    }
+}

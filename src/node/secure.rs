@@ -1,0 +1,352 @@
+//! TLS between TCP and WebSocket, as a layer of this node's own: libp2p's WebSocket transport has one certificate for its whole
+//! life, and no TLS 1.2.
+//!
+//! Entry types: [`Secure`], below the WebSocket transport, and [`Spelt`], above it. The rule they keep: to whoever stands
+//! above, addresses read as always (`/tls/ws`, `/wss`); to the WebSocket transport between the two each of them is plain
+//! `/ws`, so that it leaves TLS alone; how the address is spelt then says below what was meant.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::future::{BoxFuture, Either, FutureExt, MapErr, TryFutureExt};
+use futures::io::{AsyncRead, AsyncWrite};
+use futures_rustls::{TlsAcceptor, client, server};
+use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, Transport};
+use libp2p_websocket::error::Error as WebsocketError;
+use rustls_pki_types::ServerName;
+
+use super::diagnosis::tls::{of_accept, of_connect};
+use super::diagnosis::{of_visitor, of_websocket};
+use super::door::{self, Knocked};
+use super::stage::{Stage, StageError};
+use super::tls::Loaded;
+
+/// A stream with TLS, or without.
+type Stream<S> = Knocked<Either<Either<client::TlsStream<S>, server::TlsStream<S>>, S>>;
+
+/// Returns `address` as the WebSocket transport is to see it: `/tls/http/ws` for `/tls/ws`, `/https/ws` for `/wss`. Neither
+/// can be typed: both are refused as addresses to dial and to listen on.
+fn below(address: &Multiaddr) -> Multiaddr {
+    let mut spelt = Multiaddr::empty();
+    let mut parts = address.iter().peekable();
+    while let Some(part) = parts.next() {
+        match part {
+            Protocol::Tls if matches!(parts.peek(), Some(Protocol::Ws(_))) => {
+                spelt.push(Protocol::Tls);
+                spelt.push(Protocol::Http);
+            }
+            Protocol::Wss(path) => {
+                spelt.push(Protocol::Https);
+                spelt.push(Protocol::Ws(path));
+            }
+            part => spelt.push(part),
+        }
+    }
+    spelt
+}
+
+/// The opposite of [`below`].
+fn above(address: &Multiaddr) -> Multiaddr {
+    let mut spelt = Multiaddr::empty();
+    let mut parts = address.iter().peekable();
+    while let Some(part) = parts.next() {
+        match (part, parts.peek()) {
+            (Protocol::Http, Some(Protocol::Ws(_))) => {}
+            (Protocol::Https, Some(Protocol::Ws(path))) => {
+                spelt.push(Protocol::Wss(path.clone()));
+                parts.next();
+            }
+            (part, _) => spelt.push(part),
+        }
+    }
+    spelt
+}
+
+/// The parts of an address by which [`below`] says that TLS is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    TlsHttp,
+    Https,
+}
+
+impl Mark {
+    /// Splits a mark off an address below the WebSocket transport.
+    fn split(address: &Multiaddr) -> (Multiaddr, Option<Mark>) {
+        let mut rest = Multiaddr::empty();
+        let mut mark = None;
+        for part in address.iter() {
+            match part {
+                Protocol::Tls => {}
+                Protocol::Http => mark = Some(Mark::TlsHttp),
+                Protocol::Https => mark = Some(Mark::Https),
+                part => rest.push(part),
+            }
+        }
+        (rest, mark)
+    }
+
+    fn put_on(mark: Option<Mark>, address: Multiaddr) -> Multiaddr {
+        match mark {
+            None => address,
+            Some(Mark::TlsHttp) => address.with(Protocol::Tls).with(Protocol::Http),
+            Some(Mark::Https) => address.with(Protocol::Https),
+        }
+    }
+}
+
+/// A transport whose streams speak TLS where their address says so, and on which visitors have asked for WebSocket.
+pub(super) struct Secure<T> {
+    inner: T,
+    tls: Loaded,
+    listeners: HashMap<ListenerId, Option<Mark>>,
+}
+
+impl<T> Secure<T> {
+    pub(super) fn new(inner: T, tls: Loaded) -> Secure<T> {
+        Secure {
+            inner,
+            tls,
+            listeners: HashMap::new(),
+        }
+    }
+
+    fn mark_of(&self, id: ListenerId) -> Option<Mark> {
+        self.listeners.get(&id).copied().flatten()
+    }
+}
+
+impl<T> Transport for Secure<T>
+where
+    T: Transport<Error = StageError> + Unpin,
+    T::Output: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+{
+    type Output = Stream<T::Output>;
+    type Error = StageError;
+    type ListenerUpgrade = BoxFuture<'static, Result<Self::Output, StageError>>;
+    type Dial = BoxFuture<'static, Result<Self::Output, StageError>>;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<StageError>> {
+        let (plain, mark) = Mark::split(&address);
+        if mark.is_some() && self.tls.server.is_none() {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        }
+        self.inner.listen_on(id, plain)?;
+        self.listeners.insert(id, mark);
+        Ok(())
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.inner.remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        opts: DialOpts,
+    ) -> Result<Self::Dial, TransportError<StageError>> {
+        let (plain, mark) = Mark::split(&address);
+        let name = match mark {
+            Some(_) => Some(server_name(&plain).map_err(TransportError::Other)?),
+            None => None,
+        };
+        let connector = self.tls.client.clone();
+        let dial = self.inner.dial(plain, opts)?;
+        Ok(async move {
+            let stream = dial.await?;
+            Ok(Knocked::fresh(match name {
+                None => Either::Right(stream),
+                Some(name) => {
+                    let secure = connector.connect(name, stream).await;
+                    Either::Left(Either::Left(secure.map_err(|e| of_connect(&e))?))
+                }
+            }))
+        }
+        .boxed())
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, StageError>> {
+        let this = &mut *self;
+        let Poll::Ready(mut event) = Pin::new(&mut this.inner).poll(cx) else {
+            return Poll::Pending;
+        };
+        let mut mark = None;
+        match &mut event {
+            TransportEvent::NewAddress {
+                listener_id,
+                listen_addr,
+            }
+            | TransportEvent::AddressExpired {
+                listener_id,
+                listen_addr,
+            } => {
+                let mark = this.mark_of(*listener_id);
+                *listen_addr = Mark::put_on(mark, listen_addr.clone());
+            }
+            TransportEvent::Incoming {
+                listener_id,
+                local_addr,
+                send_back_addr,
+                ..
+            } => {
+                mark = this.mark_of(*listener_id);
+                for address in [local_addr, send_back_addr] {
+                    *address = Mark::put_on(mark, address.clone());
+                }
+            }
+            TransportEvent::ListenerClosed { listener_id, .. } => {
+                this.listeners.remove(listener_id);
+            }
+            TransportEvent::ListenerError { .. } => {}
+        }
+        let acceptor = mark.and(this.tls.server.clone());
+        Poll::Ready(event.map_upgrade(|upgrade| accept(upgrade, acceptor).boxed()))
+    }
+}
+
+/// Brings a visitor up to its request for WebSocket.
+async fn accept<S>(
+    upgrade: impl Future<Output = Result<S, StageError>>,
+    acceptor: Option<TlsAcceptor>,
+) -> Result<Stream<S>, StageError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let stream = upgrade.await?;
+    let stream = match acceptor {
+        None => Either::Right(stream),
+        Some(acceptor) => {
+            let secure = acceptor.accept(stream).await;
+            Either::Left(Either::Right(secure.map_err(|e| of_accept(&e))?))
+        }
+    };
+    door::admit(stream).await
+}
+
+/// For whom the certificate must be: the name, or the IP address, that is dialled.
+fn server_name(address: &Multiaddr) -> Result<ServerName<'static>, StageError> {
+    let mut parts = address
+        .iter()
+        .skip_while(|part| matches!(part, Protocol::Ip6zone(_)));
+    let name = match parts.next() {
+        Some(Protocol::Ip4(ip)) => Ok(ServerName::from(std::net::IpAddr::from(ip))),
+        Some(Protocol::Ip6(ip)) => Ok(ServerName::from(std::net::IpAddr::from(ip))),
+        Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => {
+            ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| name)
+        }
+        _ => Err("".into()),
+    };
+    name.map_err(|name| {
+        let reason = format!("no certificate can be for `{name}`: dial another name of that host");
+        StageError::new(Stage::Address, reason)
+    })
+}
+
+/// The WebSocket transport as others see it: with addresses as they are typed (see [`below`]), and with errors that say
+/// which side was to blame.
+pub(super) struct Spelt<T>(pub(super) T);
+
+impl<T> Transport for Spelt<T>
+where
+    T: Transport<Error = WebsocketError<StageError>> + Unpin,
+{
+    type Output = T::Output;
+    type Error = StageError;
+    type ListenerUpgrade = MapErr<T::ListenerUpgrade, fn(T::Error) -> StageError>;
+    type Dial = MapErr<T::Dial, fn(T::Error) -> StageError>;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<StageError>> {
+        self.0.listen_on(id, below(&address)).map_err(spelt_above)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.0.remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        opts: DialOpts,
+    ) -> Result<Self::Dial, TransportError<StageError>> {
+        let dial = self.0.dial(below(&address), opts).map_err(spelt_above)?;
+        Ok(dial.map_err(of_websocket as fn(_) -> _))
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, StageError>> {
+        let Poll::Ready(mut event) = Pin::new(&mut self.0).poll(cx) else {
+            return Poll::Pending;
+        };
+        match &mut event {
+            TransportEvent::NewAddress { listen_addr, .. }
+            | TransportEvent::AddressExpired { listen_addr, .. } => {
+                *listen_addr = above(listen_addr);
+            }
+            TransportEvent::Incoming {
+                local_addr,
+                send_back_addr,
+                ..
+            } => {
+                *local_addr = above(local_addr);
+                *send_back_addr = above(send_back_addr);
+            }
+            TransportEvent::ListenerClosed { .. } | TransportEvent::ListenerError { .. } => {}
+        }
+        let event = event.map_upgrade(|upgrade| upgrade.map_err(of_visitor as fn(_) -> _));
+        Poll::Ready(event.map_err(of_websocket))
+    }
+}
+
+fn spelt_above(error: TransportError<WebsocketError<StageError>>) -> TransportError<StageError> {
+    match error {
+        TransportError::MultiaddrNotSupported(address) => {
+            TransportError::MultiaddrNotSupported(above(&address))
+        }
+        TransportError::Other(error) => TransportError::Other(of_websocket(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::Address;
+
+    #[test]
+    fn an_address_reads_the_same_above_however_it_is_spelt_below() {
+        let id = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        for (text, spelt) in [
+            ("/ip4/1.2.3.4/tcp/9/ws", "/ip4/1.2.3.4/tcp/9/ws"),
+            (
+                "/ip4/1.2.3.4/tcp/9/tls/ws",
+                "/ip4/1.2.3.4/tcp/9/tls/http/ws",
+            ),
+            ("/dns/a/tcp/9/wss", "/dns/a/tcp/9/https/ws"),
+        ] {
+            for end in ["", &format!("/p2p/{id}")] {
+                let address: Multiaddr = format!("{text}{end}").parse().expect("a multiaddr");
+                assert_eq!(below(&address).to_string(), format!("{spelt}{end}"));
+                assert_eq!(above(&below(&address)), address);
+            }
+            let is_secure = text != spelt;
+            let typed = spelt.parse::<Address>();
+            assert_eq!(typed.is_err(), is_secure, "{spelt} cannot be typed");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! TCP as a node dials and listens: by IP address, by name, and by a link-local address with its interface.
+//!
+//! Entry type: [`Tcp`]. The rules it keeps: a name with several addresses is reached by whichever answers first (see
+//! [`super::race`]); an error says which address failed how; and a listener goes on after an error of the system.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt, Ready};
+use futures::stream::{SelectAll, StreamExt};
+use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::multiaddr::Protocol;
+use libp2p::tcp::tokio::TcpStream;
+use libp2p::{Multiaddr, Transport, tcp};
+use tokio::net::TcpSocket;
+use tokio::time::{Instant, timeout_at};
+
+use super::diagnosis::{of_addresses, of_tcp};
+use super::names::{self, Names};
+use super::race::{in_order, race};
+use super::remote::note_socket;
+use super::stage::{Stage, StageError};
+use super::transport::Observer;
+use super::zone::ZoneListener;
+
+/// How long the lookup of a name and the connection together may take: three lost packets are sent again within 7 s.
+const TCP_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long the lookup alone may take. The system asks its name servers again after 5 s; what comes later serves the next
+/// dial, so that enough time is left for the connection.
+const LOOKUP_TIMEOUT: Duration = Duration::from_millis(5500);
+/// Listen backlog: a storm of newcomers waits in the kernel instead of being refused.
+pub(super) const BACKLOG: u32 = 1024;
+
+/// The TCP transport.
+pub(super) struct Tcp {
+    listening: tcp::tokio::Transport,
+    on_interfaces: SelectAll<ZoneListener>,
+    names: Names,
+    /// Told of each dial when its name is resolved, and when it is connected.
+    observer: Observer,
+}
+
+/// What is dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    Socket(SocketAddr),
+    OnInterface(Ipv6Addr, String, u16),
+    Name(String, Family, u16),
+}
+
+/// Which addresses of a name are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Any,
+    V4,
+    V6,
+}
+
+impl Tcp {
+    pub(super) fn new(observer: Observer) -> Tcp {
+        let config = tcp::Config::new().nodelay(true).listen_backlog(BACKLOG);
+        Tcp {
+            listening: tcp::tokio::Transport::new(config),
+            on_interfaces: SelectAll::new(),
+            names: Names::default(),
+            observer,
+        }
+    }
+}
+
+impl Transport for Tcp {
+    type Output = TcpStream;
+    type Error = StageError;
+    type ListenerUpgrade = Ready<Result<TcpStream, StageError>>;
+    type Dial = BoxFuture<'static, Result<TcpStream, StageError>>;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<StageError>> {
+        if let Some(Target::OnInterface(ip, zone, port)) = target_of(&address) {
+            let listener = ZoneListener::new(id, ip, &zone, port)
+                .map_err(|error| TransportError::Other(of_tcp(&error)))?;
+            self.on_interfaces.push(listener);
+            return Ok(());
+        }
+        let begun = self.listening.listen_on(id, address);
+        begun.map_err(|error| error.map(|error| of_tcp(&error)))
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        let mut on_interfaces = self.on_interfaces.iter_mut();
+        match on_interfaces.find(|listener| listener.id() == id) {
+            Some(listener) => {
+                listener.close();
+                true
+            }
+            None => self.listening.remove_listener(id),
+        }
+    }
+
+    /// The connection has a port of its own, whatever `opts` say: see `runner::linking`.
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        _: DialOpts,
+    ) -> Result<Self::Dial, TransportError<StageError>> {
+        let Some(target) = target_of(&address) else {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        };
+        let (names, observer) = (self.names.clone(), self.observer.clone());
+        Ok(async move {
+            let deadline = Instant::now() + TCP_TIMEOUT;
+            let is_name = matches!(target, Target::Name(..));
+            let addresses = addresses_of(target, &names).await?;
+            observer(Stage::Resolve);
+            let connected = race(addresses, |address| connect(address, deadline)).await;
+            let stream = connected.map_err(|failed| of_addresses(failed, is_name))?;
+            note_socket(stream.0.peer_addr());
+            observer(Stage::Tcp);
+            Ok(stream)
+        }
+        .boxed())
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, StageError>> {
+        if let Poll::Ready(Some(event)) = self.on_interfaces.poll_next_unpin(cx) {
+            return Poll::Ready(event);
+        }
+        Pin::new(&mut self.listening).poll(cx).map(|event| {
+            let event = event.map_err(|error| of_tcp(&error));
+            // What is accepted is connected.
+            event.map_upgrade(|accepted| match accepted.into_inner() {
+                Ok(stream) => futures::future::ok(stream),
+                Err(error) => futures::future::err(of_tcp(&error)),
+            })
+        })
+    }
+}
+
+/// The socket addresses to try, in order.
+async fn addresses_of(target: Target, names: &Names) -> Result<Vec<SocketAddr>, StageError> {
+    match target {
+        Target::Socket(socket) => Ok(vec![socket]),
+        Target::OnInterface(ip, zone, port) => {
+            let socket = names::on_interface(ip, &zone, port).map_err(|e| of_tcp(&e))?;
+            Ok(vec![socket.into()])
+        }
+        Target::Name(name, family, port) => {
+            let lookup = timeout_at(Instant::now() + LOOKUP_TIMEOUT, names.look_up(&name)).await;
+            let mut found = lookup.map_err(|_| {
+                let reason = format!(
+                    "the name servers do not say in time where {name} is: is this machine online?"
+                );
+                StageError::new(Stage::Resolve, reason).with_code("TIMEOUT")
+            })??;
+            found.retain(|ip| family.has(ip));
+            if found.is_empty() {
+                let reason = format!(
+                    "{name} has no address of the kind that is asked for: dial it as /dns/{name}"
+                );
+                return Err(StageError::new(Stage::Resolve, reason));
+            }
+            let sockets = found.into_iter().map(|ip| SocketAddr::new(ip, port));
+            Ok(in_order(sockets.collect(), SocketAddr::is_ipv6))
+        }
+    }
+}
+
+impl Family {
+    fn has(self, ip: &IpAddr) -> bool {
+        match self {
+            Family::Any => true,
+            Family::V4 => ip.is_ipv4(),
+            Family::V6 => ip.is_ipv6(),
+        }
+    }
+}
+
+/// Connects to one address.
+async fn connect(address: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    match timeout_at(deadline, socket.connect(address)).await {
+        Ok(stream) => {
+            let stream = stream?;
+            stream.set_nodelay(true)?;
+            Ok(TcpStream(stream))
+        }
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")),
+    }
+}
+
+/// What an address names; none when it is no TCP address. What follows the port is of no concern here.
+fn target_of(address: &Multiaddr) -> Option<Target> {
+    let mut parts = address.iter();
+    let host = parts.next()?;
+    let zone = match host {
+        Protocol::Ip6zone(zone) => Some(zone.into_owned()),
+        _ => None,
+    };
+    let host = match zone {
+        Some(_) => parts.next()?,
+        None => address.iter().next()?,
+    };
+    let Protocol::Tcp(port) = parts.next()? else {
+        return None;
+    };
+    Some(match (host, zone) {
+        (Protocol::Ip6(ip), Some(zone)) => Target::OnInterface(ip, zone, port),
+        (_, Some(_)) => return None,
+        (Protocol::Ip4(ip), _) => Target::Socket((ip, port).into()),
+        (Protocol::Ip6(ip), _) => Target::Socket((ip, port).into()),
+        (Protocol::Dns(name), _) => Target::Name(name.into_owned(), Family::Any, port),
+        (Protocol::Dns4(name), _) => Target::Name(name.into_owned(), Family::V4, port),
+        (Protocol::Dns6(name), _) => Target::Name(name.into_owned(), Family::V6, port),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forms_of_a_tcp_address_are_told_apart() {
+        let target = |text: &str| target_of(&text.parse().expect("a multiaddr"));
+        let name = "a.example".to_owned();
+        assert_eq!(
+            target("/ip4/1.2.3.4/tcp/9"),
+            Some(Target::Socket(([1, 2, 3, 4], 9).into()))
+        );
+        assert_eq!(
+            target("/ip6zone/eth0/ip6/fe80::1/tcp/9"),
+            Some(Target::OnInterface(
+                "fe80::1".parse().expect("an address"),
+                "eth0".to_owned(),
+                9
+            ))
+        );
+        assert_eq!(
+            target("/dns4/a.example/tcp/9"),
+            Some(Target::Name(name.clone(), Family::V4, 9))
+        );
+        assert_eq!(
+            target("/dns/a.example/tcp/9"),
+            Some(Target::Name(name, Family::Any, 9))
+        );
+        for text in [
+            "/ip6zone/eth0/ip4/1.2.3.4/tcp/9",
+            "/ip4/1.2.3.4/udp/9",
+            "/tcp/9",
+            "/ip6zone/eth0/tcp/9",
+        ] {
+            assert_eq!(target(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Several addresses of one peer in one dial: each has its turn, as the addresses of a name have (see [`super::race`]). The
+//! swarm would try eight at once.
+//!
+//! Entry functions: [`in_turns`] around the start of the dial, and [`take`] in the transport, which is asked for each address
+//! alone. The rule they keep: a turn comes when the one before it has failed or has had its head start, and a turn that is
+//! never taken holds up nobody.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::race::{HEAD_START, in_order};
+use crate::wire::ip_of;
+
+tokio::task_local! {
+    /// The turns of the dial that is being started.
+    static TURNS: RefCell<HashMap<Multiaddr, Turn>>;
+}
+
+/// When an address is tried.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// Ends when the turn has come. None for the first.
+    go: Option<oneshot::Receiver<()>>,
+    /// Dropped when the next turn has come.
+    next: oneshot::Sender<()>,
+}
+
+/// Starts a dial of these addresses of one peer, IPv6 and IPv4 in turn. `start` is given them in the order of their turns, and
+/// has the transport asked for each.
+pub(super) fn in_turns<T>(addresses: Vec<Multiaddr>, start: impl FnOnce(Vec<Multiaddr>) -> T) -> T {
+    let addresses = in_order(addresses, |address| {
+        ip_of(address).is_some_and(|ip| ip.to_canonical().is_ipv6())
+    });
+    let mut turns = HashMap::new();
+    let mut go = None;
+    for address in &addresses {
+        let (next, gone) = oneshot::channel();
+        let turn = Turn { go, next };
+        turns.insert(bare(address.clone()), turn);
+        go = Some(gone);
+    }
+    TURNS.sync_scope(RefCell::new(turns), || start(addresses))
+}
+
+/// The turn of this address in the dial that is being started; none when the dial has only one, or waits for nobody.
+pub(super) fn take(address: &Multiaddr) -> Option<Turn> {
+    let address = bare(address.clone());
+    let taken = TURNS.try_with(|turns| turns.borrow_mut().remove(&address));
+    taken.ok().flatten()
+}
+
+impl Turn {
+    /// Makes `attempt` when the turn has come.
+    pub(super) async fn attempt<T>(self, attempt: impl Future<Output = T>) -> T {
+        if let Some(go) = self.go {
+            // It is an error when it comes, because all that comes is the end of the sender.
+            let _ = go.await;
+        }
+        let mut attempt = pin!(attempt);
+        let next = self.next;
+        match timeout(HEAD_START, attempt.as_mut()).await {
+            Ok(done) => done,
+            Err(_) => {
+                drop(next);
+                attempt.await
+            }
+        }
+    }
+}
+
+/// Without the peer's id, which the swarm puts on.
+fn bare(mut address: Multiaddr) -> Multiaddr {
+    if let Some(Protocol::P2p(_)) = address.iter().last() {
+        address.pop();
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::{Arc, Mutex};
+
+    use futures::future::join_all;
+    use libp2p::PeerId;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn address(text: &str) -> Multiaddr {
+        text.parse().expect("a multiaddr")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_addresses_of_a_peer_are_tried_in_turn_and_not_at_once() {
+        let given = [
+            "/ip4/1.0.0.1/tcp/1/ws",
+            "/ip4/1.0.0.2/tcp/1/ws",
+            "/ip6/2001:db8::1/tcp/1/ws",
+        ]
+        .map(address);
+        let begun = Instant::now();
+        let tried = Arc::new(Mutex::new(Vec::new()));
+        let id = PeerId::random();
+        let attempts = in_turns(given.to_vec(), |addresses| {
+            let attempt = |address: Multiaddr| {
+                let turn = take(&address.clone().with(Protocol::P2p(id))).expect("a turn");
+                let tried = tried.clone();
+                turn.attempt(async move {
+                    let at = begun.elapsed().as_millis();
+                    tried.lock().expect("no panic").push((address.clone(), at));
+                    match address.to_string().contains("1.0.0.1") {
+                        true => {}
+                        false => pending().await,
+                    }
+                })
+            };
+            addresses.into_iter().map(attempt).collect::<Vec<_>>()
+        });
+        assert!(timeout(HEAD_START * 10, join_all(attempts)).await.is_err());
+        let [first, second, third] = [&given[2], &given[0], &given[1]].map(Multiaddr::clone);
+        // The second failed at once, so that the third did not wait.
+        let expected = [(first, 0), (second, 250), (third, 250)];
+        assert_eq!(*tried.lock().expect("no panic"), expected);
+        assert!(take(&given[0]).is_none(), "only while a dial is started");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_nobody_takes_holds_up_nobody() {
+        let given = ["/ip4/1.0.0.1/tcp/1/ws", "/ip4/1.0.0.2/tcp/1/ws"].map(address);
+        let begun = Instant::now();
+        // The swarm leaves the first out: this node listens there.
+        let second = in_turns(given.to_vec(), |addresses| take(&addresses[1]));
+        let tried = second.expect("a turn").attempt(async { begun.elapsed() });
+        assert_eq!(tried.await.as_millis(), 0);
+    }
+}
