@@ -106,13 +106,18 @@ impl Behaviour {
                 session.exchange.send_request(&peer_id, Ok(frame));
             }
             Output::SendResponse(frame) => session.respond(frame),
-            Output::Judge { peer, instance_id } => {
+            Output::Judge {
+                peer,
+                instance_id,
+                features,
+            } => {
                 let peer_id = peer;
                 let endpoint = session.endpoint.clone();
                 self.tell(Event::Judge {
                     connection_id,
                     peer_id,
                     instance_id,
+                    features,
                     endpoint,
                 });
             }

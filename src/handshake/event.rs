@@ -54,6 +54,8 @@ pub enum Event {
         peer_id: PeerId,
         /// The peer's process, as its Hello or Challenge named it.
         instance_id: [u8; 16],
+        /// The features that it names.
+        features: u64,
         /// Where it is.
         endpoint: ConnectedPoint,
     },

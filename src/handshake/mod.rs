@@ -34,6 +34,10 @@ mod verified;
 #[cfg(test)]
 mod tests;
 
+/// The bit of a Core's features by which a dialer says that it comes to look and not to stay: the connection is not to become a
+/// link. It is `diatribe check` that says so.
+pub const VISIT: u64 = 2;
+
 pub use behaviour::Behaviour;
 pub use crypto::Entropy;
 pub use event::{Event, Proof};

@@ -325,7 +325,10 @@ fn theirs(code: RejectCode) -> &'static str {
             "the peer is already linked to another live node with this node's identity: \
              stop the other one, or give this one a key of its own"
         }
-        RejectCode::Busy => "the peer has too many handshakes or links at once: try again later",
+        RejectCode::Busy => {
+            "the peer has all the links that it may have, or too many handshakes at once; nothing is wrong here: try again in a \
+             minute, or dial another node of the mesh. Whoever runs the peer can give it more places with --max-links"
+        }
         RejectCode::Policy => {
             "the peer's operator does not admit this node: \
              ask for its PeerId to be trusted there"

@@ -56,6 +56,8 @@ pub enum Output {
         peer: PeerId,
         /// Which running process of it.
         instance_id: [u8; 16],
+        /// The features that it names.
+        features: u64,
     },
     /// The peer is proved in both rounds: open the gate inbound (the dialer: in both directions),
     /// then answer with [`Input::GateOpen`]. What tells the peer so leaves only after that.

@@ -280,6 +280,7 @@ impl Machine {
         out.push(Output::Judge {
             peer: accepted.peer.public_key.peer_id(),
             instance_id: accepted.peer.core.instance_id,
+            features: accepted.peer.core.features,
         });
         self.pause(State::AwaitRuling(accepted));
         Ok(())

@@ -20,6 +20,8 @@ const BUSY_STEPS: u32 = 3;
 const SHOW_BUSY: u32 = 8;
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The wait before an address that was the node's own is tried again: it may be another node's by then.
+const OWN_WAIT: Duration = Duration::from_secs(600);
 
 /// Addresses to keep dialling.
 #[derive(Debug, Default)]
@@ -33,6 +35,8 @@ struct Target {
     /// Who answered there last.
     peer_id: Option<PeerId>,
     failures: u32,
+    /// It was found to be this node's own address, which was told.
+    is_own: bool,
     state: State,
 }
 
@@ -56,6 +60,7 @@ impl Dialing {
             address,
             peer_id,
             failures: 0,
+            is_own: false,
             state: State::Waiting(now),
         });
     }
@@ -119,6 +124,23 @@ impl Dialing {
         };
         target.state = State::Waiting(now + wait(steps, rng));
         Some(target.failures == if busy { SHOW_BUSY } else { 1 })
+    }
+
+    /// The connection led to this node itself, as one list of addresses for all nodes makes it. Whether that is to be told,
+    /// which it is once; none when it was not one of these dials.
+    pub(crate) fn led_to_self(&mut self, now: Time, connection_id: ConnectionId) -> Option<bool> {
+        let target = self
+            .targets
+            .iter_mut()
+            .find(|t| t.state == State::Dialing(connection_id))?;
+        target.state = State::Waiting(now + OWN_WAIT);
+        Some(!std::mem::replace(&mut target.is_own, true))
+    }
+
+    /// Whether any of the addresses is being dialled.
+    pub(crate) fn is_dialing(&self) -> bool {
+        let mut targets = self.targets.iter();
+        targets.any(|t| matches!(t.state, State::Dialing(_)))
     }
 
     /// A peer is linked, whoever dialled.
@@ -207,6 +229,25 @@ mod tests {
             now = next;
         }
         assert!(longest <= LONGEST_WAIT && longest > LONGEST_WAIT / 2);
+    }
+
+    #[test]
+    fn an_address_of_ones_own_is_told_once_and_seldom_tried_again() {
+        let mut dialing = Dialing::default();
+        dialing.add(Time::ZERO, address());
+        let mut now = Time::ZERO;
+        for n in 0..3 {
+            let id = ConnectionId::new_unchecked(n);
+            dialing.started(&address(), id);
+            assert!(dialing.is_dialing());
+            assert_eq!(dialing.led_to_self(now, id), Some(n == 0));
+            assert!(!dialing.is_dialing());
+            let next = dialing.deadline().expect("it is tried again");
+            assert_eq!(next.since(now), OWN_WAIT);
+            now = next;
+        }
+        let other = ConnectionId::new_unchecked(9);
+        assert_eq!(dialing.led_to_self(now, other), None);
     }
 
     #[test]

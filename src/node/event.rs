@@ -84,6 +84,13 @@ pub enum Event {
         /// At which stage and why.
         error: StageError,
     },
+    /// A peer has proved its key, only to see whether this node can be linked with, and goes again: `diatribe check`.
+    Visit {
+        /// Who.
+        peer_id: PeerId,
+        /// From where.
+        address: Multiaddr,
+    },
     /// Somebody said something.
     Message(Message),
     /// This node told one of its links to connect to a newcomer.

@@ -3,20 +3,25 @@
 //! Entry functions: one for each place where a connection can fail. The rule they keep: whoever
 //! reads the reason need not know libp2p.
 
+use libp2p::core::transport::TransportError;
 use libp2p::swarm::{ConnectionDenied, ConnectionError, DialError, ListenError};
 
 use super::diagnosis::stage_of;
 use super::limits;
-use super::stage::{Stage, StageError};
+use super::stage::{self, Stage, StageError};
 use crate::handshake;
 
-const OWN_ID: &str = "that is this node itself, or a node with the same identity: \
+/// The code of a dial that led to this node itself.
+pub(crate) const OWN_ID: &str = "OWN_ID";
+const OWN_ID_REASON: &str = "that is this node itself, or a node with the same identity: \
      two nodes cannot share a passphrase or key file";
 
 /// Why a dial failed.
 pub(crate) fn of_dial(error: &DialError) -> StageError {
     match error {
-        DialError::LocalPeerId { .. } => StageError::new(Stage::Noise, OWN_ID).with_code("OWN_ID"),
+        DialError::LocalPeerId { .. } => {
+            StageError::new(Stage::Noise, OWN_ID_REASON).with_code(OWN_ID)
+        }
         DialError::WrongPeerId { obtained, .. } => StageError::new(
             Stage::Noise,
             format!(
@@ -31,7 +36,7 @@ pub(crate) fn of_dial(error: &DialError) -> StageError {
             .max_by_key(|error| error.stage)
             .unwrap_or_else(|| StageError::new(Stage::Address, "no address to dial")),
         // An address is always given; libp2p leaves out those on which this node listens.
-        DialError::NoAddresses => StageError::new(Stage::Address, OWN_ID).with_code("OWN_ID"),
+        DialError::NoAddresses => StageError::new(Stage::Address, OWN_ID_REASON).with_code(OWN_ID),
         DialError::Aborted | DialError::DialPeerConditionFalse(_) => {
             StageError::new(Stage::Link, "the dial was given up")
         }
@@ -42,16 +47,21 @@ pub(crate) fn of_dial(error: &DialError) -> StageError {
 pub(crate) fn of_incoming(error: &ListenError) -> Option<StageError> {
     match error {
         ListenError::LocalPeerId { .. } => {
-            Some(StageError::new(Stage::Noise, OWN_ID).with_code("OWN_ID"))
+            Some(StageError::new(Stage::Noise, OWN_ID_REASON).with_code(OWN_ID))
         }
         ListenError::Denied { cause } => Some(of_denied(cause)),
-        // Whoever goes away before it has said who it is, a port scanner or a dialer that has found
-        // another way, has nothing to be told about.
-        ListenError::Transport(error) => {
-            Some(stage_of(error)).filter(|e| e.code != Some("HUNG_UP"))
-        }
+        // Whoever goes away after it has asked for WebSocket is a dialer that has found another way: there is nothing to be
+        // told. One that goes before may be any program.
+        ListenError::Transport(error) => Some(stage_of(error))
+            .filter(|e| e.code != Some(stage::HUNG_UP) || e.stage < Stage::Noise),
         ListenError::WrongPeerId { .. } | ListenError::Aborted => None,
     }
+}
+
+/// Why a listener takes no connection at the moment.
+pub(crate) fn of_listener(error: std::io::Error) -> String {
+    let staged = stage_of(&TransportError::Other(error));
+    staged.reason
 }
 
 fn of_denied(cause: &ConnectionDenied) -> StageError {

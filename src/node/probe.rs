@@ -1,7 +1,8 @@
 //! One dial, watched: which stage took how long, and at which it failed.
 //!
 //! Entry type: [`Probe`]. The rule it keeps: it proves and has proved what a node would, and does
-//! nothing else: no room is entered, and the connection is closed as soon as it is a link.
+//! nothing else: it says that it only visits, so that it takes no place, and the connection is closed as soon as the
+//! handshake has passed.
 
 use std::io;
 use std::path::PathBuf;
@@ -105,10 +106,16 @@ impl Probe {
     pub async fn dial(
         &self,
         address: &Address,
-        tell: impl FnMut(ProbeStep),
+        mut tell: impl FnMut(ProbeStep),
     ) -> Result<Probed, StageError> {
         let passed = Arc::new(Mutex::new(Vec::new()));
-        let mut swarm = self.swarm(&passed)?;
+        let mut swarm = self.swarm(&passed).inspect_err(|error| {
+            tell(ProbeStep {
+                stage: error.stage,
+                took: Duration::ZERO,
+                result: Err(error.clone()),
+            });
+        })?;
         let mut watch = Watch {
             tell,
             secure: address.is_secure(),
@@ -166,11 +173,8 @@ impl Probe {
             Pressure::default(),
         )
         .map_err(|e: io::Error| system(&e))?;
-        let local = Arc::new(Local::new(
-            self.identity.clone(),
-            self.network.clone(),
-            rand::random(),
-        ));
+        let local = Local::new(self.identity.clone(), self.network.clone(), rand::random());
+        let local = Arc::new(local.with_features(handshake::VISIT));
         let behaviour = Behaviour {
             identify: Identify::new(&self.identity),
             handshake: handshake::Behaviour::new(

@@ -5,9 +5,11 @@
 
 mod checking;
 mod clock;
+mod dials;
 mod linking;
 mod shaping;
 mod traffic;
+mod visitors;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -289,14 +291,7 @@ impl Runner {
 
     fn on_time(&mut self, now: Time) {
         for address in self.dialing.due(now) {
-            match self.dial(&address) {
-                Ok(connection_id) => self.dialing.started(&address, connection_id),
-                Err(connection_id) => {
-                    self.dialing.started(&address, connection_id);
-                    self.dialing
-                        .failed(now, connection_id, false, &mut self.rng);
-                }
-            }
+            self.dial(&address);
         }
         let due = |(at, _): &(Time, ConnectionId)| *at <= now;
         for (_, connection_id) in self.retiring.extract_if(.., |r| due(r)).collect::<Vec<_>>() {
@@ -397,7 +392,7 @@ impl Runner {
                 ..
             } => {
                 if let Some(error) = failure::of_incoming(&error) {
-                    self.refused(peer_id, send_back_addr, error);
+                    self.on_visitor_failed(peer_id, send_back_addr, error);
                 }
             }
             SwarmEvent::ListenerClosed {
@@ -408,9 +403,7 @@ impl Runner {
                 let reason = format!("stopped listening on {addresses:?}: {error}");
                 self.bus.emit(Event::Error { reason });
             }
-            SwarmEvent::ListenerError { error, .. } => {
-                tracing::warn!(%error, "a listener had an error and goes on");
-            }
+            SwarmEvent::ListenerError { error, .. } => self.on_listener_error(error),
             _ => {}
         }
     }

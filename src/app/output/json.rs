@@ -87,6 +87,13 @@ enum Line<'a> {
         code: Option<&'static str>,
         reason: &'a str,
     },
+    Visit {
+        time: &'a str,
+        #[serde(serialize_with = "shown")]
+        peer_id: &'a PeerId,
+        #[serde(serialize_with = "shown")]
+        address: &'a Multiaddr,
+    },
     Sent {
         time: &'a str,
         id: &'a str,
@@ -334,6 +341,11 @@ impl Render for JsonLines {
                 stage: error.stage.name(),
                 code: error.code,
                 reason: &error.reason,
+            },
+            Event::Visit { peer_id, address } => Line::Visit {
+                time,
+                peer_id,
+                address,
             },
             Event::Redirected {
                 peer_id,

@@ -209,6 +209,20 @@ impl Render for People {
                 );
                 self.line(out, YELLOW, text);
             }
+            Event::Refused { address, error, .. } if error.is_of_stranger() => {
+                let (address, reason) = (address.to_string(), Shown(&error.reason));
+                let text = format!("- {}: {reason}", Shown(&address));
+                self.line(out, DIM, text);
+            }
+            Event::Visit { peer_id, address } => {
+                let address = address.to_string();
+                let text = format!(
+                    "- {} at {} has checked whether it can link with this node, and has gone again",
+                    short(peer_id),
+                    Shown(&address)
+                );
+                self.line(out, DIM, text);
+            }
             Event::Refused {
                 peer_id,
                 address,

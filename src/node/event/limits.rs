@@ -23,6 +23,10 @@ pub(crate) enum Kind {
     Link,
     /// Connections from outside that come to nothing, and links that are closed for an offence.
     Refused,
+    /// Connections of which nobody knows whose they are: they come to nothing before noise.
+    Stranger,
+    /// Peers that look whether this node can be linked with.
+    Visit,
     /// Dials of this node that come to nothing.
     DialFailed,
     /// Links that this node redirects.
@@ -53,6 +57,8 @@ pub(crate) enum Kind {
     QueueFull,
     /// In the log alone: connections over the caps for strangers.
     OverCap,
+    /// In the log alone: errors of the system while connections are taken.
+    ListenerError,
 }
 
 /// Who brings something about, as far as it can be told.
@@ -91,14 +97,20 @@ const OF_AUTHORS: Limit = limit((3.0, 0.05), (30.0, 0.5));
 /// A clock that is wrong stays so, and an author whose clock is ahead sends many messages: to be told once in a while is
 /// enough to know whose it is.
 const OF_CLOCKS: Limit = limit((2.0, 1.0 / 300.0), (10.0, 0.1));
+/// A health check comes every few seconds for ever, and says nothing new after the first few.
+const OF_STRANGERS: Limit = limit((3.0, 1.0 / 300.0), (10.0, 0.1));
+/// Too many open files is an error ten times a second, for as long as it lasts.
+const OF_LISTENER_ERRORS: Limit = limit((2.0, 1.0 / 60.0), (2.0, 1.0 / 60.0));
 
 /// A full log makes room many times a second while somebody floods it.
 const OF_CROWDING: Limit = limit((2.0, 1.0 / 60.0), (10.0, 0.1));
 
 impl Kind {
-    const ALL: [Kind; 17] = [
+    const ALL: [Kind; 20] = [
         Kind::Link,
         Kind::Refused,
+        Kind::Stranger,
+        Kind::Visit,
         Kind::DialFailed,
         Kind::Redirected,
         Kind::Hint,
@@ -114,6 +126,7 @@ impl Kind {
         Kind::SlowLink,
         Kind::QueueFull,
         Kind::OverCap,
+        Kind::ListenerError,
     ];
 
     /// The kind of an event; none for what nobody else can bring about at will, and for messages, which are what
@@ -122,6 +135,7 @@ impl Kind {
         Some(match event {
             Event::LinkUp { .. } | Event::LinkDown { .. } => Kind::Link,
             Event::Refused { .. } => Kind::Refused,
+            Event::Visit { .. } => Kind::Visit,
             Event::Redirected { .. } => Kind::Redirected,
             Event::Hint { .. } => Kind::Hint,
             Event::Checked { repaired: 0, .. } => Kind::Checked,
@@ -142,11 +156,14 @@ impl Kind {
         match self {
             Kind::Link => OF_LINKS,
             Kind::Refused | Kind::DialFailed => OF_REFUSALS,
+            Kind::Stranger => OF_STRANGERS,
+            Kind::ListenerError => OF_LISTENER_ERRORS,
             Kind::Checked => OF_COMPARISONS,
             Kind::Equivocation | Kind::BackDated => OF_AUTHORS,
             Kind::Clock => OF_CLOCKS,
             Kind::Crowding => OF_CROWDING,
-            Kind::Redirected
+            Kind::Visit
+            | Kind::Redirected
             | Kind::Hint
             | Kind::Repaired
             | Kind::Error
@@ -162,7 +179,8 @@ impl Kind {
     fn line(self) -> Option<&'static str> {
         Some(match self {
             Kind::Link => "link",
-            Kind::Refused | Kind::DialFailed => "refused",
+            Kind::Refused | Kind::Stranger | Kind::DialFailed => "refused",
+            Kind::Visit => "visit",
             Kind::Redirected => "redirected",
             Kind::Hint => "hint",
             Kind::Checked | Kind::Repaired => "checked",
@@ -175,7 +193,8 @@ impl Kind {
             | Kind::Offence
             | Kind::SlowLink
             | Kind::QueueFull
-            | Kind::OverCap => return None,
+            | Kind::OverCap
+            | Kind::ListenerError => return None,
         })
     }
 
@@ -184,6 +203,8 @@ impl Kind {
         match self {
             Kind::Link => "links that came up or went",
             Kind::Refused => "refused connections",
+            Kind::Stranger => "connections of strangers that came to nothing",
+            Kind::Visit => "visits",
             Kind::DialFailed => "failed dials",
             Kind::Redirected => "redirects",
             Kind::Hint => "redirect hints",
@@ -199,6 +220,7 @@ impl Kind {
             Kind::SlowLink => "complaints about slow links",
             Kind::QueueFull => "batches that found all queues full",
             Kind::OverCap => "connections over the caps",
+            Kind::ListenerError => "errors while connections were taken",
         }
     }
 }
@@ -357,6 +379,7 @@ fn cause_of(event: &Event) -> Option<Cause> {
     Some(match event {
         // A key costs nothing, an address does.
         Event::Refused { address, .. } => Cause::Address(Source::of(address)),
+        Event::Visit { address, .. } => Cause::Address(Source::of(address)),
         Event::Redirected { to: peer_id, .. }
         | Event::Hint { from: peer_id, .. }
         | Event::Checked { peer_id, .. }

@@ -5,17 +5,15 @@
 use std::time::Duration;
 
 use libp2p::core::ConnectedPoint;
-use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionError, ConnectionId, DialError};
+use libp2p::swarm::{ConnectionError, ConnectionId};
 use libp2p::{Multiaddr, PeerId, identify, ping};
-use tokio::sync::oneshot;
 
 use super::Runner;
 use super::shaping::why;
+use super::visitors::is_visit;
 use crate::clock::Time;
 use crate::handshake::{self, Proof, Refusal, RejectCode};
 use crate::history;
-use crate::node::address::Address;
 use crate::node::behaviour::PING_TIMEOUT;
 use crate::node::error::ConnectError;
 use crate::node::event::{Direction, Event, Kind};
@@ -39,47 +37,6 @@ const TWICE: &str = "another live node with this identity is linked already: the
      stop one of the two, or give it a key of its own";
 
 impl Runner {
-    /// Dials; the id is that of the attempt, also when it was refused at once.
-    pub(super) fn dial(&mut self, address: &Address) -> Result<ConnectionId, ConnectionId> {
-        let opts = dial_address(address);
-        let connection_id = opts.connection_id();
-        match self.start_dial(opts) {
-            Ok(()) => Ok(connection_id),
-            Err(error) => {
-                self.dial_failed(
-                    address.peer_id(),
-                    address.multiaddr().clone(),
-                    failure::of_dial(&error),
-                );
-                Err(connection_id)
-            }
-        }
-    }
-
-    /// Every dial begins here: one that a behaviour asks the swarm for by itself is denied.
-    fn start_dial(&mut self, opts: DialOpts) -> Result<(), DialError> {
-        let sockets = &mut self.swarm.behaviour_mut().sockets;
-        sockets.ask(opts.connection_id());
-        self.swarm.dial(opts)
-    }
-
-    /// Dials a peer at any of these addresses; none when that is impossible from the start.
-    pub(super) fn dial_any(
-        &mut self,
-        peer_id: Option<PeerId>,
-        addresses: Vec<Multiaddr>,
-    ) -> Option<ConnectionId> {
-        let opts = dial_opts(peer_id, addresses)?;
-        let connection_id = opts.connection_id();
-        match self.start_dial(opts) {
-            Ok(()) => Some(connection_id),
-            Err(error) => {
-                tracing::debug!(?peer_id, %error, "a dial was refused at once");
-                None
-            }
-        }
-    }
-
     pub(super) fn close(&mut self, connection_id: ConnectionId, why: impl Into<String>) {
         if self.swarm.close_connection(connection_id) {
             self.swarm.behaviour_mut().handshake.abandon(connection_id);
@@ -107,28 +64,6 @@ impl Runner {
     pub(super) fn on_gives_way(&mut self, connection_id: ConnectionId) {
         if self.links.get(connection_id).is_none() {
             self.close(connection_id, give_way::gave_way().reason);
-        }
-    }
-
-    pub(super) fn on_connect(
-        &mut self,
-        address: &Address,
-        reply: oneshot::Sender<Result<LinkInfo, ConnectError>>,
-    ) {
-        let linked = address
-            .peer_id()
-            .and_then(|peer_id| self.links.of(&peer_id));
-        if let Some(link) = linked {
-            let _ = reply.send(Ok(LinkInfo::of(link, self.clock.now())));
-            return;
-        }
-        let opts = dial_address(address);
-        let connection_id = opts.connection_id();
-        match self.start_dial(opts) {
-            Ok(()) => self.waiters.entry(connection_id).or_default().push(reply),
-            Err(error) => {
-                let _ = reply.send(Err(ConnectError::Stage(failure::of_dial(&error))));
-            }
         }
     }
 
@@ -167,6 +102,14 @@ impl Runner {
         let awaited = self.answer(connection_id, || Err(ConnectError::Stage(error.clone())));
         let now = self.clock.now();
         let address = address.or_else(|| self.dialing.address_of(connection_id));
+        if error.code == Some(failure::OWN_ID)
+            && let Some(is_first) = self.dialing.led_to_self(now, connection_id)
+        {
+            if is_first {
+                self.dial_failed(peer_id, address.unwrap_or_else(Multiaddr::empty), error);
+            }
+            return;
+        }
         let busy = error.code == Some(RejectCode::Busy.name());
         if busy && !self.has_room() {
             // It answered, and there is no need of it now: it is a way in when links are lost.
@@ -201,19 +144,6 @@ impl Runner {
         awaited
     }
 
-    pub(super) fn refused(
-        &mut self,
-        peer_id: Option<PeerId>,
-        address: Multiaddr,
-        error: StageError,
-    ) {
-        self.bus.emit(Event::Refused {
-            peer_id,
-            address,
-            error,
-        });
-    }
-
     /// Tells that a dial came to nothing. It has a limit of its own, so that a flood of strangers hides none of
     /// the dials that the operator asked for.
     fn dial_failed(&mut self, peer_id: Option<PeerId>, address: Multiaddr, error: StageError) {
@@ -231,17 +161,30 @@ impl Runner {
                 connection_id,
                 peer_id,
                 instance_id,
+                features,
                 endpoint,
             } => {
-                let ruling = self
-                    .judge(connection_id, &peer_id, &instance_id)
-                    .map_err(Refusal::from)
-                    .and_then(|()| self.admit(connection_id, peer_id, &endpoint));
+                let is_visit = !endpoint.is_dialer() && features & handshake::VISIT != 0;
+                let ruling = match is_visit {
+                    false => self
+                        .judge(connection_id, &peer_id, &instance_id)
+                        .map_err(Refusal::from)
+                        .and_then(|()| self.admit(connection_id, peer_id, &endpoint)),
+                    true => self.judge_visit(&peer_id),
+                };
                 self.swarm
                     .behaviour_mut()
                     .handshake
                     .rule(connection_id, ruling);
             }
+            // What is behind the gate hears nothing of a visit.
+            handshake::Event::Verified(proof) if is_visit(&proof) => {
+                let handshake = &mut self.swarm.behaviour_mut().handshake;
+                handshake.gate_open(proof.connection_id());
+            }
+            handshake::Event::Passed {
+                proof, endpoint, ..
+            } if is_visit(&proof) => self.on_visit(&proof, &endpoint),
             handshake::Event::Verified(proof) => {
                 let gate = &mut self.swarm.behaviour_mut().gate;
                 gate.open_inbound(&proof);
@@ -548,38 +491,5 @@ impl Runner {
             tracing::debug!(%peer_id, agent = %info.agent_version, "identified");
             self.links.heard(*connection_id, self.clock.now(), None);
         }
-    }
-}
-
-/// Dials leave from a port of their own: from the listening port, two nodes that dial each other at once
-/// would meet in one TCP connection of which both are the dialer.
-fn dial_opts(peer_id: Option<PeerId>, mut addresses: Vec<Multiaddr>) -> Option<DialOpts> {
-    Some(match peer_id {
-        Some(peer_id) => DialOpts::peer_id(peer_id)
-            .condition(PeerCondition::Always)
-            .addresses(addresses)
-            .allocate_new_port()
-            .build(),
-        // Without an id each address is a dial of its own: the first will do.
-        None if addresses.is_empty() => return None,
-        None => DialOpts::unknown_peer_id()
-            .address(addresses.swap_remove(0))
-            .allocate_new_port()
-            .build(),
-    })
-}
-
-fn dial_address(address: &Address) -> DialOpts {
-    let multiaddr = address.multiaddr().clone();
-    match address.peer_id() {
-        Some(peer_id) => DialOpts::peer_id(peer_id)
-            .condition(PeerCondition::Always)
-            .addresses(vec![multiaddr])
-            .allocate_new_port()
-            .build(),
-        None => DialOpts::unknown_peer_id()
-            .address(multiaddr)
-            .allocate_new_port()
-            .build(),
     }
 }

@@ -35,7 +35,11 @@ fn event(kind: Kind, n: u64) -> Option<Event> {
             direction: Direction::Listener,
             links: 1,
         },
-        Kind::Refused | Kind::DialFailed => Event::Refused {
+        Kind::Visit => Event::Visit {
+            peer_id: peer(n),
+            address: address(n),
+        },
+        Kind::Refused | Kind::Stranger | Kind::DialFailed => Event::Refused {
             peer_id: Some(peer(n)),
             address: address(n),
             error: StageError::new(Stage::Noise, "wrong"),
@@ -86,7 +90,12 @@ fn event(kind: Kind, n: u64) -> Option<Event> {
         Kind::Error => Event::Error {
             reason: "wrong".to_owned(),
         },
-        Kind::MessageRefused | Kind::Offence | Kind::SlowLink | Kind::QueueFull | Kind::OverCap => {
+        Kind::MessageRefused
+        | Kind::Offence
+        | Kind::SlowLink
+        | Kind::QueueFull
+        | Kind::OverCap
+        | Kind::ListenerError => {
             return None;
         }
     })
