@@ -12,8 +12,8 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::address::Address;
 use super::builder::NodeBuilder;
-use super::clocks::ClockStatus;
 use super::certificate::OwnCertificate;
+use super::clocks::ClockStatus;
 use super::crowding::Crowding;
 use super::error::{BroadcastError, ConnectError, JoinError};
 use super::event::{Direction, EventBus, Events};
