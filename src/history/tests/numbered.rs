@@ -1,8 +1,9 @@
 //! Reading an author's events by their numbers.
 
 use super::super::read::PAGE_ROWS;
-use super::super::{Log, Numbers};
+use super::super::{Log, Numbers, Writer};
 use super::*;
+use crate::clock::Clock;
 
 fn numbers(author: u8, first: u64, last: u64) -> Numbers {
     Numbers {
@@ -68,4 +69,21 @@ fn a_long_stretch_comes_in_pages_and_what_is_missing_in_it_is_passed_over() {
     }
     let held: Vec<u64> = batches.iter().map(|batch| batch.0.first_seq).collect();
     assert_eq!((read, pages), (held, 4));
+}
+
+#[tokio::test]
+async fn what_cannot_be_committed_yet_is_not_taken_for_missing() {
+    for is_stuck in [false, true] {
+        let mut log = Log::ephemeral(keep()).unwrap();
+        log.append_soon(NOW_MS, &[&batch(1, 1).0]).unwrap();
+        log.flush().unwrap();
+        let put_off = [batch(1, 2).0];
+        assert!(log.front().lock().take_next(NOW_MS, 0, &put_off));
+        log.refuse_writes(is_stuck).unwrap();
+        let writer = Writer::start(log, Clock::start(), |_| {}).unwrap();
+        let asked = numbers(1, 2, 2);
+        let page = writer.ask_whole(move |reader| reader.numbered(&asked));
+        let found = page.await.unwrap().map(|page| page.batches.len());
+        assert_eq!(found, (!is_stuck).then_some(1));
+    }
 }
