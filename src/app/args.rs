@@ -130,17 +130,36 @@ pub(crate) struct KeepArgs {
     #[arg(long, env = "DIATRIBE_KEEP_BYTES", value_name = "SIZE")]
     pub(crate) keep_bytes: Option<String>,
     /// What survives a power cut; a crash of the program costs nothing either way
-    #[arg(long, env = "DIATRIBE_SYNC", value_enum, default_value_t = SyncChoice::Normal)]
+    ///
+    /// full: everything that was acknowledged, because each write waits for the disk. normal: everything up to some
+    /// moments before. neighbours, or neighbours=N: as normal, and a line is acknowledged (`sent`) only when N linked
+    /// nodes (1, if N is not given) have confirmed that they stored it; it is an error when they have not within 10 s
+    #[arg(long, env = "DIATRIBE_SYNC", value_name = "full|normal|neighbours[=N]", default_value = "normal", value_parser = sync_choice)]
     pub(crate) sync: SyncChoice,
 }
 
 /// What survives a power cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SyncChoice {
-    /// Everything that was acknowledged: each write waits for the disk
+    /// Everything that was acknowledged: each write waits for the disk.
     Full,
-    /// Everything up to some moments before
+    /// Everything up to some moments before.
     Normal,
+    /// The same, and so many neighbours have stored what is acknowledged.
+    Neighbours(usize),
+}
+
+fn sync_choice(text: &str) -> Result<SyncChoice, String> {
+    match text.split_once('=') {
+        None if text == "full" => Ok(SyncChoice::Full),
+        None if text == "normal" => Ok(SyncChoice::Normal),
+        None if text == "neighbours" => Ok(SyncChoice::Neighbours(1)),
+        Some(("neighbours", n)) => match n.parse() {
+            Ok(n) if n > 0 => Ok(SyncChoice::Neighbours(n)),
+            _ => Err("N in neighbours=N is a number from 1 on".to_owned()),
+        },
+        _ => Err("it is full, normal, neighbours or neighbours=N".to_owned()),
+    }
 }
 
 #[derive(Debug, clap::Args)]

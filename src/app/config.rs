@@ -55,6 +55,8 @@ pub(crate) struct NodeConfig {
     /// The most links, and below how many to seek fast.
     pub(crate) links: (usize, usize),
     pub(crate) keep: Keep,
+    /// How many neighbours must have stored what counts as sent.
+    pub(crate) confirmed_by: usize,
     /// The log is in memory only.
     pub(crate) ephemeral: bool,
     /// So many events of each room are shown at the start.
@@ -222,6 +224,7 @@ impl NodeConfig {
             exempt_loopback: args.exempt_loopback,
             links: links(args.max_links, args.min_links)?,
             keep: keep(&args.keep, args.ephemeral)?,
+            confirmed_by: confirmed_by(args.keep.sync, args.max_links.into())?,
             ephemeral: args.ephemeral,
             last: args
                 .last
@@ -411,12 +414,34 @@ fn links(most: u8, least: u8) -> Result<(usize, usize), Failure> {
     }
 }
 
+/// How many neighbours must have stored what counts as sent, of `most` that there can be.
+fn confirmed_by(sync: SyncChoice, most: usize) -> Result<usize, Failure> {
+    match sync {
+        SyncChoice::Neighbours(n) if n > most => Err(Failure::usage(format!(
+            "--sync neighbours={n}: the node has at most {most} neighbours, so that nothing could be confirmed; ask for fewer, \
+             or set --max-links"
+        ))),
+        SyncChoice::Neighbours(n) => Ok(n),
+        SyncChoice::Full | SyncChoice::Normal => Ok(0),
+    }
+}
+
+/// The bounds of a log that no node writes.
+pub(crate) fn keep_of_log(args: &KeepArgs) -> Result<Keep, Failure> {
+    match args.sync {
+        SyncChoice::Neighbours(_) => Err(Failure::usage(
+            "--sync neighbours is for a node, which has neighbours: give full or normal",
+        )),
+        SyncChoice::Full | SyncChoice::Normal => keep(args, false),
+    }
+}
+
 /// The bounds of a log.
 pub(crate) fn keep(args: &KeepArgs, ephemeral: bool) -> Result<Keep, Failure> {
     let mut keep = Keep {
         sync: match args.sync {
             SyncChoice::Full => history::Sync::Full,
-            SyncChoice::Normal => history::Sync::Normal,
+            SyncChoice::Normal | SyncChoice::Neighbours(_) => history::Sync::Normal,
         },
         ..Keep::default()
     };

@@ -40,7 +40,7 @@ pub(crate) fn run(command: LogCommand, given: &Given) -> Result<ExitCode, Failur
             network_key,
         } => repair(
             &folder::resolve(data.data_dir)?,
-            config::keep(&keep, false)?,
+            config::keep_of_log(&keep)?,
             network(network_key.as_deref())?,
         ),
         LogCommand::Export {
@@ -62,7 +62,7 @@ pub(crate) fn run(command: LogCommand, given: &Given) -> Result<ExitCode, Failur
         } => import(
             &folder::resolve(data.data_dir)?,
             &file,
-            config::keep(&keep, false)?,
+            config::keep_of_log(&keep)?,
             network(network_key.as_deref())?,
         ),
     }

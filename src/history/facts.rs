@@ -48,6 +48,19 @@ pub enum Input<P> {
         /// The neighbour that brought it; none when it is our own.
         from: Option<P>,
     },
+    /// From now on [`Output::Holds`] says who holds this batch of our own.
+    Watch(Id),
+    /// And from now on it does not.
+    Unwatch(Id),
+    /// The neighbours in the room, but for some, are to say whether they hold a batch that gossip brings them.
+    Confirm {
+        /// The room.
+        room: String,
+        /// Its time and id.
+        item: Item,
+        /// Who has said so.
+        but: BTreeSet<P>,
+    },
     /// The log has removed batches of a room.
     Pruned {
         /// The room.
@@ -134,6 +147,8 @@ pub enum Output<P> {
         /// How it stands with batches of our own among it.
         own: Owed,
     },
+    /// A neighbour does not lack a batch that is watched ([`Input::Watch`]): it holds it, or keeps none so old.
+    Holds(P, Id),
     /// A comparison is over.
     Checked(Checked<P>),
     /// Close the link, for this reason.

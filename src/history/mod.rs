@@ -69,6 +69,7 @@ pub use read::{
     Archive, Cursor, Found, History, PAGE_BYTES, PAGE_ROWS, Page, Query, Reader, RoomStats,
 };
 pub use record::{EVENT_BYTES, Id, Outcome, Record, Stored, Verified};
+pub use removed::MIN_KEPT_MS;
 pub use room::{Agreement, ITEMS_MOST, Room};
 pub use schedule::SETTLE;
 pub use schema::{FILE_NAME, Sync};

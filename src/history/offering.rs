@@ -25,6 +25,10 @@ const TELL_EVERY: Duration = Duration::from_millis(50);
 /// learns that we have it.
 const TELL_BACK: Duration = Duration::from_millis(250);
 
+/// A neighbour is asked so long after a small batch was gossiped whether it holds it: asked at once, it would fetch what it
+/// is just storing.
+const ASK_AFTER_GOSSIP: Duration = Duration::from_millis(20);
+
 /// A neighbour that has fetched a batch and not said after so long that it holds it will not do so.
 const CONFIRMED: Duration = Duration::from_secs(5);
 
@@ -233,6 +237,21 @@ impl Offering {
         self.due.push_back((room.to_owned(), item));
         self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
         true
+    }
+
+    /// It is to be offered what gossip brings it, so that it says whether it holds it. When there is no room for that it
+    /// is left to the next time.
+    pub(super) fn set_due_to_confirm(&mut self, now: Time, room: &str, item: Item) {
+        let is_due = |(_, other): &(String, Item)| other.id == item.id;
+        if self.due.len() >= STANDING_MOST || self.due.iter().any(is_due) {
+            return;
+        }
+        let earliest = now + ASK_AFTER_GOSSIP;
+        let at = self
+            .told_at
+            .map_or(earliest, |told| earliest.max(told + TELL_EVERY));
+        self.due.push_back((room.to_owned(), item));
+        self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
     }
 
     /// What it is to be offered now: the room and the batches.

@@ -5,7 +5,7 @@
 //! batch is asked of one neighbour at a time, unless that one is slow; what a neighbour can make us fetch
 //! at once is bounded; an offer that comes to nothing is left to the comparisons.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -74,6 +74,24 @@ impl<P: Clone + Ord> Checks<P> {
         }
     }
 
+    /// Offers a small batch, which gossip brings, to those in the room but for some: who holds it says so, and who lacks
+    /// it still fetches it, and offers it back when it is stored.
+    pub(super) fn ask_who_holds(&mut self, now: Time, room: &str, item: Item, but: &BTreeSet<P>) {
+        let neighbours = self.neighbours.iter_mut();
+        let asked = neighbours.filter(|(peer, it)| it.rooms.contains(room) && !but.contains(*peer));
+        for (_, neighbour) in asked {
+            if neighbour.offers.is_taken {
+                neighbour.offers.set_due_to_confirm(now, room, item);
+            }
+        }
+    }
+
+    /// `peer` does not lack these: it is told of those that are watched.
+    pub(super) fn tell_who_holds(&self, peer: &P, ids: &[Id], out: &mut Vec<Output<P>>) {
+        let watched = ids.iter().filter(|id| self.watched.contains(*id));
+        out.extend(watched.map(|id| Output::Holds(peer.clone(), *id)));
+    }
+
     /// Whether a large batch is about to come that was sent in `room` by then.
     pub fn is_coming(&self, room: &str, sent_at_ms: u64) -> bool {
         self.wants.has_sent_by(room, sent_at_ms)
@@ -96,6 +114,8 @@ impl<P: Clone + Ord> Checks<P> {
             return Response::Absent;
         };
         let ids = items.iter().map(|item| item.id);
+        let watched = ids.clone().filter(|id| self.watched.contains(id));
+        out.extend(watched.map(|id| Output::Holds(peer.clone(), id)));
         if neighbour.offers.close(moment.now, ids.clone()) {
             out.push(neighbour.offers.outstanding(moment.now, peer));
             has_spread(&mut self.neighbours, moment.now, ids, out);

@@ -27,7 +27,7 @@ const FORGOTTEN_AT_ONCE: u64 = 64;
 
 /// A room's horizon is at least so long ago, in milliseconds: twice as long as a clock may be ahead
 /// ([`crate::gossip::MAX_AHEAD_MS`]). Whatever is sent now is taken, whatever others have sent.
-pub(super) const MIN_KEPT_MS: u64 = 600_000;
+pub const MIN_KEPT_MS: u64 = 600_000;
 
 /// What a room's horizon is at a time: a clock that was wrong may have set it too late.
 pub(super) fn horizon_at(horizon_ms: u64, now_ms: u64) -> u64 {

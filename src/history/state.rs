@@ -46,6 +46,8 @@ pub struct Checks<P> {
     /// From whom what is being stored came, and the id of an offered batch.
     pub(super) tickets: BTreeMap<u64, (P, Option<Id>)>,
     pub(super) wants: Wants<P>,
+    /// Batches of our own of which it is to be told who holds them.
+    pub(super) watched: BTreeSet<Id>,
     pub(super) pace: Pace<P>,
     /// What comes of that which we fetch because it was offered.
     pub(super) coming: Rate,
@@ -71,6 +73,7 @@ impl<P: Clone + Ord> Checks<P> {
             asked: BTreeMap::new(),
             tickets: BTreeMap::new(),
             wants: Wants::new(),
+            watched: BTreeSet::new(),
             pace: Pace::new(),
             coming: Rate::new(),
             looked_at: Time::ZERO,
@@ -122,6 +125,15 @@ impl<P: Clone + Ord> Checks<P> {
                     self.offer(now, &name, item, bytes, from.as_ref(), out);
                 }
             }
+            Input::Watch(id) => {
+                self.watched.insert(id);
+                return;
+            }
+            Input::Unwatch(id) => {
+                self.watched.remove(&id);
+                return;
+            }
+            Input::Confirm { room, item, but } => self.ask_who_holds(now, &room, item, &but),
             Input::Join(room) => self.on_join(moment, room, out),
             Input::Loaded(room, horizon_ms, items) => {
                 if let Some(room) = self.rooms.get_mut(&room) {
@@ -320,7 +332,10 @@ impl<P: Clone + Ord> Checks<P> {
             }
             Asked::Offered(ids) => {
                 let not_lacking = match Response::decode(bytes) {
-                    Ok(Response::Heard(not_lacking)) => not_lacking,
+                    Ok(Response::Heard(not_lacking)) => {
+                        self.tell_who_holds(&peer, &not_lacking, out);
+                        not_lacking
+                    }
                     // It is not there any more, or not yet: it is not waited for.
                     Ok(_) => ids,
                     Err(error) => return self.on_fault(moment.now, peer, error.into(), out),

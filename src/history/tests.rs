@@ -7,6 +7,7 @@ use crate::wire::envelope::id_in_room;
 
 mod care;
 mod checks;
+mod confirm;
 mod crash;
 mod faults;
 mod figures;

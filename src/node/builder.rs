@@ -81,6 +81,7 @@ pub struct NodeBuilder {
     links: Option<(usize, usize)>,
     fixed_links: bool,
     gossip_only: bool,
+    confirmed_by: usize,
 }
 
 impl NodeBuilder {
@@ -195,6 +196,14 @@ impl NodeBuilder {
         self
     }
 
+    /// An event counts as sent only when `neighbours` linked peers have said that they stored it; by default when it is
+    /// stored here. When they have not within 10 s the answer is [`super::BroadcastError::NotConfirmed`]. Peers that
+    /// understand no offers (`proto/README.md`, chapter 10) cannot say it.
+    pub fn confirmed_by(mut self, neighbours: usize) -> Self {
+        self.confirmed_by = neighbours;
+        self
+    }
+
     /// Starts the node. Resolves when it is online: every address is listened on and every room is
     /// joined. Dialling goes on from there.
     ///
@@ -258,6 +267,7 @@ impl NodeBuilder {
             pruned,
             pressure: pressure.clone(),
             ids: ids.clone(),
+            confirmed_by: self.confirmed_by,
         };
         let own = Own {
             peer_id: identity.peer_id(),
@@ -274,9 +284,12 @@ impl NodeBuilder {
             heads,
             unix,
             outgoing_in,
-            publishes,
-            store.clone(),
-            notes.clone(),
+            outbox::Ends {
+                publishes,
+                store: store.clone(),
+                notes: notes.clone(),
+                is_confirmed: self.confirmed_by > 0,
+            },
         );
         supervisor.spawn("outbox", sending);
         let channels = Channels {

@@ -3,6 +3,8 @@
 //! Entry types: [`StartError`], [`ConnectError`], [`BroadcastError`]. The rule they keep: each says
 //! what was wrong, whether anything was lost, and what to do.
 
+use std::time::Duration;
+
 use super::stage::StageError;
 use crate::gossip::{MAX_EVENT_DATA, MAX_EVENT_NAME, RoomName};
 
@@ -48,7 +50,7 @@ pub enum ConnectError {
 }
 
 /// Why an event was not broadcast. Nothing of it left the node, but for
-/// [`BroadcastError::NotKept`].
+/// [`BroadcastError::NotKept`] and [`BroadcastError::NotConfirmed`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BroadcastError {
     /// The data is too large.
@@ -76,6 +78,20 @@ pub enum BroadcastError {
     /// The events make no batch.
     #[error("the event cannot be sent: {0}")]
     Unsendable(String),
+    /// It left the node and is stored there, but fewer neighbours than asked for have said that they stored it, too.
+    #[error(
+        "the event was sent and is stored here, but only at {holders} of {needed} neighbours within {} s: the others get it when \
+         they come; link with more nodes, or ask for fewer",
+        within.as_secs()
+    )]
+    NotConfirmed {
+        /// How many have.
+        holders: usize,
+        /// How many were asked for.
+        needed: usize,
+        /// How long they had.
+        within: Duration,
+    },
     /// It left the node, which could not store it.
     #[error("the event was sent, but could not be kept: {0}")]
     NotKept(String),

@@ -5,6 +5,8 @@
 //! batch only when the log has it, once, and an author's events in the order sent; never of its own.
 
 mod checking;
+mod confirm;
+mod confirming;
 mod dates;
 mod handed;
 mod note;
@@ -20,7 +22,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use tokio::sync::{mpsc, oneshot};
 
-use self::checking::stored;
+use self::confirm::{CONFIRM_TIMEOUT, Confirmations};
 use self::dates::{Dated, Dates};
 use self::handed::Handed;
 pub(crate) use self::note::{Note, Wish};
@@ -28,6 +30,7 @@ use self::recent::Recent;
 use super::event::{Event, EventBus, Message};
 use super::heads::Heads;
 use super::inbox::Inbox;
+use super::outbox::Unconfirmed;
 use super::pressure::Pressure;
 use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time, UnixClock};
@@ -171,6 +174,7 @@ pub(crate) struct Keeper {
     complained: Option<Time>,
     dates: Dates,
     handed: Handed,
+    confirmations: Confirmations<Unconfirmed>,
 }
 
 /// The ends of the keeper's channels.
@@ -181,6 +185,8 @@ pub(crate) struct Ends {
     pub(crate) pruned: mpsc::UnboundedReceiver<Pruned>,
     pub(crate) pressure: Pressure,
     pub(crate) ids: Arc<MessageIds>,
+    /// How many neighbours must hold a batch of our own for whoever waits for that.
+    pub(crate) confirmed_by: usize,
 }
 
 impl Keeper {
@@ -226,6 +232,7 @@ impl Keeper {
             complained: None,
             dates: Dates::default(),
             handed: Handed::default(),
+            confirmations: Confirmations::new(ends.confirmed_by),
         })
     }
 
@@ -253,6 +260,7 @@ impl Keeper {
         self.order
             .expire(self.clock.now() + history::GAP_WAIT, &mut out);
         self.deliver(out);
+        self.give_up_confirmations(self.clock.now() + CONFIRM_TIMEOUT);
     }
 
     /// Waits for one thing and deals with it; false when the loop is gone.
@@ -274,6 +282,7 @@ impl Keeper {
             self.checks.deadline(),
             self.order.deadline(),
             self.recent.deadline(),
+            self.confirmations.deadline(),
         ]
         .into_iter()
         .flatten()
@@ -287,6 +296,7 @@ impl Keeper {
             self.writer.prune();
         }
         self.recent.expire(now);
+        self.on_confirmations_due(now).await;
         let mut out = Vec::new();
         let checks = &self.checks;
         let is_coming = |(batch, _): &(VerifiedBatch, bool)| {
@@ -309,6 +319,7 @@ impl Keeper {
             Note::TakesOffers(peer_id) => self.check(Input::TakesOffers(peer_id)).await,
             Note::LinkDown(peer_id) => {
                 self.rooms_of.remove(&peer_id);
+                self.confirmations.lost(&peer_id);
                 self.pressure.set_offered(peer_id, 0, Owed::Nothing);
                 self.check(Input::LinkDown(peer_id)).await;
             }
@@ -322,8 +333,14 @@ impl Keeper {
             Note::Sent(request, is_sent) => self.check(Input::Sent(request, is_sent)).await,
             Note::Response(token, bytes) => self.check(Input::Response(token, bytes)).await,
             Note::Failed(token) => self.check(Input::Failed(token)).await,
-            Note::Own(batch, Some(_handed)) => self.offer(&batch, None).await,
-            Note::Own(batch, None) => self.check(stored(&batch)).await,
+            Note::Own(batch, to_offer, unconfirmed) => {
+                self.on_own(batch, to_offer.is_some(), unconfirmed).await;
+            }
+            Note::Clock(peer_id, ahead_ms) => {
+                let theirs_ms = self.unix.system_ms().saturating_add_signed(ahead_ms);
+                self.confirmations
+                    .set_clock(self.clock.now(), peer_id, theirs_ms);
+            }
             // A room that is still being read from the log would stand there as empty.
             Note::Status(reply) if self.loading > 0 => self.asking.push(reply),
             Note::Status(reply) => {

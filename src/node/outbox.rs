@@ -39,6 +39,9 @@ pub struct Sent {
     /// How many links took it. None when the last one was lost, or all were full, at that very
     /// moment: the event is in the log, and neighbours fetch it from there.
     pub links: usize,
+    /// How many neighbours have said that they stored it; 0 unless that was asked for
+    /// ([`super::NodeBuilder::confirmed_by`]).
+    pub confirmed: usize,
 }
 
 /// An event on its way to the outbox.
@@ -83,8 +86,50 @@ type Waiting = (
     OwnedSemaphorePermit,
 );
 
+/// Those who wait until neighbours have stored a batch. When it is dropped without an answer they hear that the node has
+/// stopped.
+#[derive(Debug)]
+pub(crate) struct Unconfirmed {
+    id: BatchId,
+    first_seq: u64,
+    links: usize,
+    waiting: Vec<Waiting>,
+}
+
+impl Unconfirmed {
+    /// So many neighbours have stored it.
+    pub(crate) fn confirm(self, confirmed: usize) {
+        let Unconfirmed { id, links, .. } = self;
+        for (seq, (reply, _)) in (self.first_seq..).zip(self.waiting) {
+            // Whoever no longer listens has given up waiting; the event is sent all the same.
+            let _ = reply.send(Ok(Sent {
+                id,
+                seq,
+                links,
+                confirmed,
+            }));
+        }
+    }
+
+    /// Too few have.
+    pub(crate) fn refuse(self, error: &BroadcastError) {
+        refuse(self.waiting, error);
+    }
+}
+
 /// A batch and who waits for its events.
 type Signed = (VerifiedBatch, Vec<Waiting>);
+
+/// Where batches go.
+pub(crate) struct Ends {
+    /// To the loop, which hands them on.
+    pub(crate) publishes: mpsc::Sender<Publish>,
+    pub(crate) store: Store,
+    /// To the keeper, which hears of those that are stored.
+    pub(crate) notes: mpsc::UnboundedSender<Note>,
+    /// Whether the keeper answers for what is sent, when neighbours have stored it.
+    pub(crate) is_confirmed: bool,
+}
 
 /// Serves `events` until the node or the last handle is gone.
 pub(crate) async fn run(
@@ -92,9 +137,7 @@ pub(crate) async fn run(
     heads: Arc<Heads>,
     clock: UnixClock,
     mut events: mpsc::Receiver<Outgoing>,
-    publishes: mpsc::Sender<Publish>,
-    store: Store,
-    notes: mpsc::UnboundedSender<Note>,
+    ends: Ends,
 ) {
     let mut outbox = Outbox {
         author,
@@ -102,9 +145,7 @@ pub(crate) async fn run(
         clock,
         dated_ms: 0,
         next_seq: HashMap::new(),
-        publishes,
-        store,
-        notes,
+        ends,
     };
     let mut taken = Vec::new();
     while events.recv_many(&mut taken, MAX_EVENTS).await > 0 {
@@ -124,9 +165,7 @@ struct Outbox {
     /// The date of the last batch.
     dated_ms: u64,
     next_seq: HashMap<RoomName, u64>,
-    publishes: mpsc::Sender<Publish>,
-    store: Store,
-    notes: mpsc::UnboundedSender<Note>,
+    ends: Ends,
 }
 
 impl Outbox {
@@ -155,7 +194,9 @@ impl Outbox {
 
     /// Looks in the log for what earlier runs of the node have said in the room.
     async fn read_heads(&self, room: &RoomName) {
-        let Some(log) = self.store.get() else { return };
+        let Some(log) = self.ends.store.get() else {
+            return;
+        };
         let name = room.as_str().to_owned();
         let author = self.author.identity().public_key_protobuf();
         let said = log
@@ -216,7 +257,7 @@ impl Outbox {
             taken: Vec::new(),
             reply,
         };
-        if self.publishes.send(publish).await.is_err() {
+        if self.ends.publishes.send(publish).await.is_err() {
             return stopped();
         }
         let published = answer.await.unwrap_or_else(|_| stopped());
@@ -228,21 +269,32 @@ impl Outbox {
     /// Queues a batch that has left for the log. Only when it is stored its senders hear that it is
     /// sent; the next batches do not wait for that, but for room in the log's queue.
     async fn keep(&self, batch: VerifiedBatch, waiting: Vec<Waiting>, taken: Taken) {
-        let Some(log) = self.store.get() else {
+        let Some(log) = self.ends.store.get() else {
             return refuse(waiting, &BroadcastError::Stopped);
         };
-        let (notes, kept) = (self.notes.clone(), batch.clone());
+        let (notes, kept, is_confirmed) = (
+            self.ends.notes.clone(),
+            batch.clone(),
+            self.ends.is_confirmed,
+        );
         log.append_in_turn(std::slice::from_ref(&batch), move |stored| {
             if let Some(reason) = why_not_kept(&stored) {
                 return refuse(waiting, &BroadcastError::NotKept(reason));
             }
-            let (id, first_seq) = (kept.id(), kept.first_seq());
+            let stored = Unconfirmed {
+                id: kept.id(),
+                first_seq: kept.first_seq(),
+                links: taken.links,
+                waiting,
+            };
+            let (now, later) = match is_confirmed {
+                true => (None, Some(stored)),
+                false => (Some(stored), None),
+            };
             // A keeper that is gone compares no more.
-            let _ = notes.send(Note::Own(kept, taken.to_offer));
-            for (seq, (reply, _)) in (first_seq..).zip(waiting) {
-                // Whoever no longer listens has given up waiting; the event is sent all the same.
-                let links = taken.links;
-                let _ = reply.send(Ok(Sent { id, seq, links }));
+            let _ = notes.send(Note::Own(kept, taken.to_offer, later));
+            if let Some(stored) = now {
+                stored.confirm(0);
             }
         })
         .await;

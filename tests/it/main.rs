@@ -23,6 +23,8 @@ mod program;
 mod program_bench;
 mod program_check;
 mod program_check_others;
+#[cfg(unix)]
+mod program_confirmed;
 mod program_history;
 mod program_keys;
 mod program_log;

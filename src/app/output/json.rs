@@ -100,6 +100,8 @@ enum Line<'a> {
         seq: u64,
         room: &'a str,
         links: usize,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        confirmed: Option<usize>,
     },
     Message {
         time: &'a str,
@@ -277,6 +279,7 @@ impl Render for JsonLines {
                     seq: sent.seq,
                     room: room.as_str(),
                     links: sent.links,
+                    confirmed: (sent.confirmed > 0).then_some(sent.confirmed),
                 };
                 put(node, &line, out);
             }

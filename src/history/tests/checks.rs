@@ -26,6 +26,8 @@ pub(super) struct Net {
     requests: usize,
     /// Who got a batch that it had been offered, and from whom.
     pub(super) brought: Vec<(Name, Name, Id)>,
+    /// Who was told that who holds which batch.
+    pub(super) holders: Vec<(Name, Name, Id)>,
     /// Who was asked for which batch, by whom.
     pub(super) asked_for: Vec<(Name, Name, Id)>,
 }
@@ -51,6 +53,7 @@ impl Net {
             bytes: 0,
             requests: 0,
             brought: Vec::new(),
+            holders: Vec::new(),
             asked_for: Vec::new(),
         };
         for name in nodes {
@@ -215,6 +218,7 @@ impl Net {
                 self.tell(name, Input::Found(peer, request, found));
             }
             Output::Outstanding { .. } => {}
+            Output::Holds(peer, id) => self.holders.push((name, peer, id)),
             Output::Fetched {
                 peer,
                 ticket,

@@ -101,6 +101,7 @@ impl Keeper {
                 self.verify(peer, ticket, room, envelopes, offered);
             }
             Output::Outstanding { peer, bytes, own } => self.pressure.set_offered(peer, bytes, own),
+            Output::Holds(peer_id, id) => self.on_holds(peer_id, id),
             Output::Checked(checked) => {
                 let status = self.status_of(&checked.room);
                 self.bus.emit(Event::Checked {
@@ -235,7 +236,7 @@ fn large(batch: &VerifiedBatch, from: Option<PeerId>) -> Input<PeerId> {
     }
 }
 
-fn item_of(batch: &VerifiedBatch) -> Item {
+pub(super) fn item_of(batch: &VerifiedBatch) -> Item {
     Item {
         sent_at_ms: batch.sent_at_ms(),
         id: batch.id().0,

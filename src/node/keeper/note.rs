@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::gossip::{RoomName, VerifiedBatch};
 use crate::history::RequestId;
+use crate::node::outbox::Unconfirmed;
 use crate::node::pressure::Handed;
 use crate::node::store::RoomStatus;
 
@@ -27,8 +28,11 @@ pub(crate) enum Note {
     Sent(RequestId, bool),
     Response(u64, Bytes),
     Failed(u64),
-    /// A batch of our own was stored; whether the neighbours are to be offered it.
-    Own(VerifiedBatch, Option<Handed>),
+    /// A batch of our own was stored; whether the neighbours are to be offered it, and who waits until some of them have
+    /// stored it too.
+    Own(VerifiedBatch, Option<Handed>, Option<Unconfirmed>),
+    /// The neighbour's clock is ahead of the system clock by so many milliseconds.
+    Clock(PeerId, i64),
     Status(oneshot::Sender<Vec<RoomStatus>>),
     /// Tell when no neighbour is about to fetch any more what it was offered.
     AllTaken(oneshot::Sender<()>),

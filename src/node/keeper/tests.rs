@@ -61,6 +61,7 @@ impl Kept {
             pruned,
             pressure: Pressure::default(),
             ids: Arc::default(),
+            confirmed_by: 0,
         };
         let (store, keep) = (Store::new(writer, clock), Keep::default());
         let events = bus.subscribe();

@@ -1,0 +1,84 @@
+//! Who holds a batch of our own is told, and only when it was said.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::checks::{Name, Net};
+use super::*;
+use crate::history::Input;
+
+/// Node 0, linked with the others, which understand offers.
+fn net(others: &[Name]) -> Net {
+    let mut net = Net::new(std::iter::once(0).chain(others.iter().copied()));
+    for other in others {
+        net.link(0, *other);
+        net.tell(0, Input::TakesOffers(*other));
+        net.tell(*other, Input::TakesOffers(0));
+    }
+    net.run(Duration::from_secs(1));
+    net
+}
+
+fn confirm(net: &mut Net, batch: &Batch, but: &[Name]) {
+    net.tell(0, Input::Watch(batch.0.id));
+    let room = "a".into();
+    let but = but.iter().copied().collect::<BTreeSet<Name>>();
+    net.tell(
+        0,
+        Input::Confirm {
+            room,
+            item: item_of(batch),
+            but,
+        },
+    );
+}
+
+fn batch(net: &Net, n: u64) -> Batch {
+    batch_of("a", 0, n, 1, net.unix_ms(), 10)
+}
+
+#[test]
+fn a_neighbour_that_has_stored_a_batch_says_so_within_moments_and_one_that_has_not_when_it_has_fetched_it()
+ {
+    let mut net = net(&[1, 2]);
+    let batch = batch(&net, 1);
+    // Gossip has brought it to the one and not to the other.
+    net.give(0, [batch.clone()]);
+    net.give(1, [batch.clone()]);
+    confirm(&mut net, &batch, &[]);
+    net.run(Duration::from_millis(100));
+    assert_eq!(net.holders, [(0, 1, batch.0.id)]);
+    net.run(Duration::from_millis(900));
+    assert!(net.nodes[&2].held.contains_key(&batch.0.id));
+    assert_eq!(net.holders, [(0, 1, batch.0.id), (0, 2, batch.0.id)]);
+    assert!(net.dropped.is_empty());
+}
+
+#[test]
+fn of_a_large_batch_it_is_told_when_it_is_offered_back() {
+    let mut net = net(&[1]);
+    let batch = batch(&net, 1);
+    net.tell(0, Input::Watch(batch.0.id));
+    net.give_large(0, batch.clone(), None);
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.holders, [(0, 1, batch.0.id)]);
+}
+
+#[test]
+fn who_has_said_so_is_not_asked_again_and_nothing_is_told_of_what_is_not_watched() {
+    let mut net = net(&[1]);
+    let (first, second) = (batch(&net, 1), batch(&net, 2));
+    net.give(0, [first.clone(), second.clone()]);
+    net.give(1, [first.clone(), second.clone()]);
+    confirm(&mut net, &first, &[1]);
+    confirm(&mut net, &second, &[]);
+    net.tell(0, Input::Unwatch(second.0.id));
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.holders, []);
+    // One that understands no offers is not asked.
+    net.cut(0, 1);
+    net.link(0, 1);
+    confirm(&mut net, &first, &[]);
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.holders, []);
+}
