@@ -114,7 +114,7 @@ pub(crate) struct NetworkArgs {
     /// Link only with nodes that have the same key, made with `diatribe key network FILE`
     #[arg(long, env = "DIATRIBE_NETWORK_KEY", value_name = "FILE")]
     pub(crate) network_key: Option<PathBuf>,
-    /// Trust this certificate (PEM) when dialling, beside the usual authorities
+    /// Trust this certificate (PEM) when dialling, an authority's or a self-signed one, beside the usual authorities
     #[arg(long, env = "DIATRIBE_TLS_CA", value_name = "FILE")]
     pub(crate) tls_ca: Vec<PathBuf>,
 }
@@ -200,7 +200,8 @@ pub(crate) struct NodeArgs {
         help_heading = "Network"
     )]
     pub(crate) deny: Vec<String>,
-    /// Listen on /tls/ws addresses with this certificate chain (PEM)
+    /// Listen on /tls/ws addresses with this certificate chain (PEM). A port, IP:PORT and the default then mean /tls/ws. A renewed
+    /// file is used within 10 seconds
     #[arg(
         long,
         env = "DIATRIBE_TLS_CERT",
@@ -281,7 +282,8 @@ pub(crate) struct IdArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArgs {
-    /// What to dial: a multiaddr, HOST:PORT, [IPV6]:PORT, or a ws:// or wss:// URL
+    /// What to dial: a multiaddr, HOST:PORT, [IPV6]:PORT, [fe80::…%INTERFACE]:PORT, a port of this machine, or a ws:// or wss://
+    /// URL
     #[arg(value_name = "ADDR", required = true)]
     pub(crate) addresses: Vec<String>,
     #[command(flatten)]

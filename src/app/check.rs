@@ -126,6 +126,7 @@ impl Report<'_> {
                     ms: millis(self.took),
                     peer_id: probed.map(|p| p.peer_id.to_string()),
                     agent: probed.map(|p| &*p.agent),
+                    can_dial_back: probed.and_then(|p| p.can_dial_back),
                     clock_ahead_ms: probed
                         .map(|p| p.clock_offset_ms.clamp(-MAX_MILLIS, MAX_MILLIS)),
                     stage: error.map(|e| e.stage.name()),
@@ -137,9 +138,10 @@ impl Report<'_> {
             None => {
                 let text = match result {
                     Ok(probed) => format!(
-                        "{} is there ({}) and can be linked with\n{}",
+                        "{} is there ({}) and can be linked with\n{}{}",
                         probed.peer_id,
                         Quoted(&probed.agent),
+                        dial_back(probed),
                         self.clock(probed)
                     ),
                     Err(error) => format!(
@@ -151,6 +153,18 @@ impl Report<'_> {
             }
         }
         output::print(&out);
+    }
+}
+
+/// What is to be said of whether the peer can dial this machine, where that is known.
+fn dial_back(probed: &Probed) -> &'static str {
+    match probed.can_dial_back {
+        Some(false) => {
+            "it cannot dial this machine by itself, which has a private address and reaches it through a router: that is \
+             enough to take part; to be dialled as well, forward a port to this machine and name it with --announce\n"
+        }
+        Some(true) => "it can dial this machine as well, when a node listens here\n",
+        None => "",
     }
 }
 

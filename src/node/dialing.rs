@@ -22,11 +22,15 @@ const SHOW_BUSY: u32 = 8;
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// The wait before an address that was the node's own is tried again: it may be another node's by then.
 const OWN_WAIT: Duration = Duration::from_secs(600);
+/// The other end of a dial of one's own, which the listener sees, ends about when the dial does: not later than this.
+const OWN_ECHO: Duration = Duration::from_secs(10);
 
 /// Addresses to keep dialling.
 #[derive(Debug, Default)]
 pub(crate) struct Dialing {
     targets: Vec<Target>,
+    /// When a dial last led to this node itself.
+    own_at: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -134,13 +138,15 @@ impl Dialing {
             .iter_mut()
             .find(|t| t.state == State::Dialing(connection_id))?;
         target.state = State::Waiting(now + OWN_WAIT);
+        self.own_at = Some(now);
         Some(!std::mem::replace(&mut target.is_own, true))
     }
 
-    /// Whether any of the addresses is being dialled.
-    pub(crate) fn is_dialing(&self) -> bool {
+    /// Whether a connection that this node has with itself may be one of these dials: one is under way, or has just ended.
+    pub(crate) fn may_lead_to_self(&self, now: Time) -> bool {
         let mut targets = self.targets.iter();
         targets.any(|t| matches!(t.state, State::Dialing(_)))
+            || self.own_at.is_some_and(|at| now.since(at) < OWN_ECHO)
     }
 
     /// A peer is linked, whoever dialled.
@@ -239,10 +245,11 @@ mod tests {
         for n in 0..3 {
             let id = ConnectionId::new_unchecked(n);
             dialing.started(&address(), id);
-            assert!(dialing.is_dialing());
+            assert!(dialing.may_lead_to_self(now));
             assert_eq!(dialing.led_to_self(now, id), Some(n == 0));
-            assert!(!dialing.is_dialing());
+            assert!(dialing.may_lead_to_self(now));
             let next = dialing.deadline().expect("it is tried again");
+            assert!(!dialing.may_lead_to_self(next));
             assert_eq!(next.since(now), OWN_WAIT);
             now = next;
         }

@@ -5,6 +5,7 @@
 //! handshake has passed.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -20,15 +21,17 @@ use libp2p::{PeerId, identify};
 use tokio::time::timeout;
 
 use super::address::Address;
+use super::failure;
 use super::identify::Identify;
 use super::pressure::Pressure;
 use super::said::{Identified, silence};
 use super::stage::{Stage, StageError};
 use super::tls::{self, Tls};
-use super::{failure, transport};
+use super::transport::{self, Seen};
 use crate::clock::Clock;
 use crate::handshake::{self, HelloCaps, Hellos, Local};
 use crate::identity::{Identity, NetworkKey};
+use crate::overlay::{Reach, reach_of};
 
 /// How long identify may still take when the handshake is over: it was asked for before.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,6 +61,9 @@ pub struct Probed {
     pub peer_id: PeerId,
     /// What program it says it is. It may say anything.
     pub agent: String,
+    /// Whether the peer could dial this machine, if a node listened here. None when the addresses do not tell: a firewall
+    /// may stand in between.
+    pub can_dial_back: Option<bool>,
     /// How many milliseconds its clock is ahead of this machine's, by its own account; negative when it is behind.
     pub clock_offset_ms: i64,
 }
@@ -108,7 +114,7 @@ impl Probe {
         address: &Address,
         mut tell: impl FnMut(ProbeStep),
     ) -> Result<Probed, StageError> {
-        let passed = Arc::new(Mutex::new(Vec::new()));
+        let passed = Passed::default();
         let mut swarm = self.swarm(&passed).inspect_err(|error| {
             tell(ProbeStep {
                 stage: error.stage,
@@ -159,11 +165,11 @@ impl Probe {
         };
         let tls = tls::load(&self.tls).map_err(|e| StageError::new(Stage::Tls, e))?;
         let passed = passed.clone();
-        let observer = Arc::new(move |stage| {
+        let observer = Arc::new(move |seen| {
             let mut passed = passed.lock().unwrap_or_else(PoisonError::into_inner);
-            // A name may have several addresses, which are tried in turn.
-            if !passed.iter().any(|(known, _)| *known == stage) {
-                passed.push((stage, Instant::now()));
+            match seen {
+                Seen::Passed(stage) => passed.stages.push((stage, Instant::now())),
+                Seen::Connected { local, remote } => passed.ends = Some((local, remote)),
             }
         });
         let transport = transport::build(
@@ -193,8 +199,27 @@ impl Probe {
     }
 }
 
-/// The transport's stages, with the time at which each was passed.
-type Passed = Arc<Mutex<Vec<(Stage, Instant)>>>;
+/// What the transport has told.
+type Passed = Arc<Mutex<OfTransport>>;
+
+#[derive(Default)]
+struct OfTransport {
+    /// Its stages, with the time at which each was passed.
+    stages: Vec<(Stage, Instant)>,
+    /// The local and the remote address of the socket.
+    ends: Option<(IpAddr, IpAddr)>,
+}
+
+/// Whether a peer at `remote` can dial this machine, which it sees as `local` or as a router in between: none when that
+/// cannot be told from the addresses.
+fn can_dial_back(local: IpAddr, remote: IpAddr) -> Option<bool> {
+    match (reach_of(local)?, reach_of(remote)?) {
+        (Reach::Loopback, Reach::Loopback) => Some(true),
+        // Something between the two translates addresses, and takes in only what it was told to.
+        (Reach::Private, Reach::Public) => Some(false),
+        _ => None,
+    }
+}
 
 /// Tells stages in order, each with its own time.
 struct Watch<F> {
@@ -249,9 +274,14 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
                 self.pass(Stage::Handshake2, two - one);
                 let agent = identified.agent.clone();
                 let clock_offset_ms = progress.clock_offset_ms;
+                let passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+                let can_dial_back = passed
+                    .ends
+                    .and_then(|(local, remote)| can_dial_back(local, remote));
                 return Ok(Probed {
                     peer_id,
                     agent,
+                    can_dial_back,
                     clock_offset_ms,
                 });
             }
@@ -363,7 +393,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
         loop {
             let next = {
                 let passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-                passed.get(self.told).copied()
+                passed.stages.get(self.told).copied()
             };
             let Some((stage, at)) = next.filter(|(stage, _)| *stage < end) else {
                 return;

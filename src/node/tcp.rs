@@ -23,7 +23,7 @@ use super::names::{self, Names};
 use super::race::{in_order, race};
 use super::remote::note_socket;
 use super::stage::{Stage, StageError};
-use super::transport::Observer;
+use super::transport::{Observer, Seen};
 use super::zone::ZoneListener;
 
 /// How long the lookup of a name and the connection together may take: three lost packets are sent again within 7 s.
@@ -117,11 +117,15 @@ impl Transport for Tcp {
             let deadline = Instant::now() + TCP_TIMEOUT;
             let is_name = matches!(target, Target::Name(..));
             let addresses = addresses_of(target, &names).await?;
-            observer(Stage::Resolve);
+            observer(Seen::Passed(Stage::Resolve));
             let connected = race(addresses, |address| connect(address, deadline)).await;
             let stream = connected.map_err(|failed| of_addresses(failed, is_name))?;
             note_socket(stream.0.peer_addr());
-            observer(Stage::Tcp);
+            if let (Ok(local), Ok(remote)) = (stream.0.local_addr(), stream.0.peer_addr()) {
+                let (local, remote) = (local.ip(), remote.ip());
+                observer(Seen::Connected { local, remote });
+            }
+            observer(Seen::Passed(Stage::Tcp));
             Ok(stream)
         }
         .boxed())

@@ -5,6 +5,7 @@
 //! the node hold more than [`MAX_WEBSOCKET_FRAME`], nor longer than [`INBOUND_TIMEOUT`].
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,8 +45,17 @@ const SOCKET_BUFFER: usize = 64 * 1024;
 /// What is read from a socket at once, when less is asked for: some ten small messages.
 const READ_BUFFER: usize = 16 * 1024;
 
-/// Told each stage as a dial passes it.
-pub(crate) type Observer = Arc<dyn Fn(Stage) + Send + Sync>;
+/// What the transport tells of a dial.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Seen {
+    /// A stage is passed.
+    Passed(Stage),
+    /// TCP is connected, between these addresses.
+    Connected { local: IpAddr, remote: IpAddr },
+}
+
+/// Told of each dial as it goes on.
+pub(crate) type Observer = Arc<dyn Fn(Seen) + Send + Sync>;
 
 /// The transport of a node, or of a probe that wants to know of each stage.
 pub(crate) fn build(
@@ -76,7 +86,7 @@ pub(crate) fn build(
         .map_err(|e| of_timeout(Stage::Websocket, e));
     let seen = observer.clone();
     let ws = ws.map(move |connection, _| {
-        seen(Stage::Websocket);
+        seen(Seen::Passed(Stage::Websocket));
         connection
     });
     let noise = noise::Config::new(keypair).map_err(io::Error::other)?;

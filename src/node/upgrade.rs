@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, FutureExt};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 
 use super::stage::Stage;
-use super::transport::Observer;
+use super::transport::{Observer, Seen};
 
 /// Encryption that other libp2p programs may have instead of noise.
 pub(super) const SECURITY: [&str; 3] = ["/tls/1.0.0", "/plaintext/2.0.0", "/secio/1.0.0"];
@@ -125,7 +125,7 @@ where
                 let upgrade = self.upgrade.upgrade_outbound(socket, info);
                 async move {
                     let output = upgrade.await.map_err(WatchedError::Upgrade)?;
-                    observer(stage);
+                    observer(Seen::Passed(stage));
                     Ok(output)
                 }
                 .boxed()

@@ -191,3 +191,27 @@ fn two_machines_on_a_cable_find_each_other_by_link_local_addresses() {
     let said = reason(&a.check(&["[fe80::2%none]:9000"]));
     assert!(said.contains("no network interface `none`"), "{said}");
 }
+
+#[test]
+#[ignore = "needs namespaces: run with --ignored as root on Linux"]
+fn a_check_says_that_a_peer_on_the_internet_cannot_dial_a_private_address_back() {
+    let there = Machine::new("true");
+    let make = format!(
+        "ip link add v0 type veth peer name v1 netns {} && ip link set v0 up && ip addr add 10.9.0.2/24 dev v0 && \
+         ip route add 8.8.4.4/32 via 10.9.0.1",
+        there.pid()
+    );
+    let here = Machine::new(&make);
+    there
+        .sh("ip link set v1 up && ip addr add 10.9.0.1/24 dev v1 && ip addr add 8.8.4.4/32 dev lo");
+    let _node = there.node("a", &["--listen", "0.0.0.0:9000"]);
+    for (address, expected) in [
+        ("8.8.4.4:9000", json!(false)),
+        // On one network a firewall may stand in between, or not.
+        ("10.9.0.1:9000", Value::Null),
+    ] {
+        let lines = here.check(&[address]);
+        assert_eq!(end(&lines)["ok"], true, "{lines:#?}");
+        assert_eq!(end(&lines)["can_dial_back"], expected, "{address}");
+    }
+}

@@ -37,6 +37,8 @@ pub(crate) struct Check<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) agent: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) can_dial_back: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) clock_ahead_ms: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stage: Option<&'static str>,

@@ -17,7 +17,7 @@ use super::super::streams::PING;
 use super::super::tagging::Tagging;
 use super::messages::{forwarded, stays};
 use super::patience::ping;
-use crate::handshake::{RejectCode, Role};
+use crate::handshake::{self, RejectCode, Role};
 use crate::identity::Identity;
 use crate::node::Stage;
 use crate::wire::is_refusal;
@@ -163,7 +163,8 @@ pub(super) const CASES: &[Case] = &[
         PASSES,
         How::Harmless(Which::Hello, || {
             Twist::Core(Box::new(|mut core| {
-                core.features = u64::MAX;
+                // All but the one that says that the dialer does not come to stay.
+                core.features = !handshake::VISIT;
                 core.encode_to_vec()
             }))
         }),

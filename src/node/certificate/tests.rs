@@ -1,3 +1,5 @@
+//! Tests of the node's own certificate: its dates, its renewal, and files that cannot be used.
+
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 use super::*;

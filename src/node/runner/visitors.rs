@@ -39,7 +39,7 @@ impl Runner {
                 error,
             };
             self.bus.emit_as(Some(Kind::Stranger), event);
-        } else if error.code == Some(failure::OWN_ID) && self.is_dialing() {
+        } else if error.code == Some(failure::OWN_ID) && self.may_lead_to_self() {
             // It is the other end of a dial of our own, which tells it.
             tracing::debug!(%address, %error, "a connection of this node with itself");
         } else {
@@ -47,9 +47,12 @@ impl Runner {
         }
     }
 
-    /// Whether a dial of this node is under way.
-    fn is_dialing(&self) -> bool {
-        self.dialing.is_dialing() || !self.waiters.is_empty() || !self.overlay_dials.is_empty()
+    /// Whether a connection that this node has with itself may be a dial of its own.
+    fn may_lead_to_self(&self) -> bool {
+        let now = self.clock.now();
+        self.dialing.may_lead_to_self(now)
+            || !self.waiters.is_empty()
+            || !self.overlay_dials.is_empty()
     }
 
     pub(super) fn refused(
