@@ -51,6 +51,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
+mod writing;
 
 pub use behaviour::behaviour;
 pub use care::{Imported, Refused, Repaired, Report, check, export, import, network_in, repair};

@@ -1,0 +1,249 @@
+//! The thread that writes the log: what has queued is stored together, and what was put off is committed.
+//!
+//! Entry type: [`Work`]. The rule it keeps: appends are stored and answered in the order in which they queued.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::checkpoint::Checkpoints;
+use super::log::Log;
+use super::prune::{PRUNED_AT_ONCE, PRUNED_BYTES_AT_ONCE, Pruned};
+use super::read::Reader;
+use super::record::Record;
+use super::writer::Appended;
+use crate::clock::UnixClock;
+
+/// What a commit takes at most, in KiB, so that acknowledgements keep coming under load.
+const COMMIT_KIB: u32 = 4 << 10;
+
+/// Batches, and bytes of them, that are stored before it is looked whether the log is over its bounds and
+/// how far the WAL has grown. Each look takes several statements, and the bounds hold but for this much.
+const LOOK_AFTER_BATCHES: usize = 64;
+const LOOK_AFTER_KIB: u32 = 1 << 10;
+
+/// When nothing has been stored for so long, it is seen to what such a time has left.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How long small batches are only in the log's tail, and readers of the file wait for them. The longer, the
+/// more of them share a page: this bounds what is written at a few messages a second.
+const FLUSH_AFTER: Duration = Duration::from_millis(500);
+
+/// How soon a commit of them that failed is tried again, if nothing is stored meanwhile.
+const FLUSH_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+pub(super) type Done = Box<dyn FnOnce(Appended) + Send>;
+/// Told too whether the reader sees everything that was acknowledged: not while the disk is full, for example.
+pub(super) type ReadJob = Box<dyn FnOnce(&Reader<'_>, bool) + Send>;
+
+pub(super) enum Command {
+    Append {
+        records: Vec<Record>,
+        kib: u32,
+        room: OwnedSemaphorePermit,
+        done: Done,
+    },
+    /// There is something in the front.
+    Mind,
+    Prune,
+    Read(ReadJob),
+}
+
+/// The writing thread.
+pub(super) struct Work {
+    pub(super) log: Log,
+    pub(super) clock: UnixClock,
+    pub(super) pruned: Box<dyn FnMut(Pruned) + Send>,
+    pub(super) checkpoints: Option<Checkpoints>,
+    /// The reading thread; none for a log in memory.
+    pub(super) reads: Option<Sender<(ReadJob, bool)>>,
+    pub(super) queued: Arc<AtomicUsize>,
+    /// When what is in the log's front is to be committed.
+    pub(super) flush_at: Option<Instant>,
+    /// Batches and KiB that were stored since it was looked how full the log is.
+    pub(super) unlooked: (usize, u32),
+    /// Nothing was stored since it was looked, after a pause, how far the WAL has grown.
+    pub(super) is_quiet: bool,
+}
+
+impl Work {
+    pub(super) fn run(mut self, queue: &Receiver<Command>) {
+        let mut next = None;
+        while let Some(command) = next.take().or_else(|| self.wait(queue)) {
+            match command {
+                Command::Append {
+                    records,
+                    kib,
+                    room,
+                    done,
+                } => {
+                    let mut group = vec![(records, room, done)];
+                    let mut total = kib;
+                    while total < COMMIT_KIB {
+                        match queue.try_recv() {
+                            Ok(Command::Append {
+                                records,
+                                kib,
+                                room,
+                                done,
+                            }) => {
+                                total += kib;
+                                group.push((records, room, done));
+                            }
+                            Ok(other) => {
+                                next = Some(other);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    let stored: usize = group.iter().map(|(records, _, _)| records.len()).sum();
+                    self.is_quiet = false;
+                    self.store(group);
+                    self.unlooked.0 += stored;
+                    self.unlooked.1 = self.unlooked.1.saturating_add(total);
+                    match self.flush_at {
+                        Some(at) if at <= Instant::now() => {
+                            self.flush();
+                        }
+                        Some(_) => {}
+                        None => self.look(),
+                    }
+                }
+                Command::Mind => {
+                    self.is_quiet = false;
+                    self.mind_the_front();
+                }
+                Command::Prune => while self.prune_once() {},
+                Command::Read(job) => {
+                    let is_whole = self.flush();
+                    match &self.reads {
+                        Some(reads) => drop(reads.send((job, is_whole))),
+                        None => job(&self.log.reader(), is_whole),
+                    }
+                }
+            }
+        }
+        if let Err(error) = self.log.close() {
+            tracing::warn!(%error, "the log could not be put into one file at its end; the next start does that");
+        }
+    }
+
+    /// The next command; meanwhile what is due is committed, and in a pause it is seen to the WAL.
+    fn wait(&mut self, queue: &Receiver<Command>) -> Option<Command> {
+        loop {
+            let time = match self.flush_at {
+                Some(at) => at.saturating_duration_since(Instant::now()),
+                None if !self.is_quiet => QUIET,
+                None => return queue.recv().ok(),
+            };
+            match queue.recv_timeout(time) {
+                Ok(command) => return Some(command),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) if self.flush_at.is_some() => {
+                    self.flush();
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.is_quiet = true;
+                    self.see_to_the_wal(false);
+                }
+            }
+        }
+    }
+
+    fn store(&mut self, group: Vec<(Vec<Record>, OwnedSemaphorePermit, Done)>) {
+        let unix = self.clock.read();
+        let all: Vec<&Record> = group.iter().flat_map(|(records, ..)| records).collect();
+        let stored = self.log.append_soon(unix, &all);
+        let appends = group.len();
+        match stored {
+            Ok(outcomes) => {
+                let mut outcomes = outcomes.into_iter();
+                for (records, room, done) in group {
+                    done(Ok(outcomes.by_ref().take(records.len()).collect()));
+                    drop(room);
+                }
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for (_, _, done) in group {
+                    done(Err(Arc::clone(&error)));
+                }
+            }
+        }
+        self.mind_the_front();
+        // Only now: what comes after them is not to be heard of before.
+        self.queued.fetch_sub(appends, Ordering::AcqRel);
+    }
+
+    /// Commits what is in the log's tail; whether it could.
+    fn flush(&mut self) -> bool {
+        match self.log.flush() {
+            Ok(()) => {
+                self.flush_at = None;
+                self.mind_the_front();
+                self.look();
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what the log has put off could not be committed: it is tried again");
+                self.flush_at = Some(Instant::now() + FLUSH_AGAIN_AFTER);
+                false
+            }
+        }
+    }
+
+    fn see_to_the_wal(&mut self, in_bulk: bool) {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.see_to_the_wal(&self.log, in_bulk);
+        }
+    }
+
+    fn mind_the_front(&mut self) {
+        if !self.log.has_uncommitted() {
+            self.flush_at = None;
+        } else if self.flush_at.is_none() {
+            self.flush_at = Some(Instant::now() + FLUSH_AFTER);
+        }
+    }
+
+    /// Sees to the bounds when enough has been stored since that was done last.
+    fn look(&mut self) {
+        let (batches, bytes) = self.log.front().lock().taken();
+        self.unlooked.0 += batches;
+        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+        self.unlooked.1 = self.unlooked.1.saturating_add(kib);
+        let (batches, kib) = self.unlooked;
+        if batches < LOOK_AFTER_BATCHES && kib < LOOK_AFTER_KIB {
+            return;
+        }
+        let (stored, kib) = std::mem::take(&mut self.unlooked);
+        let in_bulk = kib >= LOOK_AFTER_KIB;
+        // As many go as came, so that the bound holds under any load.
+        let rounds = (stored / PRUNED_AT_ONCE).max(kib as usize / (PRUNED_BYTES_AT_ONCE >> 10));
+        for _ in 0..=rounds {
+            if !self.prune_once() {
+                break;
+            }
+        }
+        self.see_to_the_wal(in_bulk);
+    }
+
+    /// Removes some of the oldest, when it is time; whether there may be more.
+    fn prune_once(&mut self) -> bool {
+        match self.log.prune(self.clock.read()) {
+            Ok(pruned) => {
+                let more = !pruned.is_empty();
+                pruned.into_iter().for_each(&mut self.pruned);
+                more
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the oldest batches could not be removed");
+                false
+            }
+        }
+    }
+}
