@@ -14,7 +14,8 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use super::error::LogError;
-use super::log::{Keep, Log};
+use super::keep::Keep;
+use super::log::Log;
 use super::read::{Archive, Query, RoomStats};
 use super::record::{Outcome, Stored, Verified};
 use super::schema::{self, FILE_NAME, Lock};

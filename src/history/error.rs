@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::identity::NetworkId;
 
@@ -39,6 +39,22 @@ pub enum LogError {
     Full {
         /// The log's file.
         path: PathBuf,
+    },
+    /// The files were removed, renamed or replaced while the log was open.
+    #[error(
+        "the files of the log {path} were removed or replaced while it was open: this was not stored; keep other programs away from the data directory"
+    )]
+    Displaced {
+        /// The log's file.
+        path: PathBuf,
+    },
+    /// The directory was removed or renamed while the log was open.
+    #[error(
+        "the data directory {directory} is gone: nothing is stored until it is back; make it again (`mkdir -p`), and what the log held is written there, or stop this node and give it a --data-dir that no program clears"
+    )]
+    DirectoryGone {
+        /// The directory.
+        directory: PathBuf,
     },
     /// The file is not what SQLite wrote.
     #[error(
@@ -154,6 +170,10 @@ impl LogError {
     /// Names what SQLite reported about the log at `path`.
     pub(super) fn from_sqlite(path: &Path, error: rusqlite::Error) -> LogError {
         let path = path.to_owned();
+        let extended = error.sqlite_error().map(|error| error.extended_code);
+        if extended == Some(ffi::SQLITE_READONLY_DBMOVED) {
+            return LogError::Displaced { path };
+        }
         let Some(code) = error.sqlite_error_code() else {
             return LogError::Sqlite {
                 path,

@@ -86,6 +86,8 @@ pub(super) struct Front {
     /// Batches and bytes that were taken since it was asked.
     taken: (usize, usize),
     slow_until: Option<Instant>,
+    /// The log's files are not where they were opened: what the tail took would be in none.
+    is_displaced: bool,
 }
 
 impl Front {
@@ -96,6 +98,11 @@ impl Front {
 
     pub(super) fn set_tail(&mut self, tail: Tail) {
         self.tail = Some(tail);
+    }
+
+    /// While the log's files are not where they were opened, the tail takes nothing.
+    pub(super) fn set_displaced(&mut self, is_displaced: bool) {
+        self.is_displaced = is_displaced;
     }
 
     pub(super) fn take_tail(&mut self) -> Option<Tail> {
@@ -183,7 +190,11 @@ impl Front {
     /// Takes `records`, all or none, which are in the transaction that is open if `are_inserted` is told of them.
     pub(super) fn keep(&mut self, now_ms: u64, records: &[Record]) -> bool {
         let bytes: usize = records.iter().map(|record| record.bytes.len()).sum();
-        let Some(tail) = self.tail.as_mut().filter(|_| bytes <= TAIL_AT_ONCE) else {
+        let Some(tail) = self
+            .tail
+            .as_mut()
+            .filter(|_| bytes <= TAIL_AT_ONCE && !self.is_displaced)
+        else {
             return false;
         };
         let begun = Instant::now();

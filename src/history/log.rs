@@ -5,12 +5,16 @@
 //! [`Front`] has it; a batch is there once; what was removed for its age does not come back.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
 use super::error::LogError;
 use super::front::{self, Front};
+use super::in_place::InPlace;
+use super::keep::Keep;
 use super::read::Reader;
 use super::record::{Outcome, Record, Verified};
 use super::rows::{Names, Tables, append_one, head_of};
@@ -20,36 +24,6 @@ use super::shelf::{self, Shelf, Unsynced};
 use super::tail::{self, Kept, Tail};
 use crate::clock::UnixMs;
 use crate::identity::NetworkId;
-
-/// How long and how much the log keeps, and what a power cut may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keep {
-    /// Batches sent longer ago are removed.
-    pub age: Duration,
-    /// The most that the file's pages in use and the large envelopes beside it may take; the oldest batches
-    /// of those who take most make room. The files with the envelopes may have holes of a quarter of that, and 64 MiB. The WAL beside it
-    /// takes up to some 140 MiB more under load, and 64 MiB afterwards.
-    pub bytes: u64,
-    /// What survives a power cut.
-    pub sync: Sync,
-}
-
-impl Keep {
-    /// Batches sent before this are not taken, in Unix milliseconds.
-    pub(super) fn oldest_ms(&self, unix: UnixMs) -> u64 {
-        unix.aging.saturating_sub(self.age.as_millis() as u64)
-    }
-}
-
-impl Default for Keep {
-    fn default() -> Keep {
-        Keep {
-            age: Duration::from_secs(30 * 24 * 3600),
-            bytes: 1 << 30,
-            sync: Sync::default(),
-        }
-    }
-}
 
 /// Batches that are put into the open transaction before those that store others may do so.
 const INSERTED_AT_ONCE: usize = 16;
@@ -73,7 +47,13 @@ pub struct Log {
     pub(super) front: front::Shared,
     /// That it cannot be committed was said, and it could not since.
     is_stuck: bool,
-    _lock: Option<Lock>,
+    /// Whether the files are still where they were opened. None in memory.
+    pub(super) in_place: Option<InPlace>,
+    /// The WAL's file had so many bytes before the last commit.
+    pub(super) wal_file_bytes: u64,
+    /// How often the log was made anew: who has a connection of its own opens it again.
+    pub(super) generation: Arc<AtomicU64>,
+    pub(super) lock: Option<Lock>,
 }
 
 impl Log {
@@ -88,7 +68,7 @@ impl Log {
     }
 
     fn open_locked(lock: Lock, path: &Path, keep: Keep) -> Result<Log, LogError> {
-        let conn = schema::open(path, keep.sync)?;
+        let conn = schema::open(path, &keep)?;
         let shelf = Shelf::open(path, keep.bytes, &conn);
         let shelf = shelf.map_err(|error| LogError::from_sqlite(path, error))?;
         let mut log = Log::over(conn, path.to_owned(), keep, Some(lock))?;
@@ -137,14 +117,17 @@ impl Log {
         }
         Ok(Log {
             conn,
-            path,
             keep,
             names,
             shelf: None,
             shares: None,
             front: front::Shared::new(front),
             is_stuck: false,
-            _lock: lock,
+            in_place: lock.as_ref().map(|_| InPlace::of(&path)),
+            wal_file_bytes: 0,
+            generation: Arc::default(),
+            path,
+            lock,
         })
     }
 
@@ -208,7 +191,7 @@ impl Log {
 
     /// Whether it lies in memory only.
     pub fn is_ephemeral(&self) -> bool {
-        self._lock.is_none()
+        self.lock.is_none()
     }
 
     /// Stores what is new of `batches` in one transaction and says of each what became of it. After
@@ -398,6 +381,7 @@ impl Log {
         {
             return Err(shelf::failure(&error));
         }
+        self.look_for_the_files()?;
         self.conn.prepare_cached("COMMIT")?.execute([])?;
         if let Some(shelf) = &mut self.shelf {
             shelf.commit();
@@ -455,16 +439,6 @@ impl Log {
         Reader::new(&self.conn, &self.path)
     }
 
-    /// The bytes of the file's pages in use, and of the large envelopes beside it.
-    pub fn used_bytes(&self) -> Result<u64, LogError> {
-        self.used()
-            .map_err(|error| LogError::from_sqlite(&self.path, error))
-    }
-
-    pub(super) fn used(&self) -> rusqlite::Result<u64> {
-        Ok(used_bytes(&self.conn)? + shelf::live(&self.conn)?)
-    }
-
     /// Files of large envelopes that are to be brought to the disk in the background.
     pub(super) fn unsynced(&self) -> Unsynced {
         self.shelf.as_ref().map(Shelf::unsynced).unwrap_or_default()
@@ -475,26 +449,16 @@ impl Log {
         self.shelf.as_ref().is_some_and(Shelf::has_unsynced)
     }
 
-    /// Moves what the WAL holds into the file, as far as no reader is in the way.
-    pub(super) fn checkpoint(&self) -> Result<(), LogError> {
-        schema::checkpoint(&self.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
-    }
-
     /// Commits what was put off and moves everything into the log's file, so that a copy of that file and of the large
     /// envelopes beside it is the log. For a clean end; what fails here is in the tail or the WAL, as after a crash.
     pub(super) fn close(&mut self) -> Result<(), LogError> {
         self.flush()?;
+        self.look_for_the_files()
+            .map_err(|error| LogError::from_sqlite(&self.path, error))?;
         match self.is_ephemeral() {
             true => Ok(()),
-            false => {
-                schema::close(&self.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
-            }
+            false => self.truncate_wal().map(drop),
         }
-    }
-
-    /// Looks how far the WAL has grown.
-    pub(super) fn wal(&self) -> Result<schema::Wal, LogError> {
-        schema::wal(&self.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
     }
 
     /// Lets the file grow to so many pages only, as a full disk would.
@@ -564,10 +528,4 @@ pub(super) fn take_up_the_tail(path: &Path) {
             }
         }
     }
-}
-
-fn used_bytes(conn: &Connection) -> rusqlite::Result<u64> {
-    let pragma = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let pages = pragma("page_count")? - pragma("freelist_count")?;
-    Ok((pages * pragma("page_size")?) as u64)
 }

@@ -17,12 +17,15 @@ mod answering;
 mod behaviour;
 mod care;
 mod checkpoint;
+mod disk_space;
 mod errand;
 mod error;
 mod facts;
 mod front;
 mod held;
+mod in_place;
 mod items;
+mod keep;
 mod log;
 pub mod message;
 mod neighbour;
@@ -37,6 +40,7 @@ mod rate;
 mod read;
 pub mod reconcile;
 mod record;
+mod remake;
 mod removed;
 mod removed_there;
 mod room;
@@ -46,6 +50,7 @@ mod schema;
 mod serve;
 mod share;
 mod shelf;
+mod space;
 mod state;
 mod tail;
 #[cfg(test)]
@@ -60,7 +65,8 @@ pub use error::LogError;
 pub use facts::{Checked, Config, INTERVAL, Input, Output, Owed, RequestId};
 pub use held::Held;
 pub use items::{Item, Items, Sum};
-pub use log::{Keep, Log};
+pub use keep::Keep;
+pub use log::Log;
 pub use numbered::{NumberedPage, Numbers};
 pub use offers::{OFFER_ABOVE, OFFERS};
 pub use order::{Arrival, COMING_WAIT, Delivery, GAP_WAIT, Order, Stream};
@@ -70,12 +76,14 @@ pub use read::{
     Archive, Cursor, Found, History, PAGE_BYTES, PAGE_ROWS, Page, Query, Reader, RoomStats,
 };
 pub use record::{EVENT_BYTES, Id, Outcome, Record, Stored, Verified};
+pub use remake::Remade;
 pub use removed::MIN_KEPT_MS;
 pub use room::{Agreement, ITEMS_MOST, Room};
 pub use schedule::SETTLE;
 pub use schema::{FILE_NAME, Sync};
 pub use state::Checks;
 pub use writer::{Appended, QueueFull, Writer};
+pub use writing::Notice;
 
 /// The envelope bytes of an answer to a fetch, as long as it has more than one: the answer stays below
 /// [`message::MAX_RESPONSE`] whatever their number.

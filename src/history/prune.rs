@@ -154,8 +154,8 @@ impl Log {
         let Some(shelf) = &self.shelf else {
             return Ok(());
         };
-        let Some(file) = shelf.sparse(&self.conn, self.keep.bytes / 4)? else {
-            return Ok(());
+        let Some(file) = shelf.sparse(&self.conn)? else {
+            return self.give_pages_back().map(drop);
         };
         // What had reached the disk must be there again before its old place goes, envelopes and rows.
         schema::set_sync(&self.conn, Sync::Full)?;

@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
+use super::checkpoint::WalBounds;
 use super::error::LogError;
+use super::in_place::FileId;
+use super::keep::Keep;
 use crate::identity::{self, NetworkId};
 
 /// The log's file in the data directory.
@@ -26,15 +29,11 @@ const APPLICATION_ID: i64 = 0x6469_6174;
 
 /// 32 KiB pages: a node that is as busy as it can be spends a quarter less on an event than with 8 KiB, for
 /// SQLite writes each page with two calls (measured). Small batches share theirs; one that is alone
-/// writes four, which is why they wait for each other (`FLUSH_AFTER` in `writer.rs`).
+/// writes four, which is why they wait for each other (`FLUSH_AFTER` in `writing.rs`).
 const PAGE_SIZE: u32 = 32768;
 
 /// The writer's page cache in KiB: holds the inner pages of the indices of a full log.
 const CACHE_KIB: i64 = 8192;
-
-/// What the WAL's file is cut back to when it begins anew after a burst. Cutting stops commits for some
-/// ten milliseconds (measured), so that it must not happen at ordinary rates.
-const WAL_FILE_BYTES: i64 = 64 << 20;
 
 /// How long SQLite waits for a lock that another connection of ours holds for a moment.
 const BUSY: Duration = Duration::from_secs(5);
@@ -43,8 +42,8 @@ const BUSY: Duration = Duration::from_secs(5);
 /// tail, and a process that starts another has its files in both until the other has begun.
 const LOCK_WAIT: Duration = Duration::from_millis(400);
 
-/// How long the end of a log waits for another process that reads it.
-const CLOSE_WAIT: Duration = Duration::from_millis(200);
+/// How long cutting the WAL to nothing waits for somebody who reads the log.
+const TRUNCATE_WAIT: Duration = Duration::from_millis(200);
 
 /// What survives a power cut. What is acknowledged always survives the end of the process, however
 /// it ends.
@@ -131,7 +130,7 @@ CREATE VIEW readable AS
 ";
 
 /// Opens the log at `path` to write it, and makes it when there is none.
-pub(super) fn open(path: &Path, sync: Sync) -> Result<Connection, LogError> {
+pub(super) fn open(path: &Path, keep: &Keep) -> Result<Connection, LogError> {
     let failed = |error| LogError::from_sqlite(path, error);
     refuse_orphans(path)?;
     let fresh = make_private(path)?;
@@ -146,7 +145,14 @@ pub(super) fn open(path: &Path, sync: Sync) -> Result<Connection, LogError> {
             path: path.to_owned(),
         });
     }
-    set_up(&conn, sync).map_err(failed)?;
+    if fresh {
+        // Pages that removed batches leave free can be given back. It has to be said before anything is in the file, and
+        // later it would be a write.
+        conn.pragma_update(None, "page_size", PAGE_SIZE)
+            .and_then(|()| conn.pragma_update(None, "auto_vacuum", "INCREMENTAL"))
+            .map_err(failed)?;
+    }
+    set_up(&conn, keep).map_err(failed)?;
     if version_of(&conn, path)? != 0 {
         return Ok(conn);
     }
@@ -192,7 +198,7 @@ fn refuse_orphans(path: &Path) -> Result<(), LogError> {
 /// An empty log in memory.
 pub(super) fn open_in_memory() -> rusqlite::Result<Connection> {
     let mut conn = Connection::open_in_memory()?;
-    set_up(&conn, Sync::Normal)?;
+    set_up(&conn, &Keep::default())?;
     create_tables(&mut conn)?;
     Ok(conn)
 }
@@ -249,7 +255,7 @@ fn version_of(conn: &Connection, path: &Path) -> Result<i64, LogError> {
     }
 }
 
-fn set_up(conn: &Connection, sync: Sync) -> rusqlite::Result<()> {
+fn set_up(conn: &Connection, keep: &Keep) -> rusqlite::Result<()> {
     conn.busy_timeout(BUSY)?;
     // The writer alone makes rows, and makes the rooms and instances that they name before: looking that up
     // again for each batch would find nothing else.
@@ -257,10 +263,11 @@ fn set_up(conn: &Connection, sync: Sync) -> rusqlite::Result<()> {
     conn.pragma_update(None, "page_size", PAGE_SIZE)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    set_sync(conn, sync)?;
-    // The writer says itself when the WAL goes into the file: see `writer.rs`.
+    set_sync(conn, keep.sync)?;
+    // The writer says itself when the WAL goes into the file: see `checkpoint.rs`.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
-    conn.pragma_update_and_check(None, "journal_size_limit", WAL_FILE_BYTES, |_| Ok(()))?;
+    let at_rest = WalBounds::of(keep.bytes).at_rest;
+    conn.pragma_update_and_check(None, "journal_size_limit", at_rest, |_| Ok(()))?;
     // A plan is made once, not anew for other values bound: with a partial index SQLite would look again
     // each time whether the value makes the index usable: a quarter of what storing a small batch cost (measured).
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -283,10 +290,14 @@ pub(super) fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Moves all that the WAL holds into the file and cuts the WAL to nothing, so that the file alone is the log. Waits for
-/// readers at most [`CLOSE_WAIT`]; what cannot be moved stays in the WAL, where it is safe.
-pub(super) fn close(conn: &Connection) -> rusqlite::Result<()> {
-    conn.busy_timeout(CLOSE_WAIT)?;
-    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+/// readers at most [`TRUNCATE_WAIT`]; what cannot be moved stays in the WAL, where it is safe. Returns whether all was.
+pub(super) fn truncate_wal(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.busy_timeout(TRUNCATE_WAIT)?;
+    let truncated = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+        Ok(row.get::<_, i64>(0)? == 0)
+    });
+    conn.busy_timeout(BUSY)?;
+    truncated
 }
 
 /// How far the WAL has grown, in bytes of pages.
@@ -315,11 +326,11 @@ pub(super) fn wal(conn: &Connection) -> rusqlite::Result<Wal> {
 }
 
 /// A connection that does nothing but [`checkpoint`].
-pub(super) fn open_to_checkpoint(path: &Path, sync: Sync) -> Result<Connection, LogError> {
+pub(super) fn open_to_checkpoint(path: &Path, keep: &Keep) -> Result<Connection, LogError> {
     let failed = |error| LogError::from_sqlite(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
-    set_up(&conn, sync).map_err(failed)?;
+    set_up(&conn, keep).map_err(failed)?;
     Ok(conn)
 }
 
@@ -353,7 +364,7 @@ fn create_tables(conn: &mut Connection) -> rusqlite::Result<()> {
 
 /// Makes an empty file that only its owner may read, when there is none; says whether it did.
 /// SQLite gives the files beside it the same permissions.
-fn make_private(path: &Path) -> Result<bool, LogError> {
+pub(super) fn make_private(path: &Path) -> Result<bool, LogError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -368,7 +379,7 @@ fn make_private(path: &Path) -> Result<bool, LogError> {
 /// Held while this process may write the log. SQLite's own locks would keep readers out as well.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -403,8 +414,22 @@ impl Lock {
         // For the message above, nothing else: a full disk must not keep a log from opening.
         let _ = file.set_len(0);
         let _ = write!(file, "{}", std::process::id());
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
+}
+
+impl Lock {
+    /// Whether it is still the lock of the log at `path`: its file may have been removed or replaced.
+    pub(super) fn is_of(&self, path: &Path) -> bool {
+        let own = self.file.metadata().map(|metadata| FileId::of(&metadata));
+        own.ok() == FileId::at(&beside(path, ".lock"))
+    }
+}
+
+/// The directory in which the file `path` lies.
+pub(super) fn directory_of(path: &Path) -> &Path {
+    let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    directory.unwrap_or(Path::new("."))
 }
 
 /// `path` with `suffix` added to its name.

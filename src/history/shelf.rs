@@ -23,6 +23,11 @@ pub(super) const LARGE: usize = 64 << 10;
 /// looked at after a power cut. Of a log that keeps little, an eighth of that.
 const FILE_BYTES: u64 = 32 << 20;
 
+/// Bytes after which a file is not added to any more, in a log that keeps so many.
+pub(super) fn file_bytes(keep_bytes: u64) -> u64 {
+    FILE_BYTES.min(keep_bytes / 8)
+}
+
 /// An envelope that claims more than this is none of ours.
 const ENVELOPE_MOST: u64 = 16 << 20;
 
@@ -133,17 +138,11 @@ fn path_of(log: &Path, file: i64) -> PathBuf {
     schema::beside(log, &format!("{SUFFIX}{file}"))
 }
 
-/// The directory in which they lie.
-fn dir_of(log: &Path) -> &Path {
-    let dir = log.parent().filter(|dir| !dir.as_os_str().is_empty());
-    dir.unwrap_or(Path::new("."))
-}
-
 /// Brings their names to the disk.
 fn sync_names(log: &Path) -> io::Result<()> {
     // Elsewhere a directory cannot be opened, and need not be.
     match cfg!(unix) {
-        true => File::open(dir_of(log))?.sync_all(),
+        true => File::open(schema::directory_of(log))?.sync_all(),
         false => Ok(()),
     }
 }
@@ -153,7 +152,7 @@ fn files_of(log: &Path) -> io::Result<BTreeMap<i64, u64>> {
     let name = log.file_name().unwrap_or_default().to_string_lossy();
     let prefix = format!("{name}{SUFFIX}");
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(dir_of(log))? {
+    for entry in fs::read_dir(schema::directory_of(log))? {
         let entry = entry?;
         let name = entry.file_name();
         let number = name.to_string_lossy().strip_prefix(&prefix).map(str::parse);
@@ -197,7 +196,7 @@ impl Shelf {
         let last = files.keys().chain(&named).max();
         let mut shelf = Shelf {
             log: log.to_owned(),
-            file_bytes: FILE_BYTES.min(keep_bytes / 8),
+            file_bytes: file_bytes(keep_bytes),
             next: last.copied().unwrap_or(0).max(0) + 1,
             files,
             current: None,
@@ -218,6 +217,15 @@ impl Shelf {
         shelf.clear_out(conn)?;
         shelf.commit();
         Ok(shelf)
+    }
+
+    /// This one, as the shelf that takes the place of `old`: no number is given again, and who brings files to the disk in
+    /// the background goes on.
+    pub(super) fn instead_of(mut self, old: &Shelf) -> Shelf {
+        self.next = self.next.max(old.next);
+        self.unsynced = old.unsynced();
+        self.commit();
+        self
     }
 
     /// What was added is in rows now.
@@ -260,10 +268,11 @@ impl Shelf {
         }
     }
 
-    /// The file with the most in it that no row names any more, when in all of them that is more than `most`, and
-    /// what two files have.
-    pub(super) fn sparse(&self, conn: &Connection, most: u64) -> rusqlite::Result<Option<i64>> {
+    /// The file with the most in it that no row names any more, when in all of them that is more than their share
+    /// ([`HOLES_SHARE`]), and what two files have.
+    pub(super) fn sparse(&self, conn: &Connection) -> rusqlite::Result<Option<i64>> {
         let live = live_by_file(conn)?;
+        let most = live.values().sum::<u64>() / HOLES_SHARE;
         let holes = |(file, bytes): (&i64, &u64)| {
             bytes.saturating_sub(live.get(file).copied().unwrap_or(0))
         };
@@ -442,9 +451,14 @@ fn live_by_file(conn: &Connection) -> rusqlite::Result<BTreeMap<i64, u64>> {
     .collect()
 }
 
-/// The bytes that rows name.
-pub(super) fn live(conn: &Connection) -> rusqlite::Result<u64> {
-    Ok(live_by_file(conn)?.values().sum())
+/// The part of the bytes that rows name which holes between them may take in addition: one in so many.
+const HOLES_SHARE: u64 = 4;
+
+/// The bytes that the files may take, apart from two that are not full yet: those that rows name, and as many holes as
+/// [`Shelf::sparse`] leaves.
+pub(super) fn taken(conn: &Connection) -> rusqlite::Result<u64> {
+    let live: u64 = live_by_file(conn)?.values().sum();
+    Ok(live + live / HOLES_SHARE)
 }
 
 /// A row that names a file: its number, id, room and place.

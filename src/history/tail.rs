@@ -185,6 +185,9 @@ impl Tail {
         }
         if let Some((file, _)) = &mut self.file {
             self.is_torn = true;
+            if is_removed(file)? {
+                return Err(io::Error::new(io::ErrorKind::NotFound, "it was removed"));
+            }
             file.write_all(&frames)?;
             self.is_torn = false;
         }
@@ -212,4 +215,16 @@ impl Tail {
         // What stays behind is only read once more.
         let _ = self.file.map(|(_, path)| fs::remove_file(path));
     }
+}
+
+/// Whether the file has no name any more: nobody would find what is written to it.
+#[cfg(unix)]
+fn is_removed(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(file.metadata()?.nlink() == 0)
+}
+
+#[cfg(not(unix))]
+fn is_removed(_: &File) -> io::Result<bool> {
+    Ok(false)
 }

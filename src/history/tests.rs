@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{Item, Keep, Outcome, Record, Verified};
+use super::{Item, Keep, Outcome, Record, Sync, Verified};
 use crate::wire::envelope::id_in_room;
 
+mod bounds;
 mod care;
 mod checks;
 mod confirm;

@@ -11,22 +11,24 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
+use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::checkpoint::Checkpoints;
 use super::error::LogError;
 use super::front::{self, TAIL_AT_ONCE};
-use super::log::{Keep, Log};
-use super::prune::Pruned;
+use super::keep::Keep;
+use super::log::Log;
 use super::read::Reader;
 use super::record::{Outcome, Record, Verified};
 use super::schema;
-use super::writing::{Command, ReadJob, Work};
+use super::writing::{Command, Notice, ReadJob, Work};
 use crate::clock::UnixClock;
 
 /// The most that may wait for its commit, in KiB: some hundred milliseconds of a disk's work.
@@ -57,13 +59,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the threads of `log`. `pruned` hears of each room whose oldest batches were removed.
+    /// Starts the threads of `log`. `notify` hears of what the log does by itself.
     pub fn start(
         log: Log,
         clock: impl Into<UnixClock>,
-        pruned: impl FnMut(Pruned) + Send + 'static,
+        notify: impl FnMut(Notice) + Send + 'static,
     ) -> Result<Writer, LogError> {
-        Writer::start_watched(log, clock, pruned, |_, _| {})
+        Writer::start_watched(log, clock, notify, |_, _| {})
     }
 
     /// Starts the threads of `log` as [`Writer::start`] does. `on_panic` is given the name of each thread that panics, and
@@ -71,7 +73,7 @@ impl Writer {
     pub fn start_watched(
         log: Log,
         clock: impl Into<UnixClock>,
-        pruned: impl FnMut(Pruned) + Send + 'static,
+        notify: impl FnMut(Notice) + Send + 'static,
         on_panic: impl Fn(&'static str, &(dyn Any + Send)) + Send + Sync + 'static,
     ) -> Result<Writer, LogError> {
         let clock: UnixClock = clock.into();
@@ -94,20 +96,21 @@ impl Writer {
         let mut checkpoints = None;
         if !log.is_ephemeral() {
             let conn = schema::open_to_read(&path)?;
+            let generation = Arc::clone(&log.generation);
             let (sender, jobs) = mpsc::channel::<(ReadJob, bool)>();
             let of = path.clone();
             threads.push(spawn(
                 "log-reader",
-                Box::new(move || {
-                    for job in jobs {
-                        let (job, is_whole) = job;
-                        job(&Reader::new(&conn, &of), is_whole);
-                    }
-                }),
+                Box::new(move || read(&of, conn, &generation, jobs)),
             )?);
             reads = Some(sender);
 
-            let (due, background) = Checkpoints::new(path.clone(), log.keep().sync, log.unsynced());
+            let (due, background) = Checkpoints::new(
+                path.clone(),
+                *log.keep(),
+                log.unsynced(),
+                Arc::clone(&log.generation),
+            );
             checkpoints = Some(due);
             threads.push(spawn("log-checkpoint", Box::new(background))?);
         }
@@ -119,7 +122,7 @@ impl Writer {
         let work = Work {
             log,
             clock: clock.clone(),
-            pruned: Box::new(pruned),
+            notify: Box::new(notify),
             checkpoints,
             reads: reads.clone(),
             queued: Arc::clone(&queued),
@@ -304,6 +307,30 @@ impl fmt::Debug for Writer {
         f.debug_struct("Writer")
             .field("room_kib", &self.room.available_permits())
             .finish()
+    }
+}
+
+/// The reading thread. A log that was made anew has other files, which are opened when they are first read.
+fn read(
+    path: &Path,
+    mut conn: Connection,
+    generation: &AtomicU64,
+    jobs: Receiver<(ReadJob, bool)>,
+) {
+    let mut opened_at = 0;
+    for (job, is_whole) in jobs {
+        let now_at = generation.load(Ordering::Acquire);
+        if opened_at != now_at {
+            match schema::open_to_read(path) {
+                Ok(opened) => {
+                    conn = opened;
+                    opened_at = now_at;
+                }
+                // What the old files held is as good, until the next time.
+                Err(error) => tracing::warn!(%error, "the log that was made anew cannot be read"),
+            }
+        }
+        job(&Reader::new(&conn, path), is_whole);
     }
 }
 

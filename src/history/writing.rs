@@ -10,20 +10,35 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::checkpoint::Checkpoints;
+use super::error::LogError;
 use super::log::Log;
 use super::prune::{PRUNED_AT_ONCE, PRUNED_BYTES_AT_ONCE, Pruned};
 use super::read::Reader;
 use super::record::Record;
+use super::remake::Remade;
 use super::writer::Appended;
 use crate::clock::UnixClock;
 
 /// What a commit takes at most, in KiB, so that acknowledgements keep coming under load.
 const COMMIT_KIB: u32 = 4 << 10;
 
+/// The same in a log that keeps so many bytes: a sixteenth of them, so that a small log is not over its bound by a
+/// multiple before it is looked at.
+fn commit_kib(keep_bytes: u64) -> u32 {
+    let kib = u32::try_from(keep_bytes >> 14).unwrap_or(u32::MAX);
+    kib.clamp(MIN_COMMIT_KIB, COMMIT_KIB)
+}
+
+/// A commit of less costs more for each batch.
+const MIN_COMMIT_KIB: u32 = 256;
+
 /// Batches, and bytes of them, that are stored before it is looked whether the log is over its bounds and
 /// how far the WAL has grown. Each look takes several statements, and the bounds hold but for this much.
 const LOOK_AFTER_BATCHES: usize = 64;
 const LOOK_AFTER_KIB: u32 = 1 << 10;
+
+/// Transactions in which batches are removed in addition, when larger ones have taken the place of small ones.
+const EXTRA_ROUNDS: usize = 16;
 
 /// When nothing has been stored for so long, it is seen to what such a time has left.
 const QUIET: Duration = Duration::from_secs(1);
@@ -52,11 +67,23 @@ pub(super) enum Command {
     Read(ReadJob),
 }
 
+/// What the log does by itself, and somebody has to know.
+#[derive(Debug)]
+pub enum Notice {
+    /// Batches of a room were removed, or less of it is taken than before.
+    Pruned(Pruned),
+    /// Its files had been removed, renamed or replaced, and it was made anew where they were. What is held of its rooms
+    /// may be less than before: read them again.
+    Remade(Remade),
+    /// Batches that were acknowledged cannot be committed: they are in memory, or in the log's tail, and it is tried again.
+    NotCommitted(LogError),
+}
+
 /// The writing thread.
 pub(super) struct Work {
     pub(super) log: Log,
     pub(super) clock: UnixClock,
-    pub(super) pruned: Box<dyn FnMut(Pruned) + Send>,
+    pub(super) notify: Box<dyn FnMut(Notice) + Send>,
     pub(super) checkpoints: Option<Checkpoints>,
     /// The reading thread; none for a log in memory.
     pub(super) reads: Option<Sender<(ReadJob, bool)>>,
@@ -72,6 +99,7 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn run(mut self, queue: &Receiver<Command>) {
         let mut next = None;
+        let most = commit_kib(self.log.keep().bytes);
         while let Some(command) = next.take().or_else(|| self.wait(queue)) {
             match command {
                 Command::Append {
@@ -82,7 +110,7 @@ impl Work {
                 } => {
                     let mut group = vec![(records, room, done)];
                     let mut total = kib;
-                    while total < COMMIT_KIB {
+                    while total < most {
                         match queue.try_recv() {
                             Ok(Command::Append {
                                 records,
@@ -109,6 +137,8 @@ impl Work {
                         Some(at) if at <= Instant::now() => {
                             self.flush();
                         }
+                        // What came meanwhile must not take the log far past its bound.
+                        Some(_) if self.unlooked.1 >= LOOK_AFTER_KIB => self.look(),
                         Some(_) => {}
                         None => self.look(),
                     }
@@ -127,7 +157,7 @@ impl Work {
                 }
             }
         }
-        if let Err(error) = self.log.close() {
+        if let Err(error) = self.mending(Log::close) {
             tracing::warn!(%error, "the log could not be put into one file at its end; the next start does that");
         }
     }
@@ -157,7 +187,7 @@ impl Work {
     fn store(&mut self, group: Vec<(Vec<Record>, OwnedSemaphorePermit, Done)>) {
         let unix = self.clock.read();
         let all: Vec<&Record> = group.iter().flat_map(|(records, ..)| records).collect();
-        let stored = self.log.append_soon(unix, &all);
+        let stored = self.mending(|log| log.append_soon(unix, &all));
         let appends = group.len();
         match stored {
             Ok(outcomes) => {
@@ -174,6 +204,7 @@ impl Work {
                 }
             }
         }
+        self.watch_the_wal();
         self.mind_the_front();
         // Only now: what comes after them is not to be heard of before.
         self.queued.fetch_sub(appends, Ordering::AcqRel);
@@ -181,18 +212,46 @@ impl Work {
 
     /// Commits what is in the log's tail; whether it could.
     fn flush(&mut self) -> bool {
-        match self.log.flush() {
+        match self.mending(Log::flush) {
             Ok(()) => {
                 self.flush_at = None;
+                self.watch_the_wal();
                 self.mind_the_front();
                 self.look();
                 true
             }
             Err(error) => {
-                tracing::warn!(%error, "what the log has put off could not be committed: it is tried again");
+                (self.notify)(Notice::NotCommitted(error));
                 self.flush_at = Some(Instant::now() + FLUSH_AGAIN_AFTER);
                 false
             }
+        }
+    }
+
+    /// Does `act`, and once more when it failed for a reason that could be removed.
+    fn mending<T>(&mut self, act: impl Fn(&mut Log) -> Result<T, LogError>) -> Result<T, LogError> {
+        let done = act(&mut self.log);
+        let is_mended = match &done {
+            Err(LogError::Full { .. }) => match &mut self.checkpoints {
+                Some(checkpoints) => checkpoints.relieve(&self.log),
+                None => false,
+            },
+            Err(LogError::Displaced { .. }) => {
+                let remade = self.log.remake()?;
+                (self.notify)(Notice::Remade(remade));
+                true
+            }
+            _ => false,
+        };
+        match is_mended {
+            true => act(&mut self.log),
+            false => done,
+        }
+    }
+
+    fn watch_the_wal(&mut self) {
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.watch(&self.log);
         }
     }
 
@@ -222,8 +281,9 @@ impl Work {
         }
         let (stored, kib) = std::mem::take(&mut self.unlooked);
         let in_bulk = kib >= LOOK_AFTER_KIB;
-        // As many go as came, so that the bound holds under any load.
-        let rounds = (stored / PRUNED_AT_ONCE).max(kib as usize / (PRUNED_BYTES_AT_ONCE >> 10));
+        // As many go as came, and what they take more than those before them, so that the bound holds under any load.
+        let came = (stored / PRUNED_AT_ONCE).max(kib as usize / (PRUNED_BYTES_AT_ONCE >> 10));
+        let rounds = came + EXTRA_ROUNDS;
         for _ in 0..=rounds {
             if !self.prune_once() {
                 break;
@@ -234,10 +294,15 @@ impl Work {
 
     /// Removes some of the oldest, when it is time; whether there may be more.
     fn prune_once(&mut self) -> bool {
-        match self.log.prune(self.clock.read()) {
+        let unix = self.clock.read();
+        match self.mending(|log| log.prune(unix)) {
             Ok(pruned) => {
+                self.watch_the_wal();
                 let more = !pruned.is_empty();
-                pruned.into_iter().for_each(&mut self.pruned);
+                pruned
+                    .into_iter()
+                    .map(Notice::Pruned)
+                    .for_each(&mut self.notify);
                 more
             }
             Err(error) => {

@@ -41,7 +41,7 @@ use super::{book, certificate, listening, outbox, transport};
 use crate::clock::{Clock, UnixClock};
 use crate::gossip::{Author, MAX_ROOMS, MessageIds, RoomName};
 use crate::handshake::{HelloCaps, Local};
-use crate::history::{self, Keep, Log, LogError, Pruned, Writer};
+use crate::history::{self, Keep, Log, LogError, Notice, Writer};
 use crate::identity::{Identity, NetworkId, NetworkKey};
 use crate::overlay;
 
@@ -257,14 +257,14 @@ impl NodeBuilder {
         let keep = self.kept();
         let unix = UnixClock::from(clock);
         let opened = self.open_log(keep, network, clock, &unix, &supervisor);
-        let (store, pruned, newest_ms) = opened.await?;
+        let (store, notices, newest_ms) = opened.await?;
         bus.set_past(Arc::new(Again::new(store.clone(), network)));
         let clocks = ClockWatch::start(clock.now(), unix.clone(), bus.clone(), keep.age, newest_ms);
         let ends = Ends {
             inbox: Inbox::new(unix.clone(), network, incoming_in, verdicts),
             notes: notes_in,
             wishes,
-            pruned,
+            notices,
             pressure: pressure.clone(),
             ids: ids.clone(),
             confirmed_by: self.confirmed_by,
@@ -367,11 +367,11 @@ impl NodeBuilder {
         clock: Clock,
         unix: &UnixClock,
         supervisor: &Supervisor,
-    ) -> Result<(Store, mpsc::UnboundedReceiver<Pruned>, Option<u64>), StartError> {
+    ) -> Result<(Store, mpsc::UnboundedReceiver<Notice>, Option<u64>), StartError> {
         let unix = unix.clone();
         let supervisor = supervisor.clone();
         let directory = self.data_dir.clone();
-        let (on_pruned, pruned) = keeper::pruned_channel();
+        let (notify, notices) = keeper::notice_channel();
         let opening = tokio::task::spawn_blocking(move || {
             let log = match &directory {
                 Some(directory) => Log::open(directory, keep),
@@ -382,13 +382,13 @@ impl NodeBuilder {
             let on_panic = move |thread, panic: &(dyn Any + Send)| {
                 supervisor.fail(thread, panic_message(panic));
             };
-            let writer = Writer::start_watched(log, unix, on_pruned, on_panic)?;
+            let writer = Writer::start_watched(log, unix, notify, on_panic)?;
             Ok::<_, LogError>((writer, newest_ms))
         });
         let (writer, newest_ms) = opening
             .await
             .map_err(|e| StartError::System(format!("opening the log: {e}")))??;
-        Ok((Store::new(writer, clock), pruned, newest_ms))
+        Ok((Store::new(writer, clock), notices, newest_ms))
     }
 
     fn initial_rooms(&self) -> Result<Vec<RoomName>, StartError> {

@@ -36,8 +36,8 @@ use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time, UnixClock};
 use crate::gossip::{BatchId, EVENT_OVERHEAD, MessageIds, VerifiedBatch};
 use crate::history::{
-    self, Appended, Arrival, Checks, Delivery, Found, Input, Item, LogError, Order, Outcome, Owed,
-    Pruned, Record, RequestId, Stream, Verified, Writer,
+    self, Appended, Arrival, Checks, Delivery, Found, Input, Item, LogError, Notice, Order,
+    Outcome, Owed, Record, RequestId, Stream, Verified, Writer,
 };
 use crate::identity::NetworkId;
 
@@ -103,7 +103,6 @@ enum Back {
     /// A room's horizon, its items, and how many of those made room.
     Loaded(String, Result<(u64, Vec<Item>, u64), LogError>),
     Found(PeerId, RequestId, Result<Found, LogError>),
-    Pruned(Pruned),
 }
 
 /// How batches came.
@@ -132,14 +131,14 @@ pub(crate) struct Own {
     pub(crate) unix: UnixClock,
 }
 
-/// Where the log tells what it pruned, before there is a keeper.
-pub(crate) fn pruned_channel() -> (
-    impl FnMut(Pruned) + Send + 'static,
-    mpsc::UnboundedReceiver<Pruned>,
+/// Where the log tells what it does by itself, before there is a keeper.
+pub(crate) fn notice_channel() -> (
+    impl FnMut(Notice) + Send + 'static,
+    mpsc::UnboundedReceiver<Notice>,
 ) {
     // Bounded by the rooms, each told of at most once for each of the log's transactions.
     let (sender, receiver) = mpsc::unbounded_channel();
-    (move |pruned| drop(sender.send(pruned)), receiver)
+    (move |notice| drop(sender.send(notice)), receiver)
 }
 
 /// The task.
@@ -163,7 +162,7 @@ pub(crate) struct Keeper {
     wishes: mpsc::Sender<Wish>,
     back: mpsc::UnboundedSender<Back>,
     back_in: mpsc::UnboundedReceiver<Back>,
-    pruned: mpsc::UnboundedReceiver<Pruned>,
+    notices: mpsc::UnboundedReceiver<Notice>,
     recent: Recent,
     /// Told what neighbours were offered and have not fetched.
     pressure: Pressure,
@@ -182,7 +181,7 @@ pub(crate) struct Ends {
     pub(crate) inbox: Inbox,
     pub(crate) notes: mpsc::UnboundedReceiver<Note>,
     pub(crate) wishes: mpsc::Sender<Wish>,
-    pub(crate) pruned: mpsc::UnboundedReceiver<Pruned>,
+    pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
     pub(crate) pressure: Pressure,
     pub(crate) ids: Arc<MessageIds>,
     /// How many neighbours must hold a batch of our own for whoever waits for that.
@@ -223,7 +222,7 @@ impl Keeper {
             wishes: ends.wishes,
             back,
             back_in,
-            pruned: ends.pruned,
+            notices: ends.notices,
             recent: Recent::default(),
             pressure: ends.pressure,
             ids: ends.ids,
@@ -270,7 +269,7 @@ impl Keeper {
             () = self.wishes.closed() => return false,
             Some(note) = self.notes.recv() => self.on_note(note).await,
             Some(back) = self.back_in.recv() => self.on_back(back).await,
-            Some(pruned) = self.pruned.recv() => self.on_back(Back::Pruned(pruned)).await,
+            Some(notice) = self.notices.recv() => self.on_notice(notice).await,
             true = self.inbox.wait(), if self.appends < MAX_APPENDS => self.take_in().await,
             () = tokio::time::sleep_until(deadline.into()) => self.on_time().await,
         }
@@ -384,7 +383,18 @@ impl Keeper {
             Back::Found(peer_id, request, Ok(found)) => {
                 self.check(Input::Found(peer_id, request, found)).await;
             }
-            Back::Pruned(pruned) => {
+            Back::Found(peer_id, request, Err(error)) => {
+                self.complain(&error);
+                // The neighbour is told to come later.
+                self.check(Input::Found(peer_id, request, Found::default()))
+                    .await;
+            }
+        }
+    }
+
+    async fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Pruned(pruned) => {
                 if let Some(crowding) = &pruned.crowding {
                     let noted = self.store.crowders.note(crowding);
                     if let Some(crowding) = noted {
@@ -398,12 +408,18 @@ impl Keeper {
                 })
                 .await;
             }
-            Back::Found(peer_id, request, Err(error)) => {
-                self.complain(&error);
-                // The neighbour is told to come later.
-                self.check(Input::Found(peer_id, request, Found::default()))
-                    .await;
+            Notice::Remade(remade) => {
+                let reason = remade.to_string();
+                tracing::error!("{reason}");
+                self.bus.emit(Event::Error { reason });
+                // What is held is read again, and compared with the neighbours at once.
+                let rooms: Vec<String> = self.checks.rooms().map(str::to_owned).collect();
+                for room in rooms {
+                    self.check(Input::Leave(room.clone())).await;
+                    self.check(Input::Join(room)).await;
+                }
             }
+            Notice::NotCommitted(error) => self.complain(&error),
         }
     }
 

@@ -25,6 +25,9 @@ mod program_check;
 mod program_check_others;
 #[cfg(unix)]
 mod program_confirmed;
+mod program_disk;
+#[cfg(target_os = "linux")]
+mod program_disk_namespace;
 mod program_history;
 mod program_keys;
 mod program_log;

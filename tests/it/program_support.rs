@@ -286,6 +286,19 @@ impl Program {
         self.next("sent")
     }
 
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its stdin, for a thread that writes much; [`Program::give_stdin`] brings it back.
+    pub(crate) fn take_stdin(&mut self) -> ChildStdin {
+        self.stdin.take().expect("stdin is open")
+    }
+
+    pub(crate) fn give_stdin(&mut self, stdin: ChildStdin) {
+        self.stdin = Some(stdin);
+    }
+
     pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
     }

@@ -48,8 +48,8 @@ impl Kept {
         let clock = Clock::start();
         let bus = EventBus::new(clock);
         let log = Log::ephemeral(Keep::default()).unwrap();
-        let (on_pruned, pruned) = pruned_channel();
-        let writer = Writer::start(log, clock, on_pruned).unwrap();
+        let (notify, notices) = notice_channel();
+        let writer = Writer::start(log, clock, notify).unwrap();
         let (incoming, incoming_in) = mpsc::channel(inbox::MAX_WAITING);
         let (verdicts_out, verdicts) = mpsc::channel(inbox::MAX_WAITING);
         let (_notes, notes) = mpsc::unbounded_channel();
@@ -58,7 +58,7 @@ impl Kept {
             inbox: Inbox::new(clock.into(), own.network, incoming_in, verdicts_out),
             notes,
             wishes,
-            pruned,
+            notices,
             pressure: Pressure::default(),
             ids: Arc::default(),
             confirmed_by: 0,
