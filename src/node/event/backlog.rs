@@ -11,9 +11,9 @@ use libp2p::PeerId;
 use super::Message;
 use crate::gossip::RoomName;
 
-/// Maximum number of stretches of messages that one reader has yet to read from the log: some 16 MiB of memory. One stretch
-/// is any number of messages in a row of one process of an author in a room, so that only a room with more processes than
-/// this, all of which spoke while the reader did not read, comes to the end of it.
+/// Maximum number of stretches of messages that one reader has yet to read from the log: some 6 MiB of memory, and 64 MiB if
+/// each is another author's. One stretch is any number of messages in a row of one process of an author in a room, so that
+/// only a room with more processes than this, all of which spoke while the reader did not read, comes to the end of it.
 pub const MAX_STRETCHES: usize = 65_536;
 
 /// Messages in a row of one process of an author in a room.
