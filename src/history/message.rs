@@ -196,6 +196,22 @@ impl Request {
         room
     }
 
+    /// Adds the sender's clock to an encoded request.
+    pub fn add_clock(request: &mut Vec<u8>, clock_ms: u64) {
+        let clock = proto::Request {
+            clock_ms,
+            kind: None,
+        };
+        // Encoded messages that follow one another are one with the fields of both.
+        request.extend(clock.encode_to_vec());
+    }
+
+    /// The sender's clock in an encoded request, in Unix milliseconds, if it says so.
+    pub fn clock_ms(request: &Bytes) -> Option<u64> {
+        let request = proto::Request::decode(request.clone()).ok()?;
+        Some(request.clock_ms).filter(|clock_ms| *clock_ms > 0)
+    }
+
     /// The request as bytes.
     pub fn encode(&self) -> Vec<u8> {
         let kind = match self.clone() {
@@ -230,7 +246,8 @@ impl Request {
                 sent_at_ms: items.iter().map(|item| item.sent_at_ms).collect(),
             }),
         };
-        proto::Request { kind: Some(kind) }.encode_to_vec()
+        let kind = Some(kind);
+        proto::Request { clock_ms: 0, kind }.encode_to_vec()
     }
 }
 

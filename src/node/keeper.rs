@@ -327,6 +327,7 @@ impl Keeper {
                 self.check(Input::RoomsOf(peer_id, rooms)).await;
             }
             Note::Request(peer_id, request, bytes) => {
+                self.on_clock_in(peer_id, &bytes).await;
                 self.check(Input::Request(peer_id, request, bytes)).await;
             }
             Note::Sent(request, is_sent) => self.check(Input::Sent(request, is_sent)).await,
@@ -335,10 +336,9 @@ impl Keeper {
             Note::Own(batch, to_offer, unconfirmed) => {
                 self.on_own(batch, to_offer.is_some(), unconfirmed).await;
             }
-            Note::Clock(peer_id, ahead_ms) => {
-                let theirs_ms = self.unix.system_ms().saturating_add_signed(ahead_ms);
-                self.confirmations
-                    .set_clock(self.clock.now(), peer_id, theirs_ms);
+            Note::Clock(peer_id, theirs_ms) => {
+                let now = self.clock.now();
+                self.confirmations.set_clock(now, peer_id, theirs_ms);
             }
             // A room that is still being read from the log would stand there as empty.
             Note::Status(reply) if self.loading > 0 => self.asking.push(reply),

@@ -256,6 +256,27 @@ fn an_author_whose_clock_is_behind_is_heard_and_one_that_is_too_old_for_a_log_to
 
 #[test]
 #[ignore = "needs faketime: run with --ignored on Linux"]
+fn a_neighbour_whose_clock_is_set_is_known_to_have_the_right_time_while_the_link_lasts() {
+    let machine = Machine::with_clock("-1h");
+    let mut behind = machine.node(&[]);
+    let mut author = Program::node(&["--dial", &behind.address()]);
+    assert!(is_about(&clock(&mut author, "differs"), -HOUR_MS));
+    author.next("link_up");
+    say(&mut author, "too early for it");
+    assert_eq!(author.next_of(&["sent", "error"])["type"], "error");
+    machine.set("+0");
+    clock(&mut behind, "confirmed");
+    // It says so with what it asks when the room is compared.
+    let said = (0..20).find(|n| {
+        author.next("checked");
+        say(&mut author, &n.to_string());
+        author.next_of(&["sent", "error", "link_down"])["type"] == "sent"
+    });
+    assert_eq!(behind.texts(1), [said.expect("it is sent").to_string()]);
+}
+
+#[test]
+#[ignore = "needs faketime: run with --ignored on Linux"]
 fn dates_do_not_go_back_with_a_clock_that_is_set_back_a_little() {
     let machine = Machine::with_clock("+0");
     let mut reader = Program::node(&[]);

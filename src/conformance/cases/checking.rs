@@ -52,6 +52,7 @@ fn compare(stand: &Stand, since_ms: u64, frame: Vec<u8>) -> Vec<u8> {
         frame: Bytes::from(frame),
     };
     let request = sync::Request {
+        clock_ms: 0,
         kind: Some(sync::request::Kind::Compare(compare)),
     };
     request.encode_to_vec()

@@ -132,6 +132,7 @@ async fn compare(stand: Stand, link: Link) -> Run {
         frame: Bytes::from(frame),
     };
     let request = sync::Request {
+        clock_ms: 0,
         kind: Some(sync::request::Kind::Compare(compare)),
     };
     let request = request.encode_to_vec();
@@ -184,6 +185,7 @@ async fn offer(stand: Stand, link: Link) -> Run {
         sent_at_ms: vec![now_ms()],
     };
     let request = sync::Request {
+        clock_ms: 0,
         kind: Some(sync::request::Kind::Offer(offer)),
     };
     let Some(body) = exchange(&link, SYNC, &request.encode_to_vec()).await? else {

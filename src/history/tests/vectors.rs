@@ -102,6 +102,22 @@ fn every_request_has_the_published_bytes() {
 }
 
 #[test]
+fn a_request_says_its_senders_clock_in_the_published_bytes() {
+    for case in vectors("clocks") {
+        let body = body(case);
+        let decoded = Request::decode(body.clone().into()).unwrap();
+        let expected = (text(case, "kind"), case["fields"].clone());
+        assert_eq!(request(&decoded), expected, "{}", case["name"]);
+        let clock_ms = case["clock_ms"].as_u64().unwrap();
+        assert_eq!(Request::clock_ms(&body.clone().into()), Some(clock_ms));
+        let mut encoded = decoded.encode();
+        assert_eq!(Request::clock_ms(&encoded.clone().into()), None);
+        Request::add_clock(&mut encoded, clock_ms);
+        assert_eq!(encoded, body, "{}", case["name"]);
+    }
+}
+
+#[test]
 fn every_response_has_the_published_bytes() {
     for case in ["responses", "heard", "removed"]
         .into_iter()

@@ -8,6 +8,7 @@ use libp2p::PeerId;
 
 use super::{Back, Brought, Keeper, Origin, Wish};
 use crate::gossip::{self, BatchError, RoomName, VerifiedBatch};
+use crate::history::message::Request;
 use crate::history::{self, Id, Input, Item, Output};
 use crate::node::clocks::ClockReport;
 use crate::node::event::Event;
@@ -80,7 +81,8 @@ impl Keeper {
                     let _ = back.send(Back::Found(peer, request, found));
                 });
             }
-            Output::Request(peer_id, token, request) => {
+            Output::Request(peer_id, token, mut request) => {
+                Request::add_clock(&mut request, self.unix.now_ms());
                 self.wish(Wish::Ask {
                     peer_id,
                     token,
@@ -117,6 +119,16 @@ impl Keeper {
                 let reason = format!("data checking: {fault}");
                 self.wish(Wish::Drop { peer_id, reason }).await;
             }
+        }
+    }
+
+    /// Tells the loop of the clock of a neighbour that sends a request, when it is not what was known of it.
+    pub(super) async fn on_clock_in(&mut self, peer_id: PeerId, request: &Bytes) {
+        let now = self.clock.now();
+        if let Some(theirs_ms) = Request::clock_ms(request)
+            && self.confirmations.set_clock(now, peer_id, theirs_ms)
+        {
+            self.wish(Wish::Clock(peer_id, theirs_ms)).await;
         }
     }
 

@@ -17,6 +17,9 @@ pub(crate) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 /// After this those that have not confirmed it are asked again: links come up meanwhile, and questions get lost.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What a neighbour says of its clock differs by less than this while nobody sets it: what it says takes a while to come.
+const SAME_CLOCK_MS: u64 = 30_000;
+
 /// What is waited for, and `W`, who waits.
 #[derive(Debug)]
 pub(super) struct Confirmations<W> {
@@ -72,11 +75,16 @@ impl<W> Confirmations<W> {
         self.all.insert(item.id, waiting);
     }
 
-    /// A neighbour's clock says `theirs_ms` now.
-    pub(super) fn set_clock(&mut self, now: Time, peer_id: PeerId, theirs_ms: u64) {
+    /// A neighbour's clock says `theirs_ms` now; whether that is another time than what was known of it.
+    pub(super) fn set_clock(&mut self, now: Time, peer_id: PeerId, theirs_ms: u64) -> bool {
         let theirs_ms = i64::try_from(theirs_ms).unwrap_or(i64::MAX);
         let start_ms = theirs_ms.saturating_sub(millis(now.since_start()));
-        self.clocks.insert(peer_id, start_ms);
+        let known = self.clocks.get(&peer_id);
+        let is_known = known.is_some_and(|known| known.abs_diff(start_ms) < SAME_CLOCK_MS);
+        if !is_known {
+            self.clocks.insert(peer_id, start_ms);
+        }
+        !is_known
     }
 
     /// The last link with a neighbour is gone. What it holds it still holds.
@@ -196,6 +204,17 @@ mod tests {
             confirmations.expire(after(CONFIRM_TIMEOUT)),
             [([1; 32], "who", 1)]
         );
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_news_and_one_that_runs_on_is_not() {
+        let (peer, mut confirmations) = (PeerId::random(), Confirmations::<()>::new(1));
+        let mut says =
+            |at_ms, theirs_ms| confirmations.set_clock(Time::from_millis(at_ms), peer, theirs_ms);
+        assert!(says(0, NOW_MS));
+        assert!(!says(60_000, NOW_MS + 60_000 - SAME_CLOCK_MS + 1));
+        assert!(says(60_000, NOW_MS + 60_000 + SAME_CLOCK_MS));
+        assert!(!says(0, NOW_MS + SAME_CLOCK_MS));
     }
 
     #[test]

@@ -31,8 +31,8 @@ pub(crate) enum Note {
     /// A batch of our own was stored; whether the neighbours are to be offered it, and who waits until some of them have
     /// stored it too.
     Own(VerifiedBatch, Option<Handed>, Option<Unconfirmed>),
-    /// The neighbour's clock is ahead of the system clock by so many milliseconds.
-    Clock(PeerId, i64),
+    /// The neighbour's clock says this now, in Unix milliseconds.
+    Clock(PeerId, u64),
     Status(oneshot::Sender<Vec<RoomStatus>>),
     /// Tell when no neighbour is about to fetch any more what it was offered.
     AllTaken(oneshot::Sender<()>),
@@ -54,6 +54,8 @@ pub(crate) enum Wish {
         peer_id: PeerId,
         reason: String,
     },
+    /// A neighbour's clock says this now, in Unix milliseconds.
+    Clock(PeerId, u64),
     /// Gossip a batch that was offered to us, if there are neighbours that understand no offers.
     Gossip(VerifiedBatch),
 }

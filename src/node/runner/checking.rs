@@ -64,6 +64,12 @@ impl Runner {
                 }
             }
             Wish::Gossip(batch) => self.gossip_offered(&batch),
+            Wish::Clock(peer_id, theirs_ms) => {
+                let now = self.clock.now();
+                if self.links.of(&peer_id).is_some() {
+                    self.channels.clocks.on_clock(now, peer_id, theirs_ms);
+                }
+            }
             Wish::Drop { peer_id, reason } => {
                 if self.bus.may_log(Kind::Offence, Some(Cause::Peer(peer_id))) {
                     tracing::warn!(%peer_id, reason, "a neighbour broke the rules of data checking");

@@ -67,9 +67,15 @@ impl ClockWatch {
         self.report(reports);
     }
 
-    /// A peer's clock was ahead of the system clock by `offset_ms` just now.
-    pub(super) fn on_clock(&mut self, now: Time, peer_id: PeerId, offset_ms: i64) {
+    /// A peer's clock was ahead of the system clock by `offset_ms` just now; returns what it says.
+    pub(super) fn on_offset(&mut self, now: Time, peer_id: PeerId, offset_ms: i64) -> u64 {
         let theirs_ms = self.unix.system_ms().saturating_add_signed(offset_ms);
+        self.on_clock(now, peer_id, theirs_ms);
+        theirs_ms
+    }
+
+    /// A peer's clock says `theirs_ms`.
+    pub(super) fn on_clock(&mut self, now: Time, peer_id: PeerId, theirs_ms: u64) {
         let own_ms = self.unix.now_ms();
         let report = self.clocks.heard(now, peer_id, theirs_ms, own_ms);
         self.report(report);

@@ -315,8 +315,8 @@ impl Runner {
         tracing::debug!(%peer_id, ?took, "the handshake passed");
         let info = LinkInfo::of(&link, now);
         let clocks = &mut self.channels.clocks;
-        clocks.on_clock(now, peer_id, link.clock_offset_ms);
-        self.note(Note::Clock(peer_id, link.clock_offset_ms));
+        let theirs_ms = clocks.on_offset(now, peer_id, link.clock_offset_ms);
+        self.note(Note::Clock(peer_id, theirs_ms));
         match self.links.enter(self.swarm.local_peer_id(), link.clone()) {
             Entered::New => {
                 self.tell_overlay_of(&link);

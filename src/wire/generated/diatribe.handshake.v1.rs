@@ -51,8 +51,8 @@ pub struct Core {
     /// 16 bytes, random for each start of the process: tells apart two nodes that run with the same key.
     #[prost(bytes = "bytes", tag = "8")]
     pub instance_id: ::prost::bytes::Bytes,
-    /// Bits for what only some understand. Bit 0 (1): offers of large batches (chapter 10 of README.md). The others are for
-    /// what may be agreed upon later: send 0, ignore what you do not know.
+    /// Bits for what only some understand. Bit 0 (1): offers of large batches (chapter 10 of README.md). Bit 1 (2): the
+    /// dialer only visits (chapter 12). The others are for what may be agreed upon later: send 0, ignore what you do not know.
     #[prost(uint64, tag = "9")]
     pub features: u64,
     /// 32 bytes that tie round 2 to round 1: zeros in round 1, T_end of round 1 in round 2.
