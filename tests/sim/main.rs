@@ -3,6 +3,7 @@
 
 mod goals;
 mod measure;
+mod model;
 mod schedules;
 mod traffic;
 mod world;
