@@ -1,7 +1,7 @@
 //! Rate limiter for lines and events that a remote peer can trigger at will.
 //!
 //! Entry type: [`RateLimiter`]. The rule it keeps: what passes is bounded for each source and in all, what is
-//! held back is counted, and the count is reported at most once in [`SUMMARY_INTERVAL`].
+//! held back is counted, and the count is reported at most once in [`SUMMARY_INTERVAL`], or in one of the limiter's own.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -42,6 +42,7 @@ pub(crate) struct HeldBack {
 #[derive(Debug)]
 pub(crate) struct RateLimiter<S> {
     limit: Limit,
+    summary_interval: Duration,
     all: Bucket,
     sources: HashMap<S, Bucket>,
     held_back: u64,
@@ -54,10 +55,19 @@ impl<S: Eq + Hash> RateLimiter<S> {
     pub(crate) fn new(limit: Limit) -> RateLimiter<S> {
         RateLimiter {
             limit,
+            summary_interval: SUMMARY_INTERVAL,
             all: Bucket::full(limit.in_all, Time::ZERO),
             sources: HashMap::new(),
             held_back: 0,
             since: Time::ZERO,
+        }
+    }
+
+    /// Reports what is held back at most once in `interval` instead of [`SUMMARY_INTERVAL`].
+    pub(crate) fn with_summary_interval(self, interval: Duration) -> RateLimiter<S> {
+        RateLimiter {
+            summary_interval: interval,
+            ..self
         }
     }
 
@@ -94,7 +104,7 @@ impl<S: Eq + Hash> RateLimiter<S> {
 
     /// When the next summary is due; none while nothing is held back.
     pub(crate) fn summary_deadline(&self) -> Option<Time> {
-        (self.held_back > 0).then(|| self.since + SUMMARY_INTERVAL)
+        (self.held_back > 0).then(|| self.since + self.summary_interval)
     }
 
     /// Takes the summary of what was held back, if it is due by `now`.

@@ -5,12 +5,13 @@
 //! up and go, so that who counts them ends with the truth.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
 use libp2p::PeerId;
 
 use super::Event;
 use crate::clock::Time;
-use crate::rate_limit::{HeldBack, Limit, Rate, RateLimiter};
+use crate::rate_limit::{HeldBack, Limit, Rate, RateLimiter, SUMMARY_INTERVAL};
 use crate::wire::Source;
 
 /// Links whose last word waits. There are no more than a node has links and those that were told of at once.
@@ -99,6 +100,8 @@ const OF_AUTHORS: Limit = limit((3.0, 0.05), (30.0, 0.5));
 const OF_CLOCKS: Limit = limit((2.0, 1.0 / 300.0), (10.0, 0.1));
 /// A health check comes every few seconds for ever, and says nothing new after the first few.
 const OF_STRANGERS: Limit = limit((3.0, 1.0 / 300.0), (10.0, 0.1));
+/// What goes on for ever, at the rate of a health check, is not to be a line every ten seconds.
+const LONG_SUMMARY_INTERVAL: Duration = Duration::from_secs(600);
 /// Too many open files is an error ten times a second, for as long as it lasts.
 const OF_LISTENER_ERRORS: Limit = limit((2.0, 1.0 / 60.0), (2.0, 1.0 / 60.0));
 
@@ -175,6 +178,14 @@ impl Kind {
         }
     }
 
+    /// How often the number of those that are left out is told at most.
+    fn summary_interval(self) -> Duration {
+        match self {
+            Kind::Stranger | Kind::ListenerError => LONG_SUMMARY_INTERVAL,
+            _ => SUMMARY_INTERVAL,
+        }
+    }
+
     /// The type of JSON lines that tell of it; none for what is only logged.
     fn line(self) -> Option<&'static str> {
         Some(match self {
@@ -244,7 +255,9 @@ struct Links {
 impl Limits {
     pub(super) fn new() -> Limits {
         Limits {
-            limiters: Kind::ALL.map(|kind| RateLimiter::new(kind.limit())),
+            limiters: Kind::ALL.map(|kind| {
+                RateLimiter::new(kind.limit()).with_summary_interval(kind.summary_interval())
+            }),
             links: Links::default(),
         }
     }

@@ -222,3 +222,15 @@ proptest! {
         prop_assert_eq!(listen(Vec::new()), really);
     }
 }
+
+#[test]
+fn a_health_check_every_five_seconds_is_a_few_lines_an_hour() {
+    let mut limits = Limits::new();
+    let mut told = 0;
+    for second in (0..3600).step_by(5) {
+        let now = Time::from_millis(second * 1000);
+        let event = event(Kind::Stranger, 0).expect("it is told");
+        told += limits.pass(now, Kind::Stranger, event).len();
+    }
+    assert!((3..=24).contains(&told), "{told}");
+}
