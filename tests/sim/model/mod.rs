@@ -5,7 +5,10 @@
 //! the node's own. In each state the overlay's limits hold; and every run ends with nobody locked and with a newcomer
 //! that has a link or was told that it gets none. Without a fault all states are looked at, with one the nearest.
 
+mod dice;
+mod driver;
 mod net;
+mod packet;
 
 use std::time::Duration;
 

@@ -3,17 +3,14 @@
 //! Entry type: [`Net`]. The rule it keeps: a message comes on a connection that is up at its receiver, and before that
 //! connection's end; in all else any order is possible.
 
-use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use diatribe::clock::Time;
 use diatribe::overlay::*;
-use std::convert::Infallible;
 
-use rand::rngs::Xoshiro256PlusPlus;
-use rand::{SeedableRng, TryRng};
-
+use super::dice::Dice;
+use super::packet::{Packet, is_late, lie, sender};
 use crate::world::{Id, Place};
 
 type Machine = Overlay<Id, Place, Dice>;
@@ -25,52 +22,12 @@ pub(crate) const NEWCOMER: Id = 3;
 /// How many nodes there are.
 pub(crate) const NODES: usize = 4;
 
-type Reply = Result<Response<Id, Place>, ExchangeError>;
-
-/// What is under way.
-#[derive(Clone, Debug)]
-pub(crate) enum Packet {
-    /// The dialler's proof.
-    Prove {
-        from: Id,
-        to: Id,
-        dial: DialId,
-    },
-    /// The dialled node's proof.
-    Proved {
-        from: Id,
-        to: Id,
-        dial: DialId,
-    },
-    Failed {
-        at: Id,
-        dial: DialId,
-        error: DialError<Id, Place>,
-    },
-    Up {
-        at: Id,
-        peer: Id,
-        conn: u32,
-    },
-    Down {
-        at: Id,
-        peer: Id,
-        conn: u32,
-    },
-    Ask {
-        at: Id,
-        from: Id,
-        conn: u32,
-        id: ExchangeId,
-        request: Request<Id, Place>,
-    },
-    Answer {
-        at: Id,
-        from: Id,
-        conn: u32,
-        id: ExchangeId,
-        result: Reply,
-    },
+/// How many links a node may have: the three are full, and the newcomer has room.
+pub(crate) fn most_links(id: Id) -> usize {
+    match id {
+        NEWCOMER => 4,
+        _ => 2,
+    }
 }
 
 /// One step.
@@ -97,32 +54,6 @@ pub(crate) enum Shape {
     Star,
 }
 
-/// A generator of random numbers that shows nothing of its state: runs which differ in nothing else are one.
-#[derive(Clone)]
-pub(crate) struct Dice(Xoshiro256PlusPlus);
-
-impl Debug for Dice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Dice")
-    }
-}
-
-impl TryRng for Dice {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        self.0.try_next_u32()
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        self.0.try_next_u64()
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
-        self.0.try_fill_bytes(bytes)
-    }
-}
-
 /// The four nodes and what is under way.
 #[derive(Clone, Debug)]
 pub(crate) struct Net {
@@ -143,7 +74,7 @@ pub(crate) struct Net {
     pub(crate) refused: bool,
     /// Since when each node has been locked without a break.
     pub(crate) locked: Vec<Option<Time>>,
-    connections: u32,
+    pub(super) connections: u32,
 }
 
 impl Hash for Net {
@@ -178,7 +109,7 @@ impl Net {
                 options.wanted_links = 1;
             }
             options.max_links = most_links(id);
-            let rng = Dice(Xoshiro256PlusPlus::seed_from_u64(u64::from(id) + 1));
+            let rng = Dice::new(u64::from(id) + 1);
             Overlay::new(now, id, options, rng, Vec::new())
         };
         let mut net = Net {
@@ -384,288 +315,8 @@ impl Net {
         }
     }
 
-    fn conn(&self, at: Id, peer: Id) -> Option<u32> {
+    pub(super) fn conn(&self, at: Id, peer: Id) -> Option<u32> {
         let mut links = self.links[at as usize].iter();
         links.find(|(id, _)| *id == peer).map(|(_, conn)| *conn)
     }
-
-    fn arrive(&mut self, packet: Packet) {
-        match packet {
-            Packet::Prove { from, to, dial } => self.prove(from, to, dial),
-            Packet::Proved { from, to, dial } => self.proved(from, to, dial),
-            Packet::Failed { at, dial, error } => {
-                self.refused |= at == NEWCOMER && matches!(error, DialError::Busy { .. });
-                self.feed(at, Input::DialFailed { dial, error });
-            }
-            Packet::Up { at, peer, conn } => {
-                if self.conn(at, peer).is_none() {
-                    self.links[at as usize].push((peer, conn));
-                    self.link_up(at, peer, Direction::Inbound, None);
-                }
-            }
-            Packet::Down { at, peer, conn } => {
-                let links = &mut self.links[at as usize];
-                if let Some(found) = links.iter().position(|link| *link == (peer, conn)) {
-                    links.remove(found);
-                    self.refused |= at == NEWCOMER && peer == GIVER;
-                    self.feed(at, Input::LinkDown { peer });
-                }
-            }
-            Packet::Ask {
-                at,
-                from,
-                conn,
-                id,
-                request,
-            } if self.conn(at, from) == Some(conn) => {
-                let is_word = matches!(
-                    request,
-                    Request::Report { .. } | Request::Cancel { .. } | Request::Leave { .. }
-                );
-                self.feed(at, Input::Request { from, id, request });
-                if is_word {
-                    self.hear_done(from, at, id);
-                }
-            }
-            Packet::Ask { .. } => {}
-            Packet::Answer {
-                at,
-                from,
-                conn,
-                id,
-                result,
-            } => {
-                if self.conn(at, from) == Some(conn) {
-                    self.feed(at, Input::Response { from, id, result });
-                }
-            }
-        }
-    }
-
-    /// The answer to a word of which nothing follows has no order among others: it comes at once.
-    fn hear_done(&mut self, at: Id, by: Id, exchange: ExchangeId) {
-        let done = |packet: &Packet| match packet {
-            Packet::Answer {
-                at: to, from, id, ..
-            } => (*to, *from, *id) == (at, by, exchange),
-            _ => false,
-        };
-        if let Some(found) = self.under_way.iter().position(done) {
-            let packet = self.under_way.remove(found);
-            self.arrive(packet);
-        }
-    }
-
-    fn link_up(&mut self, at: Id, peer: Id, direction: Direction, dial: Option<DialId>) {
-        let remote = Place(peer, peer).remote();
-        self.feed(
-            at,
-            Input::LinkUp {
-                peer,
-                direction,
-                remote,
-                dial,
-            },
-        );
-    }
-
-    fn prove(&mut self, from: Id, to: Id, dial: DialId) {
-        if self.conn(to, from).is_some() || self.conn(from, to).is_some() {
-            let error = DialError::Duplicate;
-            return self.under_way.push(Packet::Failed {
-                at: from,
-                dial,
-                error,
-            });
-        }
-        let (remote, mut out) = (Place(from, from).remote(), Vec::new());
-        let admission =
-            self.nodes[to as usize].admit(self.now, from, Direction::Inbound, &remote, &mut out);
-        self.perform(to, out);
-        self.under_way.push(match admission {
-            Admission::Accept => Packet::Proved { from, to, dial },
-            Admission::Busy { referrals } => {
-                let remote = Place(to, to).remote();
-                let error = DialError::Busy { remote, referrals };
-                Packet::Failed {
-                    at: from,
-                    dial,
-                    error,
-                }
-            }
-        });
-    }
-
-    fn proved(&mut self, from: Id, to: Id, dial: DialId) {
-        let known = self.conn(to, from).is_some() || self.conn(from, to).is_some();
-        let (remote, mut out) = (Place(to, to).remote(), Vec::new());
-        let accepted = !known
-            && self.nodes[from as usize].admit(
-                self.now,
-                to,
-                Direction::Outbound,
-                &remote,
-                &mut out,
-            ) == Admission::Accept;
-        self.perform(from, out);
-        if !accepted {
-            if !known {
-                self.nodes[to as usize].dismiss(from);
-            }
-            let error = match known {
-                true => DialError::Duplicate,
-                false => DialError::Failed,
-            };
-            return self.feed(from, Input::DialFailed { dial, error });
-        }
-        self.connections += 1;
-        let conn = self.connections;
-        self.under_way.push(Packet::Up {
-            at: to,
-            peer: from,
-            conn,
-        });
-        self.links[from as usize].push((to, conn));
-        self.link_up(from, to, Direction::Outbound, Some(dial));
-    }
-
-    fn feed(&mut self, id: Id, input: Input<Id, Place>) {
-        let mut out = Vec::new();
-        self.nodes[id as usize].handle(self.now, input, &mut out);
-        self.perform(id, out);
-    }
-
-    fn perform(&mut self, from: Id, out: Vec<Output<Id, Place>>) {
-        for output in out {
-            match output {
-                // One that was refused tries others: that is another run.
-                Output::Dial { .. } if from == NEWCOMER && self.refused => {}
-                Output::Dial { dial, to, .. } => {
-                    let to = match to {
-                        Target::Entry(at) if from == 2 => at as Id,
-                        Target::Entry(_) => GIVER,
-                        Target::Addresses(addresses) => addresses[0].0,
-                    };
-                    self.under_way.push(Packet::Prove { from, to, dial });
-                }
-                Output::Send {
-                    to: at,
-                    id,
-                    request,
-                } => {
-                    if let Some(conn) = self.conn(from, at) {
-                        self.under_way.push(Packet::Ask {
-                            at,
-                            from,
-                            conn,
-                            id,
-                            request,
-                        });
-                    }
-                }
-                Output::Respond {
-                    to: at,
-                    id,
-                    response,
-                } => {
-                    if let Some(conn) = self.conn(from, at) {
-                        let result = Ok(response);
-                        self.under_way.push(Packet::Answer {
-                            at,
-                            from,
-                            conn,
-                            id,
-                            result,
-                        });
-                    }
-                }
-                Output::Close { peer, reason } => {
-                    self.refused |= from == NEWCOMER && reason == Reason::Refused;
-                    if let Some(conn) = self.conn(from, peer) {
-                        self.under_way.push(Packet::Down {
-                            at: from,
-                            peer,
-                            conn,
-                        });
-                        self.under_way.push(Packet::Down {
-                            at: peer,
-                            peer: from,
-                            conn,
-                        });
-                    }
-                }
-                Output::Report(_) | Output::Persist => {}
-            }
-        }
-    }
-}
-
-/// How many links a node may have: the three are full, and the newcomer has room.
-pub(crate) fn most_links(id: Id) -> usize {
-    match id {
-        NEWCOMER => 4,
-        _ => 2,
-    }
-}
-
-/// Whether a packet is the news that another one was lost, which comes after seconds.
-fn is_late(packet: &Packet) -> bool {
-    matches!(packet, Packet::Answer { result: Err(_), .. })
-}
-
-/// Who has sent a message of the overlay.
-fn sender(packet: &Packet) -> Option<Id> {
-    match packet {
-        Packet::Ask { from, .. } => Some(*from),
-        Packet::Answer {
-            from,
-            result: Ok(_),
-            ..
-        } => Some(*from),
-        _ => None,
-    }
-}
-
-/// The contrary of what a message says.
-fn lie(mut packet: Packet) -> Packet {
-    match &mut packet {
-        Packet::Ask { request, .. } => match request {
-            Request::Report { linked, .. } => *linked = !*linked,
-            Request::Cancel { keep, .. } => *keep = !*keep,
-            Request::Redirect { to, .. } => {
-                *to = Contact {
-                    id: 1,
-                    addresses: to.addresses.clone(),
-                }
-            }
-            Request::Join { need, .. } => *need = 2 - (*need).min(2),
-            Request::Attach { nonce } => *nonce ^= 1,
-            Request::Take { .. }
-            | Request::Thin { .. }
-            | Request::Shuffle { .. }
-            | Request::Leave { .. } => {}
-        },
-        Packet::Answer {
-            result: Ok(response),
-            ..
-        } => match response {
-            Response::Joined { answer, .. } => {
-                *answer = match answer {
-                    Answer::Taken => Answer::Split,
-                    _ => Answer::Taken,
-                }
-            }
-            Response::Redirected { refusal, .. } => {
-                *refusal = match refusal {
-                    Some(_) => None,
-                    None => Some(Refusal::Busy),
-                }
-            }
-            Response::Done { ok } => *ok = !*ok,
-            Response::Taken(terms) => *terms = None,
-            Response::Contacts(contacts) => contacts.clear(),
-        },
-        _ => {}
-    }
-    packet
 }
