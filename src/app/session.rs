@@ -17,16 +17,18 @@ use super::folder::Lock;
 use super::identity;
 use super::input::{self, End};
 use super::log;
-use super::output::{self, Ended, Output, Record};
+use super::output::{self, EndOutput, Ended, Output, Record};
 use super::signals::{Reloads, Signals};
 use crate::identity::Identity;
 use crate::node::{Address, Node, StartError};
 use crate::overlay::PeerAddress;
 
-/// For telling the peers. With [`FLUSH`] it stays under the two seconds that are promised.
+/// For telling the peers. With [`FLUSH`] and [`LAST_LINE`] it stays under the two seconds that are promised.
 const FAREWELL: Duration = Duration::from_millis(1200);
-/// For the rest of the output, whose reader may have stopped reading.
-const FLUSH: Duration = Duration::from_millis(500);
+/// For the rest of the output, of which there may be more than can be written in that time.
+const FLUSH: Duration = Duration::from_millis(400);
+/// For the last line of the output, which says how much was left out; its reader may have stopped reading.
+const LAST_LINE: Duration = Duration::from_millis(100);
 /// What a shell makes of SIGINT.
 const INTERRUPTED: i32 = 130;
 
@@ -117,10 +119,11 @@ async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
     reading.abort();
     reloading.abort();
     let failure = node.failure();
+    let end = output.end();
     drop((node, output));
     let written = match ended_early {
         Some(ended) => judge(ended),
-        None => finish(written).await,
+        None => finish(written, &end).await,
     };
     if let Some(failure) = failure {
         return Err(Failure::of_node(&failure));
@@ -234,8 +237,12 @@ fn announce_one(address: &Address) -> Result<Multiaddr, Failure> {
 }
 
 /// Waits for what is still to be written.
-async fn finish(written: Ended) -> Result<(), Failure> {
-    match timeout(FLUSH, written).await {
+async fn finish(mut written: Ended, end: &EndOutput) -> Result<(), Failure> {
+    if let Ok(ended) = timeout(FLUSH, &mut written).await {
+        return judge(ended);
+    }
+    end.now();
+    match timeout(LAST_LINE, written).await {
         Ok(ended) => judge(ended),
         Err(_) => {
             tracing::warn!("stdout is not being read: its last lines are lost");

@@ -155,6 +155,60 @@ async fn a_thousand_hints_are_some_lines_and_a_number() {
     assert!(told < 30, "{told} of {HINTS} are told one by one");
 }
 
+/// More is to be written than can be before the end: what is left out is counted, and nothing is said to be whole.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_ends_before_all_is_written_says_how_much_it_leaves_out() {
+    let (_folder, path) = folder();
+    let mut command = diatribe(&["node", "--json", "--exempt-loopback"]);
+    command.args(["--data-dir", &path, "--listen", "127.0.0.1:0"]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let online = lines.next().expect("a line").expect("it can be read");
+    let online: Value = serde_json::from_str(&online).expect("JSON");
+    let address = online["addresses"][0].as_str().expect("an address");
+    let address: Address = address.parse().expect("an address");
+    let (_raw, _up, mut stream) = linked(&address).await;
+    let mut witness = member().await;
+    witness.node.connect(address).await.expect("a link");
+    let (flooder, full) = (Identity::generate(), vec![""; MAX_EVENTS]);
+    let batches = 2 * MAX_WAITING_EVENTS as u64 / MAX_EVENTS as u64;
+    for n in 0..batches {
+        let flood = said(&flooder, 1 + n * MAX_EVENTS as u64, now_ms(), &full);
+        say(&mut stream, &flood).await;
+    }
+    let last = said(&Identity::generate(), 1, now_ms(), &["over"]);
+    say(&mut stream, &last).await;
+    heard(&mut witness, "over").await;
+
+    let id = i32::try_from(child.id()).expect("a process id");
+    let process = rustix::process::Pid::from_raw(id).expect("a process id");
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).expect("it runs");
+    let reading = tokio::task::spawn_blocking(move || {
+        let (mut written, mut missed) = (0, 0);
+        for line in lines {
+            let line: Value = serde_json::from_str(&line.expect("text")).expect("whole lines");
+            written += u64::from(line["type"] == "message");
+            missed += line["missed"].as_u64().unwrap_or(0);
+        }
+        (written, missed)
+    });
+    let (written, missed) = reading.await.expect("it reads");
+    let status = child.wait().expect("a child of ours");
+    assert!(status.success(), "{status}");
+    let said = batches * MAX_EVENTS as u64 + 1;
+    assert!(written < said, "it takes longer than an end may");
+    // Lines of links are left out as well.
+    assert!(
+        (said..said + 20).contains(&(written + missed)),
+        "{written} are written and {missed} said to be left out of {said}"
+    );
+}
+
 /// Two authors speak to a program of which nobody reads the lines; then they are read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_gets_a_flood_whole_and_everybody_elses_words_before_its_end() {

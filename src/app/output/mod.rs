@@ -2,7 +2,8 @@
 //!
 //! Entry types: [`Output`], [`Record`]. The rules kept here: a line is whole; nothing waits in a
 //! buffer while the thread waits; a reader that is slow costs the node no more than its bounded
-//! queue of events, gets the rest from the log, and is told what the log has no more.
+//! queue of events, gets the rest from the log, and is told what the log has no more, and what it did not get before
+//! the end.
 
 mod ends;
 mod json;
@@ -10,7 +11,8 @@ mod people;
 
 use std::future::poll_fn;
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use futures::{FutureExt, StreamExt};
@@ -65,10 +67,22 @@ pub(crate) trait Render {
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
     records: mpsc::Sender<Record>,
+    is_over: Arc<AtomicBool>,
 }
 
 /// How it ended: all written, or stdout could not be written to.
 pub(crate) type Ended = oneshot::Receiver<io::Result<()>>;
+
+/// Makes the thread that writes come to its end.
+#[derive(Debug)]
+pub(crate) struct EndOutput(Arc<AtomicBool>);
+
+impl EndOutput {
+    /// Has the thread write how many events it leaves out, and end, once what it is writing has been taken.
+    pub(crate) fn now(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Output {
     /// Starts the thread. It ends when the node has and every `Output` is dropped.
@@ -79,10 +93,17 @@ impl Output {
     ) -> io::Result<(Output, Ended)> {
         let (records, waiting) = mpsc::channel(MAX_WAITING);
         let (ended, end) = oneshot::channel();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let sources = Sources {
+            events: Some(events),
+            records: Some(waiting),
+            events_first: false,
+            is_over: Arc::clone(&is_over),
+        };
         let write = move || {
             let result = match json {
-                true => write_all(JsonLines::default(), first, events, waiting),
-                false => write_all(People::new(on_terminal()), first, events, waiting),
+                true => write_all(JsonLines::default(), first, sources),
+                false => write_all(People::new(on_terminal()), first, sources),
             };
             // Nobody asks any more when the program is ending.
             let _ = ended.send(result);
@@ -90,7 +111,12 @@ impl Output {
         std::thread::Builder::new()
             .name("output".into())
             .spawn(write)?;
-        Ok((Output { records }, end))
+        Ok((Output { records, is_over }, end))
+    }
+
+    /// What makes it end before everything is written.
+    pub(crate) fn end(&self) -> EndOutput {
+        EndOutput(Arc::clone(&self.is_over))
     }
 
     /// Writes `record`; waits while many wait. What comes after the end is dropped.
@@ -156,23 +182,17 @@ enum Next {
     Event(Event),
 }
 
-fn write_all(
-    mut render: impl Render,
-    first: Vec<Record>,
-    events: Events,
-    records: mpsc::Receiver<Record>,
-) -> io::Result<()> {
+fn write_all(mut render: impl Render, first: Vec<Record>, mut sources: Sources) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    let mut sources = Sources {
-        events: Some(events),
-        records: Some(records),
-        events_first: false,
-    };
     let mut out = Vec::with_capacity(2 * PIECE);
     for record in first {
         render.record(&record, &mut out);
     }
     loop {
+        if sources.is_over.load(Ordering::Relaxed) {
+            sources.leave_out(&mut render, &mut out);
+            return put(&mut stdout, &mut out);
+        }
         // What is there already goes out together; before the thread waits, all is written.
         while out.len() < PIECE {
             match sources.next().now_or_never() {
@@ -214,9 +234,24 @@ struct Sources {
     events: Option<Events>,
     records: Option<mpsc::Receiver<Record>>,
     events_first: bool,
+    /// What is not written by now is left out.
+    is_over: Arc<AtomicBool>,
 }
 
 impl Sources {
+    /// Renders the answers that wait, and how many events are left out.
+    fn leave_out(&mut self, render: &mut impl Render, out: &mut Vec<u8>) {
+        let mut records = self.records.take();
+        for record in std::iter::from_fn(|| records.as_mut()?.try_recv().ok()) {
+            render.record(&record, out);
+        }
+        let events = self.events.as_ref().map_or(0, Events::unread);
+        if events > 0 {
+            let author = None;
+            render.event(&Event::Missed { author, events }, out);
+        }
+    }
+
     /// The next thing to write; none when both have ended.
     async fn next(&mut self) -> Option<Next> {
         poll_fn(|cx| self.poll_next(cx)).await
@@ -266,7 +301,7 @@ fn missed(author: Option<&PeerId>, events: u64) -> String {
         None => format!("{events} events"),
     };
     format!(
-        "{whose} were not written here: stdout was not read quickly enough to keep them in memory, and they could not be \
-         read from the log later; read faster, let the log keep more, and see `diatribe log show` for what it has"
+        "{whose} were not written here: stdout was not read quickly enough, and they were removed from the log, or the \
+         node ended, before their turn; read faster, let the log keep more, and see `diatribe log show` for what it has"
     )
 }

@@ -128,13 +128,17 @@ impl Backlog {
         }
     }
 
+    /// How many messages are to be read, but for those of the stretch that is being read.
+    pub(super) fn len(&self) -> u64 {
+        self.authors.values().map(Behind::len).sum()
+    }
+
     /// Takes everything out: how many messages of whom can be read no more.
     pub(super) fn give_up(&mut self) -> impl Iterator<Item = (PeerId, u64)> + use<> {
         let authors = std::mem::take(self).authors;
-        authors.into_iter().map(|(author, behind)| {
-            let of_each = |(start, end): (&Start, &End)| end.last - start.first + 1;
-            (author, behind.stretches.iter().map(of_each).sum())
-        })
+        authors
+            .into_iter()
+            .map(|(author, behind)| (author, behind.len()))
     }
 
     fn insert(&mut self, stretch: Stretch) -> bool {
@@ -156,6 +160,11 @@ impl Backlog {
 }
 
 impl Behind {
+    fn len(&self) -> u64 {
+        let of_each = |(start, end): (&Start, &End)| end.last - start.first + 1;
+        self.stretches.iter().map(of_each).sum()
+    }
+
     /// The stretch that ends just before `stretch` begins, and the one that begins just after it ends.
     fn neighbours(&self, stretch: &Stretch) -> (Option<Start>, Option<Start>) {
         let start = Start {

@@ -212,6 +212,13 @@ impl Events {
         futures::StreamExt::next(self).await
     }
 
+    /// How many events this reader has not read yet: those that wait in memory, those that are to be read from the log, and
+    /// those that it will find [`Event::Missed`].
+    pub fn unread(&self) -> u64 {
+        let resume = self.resume.as_ref().map_or(0, Resume::unread);
+        lock(&self.reader).queue.unread() + resume
+    }
+
     /// The next event that is read from the log; none when there is none, or none yet.
     fn next_of_log(&mut self, cx: &mut Context<'_>) -> Option<Event> {
         loop {

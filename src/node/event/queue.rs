@@ -97,6 +97,17 @@ impl Queue {
         }
     }
 
+    /// How many events have not been read, here and in the log, but for the stretch that is being read; those that are
+    /// missed count as well.
+    pub(super) fn unread(&self) -> u64 {
+        let missed = self.shares.as_ref().map_or(0, Shares::missed);
+        let gap = match self.gap {
+            Some(Event::Missed { events, .. }) => events,
+            _ => 0,
+        };
+        self.count as u64 + missed + gap + self.backlog.as_ref().map_or(0, Backlog::len)
+    }
+
     /// Whether there is nothing left to read, here and in the log.
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
@@ -321,6 +332,10 @@ impl Shares {
         } else {
             self.other_gaps += events;
         }
+    }
+
+    fn missed(&self) -> u64 {
+        self.gaps.values().sum::<u64>() + self.other_gaps
     }
 
     fn has_no_gap(&self) -> bool {

@@ -60,6 +60,15 @@ impl Resume {
         Resume::Reading(stretch, page)
     }
 
+    /// How many messages of the stretch have not been given out.
+    pub(super) fn unread(&self) -> u64 {
+        let (stretch, next) = match self {
+            Resume::Reading(stretch, _) => (stretch, stretch.first),
+            Resume::Giving(giving) => (&giving.stretch, giving.next),
+        };
+        (stretch.last + 1).saturating_sub(next)
+    }
+
     /// The next of what is being read. After anything but an event it is over.
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         loop {
