@@ -3,7 +3,7 @@
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Request {
     /// The sender's clock as it sends this, in Unix milliseconds; 0: it does not say.
-    #[prost(uint64, tag = "15")]
+    #[prost(uint64, tag = "8")]
     pub clock_ms: u64,
     #[prost(oneof = "request::Kind", tags = "1, 2, 3, 4")]
     pub kind: ::core::option::Option<request::Kind>,

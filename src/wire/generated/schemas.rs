@@ -219,7 +219,7 @@ pub mod sync {
         (2, Kind::Message(&FETCH)),
         (3, Kind::Message(&BEHIND)),
         (4, Kind::Message(&OFFER)),
-        (15, Kind::Varint),
+        (8, Kind::Varint),
     ]);
 
     /// The message Response.
