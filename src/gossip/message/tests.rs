@@ -69,7 +69,8 @@ fn chat() -> Sealed {
 /// The name of an error's kind, as the vectors call it.
 fn kind(error: &BatchError) -> String {
     let debug = format!("{error:?}");
-    debug.split('(').next().unwrap_or_default().to_owned()
+    let name = debug.split(|c: char| !c.is_alphanumeric()).next();
+    name.unwrap_or_default().to_owned()
 }
 
 fn assert_same(left: &VerifiedBatch, right: &VerifiedBatch) {
