@@ -197,12 +197,30 @@ fn repair(folder: &Path, keep: Keep, named: Option<NetworkId>) -> Result<ExitCod
     let log = history::Log::open(folder, keep).map_err(Failure::new)?;
     drop(log.of_network(network).map_err(Failure::new)?);
     let mut text = format!("{} batches were saved", repaired.saved);
+    if repaired.lost > 0 {
+        text += &format!(", {} are lost", repaired.lost);
+    }
     if repaired.refused > 0 {
         text += &format!(", {} could not be verified", repaired.refused);
     }
     text += &format!("; the old file is kept: {}\n", repaired.kept.display());
     output::print(text.as_bytes());
-    Ok(ExitCode::SUCCESS)
+    match repaired.is_whole() {
+        true => Ok(ExitCode::SUCCESS),
+        false => Err(Failure::new(not_whole(&repaired))),
+    }
+}
+
+/// What a repair could not save, and what to do about it.
+fn not_whole(repaired: &history::Repaired) -> String {
+    let lost = match (repaired.lost + repaired.refused, repaired.is_lost_known) {
+        (0, _) => "some batches may be lost: too much is damaged to say how many".to_owned(),
+        (lost, true) => format!("{lost} batches could not be saved"),
+        (lost, false) => format!("{lost} batches could not be saved, and perhaps more"),
+    };
+    format!(
+        "{lost}; a node that runs with this log fetches from its neighbours what they still hold"
+    )
 }
 
 fn export(

@@ -1,10 +1,8 @@
-//! Looking after a log that no node has open: look for damage, save what can be read, carry it away
-//! and back.
+//! Looking after a log that no node has open: look for damage, carry it away and back.
 //!
-//! Entry points: [`check`], [`repair`], [`export`], [`import`]. The rules they keep: a damaged file is
-//! kept, whatever becomes of its copy; what comes back in goes through the verifier again.
+//! Entry points: [`check`], [`export`], [`import`]. The rule they keep: what comes back in goes through the verifier
+//! again.
 
-use std::fs;
 use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,12 +12,10 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use super::error::LogError;
-use super::keep::Keep;
 use super::log::Log;
 use super::read::{Archive, Query, RoomStats};
 use super::record::{Outcome, Stored, Verified};
-use super::schema::{self, FILE_NAME, Lock};
-use super::shelf::{self, Place};
+use super::schema::FILE_NAME;
 use crate::identity::NetworkId;
 use crate::wire::envelope::id_in_room;
 
@@ -52,17 +48,6 @@ impl Report {
     pub fn is_sound(&self) -> bool {
         self.altered == 0 && self.complaints.is_empty()
     }
-}
-
-/// What [`repair`] did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Repaired {
-    /// Batches saved.
-    pub saved: u64,
-    /// Batches that could be read but did not verify.
-    pub refused: u64,
-    /// Where the old file lies now.
-    pub kept: PathBuf,
 }
 
 /// Why an envelope is not taken in.
@@ -150,136 +135,6 @@ fn complaints_of(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     lines
         .filter(|line| !matches!(line, Ok(line) if line == "ok"))
         .collect()
-}
-
-/// The network that the log in `dir` belongs to, of whatever schema; none when it says none, or cannot be read.
-pub fn network_in(dir: &Path) -> Option<NetworkId> {
-    let (conn, _) = schema::open_to_salvage(&dir.join(FILE_NAME)).ok()?;
-    schema::network_of(&conn).ok()?
-}
-
-/// Saves what can be read of the log in `dir` into a new one, which takes its place; the old file is
-/// kept beside it. `verify` turns an envelope into a checked batch, or says why not. `now_ms` names the
-/// old file.
-pub fn repair<C: Verified, E>(
-    dir: &Path,
-    keep: Keep,
-    now_ms: u64,
-    verify: impl FnMut(&[u8]) -> Result<C, E>,
-) -> Result<Repaired, LogError> {
-    let path = dir.join(FILE_NAME);
-    let _lock = Lock::take(&path)?;
-    fs::metadata(&path).map_err(|error| LogError::from_io(&path, error))?;
-    let fresh = schema::beside(&path, ".repaired");
-    for suffix in ["", "-wal", "-shm", "-tail"] {
-        let _ = fs::remove_file(schema::beside(&fresh, suffix));
-    }
-    shelf::remove_all(&fresh).map_err(|error| LogError::from_io(&fresh, error))?;
-    let mut repaired = Repaired {
-        saved: 0,
-        refused: 0,
-        kept: schema::beside(&path, &format!(".damaged-{now_ms}")),
-    };
-    {
-        let mut log = Log::open_file(&fresh, keep)?;
-        if let Some(network) = network_in(dir) {
-            log = log.of_network(network)?;
-        }
-        // A file that cannot be opened at all holds nothing that can be saved; a newer or foreign one
-        // is none of ours to repair.
-        match schema::open_to_salvage(&path) {
-            Ok((conn, _)) => salvage(&path, &conn, &mut log, now_ms, verify, &mut repaired)?,
-            Err(LogError::Damaged { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        log.close()?;
-    }
-    let moved = |from: &Path, to: &Path| match fs::rename(from, to) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(LogError::from_io(from, error))
-        }
-        _ => Ok(()),
-    };
-    let large_moved = |from: &Path, to: &Path| {
-        shelf::rename_all(from, to).map_err(|error| LogError::from_io(from, error))
-    };
-    for suffix in ["-wal", "-shm", ""] {
-        moved(
-            &schema::beside(&path, suffix),
-            &schema::beside(&repaired.kept, suffix),
-        )?;
-    }
-    large_moved(&path, &repaired.kept)?;
-    large_moved(&fresh, &path)?;
-    for suffix in ["-wal", "-shm", ""] {
-        moved(
-            &schema::beside(&fresh, suffix),
-            &schema::beside(&path, suffix),
-        )?;
-    }
-    let _ = fs::remove_file(schema::beside(&fresh, ".lock"));
-    Ok(repaired)
-}
-
-/// Takes over every row that can be read, and steps over those that cannot.
-fn salvage<C: Verified, E>(
-    path: &Path,
-    conn: &Connection,
-    log: &mut Log,
-    now_ms: u64,
-    mut verify: impl FnMut(&[u8]) -> Result<C, E>,
-    repaired: &mut Repaired,
-) -> Result<(), LogError> {
-    // The first schema knew no large ones.
-    let columns = ["large_file, large_at, large_bytes", "NULL, NULL, NULL"];
-    let mut queries = columns.into_iter().map(|columns| {
-        conn.prepare(&format!(
-            "SELECT envelope, {columns} FROM batch WHERE n = ?1"
-        ))
-    });
-    let Some(Ok(mut query)) = queries.find(Result::is_ok) else {
-        return Ok(());
-    };
-    // The highest number may itself be unreadable; it is then looked for in what can be read.
-    let last = [
-        "SELECT max(n) FROM batch",
-        "SELECT max(n) FROM (SELECT n FROM batch INDEXED BY batch_by_time)",
-    ]
-    .into_iter()
-    .filter_map(|sql| {
-        conn.query_row(sql, [], |row| row.get::<_, Option<i64>>(0))
-            .ok()
-            .flatten()
-    })
-    .max()
-    .unwrap_or(0);
-    let mut group = Vec::new();
-    for n in 1..=last {
-        // No row with this number, or one that cannot be read.
-        let envelope = query.query_row([n], |row| {
-            shelf::envelope(path, row.get(0)?, Place::of(row, 1)?)
-        });
-        let Ok(envelope) = envelope else {
-            continue;
-        };
-        match verify(&envelope) {
-            Ok(batch) => group.push(batch),
-            Err(_) => repaired.refused += 1,
-        }
-        if group.len() == AT_ONCE || n == last {
-            repaired.saved += count_new(&log.append(now_ms, &group)?);
-            group.clear();
-        }
-    }
-    repaired.saved += count_new(&log.append(now_ms, &group)?);
-    Ok(())
-}
-
-fn count_new(outcomes: &[Outcome]) -> u64 {
-    outcomes
-        .iter()
-        .filter(|outcome| outcome.is_stored())
-        .count() as u64
 }
 
 /// A line of an export. Only the envelope is taken back; the rest is for people and programs.

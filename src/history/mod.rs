@@ -43,8 +43,10 @@ mod record;
 mod remake;
 mod removed;
 mod removed_there;
+mod repair;
 mod room;
 mod rows;
+mod salvage;
 mod schedule;
 mod schema;
 mod serve;
@@ -59,7 +61,7 @@ mod writer;
 mod writing;
 
 pub use behaviour::behaviour;
-pub use care::{Imported, Refused, Repaired, Report, check, export, import, network_in, repair};
+pub use care::{Imported, Refused, Report, check, export, import};
 pub use errand::Fault;
 pub use error::LogError;
 pub use facts::{Checked, Config, INTERVAL, Input, Output, Owed, RequestId};
@@ -78,6 +80,7 @@ pub use read::{
 pub use record::{EVENT_BYTES, Id, Outcome, Record, Stored, Verified};
 pub use remake::Remade;
 pub use removed::MIN_KEPT_MS;
+pub use repair::{Repaired, network_in, repair};
 pub use room::{Agreement, ITEMS_MOST, Room};
 pub use schedule::SETTLE;
 pub use schema::{FILE_NAME, Sync};

@@ -163,6 +163,47 @@ fn files_of(log: &Path) -> io::Result<BTreeMap<i64, u64>> {
     Ok(files)
 }
 
+/// Bytes of a file of which no row that could be read says what they are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gap {
+    file: i64,
+    at: u64,
+    bytes: u64,
+}
+
+impl Gap {
+    /// The bytes; of a file that is larger than any of ours, as many as one of ours has.
+    pub(super) fn read(self, log: &Path) -> io::Result<Vec<u8>> {
+        let mut file = File::open(path_of(log, self.file))?;
+        file.seek(SeekFrom::Start(self.at))?;
+        let mut bytes = Vec::new();
+        file.take(self.bytes.min(FILE_BYTES + ENVELOPE_MOST))
+            .read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// The gaps in the files of the log `log` between what is at these places: by file, where each begins, and its bytes.
+pub(super) fn gaps(log: &Path, places: &BTreeMap<i64, BTreeMap<i64, i64>>) -> io::Result<Vec<Gap>> {
+    let mut gaps = Vec::new();
+    for (file, length) in files_of(log)? {
+        let mut at = 0;
+        for (begin, bytes) in places.get(&file).into_iter().flatten() {
+            let begin = u64::try_from(*begin).unwrap_or(0);
+            if begin > at {
+                let bytes = begin - at;
+                gaps.push(Gap { file, at, bytes });
+            }
+            at = at.max(begin.saturating_add(u64::try_from(*bytes).unwrap_or(0)));
+        }
+        if length > at {
+            let bytes = length - at;
+            gaps.push(Gap { file, at, bytes });
+        }
+    }
+    Ok(gaps)
+}
+
 /// The files of the log `from` become those of the log `to`.
 pub(super) fn rename_all(from: &Path, to: &Path) -> io::Result<()> {
     for file in files_of(from)?.into_keys() {

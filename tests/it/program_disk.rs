@@ -149,3 +149,44 @@ fn without_its_directory_every_event_is_an_error_until_it_is_back_and_then_nothi
         assert!(acknowledged.iter().all(is_there), "{texts:?}");
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_repair_says_how_much_is_lost_and_ends_with_1_if_anything_is() {
+    let (dir, path) = folder();
+    let (mut own, other) = talking_in(&path);
+    own.say("after");
+    own.signal(rustix::process::Signal::TERM);
+    own.ends_within(crate::cluster::PATIENCE);
+    drop(other);
+    let log = dir.path().join("log.sqlite3");
+    let conn = rusqlite::Connection::open(&log).expect("the log");
+    let page_of = |table: &str| -> usize {
+        let sql = "SELECT pageno FROM dbstat WHERE name = ?1";
+        let page = conn.query_row(sql, [table], |row| row.get::<_, i64>(0));
+        page.expect("a page") as usize
+    };
+    let (rows, index) = (page_of("batch"), page_of("batch_by_time"));
+    drop(conn);
+    let damage = |page: usize| {
+        let mut bytes = fs::read(&log).expect("the log");
+        bytes[(page - 1) * 32768..page * 32768].fill(0x5a);
+        fs::write(&log, bytes).expect("written");
+    };
+    damage(index);
+    let told = answer(&["log", "repair", "--data-dir", &path]);
+    assert!(
+        told.starts_with("2 batches were saved; the old file"),
+        "{told}"
+    );
+    damage(rows);
+    let output = crate::program_support::run(&["log", "repair", "--data-dir", &path]);
+    let told = crate::program_support::text(&output.stdout);
+    assert!(
+        told.starts_with("0 batches were saved, 2 are lost"),
+        "{told}"
+    );
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let said = crate::program_support::text(&output.stderr);
+    assert!(said.contains("neighbours"), "{said}");
+}

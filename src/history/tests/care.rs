@@ -57,6 +57,155 @@ fn a_damaged_log_is_repaired_and_the_old_file_kept() {
     );
 }
 
+/// The pages of the log's file in `dir` whose name and kind `which` accepts, from the one with the schema on.
+fn pages(dir: &std::path::Path, which: impl Fn(&str, &str) -> bool) -> Vec<usize> {
+    let conn = rusqlite::Connection::open(dir.join(FILE_NAME)).unwrap();
+    let mut query = conn
+        .prepare("SELECT pageno, name, pagetype FROM dbstat")
+        .unwrap();
+    let pages = query.query_map([], |row| {
+        Ok((
+            row.get::<_, i64>(0)?,
+            row.get::<_, String>(1)?,
+            row.get::<_, String>(2)?,
+        ))
+    });
+    let pages = pages.unwrap().map(Result::unwrap);
+    let pages = pages.filter(|(_, name, kind)| which(name, kind));
+    pages.map(|(number, ..)| number as usize).collect()
+}
+
+/// A copy of the log in `dir`, with these pages written over.
+fn with_damaged(dir: &std::path::Path, pages: &[usize]) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    }
+    let path = copy.path().join(FILE_NAME);
+    let mut bytes = fs::read(&path).unwrap();
+    for page in pages {
+        bytes[(page - 1) * 32768..page * 32768].fill(0x5a);
+    }
+    fs::write(&path, bytes).unwrap();
+    copy
+}
+
+#[test]
+fn one_damaged_page_takes_what_is_in_it_which_is_counted_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 1000);
+    let rows = pages(dir.path(), |name, kind| name == "batch" && kind == "leaf");
+    let all = fs::metadata(dir.path().join(FILE_NAME)).unwrap().len() as usize / 32768;
+    assert!(rows.len() > 5 && all > rows.len() + 10, "{rows:?} of {all}");
+    for page in 1..=all {
+        let copy = with_damaged(dir.path(), &[page]);
+        let repaired = history::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
+        assert_eq!(
+            repaired.saved + repaired.lost,
+            1000,
+            "page {page}: {repaired:?}"
+        );
+        assert_eq!(
+            rows.contains(&page),
+            repaired.lost > 0,
+            "page {page}: {repaired:?}"
+        );
+        assert_eq!(repaired.refused, 0, "page {page}");
+        assert_eq!(
+            repaired.is_whole(),
+            repaired.lost == 0,
+            "page {page}: {repaired:?}"
+        );
+        assert!(
+            history::check(copy.path()).unwrap().is_sound(),
+            "page {page}"
+        );
+    }
+}
+
+#[test]
+fn where_more_may_be_lost_than_can_be_counted_the_repair_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 1000);
+    let damaged = pages(dir.path(), |name, kind| {
+        kind == "leaf" && name.starts_with("batch")
+    });
+    let copy = with_damaged(dir.path(), &damaged);
+    let repaired = history::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
+    assert!(
+        !repaired.is_lost_known && !repaired.is_whole(),
+        "{repaired:?}"
+    );
+}
+
+#[test]
+fn what_is_in_the_wal_and_the_tail_alone_is_saved_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let batches: Vec<Batch> = (1..=500)
+        .map(|n| batch_of("a", 1, n, 1, NOW_MS + n, 300))
+        .collect();
+    log.append(NOW_MS, &batches).unwrap();
+    let last: Vec<Record> = (501..=510).map(|n| batch(1, n).0).collect();
+    log.append_soon(NOW_MS, &last.iter().collect::<Vec<_>>())
+        .unwrap();
+    // As a killed process leaves it.
+    let copy = with_damaged(dir.path(), &[1]);
+    let repaired = history::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
+    assert_eq!((repaired.saved, repaired.lost), (510, 0), "{repaired:?}");
+}
+
+/// As an envelope is written: a body, and a signature of 64 bytes.
+fn in_envelope(batch: &Batch) -> Batch {
+    let mut body = &batch.0.bytes[..];
+    let mut bytes = vec![0x0a];
+    let mut length = body.len();
+    while length >= 0x80 {
+        bytes.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    bytes.push(length as u8);
+    std::io::Read::read_to_end(&mut body, &mut bytes).unwrap();
+    bytes.extend([0x12, 0x40]);
+    bytes.extend([7; 64]);
+    read_envelope(&bytes).unwrap()
+}
+
+fn read_envelope(bytes: &[u8]) -> Result<Batch, String> {
+    let begin = bytes
+        .iter()
+        .position(|byte| *byte == b'[')
+        .ok_or("no body")?;
+    let end = bytes.len().checked_sub(66).ok_or("too short")?;
+    let Batch(record) = read_back(bytes.get(begin..end).ok_or("too short")?)?;
+    Ok(Batch(Record {
+        id: crate::wire::envelope::id_in_room("a", bytes),
+        bytes: bytes::Bytes::copy_from_slice(bytes),
+        ..record
+    }))
+}
+
+#[test]
+fn large_messages_whose_rows_are_lost_are_found_in_their_files_and_removed_ones_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |n: u64| in_envelope(&batch_of("a", 1, n, 1, NOW_MS + n, 100_000 + n as usize));
+    let batches: Vec<Batch> = (1..=6).map(of).collect();
+    Log::open(dir.path(), keep())
+        .unwrap()
+        .append(NOW_MS, &batches)
+        .unwrap();
+    let conn = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
+    conn.execute("DELETE FROM batch WHERE first_seq = 2", [])
+        .unwrap();
+    drop(conn);
+    let rows = pages(dir.path(), |name, kind| name == "batch" && kind == "leaf");
+    let copy = with_damaged(dir.path(), &rows);
+    let repaired = history::repair(copy.path(), keep(), NOW_MS, read_envelope).unwrap();
+    assert_eq!((repaired.saved, repaired.lost), (5, 0), "{repaired:?}");
+    let log = Log::open(copy.path(), keep()).unwrap();
+    assert!(!log.reader().holds(&batches[1].0.id).unwrap());
+}
+
 #[test]
 fn a_file_beyond_reading_is_replaced_by_an_empty_log_and_kept() {
     let dir = tempfile::tempdir().unwrap();

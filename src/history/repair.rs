@@ -1,0 +1,327 @@
+//! Saving what can be read of a damaged log into a new one.
+//!
+//! Entry points: [`repair`], [`network_in`]. The rules they keep: the damaged files are kept, whatever becomes of the new
+//! ones; what is saved goes through the verifier again; what is lost is counted.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::error::LogError;
+use super::keep::Keep;
+use super::log::Log;
+use super::record::{Id, Verified};
+use super::salvage::{Found, Salvage, envelopes};
+use super::schema::{self, FILE_NAME, Lock};
+use super::shelf::{self, Place};
+use super::tail;
+use crate::identity::NetworkId;
+
+/// Batches stored in one transaction.
+const AT_ONCE: usize = 1000;
+
+/// Ids of lost batches that are looked for in the files of large envelopes; more are only counted.
+const MAX_SOUGHT: usize = 1 << 20;
+
+/// What [`repair`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// Batches saved.
+    pub saved: u64,
+    /// Batches that could be read but did not verify.
+    pub refused: u64,
+    /// Batches that the log is known to have held and that could not be saved.
+    pub lost: u64,
+    /// Whether these are all: false when so much is damaged that more may have been there.
+    pub is_lost_known: bool,
+    /// Where the old file lies now.
+    pub kept: PathBuf,
+}
+
+impl Repaired {
+    /// Whether nothing was lost.
+    pub fn is_whole(&self) -> bool {
+        self.lost == 0 && self.refused == 0 && self.is_lost_known
+    }
+}
+
+/// The network that the log in `dir` belongs to, of whatever schema; none when it says none, or cannot be read.
+pub fn network_in(dir: &Path) -> Option<NetworkId> {
+    let path = dir.join(FILE_NAME);
+    let said = schema::open_to_salvage(&path)
+        .ok()
+        .and_then(|(conn, _)| schema::network_of(&conn).ok());
+    if let Some(said) = said {
+        return said;
+    }
+    let mut network = None;
+    let looked = Salvage::open(&path).ok()?.look(|found| match found {
+        Found::Network(id) => {
+            network = Some(NetworkId::from_bytes(id));
+            Err(())
+        }
+        _ => Ok(()),
+    });
+    // It ends early when it has been found.
+    let _ = looked;
+    network
+}
+
+/// Saves what can be read of the log in `dir` into a new one, which takes its place; the old file is
+/// kept beside it. `verify` turns an envelope into a checked batch, or says why not. `now_ms` names the
+/// old file.
+///
+/// # Errors
+///
+/// [`LogError::Newer`] and [`LogError::Foreign`] of a file that is none of ours to repair, and whatever keeps the new one
+/// from being written.
+pub fn repair<C: Verified, E>(
+    dir: &Path,
+    keep: Keep,
+    now_ms: u64,
+    mut verify: impl FnMut(&[u8]) -> Result<C, E>,
+) -> Result<Repaired, LogError> {
+    let path = dir.join(FILE_NAME);
+    let _lock = Lock::take(&path)?;
+    fs::metadata(&path).map_err(|error| LogError::from_io(&path, error))?;
+    let fresh = schema::beside(&path, ".repaired");
+    for suffix in ["", "-wal", "-shm", "-tail"] {
+        let _ = fs::remove_file(schema::beside(&fresh, suffix));
+    }
+    shelf::remove_all(&fresh).map_err(|error| LogError::from_io(&fresh, error))?;
+    let kept = schema::beside(&path, &format!(".damaged-{now_ms}"));
+    let repaired = {
+        let mut log = Log::open_file(&fresh, keep)?;
+        if let Some(network) = network_in(dir) {
+            log = log.of_network(network)?;
+        }
+        let mut saving = Saving {
+            path: &path,
+            log,
+            now_ms,
+            verify: Box::new(move |envelope| verify(envelope).ok()),
+            group: Vec::new(),
+            places: BTreeMap::new(),
+            read: BTreeMap::new(),
+            too_old: 0,
+            repaired: Repaired {
+                saved: 0,
+                refused: 0,
+                lost: 0,
+                is_lost_known: false,
+                kept,
+            },
+        };
+        saving.save()?;
+        saving.log.close()?;
+        saving.repaired
+    };
+    put_in_place(&path, &fresh, &repaired.kept)?;
+    Ok(repaired)
+}
+
+/// The files of the log `path` become those of `kept`, and those of `fresh` take their place.
+fn put_in_place(path: &Path, fresh: &Path, kept: &Path) -> Result<(), LogError> {
+    let moved = |from: &Path, to: &Path| match fs::rename(from, to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(LogError::from_io(from, error))
+        }
+        _ => Ok(()),
+    };
+    let large_moved = |from: &Path, to: &Path| {
+        shelf::rename_all(from, to).map_err(|error| LogError::from_io(from, error))
+    };
+    for suffix in ["-tail", "-wal", "-shm", ""] {
+        moved(&schema::beside(path, suffix), &schema::beside(kept, suffix))?;
+    }
+    large_moved(path, kept)?;
+    large_moved(fresh, path)?;
+    for suffix in ["-wal", "-shm", ""] {
+        moved(
+            &schema::beside(fresh, suffix),
+            &schema::beside(path, suffix),
+        )?;
+    }
+    let _ = fs::remove_file(schema::beside(fresh, ".lock"));
+    Ok(())
+}
+
+/// Turns an envelope into a checked batch, if it is one.
+type Verify<'a, C> = Box<dyn FnMut(&[u8]) -> Option<C> + 'a>;
+
+/// A new log that takes in what the one at `path` still holds.
+struct Saving<'a, C> {
+    path: &'a Path,
+    log: Log,
+    now_ms: u64,
+    verify: Verify<'a, C>,
+    /// Checked, and not stored yet.
+    group: Vec<C>,
+    /// What is known of the files of large envelopes: by file, where each begins, and its bytes.
+    places: BTreeMap<i64, BTreeMap<i64, i64>>,
+    /// The numbers of rows that were read: 64 in a value.
+    read: BTreeMap<i64, u64>,
+    /// Batches that are older than what is kept.
+    too_old: u64,
+    repaired: Repaired,
+}
+
+impl<C: Verified> Saving<'_, C> {
+    fn save(&mut self) -> Result<(), LogError> {
+        let mut pages =
+            Salvage::open(self.path).map_err(|error| LogError::from_io(self.path, error))?;
+        // A newer or foreign file is none of ours to repair.
+        let is_walked = match schema::open_to_salvage(self.path) {
+            Ok((conn, _)) => {
+                self.save_by_number(&conn, pages.max_rows())?;
+                is_walked(&conn)
+            }
+            Err(error @ (LogError::Newer { .. } | LogError::Foreign { .. })) => return Err(error),
+            Err(_) => false,
+        };
+        pages.look(|found| match found {
+            Found::Row {
+                n, envelope, place, ..
+            } if !self.is_read(n) => {
+                self.note(n, place);
+                match shelf::envelope(self.path, envelope, place) {
+                    Ok(envelope) => self.take(&envelope),
+                    Err(_) => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        })?;
+        for (_, record) in tail::read(&tail::path_of(self.path)).unwrap_or_default() {
+            self.take(&record.bytes)?;
+        }
+        self.store()?;
+        let mut lost = HashSet::new();
+        let mut more = 0;
+        pages.look(|found| {
+            match found {
+                Found::Known(id) | Found::Row { id, .. } if !self.log.reader().holds(&id)? => {
+                    match lost.len() < MAX_SOUGHT {
+                        true => drop(lost.insert(id)),
+                        false => more += 1,
+                    }
+                }
+                _ => {}
+            }
+            Ok::<_, LogError>(())
+        })?;
+        self.save_large(&mut lost)?;
+        self.repaired.lost = (lost.len() as u64 + more).saturating_sub(self.too_old);
+        self.repaired.is_lost_known = is_walked || pages.is_all_read();
+        Ok(())
+    }
+
+    /// Takes over every row that SQLite finds by its number, and steps over those that it does not.
+    fn save_by_number(&mut self, conn: &Connection, max_rows: i64) -> Result<(), LogError> {
+        // The first schema knew no large ones.
+        let columns = ["large_file, large_at, large_bytes", "NULL, NULL, NULL"];
+        let mut queries = columns.into_iter().map(|columns| {
+            conn.prepare(&format!(
+                "SELECT envelope, {columns} FROM batch WHERE n = ?1"
+            ))
+        });
+        let Some(Ok(mut query)) = queries.find(Result::is_ok) else {
+            return Ok(());
+        };
+        // The highest number may itself be unreadable; it is then looked for in what can be read.
+        let last = [
+            "SELECT max(n) FROM batch",
+            "SELECT max(n) FROM (SELECT n FROM batch INDEXED BY batch_by_time)",
+        ]
+        .into_iter()
+        .filter_map(|sql| {
+            conn.query_row(sql, [], |row| row.get::<_, Option<i64>>(0))
+                .ok()
+                .flatten()
+        })
+        .max()
+        .unwrap_or(0);
+        // Numbers grow with each batch that was ever held: a damaged one is not counted up to.
+        for n in 1..=last.min(max_rows.saturating_mul(1 << 10)) {
+            // No row with this number, or one that cannot be read.
+            let row = query.query_row([n], |row| Ok((row.get(0)?, Place::of(row, 1)?)));
+            let Ok((inline, place)) = row else {
+                continue;
+            };
+            self.note(n, place);
+            if let Ok(envelope) = shelf::envelope(self.path, inline, place) {
+                self.take(&envelope)?;
+            }
+        }
+        self.store()
+    }
+
+    /// Looks for lost large envelopes where no row that could be read says that there is one.
+    fn save_large(&mut self, lost: &mut HashSet<Id>) -> Result<(), LogError> {
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let gaps = shelf::gaps(self.path, &self.places)
+            .map_err(|error| LogError::from_io(self.path, error))?;
+        for gap in gaps {
+            let bytes = gap.read(self.path);
+            // One that is damaged has no whole envelope in it.
+            for envelope in envelopes(&bytes.unwrap_or_default()) {
+                // What was removed lies there too, and is to stay removed.
+                if let Some(batch) = (self.verify)(envelope)
+                    && lost.remove(&batch.record().id)
+                {
+                    self.group.push(batch);
+                    self.store()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_read(&self, n: i64) -> bool {
+        let bits = self.read.get(&(n >> 6)).copied().unwrap_or(0);
+        bits >> (n & 63) & 1 == 1
+    }
+
+    fn note(&mut self, n: i64, place: Option<Place>) {
+        *self.read.entry(n >> 6).or_default() |= 1 << (n & 63);
+        if let Some(place) = place {
+            let file = self.places.entry(place.file).or_default();
+            file.insert(place.at, place.bytes);
+        }
+    }
+
+    fn take(&mut self, envelope: &[u8]) -> Result<(), LogError> {
+        match (self.verify)(envelope) {
+            Some(batch) => self.group.push(batch),
+            None => self.repaired.refused += 1,
+        }
+        match self.group.len() >= AT_ONCE {
+            true => self.store(),
+            false => Ok(()),
+        }
+    }
+
+    fn store(&mut self) -> Result<(), LogError> {
+        for outcome in self.log.append(self.now_ms, &self.group)? {
+            self.repaired.saved += u64::from(outcome.is_stored());
+            self.too_old += u64::from(!outcome.is_held());
+        }
+        self.group.clear();
+        Ok(())
+    }
+}
+
+/// Whether SQLite can go through all entries of an index with all ids, or through all rows: then it is known what there was.
+fn is_walked(conn: &Connection) -> bool {
+    // Counting rows, not values, would take another index than the one that is named.
+    [
+        "SELECT count(id) FROM batch INDEXED BY batch_by_id",
+        "SELECT count(id) FROM batch INDEXED BY batch_by_time",
+        "SELECT count(id) FROM batch NOT INDEXED",
+    ]
+    .into_iter()
+    .any(|sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).is_ok())
+}
