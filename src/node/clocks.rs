@@ -139,8 +139,10 @@ impl Clocks {
         let report = doubt.report.clone();
         if is_confirmed {
             self.doubt = None;
-            let confirmed = ClockReport::new(ClockState::Confirmed, ahead_ms);
-            out.extend(report.map(|_| confirmed.with_neighbours(agreeing, neighbours)));
+            out.extend(report.map(|report| {
+                ClockReport::new(ClockState::Confirmed, report.ahead_ms)
+                    .with_neighbours(agreeing, neighbours)
+            }));
             return self.trust(now, system_ms);
         }
         if is_new {
@@ -152,8 +154,11 @@ impl Clocks {
     /// The doubt about a system clock that says `system_ms`; a new one when it has jumped.
     fn doubt_of(&mut self, now: Time, system_ms: u64, ahead_ms: i64) -> &mut Doubt {
         let start_ms = start_of(now, system_ms);
-        self.doubt
+        let before = self
+            .doubt
             .take_if(|doubt| doubt.start_ms.abs_diff(start_ms) > MAX_CLOCK_STEP_MS);
+        // It has moved from where it stood, however far that was from what is trusted.
+        let ahead_ms = before.map_or(ahead_ms, |before| start_ms.saturating_sub(before.start_ms));
         self.doubt.get_or_insert(Doubt {
             since: now,
             start_ms,

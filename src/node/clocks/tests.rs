@@ -130,6 +130,24 @@ fn at_the_start_a_clock_that_makes_all_old_or_is_before_the_log_is_said_and_none
 }
 
 #[test]
+fn a_clock_that_is_set_before_it_was_confirmed_has_jumped_from_where_it_stood() {
+    let mut clocks = Clocks::new(KEEP);
+    let mut reports = Vec::new();
+    let trust = clocks.start(Time::ZERO, NOW_MS, None, &mut reports);
+    let set_ms = NOW_MS + HOUR_MS;
+    clocks.check(Time::ZERO, set_ms, trust.now_ms, &mut reports);
+    clocks.heard(Time::ZERO, peer(1), set_ms, set_ms);
+    clocks.check(Time::ZERO, set_ms, trust.now_ms, &mut reports);
+    let said: Vec<_> = reports.iter().map(|it| (it.state, it.ahead_ms)).collect();
+    let hour_ms = HOUR_MS as i64;
+    let expected = [
+        (ClockState::Jumped, hour_ms),
+        (ClockState::Confirmed, hour_ms),
+    ];
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn whose_clock_differs_is_said_with_whose_is_wrong_as_far_as_others_tell() {
     let ahead = 10 * 60_000;
     let wrong = |neighbours: &[i64]| {
