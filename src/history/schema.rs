@@ -220,12 +220,22 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, LogError> {
 pub(super) fn open_to_salvage(path: &Path) -> Result<(Connection, i64), LogError> {
     let failed = |error| LogError::from_sqlite(path, error);
     // SQLite would call an absent file and one it may not open the same.
-    File::open(path).map_err(|error| LogError::from_io(path, error))?;
+    check_readable(path).map_err(|error| LogError::from_io(path, error))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
     conn.busy_timeout(BUSY).map_err(failed)?;
     let found = version_of(&conn, path)?;
     Ok((conn, found))
+}
+
+/// Says whether the file may be read, without opening it: closing it again would take all locks of this process off it
+/// (POSIX), those of its other connections too, and the next program that opens and closes the log, such as `sqlite3`,
+/// would take itself for the last one and remove the WAL under a running node (<https://sqlite.org/howtocorrupt.html>, 2.2).
+fn check_readable(path: &Path) -> std::io::Result<()> {
+    std::fs::metadata(path)?;
+    #[cfg(unix)]
+    rustix::fs::access(path, rustix::fs::Access::READ_OK)?;
+    Ok(())
 }
 
 /// The schema in the file, when this program can go on with it: 0 in one without tables yet.

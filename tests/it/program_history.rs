@@ -244,3 +244,26 @@ fn who_was_stopped_while_queues_overflowed_has_everything_in_the_end() {
     let all = &all | &kept(&pb);
     end_equal(&[&pa, &pb, &pc], &all);
 }
+
+#[test]
+fn another_program_that_opens_and_closes_the_log_takes_nothing_from_under_a_running_node() {
+    let (_folder, path) = folder();
+    let mut a = Program::node(&[]);
+    let mut b = Program::node_in(&["--data-dir", &path, "--dial", &a.address()]);
+    a.next("link_up");
+    b.next("link_up");
+    let log = std::path::Path::new(&path).join("log.sqlite3");
+    let mut said = BTreeSet::from([name(&b.say("before"))]);
+    // What a person does who looks at it with `sqlite3`.
+    let other = rusqlite::Connection::open(&log).expect("it can be opened");
+    let readable = other.query_row("SELECT count(*) FROM readable", [], |row| {
+        row.get::<_, i64>(0)
+    });
+    readable.expect("it can be read");
+    other.close().expect("it can be closed");
+    assert!(log.with_extension("sqlite3-wal").exists(), "the node's WAL");
+    said.extend((0..50).map(|n| name(&b.say(&format!("after {n}")))));
+    assert_eq!(kept(&path), said);
+    b.kill();
+    assert_eq!(kept(&path), said, "also after a kill");
+}
