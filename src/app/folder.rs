@@ -17,7 +17,13 @@ const MAX_PROCESS_ID: u64 = 20;
 /// The directory that was asked for, or the platform's.
 pub(crate) fn resolve(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(folder) = asked {
-        return Ok(folder);
+        return match folder.metadata().is_ok_and(|found| !found.is_dir()) {
+            true => Err(Failure::usage(format!(
+                "--data-dir {}: that is a file; give a directory, which is made if there is none",
+                folder.display()
+            ))),
+            false => Ok(folder),
+        };
     }
     match directories::ProjectDirs::from("", "", "diatribe") {
         Some(dirs) => Ok(dirs.data_dir().to_owned()),
@@ -43,10 +49,12 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
+                let who = match holder(&mut file) {
+                    Some(id) => format!("another node (process {id}) runs on"),
+                    None => format!("another program holds the lock {} on", path.display()),
+                };
                 return Err(Failure::new(format!(
-                    "another node{} runs on the data directory {}: stop it, or give this one its \
-                     own with --data-dir",
-                    holder(&mut file),
+                    "{who} the data directory {}: stop it, or give this one its own with --data-dir",
                     folder.display()
                 )));
             }
@@ -60,11 +68,45 @@ impl Lock {
     }
 }
 
-/// " (process N)", if the lock says so.
-fn holder(file: &mut File) -> String {
+/// The node that says it has the lock, if it still runs: what a node that has ended left there names nobody.
+fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
-    match file.take(MAX_PROCESS_ID).read_to_string(&mut text) {
-        Ok(_) if text.trim().parse::<u32>().is_ok() => format!(" (process {})", text.trim()),
-        _ => String::new(),
-    }
+    file.take(MAX_PROCESS_ID).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok().filter(|id| is_running(*id))
+}
+
+#[cfg(unix)]
+fn is_running(id: u32) -> bool {
+    let process = i32::try_from(id)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    process.is_some_and(|process| {
+        // One of another user runs as well.
+        let answered = rustix::process::test_kill_process(process);
+        matches!(answered, Ok(()) | Err(rustix::io::Errno::PERM))
+    })
+}
+
+#[cfg(not(unix))]
+fn is_running(_: u32) -> bool {
+    true
+}
+
+/// Whether files can be made in `folder`, or it can be made itself.
+#[cfg(unix)]
+pub(crate) fn is_writable(folder: &Path) -> bool {
+    use rustix::fs::{Access, access};
+    let found = folder.ancestors().find(|folder| folder.exists());
+    let found = found.filter(|found| !found.as_os_str().is_empty());
+    access(
+        found.unwrap_or(Path::new(".")),
+        Access::WRITE_OK | Access::EXEC_OK,
+    )
+    .is_ok()
+}
+
+/// Elsewhere the attempt says it.
+#[cfg(not(unix))]
+pub(crate) fn is_writable(_: &Path) -> bool {
+    true
 }

@@ -43,6 +43,24 @@ pub(crate) fn open(config: &IdentityConfig) -> Result<Identity, Failure> {
     Identity::from_passphrase(&passphrase, &config.salt).map_err(Failure::new)
 }
 
+/// As [`open`], where no key file can be written: one that is there is read, and without one the identity is of this run
+/// only.
+pub(crate) fn open_unkept(config: &IdentityConfig) -> Result<Identity, Failure> {
+    let path = identity::key_file_path(&config.folder);
+    if !matches!(config.source, Source::Kept) || path.exists() {
+        return match config.source {
+            Source::Kept => identity::load(&path).map_err(Failure::new),
+            _ => open(config),
+        };
+    }
+    tracing::warn!(
+        "{} cannot be written: this node has a new identity, which ends with it; make it writable, or give a passphrase, to \
+         be the same node again",
+        config.folder.display()
+    );
+    Ok(Identity::generate())
+}
+
 /// Reads a network key, and warns of one that can be guessed.
 pub(crate) fn network_key(path: &Path) -> Result<NetworkKey, Failure> {
     warn_of_readers(path, "network key");

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::config::{NodeConfig, PeerLists};
 use super::failure::Failure;
-use super::folder::Lock;
+use super::folder::{self, Lock};
 use super::identity;
 use super::input::{self, End};
 use super::log;
@@ -34,8 +34,16 @@ const INTERRUPTED: i32 = 130;
 
 /// Runs a node until it is told to end.
 pub(crate) fn run(config: NodeConfig) -> Result<ExitCode, Failure> {
-    let lock = Lock::take(&config.identity.folder)?;
-    let identity = identity::open(&config.identity)?;
+    // A node that keeps nothing needs no place for it.
+    let is_kept = !config.ephemeral || folder::is_writable(&config.identity.folder);
+    let lock = match is_kept {
+        true => Some(Lock::take(&config.identity.folder)?),
+        false => None,
+    };
+    let identity = match is_kept {
+        true => identity::open(&config.identity)?,
+        false => identity::open_unkept(&config.identity)?,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -15,8 +15,8 @@ use crate::identity::NetworkId;
 pub enum LogError {
     /// Another process writes this log.
     #[error(
-        "the log {path} is in use by another diatribe process{}: stop that one, or give this one a data directory of its own",
-        by.map(|pid| format!(" ({pid})")).unwrap_or_default()
+        "the log {path} is in use by another {}: stop that one, or give this one a data directory of its own",
+        by.map_or_else(|| "program".to_owned(), |pid| format!("diatribe process ({pid})"))
     )]
     InUse {
         /// The log's file.

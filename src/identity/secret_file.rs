@@ -100,13 +100,23 @@ pub enum SecretFileError {
         source: io::Error,
     },
     /// The system refused to write it; nothing was left half-written under its name.
-    #[error("{path} cannot be written: {source}")]
+    #[error("{path} cannot be written: {source}{}", remedy(source))]
     Write {
         /// The file.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// What to do where a disk is full.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "; free space there, or choose another directory"
+        }
+        _ => "",
+    }
 }
 
 /// What the system said, where it did; whoever reports it names the file.

@@ -190,3 +190,27 @@ fn a_repair_says_how_much_is_lost_and_ends_with_1_if_anything_is() {
     let said = crate::program_support::text(&output.stderr);
     assert!(said.contains("neighbours"), "{said}");
 }
+
+#[test]
+fn a_data_directory_that_is_a_file_is_named_as_one() {
+    let (dir, _) = folder();
+    let path = crate::program_support::file(&dir, "data", "a text of mine");
+    for command in [&["node", "--listen", "127.0.0.1:0"][..], &["log", "show"]] {
+        let args = [command, &["--data-dir", &path]].concat();
+        let said = crate::program_support::complaint(&args, 2);
+        assert!(said.contains("that is a file"), "{said}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_lock_that_another_program_holds_is_not_blamed_on_a_node() {
+    let (dir, path) = folder();
+    let mut lock = fs::File::create(dir.path().join("lock")).expect("a file");
+    // As a node that has ended left it: no process has this id.
+    std::io::Write::write_all(&mut lock, b"2147483647").expect("written");
+    lock.try_lock().expect("it is free");
+    let args = ["node", "--listen", "127.0.0.1:0", "--data-dir", &path];
+    let said = crate::program_support::complaint(&args, 1);
+    assert!(said.contains("another program holds the lock"), "{said}");
+}

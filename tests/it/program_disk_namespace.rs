@@ -148,3 +148,45 @@ fn a_node_whose_disk_was_full_stores_again_by_itself_when_space_comes_back() {
         );
     }
 }
+
+/// Starts the program after `setup` in a mount namespace of its own.
+fn after(setup: &str, args: &[&str]) -> Command {
+    let program = diatribe(args);
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c"]);
+    command.arg(format!("{setup} && exec \"$@\"")).arg("sh");
+    command.arg(program.get_program()).args(program.get_args());
+    command
+}
+
+#[test]
+#[ignore = "needs mount namespaces: run with --ignored as root on Linux"]
+fn a_node_that_keeps_nothing_needs_no_writable_directory() {
+    let (_folder, path) = folder();
+    let setup = format!("mount -t tmpfs -o ro tmpfs {path}");
+    for path in [path.clone(), format!("{path}/below")] {
+        let args = ["node", "--json", "--ephemeral", "--listen", "127.0.0.1:0"];
+        let args = [&args[..], &["--data-dir", &path]].concat();
+        let mut node = Program::spawn(after(&setup, &args));
+        node.await_online();
+        node.signal(rustix::process::Signal::TERM);
+        assert!(node.ends_within(crate::cluster::PATIENCE).success());
+        assert!(node.stderr().contains("cannot be written"));
+    }
+}
+
+#[test]
+#[ignore = "needs mount namespaces: run with --ignored as root on Linux"]
+fn a_node_that_finds_no_room_at_its_start_says_so_and_what_to_do() {
+    let (_folder, path) = folder();
+    let fill = format!("! dd if=/dev/zero of={path}/ballast bs=4096 2>/dev/null");
+    let setup = format!("mount -t tmpfs -o size=1m,mode=0700 tmpfs {path} && {fill}");
+    let args = ["node", "--listen", "127.0.0.1:0", "--data-dir", &path];
+    let output = after(&setup, &args).output().expect("unshare is installed");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("space") && said.contains("free space"),
+        "{said}"
+    );
+}
