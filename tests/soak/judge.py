@@ -97,6 +97,8 @@ class Verdict:
         cores = sum(self.cpu.values()) / self.seconds
         print(f"\n{len(self.sent)} messages were sent in {self.minutes} minutes, with {cores:.2f} cores in all.")
         for node in self.nodes.values():
+            print(f"{node.name:10} RSS in MiB by the minutes since its start: {self.curve(node)}")
+        for node in self.nodes.values():
             for line in node.panics():
                 self.shared.fault(f"{node.name}: {line}")
         self.tell_when()
@@ -106,6 +108,12 @@ class Verdict:
         good &= not faults and self.joiner_lacks == 0 and len(self.sent) > 0
         print("good" if good else "NOT good")
         return good
+
+    def curve(self, node):
+        """Ten samples, evenly spread: whether memory still grows in the end is seen better than told by a slope."""
+        samples = [sample for sample in node.samples if sample[0] <= self.ended]
+        steps = samples[:: max(1, len(samples) // 10)]
+        return " ".join(f"{(t - node.since) / 60:.0f}:{rss:.1f}" for t, rss in steps)
 
     def tell_when(self):
         """Whose messages are missing where, and when they were sent."""
