@@ -67,6 +67,9 @@ pub(crate) struct Clocks {
     /// The Unix time at which this node's clock started, by each neighbour's clock.
     peers: BTreeMap<PeerId, i64>,
     doubt: Option<Doubt>,
+    /// What is trusted is only the least that the time can be: that of the newest message in the log. However many
+    /// neighbours confirm it, nothing is dated by it.
+    is_lower_bound: bool,
     keep: Duration,
 }
 
@@ -76,6 +79,7 @@ impl Clocks {
         Clocks {
             peers: BTreeMap::new(),
             doubt: None,
+            is_lower_bound: false,
             keep,
         }
     }
@@ -99,6 +103,7 @@ impl Clocks {
         let is_told = newest_ms.is_some() && (is_past_everything || ahead_ms < 0);
         let report = is_told.then(|| ClockReport::new(ClockState::Unconfirmed, ahead_ms));
         out.extend(report.clone());
+        self.is_lower_bound = ahead_ms > 0;
         self.doubt = Some(Doubt {
             since: now,
             start_ms: start_of(now, system_ms),
@@ -125,6 +130,7 @@ impl Clocks {
             {
                 out.push(ClockReport::new(ClockState::Right, ahead_ms));
             }
+            self.is_lower_bound = false;
             return self.trust(now, system_ms);
         }
         let (agreeing, neighbours) = (self.agreeing(now, system_ms), self.peers.len());
@@ -139,6 +145,7 @@ impl Clocks {
         let report = doubt.report.clone();
         if is_confirmed {
             self.doubt = None;
+            self.is_lower_bound = false;
             out.extend(report.map(|report| {
                 ClockReport::new(ClockState::Confirmed, report.ahead_ms)
                     .with_neighbours(agreeing, neighbours)
@@ -279,7 +286,7 @@ impl Clocks {
     fn trust(&self, now: Time, now_ms: u64) -> Trust {
         Trust {
             now_ms,
-            is_backed: self.agreeing(now, now_ms) * 2 > self.peers.len(),
+            is_backed: !self.is_lower_bound && self.agreeing(now, now_ms) * 2 > self.peers.len(),
         }
     }
 }

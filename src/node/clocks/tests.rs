@@ -148,6 +148,24 @@ fn a_clock_that_is_set_before_it_was_confirmed_has_jumped_from_where_it_stood() 
 }
 
 #[test]
+fn the_newest_message_of_a_log_is_no_time_to_date_by_however_many_neighbours_say_so() {
+    for (newest_ms, is_backed) in [
+        (None, false),
+        (Some(NOW_MS - 7 * DAY_MS), false),
+        // This machine's clock is before it: at least that much is wrong.
+        (Some(NOW_MS + HOUR_MS), true),
+    ] {
+        let mut clocks = Clocks::new(KEEP);
+        let mut reports = Vec::new();
+        clocks.start(Time::ZERO, NOW_MS, newest_ms, &mut reports);
+        let trusted_ms = newest_ms.unwrap_or(0);
+        clocks.heard(Time::ZERO, peer(1), trusted_ms, NOW_MS);
+        let trust = clocks.check(Time::ZERO, NOW_MS, trusted_ms, &mut reports);
+        assert_eq!(trust.is_backed, is_backed, "{newest_ms:?}");
+    }
+}
+
+#[test]
 fn whose_clock_differs_is_said_with_whose_is_wrong_as_far_as_others_tell() {
     let ahead = 10 * 60_000;
     let wrong = |neighbours: &[i64]| {
