@@ -26,6 +26,10 @@ const MAX_DIFFERENCE_MS: u64 = 120_000;
 /// alone must have its log's bounds some day, and who sets a clock wrong by accident has noticed by then.
 pub(crate) const CONFIRM_AFTER: Duration = Duration::from_secs(24 * 3600);
 
+/// A clock that says less has not been told: a peer that says none sends 0, to which the handshake's time is added. In
+/// milliseconds since 1970: no machine that has a link started its clock in that minute.
+const MIN_CLOCK_MS: u64 = 60_000;
+
 /// How often the clocks are compared. A jump has no effect before that: [`crate::clock::UnixMs`] sees it at once.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -183,6 +187,10 @@ impl Clocks {
         theirs_ms: u64,
         own_ms: u64,
     ) -> Option<ClockReport> {
+        if theirs_ms < MIN_CLOCK_MS {
+            self.peers.remove(&peer_id);
+            return None;
+        }
         let is_told = |start_ms: i64| {
             let ahead_ms = start_ms.saturating_sub(start_of(now, own_ms));
             ahead_ms.unsigned_abs() > MAX_DIFFERENCE_MS

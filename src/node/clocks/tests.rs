@@ -158,11 +158,20 @@ fn the_newest_message_of_a_log_is_no_time_to_date_by_however_many_neighbours_say
         let mut clocks = Clocks::new(KEEP);
         let mut reports = Vec::new();
         clocks.start(Time::ZERO, NOW_MS, newest_ms, &mut reports);
-        let trusted_ms = newest_ms.unwrap_or(0);
+        let trusted_ms = newest_ms.unwrap_or(MIN_CLOCK_MS);
         clocks.heard(Time::ZERO, peer(1), trusted_ms, NOW_MS);
         let trust = clocks.check(Time::ZERO, NOW_MS, trusted_ms, &mut reports);
         assert_eq!(trust.is_backed, is_backed, "{newest_ms:?}");
     }
+}
+
+#[test]
+fn a_peer_that_does_not_say_its_time_is_none_that_differs() {
+    let mut clocks = clocks(NOW_MS, &[]).0;
+    assert_eq!(clocks.heard(Time::ZERO, peer(1), 3_000, NOW_MS), None);
+    let peers = [peer(1)];
+    assert_eq!(clocks.refusal(Time::ZERO, NOW_MS, peers.iter()), None);
+    assert_eq!(clocks.status(Time::ZERO, NOW_MS), ClockStatus::default());
 }
 
 #[test]
