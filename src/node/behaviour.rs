@@ -24,12 +24,19 @@ use crate::wire::Exchange;
 
 /// Connections with one peer: the second is there only while two that crossed are sorted out.
 const MAX_PER_PEER: u32 = 2;
-/// New connections are refused while the process takes more than this: 512 MiB.
+/// New connections are refused while the process takes this much more memory than when the node began: 512 MiB. What a
+/// program that contains the node needs for itself keeps nobody out.
 const MAX_MEMORY: usize = 512 << 20;
 /// A link is asked for a sign of life this often.
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// A link that gives none for this long is lost.
 pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much memory the process may take until new connections are refused.
+fn max_memory() -> usize {
+    let now = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem);
+    now.saturating_add(MAX_MEMORY)
+}
 
 /// What verified peers may speak, in all: the protocols of the contract that stand behind the gate.
 const GATED: [&str; 5] = [
@@ -89,7 +96,7 @@ impl Behaviour {
             limits,
             sockets: Sockets::default(),
             per_peer: connection_limits::Behaviour::new(per_peer),
-            memory: memory_connection_limits::Behaviour::with_max_bytes(MAX_MEMORY),
+            memory: memory_connection_limits::Behaviour::with_max_bytes(max_memory()),
             identify: Identify::new(identity),
             ping: ping::Behaviour::new(
                 ping::Config::new()
