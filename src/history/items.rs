@@ -222,6 +222,18 @@ impl Node {
         }
     }
 
+    /// Memory that is set aside, in bytes.
+    #[cfg(test)]
+    fn bytes(&self) -> usize {
+        match self {
+            Node::Leaf(items) => items.capacity() * size_of::<Item>(),
+            Node::Inner(children) => {
+                let below: usize = children.iter().map(|child| child.node.bytes()).sum();
+                below + children.capacity() * size_of::<Child>()
+            }
+        }
+    }
+
     fn remove_before(&mut self, bound: &Item) {
         match self {
             Node::Leaf(items) => {
@@ -286,7 +298,10 @@ fn cut<T>(all: &mut Vec<T>, most: usize, added_at: usize) -> Option<Vec<T>> {
         true => most,
         false => all.len() / 2,
     };
-    Some(all.split_off(at))
+    let after = all.split_off(at);
+    // It had grown to twice its size for one too many, and most nodes are never added to again.
+    all.shrink_to_fit();
+    Some(after)
 }
 
 /// Something was removed from the child at `at`.
@@ -296,6 +311,11 @@ fn renew(children: &mut Vec<Child>, at: usize) {
 }
 
 impl Items {
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.root.bytes()
+    }
+
     /// No items.
     pub fn new() -> Items {
         Items::default()

@@ -9,7 +9,8 @@ use super::items::{Item, Items};
 use super::removed::horizon_at;
 use crate::clock::Time;
 
-/// The most items of one room that are compared: 40 MiB of memory. The log may hold more.
+/// The most items of one room that are compared: some 46 MiB of memory, 44 bytes an item that came in order and up to 70 of
+/// one that did not. The log may hold more.
 pub const ITEMS_MOST: usize = 1 << 20;
 
 /// A room that we are in.

@@ -14,6 +14,7 @@ mod faults;
 mod figures;
 mod front;
 mod log;
+mod items;
 mod numbered;
 mod offers;
 mod order;

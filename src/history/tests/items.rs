@@ -1,0 +1,16 @@
+//! What the index of a room takes of memory.
+
+use crate::history::items::{Item, Items};
+
+#[test]
+fn an_item_that_comes_in_order_takes_no_more_than_46_bytes() {
+    let mut items = Items::new();
+    let count = 1 << 16;
+    for n in 0..count {
+        let mut id = [7; 32];
+        id[..8].copy_from_slice(&u64::to_le_bytes(n));
+        items.insert(Item { sent_at_ms: n, id });
+    }
+    let each = items.bytes() as f64 / count as f64;
+    assert!(each <= 46.0, "{each} bytes an item");
+}
