@@ -153,6 +153,22 @@ fn what_is_in_the_wal_and_the_tail_alone_is_saved_too() {
     let copy = with_damaged(dir.path(), &[1]);
     let repaired = history::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
     assert_eq!((repaired.saved, repaired.lost), (510, 0), "{repaired:?}");
+
+    // Without a whole first page anywhere SQLite reads nothing, the WAL included.
+    let copy = with_damaged(dir.path(), &[1]);
+    let wal = copy.path().join(format!("{FILE_NAME}-wal"));
+    let mut bytes = fs::read(&wal).unwrap();
+    let mut firsts = 0;
+    for frame in bytes[32..].chunks_exact_mut(24 + 32768) {
+        if frame[..4] == [0, 0, 0, 1] {
+            frame[24..].fill(0x5a);
+            firsts += 1;
+        }
+    }
+    fs::write(&wal, bytes).unwrap();
+    assert!(firsts > 0, "the first page is in the WAL");
+    let repaired = history::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
+    assert_eq!((repaired.saved, repaired.lost), (510, 0), "{repaired:?}");
 }
 
 /// As an envelope is written: a body, and a signature of 64 bytes.
