@@ -17,7 +17,13 @@ fn say(node: &mut Program, text: &str) {
 /// What becomes of something that is said.
 fn told(node: &mut Program, text: &str) -> Value {
     say(node, text);
-    node.next_within(ANSWERED_WITHIN, &["sent", "error"])
+    loop {
+        let line = node.next_within(ANSWERED_WITHIN, &["sent", "error"]);
+        // An error without a room is no answer: the link may be lost by then.
+        if line["type"] == "sent" || line["room"].is_string() {
+            return line;
+        }
+    }
 }
 
 fn texts(path: &str) -> Vec<String> {
