@@ -173,6 +173,7 @@ impl Way {
         loop {
             // Some are dials that were given up while nobody took them, and whose sockets stay open:
             // no other waits for them.
+            carried.forget_ended();
             let mut conn = tokio::select! {
                 accepted = lane.listener.accept(), if carried.has_room() => {
                     let (socket, _) = accepted.map_err(|e| e.to_string())?;
@@ -196,8 +197,12 @@ impl Way {
 struct Carried(HashMap<u16, JoinHandle<()>>);
 
 impl Carried {
-    fn has_room(&mut self) -> bool {
+    /// Forgets those that have ended.
+    fn forget_ended(&mut self) {
         self.0.retain(|_, carrying| !carrying.is_finished());
+    }
+
+    fn has_room(&self) -> bool {
         self.0.len() < MAX_CARRIED
     }
 

@@ -130,17 +130,17 @@ impl Front {
     }
 
     /// So many more are in the transaction that is open.
-    pub(super) fn are_inserted(&mut self, count: usize) {
+    pub(super) fn note_inserted(&mut self, count: usize) {
         self.inserted += count;
     }
 
     /// The transaction is void.
-    pub(super) fn is_rolled_back(&mut self) {
+    pub(super) fn note_rollback(&mut self) {
         self.inserted = 0;
     }
 
     /// The transaction is committed.
-    pub(super) fn is_committed(&mut self) {
+    pub(super) fn note_commit(&mut self) {
         self.kept.drain(..std::mem::take(&mut self.inserted));
         if !self.kept.is_empty() {
             return;
@@ -187,7 +187,7 @@ impl Front {
         is_kept
     }
 
-    /// Takes `records`, all or none, which are in the transaction that is open if `are_inserted` is told of them.
+    /// Takes `records`, all or none, which are in the transaction that is open if [`Front::note_inserted`] is called with them.
     pub(super) fn keep(&mut self, now_ms: u64, records: &[Record]) -> bool {
         let bytes: usize = records.iter().map(|record| record.bytes.len()).sum();
         let Some(tail) = self

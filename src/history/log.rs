@@ -232,7 +232,7 @@ impl Log {
             false => front.keep(unix.now, &new),
         };
         if is_kept {
-            front.are_inserted(new.len());
+            front.note_inserted(new.len());
         } else {
             self.commit(&mut front)
                 .map_err(|error| self.undo(&mut front, error))?;
@@ -309,7 +309,7 @@ impl Log {
             let inserted = self.begin_empty().and_then(|()| self.insert_kept(&next));
             let mut front = shared.lock();
             match inserted {
-                Ok(()) => front.are_inserted(next.len()),
+                Ok(()) => front.note_inserted(next.len()),
                 // It is tried once more with the commit.
                 Err(_) => return drop(self.roll_back(&mut front)),
             }
@@ -363,7 +363,7 @@ impl Log {
         self.mind_a_lost_transaction(front)?;
         self.begin_empty()?;
         self.insert_kept(front.ahead())?;
-        front.are_inserted(front.ahead().len());
+        front.note_inserted(front.ahead().len());
         Ok(())
     }
 
@@ -386,7 +386,7 @@ impl Log {
         if let Some(shelf) = &mut self.shelf {
             shelf.commit();
         }
-        front.is_committed();
+        front.note_commit();
         self.is_stuck = false;
         Ok(())
     }
@@ -413,7 +413,7 @@ impl Log {
     }
 
     pub(super) fn roll_back(&mut self, front: &mut Front) -> rusqlite::Result<()> {
-        front.is_rolled_back();
+        front.note_rollback();
         // SQLite does it by itself after some errors.
         if !self.conn.is_autocommit() {
             self.conn.execute_batch("ROLLBACK")?;

@@ -112,7 +112,7 @@ impl<P: Clone + Ord> Wants<P> {
     }
 
     /// A fetch took so long.
-    pub(super) fn has_taken(&mut self, time: Duration) {
+    pub(super) fn note_fetch_time(&mut self, time: Duration) {
         self.taken = time.max(self.taken / 2);
     }
 
@@ -290,15 +290,19 @@ impl Offering {
         self.fetching.iter().map(|(_, since)| *since + HEDGE.0)
     }
 
-    /// Whether it may be asked for something more, when so many fetches may be under way with it.
-    pub(super) fn is_ready(&mut self, now: Time, most: usize) -> bool {
+    /// Ends the pause after a fetch that it could not serve, if that is over.
+    pub(super) fn end_pause(&mut self, now: Time) {
         self.resume_at.take_if(|at| *at <= now);
+    }
+
+    /// Whether it may be asked for something more, when so many fetches may be under way with it.
+    pub(super) fn is_ready(&self, now: Time, most: usize) -> bool {
         let is_slow = |(_, since): &(Id, Time)| *since + SLOW_FETCH <= now;
         self.resume_at.is_none() && self.fetching.len() < most && !self.fetching.iter().any(is_slow)
     }
 
     /// A fetch is over; when it began.
-    pub(super) fn is_fetched(&mut self, id: &Id) -> Option<Time> {
+    pub(super) fn end_fetch(&mut self, id: &Id) -> Option<Time> {
         let at = self.fetching.iter().position(|(of, _)| of == id)?;
         Some(self.fetching.remove(at).1)
     }

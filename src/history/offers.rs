@@ -216,6 +216,7 @@ impl<P: Clone + Ord> Checks<P> {
             self.coming.begin(now);
         }
         let offers = &mut self.neighbours.get_mut(peer)?.offers;
+        offers.end_pause(now);
         if !offers.is_ready(now, FETCHES_AT_ONCE) {
             return None;
         }
@@ -245,11 +246,11 @@ impl<P: Clone + Ord> Checks<P> {
             return Ok(());
         };
         let offers = &mut neighbour.offers;
-        if let Some(began) = offers.is_fetched(&id)
+        if let Some(began) = offers.end_fetch(&id)
             && let Response::Batches { envelopes, .. } = &response
             && !envelopes.is_empty()
         {
-            self.wants.has_taken(now.since(began));
+            self.wants.note_fetch_time(now.since(began));
             let bytes = envelopes.iter().map(Bytes::len).sum::<usize>();
             self.coming.has_carried(now, bytes as u64);
         }
@@ -315,7 +316,7 @@ impl<P: Clone + Ord> Checks<P> {
     /// No answer came to a fetch of what `peer` has offered.
     pub(super) fn on_not_brought(&mut self, now: Time, peer: &P, id: Id) {
         if let Some(neighbour) = self.neighbours.get_mut(peer) {
-            neighbour.offers.is_fetched(&id);
+            neighbour.offers.end_fetch(&id);
         }
         self.give_up_source(now, peer, |of| *of == id);
     }

@@ -198,7 +198,7 @@ impl Fleet {
             return Ok(());
         };
         let Some(line) = line else {
-            return Err(self.has_ended(n).await);
+            return Err(self.failure_of(n).await);
         };
         let answer = serde_json::from_str(&line)
             .map_err(|e| Failure::new(format!("{} says what it should not: {e}", self.name(n))))?;
@@ -230,7 +230,7 @@ impl Fleet {
         Ok(())
     }
 
-    async fn has_ended(&mut self, n: usize) -> Failure {
+    async fn failure_of(&mut self, n: usize) -> Failure {
         let how = match self.children[n].ended(END).await {
             Some(status) => status.to_string(),
             None => "it closed its output".to_owned(),
@@ -254,7 +254,7 @@ impl Fleet {
         for n in 0..self.children.len() {
             match self.children[n].ended(FAREWELL).await {
                 Some(status) if status.success() => {}
-                Some(_) => return Err(self.has_ended(n).await),
+                Some(_) => return Err(self.failure_of(n).await),
                 None => tracing::warn!("{} did not end, and is killed", self.name(n)),
             }
         }
