@@ -17,7 +17,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::Permit;
-use super::asked::Protocols;
+use super::strict_negotiation::Protocols;
 use super::handler::{FromHandler, Handler, ToHandler};
 
 /// What the gate tells.

@@ -14,7 +14,7 @@ use libp2p::swarm::handler::{
 };
 use libp2p::swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, SubstreamProtocol};
 
-use super::asked::{Asked, Protocols, as_asked};
+use super::strict_negotiation::{Asked, Protocols, as_asked};
 
 /// What the gate's behaviour tells the handler of one connection.
 pub enum ToHandler<H: ConnectionHandler> {

@@ -17,7 +17,7 @@
 //!
 //! A gate is never shut again: close the connection.
 
-mod asked;
+mod strict_negotiation;
 mod behaviour;
 mod handler;
 #[cfg(test)]

@@ -22,7 +22,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Sleep;
 
 use super::event::{Event, Proof};
-use super::hellos::Hellos;
+use super::rate_limit::Hellos;
 use super::session::Session;
 use super::{Failure, Input, Local, Output, REJECT_FLUSH, Reason, Refusal, Stage};
 use crate::clock::{Clock, Time};

@@ -8,7 +8,7 @@
 //! ids, on this connection: replayed, reflected and relayed answers fail. `proto/handshake.proto` is
 //! the specification, `proto/vectors/handshake.json` has its bytes.
 //!
-//! * [`state`]: the [`Machine`] of one connection: whose turn it is, until when. `signals`: what goes
+//! * [`state`]: the [`Machine`] of one connection: whose turn it is, until when. `io`: what goes
 //!   into it and comes out.
 //! * `round`: one round as a chain of steps, with the checks in their order.
 //! * `transcript`, `crypto`: what is hashed; what is sealed, opened and confirmed.
@@ -19,13 +19,13 @@
 mod behaviour;
 pub(crate) mod crypto;
 mod event;
-mod hellos;
+mod rate_limit;
 pub(crate) mod message;
 pub mod reason;
 mod referrals;
 mod round;
 mod session;
-mod signals;
+mod io;
 pub mod state;
 pub(crate) mod tags;
 pub(crate) mod transcript;
@@ -41,11 +41,11 @@ pub const VISIT: u64 = 2;
 pub use behaviour::Behaviour;
 pub use crypto::Entropy;
 pub use event::{Event, Proof};
-pub use hellos::{HelloCaps, Hellos};
+pub use rate_limit::{HelloCaps, Hellos};
 pub use message::{FrameKind, MAX_FRAME, PROTOCOL};
 pub use reason::{By, Failure, NetworkMismatch, Reason, RejectCode, Stage};
 pub use referrals::{MAX_REFERRALS, Referrals, Refusal};
 pub use round::Local;
-pub use signals::{Input, Output, Role};
+pub use io::{Input, Output, Role};
 pub use state::{FRAME_TIMEOUT, Machine, REJECT_FLUSH, TIMEOUT};
 pub use verified::VerifiedPeer;

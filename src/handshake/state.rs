@@ -32,7 +32,7 @@ use super::message::{Answer, Challenge, Frame, FrameKind, Hello, Pass, encode};
 use super::reason::{Failure, Reason, RejectCode, Stage};
 use super::referrals::{Referrals, Refusal, Rejection};
 use super::round::{self, Accepted, AwaitAnswer, AwaitChallenge, AwaitPass, Ground, Local, Peer};
-use super::signals::{Input, Output, Role};
+use super::io::{Input, Output, Role};
 use super::verified::VerifiedPeer;
 use crate::clock::Time;
 

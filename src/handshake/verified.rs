@@ -6,7 +6,7 @@
 use libp2p::PeerId;
 
 use super::round::Peer;
-use super::signals::Role;
+use super::io::Role;
 use crate::identity::PublicKey;
 
 /// A peer that has proved its key in both rounds of a handshake.

@@ -7,7 +7,7 @@
 
 mod codec;
 pub mod envelope;
-mod exchange;
+mod request_response;
 mod negotiation;
 pub mod proto;
 pub mod schemas;
@@ -15,6 +15,6 @@ mod source;
 pub mod strict;
 
 pub use codec::{FrameCodec, FrameError, Limits, Request};
-pub use exchange::{Exchange, exchange};
+pub use request_response::{Exchange, exchange};
 pub use negotiation::{is_refusal, is_unsupported};
 pub use source::{Source, ip_of, is_loopback};
