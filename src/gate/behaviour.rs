@@ -1,7 +1,7 @@
-//! Which connections are bound, and what the inner behaviours hear of them.
+//! Which connections are admitted, and what the inner behaviours hear of them.
 //!
 //! Entry type: [`Gate`]. The rule it keeps: the inner behaviours hear of a connection only
-//! after a [`Permit`] for it was shown, and every count they are given is over bound
+//! after a [`Permit`] for it was shown, and every count they are given is over admitted
 //! connections alone.
 
 use std::collections::{HashMap, VecDeque};
@@ -17,8 +17,8 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::Permit;
-use super::strict_negotiation::Protocols;
 use super::handler::{FromHandler, Handler, ToHandler};
+use super::strict_negotiation::Protocols;
 
 /// What the gate tells.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ type Action<B> = ToSwarm<Event<<B as NetworkBehaviour>::ToSwarm>, ToHandler<THan
 pub struct Gate<B: NetworkBehaviour> {
     inner: B,
     protocols: Protocols,
-    /// Every connection, bound or not; bounded by the connection limits before the gate.
+    /// Every connection, admitted or not; bounded by the connection limits before the gate.
     pub(super) connections: HashMap<ConnectionId, Entry>,
     actions: VecDeque<Action<B>>,
 }
@@ -56,7 +56,7 @@ pub struct Gate<B: NetworkBehaviour> {
 pub(super) struct Entry {
     peer_id: PeerId,
     endpoint: ConnectedPoint,
-    bound: bool,
+    admitted: bool,
 }
 
 impl<B: NetworkBehaviour> Gate<B> {
@@ -90,18 +90,18 @@ impl<B: NetworkBehaviour> Gate<B> {
 
     /// Whether `peer_id` has a connection whose gate is open.
     pub fn is_open(&self, peer_id: &PeerId) -> bool {
-        self.bound(peer_id) > 0
+        self.count_admitted(peer_id) > 0
     }
 
     /// Takes the peer's streams on the permitted connection. [`Event::Open`] follows when it does.
-    /// A connection that is gone or bound already is left as it is.
+    /// A connection that is gone or admitted already is left as it is.
     pub fn open_inbound(&mut self, permit: &impl Permit) {
         let (peer_id, connection_id) = (permit.peer_id(), permit.connection_id());
-        let others = self.bound(&peer_id);
+        let others = self.count_admitted(&peer_id);
         let Some(entry) = self.connections.get_mut(&connection_id) else {
             return;
         };
-        if entry.bound || entry.peer_id != peer_id {
+        if entry.admitted || entry.peer_id != peer_id {
             return;
         }
         let handler = match &entry.endpoint {
@@ -137,11 +137,11 @@ impl<B: NetworkBehaviour> Gate<B> {
                 return;
             }
         };
-        entry.bound = true;
+        entry.admitted = true;
         self.actions.push_back(ToSwarm::NotifyHandler {
             peer_id,
             handler: NotifyHandler::One(connection_id),
-            event: ToHandler::Bind(Box::new(handler)),
+            event: ToHandler::Admit(Box::new(handler)),
         });
         self.inner
             .on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
@@ -159,7 +159,7 @@ impl<B: NetworkBehaviour> Gate<B> {
         if self
             .connections
             .get(&connection_id)
-            .is_some_and(|entry| entry.bound)
+            .is_some_and(|entry| entry.admitted)
         {
             self.actions.push_back(ToSwarm::NotifyHandler {
                 peer_id: permit.peer_id(),
@@ -169,10 +169,10 @@ impl<B: NetworkBehaviour> Gate<B> {
         }
     }
 
-    fn bound(&self, peer_id: &PeerId) -> usize {
+    fn count_admitted(&self, peer_id: &PeerId) -> usize {
         self.connections
             .values()
-            .filter(|e| e.bound && e.peer_id == *peer_id)
+            .filter(|e| e.admitted && e.peer_id == *peer_id)
             .count()
     }
 
@@ -182,7 +182,7 @@ impl<B: NetworkBehaviour> Gate<B> {
             Entry {
                 peer_id,
                 endpoint,
-                bound: false,
+                admitted: false,
             },
         );
     }
@@ -191,8 +191,8 @@ impl<B: NetworkBehaviour> Gate<B> {
         let Some(entry) = self.connections.remove(&closed.connection_id) else {
             return;
         };
-        if entry.bound {
-            let remaining_established = self.bound(&entry.peer_id);
+        if entry.admitted {
+            let remaining_established = self.count_admitted(&entry.peer_id);
             self.inner
                 .on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
                     remaining_established,
@@ -213,11 +213,11 @@ impl<B: NetworkBehaviour> Gate<B> {
         };
         // "Any" must be one whose gate is open, not any at all.
         let connection_id = match handler {
-            NotifyHandler::One(id) => self.connections.get(&id).filter(|e| e.bound).map(|_| id),
+            NotifyHandler::One(id) => self.connections.get(&id).filter(|e| e.admitted).map(|_| id),
             NotifyHandler::Any => self
                 .connections
                 .iter()
-                .find(|(_, e)| e.bound && e.peer_id == peer_id)
+                .find(|(_, e)| e.admitted && e.peer_id == peer_id)
                 .map(|(id, _)| *id),
         }?;
         Some(ToSwarm::NotifyHandler {
@@ -273,7 +273,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
                 if self
                     .connections
                     .get(&change.connection_id)
-                    .is_some_and(|e| e.bound)
+                    .is_some_and(|e| e.admitted)
                 {
                     self.inner.on_swarm_event(event);
                 }
@@ -300,7 +300,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
         event: THandlerOutEvent<Self>,
     ) {
         match event {
-            FromHandler::Bound => {
+            FromHandler::Admitted => {
                 self.actions.push_back(ToSwarm::GenerateEvent(Event::Open {
                     peer_id,
                     connection_id,

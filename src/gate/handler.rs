@@ -1,6 +1,6 @@
 //! One connection's side of the gate: an empty handler into which the inner one is put later.
 //!
-//! Entry type: [`Handler`]. The rule it keeps: while nothing is bound it offers no protocol,
+//! Entry type: [`Handler`]. The rule it keeps: before the peer is admitted it offers no protocol,
 //! and no stream of the inner handler is requested before the gate is open outbound.
 
 use std::collections::VecDeque;
@@ -14,12 +14,12 @@ use libp2p::swarm::handler::{
 };
 use libp2p::swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, SubstreamProtocol};
 
-use super::strict_negotiation::{Asked, Protocols, as_asked};
+use super::strict_negotiation::{Protocols, StrictUpgrade, into_upgrade_error};
 
 /// What the gate's behaviour tells the handler of one connection.
 pub enum ToHandler<H: ConnectionHandler> {
     /// The peer is verified: take its streams from now on.
-    Bind(Box<H>),
+    Admit(Box<H>),
     /// Our own streams may open.
     OpenOutbound,
     /// For the inner handler.
@@ -29,7 +29,7 @@ pub enum ToHandler<H: ConnectionHandler> {
 impl<H: ConnectionHandler> fmt::Debug for ToHandler<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ToHandler::Bind(_) => f.write_str("Bind"),
+            ToHandler::Admit(_) => f.write_str("Admit"),
             ToHandler::OpenOutbound => f.write_str("OpenOutbound"),
             ToHandler::Inner(event) => f.debug_tuple("Inner").field(event).finish(),
         }
@@ -40,8 +40,8 @@ impl<H: ConnectionHandler> fmt::Debug for ToHandler<H> {
 #[derive(Debug)]
 pub enum FromHandler<E> {
     /// The inner handler is in place and inbound streams are taken.
-    Bound,
-    /// The inner handler offers fewer protocols than when it was bound.
+    Admitted,
+    /// The inner handler offers fewer protocols than when it was admitted.
     GaveUp,
     /// From the inner handler.
     Inner(E),
@@ -52,14 +52,14 @@ type OutboundRequest<H> = SubstreamProtocol<
     <H as ConnectionHandler>::OutboundOpenInfo,
 >;
 
-/// The handler of one connection: shut, bound, or open.
+/// The handler of one connection: shut, admitted, or open.
 pub struct Handler<H: ConnectionHandler> {
     inner: Option<H>,
     protocols: Protocols,
     outbound_open: bool,
     /// What is still to be told.
     announce: VecDeque<FromHandler<H::ToBehaviour>>,
-    /// How many protocols the inner handler offered when it was bound.
+    /// How many protocols the inner handler offered when it was admitted.
     offered: usize,
     /// Streams that the inner handler asked for before the gate was open outbound. Bounded by
     /// what the inner handlers ask for unprompted: one stream of each protocol.
@@ -83,7 +83,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
     type FromBehaviour = ToHandler<H>;
     type ToBehaviour = FromHandler<H::ToBehaviour>;
     type InboundProtocol = Gated<H::InboundProtocol>;
-    type OutboundProtocol = Asked<H::OutboundProtocol>;
+    type OutboundProtocol = StrictUpgrade<H::OutboundProtocol>;
     type InboundOpenInfo = Option<H::InboundOpenInfo>;
     type OutboundOpenInfo = H::OutboundOpenInfo;
 
@@ -117,7 +117,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         if self.outbound_open
             && let Some(protocol) = self.held.pop_front()
         {
-            let protocol = protocol.map_upgrade(|upgrade| Asked(upgrade, self.protocols));
+            let protocol = protocol.map_upgrade(|upgrade| StrictUpgrade(upgrade, self.protocols));
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         loop {
@@ -130,7 +130,9 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
                 }
                 Poll::Ready(event) => {
                     let event = event.map_custom(FromHandler::Inner);
-                    Poll::Ready(event.map_protocol(|upgrade| Asked(upgrade, self.protocols)))
+                    Poll::Ready(
+                        event.map_protocol(|upgrade| StrictUpgrade(upgrade, self.protocols)),
+                    )
                 }
                 Poll::Pending => Poll::Pending,
             };
@@ -146,10 +148,10 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
 
     fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
         match event {
-            ToHandler::Bind(inner) => {
+            ToHandler::Admit(inner) => {
                 self.offered = offered(&*inner);
                 self.inner = Some(*inner);
-                self.announce.push_back(FromHandler::Bound);
+                self.announce.push_back(FromHandler::Admitted);
             }
             ToHandler::OpenOutbound => self.outbound_open = true,
             ToHandler::Inner(event) => {
@@ -189,7 +191,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
                 ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info })
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
-                let error = as_asked(error);
+                let error = into_upgrade_error(error);
                 ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error })
             }
             ConnectionEvent::AddressChange(change) => ConnectionEvent::AddressChange(change),

@@ -4,7 +4,7 @@
 //! connection comes up with an empty handler: it offers none of their protocols, so
 //! that a stranger's stream is refused with `na`, and the inner behaviours are not
 //! told that the peer exists. When the handshake yields its proof ([`Permit`]), the
-//! gate *binds*: it asks the inner behaviours for their handler, sends it down to the
+//! gate *admits* it: it asks the inner behaviours for their handler, sends it down to the
 //! connection and only then announces the connection to them.
 //!
 //! A gate opens in two steps, because a gossip stream that reaches a side whose gate
@@ -17,9 +17,9 @@
 //!
 //! A gate is never shut again: close the connection.
 
-mod strict_negotiation;
 mod behaviour;
 mod handler;
+mod strict_negotiation;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,6 @@
 //! What is proposed to a peer for a stream, when it may choose.
 //!
-//! Entry types: [`Asked`], [`Protocols`]. The rules it keeps: what may not be spoken is not proposed; of several protocols none counts as agreed before the peer has said
+//! Entry types: [`StrictUpgrade`], [`Protocols`]. The rules it keeps: what may not be spoken is not proposed; of several protocols none counts as agreed before the peer has said
 //! so. A single one may: whoever speaks it reads the answer, and finds the refusal there.
 //!
 //! The last protocol that is proposed is not waited for (multistream-select's `V1Lazy`). gossipsub only writes on
@@ -23,7 +23,7 @@ impl Protocols {
 }
 
 /// An outbound upgrade, and what it may speak.
-pub struct Asked<U>(pub(super) U, pub(super) Protocols);
+pub struct StrictUpgrade<U>(pub(super) U, pub(super) Protocols);
 
 /// A protocol that is proposed.
 #[derive(Clone, Debug)]
@@ -31,12 +31,12 @@ pub enum Proposal<I> {
     /// One of the upgrade's.
     Of(I),
     /// The last of several once more, for the sake of who comes last.
-    Again(I),
+    Sentinel(I),
 }
 
 /// Why there is no stream.
 #[derive(Debug)]
-pub enum AskedError<E> {
+pub enum StrictUpgradeError<E> {
     /// The peer has refused every protocol.
     Refused,
     /// The upgrade's own.
@@ -46,12 +46,12 @@ pub enum AskedError<E> {
 impl<I: AsRef<str>> AsRef<str> for Proposal<I> {
     fn as_ref(&self) -> &str {
         match self {
-            Proposal::Of(info) | Proposal::Again(info) => info.as_ref(),
+            Proposal::Of(info) | Proposal::Sentinel(info) => info.as_ref(),
         }
     }
 }
 
-impl<U: UpgradeInfoSend> UpgradeInfo for Asked<U> {
+impl<U: UpgradeInfoSend> UpgradeInfo for StrictUpgrade<U> {
     type Info = Proposal<U::Info>;
     type InfoIter = Vec<Proposal<U::Info>>;
 
@@ -62,15 +62,15 @@ impl<U: UpgradeInfoSend> UpgradeInfo for Asked<U> {
         if proposals.len() > 1
             && let Some(Proposal::Of(last)) = proposals.last().cloned()
         {
-            proposals.push(Proposal::Again(last));
+            proposals.push(Proposal::Sentinel(last));
         }
         proposals
     }
 }
 
-impl<U: OutboundUpgradeSend> OutboundUpgrade<Stream> for Asked<U> {
+impl<U: OutboundUpgradeSend> OutboundUpgrade<Stream> for StrictUpgrade<U> {
     type Output = U::Output;
-    type Error = AskedError<U::Error>;
+    type Error = StrictUpgradeError<U::Error>;
     type Future = Either<
         MapErr<U::Future, fn(U::Error) -> Self::Error>,
         Ready<Result<Self::Output, Self::Error>>,
@@ -80,18 +80,24 @@ impl<U: OutboundUpgradeSend> OutboundUpgrade<Stream> for Asked<U> {
         match info {
             Proposal::Of(info) => {
                 let upgrade = self.0.upgrade_outbound(stream, info);
-                Either::Left(upgrade.map_err(AskedError::Upgrade as fn(_) -> _))
+                Either::Left(upgrade.map_err(StrictUpgradeError::Upgrade as fn(_) -> _))
             }
-            Proposal::Again(_) => Either::Right(err(AskedError::Refused)),
+            Proposal::Sentinel(_) => Either::Right(err(StrictUpgradeError::Refused)),
         }
     }
 }
 
 /// The error as the upgrade's owner knows it.
-pub(super) fn as_asked<E>(error: StreamUpgradeError<AskedError<E>>) -> StreamUpgradeError<E> {
+pub(super) fn into_upgrade_error<E>(
+    error: StreamUpgradeError<StrictUpgradeError<E>>,
+) -> StreamUpgradeError<E> {
     match error {
-        StreamUpgradeError::Apply(AskedError::Refused) => StreamUpgradeError::NegotiationFailed,
-        StreamUpgradeError::Apply(AskedError::Upgrade(error)) => StreamUpgradeError::Apply(error),
+        StreamUpgradeError::Apply(StrictUpgradeError::Refused) => {
+            StreamUpgradeError::NegotiationFailed
+        }
+        StreamUpgradeError::Apply(StrictUpgradeError::Upgrade(error)) => {
+            StreamUpgradeError::Apply(error)
+        }
         StreamUpgradeError::NegotiationFailed => StreamUpgradeError::NegotiationFailed,
         StreamUpgradeError::Timeout => StreamUpgradeError::Timeout,
         StreamUpgradeError::Io(error) => StreamUpgradeError::Io(error),

@@ -22,11 +22,11 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Sleep;
 
 use super::event::{Event, Proof};
-use super::rate_limit::Hellos;
+use super::rate_limit::HandshakeRateLimiter;
 use super::session::Session;
 use super::{Failure, Input, Local, Output, REJECT_FLUSH, Reason, Refusal, Stage};
 use crate::clock::{Clock, Time};
-use crate::wire::{self, Exchange, FrameError, Request};
+use crate::wire::{self, FrameError, Request, RequestResponse};
 
 const HUNG_UP: &str = "the peer closed the connection before the handshake was over";
 const ENDED: &str = "the peer ended it before the handshake was over";
@@ -35,28 +35,28 @@ const ENDED: &str = "the peer ended it before the handshake was over";
 pub struct Behaviour {
     local: Arc<Local>,
     clock: Clock,
-    hellos: Hellos,
+    rate_limiter: HandshakeRateLimiter,
     sessions: HashMap<ConnectionId, Session>,
-    actions: VecDeque<ToSwarm<Event, THandlerInEvent<Exchange>>>,
+    actions: VecDeque<ToSwarm<Event, THandlerInEvent<RequestResponse>>>,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Behaviour {
-    /// A handshake in the name of `local`; `hellos` bounds how many strangers may begin one.
-    pub fn new(local: Arc<Local>, clock: Clock, hellos: Hellos) -> Behaviour {
+    /// A handshake in the name of `local`; `rate_limiter` bounds how many strangers may begin one.
+    pub fn new(local: Arc<Local>, clock: Clock, rate_limiter: HandshakeRateLimiter) -> Behaviour {
         Behaviour {
             local,
             clock,
-            hellos,
+            rate_limiter,
             sessions: HashMap::new(),
             actions: VecDeque::new(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
     }
 
-    /// The node's answer to [`Event::Judge`].
-    pub fn rule(&mut self, connection_id: ConnectionId, ruling: Result<(), Refusal>) {
-        self.feed(connection_id, Input::Ruling(ruling));
+    /// The node's answer to [`Event::Authorize`].
+    pub fn decide(&mut self, connection_id: ConnectionId, decision: Result<(), Refusal>) {
+        self.feed(connection_id, Input::Decision(decision));
     }
 
     /// The connection's gate takes the peer's streams: the handshake may finish.
@@ -103,17 +103,17 @@ impl Behaviour {
         let peer_id = session.peer_id;
         match output {
             Output::SendRequest(frame) => {
-                session.exchange.send_request(&peer_id, Ok(frame));
+                session.request_response.send_request(&peer_id, Ok(frame));
             }
             Output::SendResponse(frame) => session.respond(frame),
-            Output::Judge {
+            Output::Authorize {
                 peer,
                 instance_id,
                 features,
             } => {
                 let peer_id = peer;
                 let endpoint = session.endpoint.clone();
-                self.tell(Event::Judge {
+                self.tell(Event::Authorize {
                     connection_id,
                     peer_id,
                     instance_id,
@@ -183,7 +183,7 @@ impl Behaviour {
         });
     }
 
-    fn on_exchange_event(
+    fn on_request_response_event(
         &mut self,
         connection_id: ConnectionId,
         event: rr::Event<Request, Vec<u8>>,
@@ -226,7 +226,7 @@ impl Behaviour {
         };
         session.reply = Some(channel);
         if !std::mem::replace(&mut session.hello_came, true)
-            && !self.hellos.admit(now, &session.endpoint)
+            && !self.rate_limiter.admit(now, &session.endpoint)
         {
             self.feed(connection_id, Input::Busy);
         }
@@ -330,7 +330,7 @@ impl Behaviour {
 }
 
 impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler = THandler<Exchange>;
+    type ConnectionHandler = THandler<RequestResponse>;
     type ToSwarm = Event;
 
     fn handle_established_inbound_connection(
@@ -346,12 +346,14 @@ impl NetworkBehaviour for Behaviour {
         };
         self.enter(connection_id, peer_id, endpoint);
         match self.sessions.get_mut(&connection_id) {
-            Some(session) => session.exchange.handle_established_inbound_connection(
-                connection_id,
-                peer_id,
-                local_addr,
-                send_back_addr,
-            ),
+            Some(session) => session
+                .request_response
+                .handle_established_inbound_connection(
+                    connection_id,
+                    peer_id,
+                    local_addr,
+                    send_back_addr,
+                ),
             None => Err(ConnectionDenied::new("the connection was not entered")),
         }
     }
@@ -371,13 +373,15 @@ impl NetworkBehaviour for Behaviour {
         };
         self.enter(connection_id, peer_id, endpoint);
         match self.sessions.get_mut(&connection_id) {
-            Some(session) => session.exchange.handle_established_outbound_connection(
-                connection_id,
-                peer_id,
-                address,
-                role_override,
-                port_use,
-            ),
+            Some(session) => session
+                .request_response
+                .handle_established_outbound_connection(
+                    connection_id,
+                    peer_id,
+                    address,
+                    role_override,
+                    port_use,
+                ),
             None => Err(ConnectionDenied::new("the connection was not entered")),
         }
     }
@@ -386,11 +390,11 @@ impl NetworkBehaviour for Behaviour {
         match event {
             FromSwarm::ConnectionEstablished(mut established) => {
                 let connection_id = established.connection_id;
-                // Each exchange knows its own connection alone.
+                // Each request-response behaviour knows its own connection alone.
                 established.other_established = 0;
                 if let Some(session) = self.sessions.get_mut(&connection_id) {
                     session
-                        .exchange
+                        .request_response
                         .on_swarm_event(FromSwarm::ConnectionEstablished(established));
                 }
                 self.feed(connection_id, Input::Start);
@@ -415,7 +419,7 @@ impl NetworkBehaviour for Behaviour {
     ) {
         if let Some(session) = self.sessions.get_mut(&connection_id) {
             session
-                .exchange
+                .request_response
                 .on_connection_handler_event(peer_id, connection_id, event);
         }
     }
@@ -431,7 +435,7 @@ impl NetworkBehaviour for Behaviour {
             let mut progress = false;
             let mut happened = Vec::new();
             for (connection_id, session) in &mut self.sessions {
-                while let Poll::Ready(action) = session.exchange.poll(cx) {
+                while let Poll::Ready(action) = session.request_response.poll(cx) {
                     progress = true;
                     match action {
                         ToSwarm::GenerateEvent(event) => happened.push((*connection_id, event)),
@@ -450,7 +454,7 @@ impl NetworkBehaviour for Behaviour {
                 }
             }
             for (connection_id, event) in happened {
-                self.on_exchange_event(connection_id, event);
+                self.on_request_response_event(connection_id, event);
             }
             let now = self.clock.now();
             progress |= self.fire(now);

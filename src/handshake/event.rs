@@ -46,8 +46,8 @@ impl Proof {
 /// What the handshake tells the node.
 #[derive(Debug)]
 pub enum Event {
-    /// The peer proved its key: answer with [`super::Behaviour::rule`].
-    Judge {
+    /// The peer proved its key: answer with [`super::Behaviour::decide`].
+    Authorize {
         /// Which connection.
         connection_id: ConnectionId,
         /// Who proved its key.

@@ -29,8 +29,8 @@ pub enum Input {
     Response(Vec<u8>),
     /// A response of ours left, and its stream is half-closed.
     ResponseSent,
-    /// The answer to [`Output::Judge`].
-    Ruling(Result<(), Refusal>),
+    /// The answer to [`Output::Authorize`].
+    Decision(Result<(), Refusal>),
     /// The answer to [`Output::Verified`]: the gate takes inbound streams now.
     GateOpen,
     /// Too many handshakes: the next Hello is answered with BUSY and not looked into.
@@ -50,8 +50,8 @@ pub enum Output {
     SendRequest(Vec<u8>),
     /// Answer the request that came last with this frame body.
     SendResponse(Vec<u8>),
-    /// The peer has proved its key: may it stay? Answer with [`Input::Ruling`]. Asked once.
-    Judge {
+    /// The peer has proved its key: may it stay? Answer with [`Input::Decision`]. Asked once.
+    Authorize {
         /// Who it is.
         peer: PeerId,
         /// Which running process of it.

@@ -1,6 +1,6 @@
 //! How many strangers may begin a handshake: token buckets, one for each source and one for all.
 //!
-//! Entry type: [`Hellos`]. The rule it keeps: a Hello past its source's or the node's rate is
+//! Entry type: [`HandshakeRateLimiter`]. The rule it keeps: a Hello past its source's or the node's rate is
 //! answered with BUSY before it costs a key operation.
 
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ const MAX_SOURCES: usize = 1024;
 
 /// What one source may do.
 #[derive(Clone, Copy, Debug)]
-pub struct HelloCaps {
+pub struct HandshakeLimit {
     /// Hellos a second from one source.
     pub per_second: f64,
     /// Hellos that one source may send at once.
@@ -29,9 +29,9 @@ pub struct HelloCaps {
     pub exempt_loopback: bool,
 }
 
-impl Default for HelloCaps {
+impl Default for HandshakeLimit {
     fn default() -> Self {
-        HelloCaps {
+        HandshakeLimit {
             per_second: 1.0,
             burst: 5.0,
             exempt_loopback: false,
@@ -41,17 +41,17 @@ impl Default for HelloCaps {
 
 /// Counts the Hellos of strangers.
 #[derive(Debug)]
-pub struct Hellos {
-    caps: HelloCaps,
+pub struct HandshakeRateLimiter {
+    limit: HandshakeLimit,
     all: Bucket,
     sources: HashMap<Source, Bucket>,
 }
 
-impl Hellos {
+impl HandshakeRateLimiter {
     /// Full buckets.
-    pub fn new(caps: HelloCaps) -> Hellos {
-        Hellos {
-            caps,
+    pub fn new(limit: HandshakeLimit) -> HandshakeRateLimiter {
+        HandshakeRateLimiter {
+            limit,
             all: Bucket::full(BURST_IN_ALL, Time::ZERO),
             sources: HashMap::new(),
         }
@@ -60,14 +60,14 @@ impl Hellos {
     /// Whether the peer at `endpoint` may begin a handshake now.
     pub fn admit(&mut self, now: Time, endpoint: &ConnectedPoint) -> bool {
         let address = endpoint.get_remote_address();
-        if self.caps.exempt_loopback && is_loopback(address) {
+        if self.limit.exempt_loopback && is_loopback(address) {
             return true;
         }
-        let caps = self.caps;
+        let limit = self.limit;
         let source = Source::of(address);
         if self.sources.len() >= MAX_SOURCES {
             self.sources
-                .retain(|_, b| !b.is_full(now, caps.per_second, caps.burst));
+                .retain(|_, b| !b.is_full(now, limit.per_second, limit.burst));
         }
         if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&source) {
             return false;
@@ -75,9 +75,9 @@ impl Hellos {
         let bucket = self
             .sources
             .entry(source)
-            .or_insert_with(|| Bucket::full(caps.burst, now));
-        if !bucket.take(now, caps.per_second, caps.burst) {
-            tracing::info!(%source, "BUSY: over {} handshakes a second from one address; raise it with --per-address-limit", caps.per_second);
+            .or_insert_with(|| Bucket::full(limit.burst, now));
+        if !bucket.take(now, limit.per_second, limit.burst) {
+            tracing::info!(%source, "BUSY: over {} handshakes a second from one address; raise it with --per-address-limit", limit.per_second);
             return false;
         }
         self.all.take(now, PER_SECOND_IN_ALL, BURST_IN_ALL)
@@ -128,22 +128,27 @@ mod tests {
         }
     }
 
-    fn admitted(hellos: &mut Hellos, now: Time, address: &str, tries: usize) -> usize {
+    fn admitted(
+        limiter: &mut HandshakeRateLimiter,
+        now: Time,
+        address: &str,
+        tries: usize,
+    ) -> usize {
         (0..tries)
-            .filter(|_| hellos.admit(now, &from(address)))
+            .filter(|_| limiter.admit(now, &from(address)))
             .count()
     }
 
     #[test]
     fn one_source_gets_its_burst_then_its_rate() {
-        let mut hellos = Hellos::new(HelloCaps::default());
+        let mut limiter = HandshakeRateLimiter::new(HandshakeLimit::default());
         assert_eq!(
-            admitted(&mut hellos, Time::ZERO, "/ip4/192.0.2.1/tcp/5", 20),
+            admitted(&mut limiter, Time::ZERO, "/ip4/192.0.2.1/tcp/5", 20),
             5
         );
         assert_eq!(
             admitted(
-                &mut hellos,
+                &mut limiter,
                 Time::from_millis(3000),
                 "/ip4/192.0.2.1/tcp/6",
                 20
@@ -152,7 +157,7 @@ mod tests {
         );
         assert_eq!(
             admitted(
-                &mut hellos,
+                &mut limiter,
                 Time::from_millis(3000),
                 "/ip4/192.0.2.2/tcp/5",
                 20
@@ -163,28 +168,33 @@ mod tests {
 
     #[test]
     fn many_sources_share_the_nodes_rate_and_its_memory_is_bounded() {
-        let mut hellos = Hellos::new(HelloCaps::default());
+        let mut limiter = HandshakeRateLimiter::new(HandshakeLimit::default());
         let passed: usize = (0..60_000u32)
             .map(|i| {
                 let ip = std::net::Ipv4Addr::from(0x0a00_0000 + i);
-                admitted(&mut hellos, Time::ZERO, &format!("/ip4/{ip}/tcp/1"), 1)
+                admitted(&mut limiter, Time::ZERO, &format!("/ip4/{ip}/tcp/1"), 1)
             })
             .sum();
         assert_eq!(passed, 50);
-        assert!(hellos.sources.len() <= MAX_SOURCES);
+        assert!(limiter.sources.len() <= MAX_SOURCES);
     }
 
     #[test]
     fn loopback_is_exempt_only_when_asked_for() {
-        let caps = HelloCaps {
+        let limit = HandshakeLimit {
             exempt_loopback: true,
-            ..HelloCaps::default()
+            ..HandshakeLimit::default()
         };
         assert_eq!(
-            admitted(&mut Hellos::new(caps), Time::ZERO, "/ip6/::1/tcp/5", 500),
+            admitted(
+                &mut HandshakeRateLimiter::new(limit),
+                Time::ZERO,
+                "/ip6/::1/tcp/5",
+                500
+            ),
             500
         );
-        let mut strict = Hellos::new(HelloCaps::default());
+        let mut strict = HandshakeRateLimiter::new(HandshakeLimit::default());
         assert_eq!(admitted(&mut strict, Time::ZERO, "/ip6/::1/tcp/5", 500), 5);
     }
 }

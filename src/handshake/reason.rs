@@ -96,9 +96,9 @@ impl fmt::Display for RejectCode {
 
 /// Who ended a handshake, or what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum By {
+pub enum FailureOrigin {
     /// This node found something wrong and refused.
-    Us,
+    Local,
     /// The remote refused, and said so.
     Remote,
     /// Time ran out.
@@ -116,7 +116,7 @@ pub struct Failure {
     /// In which round.
     pub stage: Stage,
     /// Who ended it.
-    pub by: By,
+    pub origin: FailureOrigin,
     /// The code that went over the wire, or would have if a server had found it; none for a
     /// time-out, a violation of order or a failed stream.
     pub code: Option<RejectCode>,
@@ -128,16 +128,18 @@ pub struct Failure {
 
 impl Failure {
     pub(crate) fn new(stage: Stage, reason: Reason) -> Failure {
-        let (by, code) = match &reason {
-            Reason::RefusedByRemote(code) => (By::Remote, Some(*code)),
-            Reason::NoFrame(_) | Reason::PassNotTaken | Reason::TooSlow => (By::Timeout, None),
-            Reason::Unexpected(_) => (By::Violation, None),
-            Reason::Stream(_) | Reason::NotSpoken => (By::Stream, None),
-            reason => (By::Us, Some(reason.code())),
+        let (origin, code) = match &reason {
+            Reason::RefusedByRemote(code) => (FailureOrigin::Remote, Some(*code)),
+            Reason::NoFrame(_) | Reason::PassNotTaken | Reason::TooSlow => {
+                (FailureOrigin::Timeout, None)
+            }
+            Reason::Unexpected(_) => (FailureOrigin::Violation, None),
+            Reason::Stream(_) | Reason::NotSpoken => (FailureOrigin::Stream, None),
+            reason => (FailureOrigin::Local, Some(reason.code())),
         };
         Failure {
             stage,
-            by,
+            origin,
             code,
             reason,
             referrals: None,

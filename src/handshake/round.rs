@@ -64,15 +64,15 @@ impl Local {
 }
 
 /// What a round stands on: who speaks to whom, which round, after what.
-pub(super) struct Ground<'a> {
+pub(super) struct RoundContext<'a> {
     pub(super) local: &'a Local,
     /// The peer as noise authenticated it.
     pub(super) remote: PeerId,
     pub(super) round: Stage,
     /// Zeros, or T_end of round 1.
-    pub(super) prev: [u8; 32],
+    pub(super) round1_transcript: [u8; 32],
     /// In round 2, whom round 1 has shown.
-    pub(super) first: Option<&'a Peer>,
+    pub(super) round1_peer: Option<&'a Peer>,
     /// This node's Unix time in milliseconds.
     pub(super) unix_ms: u64,
 }
@@ -116,17 +116,23 @@ pub(super) struct Accepted {
 }
 
 /// Opens a round as its client.
-pub(super) fn hello(ground: &Ground<'_>, entropy: &mut Entropy) -> (AwaitChallenge, Vec<u8>) {
+pub(super) fn hello(
+    context: &RoundContext<'_>,
+    entropy: &mut Entropy,
+) -> (AwaitChallenge, Vec<u8>) {
     let nonce = crypto::random(entropy);
-    let (client, server) = (ground.local.peer_id().to_bytes(), ground.remote.to_bytes());
+    let (client, server) = (
+        context.local.peer_id().to_bytes(),
+        context.remote.to_bytes(),
+    );
     let between = Between {
         client: &client,
         server: &server,
         nonce: &nonce,
     };
-    let tags = ground.local.networks.tags(between, entropy);
-    let core = ground.introduction(&nonce).encode_hello(&tags);
-    let t1 = ground.transcript(&client, &server).hello(&core);
+    let tags = context.local.networks.tags(between, entropy);
+    let core = context.introduction(&nonce).encode_hello(&tags);
+    let t1 = context.transcript(&client, &server).hello(&core);
     (AwaitChallenge { t1, nonce }, encode::hello(core))
 }
 
@@ -134,21 +140,21 @@ impl AwaitChallenge {
     /// Checks the server's proof and makes the client's.
     pub(super) fn challenge(
         self,
-        ground: &Ground<'_>,
+        context: &RoundContext<'_>,
         challenge: &Challenge,
         entropy: &mut Entropy,
     ) -> Result<(AwaitPass, Peer, Vec<u8>), Reason> {
         let (core, key) = Core::of_challenge(&challenge.core)?;
         let theirs = challenge.proof()?;
-        let network = ground.network_key(key)?;
-        let peer = ground.check(core, &self.nonce)?;
+        let network = context.network_key(key)?;
+        let peer = context.check(core, &self.nonce)?;
 
         let t2 = self.t1.challenge(&challenge.core);
         let t3 = t2.challenge_sealed(&theirs.enc, &theirs.ciphertext);
         if !peer.public_key.verify(&t3.for_server(), &theirs.signature) {
             return Err(Reason::Signature);
         }
-        let k_server = ground.open(SEAL_TO_CLIENT, t2, &theirs, &self.nonce)?;
+        let k_server = context.open(SEAL_TO_CLIENT, t2, &theirs, &self.nonce)?;
         let t4 = t3.challenge_signed(&theirs.signature);
 
         let k_client = crypto::random(entropy);
@@ -161,7 +167,7 @@ impl AwaitChallenge {
             entropy,
         )?;
         let t5 = t4.answer_sealed(&enc, &ciphertext);
-        let signature = ground.local.identity.sign(&t5.for_client());
+        let signature = context.local.identity.sign(&t5.for_client());
         let ours = Proof {
             enc,
             ciphertext,
@@ -202,23 +208,26 @@ impl AwaitPass {
 
 /// Takes a client's Hello and makes the server's proof.
 pub(super) fn challenge(
-    ground: &Ground<'_>,
+    context: &RoundContext<'_>,
     hello: &Hello,
     entropy: &mut Entropy,
 ) -> Result<(AwaitAnswer, Vec<u8>), Reason> {
     let nonce = crypto::random(entropy);
     let (core, tags) = Core::of_hello(&hello.core)?;
-    let (client, server) = (ground.remote.to_bytes(), ground.local.peer_id().to_bytes());
+    let (client, server) = (
+        context.remote.to_bytes(),
+        context.local.peer_id().to_bytes(),
+    );
     let between = Between {
         client: &client,
         server: &server,
         nonce: &core.nonce,
     };
-    let (key, said) = ground.local.networks.common(&tags, between)?;
-    let peer = ground.check(core, &nonce)?;
+    let (key, said) = context.local.networks.common(&tags, between)?;
+    let peer = context.check(core, &nonce)?;
 
-    let ours = ground.introduction(&nonce).encode_challenge(said);
-    let t1 = ground.transcript(&client, &server).hello(&hello.core);
+    let ours = context.introduction(&nonce).encode_challenge(said);
+    let t1 = context.transcript(&client, &server).hello(&hello.core);
     let t2 = t1.challenge(&ours);
 
     let secret = crypto::random(entropy);
@@ -231,7 +240,7 @@ pub(super) fn challenge(
         entropy,
     )?;
     let t3 = t2.challenge_sealed(&enc, &ciphertext);
-    let signature = ground.local.identity.sign(&t3.for_server());
+    let signature = context.local.identity.sign(&t3.for_server());
     let t4 = t3.challenge_signed(&signature);
     let frame = encode::challenge(
         ours,
@@ -255,7 +264,11 @@ pub(super) fn challenge(
 
 impl AwaitAnswer {
     /// Checks the client's proof.
-    pub(super) fn answer(self, ground: &Ground<'_>, answer: &Answer) -> Result<Accepted, Reason> {
+    pub(super) fn answer(
+        self,
+        context: &RoundContext<'_>,
+        answer: &Answer,
+    ) -> Result<Accepted, Reason> {
         let (proof, confirm) = answer.parse()?;
         let t5 = self.t4.answer_sealed(&proof.enc, &proof.ciphertext);
         if !self
@@ -265,9 +278,9 @@ impl AwaitAnswer {
         {
             return Err(Reason::Signature);
         }
-        let k_client = ground.open(SEAL_TO_SERVER, self.t4, &proof, &self.nonce)?;
+        let k_client = context.open(SEAL_TO_SERVER, self.t4, &proof, &self.nonce)?;
 
-        let network = ground.network_key(self.key)?;
+        let network = context.network_key(self.key)?;
         let keys = Keys::derive(t5, &self.secret, &k_client, network);
         if !crypto::same(&confirm, &keys.confirm(&t5.to_confirm(&proof.signature))) {
             return Err(Reason::Confirm);
@@ -298,7 +311,7 @@ impl Accepted {
     }
 }
 
-impl Ground<'_> {
+impl RoundContext<'_> {
     /// This node's network key in a slot.
     fn network_key(&self, slot: KeySlot) -> Result<&[u8; 32], Reason> {
         let key = self.local.networks.get(slot);
@@ -310,7 +323,7 @@ impl Ground<'_> {
         if core.round != u32::from(self.round.number()) {
             return Err(Reason::Round);
         }
-        if core.prev != self.prev {
+        if core.prev != self.round1_transcript {
             return Err(Reason::Prev);
         }
         let public_key =
@@ -335,11 +348,11 @@ impl Ground<'_> {
             return Err(Reason::OwnInstance);
         }
         // The key is that of round 1 because its id is the connection's in both.
-        if let Some(first) = self.first {
-            if core.instance_id != first.core.instance_id {
+        if let Some(round1_peer) = self.round1_peer {
+            if core.instance_id != round1_peer.core.instance_id {
                 return Err(Reason::InstanceChanged);
             }
-            if core.enc_key != first.core.enc_key {
+            if core.enc_key != round1_peer.core.enc_key {
                 return Err(Reason::SealingKeyChanged);
             }
         }
@@ -367,13 +380,13 @@ impl Ground<'_> {
             nonce: **nonce,
             instance_id: self.local.instance_id,
             features: self.local.features,
-            prev: self.prev,
+            prev: self.round1_transcript,
             clock_ms: self.unix_ms,
         }
     }
 
     fn transcript(&self, client: &[u8], server: &[u8]) -> Transcript {
-        Transcript::start(self.round, client, server, &self.prev)
+        Transcript::start(self.round, client, server, &self.round1_transcript)
     }
 
     fn open(

@@ -1,4 +1,4 @@
-//! One connection's handshake: its machine, its exchange, and what is under way.
+//! One connection's handshake: its machine, its request-response behaviour, and what is under way.
 //!
 //! Entry type: [`Session`]. The rule it keeps: one response at most waits for each request.
 
@@ -13,7 +13,7 @@ use rand::rngs::SysRng;
 use super::event::Proof;
 use super::{Entropy, Local, MAX_FRAME, Machine, PROTOCOL, Role, TIMEOUT};
 use crate::clock::Time;
-use crate::wire::{Exchange, Limits, exchange};
+use crate::wire::{Limits, RequestResponse, request_response};
 
 /// Streams that a connection may have open at once for this protocol: the handshake needs one
 /// each way, a third arrives only with a violation, which must still be read to be named.
@@ -25,11 +25,11 @@ pub(super) struct Session {
     pub(super) endpoint: ConnectedPoint,
     pub(super) since: Time,
     pub(super) machine: Machine,
-    pub(super) exchange: Exchange,
+    pub(super) request_response: RequestResponse,
     /// Where the response to the request that is being served goes.
     pub(super) reply: Option<ResponseChannel<Vec<u8>>>,
     pub(super) proof: Option<Proof>,
-    /// The first request to a listener is its Hello: only that one is counted by [`super::Hellos`].
+    /// The first request to a listener is its Hello: only that one is counted by [`super::HandshakeRateLimiter`].
     pub(super) hello_came: bool,
     pub(super) passed: bool,
     /// A `Reject` is on its way out: close by then at the latest.
@@ -57,7 +57,7 @@ impl Session {
             endpoint,
             since: now,
             machine: Machine::new(local, role, peer_id, now, system_entropy()),
-            exchange: exchange(PROTOCOL, limits, MAX_STREAMS, TIMEOUT, None),
+            request_response: request_response(PROTOCOL, limits, MAX_STREAMS, TIMEOUT, None),
             reply: None,
             proof: None,
             hello_came: role == Role::Dialer,
@@ -78,7 +78,7 @@ impl Session {
     pub(super) fn respond(&mut self, frame: Vec<u8>) {
         if let Some(channel) = self.reply.take() {
             // An error means that the stream is gone: the connection's end or the deadline tells.
-            let _ = self.exchange.send_response(channel, frame);
+            let _ = self.request_response.send_response(channel, frame);
         }
     }
 }

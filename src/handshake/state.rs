@@ -10,13 +10,13 @@
 //!   Start: Hello 1               →
 //!                                ←           Challenge 1
 //!   Answer 1                     →
-//!                                            Judge … Ruling
+//!                                            Authorize … Decision
 //!                                ←           Pass 1
 //!                                ←           (its ResponseSent) Hello 2
 //!   Challenge 2                  →
 //!                                            Verified … GateOpen
 //!                                ←           Answer 2
-//!   Judge … Ruling
+//!   Authorize … Decision
 //!   Verified … GateOpen
 //!   Pass 2                       →
 //!   (its ResponseSent) Passed                Passed
@@ -28,11 +28,13 @@ use std::time::Duration;
 use libp2p::PeerId;
 
 use super::crypto::Entropy;
+use super::io::{Input, Output, Role};
 use super::message::{Answer, Challenge, Frame, FrameKind, Hello, Pass, encode};
 use super::reason::{Failure, Reason, RejectCode, Stage};
 use super::referrals::{Referrals, Refusal, Rejection};
-use super::round::{self, Accepted, AwaitAnswer, AwaitChallenge, AwaitPass, Ground, Local, Peer};
-use super::io::{Input, Output, Role};
+use super::round::{
+    self, Accepted, AwaitAnswer, AwaitChallenge, AwaitPass, Local, Peer, RoundContext,
+};
 use super::verified::VerifiedPeer;
 use crate::clock::Time;
 
@@ -54,13 +56,13 @@ pub struct Machine {
     state: State,
     stage: Stage,
     /// T_end of round 1, once there is one.
-    prev: [u8; 32],
+    round1_transcript: [u8; 32],
     /// Whom round 1 has shown.
-    first: Option<Peer>,
+    round1_peer: Option<Peer>,
     /// Round 2's Hello, when it overtakes round 1's Pass.
-    held: Option<Vec<u8>>,
+    early_hello: Option<Vec<u8>>,
     /// Responses of ours that are still on their way out.
-    leaving: u32,
+    responses_in_flight: u32,
     busy: bool,
     /// This node's Unix time in milliseconds, as it was told last.
     unix_ms: u64,
@@ -77,8 +79,8 @@ enum State {
     AwaitPass(AwaitPass),
     AwaitHello,
     AwaitAnswer(AwaitAnswer),
-    /// A server waits for its caller's ruling.
-    AwaitRuling(Accepted),
+    /// A server waits for its caller's decision.
+    AwaitDecision(Accepted),
     /// Round 2's client waits for its gate, then answers.
     AwaitGateToAnswer(AwaitPass, Vec<u8>),
     /// Round 2's server waits for its gate, then passes.
@@ -118,10 +120,10 @@ impl Machine {
             entropy,
             state,
             stage: Stage::Round1,
-            prev: [0; 32],
-            first: None,
-            held: None,
-            leaving: 0,
+            round1_transcript: [0; 32],
+            round1_peer: None,
+            early_hello: None,
+            responses_in_flight: 0,
             busy: false,
             unix_ms: 0,
             end: now + TIMEOUT,
@@ -147,7 +149,7 @@ impl Machine {
             Input::Request(body) => self.on_request(now, body, out),
             Input::Response(body) => self.on_response(now, body, out),
             Input::ResponseSent => self.on_response_sent(now, out),
-            Input::Ruling(ruling) => self.on_ruling(now, ruling, out),
+            Input::Decision(decision) => self.on_decision(now, decision, out),
             Input::GateOpen => self.on_gate_open(now, out),
             Input::Busy => {
                 self.busy = true;
@@ -215,9 +217,9 @@ impl Machine {
             },
             // Streams overtake each other: round 2's Hello may come before round 1's Pass. One
             // may, so that a stranger cannot make this grow.
-            State::AwaitPass(state) if self.role == Role::Dialer && self.held.is_none() => {
+            State::AwaitPass(state) if self.role == Role::Dialer && self.early_hello.is_none() => {
                 self.state = State::AwaitPass(state);
-                self.held = Some(body);
+                self.early_hello = Some(body);
                 Ok(())
             }
             _ => Err(unexpected(&decode(body, Trouble::Close)?)),
@@ -261,8 +263,8 @@ impl Machine {
         if self.busy {
             return Err(Trouble::Reject(Reason::RefusedByUs(RejectCode::Busy)));
         }
-        let (ground, entropy) = self.ground();
-        let (state, frame) = round::challenge(&ground, hello, entropy).map_err(Trouble::Reject)?;
+        let (context, entropy) = self.context();
+        let (state, frame) = round::challenge(&context, hello, entropy).map_err(Trouble::Reject)?;
         self.respond(frame, out);
         self.wait(now, State::AwaitAnswer(state), FrameKind::Answer);
         Ok(())
@@ -275,40 +277,40 @@ impl Machine {
         answer: &Answer,
         out: &mut Vec<Output>,
     ) -> Result<(), Trouble> {
-        let (ground, _) = self.ground();
-        let accepted = state.answer(&ground, answer).map_err(Trouble::Reject)?;
-        out.push(Output::Judge {
+        let (context, _) = self.context();
+        let accepted = state.answer(&context, answer).map_err(Trouble::Reject)?;
+        out.push(Output::Authorize {
             peer: accepted.peer.public_key.peer_id(),
             instance_id: accepted.peer.core.instance_id,
             features: accepted.peer.core.features,
         });
-        self.pause(State::AwaitRuling(accepted));
+        self.pause(State::AwaitDecision(accepted));
         Ok(())
     }
 
-    fn on_ruling(
+    fn on_decision(
         &mut self,
         now: Time,
-        ruling: Result<(), Refusal>,
+        decision: Result<(), Refusal>,
         out: &mut Vec<Output>,
     ) -> Result<(), Trouble> {
         let accepted = match self.take() {
-            State::AwaitRuling(accepted) => accepted,
-            // Nobody asked: the ruling of a question that a time-out has overtaken.
+            State::AwaitDecision(accepted) => accepted,
+            // Nobody asked: the decision of a question that a time-out has overtaken.
             state => {
                 self.state = state;
                 return Ok(());
             }
         };
-        if let Err(refusal) = ruling {
+        if let Err(refusal) = decision {
             self.refuse(&accepted, refusal, out);
             return Ok(());
         }
         match self.stage {
             Stage::Round1 => {
-                self.prev = accepted.end();
+                self.round1_transcript = accepted.end();
                 let pass = accepted.pass();
-                self.first = Some(accepted.peer);
+                self.round1_peer = Some(accepted.peer);
                 self.pass(now, pass, out);
             }
             Stage::Round2 => {
@@ -330,13 +332,13 @@ impl Machine {
         challenge: &Challenge,
         out: &mut Vec<Output>,
     ) -> Result<(), Trouble> {
-        let (ground, entropy) = self.ground();
+        let (context, entropy) = self.context();
         let (state, peer, answer) = state
-            .challenge(&ground, challenge, entropy)
+            .challenge(&context, challenge, entropy)
             .map_err(Trouble::Close)?;
         match self.stage {
             Stage::Round1 => {
-                self.first = Some(peer);
+                self.round1_peer = Some(peer);
                 out.push(Output::SendRequest(answer));
                 self.wait(now, State::AwaitPass(state), FrameKind::Pass);
             }
@@ -361,10 +363,10 @@ impl Machine {
             self.finish(out);
             return Ok(());
         }
-        self.prev = end;
+        self.round1_transcript = end;
         self.stage = Stage::Round2;
         self.wait(now, State::AwaitHello, FrameKind::Hello);
-        match self.held.take() {
+        match self.early_hello.take() {
             Some(body) => self.on_request(now, body, out),
             None => Ok(()),
         }
@@ -384,9 +386,9 @@ impl Machine {
 
     /// A Pass that has left ends the server's round; in round 1 the parts are then exchanged.
     fn on_response_sent(&mut self, now: Time, out: &mut Vec<Output>) -> Result<(), Trouble> {
-        self.leaving = self.leaving.saturating_sub(1);
+        self.responses_in_flight = self.responses_in_flight.saturating_sub(1);
         if let State::PassLeaves = self.state
-            && self.leaving == 0
+            && self.responses_in_flight == 0
         {
             match self.stage {
                 Stage::Round1 => {
@@ -401,8 +403,8 @@ impl Machine {
 
     /// Opens the round as its client.
     fn ask(&mut self, now: Time, out: &mut Vec<Output>) {
-        let (ground, entropy) = self.ground();
-        let (state, frame) = round::hello(&ground, entropy);
+        let (context, entropy) = self.context();
+        let (state, frame) = round::hello(&context, entropy);
         out.push(Output::SendRequest(frame));
         self.wait(now, State::AwaitChallenge(state), FrameKind::Challenge);
     }
@@ -415,7 +417,7 @@ impl Machine {
     }
 
     fn respond(&mut self, frame: Vec<u8>, out: &mut Vec<Output>) {
-        self.leaving = self.leaving.saturating_add(1);
+        self.responses_in_flight = self.responses_in_flight.saturating_add(1);
         out.push(Output::SendResponse(frame));
     }
 
@@ -475,16 +477,16 @@ impl Machine {
         std::mem::replace(&mut self.state, State::Over)
     }
 
-    fn ground(&mut self) -> (Ground<'_>, &mut Entropy) {
-        let ground = Ground {
+    fn context(&mut self) -> (RoundContext<'_>, &mut Entropy) {
+        let context = RoundContext {
             local: &self.local,
             remote: self.remote,
             round: self.stage,
-            prev: self.prev,
-            first: self.first.as_ref(),
+            round1_transcript: self.round1_transcript,
+            round1_peer: self.round1_peer.as_ref(),
             unix_ms: self.unix_ms,
         };
-        (ground, &mut self.entropy)
+        (context, &mut self.entropy)
     }
 }
 

@@ -5,8 +5,8 @@
 
 use libp2p::PeerId;
 
-use super::round::Peer;
 use super::io::Role;
+use super::round::Peer;
 use crate::identity::PublicKey;
 
 /// A peer that has proved its key in both rounds of a handshake.

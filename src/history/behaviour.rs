@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::message::{MAX_REQUEST, MAX_RESPONSE, PROTOCOL};
-use crate::wire::{self, Exchange, Limits};
+use crate::wire::{self, Limits, RequestResponse};
 
 /// Exchanges that may be open at once on a link: those of a comparison each way, an offer and two fetches
 /// of what was offered each way, and one to spare for each of those whose end is on its way.
@@ -16,10 +16,10 @@ const TIME: Duration = Duration::from_secs(120);
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Makes the behaviour.
-pub fn behaviour() -> Exchange {
+pub fn behaviour() -> RequestResponse {
     let limits = Limits {
         request: MAX_REQUEST,
         response: MAX_RESPONSE,
     };
-    wire::exchange(PROTOCOL, limits, STREAMS, TIME, Some(IDLE))
+    wire::request_response(PROTOCOL, limits, STREAMS, TIME, Some(IDLE))
 }

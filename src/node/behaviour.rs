@@ -16,11 +16,11 @@ use super::remote::Sockets;
 use crate::clock::Clock;
 use crate::gate::{Gate, Permit};
 use crate::gossip::{self, MessageIds};
-use crate::handshake::{self, HelloCaps, Hellos, Local};
+use crate::handshake::{self, HandshakeLimit, HandshakeRateLimiter, Local};
 use crate::history;
 use crate::identity::Identity;
 use crate::overlay;
-use crate::wire::Exchange;
+use crate::wire::RequestResponse;
 
 /// Connections with one peer: the second is there only while two that crossed are sorted out.
 const MAX_PER_PEER: u32 = 2;
@@ -66,7 +66,7 @@ pub(crate) struct Verified {
     /// None when the node links only as it is told.
     pub(crate) overlay: Toggle<overlay::Behaviour>,
     pub(crate) gossip: gossip::Behaviour,
-    pub(crate) sync: Exchange,
+    pub(crate) sync: RequestResponse,
 }
 
 /// The one thing that opens a gate.
@@ -86,7 +86,7 @@ impl Behaviour {
         local: Arc<Local>,
         clock: Clock,
         limits: limits::Behaviour,
-        hellos: HelloCaps,
+        handshake_limit: HandshakeLimit,
         overlay: Option<overlay::Behaviour>,
         ids: Arc<MessageIds>,
     ) -> Result<Behaviour, String> {
@@ -103,7 +103,11 @@ impl Behaviour {
                     .with_interval(PING_EVERY)
                     .with_timeout(PING_TIMEOUT),
             ),
-            handshake: handshake::Behaviour::new(local, clock, Hellos::new(hellos)),
+            handshake: handshake::Behaviour::new(
+                local,
+                clock,
+                HandshakeRateLimiter::new(handshake_limit),
+            ),
             gate: Gate::new(Verified {
                 overlay: overlay.into(),
                 gossip: gossip::behaviour_with(ids)?,

@@ -40,7 +40,7 @@ use super::tls::{self, Tls};
 use super::{book, certificate, listening, outbox, transport};
 use crate::clock::{Clock, UnixClock};
 use crate::gossip::{Author, MAX_ROOMS, MessageIds, RoomName};
-use crate::handshake::{HelloCaps, Local};
+use crate::handshake::{HandshakeLimit, Local};
 use crate::history::{self, Keep, Log, LogError, Notice, Writer};
 use crate::identity::{Identity, NetworkId, NetworkKey};
 use crate::overlay;
@@ -426,7 +426,7 @@ impl NodeBuilder {
             local,
             clock,
             limits::Behaviour::new(self.caps(), half_open, supervisor.bus().clone()),
-            self.hello_caps(),
+            self.handshake_limit(),
             overlay,
             ids,
         )
@@ -469,15 +469,15 @@ impl NodeBuilder {
         caps
     }
 
-    fn hello_caps(&self) -> HelloCaps {
-        let mut caps = HelloCaps {
+    fn handshake_limit(&self) -> HandshakeLimit {
+        let mut limit = HandshakeLimit {
             exempt_loopback: self.exempt_loopback,
-            ..HelloCaps::default()
+            ..HandshakeLimit::default()
         };
         if let Some(n) = self.per_address {
-            caps.burst = caps.burst.max(n as f64);
+            limit.burst = limit.burst.max(n as f64);
         }
-        caps
+        limit
     }
 }
 

@@ -81,10 +81,10 @@ pub(crate) fn of_handshake(failure: &handshake::Failure) -> StageError {
         handshake::Stage::Round1 => Stage::Handshake1,
         handshake::Stage::Round2 => Stage::Handshake2,
     };
-    let code = match (failure.code, failure.by) {
+    let code = match (failure.code, failure.origin) {
         (Some(code), _) => Some(code.name()),
-        (None, handshake::By::Timeout) => Some("TIMEOUT"),
-        (None, handshake::By::Violation) => Some("VIOLATION"),
+        (None, handshake::FailureOrigin::Timeout) => Some("TIMEOUT"),
+        (None, handshake::FailureOrigin::Violation) => Some("VIOLATION"),
         (None, _) if failure.reason == handshake::Reason::NotSpoken => Some("NOT_SPOKEN"),
         (None, _) => None,
     };

@@ -29,7 +29,7 @@ use super::stage::{Stage, StageError};
 use super::tls::{self, Tls};
 use super::transport::{self, Seen};
 use crate::clock::Clock;
-use crate::handshake::{self, HelloCaps, Hellos, Local};
+use crate::handshake::{self, HandshakeLimit, HandshakeRateLimiter, Local};
 use crate::identity::{Identity, NetworkKey};
 use crate::overlay::{Reach, reach_of};
 
@@ -186,7 +186,7 @@ impl Probe {
             handshake: handshake::Behaviour::new(
                 local,
                 Clock::start(),
-                Hellos::new(HelloCaps::default()),
+                HandshakeRateLimiter::new(HandshakeLimit::default()),
             ),
         };
         let config = SwarmConfig::with_tokio_executor().with_idle_connection_timeout(IDLE);
@@ -365,7 +365,9 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
     ) -> Result<(), StageError> {
         let handshake = &mut swarm.behaviour_mut().handshake;
         match event {
-            handshake::Event::Judge { connection_id, .. } => handshake.rule(connection_id, Ok(())),
+            handshake::Event::Authorize { connection_id, .. } => {
+                handshake.decide(connection_id, Ok(()))
+            }
             // There is no gate, and nothing behind one.
             handshake::Event::Verified(proof) => {
                 progress.round_1.get_or_insert_with(Instant::now);

@@ -32,7 +32,7 @@ use super::options::Options;
 use super::peer_address::PeerAddress;
 use super::state::Overlay;
 use crate::clock::Clock;
-use crate::wire::{self, Exchange, Limits};
+use crate::wire::{self, Limits, RequestResponse};
 
 /// The protocol's id.
 pub const PROTOCOL: &str = "/diatribe/overlay/1.0.0";
@@ -90,7 +90,7 @@ pub struct Behaviour {
     wanted: usize,
     /// Addresses of the entry nodes, as they were typed.
     entries: Vec<Vec<Multiaddr>>,
-    exchange: Exchange,
+    exchange: RequestResponse,
     clock: Clock,
     timer: Pin<Box<Sleep>>,
     asked: HashMap<OutboundRequestId, ExchangeId>,
@@ -119,7 +119,7 @@ impl Behaviour {
             wanted: options.wanted_links,
             entries: Vec::new(),
             state: Overlay::new(clock.now(), own, options, rng, saved),
-            exchange: wire::exchange(PROTOCOL, limits, STREAMS, TIME, None),
+            exchange: wire::request_response(PROTOCOL, limits, STREAMS, TIME, None),
             clock,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             asked: HashMap::new(),
@@ -421,7 +421,7 @@ impl Behaviour {
 }
 
 impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler = THandler<Exchange>;
+    type ConnectionHandler = THandler<RequestResponse>;
     type ToSwarm = Event;
 
     fn handle_established_inbound_connection(

@@ -7,14 +7,14 @@
 
 mod codec;
 pub mod envelope;
-mod request_response;
 mod negotiation;
 pub mod proto;
+mod request_response;
 pub mod schemas;
 mod source;
 pub mod strict;
 
 pub use codec::{FrameCodec, FrameError, Limits, Request};
-pub use request_response::{Exchange, exchange};
 pub use negotiation::{is_refusal, is_unsupported};
+pub use request_response::{RequestResponse, request_response};
 pub use source::{Source, ip_of, is_loopback};

@@ -1,6 +1,6 @@
 //! A request-response behaviour over the bounded codec, the same for every protocol.
 //!
-//! Entry function: [`exchange`].
+//! Entry function: [`request_response`].
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use libp2p::request_response::{Behaviour, Config, ProtocolSupport};
 use super::codec::{FrameCodec, Limits};
 
 /// libp2p's request-response over frames.
-pub type Exchange = Behaviour<FrameCodec>;
+pub type RequestResponse = Behaviour<FrameCodec>;
 
 /// `protocol` with these limits, at most `streams` at once on a connection, each for at most `time`, and for at
 /// most `idle` without that anything moves, if that is given.
-pub fn exchange(
+pub fn request_response(
     protocol: &'static str,
     limits: Limits,
     streams: usize,
     time: Duration,
     idle: Option<Duration>,
-) -> Exchange {
+) -> RequestResponse {
     let config = Config::default()
         .with_max_concurrent_streams(streams)
         .with_request_timeout(time);

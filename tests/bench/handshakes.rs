@@ -42,7 +42,7 @@ fn run(mut machines: [Machine; 2]) -> usize {
                     moves.push_back((1 - to, Input::Response(body)));
                     moves.push_back((to, Input::ResponseSent));
                 }
-                Output::Judge { .. } => moves.push_back((to, Input::Ruling(Ok(())))),
+                Output::Authorize { .. } => moves.push_back((to, Input::Decision(Ok(())))),
                 Output::Verified(_) => moves.push_back((to, Input::GateOpen)),
                 Output::Passed => passed += 1,
                 Output::Close(failure) | Output::CloseAfterResponse(failure) => {

@@ -103,7 +103,7 @@ fn run(case: &Case, seeds: &[Vec<u8>]) -> usize {
                     moves.push_back((1 - to, Input::Response(carry(body))));
                     moves.push_back((to, Input::ResponseSent));
                 }
-                Output::Judge { .. } => moves.push_back((to, Input::Ruling(Ok(())))),
+                Output::Authorize { .. } => moves.push_back((to, Input::Decision(Ok(())))),
                 Output::Verified(_) => moves.push_back((to, Input::GateOpen)),
                 Output::Passed => passed += 1,
                 Output::Close(_) | Output::CloseAfterResponse(_) => {

@@ -261,7 +261,7 @@ impl RawPeer {
                         }
                         inputs.push_back(Input::ResponseSent);
                     }
-                    Output::Judge { .. } => inputs.push_back(Input::Ruling(Ok(()))),
+                    Output::Authorize { .. } => inputs.push_back(Input::Decision(Ok(()))),
                     Output::Verified(_) => inputs.push_back(Input::GateOpen),
                     Output::Passed => break 'shake End::Passed,
                     Output::Close(failure) | Output::CloseAfterResponse(failure) => {

@@ -345,7 +345,7 @@ fn what_only_the_signature_binds_is_found_by_the_signature() {
         let (pair, _) = run_with(HELLO_1, move |frame| change_core(frame, change));
         assert_eq!(*pair.dialer.reason(), Reason::Signature, "{name}");
         assert!(
-            pair.listener.verified.is_none() && pair.listener.judged.is_empty(),
+            pair.listener.verified.is_none() && pair.listener.authorized.is_empty(),
             "{name}"
         );
     }

@@ -7,8 +7,8 @@ use prost::Message;
 use super::pair::*;
 use crate::clock::Time;
 use crate::handshake::{
-    By, FrameKind, Input, Local, MAX_FRAME, Machine, NetworkMismatch, Output, Reason, RejectCode,
-    Role, Stage,
+    FailureOrigin, FrameKind, Input, Local, MAX_FRAME, Machine, NetworkMismatch, Output, Reason,
+    RejectCode, Role, Stage,
 };
 use crate::wire::proto::handshake as proto;
 
@@ -32,12 +32,12 @@ fn both_rounds_pass_and_each_side_learns_who_the_other_is() {
 }
 
 #[test]
-fn a_passed_handshake_has_no_deadline_and_each_side_was_judged_once() {
+fn a_passed_handshake_has_no_deadline_and_each_side_was_asked_to_authorize_once() {
     let pair = Pair::new().run();
     assert_eq!(pair.dialer.machine.deadline(), None);
     assert_eq!(pair.listener.machine.deadline(), None);
-    assert_eq!(pair.dialer.judged, [LISTENER_INSTANCE]);
-    assert_eq!(pair.listener.judged, [DIALER_INSTANCE]);
+    assert_eq!(pair.dialer.authorized, [LISTENER_INSTANCE]);
+    assert_eq!(pair.listener.authorized, [DIALER_INSTANCE]);
 }
 
 #[test]
@@ -65,10 +65,10 @@ fn the_gate_opens_before_the_other_side_is_told() {
         };
         side.machine.handle(Time::ZERO, arrive(body), &mut out);
         if role == Role::Dialer {
-            assert!(matches!(out[..], [Output::Judge { .. }]), "{out:?}");
+            assert!(matches!(out[..], [Output::Authorize { .. }]), "{out:?}");
             out.clear();
             side.machine
-                .handle(Time::ZERO, Input::Ruling(Ok(())), &mut out);
+                .handle(Time::ZERO, Input::Decision(Ok(())), &mut out);
         }
         assert!(matches!(out[..], [Output::Verified(_)]), "{out:?}");
         out.clear();
@@ -88,9 +88,9 @@ fn round_two_waits_until_the_pass_of_round_one_has_left() {
     let (answer, machine) = (pair.frames[ANSWER_1].clone(), &mut pair.listener.machine);
     let mut out = Vec::new();
     machine.handle(Time::ZERO, Input::Request(answer), &mut out);
-    machine.handle(Time::ZERO, Input::Ruling(Ok(())), &mut out);
+    machine.handle(Time::ZERO, Input::Decision(Ok(())), &mut out);
     assert!(
-        matches!(out[..], [Output::Judge { .. }, Output::SendResponse(_)]),
+        matches!(out[..], [Output::Authorize { .. }, Output::SendResponse(_)]),
         "{out:?}"
     );
     machine.handle(Time::ZERO, Input::ResponseSent, &mut out);
@@ -113,7 +113,7 @@ fn a_late_report_about_the_challenge_is_not_taken_for_the_pass() {
     pair.feed(Role::Dialer, Input::Response(challenge));
     // The answer arrives before it was reported that the challenge had left.
     listener.handle(Time::ZERO, Input::Request(pair.frames[1].clone()), &mut out);
-    listener.handle(Time::ZERO, Input::Ruling(Ok(())), &mut out);
+    listener.handle(Time::ZERO, Input::Decision(Ok(())), &mut out);
     out.clear();
     listener.handle(Time::ZERO, Input::ResponseSent, &mut out);
     assert!(out.is_empty(), "{out:?}");
@@ -139,7 +139,10 @@ fn a_hello_that_overtakes_the_pass_is_held_and_a_second_one_is_not() {
     let hello = pair.frames[HELLO_2].clone();
     pair.feed(Role::Dialer, Input::Request(hello));
     assert_eq!(*pair.dialer.reason(), Reason::Unexpected(FrameKind::Hello));
-    assert_eq!(pair.dialer.failure.unwrap().by, By::Violation);
+    assert_eq!(
+        pair.dialer.failure.unwrap().origin,
+        FailureOrigin::Violation
+    );
 }
 
 #[test]
@@ -171,17 +174,23 @@ fn the_operators_refusals_are_named_on_both_sides() {
         RejectCode::Busy,
     ] {
         let mut pair = Pair::new();
-        pair.listener.ruling = Err(code.into());
+        pair.listener.decision = Err(code.into());
         let pair = pair.run();
         let failure = pair.listener.failure.as_ref().unwrap();
         assert_eq!(failure.reason, Reason::RefusedByUs(code));
-        assert_eq!((failure.stage, failure.by), (Stage::Round1, By::Us));
+        assert_eq!(
+            (failure.stage, failure.origin),
+            (Stage::Round1, FailureOrigin::Local)
+        );
         let failure = pair.dialer.failure.as_ref().unwrap();
         assert_eq!(failure.reason, Reason::RefusedByRemote(code));
-        assert_eq!((failure.by, failure.code), (By::Remote, Some(code)));
+        assert_eq!(
+            (failure.origin, failure.code),
+            (FailureOrigin::Remote, Some(code))
+        );
 
         let mut pair = Pair::new();
-        pair.dialer.ruling = Err(code.into());
+        pair.dialer.decision = Err(code.into());
         let pair = pair.run();
         assert!(pair.dialer.verified.is_none());
         assert!(!pair.listener.passed);

@@ -66,10 +66,10 @@ fn a_client_that_signs_what_it_should_not_is_found_out() {
         for (forgery, expected) in FORGERIES {
             let pair = forge(forgery);
             assert_eq!(*pair.listener.reason(), expected, "{forgery:?}");
-            assert!(pair.listener.judged.is_empty());
+            assert!(pair.listener.authorized.is_empty());
         }
         // Otherwise the forger's Answer is taken, and a Pass comes.
-        assert_eq!(forge(Forgery::None).listener.judged.len(), 1);
+        assert_eq!(forge(Forgery::None).listener.authorized.len(), 1);
     }
 }
 
@@ -86,7 +86,7 @@ fn who_has_only_seen_a_tag_of_the_network_key_does_not_pass() {
         })
         .run();
     assert_eq!(*pair.listener.reason(), Reason::Confirm);
-    assert!(pair.listener.judged.is_empty());
+    assert!(pair.listener.authorized.is_empty());
 }
 
 #[test]

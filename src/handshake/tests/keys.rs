@@ -177,7 +177,7 @@ fn referrals(len: usize) -> Referrals {
 fn referrals_come_with_busy_and_are_proved() {
     for len in [1, 300, MAX_REFERRALS] {
         let mut pair = Pair::on_networks(network(7), network(7));
-        pair.listener.ruling = busy(&referrals(len));
+        pair.listener.decision = busy(&referrals(len));
         let pair = pair.run();
         let failure = pair.dialer.failure.as_ref().unwrap();
         assert_eq!(failure.reason, Reason::RefusedByRemote(RejectCode::Busy));
@@ -200,7 +200,7 @@ fn told(change: impl Fn(&mut proto::Reject) + 'static) -> Option<Referrals> {
             other => panic!("{other:?}"),
         })
     });
-    pair.listener.ruling = busy(&referrals(200));
+    pair.listener.decision = busy(&referrals(200));
     let failure = pair.run().dialer.failure.unwrap();
     assert!(matches!(failure.reason, Reason::RefusedByRemote(_)));
     failure.referrals
@@ -225,14 +225,14 @@ fn referrals_without_their_proof_are_passed_over() {
 #[test]
 fn referrals_are_not_sent_with_another_code_nor_in_round_2_nor_before_a_proof() {
     let mut pair = Pair::new();
-    pair.listener.ruling = Err(Refusal {
+    pair.listener.decision = Err(Refusal {
         code: RejectCode::Policy,
         referrals: Some(referrals(9)),
     });
     assert_eq!(pair.run().frames[PASS_1], [0x2a, 0x02, 0x08, 0x06]);
 
     let mut pair = Pair::new();
-    pair.dialer.ruling = busy(&referrals(9));
+    pair.dialer.decision = busy(&referrals(9));
     let pair = pair.run();
     assert_eq!(pair.frames[PASS_2], [0x2a, 0x02, 0x08, 0x05]);
     let failure = pair.listener.failure.as_ref().unwrap();

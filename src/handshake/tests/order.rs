@@ -29,7 +29,7 @@ enum Op {
     /// Its caller does what it was asked to.
     Obey,
     /// Its caller does what it was not asked to.
-    Ruling(bool),
+    Decision(bool),
     GateOpen,
     ResponseSent,
     Start,
@@ -47,7 +47,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(pool, as_request)| Op::Again { pool, as_request }),
         1 => (prop::collection::vec(any::<u8>(), 0..64), any::<bool>())
             .prop_map(|(bytes, as_request)| Op::Garbage { bytes, as_request }),
-        1 => any::<bool>().prop_map(Op::Ruling),
+        1 => any::<bool>().prop_map(Op::Decision),
         1 => Just(Op::GateOpen),
         1 => Just(Op::ResponseSent),
         1 => Just(Op::Start),
@@ -112,8 +112,8 @@ impl World {
             Op::Garbage { bytes, as_request } => arrival((bytes, as_request)),
             Op::Obey if player.asked.is_empty() => return,
             Op::Obey => player.asked.remove(0),
-            Op::Ruling(true) => Input::Ruling(Ok(())),
-            Op::Ruling(false) => Input::Ruling(Err(RejectCode::Policy.into())),
+            Op::Decision(true) => Input::Decision(Ok(())),
+            Op::Decision(false) => Input::Decision(Err(RejectCode::Policy.into())),
             Op::GateOpen => Input::GateOpen,
             Op::ResponseSent => Input::ResponseSent,
             Op::Start => Input::Start,
@@ -157,10 +157,10 @@ impl World {
                 player.asked.push(Input::ResponseSent);
                 self.send(at, body, false);
             }
-            Output::Judge { .. } => {
-                side.judged.push([0; 16]);
-                assert_eq!(side.judged.len(), 1, "it asked twice");
-                player.asked.push(Input::Ruling(Ok(())));
+            Output::Authorize { .. } => {
+                side.authorized.push([0; 16]);
+                assert_eq!(side.authorized.len(), 1, "it asked twice");
+                player.asked.push(Input::Decision(Ok(())));
             }
             Output::Verified(peer) => {
                 assert!(side.verified.replace(peer).is_none(), "verified twice");

@@ -38,8 +38,8 @@ type Wire = Box<dyn FnMut(usize, Vec<u8>) -> Option<Vec<u8>>>;
 /// One machine and what it has said.
 pub(super) struct Side {
     pub(super) machine: Machine,
-    pub(super) ruling: Result<(), Refusal>,
-    pub(super) judged: Vec<[u8; 16]>,
+    pub(super) decision: Result<(), Refusal>,
+    pub(super) authorized: Vec<[u8; 16]>,
     pub(super) verified: Option<VerifiedPeer>,
     pub(super) passed: bool,
     pub(super) failure: Option<Failure>,
@@ -125,8 +125,8 @@ impl Side {
     pub(super) fn new(machine: Machine) -> Side {
         Side {
             machine,
-            ruling: Ok(()),
-            judged: Vec::new(),
+            decision: Ok(()),
+            authorized: Vec::new(),
             verified: None,
             passed: false,
             failure: None,
@@ -245,10 +245,10 @@ impl Pair {
                 self.travel(role, body, Input::Response);
                 self.moves.push_back((role, Input::ResponseSent));
             }
-            Output::Judge { instance_id, .. } => {
-                side.judged.push(instance_id);
-                let ruling = side.ruling.clone();
-                self.moves.push_back((role, Input::Ruling(ruling)));
+            Output::Authorize { instance_id, .. } => {
+                side.authorized.push(instance_id);
+                let decision = side.decision.clone();
+                self.moves.push_back((role, Input::Decision(decision)));
             }
             Output::Verified(peer) => {
                 assert!(

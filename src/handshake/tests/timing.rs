@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::pair::*;
 use crate::clock::Time;
 use crate::handshake::{
-    By, FRAME_TIMEOUT, Failure, FrameKind, Input, Output, Reason, Role, Stage, TIMEOUT,
+    FRAME_TIMEOUT, Failure, FailureOrigin, FrameKind, Input, Output, Reason, Role, Stage, TIMEOUT,
 };
 
 /// What `role` says when its deadline has come, having said nothing a millisecond before.
@@ -47,7 +47,10 @@ fn a_peer_that_holds_its_frame_is_closed_at_three_seconds() {
         let (closed, failure) = at_deadline(&mut pair, waits);
         assert_eq!(closed, Time::from_millis(due) + FRAME_TIMEOUT, "{kind}");
         assert_eq!(failure.reason, Reason::NoFrame(kind));
-        assert_eq!((failure.by, failure.code), (By::Timeout, None));
+        assert_eq!(
+            (failure.origin, failure.code),
+            (FailureOrigin::Timeout, None)
+        );
         let stage = if held < HELLO_2 {
             Stage::Round1
         } else {
@@ -84,10 +87,13 @@ fn the_whole_ends_at_ten_seconds_exactly() {
     pair.listener
         .machine
         .handle(Time::from_millis(2_900), Input::Request(answer), &mut out);
-    assert!(matches!(out[..], [Output::Judge { .. }]), "{out:?}");
+    assert!(matches!(out[..], [Output::Authorize { .. }]), "{out:?}");
     let (closed, failure) = at_deadline(&mut pair, Role::Listener);
     assert_eq!(closed, Time::ZERO + TIMEOUT);
-    assert_eq!((failure.reason, failure.by), (Reason::TooSlow, By::Timeout));
+    assert_eq!(
+        (failure.reason, failure.origin),
+        (Reason::TooSlow, FailureOrigin::Timeout)
+    );
 }
 
 #[test]
@@ -134,7 +140,7 @@ fn a_peer_that_does_not_take_the_pass_is_closed() {
     let machine = &mut pair.listener.machine;
     let mut out = Vec::new();
     machine.handle(Time::from_millis(500), Input::Request(answer), &mut out);
-    machine.handle(Time::from_millis(500), Input::Ruling(Ok(())), &mut out);
+    machine.handle(Time::from_millis(500), Input::Decision(Ok(())), &mut out);
     let (closed, failure) = at_deadline(&mut pair, Role::Listener);
     assert_eq!(closed, Time::from_millis(3_500));
     assert_eq!(failure.reason, Reason::PassNotTaken);

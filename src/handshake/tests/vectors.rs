@@ -184,7 +184,7 @@ fn rejects() -> Value {
 }
 
 impl Case {
-    fn run(&self, ruling: Result<(), Refusal>) -> Pair {
+    fn run(&self, decision: Result<(), Refusal>) -> Pair {
         let [dialer, listener] = self.identities();
         let [(dialer_1, listener_1), (listener_2, dialer_2)] = self.draws;
         let dialing = self.machine(
@@ -200,7 +200,7 @@ impl Case {
             [listener_1, listener_2],
         );
         let mut pair = Pair::of(dialing, listening);
-        pair.listener.ruling = ruling;
+        pair.listener.decision = decision;
         pair.run()
     }
 

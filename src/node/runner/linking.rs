@@ -157,7 +157,7 @@ impl Runner {
 
     pub(super) fn on_handshake(&mut self, event: handshake::Event) {
         match event {
-            handshake::Event::Judge {
+            handshake::Event::Authorize {
                 connection_id,
                 peer_id,
                 instance_id,
@@ -165,7 +165,7 @@ impl Runner {
                 endpoint,
             } => {
                 let is_visit = !endpoint.is_dialer() && features & handshake::VISIT != 0;
-                let ruling = match is_visit {
+                let decision = match is_visit {
                     false => self
                         .judge(connection_id, &peer_id, &instance_id)
                         .map_err(Refusal::from)
@@ -175,7 +175,7 @@ impl Runner {
                 self.swarm
                     .behaviour_mut()
                     .handshake
-                    .rule(connection_id, ruling);
+                    .decide(connection_id, decision);
             }
             // What is behind the gate hears nothing of a visit.
             handshake::Event::Verified(proof) if is_visit(&proof) => {
