@@ -29,7 +29,7 @@ use super::give_way::{GivesWay, HalfOpen};
 use super::handle::{Node, Shared};
 use super::heads::Heads;
 use super::inbox::{self, Inbox};
-use super::keeper::{self, Ends, Keeper, Own};
+use super::ingest::{self, Ends, Keeper, Own};
 use super::limits::{self, Caps};
 use super::past::Again;
 use super::pressure::Pressure;
@@ -253,7 +253,7 @@ impl NodeBuilder {
         let (incoming, incoming_in) = mpsc::channel(inbox::MAX_WAITING);
         let (verdicts, verdicts_in) = mpsc::channel(inbox::MAX_WAITING);
         let (notes, notes_in) = mpsc::unbounded_channel();
-        let (wishes, wishes_in) = mpsc::channel(keeper::MAX_WISHES);
+        let (wishes, wishes_in) = mpsc::channel(ingest::MAX_WISHES);
         let keep = self.kept();
         let unix = UnixClock::from(clock);
         let opened = self.open_log(keep, network, clock, &unix, &supervisor);
@@ -278,7 +278,7 @@ impl NodeBuilder {
         };
         let keeper = Keeper::new(own, clock, bus.clone(), store.clone(), keep, ends)
             .ok_or_else(|| StartError::System("the log is closed".to_owned()))?;
-        let keeping = supervisor.spawn("keeper", keeper.run());
+        let keeping = supervisor.spawn("ingest", keeper.run());
         let sending = outbox::run(
             Author::new(identity.clone(), network, instance_id),
             heads,
@@ -371,7 +371,7 @@ impl NodeBuilder {
         let unix = unix.clone();
         let supervisor = supervisor.clone();
         let directory = self.data_dir.clone();
-        let (notify, notices) = keeper::notice_channel();
+        let (notify, notices) = ingest::notice_channel();
         let opening = tokio::task::spawn_blocking(move || {
             let log = match &directory {
                 Some(directory) => Log::open(directory, keep),

@@ -6,7 +6,7 @@
 
 mod backlog;
 mod bus;
-mod limits;
+mod rate_limit;
 mod queue;
 mod resume;
 
@@ -24,7 +24,7 @@ pub use backlog::MAX_STRETCHES;
 pub(crate) use backlog::Stretch;
 pub(crate) use bus::EventBus;
 pub use bus::Events;
-pub(crate) use limits::{Cause, Kind};
+pub(crate) use rate_limit::{Cause, Kind};
 pub use queue::{MAX_WAITING_BYTES, MAX_WAITING_EVENTS};
 pub(crate) use resume::{Past, PastPage};
 

@@ -8,7 +8,7 @@ use libp2p::PeerId;
 use libp2p::gossipsub::MessageId;
 use tokio::sync::mpsc;
 
-use super::keeper::Brought;
+use super::ingest::Brought;
 use crate::clock::UnixClock;
 use crate::gossip::{self, BatchError, RoomName};
 use crate::identity::NetworkId;

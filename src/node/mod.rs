@@ -36,7 +36,7 @@ mod handle;
 mod heads;
 mod identify;
 mod inbox;
-mod keeper;
+mod ingest;
 mod limits;
 mod links;
 mod listening;

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::error::BroadcastError;
 use super::heads::{Heads, Left};
-use super::keeper::Note;
+use super::ingest::Note;
 use super::pressure::Handed;
 use super::store::Store;
 use crate::clock::UnixClock;

@@ -15,7 +15,7 @@ use libp2p::PeerId;
 use tokio::runtime::Handle;
 
 use super::event::{Message, Past, PastPage, Stretch};
-use super::keeper::messages;
+use super::ingest::messages;
 use super::store::Store;
 use crate::gossip::{self, BatchError, RoomName, VerifiedBatch};
 use crate::history::{

@@ -3,12 +3,12 @@
 //! Entry type: [`Runner`]. The rule it keeps: it decides nothing by itself. Whatever crosses between
 //! protocols crosses here, each in a small `on_…` method, and nothing here waits but the loop.
 
-mod checking;
+mod sync;
 mod clock;
 mod dials;
-mod linking;
-mod shaping;
-mod traffic;
+mod connections;
+mod overlay;
+mod gossip;
 mod visitors;
 
 use std::collections::{HashMap, VecDeque};
@@ -37,7 +37,7 @@ use super::event::{Event, EventBus};
 use super::failure;
 use super::handle::LinkInfo;
 use super::inbox::{Incoming, Verdict};
-use super::keeper::{Note, Wish};
+use super::ingest::{Note, Wish};
 use super::limits;
 use super::links::Links;
 use super::outbox::Publish;
@@ -46,9 +46,9 @@ use super::rooms::Rooms;
 use super::store::RoomStatus;
 use crate::clock::{Clock, Time};
 use crate::gate;
-use crate::gossip::{self, MessageIds, RoomName};
+use crate::gossip::{MessageIds, RoomName, topic};
 use crate::overlay::{DialId, PeerAddress, Saved};
-use checking::Replies;
+use sync::Replies;
 pub(crate) use clock::ClockWatch;
 
 /// What the application asks of the loop.
@@ -326,7 +326,7 @@ impl Runner {
             }
             Command::Leave { room, reply } => {
                 let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
-                gossip.unsubscribe(&gossip::topic(&room));
+                gossip.unsubscribe(&topic(&room));
                 let _ = reply.send(self.rooms.leave(&room));
                 self.note(Note::Leave(room));
             }
@@ -468,7 +468,7 @@ impl Runner {
     /// Closes every connection, which tells the peers, and waits shortly for it.
     async fn farewell(mut self) {
         self.last_fetches().await;
-        let saving = self.save_book(self.clock.now() + shaping::SAVE_EVERY);
+        let saving = self.save_book(self.clock.now() + overlay::SAVE_EVERY);
         if let Some(overlay) = self.overlay() {
             overlay.stop();
             let words = async {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use futures::Stream;
 
 use super::Event;
-use super::limits::{Cause, Kind, Limits};
+use super::rate_limit::{Cause, Kind, Limits};
 use super::queue::Queue;
 use super::resume::{Past, Resume, Turn};
 use crate::clock::{Clock, Time};

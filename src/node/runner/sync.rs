@@ -12,7 +12,7 @@ use super::Runner;
 use crate::gossip::RoomName;
 use crate::history::{self, RequestId};
 use crate::node::event::{Cause, Kind};
-use crate::node::keeper::{Note, Wish};
+use crate::node::ingest::{Note, Wish};
 use crate::wire::{FrameError, Request, is_unsupported};
 
 /// Answers above so many bytes are told of when they were sent.

@@ -4,12 +4,12 @@
 //! Entry type: [`Keeper`], one task beside the loop. The rule it keeps: the application hears of a
 //! batch only when the log has it, once, and an author's events in the order sent; never of its own.
 
-mod checking;
+mod sync;
+mod confirmations;
 mod confirm;
-mod confirming;
 mod dates;
-mod handed;
-mod note;
+mod dedup;
+mod commands;
 mod recent;
 #[cfg(test)]
 mod tests;
@@ -22,10 +22,10 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use tokio::sync::{mpsc, oneshot};
 
-use self::confirm::{CONFIRM_TIMEOUT, Confirmations};
+use self::confirmations::{CONFIRM_TIMEOUT, Confirmations};
 use self::dates::{Dated, Dates};
-use self::handed::Handed;
-pub(crate) use self::note::{Note, Wish};
+use self::dedup::Handed;
+pub(crate) use self::commands::{Note, Wish};
 use self::recent::Recent;
 use super::event::{Event, EventBus, Message};
 use super::heads::Heads;

@@ -9,7 +9,7 @@ use libp2p::swarm::{ConnectionError, ConnectionId};
 use libp2p::{Multiaddr, PeerId, identify, ping};
 
 use super::Runner;
-use super::shaping::why;
+use super::overlay::why;
 use super::visitors::is_visit;
 use crate::clock::Time;
 use crate::handshake::{self, Proof, Refusal, RejectCode};
@@ -20,7 +20,7 @@ use crate::node::event::{Direction, Event, Kind};
 use crate::node::failure;
 use crate::node::give_way;
 use crate::node::handle::LinkInfo;
-use crate::node::keeper::Note;
+use crate::node::ingest::Note;
 use crate::node::links::{Duplicate, Entered, Link};
 use crate::node::stage::{Stage, StageError};
 use crate::overlay::Reason;

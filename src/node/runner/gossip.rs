@@ -17,7 +17,7 @@ use crate::node::clocks::ClockReport;
 use crate::node::error::{BroadcastError, JoinError};
 use crate::node::event::{Cause, Event, Kind};
 use crate::node::inbox::{Incoming, Verdict};
-use crate::node::keeper::Note;
+use crate::node::ingest::Note;
 use crate::node::outbox::{Publish, Published, Taken};
 use crate::node::stage::{Stage, StageError};
 
