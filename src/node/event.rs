@@ -6,8 +6,8 @@
 
 mod backlog;
 mod bus;
-mod rate_limit;
 mod queue;
+mod rate_limit;
 mod resume;
 
 use std::time::Duration;
@@ -24,8 +24,8 @@ pub use backlog::MAX_STRETCHES;
 pub(crate) use backlog::Stretch;
 pub(crate) use bus::EventBus;
 pub use bus::Events;
-pub(crate) use rate_limit::{Cause, Kind};
 pub use queue::{MAX_WAITING_BYTES, MAX_WAITING_EVENTS};
+pub(crate) use rate_limit::{Cause, Kind};
 pub(crate) use resume::{Past, PastPage};
 
 /// Which side dialled.

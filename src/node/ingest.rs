@@ -4,13 +4,13 @@
 //! Entry type: [`Keeper`], one task beside the loop. The rule it keeps: the application hears of a
 //! batch only when the log has it, once, and an author's events in the order sent; never of its own.
 
-mod sync;
-mod confirmations;
+mod commands;
 mod confirm;
+mod confirmations;
 mod dates;
 mod dedup;
-mod commands;
 mod recent;
+mod sync;
 #[cfg(test)]
 mod tests;
 
@@ -22,10 +22,10 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::commands::{Note, Wish};
 use self::confirmations::{CONFIRM_TIMEOUT, Confirmations};
 use self::dates::{Dated, Dates};
 use self::dedup::Handed;
-pub(crate) use self::commands::{Note, Wish};
 use self::recent::Recent;
 use super::event::{Event, EventBus, Message};
 use super::heads::Heads;

@@ -3,12 +3,12 @@
 //! Entry type: [`Runner`]. The rule it keeps: it decides nothing by itself. Whatever crosses between
 //! protocols crosses here, each in a small `on_…` method, and nothing here waits but the loop.
 
-mod sync;
 mod clock;
-mod dials;
 mod connections;
-mod overlay;
+mod dials;
 mod gossip;
+mod overlay;
+mod sync;
 mod visitors;
 
 use std::collections::{HashMap, VecDeque};
@@ -48,8 +48,8 @@ use crate::clock::{Clock, Time};
 use crate::gate;
 use crate::gossip::{MessageIds, RoomName, topic};
 use crate::overlay::{DialId, PeerAddress, Saved};
-use sync::Replies;
 pub(crate) use clock::ClockWatch;
+use sync::Replies;
 
 /// What the application asks of the loop.
 pub(crate) enum Command {

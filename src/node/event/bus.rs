@@ -12,8 +12,8 @@ use std::task::{Context, Poll, Waker};
 use futures::Stream;
 
 use super::Event;
-use super::rate_limit::{Cause, Kind, Limits};
 use super::queue::Queue;
+use super::rate_limit::{Cause, Kind, Limits};
 use super::resume::{Past, Resume, Turn};
 use crate::clock::{Clock, Time};
 

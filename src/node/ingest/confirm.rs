@@ -5,8 +5,8 @@
 use libp2p::PeerId;
 
 use super::Keeper;
-use super::sync::{item_of, stored};
 use super::confirmations::{CONFIRM_TIMEOUT, Question};
+use super::sync::{item_of, stored};
 use crate::clock::Time;
 use crate::gossip::VerifiedBatch;
 use crate::history::{Id, Input};
