@@ -59,9 +59,11 @@
 //! # }
 //! ```
 
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod app;
 pub mod clock;
+#[cfg(feature = "conformance")]
 #[doc(hidden)]
 pub mod conformance;
 pub mod gate;

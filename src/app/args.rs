@@ -12,6 +12,7 @@ use clap::{
 };
 use clap_complete::Shell;
 
+#[cfg(feature = "bench")]
 use super::bench::BenchArgs;
 use super::config::{Given, PASSPHRASE_VARIABLE};
 use crate::node::DEFAULT_ROOM;
@@ -68,6 +69,7 @@ pub(crate) enum Command {
     /// Read and look after what was said: the log in the data directory
     #[command(subcommand)]
     Log(LogCommand),
+    #[cfg(feature = "bench")]
     /// Measure how fast nodes on this machine carry what is said, and what it costs
     Bench(Box<BenchArgs>),
     /// Print a completion script for a shell
@@ -456,6 +458,14 @@ impl Args {
         Ok((args, Given::new(innermost(&matches).clone())))
     }
 
+    /// Returns whether the command is `bench`.
+    pub(crate) fn is_benchmark(&self) -> bool {
+        #[cfg(feature = "bench")]
+        return matches!(self.command, Command::Bench(_));
+        #[cfg(not(feature = "bench"))]
+        false
+    }
+
     /// Whether a program reads what this command writes.
     pub(crate) fn json(&self) -> bool {
         match &self.command {
@@ -463,6 +473,7 @@ impl Args {
             Command::Id(args) | Command::Key(KeyCommand::Show(args)) => args.json,
             Command::Check(args) => args.json,
             Command::Conformance(args) => args.json,
+            #[cfg(feature = "bench")]
             Command::Bench(args) => args.json(),
             Command::Demo(args) => args.json,
             Command::Log(LogCommand::Show(args)) => args.json,

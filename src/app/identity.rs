@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 use super::config::{IdentityConfig, Source};
 use super::failure::Failure;
 use super::stderr;
-use crate::identity::{self, Identity, NetworkKey, Strength};
+use super::strength::{Strength, check_passphrase};
+use crate::identity::{self, Identity, NetworkKey};
 
 /// A passphrase's line, in bytes: the longest passphrase before it is composed, and its newline.
 const MAX_LINE: u64 = 4 * identity::MAX_PASSPHRASE_BYTES as u64 + 2;
@@ -29,8 +30,7 @@ pub(crate) fn open(config: &IdentityConfig) -> Result<Identity, Failure> {
         Source::Stdin => parse(&first_line()?)?,
         Source::Prompt => prompt()?,
     };
-    let strength =
-        identity::check_passphrase(&passphrase, config.allow_weak).map_err(Failure::new)?;
+    let strength = check_passphrase(&passphrase, config.allow_weak).map_err(Failure::new)?;
     if let Strength::Weak { guesses } | Strength::Refused { guesses } = strength {
         tracing::warn!(
             "the passphrase is weak: about {guesses} guesses find it, and whoever finds it is this \

@@ -9,6 +9,7 @@
 //! * `demo`, `check`, `conformance`, `key`, `log` are the other commands; `log` is what was said, `logs` goes to stderr.
 
 mod args;
+#[cfg(feature = "bench")]
 mod bench;
 mod check;
 mod config;
@@ -30,6 +31,7 @@ mod session;
 mod signals;
 mod stamp;
 mod stderr;
+mod strength;
 
 use std::process::ExitCode;
 
@@ -53,7 +55,7 @@ pub fn main() -> ExitCode {
     logs::start(args.log_format);
     args::warn_of_unknown_variables();
     // The bench measures, and lets itself be measured; its keys are worth nothing.
-    if !matches!(args.command, Command::Bench(_)) {
+    if !args.is_benchmark() {
         memory::forbid_dumps();
     }
     let json = args.json();
@@ -78,6 +80,7 @@ fn run(command: Command, given: &Given) -> Result<ExitCode, Failure> {
         Command::Log(command) => log::run(command, given),
         Command::Check(args) => check::run(CheckConfig::read(args, given)?),
         Command::Conformance(args) => conformance::run(ConformanceConfig::read(*args, given)?),
+        #[cfg(feature = "bench")]
         Command::Bench(args) => bench::run(*args),
         Command::Completions { shell } => {
             output::print(&args::completions(shell));

@@ -29,8 +29,8 @@ pub use key_file::{
 };
 pub use network_key::{NetworkId, NetworkKey, NetworkKeyError, network_id};
 pub use passphrase::{
-    MAX_PASSPHRASE_BYTES, PassphraseError, REFUSED_BELOW_GUESSES, Strength, WARNED_BELOW_GUESSES,
-    check_passphrase, generate_passphrase, passphrase_from_bytes, read_passphrase_file,
+    MAX_PASSPHRASE_BYTES, PassphraseError, generate_passphrase, passphrase_from_bytes,
+    read_passphrase_file,
 };
 pub use public_key::{PUBLIC_KEY_PROTOBUF_BYTES, PublicKey, PublicKeyError};
 pub use secret_file::{IfExists, SecretFileError, exposed_to_others, open_private, write_private};
@@ -82,7 +82,7 @@ impl Identity {
     /// The identity of a passphrase and a salt (which may be empty): the same on every machine.
     ///
     /// Takes most of a second and 256 MiB: in async code call it where blocking is allowed. It
-    /// does not judge the passphrase; see [`check_passphrase`].
+    /// accepts every passphrase: estimate the strength of one that a person chose before you use it.
     pub fn from_passphrase(passphrase: &str, salt: &str) -> Result<Identity, PassphraseError> {
         passphrase::derive_seed(passphrase, salt).map(|seed| Identity::from_seed(&seed))
     }

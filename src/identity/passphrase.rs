@@ -1,4 +1,4 @@
-//! Passphrases: read, judged, invented, and turned into the seed of an identity.
+//! Passphrases: read, generated, and turned into the seed of an identity.
 //!
 //! Entry: [`crate::identity::Identity::from_passphrase`]. The rule kept here: the derivation is
 //! frozen. The same passphrase and salt give the same key on any machine, in any language, in every
@@ -29,36 +29,12 @@ pub const MAX_PASSPHRASE_BYTES: usize = 1024;
 /// Room for the longest passphrase before NFC has made it shorter, and for the newline.
 const MAX_PASSPHRASE_FILE_BYTES: usize = 4 * MAX_PASSPHRASE_BYTES;
 
-/// A passphrase that takes fewer guesses is refused unless it is asked for: at 0.6 s a guess,
-/// 10^10 are 200 years of one core, and one core is not what an attacker brings.
-pub const REFUSED_BELOW_GUESSES: u64 = 10_000_000_000;
-
-/// A passphrase that takes fewer guesses is taken with a warning.
-pub const WARNED_BELOW_GUESSES: u64 = 100_000_000_000_000;
-
 /// 2,048 English words of which no two begin with the same four letters: the list of BIP-39
 /// (public domain). Nothing else of BIP-39 is used.
 const WORDS: &str = include_str!("words.txt");
 
 /// 11 bits each: 77 bits, some 10^23 guesses.
 const GENERATED_WORDS: usize = 7;
-
-/// How long a passphrase withstands guessing, as zxcvbn estimates it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strength {
-    /// Fewer than [`REFUSED_BELOW_GUESSES`].
-    Refused {
-        /// The estimate.
-        guesses: u64,
-    },
-    /// Fewer than [`WARNED_BELOW_GUESSES`]: usable, and worth a warning.
-    Weak {
-        /// The estimate.
-        guesses: u64,
-    },
-    /// As many as that or more.
-    Strong,
-}
 
 /// What is wrong with a passphrase.
 #[derive(Debug, thiserror::Error)]
@@ -72,42 +48,12 @@ pub enum PassphraseError {
     /// Longer than [`MAX_PASSPHRASE_BYTES`].
     #[error("the passphrase has more than 1024 bytes: is it the right file?")]
     TooLong,
-    /// Guessed too easily, and a weak one was not asked for.
-    #[error(
-        "the passphrase is too weak: about {guesses} guesses find it, 10000000000 are the least; \
-         take a longer one, have one made with `diatribe key passphrase`, or insist with \
-         `--allow-weak-passphrase`"
-    )]
-    TooWeak {
-        /// How many guesses find it, as estimated.
-        guesses: u64,
-    },
     /// The file that should hold it cannot be read.
     #[error(transparent)]
     File(#[from] SecretFileError),
     /// The machine cannot give Argon2 its 256 MiB.
     #[error("the passphrase cannot be turned into a key: {0}; 256 MiB of free memory are needed")]
     Derivation(argon2::Error),
-}
-
-impl Strength {
-    /// Estimates the strength of `passphrase`.
-    pub fn of(passphrase: &str) -> Strength {
-        match zxcvbn::zxcvbn(passphrase, &["diatribe"]).guesses() {
-            guesses if guesses < REFUSED_BELOW_GUESSES => Strength::Refused { guesses },
-            guesses if guesses < WARNED_BELOW_GUESSES => Strength::Weak { guesses },
-            _ => Strength::Strong,
-        }
-    }
-}
-
-/// The strength of `passphrase`, or an error when it is below what is taken and `allow_weak` is
-/// not set.
-pub fn check_passphrase(passphrase: &str, allow_weak: bool) -> Result<Strength, PassphraseError> {
-    match Strength::of(passphrase) {
-        Strength::Refused { guesses } if !allow_weak => Err(PassphraseError::TooWeak { guesses }),
-        strength => Ok(strength),
-    }
 }
 
 /// Invents a passphrase of seven words: 77 bits from the operating system's randomness.

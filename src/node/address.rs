@@ -45,8 +45,8 @@ pub struct AddressError {
 }
 
 impl AddressError {
-    /// What is wrong, without the text.
-    pub(crate) fn reason(&self) -> &str {
+    /// Returns what is wrong with the text, without repeating it.
+    pub fn reason(&self) -> &str {
         &self.reason
     }
 }

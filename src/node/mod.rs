@@ -41,6 +41,8 @@ mod limits;
 mod links;
 mod listening;
 mod names;
+#[cfg(feature = "cli")]
+mod offline;
 mod outbox;
 mod past;
 mod places;
@@ -74,9 +76,10 @@ pub use event::{
     Message,
 };
 pub use handle::{LinkInfo, Node, Sending};
+#[cfg(feature = "cli")]
+pub(crate) use offline::{pages, reopen};
 pub use outbox::Sent;
 pub use past::{History, HistoryQuery};
-pub(crate) use past::{pages, reopen};
 pub use probe::{Probe, ProbeStep, Probed};
 pub use stage::{Stage, StageError};
 pub use store::RoomStatus;

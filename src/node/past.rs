@@ -17,10 +17,8 @@ use tokio::runtime::Handle;
 use super::event::{Message, Past, PastPage, Stretch};
 use super::ingest::messages;
 use super::store::Store;
-use crate::gossip::{self, BatchError, RoomName, VerifiedBatch};
-use crate::history::{
-    Archive, Cursor, LogError, NumberedPage, Numbers, Page, Query, Refused, Stored,
-};
+use crate::gossip::{self, RoomName};
+use crate::history::{Cursor, LogError, NumberedPage, Numbers, Page, Query, Stored};
 use crate::identity::NetworkId;
 
 /// How soon the log is read again for a slow reader of the events when it could not be read.
@@ -180,39 +178,8 @@ async fn read_again(store: Store, numbers: Numbers) -> Option<NumberedPage> {
     }
 }
 
-/// A log without its node: pages of events, oldest first.
-pub(crate) fn pages(
-    archive: Archive,
-    query: &HistoryQuery,
-) -> Result<impl Iterator<Item = Result<Vec<Message>, LogError>>, LogError> {
-    let query = query.to_log();
-    let network = archive.network()?;
-    let mut cursor = Some(Cursor::Start);
-    Ok(std::iter::from_fn(move || {
-        let page = archive.reader().page(&query, cursor.take()?);
-        Some(page.map(|page| {
-            cursor = page.next.clone();
-            messages_of_page(network, page)
-        }))
-    }))
-}
-
-/// Checks an envelope that was kept outside a log of this network, as if it had just come.
-pub(crate) fn reopen(
-    bytes: &[u8],
-    network: NetworkId,
-    now_ms: u64,
-) -> Result<VerifiedBatch, Refused> {
-    let bytes = Bytes::copy_from_slice(bytes);
-    let no_batch = || Refused::NoBatch("it is no batch of a room".to_owned());
-    let room = gossip::room_of(&bytes).ok_or_else(no_batch)?;
-    gossip::open(bytes, network, &room, now_ms).map_err(|error| match error {
-        BatchError::Signature => Refused::OtherNetwork,
-        error => Refused::NoBatch(error.to_string()),
-    })
-}
-
-fn messages_of_page(network: NetworkId, page: Page) -> Vec<Message> {
+/// Returns the events of a page, without those that precede the first one asked for.
+pub(super) fn messages_of_page(network: NetworkId, page: Page) -> Vec<Message> {
     let mut surplus = usize::try_from(page.surplus).unwrap_or(usize::MAX);
     let mut all = Vec::new();
     for stored in page.batches {

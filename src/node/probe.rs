@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::future::poll_fn;
-use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::Boxed;
+#[cfg(feature = "conformance")]
+use libp2p::core::{muxing::StreamMuxerBox, transport::Boxed};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{Config as SwarmConfig, ConnectionId, NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{PeerId, identify};
@@ -148,6 +148,7 @@ impl Probe {
         result
     }
 
+    #[cfg(feature = "conformance")]
     /// What a peer of this identity would dial with.
     pub(crate) fn transport(
         &self,

@@ -103,9 +103,9 @@ impl ClockReport {
         }
     }
 
-    /// The report of a peer's clock that is `ahead_ms` ahead of this machine's, when nobody else's is known and the
-    /// difference matters.
-    pub(crate) fn of_peer(peer_id: PeerId, ahead_ms: i64) -> Option<ClockReport> {
+    /// Returns the report of a peer's clock that is `ahead_ms` milliseconds ahead of this machine's, when no other clock is
+    /// known; none when the difference is too small to matter.
+    pub fn of_peer(peer_id: PeerId, ahead_ms: i64) -> Option<ClockReport> {
         (ahead_ms.unsigned_abs() > MAX_DIFFERENCE_MS).then(|| ClockReport {
             peer_id: Some(peer_id),
             wrong: WrongClock::Unknown,
