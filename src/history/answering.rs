@@ -37,8 +37,8 @@ impl<P: Clone + Ord> Checks<P> {
         };
         let name = request.room().to_owned();
         let response = match self.rooms.get(&name) {
-            None => Response::Absent,
-            Some(room) if !room.is_loaded() => Response::Later(TELL_EVERY),
+            None => Response::NotSubscribed,
+            Some(room) if !room.is_loaded() => Response::RetryAfter(TELL_EVERY),
             Some(room) => {
                 let since_ms = since_ms.max(room.horizon_ms());
                 let offered = match &request {
@@ -62,7 +62,7 @@ impl<P: Clone + Ord> Checks<P> {
                     Ok(Answer::Now(response)) => response,
                     Ok(Answer::Compare) => {
                         neighbour.set_due(&name, moment.now, false);
-                        Response::Heard(Vec::new())
+                        Response::Ack(Vec::new())
                     }
                     Ok(Answer::Note(items)) => self.on_offer(moment, &peer, &name, &items, out),
                     Ok(Answer::Read(ids)) => {
@@ -131,9 +131,9 @@ impl<P: Clone + Ord> Checks<P> {
         }
         let response = if found.looked_at == 0 {
             // The log could not be read.
-            Response::Later(RETRY)
+            Response::RetryAfter(RETRY)
         } else if let Some(after) = put_off {
-            Response::Later(after)
+            Response::RetryAfter(after)
         } else {
             if bytes > OFFER_ABOVE && !is_offered {
                 self.pace.set_out(now, peer.clone(), id, None, bytes);

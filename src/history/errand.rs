@@ -237,8 +237,8 @@ impl Errand {
                 self.unsettled += usize::from(!envelopes.is_empty());
                 brought = Brought { envelopes, removed };
             }
-            (asked, Response::Later(after)) => self.on_later(now, asked, after),
-            (asked, Response::Absent) => {
+            (asked, Response::RetryAfter(after)) => self.on_later(now, asked, after),
+            (asked, Response::NotSubscribed) => {
                 self.take_back(asked);
                 self.winding_down = true;
             }

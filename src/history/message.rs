@@ -32,7 +32,7 @@ pub(super) const MAX_RESPONSE_FRAME: usize = 256 << 10;
 /// The most ids in a [`Request::Fetch`].
 pub const MAX_IDS: usize = 1024;
 
-/// The most batches in a [`Request::Offer`].
+/// The most batches in a [`Request::Announce`].
 pub const MAX_OFFERED: usize = 64;
 
 /// The longest room name, in bytes. Rooms that are joined have shorter ones; this bounds a stranger's.
@@ -61,14 +61,14 @@ pub enum Request {
         ids: Vec<Id>,
     },
     /// The asked one lacks batches.
-    Behind {
+    Lagging {
         /// The room.
         room: String,
         /// How many, or 0 when that is not known.
         count: u64,
     },
     /// The asker holds large batches that have just come.
-    Offer {
+    Announce {
         /// The room.
         room: String,
         /// Which.
@@ -92,12 +92,12 @@ pub enum Response {
         /// Those that were held and made room. A neighbour that does not say when they were sent leaves that at 0.
         removed: Vec<Item>,
     },
-    /// [`Request::Behind`] or [`Request::Offer`] was taken note of; of what was offered, these are not lacking.
-    Heard(Vec<Id>),
+    /// [`Request::Lagging`] or [`Request::Announce`] was taken note of; of what was offered, these are not lacking.
+    Ack(Vec<Id>),
     /// Not now: ask again after this time.
-    Later(Duration),
+    RetryAfter(Duration),
     /// The answerer is not in the room.
-    Absent,
+    NotSubscribed,
 }
 
 /// Why bytes are no message.
@@ -120,7 +120,7 @@ pub enum Malformed {
     Removed,
     /// An offer is of none or too many, or does not say of each when it was sent.
     #[error("the offer is not of 1 to {MAX_OFFERED} batches, each with its time")]
-    Offer,
+    Announce,
     /// A window ends before it begins.
     #[error("the window is empty")]
     Window,
@@ -166,19 +166,19 @@ impl Request {
                     ids,
                 })
             }
-            proto::request::Kind::Behind(behind) => Ok(Request::Behind {
-                room: room(behind.room)?,
-                count: behind.count,
+            proto::request::Kind::Lagging(lagging) => Ok(Request::Lagging {
+                room: room(lagging.room)?,
+                count: lagging.count,
             }),
-            proto::request::Kind::Offer(offer) => {
-                let ids = ids(&offer.ids)?;
-                let is_whole = ids.len() == offer.sent_at_ms.len();
+            proto::request::Kind::Announce(announce) => {
+                let ids = ids(&announce.ids)?;
+                let is_whole = ids.len() == announce.sent_at_ms.len();
                 if ids.is_empty() || ids.len() > MAX_OFFERED || !is_whole {
-                    return Err(Malformed::Offer);
+                    return Err(Malformed::Announce);
                 }
-                let items = offer.sent_at_ms.into_iter().zip(ids);
-                Ok(Request::Offer {
-                    room: room(offer.room)?,
+                let items = announce.sent_at_ms.into_iter().zip(ids);
+                Ok(Request::Announce {
+                    room: room(announce.room)?,
                     items: items
                         .map(|(sent_at_ms, id)| Item { sent_at_ms, id })
                         .collect(),
@@ -191,8 +191,8 @@ impl Request {
     pub fn room(&self) -> &str {
         let (Request::Compare { room, .. }
         | Request::Fetch { room, .. }
-        | Request::Behind { room, .. }
-        | Request::Offer { room, .. }) = self;
+        | Request::Lagging { room, .. }
+        | Request::Announce { room, .. }) = self;
         room
     }
 
@@ -237,10 +237,10 @@ impl Request {
                 room,
                 ids: ids.concat().into(),
             }),
-            Request::Behind { room, count } => {
-                proto::request::Kind::Behind(proto::Behind { room, count })
+            Request::Lagging { room, count } => {
+                proto::request::Kind::Lagging(proto::Lagging { room, count })
             }
-            Request::Offer { room, items } => proto::request::Kind::Offer(proto::Offer {
+            Request::Announce { room, items } => proto::request::Kind::Announce(proto::Announce {
                 room,
                 ids: items.iter().flat_map(|item| item.id).collect(),
                 sent_at_ms: items.iter().map(|item| item.sent_at_ms).collect(),
@@ -269,11 +269,11 @@ impl Response {
                 removed: removed(&batches)?,
                 envelopes: batches.envelopes,
             }),
-            proto::response::Kind::Heard(heard) => Ok(Response::Heard(ids(&heard.held)?)),
-            proto::response::Kind::Later(later) => Ok(Response::Later(
-                Duration::from_millis(later.after_ms.into()).min(MAX_LATER),
+            proto::response::Kind::Ack(ack) => Ok(Response::Ack(ids(&ack.held)?)),
+            proto::response::Kind::RetryAfter(retry) => Ok(Response::RetryAfter(
+                Duration::from_millis(retry.after_ms.into()).min(MAX_LATER),
             )),
-            proto::response::Kind::Absent(_) => Ok(Response::Absent),
+            proto::response::Kind::NotSubscribed(_) => Ok(Response::NotSubscribed),
         }
     }
 
@@ -297,14 +297,16 @@ impl Response {
                 removed: removed.iter().flat_map(|item| item.id).collect(),
                 removed_at_ms: removed.iter().map(|item| item.sent_at_ms).collect(),
             }),
-            Response::Heard(held) => proto::response::Kind::Heard(proto::Heard {
+            Response::Ack(held) => proto::response::Kind::Ack(proto::Ack {
                 held: held.concat().into(),
             }),
-            Response::Later(after) => {
+            Response::RetryAfter(after) => {
                 let after_ms = after.min(MAX_LATER).as_millis() as u32;
-                proto::response::Kind::Later(proto::Later { after_ms })
+                proto::response::Kind::RetryAfter(proto::RetryAfter { after_ms })
             }
-            Response::Absent => proto::response::Kind::Absent(proto::Absent {}),
+            Response::NotSubscribed => {
+                proto::response::Kind::NotSubscribed(proto::NotSubscribed {})
+            }
         };
         proto::Response { kind: Some(kind) }.encode_to_vec()
     }

@@ -108,10 +108,10 @@ impl<P: Clone + Ord> Checks<P> {
     ) -> Response {
         let oldest_ms = self.oldest_ms(moment.unix.aging, Duration::ZERO);
         let Some(neighbour) = self.neighbours.get_mut(peer) else {
-            return Response::Absent;
+            return Response::NotSubscribed;
         };
         let Some(room) = self.rooms.get(name) else {
-            return Response::Absent;
+            return Response::NotSubscribed;
         };
         let ids = items.iter().map(|item| item.id);
         let watched = ids.clone().filter(|id| self.watched.contains(id));
@@ -153,7 +153,7 @@ impl<P: Clone + Ord> Checks<P> {
                 standing += 1;
             }
         }
-        Response::Heard(held)
+        Response::Ack(held)
     }
 
     /// A batch has come by another way than by the offers of these: they learn that it is here.
@@ -173,7 +173,7 @@ impl<P: Clone + Ord> Checks<P> {
         let neighbour = self.neighbours.get_mut(peer);
         if let Some((room, items)) = neighbour.and_then(|n| n.offers.next_offer(now)) {
             let ids = items.iter().map(|item| item.id).collect();
-            let request = Request::Offer { room, items };
+            let request = Request::Announce { room, items };
             self.ask(peer, Asked::Offered(ids), &request, out);
         }
         while let Some((asked, request)) = self.next_fetch(now, peer) {
@@ -295,14 +295,14 @@ impl<P: Clone + Ord> Checks<P> {
                 }
                 self.give_up_source(now, &peer, |of| *of == id);
             }
-            Response::Later(after) => {
+            Response::RetryAfter(after) => {
                 offers.resume_at = Some(now + after);
                 if let Some(want) = want {
                     want.asked.retain(|(asked, _)| *asked != peer);
                     want.put_off += 1;
                 }
             }
-            Response::Absent => {
+            Response::NotSubscribed => {
                 if let Some(room) = want.map(|want| want.room.clone()) {
                     neighbour.rooms.remove(&room);
                 }

@@ -112,7 +112,7 @@ impl<P: Clone + Ord> Checks<P> {
         neighbour.told.insert(room.to_owned(), now);
         self.last_token += 1;
         self.asked.insert(self.last_token, (peer.clone(), None));
-        let request = Request::Behind {
+        let request = Request::Lagging {
             room: room.to_owned(),
             count,
         };

@@ -56,9 +56,9 @@ pub(super) enum Answer {
     Now(Response),
     /// With what the log holds of these ids.
     Read(Vec<Id>),
-    /// With [`Response::Heard`], and with a comparison of ours.
+    /// With [`Response::Ack`], and with a comparison of ours.
     Compare,
-    /// With [`Response::Heard`], and with fetches of these.
+    /// With [`Response::Ack`], and with fetches of these.
     Note(Vec<Item>),
 }
 
@@ -106,7 +106,7 @@ impl Allowance {
             return Err(Refusal::Flood);
         }
         self.put_off_until = now + after;
-        Ok(Answer::Now(Response::Later(after)))
+        Ok(Answer::Now(Response::RetryAfter(after)))
     }
 
     /// Answers a request about a room whose items are these, from `since_ms` on. What was offered may be
@@ -123,8 +123,8 @@ impl Allowance {
         let cost = cost_of(&request);
         let allowed = match &request {
             Request::Fetch { .. } => (self.bytes > 0 || is_offered) && self.reads < READS_AT_ONCE,
-            Request::Compare { .. } | Request::Behind { .. } => self.exchanges >= cost,
-            Request::Offer { .. } => true,
+            Request::Compare { .. } | Request::Lagging { .. } => self.exchanges >= cost,
+            Request::Announce { .. } => true,
         };
         if !allowed {
             self.ignored += 1;
@@ -132,7 +132,7 @@ impl Allowance {
                 return Err(Refusal::Flood);
             }
             let lacking = cost.saturating_sub(self.exchanges).max(1);
-            return Ok(Answer::Now(Response::Later(EXCHANGE_EVERY * lacking)));
+            return Ok(Answer::Now(Response::RetryAfter(EXCHANGE_EVERY * lacking)));
         }
         self.ignored = 0;
         match request {
@@ -140,11 +140,11 @@ impl Allowance {
                 self.reads += 1;
                 Ok(Answer::Read(ids))
             }
-            Request::Behind { .. } => {
+            Request::Lagging { .. } => {
                 self.exchanges -= cost;
                 Ok(Answer::Compare)
             }
-            Request::Offer { items, .. } => Ok(Answer::Note(items)),
+            Request::Announce { items, .. } => Ok(Answer::Note(items)),
             Request::Compare { window, frame, .. } => {
                 self.exchanges -= cost;
                 compare(held, since_ms, window, &frame)
@@ -187,8 +187,8 @@ fn cost_of(request: &Request) -> u32 {
         Request::Compare { frame, .. } => {
             1 + reconcile::count_ranges(frame).unwrap_or(0) / RANGES_AN_EXCHANGE
         }
-        Request::Behind { .. } => 1,
-        Request::Fetch { .. } | Request::Offer { .. } => 0,
+        Request::Lagging { .. } => 1,
+        Request::Fetch { .. } | Request::Announce { .. } => 0,
     }
 }
 

@@ -332,7 +332,7 @@ impl<P: Clone + Ord> Checks<P> {
             }
             Asked::Offered(ids) => {
                 let not_lacking = match Response::decode(bytes) {
-                    Ok(Response::Heard(not_lacking)) => {
+                    Ok(Response::Ack(not_lacking)) => {
                         self.tell_who_holds(&peer, &not_lacking, out);
                         not_lacking
                     }
@@ -358,7 +358,7 @@ impl<P: Clone + Ord> Checks<P> {
                     Response::From(since_ms) => {
                         neighbour.floors.insert(errand.room.clone(), since_ms);
                     }
-                    Response::Absent => {
+                    Response::NotSubscribed => {
                         neighbour.rooms.remove(&errand.room);
                     }
                     _ => {}

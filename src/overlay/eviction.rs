@@ -69,7 +69,7 @@ where
         let brings = match result {
             Ok(Response::Contacts(contacts)) => !contacts.is_empty(),
             Ok(Response::Redirected { refusal, .. }) => refusal.is_none(),
-            Ok(Response::Taken(terms)) => terms.is_some(),
+            Ok(Response::HandoverReply(terms)) => terms.is_some(),
             Ok(Response::Done { ok }) => *ok,
             Ok(Response::Joined { answer, .. }) => *answer != Answer::Refused,
             Err(_) => false,

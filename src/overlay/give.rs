@@ -87,7 +87,12 @@ where
         let (taker, pair) = (give.taker, why == Why::Flip);
         self.lock = Some(Lock::Give(give));
         self.await_answer(now, taker);
-        self.send(taker, Sent::Take, Request::Take { pair }, out);
+        self.send(
+            taker,
+            Sent::ProposeHandover,
+            Request::ProposeHandover { pair },
+            out,
+        );
         true
     }
 
@@ -177,7 +182,12 @@ where
                 give.taker = taker;
                 let pair = give.why == Why::Flip;
                 self.await_answer(now, taker);
-                self.send(taker, Sent::Take, Request::Take { pair }, out);
+                self.send(
+                    taker,
+                    Sent::ProposeHandover,
+                    Request::ProposeHandover { pair },
+                    out,
+                );
             }
             None => self.next_thinning(now, out),
         }
@@ -481,7 +491,12 @@ where
         let nonce = give.terms.as_ref().map(|terms| terms.nonce);
         let (taker, victim, why) = (give.taker, give.victim, give.why);
         let thinning = give.thinning.is_some();
-        let open = |sent: &Sent| matches!(sent, Sent::Redirect(_) | Sent::Take | Sent::Thin);
+        let open = |sent: &Sent| {
+            matches!(
+                sent,
+                Sent::Redirect(_) | Sent::ProposeHandover | Sent::DropRedundantLink
+            )
+        };
         self.exchanges
             .retain(|(_, to, sent)| !(*to == silent && open(sent)));
         if let Some(link) = self.link_mut(silent) {

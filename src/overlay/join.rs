@@ -99,12 +99,12 @@ where
                 answer
             }
             // A plain link, which has room if it has let us in.
-            Err(ExchangeError::Unsupported) => Answer::Taken,
+            Err(ExchangeError::Unsupported) => Answer::Accepted,
             _ => Answer::Refused,
         };
         match answer {
-            Answer::Split | Answer::Room => {}
-            Answer::Taken => {
+            Answer::Split | Answer::Pending => {}
+            Answer::Accepted => {
                 self.end_taking(from);
                 self.granted(from);
             }
@@ -186,7 +186,7 @@ where
                 self.offence(from, "joined twice", after);
             }
             let answer = if settled {
-                Answer::Taken
+                Answer::Accepted
             } else {
                 Answer::Refused
             };
@@ -225,7 +225,7 @@ where
         // while there is room, which brings mean degrees from 4 near to 5.
         let take = others < self.options.wanted_links || terms.links.len() > 2;
         if room && (take || !free) {
-            return joined(Answer::Taken);
+            return joined(Answer::Accepted);
         }
         if need >= 2
             && free
@@ -243,16 +243,16 @@ where
             return joined(Answer::Split);
         }
         if room {
-            return joined(Answer::Taken);
+            return joined(Answer::Accepted);
         }
         if need >= 1 && free && self.start_move(now, Why::Room(from), after) {
-            return joined(Answer::Room);
+            return joined(Answer::Pending);
         }
         // Nobody can take a link: one that brings nothing yields.
         if need >= 1 && free && self.make_room(now, from, after) {
             self.lock = None;
             self.settle(from);
-            return joined(Answer::Taken);
+            return joined(Answer::Accepted);
         }
         joined(Answer::Refused)
     }

@@ -83,12 +83,12 @@ pub enum Request<I, A> {
         contacts: Vec<Contact<I, A>>,
     },
     /// Take over one of my links.
-    Take {
+    ProposeHandover {
         /// And give one back.
         pair: bool,
     },
     /// Do without our link: we have a neighbour in common.
-    Thin {
+    DropRedundantLink {
         /// The sender's links.
         links: Vec<I>,
     },
@@ -118,11 +118,11 @@ pub enum Answer {
     /// Close the link.
     Refused,
     /// It stays.
-    Taken,
+    Accepted,
     /// It stays, and a redirect follows.
     Split,
     /// It stays if room can be made.
-    Room,
+    Pending,
 }
 
 /// Why a redirect is not obeyed.
@@ -163,7 +163,7 @@ pub enum Response<I, A> {
         ok: bool,
     },
     /// To a take: the terms, if agreed.
-    Taken(Option<Terms<I, A>>),
+    HandoverReply(Option<Terms<I, A>>),
 }
 
 /// Why bytes are no message.
@@ -219,8 +219,10 @@ pub fn encode_request(request: &NodeRequest) -> Vec<u8> {
             keep: *keep,
             contacts: contacts_out(contacts),
         }),
-        Request::Take { pair } => Kind::Take(pb::Take { pair: *pair }),
-        Request::Thin { links } => Kind::Thin(pb::Thin {
+        Request::ProposeHandover { pair } => {
+            Kind::ProposeHandover(pb::ProposeHandover { pair: *pair })
+        }
+        Request::DropRedundantLink { links } => Kind::DropRedundantLink(pb::DropRedundantLink {
             links: ids_out(links),
         }),
         Request::Leave { contacts } => Kind::Leave(pb::Leave {
@@ -265,8 +267,8 @@ pub fn decode_request(body: &[u8], from: &PeerId) -> Result<NodeRequest, Message
             keep: m.keep,
             contacts: contacts_in(&m.contacts),
         },
-        Kind::Take(m) => Request::Take { pair: m.pair },
-        Kind::Thin(m) => Request::Thin {
+        Kind::ProposeHandover(m) => Request::ProposeHandover { pair: m.pair },
+        Kind::DropRedundantLink(m) => Request::DropRedundantLink {
             links: ids_in(&m.links),
         },
         Kind::Leave(m) => Request::Leave {
@@ -285,9 +287,9 @@ pub fn encode_response(response: &NodeResponse) -> Vec<u8> {
         Response::Joined { answer, contacts } => Kind::Joined(pb::Joined {
             answer: match answer {
                 Answer::Refused => pb::joined::Answer::Refused,
-                Answer::Taken => pb::joined::Answer::Taken,
+                Answer::Accepted => pb::joined::Answer::Accepted,
                 Answer::Split => pb::joined::Answer::Split,
-                Answer::Room => pb::joined::Answer::Room,
+                Answer::Pending => pb::joined::Answer::Pending,
             } as i32,
             contacts: contacts_out(contacts),
         }),
@@ -302,8 +304,8 @@ pub fn encode_response(response: &NodeResponse) -> Vec<u8> {
             addresses: addresses_out(addresses),
         }),
         Response::Done { ok } => Kind::Done(pb::Done { ok: *ok }),
-        Response::Taken(None) => Kind::Taken(pb::Taken::default()),
-        Response::Taken(Some(terms)) => Kind::Taken(pb::Taken {
+        Response::HandoverReply(None) => Kind::HandoverReply(pb::HandoverReply::default()),
+        Response::HandoverReply(Some(terms)) => Kind::HandoverReply(pb::HandoverReply {
             agreed: true,
             nonce: terms.nonce,
             links: ids_out(&terms.links),
@@ -337,9 +339,9 @@ pub fn decode_response(body: &[u8], from: &PeerId) -> Result<NodeResponse, Messa
         Kind::Joined(m) => Response::Joined {
             answer: match m.answer() {
                 pb::joined::Answer::Refused => Answer::Refused,
-                pb::joined::Answer::Taken => Answer::Taken,
+                pb::joined::Answer::Accepted => Answer::Accepted,
                 pb::joined::Answer::Split => Answer::Split,
-                pb::joined::Answer::Room => Answer::Room,
+                pb::joined::Answer::Pending => Answer::Pending,
             },
             contacts: contacts_in(&m.contacts),
         },
@@ -354,7 +356,7 @@ pub fn decode_response(body: &[u8], from: &PeerId) -> Result<NodeResponse, Messa
             addresses: addresses_in(&m.addresses, from),
         },
         Kind::Done(m) => Response::Done { ok: m.ok },
-        Kind::Taken(m) => Response::Taken(
+        Kind::HandoverReply(m) => Response::HandoverReply(
             m.agreed
                 .then(|| terms_in(from, m.nonce, &m.links, m.dialable, &m.addresses)),
         ),

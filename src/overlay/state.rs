@@ -94,10 +94,10 @@ pub(super) struct EntryNode<I> {
 pub(super) enum Sent {
     Shuffle,
     Join,
-    Take,
+    ProposeHandover,
     Redirect(u64),
     Attach(u64),
-    Thin,
+    DropRedundantLink,
     Word,
 }
 
@@ -294,8 +294,8 @@ where
                 keep,
                 contacts,
             } => self.on_cancel(now, from, nonce, keep, contacts, &mut after),
-            Request::Take { pair } => self.on_take(now, from, pair),
-            Request::Thin { links } => self.on_thin(now, from, &links),
+            Request::ProposeHandover { pair } => self.on_take(now, from, pair),
+            Request::DropRedundantLink { links } => self.on_thin(now, from, &links),
             Request::Leave { contacts } => self.on_leave(from, contacts),
         };
         out.push(Output::Respond {
@@ -330,8 +330,10 @@ where
                 self.learn(from, contacts, MAX_CONTACTS)
             }
             (Sent::Join, result) => self.on_joined(now, from, result, out),
-            (Sent::Take, Ok(Response::Taken(terms))) => self.on_taken(now, from, terms, out),
-            (Sent::Take, _) => self.on_taken(now, from, None, out),
+            (Sent::ProposeHandover, Ok(Response::HandoverReply(terms))) => {
+                self.on_taken(now, from, terms, out)
+            }
+            (Sent::ProposeHandover, _) => self.on_taken(now, from, None, out),
             (Sent::Redirect(nonce), Ok(Response::Redirected { refusal, addresses })) => {
                 self.on_redirected(
                     now,
@@ -351,7 +353,7 @@ where
                     out,
                 );
             }
-            (Sent::Thin, result) => {
+            (Sent::DropRedundantLink, result) => {
                 self.on_thinned(now, from, result == Ok(Response::Done { ok: true }), out);
             }
             (Sent::Shuffle | Sent::Word, _) => {}

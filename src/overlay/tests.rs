@@ -104,7 +104,7 @@ impl Node {
                 matches!(
                     answer,
                     Response::Joined {
-                        answer: Answer::Taken,
+                        answer: Answer::Accepted,
                         ..
                     }
                 ),

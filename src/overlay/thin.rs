@@ -50,7 +50,12 @@ where
             .map(|link| link.peer)
             .take(MAX_NAMED_LINKS)
             .collect();
-        self.send(to, Sent::Thin, Request::Thin { links }, out);
+        self.send(
+            to,
+            Sent::DropRedundantLink,
+            Request::DropRedundantLink { links },
+            out,
+        );
     }
 
     /// A neighbour asks to do without our link.

@@ -146,11 +146,11 @@ where
         let room = self.occupied() < self.options.max_links;
         let free = self.lock.is_none() && !self.penalised(now, from);
         let Some(link) = self.link_mut(from) else {
-            return Response::Taken(None);
+            return Response::HandoverReply(None);
         };
         let paced = link.took.is_none_or(|at| now.since(at) >= pause);
         if !(hints && paced && room && free && link.settled) {
-            return Response::Taken(None);
+            return Response::HandoverReply(None);
         }
         link.took = Some(now);
         let nonce = self.rng.random();
@@ -163,7 +163,7 @@ where
             pair,
             deadline: now + self.options.lock_timeout,
         }));
-        Response::Taken(Some(self.terms(from, nonce)))
+        Response::HandoverReply(Some(self.terms(from, nonce)))
     }
 
     /// A full node with too few links of its own choice gets one: by moving another link out of

@@ -207,7 +207,7 @@ impl World {
     ) {
         let result = match request {
             Request::Join { .. } => Ok(Response::Joined {
-                answer: Answer::Taken,
+                answer: Answer::Accepted,
                 contacts: Vec::new(),
             }),
             _ => Err(ExchangeError::Lost),

@@ -30,7 +30,7 @@ pub(super) const CASES: &[Case] = &[
         name: "many-ranges",
         kind: Kind::Good,
         spec: "10 Allowance",
-        expected: "each Compare with 19,000 ranges is answered within 5 s, with Ranges or Later; this link stays; or na",
+        expected: "each Compare with 19,000 ranges is answered within 5 s, with Ranges or RetryAfter; this link stays; or na",
         only: None,
         how: How::OnLink(|stand, link| many_ranges(stand, link).boxed()),
     },
@@ -72,11 +72,11 @@ async fn many_ranges(stand: Stand, link: Link) -> Run {
             .map_err(|e| format!("a response that does not parse: {e}"))?;
         match response.kind {
             Some(sync::response::Kind::Ranges(_)) => ranges += 1,
-            Some(sync::response::Kind::Later(_)) => later += 1,
-            _ => return Err("another response than Ranges or Later".to_owned()),
+            Some(sync::response::Kind::RetryAfter(_)) => later += 1,
+            _ => return Err("another response than Ranges or RetryAfter".to_owned()),
         }
     }
-    Ok(Seen::came(format!("Ranges {ranges} times, Later {later} times")).with(link))
+    Ok(Seen::came(format!("Ranges {ranges} times, RetryAfter {later} times")).with(link))
 }
 
 async fn dated_ahead(stand: Stand, mut link: Link) -> Run {
@@ -100,8 +100,8 @@ async fn dated_ahead(stand: Stand, mut link: Link) -> Run {
                 return Err(format!("what it keeps begins {ahead_ms} ms in the future"));
             }
             Some(sync::response::Kind::Ranges(_)) => {}
-            Some(sync::response::Kind::Later(_)) => {}
-            _ => return Err("another response than Ranges or Later".to_owned()),
+            Some(sync::response::Kind::RetryAfter(_)) => {}
+            _ => return Err("another response than Ranges or RetryAfter".to_owned()),
         }
         if tokio::time::Instant::now() >= until {
             return Ok(Seen::came("what it keeps begins in the past").with(link));

@@ -48,7 +48,7 @@ pub(super) const CASES: &[Case] = &[
         name: "offer",
         kind: Kind::Good,
         spec: "10",
-        expected: "an Offer of what the peer lacks is answered with Heard, without ids; or it has no bit 0 in its features",
+        expected: "an Announce of what the peer lacks is answered with Ack, without ids; or it has no bit 0 in its features",
         only: None,
         how: How::OnLink(|stand, link| offer(stand, link).boxed()),
     },
@@ -153,17 +153,17 @@ async fn compare(stand: Stand, link: Link) -> Run {
             Some(sync::response::Kind::Ranges(_)) => {
                 return Err("Ranges that differ, where both hold nothing".to_owned());
             }
-            Some(sync::response::Kind::Later(later)) => {
+            Some(sync::response::Kind::RetryAfter(later)) => {
                 let pause = u64::from(later.after_ms.min(5_000));
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
-            Some(sync::response::Kind::Absent(_)) => {
-                return Err("Absent, in a room in which it is".to_owned());
+            Some(sync::response::Kind::NotSubscribed(_)) => {
+                return Err("NotSubscribed, in a room in which it is".to_owned());
             }
             _ => return Err("another response than Ranges".to_owned()),
         }
     }
-    Err(format!("Later, {LATER} times"))
+    Err(format!("RetryAfter, {LATER} times"))
 }
 
 /// Offers a batch that there is not.
@@ -179,14 +179,14 @@ async fn offer(stand: Stand, link: Link) -> Run {
     }
     link.ready().await?;
     let invented: [u8; 32] = rand::random();
-    let offer = sync::Offer {
+    let offer = sync::Announce {
         room: stand.kit.common.room.as_str().to_owned(),
         ids: Bytes::copy_from_slice(&invented),
         sent_at_ms: vec![now_ms()],
     };
     let request = sync::Request {
         clock_ms: 0,
-        kind: Some(sync::request::Kind::Offer(offer)),
+        kind: Some(sync::request::Kind::Announce(offer)),
     };
     let Some(body) = exchange(&link, SYNC, &request.encode_to_vec()).await? else {
         return Err("na, although it has bit 0 in its features".to_owned());
@@ -194,12 +194,12 @@ async fn offer(stand: Stand, link: Link) -> Run {
     let response = sync::Response::decode(&body[..])
         .map_err(|e| format!("a response that does not parse: {e}"))?;
     match response.kind {
-        Some(sync::response::Kind::Heard(heard)) if heard.held.is_empty() => {
-            Ok(Seen::came("Heard").with(link))
+        Some(sync::response::Kind::Ack(heard)) if heard.held.is_empty() => {
+            Ok(Seen::came("Ack").with(link))
         }
-        Some(sync::response::Kind::Heard(_)) => {
-            Err("Heard, with the id of a batch that there is not".to_owned())
+        Some(sync::response::Kind::Ack(_)) => {
+            Err("Ack, with the id of a batch that there is not".to_owned())
         }
-        _ => Err("another response than Heard".to_owned()),
+        _ => Err("another response than Ack".to_owned()),
     }
 }

@@ -91,7 +91,7 @@ fn rubbish_and_answers_of_the_wrong_kind_are_named() {
     let mut played = Played::new(vec![]);
     let token = played.link();
     assert_eq!(
-        fault(&played.answer(token, &Response::Heard(Vec::new()))),
+        fault(&played.answer(token, &Response::Ack(Vec::new()))),
         &Fault::Mismatched
     );
     let mut played = Played::new(vec![]);
@@ -246,7 +246,7 @@ fn a_flood_of_requests_is_put_off_and_then_dropped() {
             [Output::Respond(2, _, bytes)] => match Response::decode(bytes.clone().into()).unwrap()
             {
                 Response::Ranges(_) => answered += 1,
-                Response::Later(_) => put_off += 1,
+                Response::RetryAfter(_) => put_off += 1,
                 other => panic!("{other:?}"),
             },
             [Output::Drop(2, Fault::Flood)] => {
@@ -310,7 +310,7 @@ fn being_put_off_is_obeyed() {
     let mut played = Played::new(vec![]);
     let first = played.link();
     assert_eq!(
-        played.answer(first, &Response::Later(Duration::from_secs(3))),
+        played.answer(first, &Response::RetryAfter(Duration::from_secs(3))),
         []
     );
     assert_eq!(played.outputs(Input::Tick), []);
@@ -340,7 +340,7 @@ fn answered(request: &Request, most: u64, answer: impl Fn(&mut Played, Id)) -> u
             match output {
                 Output::Respond(2, _, bytes) => {
                     let response = Response::decode(bytes.into()).unwrap();
-                    if matches!(response, Response::Later(_)) {
+                    if matches!(response, Response::RetryAfter(_)) {
                         return n;
                     }
                 }
@@ -388,7 +388,7 @@ fn a_neighbour_that_waits_as_long_as_it_was_told_is_answered() {
             [Output::Respond(2, _, bytes)] => match Response::decode(bytes.clone().into()).unwrap()
             {
                 Response::Ranges(_) => answers += 1,
-                Response::Later(after) => played.net.now += after,
+                Response::RetryAfter(after) => played.net.now += after,
                 other => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),

@@ -19,7 +19,7 @@ fn a_batch_that_several_offer_is_fetched_from_the_first_and_offered_to_the_other
     played.offer(2, std::slice::from_ref(&batch));
     played.offer(3, std::slice::from_ref(&batch));
     assert_eq!(played.fetches(), [(2, batch.0.id)]);
-    assert_eq!(played.responses, vec![Response::Heard(Vec::new()); 2]);
+    assert_eq!(played.responses, vec![Response::Ack(Vec::new()); 2]);
     played.bring(2, &batch);
     played.settle(&batch, 0);
     assert!(played.fetches().is_empty());
@@ -32,7 +32,7 @@ fn a_batch_that_several_offer_is_fetched_from_the_first_and_offered_to_the_other
     played.offer(4, std::slice::from_ref(&batch));
     assert!(played.fetches().is_empty());
     assert_eq!(played.outstanding[1..], [(4, 0)]);
-    let held = Response::Heard(vec![batch.0.id]);
+    let held = Response::Ack(vec![batch.0.id]);
     assert_eq!(played.responses.last(), Some(&held));
 }
 
@@ -41,11 +41,11 @@ fn who_has_it_from_elsewhere_is_not_waited_for() {
     let mut played = Played::new([2, 3]);
     let batch = large(1);
     played.store(&batch, None);
-    let is_offer = |request: &Request| matches!(request, Request::Offer { .. });
-    played.answer(2, is_offer, &Response::Heard(vec![batch.0.id]));
+    let is_offer = |request: &Request| matches!(request, Request::Announce { .. });
+    played.answer(2, is_offer, &Response::Ack(vec![batch.0.id]));
     assert_eq!(played.outstanding, [(2, 1 << 20), (3, 1 << 20), (2, 0)]);
 
-    played.answer(3, is_offer, &Response::Later(Duration::from_secs(1)));
+    played.answer(3, is_offer, &Response::RetryAfter(Duration::from_secs(1)));
     assert_eq!(
         played.outstanding.last(),
         Some(&(3, 0)),
@@ -68,8 +68,8 @@ fn offers_to_one_neighbour_that_come_soon_after_each_other_travel_together() {
         played.store(&batch, None);
     }
     assert_eq!(played.offers(), [(2, 1)]);
-    let is_offer = |request: &Request| matches!(request, Request::Offer { .. });
-    played.answer(2, is_offer, &Response::Heard(Vec::new()));
+    let is_offer = |request: &Request| matches!(request, Request::Announce { .. });
+    played.answer(2, is_offer, &Response::Ack(Vec::new()));
     assert!(played.offers().is_empty());
     played.wait(Duration::from_millis(60));
     assert_eq!(played.offers(), [(2, 4)]);
@@ -201,7 +201,7 @@ fn who_says_later_is_asked_later() {
     let mut played = Played::new([2]);
     let batch = large(1);
     played.offer(2, std::slice::from_ref(&batch));
-    let later = Response::Later(Duration::from_millis(700));
+    let later = Response::RetryAfter(Duration::from_millis(700));
     played.answer(2, fetch_of(&batch), &later);
     played.wait(Duration::from_millis(600));
     assert!(played.fetches().is_empty());
@@ -242,7 +242,7 @@ fn what_was_offered_may_be_fetched_beyond_the_allowance_once() {
             looked_at: 1,
             ..Default::default()
         };
-        let put_off = matches!(played.responses.last(), Some(Response::Later(_)));
+        let put_off = matches!(played.responses.last(), Some(Response::RetryAfter(_)));
         played.responses.clear();
         if !put_off {
             played.tell(Input::Found(2, id, found));
@@ -255,8 +255,8 @@ fn what_was_offered_may_be_fetched_beyond_the_allowance_once() {
     for batch in batches(1..1100) {
         played.store(&batch, None);
         played.wait(Duration::from_millis(60));
-        let is_offer = |request: &Request| matches!(request, Request::Offer { .. });
-        played.answer(2, is_offer, &Response::Heard(Vec::new()));
+        let is_offer = |request: &Request| matches!(request, Request::Announce { .. });
+        played.answer(2, is_offer, &Response::Ack(Vec::new()));
         assert!(served(&mut played, &batch));
     }
     let again: Vec<bool> = batches(1..1100)
@@ -324,7 +324,7 @@ fn who_leaves_the_room_is_neither_offered_nor_asked_any_more() {
     played.tell(Input::Leave("a".into()));
     assert_eq!(played.outstanding.last(), Some(&(3, 0)));
     played.offer(3, &[large(3)]);
-    assert_eq!(played.responses.last(), Some(&Response::Absent));
+    assert_eq!(played.responses.last(), Some(&Response::NotSubscribed));
 }
 
 /// A connected net of nodes that understand offers.

@@ -99,7 +99,7 @@ impl Played {
         for some in batches.chunks(64) {
             let items = some.iter().map(item_of).collect();
             let room = "a".into();
-            self.request(from, &Request::Offer { room, items });
+            self.request(from, &Request::Announce { room, items });
         }
     }
 
@@ -115,7 +115,7 @@ impl Played {
     /// Whom node 1 has offered how many, of the offers that are not answered.
     pub(super) fn offers(&self) -> Vec<(Name, usize)> {
         let offer = |(to, _, request): &(Name, u64, Request)| match request {
-            Request::Offer { items, .. } => Some((*to, items.len())),
+            Request::Announce { items, .. } => Some((*to, items.len())),
             _ => None,
         };
         self.asked.iter().filter_map(offer).collect()

@@ -37,7 +37,7 @@ fn fetch(played: &mut Played, from: Name, batch: &Batch) -> u64 {
 }
 
 fn is_put_off(played: &Played) -> bool {
-    matches!(played.responses[..], [Response::Later(_)])
+    matches!(played.responses[..], [Response::RetryAfter(_)])
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn what_was_put_off_gives_way_to_what_was_not() {
     let [one, two, three] = [large(1), large(2), large(3)];
     played.offer(2, &[one.clone(), two.clone(), three.clone()]);
     assert_eq!(played.fetches(), [(2, one.0.id), (2, two.0.id)]);
-    let later = Response::Later(Duration::from_millis(500));
+    let later = Response::RetryAfter(Duration::from_millis(500));
     played.answer(2, fetch_of(&one), &later);
     assert_eq!(played.fetches(), [(2, two.0.id)]);
     played.wait(Duration::from_millis(500));

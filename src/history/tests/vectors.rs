@@ -49,13 +49,13 @@ fn request(request: &Request) -> (&'static str, Value) {
             ("Compare", fields)
         }
         Request::Fetch { room, ids } => ("Fetch", json!({ "room": room, "ids": hexes(ids) })),
-        Request::Behind { room, count } => ("Behind", json!({ "room": room, "count": count })),
-        Request::Offer { room, items } => {
+        Request::Lagging { room, count } => ("Lagging", json!({ "room": room, "count": count })),
+        Request::Announce { room, items } => {
             let items: Value = items
                 .iter()
                 .map(|item| json!([item.sent_at_ms, hex::encode(item.id)]))
                 .collect();
-            ("Offer", json!({ "room": room, "items": items }))
+            ("Announce", json!({ "room": room, "items": items }))
         }
     }
 }
@@ -80,19 +80,19 @@ fn response(response: &Response) -> (&'static str, Value) {
             }
             ("Batches", fields)
         }
-        Response::Heard(held) if held.is_empty() => ("Heard", json!({})),
-        Response::Heard(held) => ("Heard", json!({ "held": hexes(held) })),
-        Response::Later(after) => {
+        Response::Ack(held) if held.is_empty() => ("Ack", json!({})),
+        Response::Ack(held) => ("Ack", json!({ "held": hexes(held) })),
+        Response::RetryAfter(after) => {
             let after_ms = u64::try_from(after.as_millis()).unwrap();
-            ("Later", json!({ "after_ms": after_ms }))
+            ("RetryAfter", json!({ "after_ms": after_ms }))
         }
-        Response::Absent => ("Absent", json!({})),
+        Response::NotSubscribed => ("NotSubscribed", json!({})),
     }
 }
 
 #[test]
 fn every_request_has_the_published_bytes() {
-    for case in vectors("requests").iter().chain(vectors("offers")) {
+    for case in vectors("requests").iter().chain(vectors("announcements")) {
         let body = body(case);
         let decoded = Request::decode(body.clone().into()).unwrap();
         let expected = (text(case, "kind"), case["fields"].clone());
@@ -119,7 +119,7 @@ fn a_request_says_its_senders_clock_in_the_published_bytes() {
 
 #[test]
 fn every_response_has_the_published_bytes() {
-    for case in ["responses", "heard", "removed"]
+    for case in ["responses", "acks", "removed"]
         .into_iter()
         .flat_map(vectors)
     {
@@ -133,7 +133,7 @@ fn every_response_has_the_published_bytes() {
 
 #[test]
 fn offences_are_refused_for_the_published_reason() {
-    for case in ["refused", "refused_offers", "refused_removed"]
+    for case in ["refused", "refused_announcements", "refused_removed"]
         .into_iter()
         .flat_map(vectors)
     {
@@ -147,7 +147,7 @@ fn offences_are_refused_for_the_published_reason() {
             Malformed::Unknown => "kind",
             Malformed::Room => "room",
             Malformed::Ids => "ids",
-            Malformed::Offer => "offer",
+            Malformed::Announce => "announce",
             Malformed::Removed => "removed",
             Malformed::Window => "window",
             Malformed::Frame => "frame",

@@ -46,8 +46,8 @@ fn every_message_survives_its_bytes() {
             keep: true,
             contacts: vec![contact()],
         },
-        Request::Take { pair: true },
-        Request::Thin {
+        Request::ProposeHandover { pair: true },
+        Request::DropRedundantLink {
             links: vec![PeerId::random()],
         },
         Request::Leave { contacts: vec![] },
@@ -61,7 +61,7 @@ fn every_message_survives_its_bytes() {
     for response in [
         Response::Contacts(vec![contact(), contact()]),
         Response::Joined {
-            answer: Answer::Room,
+            answer: Answer::Pending,
             contacts: vec![contact()],
         },
         Response::Redirected {
@@ -73,8 +73,8 @@ fn every_message_survives_its_bytes() {
             addresses: Arc::new([]),
         },
         Response::Done { ok: true },
-        Response::Taken(Some(terms)),
-        Response::Taken(None),
+        Response::HandoverReply(Some(terms)),
+        Response::HandoverReply(None),
     ] {
         let from = PeerId::random();
         assert_eq!(
@@ -114,7 +114,7 @@ fn the_largest_answer_fits_in_a_frame() {
     };
     let contacts = (0..MAX_CONTACTS).map(|_| contact()).collect();
     let body = encode_response(&Response::Joined {
-        answer: Answer::Taken,
+        answer: Answer::Accepted,
         contacts,
     });
     assert!(body.len() <= MAX_FRAME, "{} bytes", body.len());

@@ -247,7 +247,9 @@ fn a_link_is_told_of_our_addresses_those_of_its_own_scope_first_and_two_at_most(
     ] {
         node.link(peer, Place(reach, peer));
         node.ask(peer, join(peer, u64::from(peer), 0));
-        let Response::Taken(Some(terms)) = node.ask(peer, Request::Take { pair: false }) else {
+        let Response::HandoverReply(Some(terms)) =
+            node.ask(peer, Request::ProposeHandover { pair: false })
+        else {
             panic!("not taken by {peer}");
         };
         let found: Vec<u32> = terms.addresses.iter().map(|place| place.1).collect();

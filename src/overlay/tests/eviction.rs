@@ -59,7 +59,7 @@ fn refuse_once(node: &mut Node) {
                     refusal: Some(Refusal::Busy),
                     addresses: vec![].into(),
                 },
-                Request::Take { .. } => Response::Taken(None),
+                Request::ProposeHandover { .. } => Response::HandoverReply(None),
                 Request::Shuffle { .. } => Response::Contacts(vec![]),
                 _ => Response::Done { ok: false },
             };
@@ -73,7 +73,7 @@ fn who_holds_a_place_and_says_nothing_yields_to_a_newcomer_and_to_nobody_else() 
     let mut node = held_by(&[1, 2, 3, 4, 5]);
     node.wait(Duration::from_secs(600));
     assert_eq!(node.peers(), [1, 2, 3, 4, 5], "nobody waits");
-    assert_eq!(come(&mut node, 6, 2), Some(Answer::Taken));
+    assert_eq!(come(&mut node, 6, 2), Some(Answer::Accepted));
     assert_eq!(node.closed(), [(1, Reason::Idle)]);
     assert_eq!(node.peers(), [2, 3, 4, 5, 6]);
     assert!(!node.overlay.locked());
@@ -84,7 +84,11 @@ fn who_brings_messages_or_answers_keeps_its_place_and_the_one_that_does_not_yiel
     let mut node = held_by(&[1, 2, 3, 4, 5]);
     brought(&mut node, &[1, 2, 4, 5]);
     node.wait(Duration::from_secs(11));
-    assert_eq!(come(&mut node, 6, 1), Some(Answer::Room), "a link may move");
+    assert_eq!(
+        come(&mut node, 6, 1),
+        Some(Answer::Pending),
+        "a link may move"
+    );
     refuse_all(&mut node);
     assert_eq!(node.closed(), [(3, Reason::Idle)]);
     assert_eq!(node.peers(), [1, 2, 4, 5, 6]);
@@ -232,7 +236,7 @@ fn a_full_node_gets_a_link_of_its_own_choice_although_nobody_lets_it_move_one() 
     };
     let (_, id, _) = node.sent().into_iter().find(is_join).expect("a join");
     let contacts = Vec::new();
-    let answer = Answer::Taken;
+    let answer = Answer::Accepted;
     node.answer(700, id, Response::Joined { answer, contacts });
     assert_eq!(node.closed(), [(1, Reason::Idle)]);
     assert_eq!(node.peers(), [2, 3, 4, 5, 700]);
@@ -248,7 +252,7 @@ fn whoever_only_knocks_does_not_keep_a_full_node_from_moving_its_links() {
         node.admit(7);
         node.wait(Duration::from_secs(1));
         let take = |(_, _, request): &(u32, ExchangeId, Request<u32, Place>)| {
-            matches!(request, Request::Take { .. })
+            matches!(request, Request::ProposeHandover { .. })
         };
         moves += node.sent().iter().filter(|sent| take(sent)).count();
     }

@@ -78,7 +78,7 @@ fn a_full_node_lets_in_one_visitor_and_refuses_the_next() {
 fn a_join_over_an_old_link_or_with_a_nonce_used_before_gets_no_split() {
     let mut node = Node::linked(5);
     let taken = Response::Joined {
-        answer: Answer::Taken,
+        answer: Answer::Accepted,
         contacts: vec![],
     };
     assert_eq!(node.ask(1, join(1, 77, 2)), taken);

@@ -41,7 +41,7 @@ fn who_has_no_room_after_all_is_left_alone_for_a_moment() {
     for by_answer in [true, false] {
         let mut node = joined(match by_answer {
             true => Answer::Refused,
-            false => Answer::Room,
+            false => Answer::Pending,
         });
         if !by_answer {
             assert_eq!(take_back(&mut node), [(1, Reason::Refused)]);
@@ -56,7 +56,7 @@ fn who_has_no_room_after_all_is_left_alone_for_a_moment() {
 
 #[test]
 fn a_link_that_was_granted_cannot_be_taken_back() {
-    let mut node = joined(Answer::Taken);
+    let mut node = joined(Answer::Accepted);
     assert_eq!(take_back(&mut node), []);
     assert_eq!(node.peers(), [1]);
 }

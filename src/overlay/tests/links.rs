@@ -202,7 +202,7 @@ fn a_peer_that_lost_its_connection_and_dialled_again_joins_anew_and_is_not_accus
         let taken = matches!(
             answer,
             Response::Joined {
-                answer: Answer::Taken,
+                answer: Answer::Accepted,
                 ..
             }
         );
@@ -228,7 +228,7 @@ fn two_that_dialled_each_other_at_once_both_join_and_neither_is_accused() {
         dial: None,
     });
     let taken = Response::Joined {
-        answer: Answer::Taken,
+        answer: Answer::Accepted,
         contacts: vec![],
     };
     assert_eq!(node.ask(2, join(2, 9, 2)), taken);

@@ -80,7 +80,7 @@ fn anything(node: &mut Node, rng: &mut Xoshiro256PlusPlus) {
                         answer: Answer::Split,
                         contacts: vec![],
                     },
-                    Request::Take { .. } => Response::Taken(None),
+                    Request::ProposeHandover { .. } => Response::HandoverReply(None),
                     _ => Response::Done { ok: true },
                 };
                 node.answer(to, id, response);

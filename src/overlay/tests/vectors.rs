@@ -89,8 +89,10 @@ fn request(request: &NodeRequest) -> (&'static str, Value) {
             "Cancel",
             json!({ "nonce": nonce(*n), "keep": keep, "contacts": contacts(c) }),
         ),
-        Request::Take { pair } => ("Take", json!({ "pair": pair })),
-        Request::Thin { links } => ("Thin", json!({ "links": texts(links) })),
+        Request::ProposeHandover { pair } => ("ProposeHandover", json!({ "pair": pair })),
+        Request::DropRedundantLink { links } => {
+            ("DropRedundantLink", json!({ "links": texts(links) }))
+        }
         Request::Leave { contacts: c } => ("Leave", json!({ "contacts": contacts(c) })),
     }
 }
@@ -104,9 +106,9 @@ fn response(response: &NodeResponse) -> (&'static str, Value) {
         } => {
             let answer = match answer {
                 Answer::Refused => "REFUSED",
-                Answer::Taken => "TAKEN",
+                Answer::Accepted => "ACCEPTED",
                 Answer::Split => "SPLIT",
-                Answer::Room => "ROOM",
+                Answer::Pending => "PENDING",
             };
             (
                 "Joined",
@@ -127,9 +129,9 @@ fn response(response: &NodeResponse) -> (&'static str, Value) {
             )
         }
         Response::Done { ok } => ("Done", json!({ "ok": ok })),
-        Response::Taken(None) => ("Taken", json!({ "agreed": false })),
-        Response::Taken(Some(terms)) => (
-            "Taken",
+        Response::HandoverReply(None) => ("HandoverReply", json!({ "agreed": false })),
+        Response::HandoverReply(Some(terms)) => (
+            "HandoverReply",
             json!({
                 "agreed": true, "nonce": nonce(terms.nonce), "links": texts(&terms.links),
                 "dialable": terms.dialable, "addresses": texts(&terms.addresses),

@@ -21,11 +21,11 @@ pub mod request {
         #[prost(message, tag = "6")]
         Cancel(super::Cancel),
         #[prost(message, tag = "7")]
-        Take(super::Take),
+        ProposeHandover(super::ProposeHandover),
         #[prost(message, tag = "8")]
         Leave(super::Leave),
         #[prost(message, tag = "9")]
-        Thin(super::Thin),
+        DropRedundantLink(super::DropRedundantLink),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -37,37 +37,38 @@ pub struct Response {
 pub mod response {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Kind {
-        /// To Shuffle.
+        /// Answers Shuffle.
         #[prost(message, tag = "1")]
         Contacts(super::Contacts),
-        /// To Join.
+        /// Answers Join.
         #[prost(message, tag = "2")]
         Joined(super::Joined),
-        /// To Redirect.
+        /// Answers Redirect.
         #[prost(message, tag = "3")]
         Redirected(super::Redirected),
-        /// To Attach: whether the nonce was the receiver's own outstanding one. To Thin: whether the receiver agrees.
-        /// To Report, Cancel, Leave: always true. To anything, false: the sender is no link of the receiver's (any more).
+        /// Answers Attach: whether the nonce was the receiver's own outstanding one. Answers DropRedundantLink: whether the
+        /// receiver agrees. Answers Report, Cancel, Leave: always true. False as the answer to any request: the sender has no
+        /// link (any more) with the receiver.
         #[prost(message, tag = "4")]
         Done(super::Done),
-        /// To Take.
+        /// Answers ProposeHandover.
         #[prost(message, tag = "5")]
-        Taken(super::Taken),
+        HandoverReply(super::HandoverReply),
     }
 }
-/// A peer, and where it listens.
+/// A peer and its listen addresses.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Contact {
-    /// The bytes of a PeerId: what the handshake must prove. Never absent.
+    /// The bytes of the PeerId that the handshake must prove. Never absent.
     #[prost(bytes = "bytes", tag = "1")]
     pub peer_id: ::prost::bytes::Bytes,
     /// Binary multiaddrs, at most 2, of at most 128 bytes each: an IP address (never a name), tcp, ws (with the path "/"),
-    /// and tls where it applies. Those of another form are passed over, then further ones, then those that are not in the
-    /// link's scope. Chapter 9, Addresses.
+    /// and tls where it applies. A reader first skips addresses of another form, then those past the second, then those that
+    /// are not in the link's scope. Chapter 9, Addresses.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
-/// Exchange addresses. Whoever only wants to know some offers none.
+/// Exchanges contacts. A sender that only asks for contacts offers none.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Shuffle {
     /// Peers that the sender knows, itself among them if it is dialable. At most 4 are read.
@@ -76,27 +77,28 @@ pub struct Shuffle {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Contacts {
-    /// At most 8 peers that the sender has itself passed the handshake with, its own links among them. Never one that it
-    /// has only heard of.
+    /// At most 8 peers with which the sender itself has completed the handshake, its own links among them. Never a peer that
+    /// the sender knows from hearsay only.
     #[prost(message, repeated, tag = "1")]
     pub contacts: ::prost::alloc::vec::Vec<Contact>,
 }
-/// The dialer of a link asks to be kept: once, as its first exchange on the link.
+/// Sent by the dialer of a link, once, as the first exchange on the link: asks the receiver to keep the link.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Join {
-    /// Random, fresh: it names the handover that may follow.
+    /// Fresh random number that identifies the handover that may follow.
     #[prost(fixed64, tag = "1")]
     pub nonce: u64,
-    /// 2: split a link for me. 1: make room for me. 0: keep me only if you have room. More counts as 2.
+    /// 2: move one of your links to me. 1: free a slot for me. 0: keep me only if you have a free slot. Larger values count
+    /// as 2.
     #[prost(uint32, tag = "2")]
     pub need: u32,
-    /// The PeerIds of the sender's links, at most 8, the receiver among them: whom not to redirect to it.
+    /// PeerIds of the sender's links, at most 8, the receiver among them: peers that need not be redirected to the sender.
     #[prost(bytes = "bytes", repeated, tag = "3")]
     pub links: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// Whether others can dial the sender.
     #[prost(bool, tag = "4")]
     pub dialable: bool,
-    /// Where, as in Contact.
+    /// The sender's listen addresses, as in Contact.
     #[prost(bytes = "bytes", repeated, tag = "5")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
@@ -104,7 +106,7 @@ pub struct Join {
 pub struct Joined {
     #[prost(enumeration = "joined::Answer", tag = "1")]
     pub answer: i32,
-    /// As in Contacts: whom to dial further, or instead.
+    /// As in Contacts: peers to dial in addition, or instead.
     #[prost(message, repeated, tag = "2")]
     pub contacts: ::prost::alloc::vec::Vec<Contact>,
 }
@@ -123,14 +125,14 @@ pub mod joined {
     )]
     #[repr(i32)]
     pub enum Answer {
-        /// No room: the sender of Join closes the link.
+        /// No free slot: the sender of Join closes the link.
         Refused = 0,
         /// The link stays.
-        Taken = 1,
-        /// The link stays, and one of the answerer's is moved to the sender of Join: a Redirect with its nonce follows.
+        Accepted = 1,
+        /// The link stays, and one of the responder's links moves to the sender of Join: a Redirect with its nonce follows.
         Split = 2,
-        /// The link stays if the answerer can move another one out of its way: a Report or a Cancel follows.
-        Room = 3,
+        /// The link stays if the responder can free a slot by moving another link: a Report or a Cancel follows.
+        Pending = 3,
     }
     impl Answer {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -140,32 +142,32 @@ pub mod joined {
         pub fn as_str_name(&self) -> &'static str {
             match self {
                 Self::Refused => "REFUSED",
-                Self::Taken => "TAKEN",
+                Self::Accepted => "ACCEPTED",
                 Self::Split => "SPLIT",
-                Self::Room => "ROOM",
+                Self::Pending => "PENDING",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
         pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
             match value {
                 "REFUSED" => Some(Self::Refused),
-                "TAKEN" => Some(Self::Taken),
+                "ACCEPTED" => Some(Self::Accepted),
                 "SPLIT" => Some(Self::Split),
-                "ROOM" => Some(Self::Room),
+                "PENDING" => Some(Self::Pending),
                 _ => None,
             }
         }
     }
 }
-/// The redirect hint: connect to this peer, or be ready for it.
+/// The redirect hint: tells the receiver to connect to a peer, or to expect a connection from it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Redirect {
-    /// C's: that of its Join, or of its Taken.
+    /// The receiver's (C's) nonce: that of its Join or of its HandoverReply.
     #[prost(fixed64, tag = "1")]
     pub nonce: u64,
     #[prost(enumeration = "redirect::Role", tag = "2")]
     pub role: i32,
-    /// Whom. Addresses are of use for DIAL only. Absent, or without a valid peer_id: an offence.
+    /// The peer to connect with. Its addresses are used for DIAL only. Absent, or without a valid peer_id: an offence.
     #[prost(message, optional, tag = "3")]
     pub to: ::core::option::Option<Contact>,
 }
@@ -184,9 +186,9 @@ pub mod redirect {
     )]
     #[repr(i32)]
     pub enum Role {
-        /// Dial `to`, pass the handshake, then send it Attach.
+        /// Dial `to`, complete the handshake, then send it Attach.
         Dial = 0,
-        /// `to` will dial you and send you Attach.
+        /// `to` will dial the receiver of this message and send it Attach.
         Expect = 1,
     }
     impl Role {
@@ -214,7 +216,7 @@ pub mod redirect {
 pub struct Redirected {
     #[prost(enumeration = "redirected::Refusal", tag = "1")]
     pub refusal: i32,
-    /// When it agreed and can be dialled: where, as in Contact.
+    /// The listen addresses of a dialable peer that agrees, as in Contact.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
@@ -233,16 +235,17 @@ pub mod redirected {
     )]
     #[repr(i32)]
     pub enum Refusal {
-        /// Agreed.
+        /// The receiver of the Redirect agrees.
         None = 0,
-        /// Locked: takes part in a handover, or has a visitor.
+        /// Locked: it takes part in a handover, or holds a provisional link.
         Busy = 1,
-        /// The hint breaks a rule: the peer is the receiver itself, or linked with it already, or at no address that the
-        /// sender may name.
+        /// The hint breaks a rule: `to` is the receiver of the hint itself, or linked with it already, or has no address that
+        /// the sender may name.
         Unsuitable = 2,
-        /// Too many dials on the word of others, or these addresses, or others of their hosts, were dialled less than a minute ago.
+        /// The budget for dials to addresses named by others is used up, or these addresses, or others of the same hosts, were
+        /// dialled less than a minute ago.
         TooMany = 3,
-        /// EXPECT, but nobody can dial the receiver.
+        /// The role is EXPECT, but nobody can dial the receiver of the hint.
         NotDialable = 4,
     }
     impl Refusal {
@@ -272,46 +275,48 @@ pub mod redirected {
         }
     }
 }
-/// "This link is the one that E wanted." Sent by whoever has dialled it for a Redirect, as the first exchange on it.
+/// Sent by the peer that dialled for a Redirect, as the first exchange on the new link: identifies the link as the one that
+/// the coordinator asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Attach {
-    /// C's.
+    /// C's nonce.
     #[prost(fixed64, tag = "1")]
     pub nonce: u64,
 }
-/// F and C tell E what became of the link between them. From E to a peer that was told ROOM: there is room now.
+/// From the moved node and the receiver to the coordinator: the result of their new link. From the coordinator to a peer
+/// whose Join was answered with PENDING: a slot is free now.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Report {
-    /// C's. To a peer that was told ROOM it says nothing.
+    /// C's nonce. Meaningless to a peer whose Join was answered with PENDING.
     #[prost(fixed64, tag = "1")]
     pub nonce: u64,
-    /// Whether the link that the hint named is up, and Attach was agreed to.
+    /// Whether the link that the hint named is up and Attach was agreed to.
     #[prost(bool, tag = "2")]
     pub linked: bool,
 }
-/// The handover ends without its aim. E–F stays.
+/// Ends the handover without success. The link E–F stays.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Cancel {
-    /// C's. To a peer that was told ROOM it says nothing.
+    /// C's nonce. Meaningless to a peer whose Join was answered with PENDING.
     #[prost(fixed64, tag = "1")]
     pub nonce: u64,
-    /// To a C that has joined: whether its link with the sender stays. When false, C closes it.
+    /// To a C that sent Join: whether its link with the sender stays. If false, C closes it.
     #[prost(bool, tag = "2")]
     pub keep: bool,
-    /// To C: whom to try instead.
+    /// To C: peers to dial instead.
     #[prost(message, repeated, tag = "3")]
     pub contacts: ::prost::alloc::vec::Vec<Contact>,
 }
-/// Asks the receiver to take over one of the sender's links: to be C.
+/// Asks the receiver of this message to take over one of the sender's links, that is, to be the receiver (C) of a handover.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Take {
-    /// Whether the receiver is to give a link back when this one has moved.
+pub struct ProposeHandover {
+    /// Whether C shall give a link back after the handover.
     #[prost(bool, tag = "1")]
     pub pair: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Taken {
-    /// Whether the receiver agrees. If it does, the rest is as in Join.
+pub struct HandoverReply {
+    /// Whether C agrees. If it does, the other fields are as in Join.
     #[prost(bool, tag = "1")]
     pub agreed: bool,
     #[prost(fixed64, tag = "2")]
@@ -323,14 +328,14 @@ pub struct Taken {
     #[prost(bytes = "bytes", repeated, tag = "5")]
     pub addresses: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
-/// Asks to do without the link between sender and receiver, whom a third node connects.
+/// Asks the receiver to agree that the link between the two is closed, because a third node connects them.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Thin {
-    /// The PeerIds of the sender's other links, at most 8: the third is one of them.
+pub struct DropRedundantLink {
+    /// PeerIds of the sender's other links, at most 8: the third node is one of them.
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub links: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
-/// The sender stops. Its other links are offered as contacts, so that the neighbours can close the gap.
+/// Announces that the sender shuts down. It names its other links as contacts, so that its neighbours can close the gap.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Leave {
     /// As in Contacts.

@@ -103,9 +103,9 @@ pub mod overlay {
         (4, Kind::Message(&ATTACH)),
         (5, Kind::Message(&REPORT)),
         (6, Kind::Message(&CANCEL)),
-        (7, Kind::Message(&TAKE)),
+        (7, Kind::Message(&PROPOSEHANDOVER)),
         (8, Kind::Message(&LEAVE)),
-        (9, Kind::Message(&THIN)),
+        (9, Kind::Message(&DROPREDUNDANTLINK)),
     ]);
 
     /// The message Response.
@@ -114,7 +114,7 @@ pub mod overlay {
         (2, Kind::Message(&JOINED)),
         (3, Kind::Message(&REDIRECTED)),
         (4, Kind::Message(&DONE)),
-        (5, Kind::Message(&TAKEN)),
+        (5, Kind::Message(&HANDOVERREPLY)),
     ]);
 
     /// The message Contact.
@@ -179,13 +179,13 @@ pub mod overlay {
         (3, Kind::Message(&CONTACT)),
     ]);
 
-    /// The message Take.
-    pub static TAKE: Schema = Schema(&[
+    /// The message ProposeHandover.
+    pub static PROPOSEHANDOVER: Schema = Schema(&[
         (1, Kind::Varint),
     ]);
 
-    /// The message Taken.
-    pub static TAKEN: Schema = Schema(&[
+    /// The message HandoverReply.
+    pub static HANDOVERREPLY: Schema = Schema(&[
         (1, Kind::Varint),
         (2, Kind::Fixed64),
         (3, Kind::Bytes),
@@ -193,8 +193,8 @@ pub mod overlay {
         (5, Kind::Bytes),
     ]);
 
-    /// The message Thin.
-    pub static THIN: Schema = Schema(&[
+    /// The message DropRedundantLink.
+    pub static DROPREDUNDANTLINK: Schema = Schema(&[
         (1, Kind::Bytes),
     ]);
 
@@ -217,8 +217,8 @@ pub mod sync {
     pub static REQUEST: Schema = Schema(&[
         (1, Kind::Message(&COMPARE)),
         (2, Kind::Message(&FETCH)),
-        (3, Kind::Message(&BEHIND)),
-        (4, Kind::Message(&OFFER)),
+        (3, Kind::Message(&LAGGING)),
+        (4, Kind::Message(&ANNOUNCE)),
         (8, Kind::Varint),
     ]);
 
@@ -226,9 +226,9 @@ pub mod sync {
     pub static RESPONSE: Schema = Schema(&[
         (1, Kind::Message(&RANGES)),
         (2, Kind::Message(&BATCHES)),
-        (3, Kind::Message(&HEARD)),
-        (4, Kind::Message(&LATER)),
-        (5, Kind::Message(&ABSENT)),
+        (3, Kind::Message(&ACK)),
+        (4, Kind::Message(&RETRYAFTER)),
+        (5, Kind::Message(&NOTSUBSCRIBED)),
     ]);
 
     /// The message Compare.
@@ -259,29 +259,29 @@ pub mod sync {
         (4, Kind::Varints),
     ]);
 
-    /// The message Behind.
-    pub static BEHIND: Schema = Schema(&[
+    /// The message Lagging.
+    pub static LAGGING: Schema = Schema(&[
         (1, Kind::Text),
         (2, Kind::Varint),
     ]);
 
-    /// The message Offer.
-    pub static OFFER: Schema = Schema(&[
+    /// The message Announce.
+    pub static ANNOUNCE: Schema = Schema(&[
         (1, Kind::Text),
         (2, Kind::Bytes),
         (3, Kind::Varints),
     ]);
 
-    /// The message Heard.
-    pub static HEARD: Schema = Schema(&[
+    /// The message Ack.
+    pub static ACK: Schema = Schema(&[
         (1, Kind::Bytes),
     ]);
 
-    /// The message Later.
-    pub static LATER: Schema = Schema(&[
+    /// The message RetryAfter.
+    pub static RETRYAFTER: Schema = Schema(&[
         (1, Kind::Varint),
     ]);
 
-    /// The message Absent.
-    pub static ABSENT: Schema = Schema(&[]);
+    /// The message NotSubscribed.
+    pub static NOTSUBSCRIBED: Schema = Schema(&[]);
 }

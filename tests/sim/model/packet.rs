@@ -86,8 +86,8 @@ pub(super) fn lie(mut packet: Packet) -> Packet {
             }
             Request::Join { need, .. } => *need = 2 - (*need).min(2),
             Request::Attach { nonce } => *nonce ^= 1,
-            Request::Take { .. }
-            | Request::Thin { .. }
+            Request::ProposeHandover { .. }
+            | Request::DropRedundantLink { .. }
             | Request::Shuffle { .. }
             | Request::Leave { .. } => {}
         },
@@ -97,8 +97,8 @@ pub(super) fn lie(mut packet: Packet) -> Packet {
         } => match response {
             Response::Joined { answer, .. } => {
                 *answer = match answer {
-                    Answer::Taken => Answer::Split,
-                    _ => Answer::Taken,
+                    Answer::Accepted => Answer::Split,
+                    _ => Answer::Accepted,
                 }
             }
             Response::Redirected { refusal, .. } => {
@@ -108,7 +108,7 @@ pub(super) fn lie(mut packet: Packet) -> Packet {
                 }
             }
             Response::Done { ok } => *ok = !*ok,
-            Response::Taken(terms) => *terms = None,
+            Response::HandoverReply(terms) => *terms = None,
             Response::Contacts(contacts) => contacts.clear(),
         },
         _ => {}

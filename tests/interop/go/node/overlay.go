@@ -212,7 +212,7 @@ func (o *overlay) answer(l *link, r *overlayMessage) (response []byte, then func
 		if full {
 			return encodeOverlay(kindJoined, putContacts(&wire.Writer{}, 2, o.contacts(l))), nil
 		}
-		return encodeOverlay(kindJoined, (&wire.Writer{}).Uint(1, joinTaken)), nil
+		return encodeOverlay(kindJoined, (&wire.Writer{}).Uint(1, joinAccepted)), nil
 	case kindRedirect:
 		return o.redirect(l, r)
 	case kindAttach:
@@ -224,9 +224,9 @@ func (o *overlay) answer(l *link, r *overlayMessage) (response []byte, then func
 		l.reason = "leaving: the peer stops"
 		n.mu.Unlock()
 		return done(true), nil
-	case kindTake:
-		return encodeOverlay(kindTaken, &wire.Writer{}), nil
-	case kindThin:
+	case kindProposeHandover:
+		return encodeOverlay(kindHandoverReply, &wire.Writer{}), nil
+	case kindDropRedundantLink:
 		return done(false), nil
 	default: // Report: this node began no handover.
 		return done(true), nil

@@ -18,9 +18,9 @@ const (
 	kindAttach
 	kindReport
 	kindCancel
-	kindTake
+	kindProposeHandover
 	kindLeave
-	kindThin
+	kindDropRedundantLink
 )
 
 const (
@@ -28,12 +28,12 @@ const (
 	kindJoined
 	kindRedirected
 	kindDone
-	kindTaken
+	kindHandoverReply
 )
 
 // What Joined, Redirect and Redirected say.
 const (
-	joinRefused, joinTaken, joinSplit, joinRoom                                       = 0, 1, 2, 3
+	joinRefused, joinAccepted, joinSplit, joinPending                                 = 0, 1, 2, 3
 	roleDial, roleExpect                                                              = 0, 1
 	redirectAgreed, redirectBusy, redirectUnsuitable, redirectTooMany, redirectNoDial = 0, 1, 2, 3, 4
 )
@@ -146,12 +146,12 @@ func decodeRequest(body []byte, from peer.ID) (*overlayMessage, error) {
 			kindRedirect: {1: wire.Fixed64(&m.nonce), 2: wire.Uint32(&m.role), 3: wire.Message(func(message []byte) error {
 				return wire.Decode(message, to.schema())
 			})},
-			kindAttach: {1: wire.Fixed64(&m.nonce)},
-			kindReport: {1: wire.Fixed64(&m.nonce), 2: wire.Bool(&m.ok)},
-			kindCancel: {1: wire.Fixed64(&m.nonce), 2: wire.Bool(&m.ok), 3: contactsInto(&m.contacts, maxContacts)},
-			kindTake:   {1: wire.Bool(&m.ok)},
-			kindLeave:  {1: contactsInto(&m.contacts, maxContacts)},
-			kindThin:   {1: wire.Bytes(new([]byte))},
+			kindAttach:            {1: wire.Fixed64(&m.nonce)},
+			kindReport:            {1: wire.Fixed64(&m.nonce), 2: wire.Bool(&m.ok)},
+			kindCancel:            {1: wire.Fixed64(&m.nonce), 2: wire.Bool(&m.ok), 3: contactsInto(&m.contacts, maxContacts)},
+			kindProposeHandover:   {1: wire.Bool(&m.ok)},
+			kindLeave:             {1: contactsInto(&m.contacts, maxContacts)},
+			kindDropRedundantLink: {1: wire.Bytes(new([]byte))},
 		}
 	})
 	if m.role != roleExpect {
@@ -176,14 +176,14 @@ func decodeResponse(body []byte, from peer.ID) (*overlayMessage, error) {
 			kindJoined:     {1: wire.Uint32(&m.answer), 2: contactsInto(&m.contacts, maxContacts)},
 			kindRedirected: {1: wire.Uint32(&m.answer), 2: appendTo(addresses)},
 			kindDone:       {1: wire.Bool(&m.ok)},
-			kindTaken: {
+			kindHandoverReply: {
 				1: wire.Bool(&m.ok), 2: wire.Fixed64(&m.nonce), 3: wire.Bytes(new([]byte)), 4: wire.Bool(&m.dialable),
 				5: appendTo(addresses),
 			},
 		}
 	})
 	switch {
-	case m.kind == kindJoined && m.answer > joinRoom:
+	case m.kind == kindJoined && m.answer > joinPending:
 		m.answer = joinRefused
 	case m.kind == kindRedirected && m.answer > redirectNoDial:
 		m.answer = redirectBusy

@@ -135,13 +135,13 @@ func TestWhatItTakesNoPartInIsAnswered(t *testing.T) {
 	linked(t, f, e)
 	l := linkTo(t, e, f.ID())
 	empty := func() *wire.Writer { return &wire.Writer{} }
-	if a := ask(t, e, l, kindTake, empty()); a.kind != kindTaken || a.ok {
-		t.Errorf("Take: %+v", a)
+	if a := ask(t, e, l, kindProposeHandover, empty()); a.kind != kindHandoverReply || a.ok {
+		t.Errorf("ProposeHandover: %+v", a)
 	}
-	if a := ask(t, e, l, kindThin, empty()); a.kind != kindDone || a.ok {
-		t.Errorf("Thin: %+v", a)
+	if a := ask(t, e, l, kindDropRedundantLink, empty()); a.kind != kindDone || a.ok {
+		t.Errorf("DropRedundantLink: %+v", a)
 	}
-	if a := ask(t, e, l, kindJoin, empty()); a.kind != kindJoined || a.answer != joinTaken {
+	if a := ask(t, e, l, kindJoin, empty()); a.kind != kindJoined || a.answer != joinAccepted {
 		t.Errorf("Join: %+v", a)
 	}
 	if a := ask(t, e, l, kindShuffle, empty()); a.kind != kindContacts {
@@ -163,7 +163,7 @@ func TestContactsAreAtTheirOwnHost(t *testing.T) {
 	toE := linkTo(t, a, e.ID())
 	elsewhere := ma.StringCast("/ip4/8.8.8.8/tcp/9000/ws")
 	named := putAddresses((&wire.Writer{}).Bool(4, true), 5, []ma.Multiaddr{elsewhere, a.listening()[0]})
-	if answer := ask(t, a, toE, kindJoin, named); answer.answer != joinTaken {
+	if answer := ask(t, a, toE, kindJoin, named); answer.answer != joinAccepted {
 		t.Fatalf("%+v", answer)
 	}
 	answer := ask(t, b, linkTo(t, b, e.ID()), kindShuffle, &wire.Writer{})

@@ -107,7 +107,7 @@ func TestOverlayMessagesSayWhatIsPublished(t *testing.T) {
 			t.Errorf("%s: role %d", v.Name, m.role)
 		}
 		answer := map[string]uint32{
-			"TAKEN": joinTaken, "SPLIT": joinSplit, "ROOM": joinRoom, "BUSY": redirectBusy, "UNSUITABLE": redirectUnsuitable,
+			"ACCEPTED": joinAccepted, "SPLIT": joinSplit, "PENDING": joinPending, "BUSY": redirectBusy, "UNSUITABLE": redirectUnsuitable,
 			"TOO_MANY": redirectTooMany, "NOT_DIALABLE": redirectNoDial,
 		}[v.Fields.Answer+v.Fields.Refusal]
 		if m.answer != answer {
@@ -127,12 +127,12 @@ func texts(c contact) []string {
 func overlayKinds(message string) map[int]string {
 	if message == "response" {
 		return map[int]string{
-			kindContacts: "Contacts", kindJoined: "Joined", kindRedirected: "Redirected", kindDone: "Done", kindTaken: "Taken",
+			kindContacts: "Contacts", kindJoined: "Joined", kindRedirected: "Redirected", kindDone: "Done", kindHandoverReply: "HandoverReply",
 		}
 	}
 	return map[int]string{
 		kindShuffle: "Shuffle", kindJoin: "Join", kindRedirect: "Redirect", kindAttach: "Attach", kindReport: "Report",
-		kindCancel: "Cancel", kindTake: "Take", kindLeave: "Leave", kindThin: "Thin",
+		kindCancel: "Cancel", kindProposeHandover: "ProposeHandover", kindLeave: "Leave", kindDropRedundantLink: "DropRedundantLink",
 	}
 }
 

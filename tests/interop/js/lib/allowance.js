@@ -24,12 +24,12 @@ export class Allowance {
     this.#fetched = new Bucket(FETCHED, FETCHED_PER_S, now)
   }
 
-  /** What is due to a request: `granted`, `later`, or `offence`. */
+  /** What is due to a request: `granted`, `retryAfter`, or `offence`. */
   ask (now, kind) {
     const granted = kind === 'fetch' ? this.#fetched.take(now, FETCH_LEAST) : this.#compares.take(now)
     this.#impatient = granted ? 0 : this.#impatient + 1
     if (granted) return 'granted'
-    return this.#impatient > MAX_IMPATIENT ? 'offence' : 'later'
+    return this.#impatient > MAX_IMPATIENT ? 'offence' : 'retryAfter'
   }
 
   /** A fetch was answered with so many bytes of envelopes. */

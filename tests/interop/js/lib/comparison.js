@@ -19,15 +19,15 @@ const IDS_A_STEP = 256
 const RUNS_ON_MS = 120_000
 /** How often a neighbour may say that its items begin later. */
 const MAX_RESTARTS = 8
-/** How often it may say Later. */
-const MAX_LATERS = 20
+/** How often it may say RetryAfter. */
+const MAX_RETRIES = 20
 /** Ids that it may name and then not have. */
 const MAX_MISSING = 4_096
 /** Ids that are fetched in one comparison; the next one brings the rest. */
 const MAX_NEED = 65_536
 /** Ids that are asked for at once: fewer than the contract allows, so that what has come is soon of use. */
 const FETCH_IDS = 256
-const MAX_LATER_MS = 30_000
+const MAX_RETRY_AFTER_MS = 30_000
 /** Envelopes that are checked before everything else gets its turn. */
 const CHECK_AT_ONCE = 8
 
@@ -35,7 +35,7 @@ const CHECK_AT_ONCE = 8
 const MAX_REMOVED = 131_072
 
 /** The neighbour is not in the room. */
-export class Absent extends Error {}
+export class NotSubscribed extends Error {}
 
 export class Comparison {
   bytes = 0
@@ -43,7 +43,7 @@ export class Comparison {
   /** Ids in hex that only the neighbour, and that only this node has. */
   need = new Set()
   have = new Set()
-  #counts = { steps: 0, restarts: 0, laters: 0, missing: 0 }
+  #counts = { steps: 0, restarts: 0, retries: 0, missing: 0 }
   #end = Date.now() + TOTAL_MS
 
   /**
@@ -184,10 +184,10 @@ export class Comparison {
       const bytes = await ask(this.connection, PROTOCOL, request, { limit: MAX_RESPONSE, timeoutMs: RESPONSE_MS })
       this.bytes += request.length + bytes.length
       const response = decodeResponse(bytes, kind)
-      if (response.kind === 'absent') throw new Absent('the neighbour is not in the room')
-      if (response.kind !== 'later') return response
-      if (++this.#counts.laters > MAX_LATERS) throw new Error('the neighbour puts it off again and again')
-      await new Promise(resolve => setTimeout(resolve, Math.min(response.after_ms, MAX_LATER_MS)))
+      if (response.kind === 'notSubscribed') throw new NotSubscribed('the neighbour is not in the room')
+      if (response.kind !== 'retryAfter') return response
+      if (++this.#counts.retries > MAX_RETRIES) throw new Error('the neighbour puts it off again and again')
+      await new Promise(resolve => setTimeout(resolve, Math.min(response.after_ms, MAX_RETRY_AFTER_MS)))
     }
   }
 }
@@ -211,8 +211,8 @@ function inOrder (one, other) {
 }
 
 /** Tells a neighbour that it lacks something. */
-export async function sayBehind (connection, room, count) {
-  const request = encodeRequest('behind', { room, count })
+export async function notifyLagging (connection, room, count) {
+  const request = encodeRequest('lagging', { room, count })
   const response = await ask(connection, PROTOCOL, request, { limit: MAX_RESPONSE, timeoutMs: RESPONSE_MS })
-  return decodeResponse(response, 'behind')
+  return decodeResponse(response, 'lagging')
 }

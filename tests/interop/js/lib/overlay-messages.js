@@ -18,7 +18,7 @@ const MAX_REFERRALS = 4
 const MAX_PEERS = 8
 
 export const Role = { DIAL: 0, EXPECT: 1 }
-export const Answer = { REFUSED: 0, TAKEN: 1, SPLIT: 2, ROOM: 3 }
+export const Answer = { REFUSED: 0, ACCEPTED: 1, SPLIT: 2, PENDING: 3 }
 export const Refusal = { NONE: 0, BUSY: 1, UNSUITABLE: 2, TOO_MANY: 3, NOT_DIALABLE: 4 }
 
 /** Codes of multihashes, and the most bytes of a key that stands in a PeerId itself. */
@@ -42,9 +42,9 @@ const REQUESTS = {
   attach: [4, { nonce: [1, 'fixed64'] }],
   report: [5, { nonce: [1, 'fixed64'], linked: [2, 'bool'] }],
   cancel: [6, { nonce: [1, 'fixed64'], keep: [2, 'bool'], contacts: [3, contact] }],
-  take: [7, { pair: [1, 'bool'] }],
+  proposeHandover: [7, { pair: [1, 'bool'] }],
   leave: [8, CONTACTS],
-  thin: [9, { links: [1, raw] }]
+  dropRedundantLink: [9, { links: [1, raw] }]
 }
 
 const RESPONSES = {
@@ -52,7 +52,7 @@ const RESPONSES = {
   joined: [2, { answer: [1, 'uint32'], contacts: [2, contact] }],
   redirected: [3, { refusal: [1, 'uint32'], addresses: [2, raw] }],
   done: [4, { ok: [1, 'bool'] }],
-  taken: [5, { agreed: [1, 'bool'], nonce: [2, 'fixed64'], links: [3, raw], dialable: [4, 'bool'], addresses: [5, raw] }]
+  handoverReply: [5, { agreed: [1, 'bool'], nonce: [2, 'fixed64'], links: [3, raw], dialable: [4, 'bool'], addresses: [5, raw] }]
 }
 
 /** Reads what `sender`, by its PeerId, has said over a link of that scope. */
@@ -80,7 +80,7 @@ function read (message, scope, sender) {
     if (message.role !== Role.EXPECT) text.role = Role.DIAL
   }
   if (message.need > 2) text.need = 2
-  if (message.answer > Answer.ROOM) text.answer = Answer.REFUSED
+  if (message.answer > Answer.PENDING) text.answer = Answer.REFUSED
   if (message.refusal > Refusal.NOT_DIALABLE) text.refusal = Refusal.BUSY
   return text
 }

@@ -174,8 +174,8 @@ export class OverlayState {
       case 'report': return this.#onReport(now, link, request)
       case 'cancel': return this.#onCancel(now, link, request)
       case 'leave': return this.#onLeave(link, request)
-      case 'take': return { response: { kind: 'taken', agreed: false, nonce: 0n, links: [], dialable: false, addresses: [] }, effects: [] }
-      case 'thin': return done(false)
+      case 'proposeHandover': return { response: { kind: 'handoverReply', agreed: false, nonce: 0n, links: [], dialable: false, addresses: [] }, effects: [] }
+      case 'dropRedundantLink': return done(false)
     }
   }
 
@@ -207,8 +207,8 @@ export class OverlayState {
   #onJoin (now, link, { addresses }) {
     const isFirst = !link.joined && !link.dialled
     link.joined = true
-    const answer = this.links.size <= this.#most ? Answer.TAKEN : Answer.REFUSED
-    if (answer === Answer.TAKEN) link.settled = true
+    const answer = this.links.size <= this.#most ? Answer.ACCEPTED : Answer.REFUSED
+    if (answer === Answer.ACCEPTED) link.settled = true
     const contacts = isFirst ? this.#contactsFor(link) : []
     this.book.meet(link.id, { addresses, host: link.host })
     // Whoever was expected and joins instead is a newcomer like any other; the handover has failed.
@@ -336,12 +336,12 @@ export class OverlayState {
   }
 
   #onJoined (now, link, { nonce }, response) {
-    const answer = response === 'plain' ? Answer.TAKEN : response?.answer ?? Answer.REFUSED
+    const answer = response === 'plain' ? Answer.ACCEPTED : response?.answer ?? Answer.REFUSED
     this.#learn(response?.contacts ?? [])
     const isOurs = this.lock?.as === 'C' && this.lock.from === link.id && this.lock.nonce === nonce
-    if (answer === Answer.SPLIT || answer === Answer.ROOM) return []
+    if (answer === Answer.SPLIT || answer === Answer.PENDING) return []
     if (isOurs) this.lock = undefined
-    if (answer === Answer.TAKEN) {
+    if (answer === Answer.ACCEPTED) {
       link.settled = true
       this.book.kept(link.id)
       return []

@@ -20,19 +20,19 @@ const BATCHES_SLACK = MAX_IDS * (ID_SIZE + 10) + 64
 const REQUESTS = {
   compare: [1, { room: [1, 'string'], since_ms: [2, 'uint64'], until_ms: [3, 'uint64'], frame: [4, 'bytes'] }],
   fetch: [2, { room: [1, 'string'], ids: [2, 'bytes'] }],
-  behind: [3, { room: [1, 'string'], count: [2, 'uint64'] }]
+  lagging: [3, { room: [1, 'string'], count: [2, 'uint64'] }]
 }
 
 const RESPONSES = {
   ranges: [1, { frame: [1, 'bytes'], since_ms: [2, 'uint64'] }],
   batches: [2, { envelopes: [1, bytes => bytes], missing: [2, 'bytes'], removed: [3, 'bytes'], removed_at_ms: [4, 'uint64s'] }],
-  heard: [3, {}],
-  later: [4, { after_ms: [1, 'uint32'] }],
-  absent: [5, {}]
+  ack: [3, {}],
+  retryAfter: [4, { after_ms: [1, 'uint32'] }],
+  notSubscribed: [5, {}]
 }
 
 /** Which response belongs to a request. */
-const ANSWERS = { compare: 'ranges', fetch: 'batches', behind: 'heard' }
+const ANSWERS = { compare: 'ranges', fetch: 'batches', lagging: 'ack' }
 
 export function encodeRequest (kind, message) {
   return encodeOneOf(kind, message, REQUESTS)
@@ -51,10 +51,10 @@ export function encodeResponse (kind, message) {
   return encodeOneOf(kind, message, RESPONSES)
 }
 
-/** Reads the response to a request: the kind that belongs to it, or later, or absent. */
+/** Reads the response to a request: the kind that belongs to it, or retryAfter, or notSubscribed. */
 export function decodeResponse (bytes, asked) {
   const response = decodeOneOf(bytes, RESPONSES)
-  if (![ANSWERS[asked], 'later', 'absent'].includes(response.kind)) throw new Violation(`${response.kind} is no answer to ${asked}`)
+  if (![ANSWERS[asked], 'retryAfter', 'notSubscribed'].includes(response.kind)) throw new Violation(`${response.kind} is no answer to ${asked}`)
   if (response.kind === 'ranges' && response.frame.length > MAX_ANSWERED) throw new Violation(`an answer has a frame of ${response.frame.length} bytes, the limit is ${MAX_ANSWERED}`)
   if (response.kind === 'batches') {
     response.missing = splitIds(response.missing, 0)

@@ -7,7 +7,7 @@
 import { Allowance } from './allowance.js'
 import { BatchError } from './batch.js'
 import { toHex } from './bytes.js'
-import { Absent, Comparison, sayBehind, windowOf } from './comparison.js'
+import { Comparison, NotSubscribed, notifyLagging, windowOf } from './comparison.js'
 import { NotSpoken, Violation, answering, isViolation } from './exchange.js'
 import { BadFrame, answer } from './negentropy.js'
 import { MAX_ANSWERED, MAX_REQUEST, PROTOCOL, decodeRequest, encodeResponse, fill } from './sync-messages.js'
@@ -22,7 +22,7 @@ const REQUEST_MS = 10_000
 /** One neighbour is told of one room at most this often that it lacks something. */
 const BEHIND_MS = 1_000
 
-const LATER_MS = 500
+const RETRY_AFTER_MS = 500
 const MAX_STREAMS = 8
 
 export class Sync {
@@ -101,7 +101,7 @@ export class Sync {
       neighbour = {
         allowance: new Allowance(Date.now()),
         plain: false,
-        /** What is known of it and a room: `{ sinceMs, removed, agreed, absent, toldAt }`. */
+        /** What is known of it and a room: `{ sinceMs, removed, agreed, notSubscribed, toldAt }`. */
         rooms: new Map(),
         /** Rooms to compare, and whether the window has an end. */
         due: new Map(),
@@ -126,14 +126,14 @@ export class Sync {
   #compareSoon (id, room, underwayMs = UNDERWAY_MS) {
     if (this.#links.get(id) === undefined || !this.#rooms.has(room)) return
     const neighbour = this.#of(id)
-    if (neighbour.plain || this.#about(neighbour, room).absent) return
+    if (neighbour.plain || this.#about(neighbour, room).notSubscribed) return
     neighbour.due.set(room, Math.min(underwayMs, neighbour.due.get(room) ?? underwayMs))
     if (!neighbour.running) this.#work(id, neighbour)
   }
 
   #about (neighbour, room) {
     let about = neighbour.rooms.get(room)
-    if (about === undefined) neighbour.rooms.set(room, about = { sinceMs: 0, removed: new Map(), agreed: false, absent: false, toldAt: 0 })
+    if (about === undefined) neighbour.rooms.set(room, about = { sinceMs: 0, removed: new Map(), agreed: false, notSubscribed: false, toldAt: 0 })
     return about
   }
 
@@ -168,26 +168,26 @@ export class Sync {
       await comparison.run()
       Object.assign(about, { agreed: comparison.agreed, sinceMs: comparison.sinceMs })
       this.#tellChecked(id, room, comparison)
-      if (comparison.have.size > 0) await this.#sayBehind(id, room, comparison.have.size)
+      if (comparison.have.size > 0) await this.#notifyLagging(id, room, comparison.have.size)
     } catch (error) {
       this.#onFailed(id, neighbour, room, error)
     }
-    if (comparison.repaired > 0) await Promise.all(this.#taking(room).filter(other => other !== id).map(other => this.#sayBehind(other, room, 0)))
+    if (comparison.repaired > 0) await Promise.all(this.#taking(room).filter(other => other !== id).map(other => this.#notifyLagging(other, room, 0)))
   }
 
-  async #sayBehind (id, room, count) {
+  async #notifyLagging (id, room, count) {
     const connection = this.#links.get(id)?.connection
     if (connection === undefined) return
     const neighbour = this.#of(id)
     const about = this.#about(neighbour, room)
     if (Date.now() - about.toldAt < BEHIND_MS) return
     about.toldAt = Date.now()
-    await sayBehind(connection, room, count).catch(error => this.#onFailed(id, neighbour, room, error))
+    await notifyLagging(connection, room, count).catch(error => this.#onFailed(id, neighbour, room, error))
   }
 
   #onFailed (id, neighbour, room, error) {
     if (error instanceof NotSpoken) neighbour.plain = true
-    else if (error instanceof Absent) this.#about(neighbour, room).absent = true
+    else if (error instanceof NotSubscribed) this.#about(neighbour, room).notSubscribed = true
     else if (error instanceof BatchError || isViolation(error)) this.#links.accuse(id, 'INVALID_SYNC', error.message)
     else this.#later(RETRY_MS, () => this.#compareSoon(id, room))
   }
@@ -211,16 +211,16 @@ export class Sync {
     const id = connection.remotePeer.toString()
     const request = decodeRequest(body)
     const log = this.#rooms.get(request.room)?.log
-    if (log === undefined || this.#links.get(id) === undefined) return encodeResponse('absent', {})
+    if (log === undefined || this.#links.get(id) === undefined) return encodeResponse('notSubscribed', {})
     const due = this.#of(id).allowance.ask(Date.now(), request.kind)
     if (due === 'offence') throw new Violation('the peer goes on asking although it was told to wait')
-    if (due === 'later') return encodeResponse('later', { after_ms: LATER_MS })
+    if (due === 'retryAfter') return encodeResponse('retryAfter', { after_ms: RETRY_AFTER_MS })
     switch (request.kind) {
       case 'compare': return this.#onCompare(request, log, this.#about(this.#of(id), request.room).removed)
       case 'fetch': return this.#onFetch(id, request, log)
-      case 'behind':
+      case 'lagging':
         this.#compareSoon(id, request.room)
-        return encodeResponse('heard', {})
+        return encodeResponse('ack', {})
     }
   }
 

@@ -16,6 +16,9 @@ const vectors = name => JSON.parse(readFileSync(new URL(`../../../../proto/vecto
 const overlay = vectors('overlay')
 const sync = vectors('sync')
 
+/** The name of a message as the peer spells it: `RetryAfter` is `retryAfter`. */
+const camel = kind => kind[0].toLowerCase() + kind.slice(1)
+
 // --- overlay
 
 const ENUMS = { role: Overlay.Role, answer: Overlay.Answer, refusal: Overlay.Refusal }
@@ -23,7 +26,7 @@ const contact = ({ peer_id: id, addresses }) => ({ id, addresses })
 
 /** A published message as it is here: numbers for names, BigInts for nonces. */
 function own ({ kind, fields }) {
-  const message = { kind: kind.toLowerCase() }
+  const message = { kind: camel(kind) }
   for (const [name, value] of Object.entries(fields)) {
     if (name === 'nonce') message.nonce = BigInt(`0x${value}`)
     else if (name in ENUMS) message[name] = ENUMS[name][value]
@@ -150,22 +153,22 @@ function windowOf (list, sinceMs, untilMs) {
 test('data checking: messages have the published bytes, and are read from them', () => {
   for (const { name, kind, fields: { ids, ...fields }, body } of sync.requests) {
     const message = { ...fields, ...(ids && { ids: fromHex(ids.join('')) }), ...(fields.frame && { frame: fromHex(fields.frame) }) }
-    assert.equal(toHex(Sync.encodeRequest(kind.toLowerCase(), message)), body, name)
+    assert.equal(toHex(Sync.encodeRequest(camel(kind), message)), body, name)
     const found = Sync.decodeRequest(fromHex(body))
-    assert.equal(found.kind, kind.toLowerCase())
+    assert.equal(found.kind, camel(kind))
     assert.equal(found.room, fields.room)
     if (ids !== undefined) assert.deepEqual(hex(found.ids), ids)
     for (const number of ['since_ms', 'until_ms', 'count']) {
       if (number in fields) assert.equal(found[number], BigInt(fields[number]), name)
     }
   }
-  const asked = { Ranges: 'compare', Batches: 'fetch', Heard: 'behind', Later: 'fetch', Absent: 'fetch' }
+  const asked = { Ranges: 'compare', Batches: 'fetch', Ack: 'lagging', RetryAfter: 'fetch', NotSubscribed: 'fetch' }
   for (const { name, kind, fields, body } of sync.responses) {
     const { kind: found, ...message } = Sync.decodeResponse(fromHex(body), asked[kind])
-    assert.equal(found, kind.toLowerCase(), name)
+    assert.equal(found, camel(kind), name)
     if (kind === 'Ranges') assert.deepEqual([toHex(message.frame), message.since_ms], [fields.frame, BigInt(fields.since_ms)], name)
     if (kind === 'Batches') assert.deepEqual([hex(message.envelopes), hex(message.missing)], [fields.envelopes, fields.missing], name)
-    if (kind === 'Later') assert.equal(message.after_ms, fields.after_ms)
+    if (kind === 'RetryAfter') assert.equal(message.after_ms, fields.after_ms)
   }
 })
 

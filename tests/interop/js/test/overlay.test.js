@@ -201,7 +201,7 @@ test('one that was expected and joins instead is taken, and the handover has fai
   state.request(0, E, redirect(Role.EXPECT, C))
   up(state, 10, C, false)
   const { response, effects } = state.request(20, C, { kind: 'join', nonce: 1n, need: 2, links: [], dialable: false, addresses: [] })
-  assert.equal(response.answer, Answer.TAKEN)
+  assert.equal(response.answer, Answer.ACCEPTED)
   assert.deepEqual(effects, [{ do: 'ask', to: E, kind: 'report', message: { nonce: NONCE, linked: false } }])
   assert.equal(state.lock, undefined)
 })
@@ -245,16 +245,16 @@ test('joins are answered as there is room; contacts come with the first', () => 
   const state = node({ inbound: [E, C] })
   state.book.meet(E, { proven: [at(2)] })
   const join = { kind: 'join', nonce: 1n, need: 2, links: [], dialable: true, addresses: [at(3)] }
-  assert.deepEqual(state.request(0, C, join).response, { kind: 'joined', answer: Answer.TAKEN, contacts: [{ id: E, addresses: [at(2)] }] })
-  assert.deepEqual(state.request(0, C, join).response, { kind: 'joined', answer: Answer.TAKEN, contacts: [] })
+  assert.deepEqual(state.request(0, C, join).response, { kind: 'joined', answer: Answer.ACCEPTED, contacts: [{ id: E, addresses: [at(2)] }] })
+  assert.deepEqual(state.request(0, C, join).response, { kind: 'joined', answer: Answer.ACCEPTED, contacts: [] })
   assert.deepEqual(state.request(0, E, { kind: 'shuffle', offered: [{ id: X, addresses: [at(4)] }] }).response.contacts, [{ id: C, addresses: [at(3)] }])
   assert.deepEqual(state.request(0, C, { kind: 'shuffle', offered: [] }).response.contacts.map(({ id }) => id), [E], 'nobody whom others have named')
 })
 
 test('what others ask of its links is not agreed to', () => {
   const state = node({ inbound: [E, F] })
-  assert.equal(state.request(0, E, { kind: 'take', pair: true }).response.agreed, false)
-  assert.equal(state.request(0, E, { kind: 'thin', links: [F] }).response.ok, false)
+  assert.equal(state.request(0, E, { kind: 'proposeHandover', pair: true }).response.agreed, false)
+  assert.equal(state.request(0, E, { kind: 'dropRedundantLink', links: [F] }).response.ok, false)
   assert.equal(state.request(0, E, { kind: 'report', nonce: 5n, linked: true }).response.ok, true)
 })
 
@@ -349,7 +349,7 @@ test('messages come through as they were sent, and a redirect to nobody is a vio
     ['redirect', { nonce: 1n, role: Role.EXPECT, to: contacts[0] }],
     ['attach', { nonce: 0n }],
     ['cancel', { nonce: 3n, keep: true, contacts }],
-    ['take', { pair: false }]
+    ['proposeHandover', { pair: false }]
   ]) assert.deepEqual(decodeRequest(encodeRequest(kind, message, LOOPBACK), LOOPBACK, E), { kind, ...message })
   const redirected = { refusal: Refusal.TOO_MANY, addresses: [] }
   assert.deepEqual(decodeResponse(encodeResponse('redirected', redirected, LOOPBACK), LOOPBACK, E), { kind: 'redirected', ...redirected })

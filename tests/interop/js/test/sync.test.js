@@ -110,9 +110,9 @@ test('a stranger that asks without end is told to wait', async () => {
   const [connection] = b.node.getConnections(a.node.peerId)
   const request = encodeRequest('compare', { room: 'lobby', since_ms: 0, until_ms: 0, frame: fromHex('61') })
   const kinds = []
-  for (let i = 0; i < 400 && !kinds.includes('later'); i++) kinds.push(decodeResponse(await ask(connection, PROTOCOL, request, LIMITS), 'compare').kind)
+  for (let i = 0; i < 400 && !kinds.includes('retryAfter'); i++) kinds.push(decodeResponse(await ask(connection, PROTOCOL, request, LIMITS), 'compare').kind)
   assert(kinds.length > 64)
-  assert.deepEqual([kinds.at(0), kinds.at(-1)], ['ranges', 'later'])
+  assert.deepEqual([kinds.at(0), kinds.at(-1)], ['ranges', 'retryAfter'])
 })
 
 test('whoever waits is served on and on; whoever does not has broken a rule in the end', () => {
@@ -120,13 +120,13 @@ test('whoever waits is served on and on; whoever does not has broken a rule in t
   for (let now = 0; now < 600_000; now += 500) assert.equal(patient.ask(now, 'compare'), 'granted')
   const greedy = new Allowance(0)
   const answers = Array.from({ length: 200 }, () => greedy.ask(1, 'compare'))
-  assert.deepEqual([answers.indexOf('later'), answers.indexOf('offence')], [64, 64 + MAX_IMPATIENT])
+  assert.deepEqual([answers.indexOf('retryAfter'), answers.indexOf('offence')], [64, 64 + MAX_IMPATIENT])
   const fetching = new Allowance(0)
   for (let i = 0; i < 1_024; i++) {
     assert.equal(fetching.ask(0, 'fetch'), 'granted')
     fetching.served(2 ** 20)
   }
-  assert.equal(fetching.ask(0, 'fetch'), 'later')
+  assert.equal(fetching.ask(0, 'fetch'), 'retryAfter')
   assert.equal(fetching.ask(1_000, 'fetch'), 'granted')
 })
 
@@ -137,7 +137,7 @@ test('what a stranger asks wrongly ends its link', async () => {
     'a frame of another version': encodeRequest('compare', { room: 'lobby', since_ms: 0, until_ms: 0, frame: fromHex('62') }),
     'half an id': encodeRequest('fetch', { room: 'lobby', ids: random(16) }),
     'too many ids': encodeRequest('fetch', { room: 'lobby', ids: new Uint8Array(1025 * 32) }),
-    'a name without end': encodeRequest('behind', { room: 'x'.repeat(256), count: 1 })
+    'a name without end': encodeRequest('lagging', { room: 'x'.repeat(256), count: 1 })
   }
   for (const [what, request] of Object.entries(wrong)) {
     const [a, b] = [await own(), await own({ sync: false })]
@@ -153,8 +153,8 @@ test('a room that the node is not in is absent', async () => {
   const [a, b] = [await own(), await own({ sync: false })]
   await b.service.connect(a.address)
   const [connection] = b.node.getConnections(a.node.peerId)
-  const request = encodeRequest('behind', { room: 'elsewhere', count: 1 })
-  assert.equal(decodeResponse(await ask(connection, PROTOCOL, request, LIMITS), 'behind').kind, 'absent')
+  const request = encodeRequest('lagging', { room: 'elsewhere', count: 1 })
+  assert.equal(decodeResponse(await ask(connection, PROTOCOL, request, LIMITS), 'lagging').kind, 'notSubscribed')
 })
 
 /** A peer that passes the handshake and then answers data checking as it likes. */
@@ -213,7 +213,7 @@ test('what a neighbour has removed is no difference to it, and is not asked for 
   await a.service.connect(peer.address)
   await until(() => a.told.checked.length === 1, 'it is compared')
   const [connection] = peer.node.getConnections(a.node.peerId)
-  await ask(connection, PROTOCOL, encodeRequest('behind', { room: 'lobby', count: 1 }), LIMITS)
+  await ask(connection, PROTOCOL, encodeRequest('lagging', { room: 'lobby', count: 1 }), LIMITS)
   await until(() => a.told.checked.length === 2, 'it is compared again')
   assert.deepEqual([fetches, a.told.refused, a.told.checked.map(({ agreed, repaired }) => [agreed, repaired])], [1, [], [[1, 0], [1, 0]]])
 })
