@@ -24,7 +24,7 @@ use super::address::Address;
 use super::admission::Admission;
 use super::behaviour::Behaviour;
 use super::error::StartError;
-use super::event::{EventBus, Events};
+use super::event::{Event, EventBus, Events};
 use super::give_way::{GivesWay, HalfOpen};
 use super::handle::{Node, Shared};
 use super::heads::Heads;
@@ -48,8 +48,7 @@ use crate::overlay;
 /// Where a node listens when it is not told: IPv6 and IPv4 apart, because libp2p binds IPv6 alone.
 pub const DEFAULT_LISTEN: [&str; 2] = ["/ip6/::/tcp/9000/ws", "/ip4/0.0.0.0/tcp/9000/ws"];
 /// The same for a node that was given a TLS certificate.
-pub(super) const DEFAULT_LISTEN_TLS: [&str; 2] =
-    ["/ip6/::/tcp/9000/tls/ws", "/ip4/0.0.0.0/tcp/9000/tls/ws"];
+const DEFAULT_LISTEN_TLS: [&str; 2] = ["/ip6/::/tcp/9000/tls/ws", "/ip4/0.0.0.0/tcp/9000/tls/ws"];
 /// The room a node is in when it is not told.
 pub const DEFAULT_ROOM: &str = "lobby";
 /// What a log in memory keeps at most: 64 MiB.
@@ -243,7 +242,7 @@ impl NodeBuilder {
             &supervisor,
         )?;
         let (addresses, early) =
-            listening::listen(&mut swarm, self.listen.as_deref(), &self.tls).await?;
+            listening::listen(&mut swarm, self.listen_addresses(), &self.tls).await?;
         for address in &self.announce {
             swarm.add_external_address(address.clone());
         }
@@ -316,7 +315,10 @@ impl NodeBuilder {
         );
         supervisor.spawn("loop", runner.run(early));
         if let Some(certificate) = &certificate {
-            let watching = certificate::watch(Arc::downgrade(certificate), bus.clone());
+            let bus = bus.clone();
+            let watching = certificate::watch(Arc::downgrade(certificate), move |reason| {
+                bus.emit_as(None, Event::Error { reason });
+            });
             supervisor.spawn("certificate", watching);
         }
 
@@ -350,6 +352,16 @@ impl NodeBuilder {
                 .await;
         }
         Ok((node, events))
+    }
+
+    /// Returns the addresses to listen on: those that were given, or the defaults.
+    fn listen_addresses(&self) -> Vec<Multiaddr> {
+        let defaults = match self.tls.certificate.is_some() {
+            true => DEFAULT_LISTEN_TLS,
+            false => DEFAULT_LISTEN,
+        };
+        let defaults = || defaults.iter().filter_map(|a| a.parse().ok());
+        self.listen.clone().unwrap_or_else(|| defaults().collect())
     }
 
     fn kept(&self) -> Keep {
@@ -425,7 +437,7 @@ impl NodeBuilder {
             identity,
             local,
             clock,
-            limits::Behaviour::new(self.caps(), half_open, supervisor.bus().clone()),
+            limits::Behaviour::new(self.caps(), half_open),
             self.handshake_limit(),
             overlay,
             ids,

@@ -18,8 +18,6 @@ use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-use super::event::{Event, EventBus};
-
 /// How often the files are looked at: often enough that a renewed certificate is in use long before the old one ends, and
 /// seldom enough to cost nothing.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
@@ -139,13 +137,13 @@ impl ResolvesServerCert for OwnCertificate {
     }
 }
 
-/// Watches the files and the dates for as long as anything uses the certificate: takes over what was renewed, and tells
-/// `bus` of what cannot be used.
-pub(super) async fn watch(certificate: Weak<OwnCertificate>, bus: EventBus) {
+/// Watches the files and the dates for as long as anything uses the certificate: takes over what was renewed, and
+/// passes each problem to `report`.
+pub(super) async fn watch(certificate: Weak<OwnCertificate>, report: impl Fn(String)) {
     let mut watch = Watch::default();
     while let Some(certificate) = certificate.upgrade() {
         for reason in watch.look(&certificate, unix_seconds(SystemTime::now())) {
-            bus.emit_as(None, Event::Error { reason });
+            report(reason);
         }
         drop(certificate);
         tokio::time::sleep(POLL_INTERVAL).await;

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::listening::ListenError;
 use super::stage::StageError;
 use crate::gossip::{MAX_EVENT_DATA, MAX_EVENT_NAME, RoomName};
 
@@ -36,6 +37,15 @@ pub enum StartError {
     /// The system refused something a node cannot be without.
     #[error("the node cannot start: {0}")]
     System(String),
+}
+
+impl From<ListenError> for StartError {
+    fn from(error: ListenError) -> StartError {
+        match error {
+            ListenError::Address { address, reason } => StartError::Listen { address, reason },
+            ListenError::NoInterface(reason) => StartError::System(reason),
+        }
+    }
 }
 
 /// Why a link did not come up.

@@ -16,7 +16,6 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use super::event::{Cause, EventBus, Kind};
 use super::give_way::HalfOpen;
 use super::places::{Places, ShareTaken};
 use crate::wire::{Source, is_loopback};
@@ -72,9 +71,40 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// An inbound connection that waits for its handshake gives way to another: it is to be closed.
+impl Refused {
+    /// Returns the source that has used up its share.
+    pub(crate) fn source(&self) -> Source {
+        self.source
+    }
+}
+
+/// A report of the connection limits, for the node to act on or to log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// An inbound connection lost its place to a newer one before its handshake finished: the node closes it.
+    Evicted(ConnectionId),
+    /// An inbound connection was refused because its source has used up its share.
+    Refused(Refused),
+    /// All places of one kind were taken, so that a newer connection evicted an older one.
+    Full(Full),
+}
+
+/// All places of one kind are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct GivesWay(pub(crate) ConnectionId);
+pub(crate) struct Full {
+    waiting: &'static str,
+    cap: usize,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Full { waiting, cap } = self;
+        write!(
+            f,
+            "there are {cap} {waiting}: the oldest from the network that has most of them gives way to each new one"
+        )
+    }
+}
 
 const HALF_OPEN: &str = "half-open connections";
 const UNVERIFIED: &str = "connections without a finished handshake";
@@ -87,23 +117,19 @@ pub(crate) struct Behaviour {
     ends: HashMap<ConnectionId, (Multiaddr, Multiaddr)>,
     half_open: HalfOpen,
     unverified: Places<ConnectionId>,
-    giving_way: VecDeque<ConnectionId>,
-    /// Bounds what is logged of refusals.
-    bus: EventBus,
+    events: VecDeque<Event>,
 }
 
 impl Behaviour {
-    /// Caps with nobody waiting. `half_open` closes connections of the node's transport. What is logged has the limits of
-    /// `bus`.
-    pub(crate) fn new(caps: Caps, half_open: HalfOpen, bus: EventBus) -> Behaviour {
+    /// Caps with nobody waiting. `half_open` closes connections of the node's transport.
+    pub(crate) fn new(caps: Caps, half_open: HalfOpen) -> Behaviour {
         Behaviour {
             caps,
             pending: Places::new(caps.pending, caps.pending_per_source),
             ends: HashMap::new(),
             half_open,
             unverified: Places::new(caps.unverified, caps.unverified_per_source),
-            giving_way: VecDeque::new(),
-            bus,
+            events: VecDeque::new(),
         }
     }
 
@@ -129,27 +155,18 @@ impl Behaviour {
             source,
             cap,
         };
-        if self
-            .bus
-            .may_log(Kind::OverCap, Some(Cause::Address(source)))
-        {
-            tracing::warn!("a connection was refused: {refused}");
-        }
+        self.events.push_back(Event::Refused(refused.clone()));
         ConnectionDenied::new(refused)
     }
 
-    fn log_full(&self, waiting: &'static str, cap: usize) {
-        if self.bus.may_log(Kind::OverCap, None) {
-            tracing::warn!(
-                "there are {cap} {waiting}: the oldest from the network that has most of them gives way to each new one"
-            );
-        }
+    fn report_full(&mut self, waiting: &'static str, cap: usize) {
+        self.events.push_back(Event::Full(Full { waiting, cap }));
     }
 }
 
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = dummy::ConnectionHandler;
-    type ToSwarm = GivesWay;
+    type ToSwarm = Event;
 
     fn handle_pending_inbound_connection(
         &mut self,
@@ -166,7 +183,7 @@ impl NetworkBehaviour for Behaviour {
             .insert(connection_id, (local.clone(), remote.clone()));
         if let Some((local, remote)) = gone.and_then(|gone| self.ends.remove(&gone)) {
             self.half_open.close(&local, &remote);
-            self.log_full(HALF_OPEN, self.caps.pending);
+            self.report_full(HALF_OPEN, self.caps.pending);
         }
         Ok(())
     }
@@ -185,8 +202,8 @@ impl NetworkBehaviour for Behaviour {
             .enter(connection_id, source, self.is_exempt(remote))
             .map_err(|ShareTaken| self.deny(UNVERIFIED, source, self.caps.unverified_per_source))?;
         if let Some(gone) = gone {
-            self.giving_way.push_back(gone);
-            self.log_full(UNVERIFIED, self.caps.unverified);
+            self.events.push_back(Event::Evicted(gone));
+            self.report_full(UNVERIFIED, self.caps.unverified);
         }
         Ok(dummy::ConnectionHandler)
     }
@@ -221,8 +238,8 @@ impl NetworkBehaviour for Behaviour {
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         // Whatever fills this was called by the swarm, which polls afterwards.
-        match self.giving_way.pop_front() {
-            Some(gone) => Poll::Ready(ToSwarm::GenerateEvent(GivesWay(gone))),
+        match self.events.pop_front() {
+            Some(event) => Poll::Ready(ToSwarm::GenerateEvent(event)),
             None => Poll::Pending,
         }
     }
@@ -231,10 +248,9 @@ impl NetworkBehaviour for Behaviour {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
 
     fn limits(caps: Caps) -> Behaviour {
-        Behaviour::new(caps, HalfOpen::default(), EventBus::new(Clock::start()))
+        Behaviour::new(caps, HalfOpen::default())
     }
 
     fn arrive(limits: &mut Behaviour, id: usize, address: &str) -> bool {
@@ -282,7 +298,11 @@ mod tests {
 
     /// The connections that are to be closed.
     fn gone(limits: &mut Behaviour) -> Vec<ConnectionId> {
-        limits.giving_way.drain(..).collect()
+        let evicted = |event| match event {
+            Event::Evicted(connection_id) => Some(connection_id),
+            Event::Refused(_) | Event::Full(_) => None,
+        };
+        limits.events.drain(..).filter_map(evicted).collect()
     }
 
     #[test]

@@ -11,12 +11,9 @@ use futures::{FutureExt, StreamExt};
 use libp2p::Multiaddr;
 use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::multiaddr::Protocol;
-use libp2p::swarm::{Swarm, SwarmEvent};
+use libp2p::swarm::{NetworkBehaviour, Swarm, SwarmEvent};
 use tokio::time::{Instant, timeout_at};
 
-use super::behaviour::{Behaviour, BehaviourEvent};
-use super::builder::{DEFAULT_LISTEN, DEFAULT_LISTEN_TLS};
-use super::error::StartError;
 use super::tls::Tls;
 use super::{diagnosis, ports};
 use crate::wire;
@@ -25,30 +22,38 @@ use crate::wire;
 /// any of that family (IPv6 switched off, as in many containers) names none, ever.
 const INTERFACES_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What happened to a swarm while it was not in the loop yet.
-type Early = Vec<SwarmEvent<BehaviourEvent>>;
+/// Events that a swarm emitted before its event loop ran.
+type Early<B> = Vec<SwarmEvent<<B as NetworkBehaviour>::ToSwarm>>;
 
-/// Listens on `asked`, or on [`DEFAULT_LISTEN`], and waits until each address is really listened on. Returns the addresses,
-/// and what else happened meanwhile (a dial of the overlay, a first visitor), which is for the loop to deal with.
+/// An address that cannot be listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ListenError {
+    /// One address is refused.
+    Address {
+        /// The address as it was given.
+        address: String,
+        /// The cause, and what to do.
+        reason: String,
+    },
+    /// No network interface of the machine is up. The text says what to do.
+    NoInterface(String),
+}
+
+/// Listens on each of `wanted`, and waits until each address is really listened on. Returns the addresses,
+/// and the events that arrived meanwhile (a dial of the overlay, a first visitor), which the event loop has to handle.
 ///
 /// # Errors
 ///
 /// An address that cannot be listened on, with what to do. One that stands for all interfaces (`::`, `0.0.0.0`) is only
 /// warned of when the machine lacks that family, as long as there is another one.
-pub(super) async fn listen(
-    swarm: &mut Swarm<Behaviour>,
-    asked: Option<&[Multiaddr]>,
+pub(crate) async fn listen<B: NetworkBehaviour>(
+    swarm: &mut Swarm<B>,
+    wanted: Vec<Multiaddr>,
     tls: &Tls,
-) -> Result<(Vec<Multiaddr>, Early), StartError> {
-    let defaults = match tls.certificate.is_some() {
-        true => DEFAULT_LISTEN_TLS,
-        false => DEFAULT_LISTEN,
-    };
-    let defaults = || defaults.iter().filter_map(|a| a.parse().ok());
-    let wanted = asked.map_or_else(|| defaults().collect(), <[Multiaddr]>::to_vec);
+) -> Result<(Vec<Multiaddr>, Early<B>), ListenError> {
     check_certificate(&wanted, tls)?;
     for address in &wanted {
-        ports::check_free(address).map_err(|reason| StartError::Listen {
+        ports::check_free(address).map_err(|reason| ListenError::Address {
             address: address.to_string(),
             reason,
         })?;
@@ -57,7 +62,7 @@ pub(super) async fn listen(
     let waiting = begin(swarm, wanted, tls)?;
     let (addresses, early) = wait(swarm, waiting).await?;
     if addresses.is_empty() && !is_dialing_only {
-        return Err(StartError::System(
+        return Err(ListenError::NoInterface(
             "no network interface of this machine is up, not even the loopback one: bring one up \
              (`ip link set lo up`), or name an address with --listen"
                 .to_owned(),
@@ -67,7 +72,7 @@ pub(super) async fn listen(
 }
 
 /// A certificate that no address uses is a mistake: what was meant to be encrypted by TLS would be open.
-fn check_certificate(wanted: &[Multiaddr], tls: &Tls) -> Result<(), StartError> {
+fn check_certificate(wanted: &[Multiaddr], tls: &Tls) -> Result<(), ListenError> {
     let Some(first) = wanted.first() else {
         return Ok(());
     };
@@ -77,7 +82,7 @@ fn check_certificate(wanted: &[Multiaddr], tls: &Tls) -> Result<(), StartError> 
     let mut secure = first.clone();
     secure.pop();
     let secure = secure.with(Protocol::Tls).with(Protocol::Ws("/".into()));
-    Err(StartError::Listen {
+    Err(ListenError::Address {
         address: first.to_string(),
         reason: format!(
             "a TLS certificate is given, and no address would use it: write --listen {secure}, or leave the certificate out"
@@ -91,11 +96,11 @@ fn is_secure(address: &Multiaddr) -> bool {
 }
 
 /// Begins to listen on each address.
-fn begin(
-    swarm: &mut Swarm<Behaviour>,
+fn begin<B: NetworkBehaviour>(
+    swarm: &mut Swarm<B>,
     wanted: Vec<Multiaddr>,
     tls: &Tls,
-) -> Result<HashMap<ListenerId, Multiaddr>, StartError> {
+) -> Result<HashMap<ListenerId, Multiaddr>, ListenError> {
     let mut waiting = HashMap::new();
     let mut first_error = None;
     for address in wanted {
@@ -118,10 +123,10 @@ fn begin(
 }
 
 /// Waits until all that were begun are listened on; for the interfaces behind `::` and `0.0.0.0` not for ever.
-async fn wait(
-    swarm: &mut Swarm<Behaviour>,
+async fn wait<B: NetworkBehaviour>(
+    swarm: &mut Swarm<B>,
     mut waiting: HashMap<ListenerId, Multiaddr>,
-) -> Result<(Vec<Multiaddr>, Early), StartError> {
+) -> Result<(Vec<Multiaddr>, Early<B>), ListenError> {
     let (mut addresses, mut early) = (Vec::new(), Vec::new());
     let mut seen = HashSet::new();
     let deadline = Instant::now() + INTERFACES_TIMEOUT;
@@ -149,7 +154,7 @@ async fn wait(
                 ..
             } if !seen.contains(&listener_id) => {
                 let address = waiting.get(&listener_id).map(ToString::to_string);
-                return Err(StartError::Listen {
+                return Err(ListenError::Address {
                     address: address.unwrap_or_default(),
                     reason: error.to_string(),
                 });
@@ -187,7 +192,7 @@ fn is_missing_family(error: &TransportError<io::Error>) -> bool {
         || reason.contains("annot assign requested address")
 }
 
-fn listen_error(address: &Multiaddr, error: &TransportError<io::Error>, tls: &Tls) -> StartError {
+fn listen_error(address: &Multiaddr, error: &TransportError<io::Error>, tls: &Tls) -> ListenError {
     let mut reason = diagnosis::stage_of(error).reason;
     let secure = is_secure(address);
     if reason.contains("in use") {
@@ -202,7 +207,7 @@ fn listen_error(address: &Multiaddr, error: &TransportError<io::Error>, tls: &Tl
     } else if secure && tls.certificate.is_none() {
         reason = "TLS needs a certificate: give --tls-cert and --tls-key".into();
     }
-    StartError::Listen {
+    ListenError::Address {
         address: address.to_string(),
         reason,
     }

@@ -28,9 +28,8 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId, Transport};
 
 use super::address::Address;
-use super::event::Direction;
 use super::turns;
-use crate::overlay::{PeerAddress, Remote};
+use crate::overlay::{Direction, PeerAddress, Remote};
 use crate::wire::ip_of;
 
 tokio::task_local! {
@@ -55,10 +54,10 @@ pub(super) fn remote_of(
 ) -> Remote<PeerAddress> {
     let at = socket.unwrap_or(address);
     let dialled = match (direction, socket) {
-        (Direction::Listener, _) => None,
-        (Direction::Dialer, None) => Some(address),
+        (Direction::Inbound, _) => None,
+        (Direction::Outbound, None) => Some(address),
         // The certificate is for the name: nobody gets there by the IP address.
-        (Direction::Dialer, Some(socket)) => Some(socket).filter(|_| !is_secure(address)),
+        (Direction::Outbound, Some(socket)) => Some(socket).filter(|_| !is_secure(address)),
     };
     let dialled = dialled.and_then(|at| PeerAddress::parse(at, Some(&peer_id)).ok());
     Remote::at(ip_of(at), dialled)
@@ -345,50 +344,50 @@ mod tests {
         let at = |text: &str| Some(text.to_owned());
         for (direction, address, socket, expected) in [
             (
-                Direction::Dialer,
+                Direction::Outbound,
                 "/dns/localhost/tcp/9000/ws",
                 Some("/ip4/127.0.0.1/tcp/9000/ws"),
                 (Reach::Loopback, at("/ip4/127.0.0.1/tcp/9000/ws")),
             ),
             (
-                Direction::Dialer,
+                Direction::Outbound,
                 "/dns/a.example/tcp/9000/ws",
                 Some("/ip4/8.8.8.8/tcp/9000/ws"),
                 (Reach::Public, at("/ip4/8.8.8.8/tcp/9000/ws")),
             ),
             (
-                Direction::Dialer,
+                Direction::Outbound,
                 "/dns/a.example/tcp/443/wss",
                 Some("/ip4/10.0.0.1/tcp/443/wss"),
                 (Reach::Private, None),
             ),
             (
-                Direction::Dialer,
+                Direction::Outbound,
                 "/ip4/10.0.0.1/tcp/9000/ws",
                 None,
                 (Reach::Private, at("/ip4/10.0.0.1/tcp/9000/ws")),
             ),
             (
-                Direction::Dialer,
+                Direction::Outbound,
                 "/ip4/10.0.0.1/tcp/81/ws",
                 None,
                 (Reach::Private, None),
             ),
             (
-                Direction::Listener,
+                Direction::Inbound,
                 "/ip6/::ffff:127.0.0.1/tcp/50000/ws",
                 None,
                 (Reach::Loopback, None),
             ),
             // Where the socket has no scope, or was never seen, the peer may name the least.
             (
-                Direction::Dialer,
+                Direction::Outbound,
                 "/dns/a.example/tcp/9000/ws",
                 None,
                 (Reach::Public, None),
             ),
             (
-                Direction::Listener,
+                Direction::Inbound,
                 "/ip6/2001::1/tcp/50000/ws",
                 None,
                 (Reach::Public, None),

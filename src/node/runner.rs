@@ -38,7 +38,6 @@ use super::failure;
 use super::handle::LinkInfo;
 use super::inbox::{Incoming, Verdict};
 use super::ingest::{Note, Wish};
-use super::limits;
 use super::links::Links;
 use super::outbox::Publish;
 use super::pressure::Pressure;
@@ -432,9 +431,7 @@ impl Runner {
             BehaviourEvent::Gate(gate::Event::Inner(VerifiedEvent::Sync(event))) => {
                 self.on_sync(event);
             }
-            BehaviourEvent::Limits(limits::GivesWay(connection_id)) => {
-                self.on_gives_way(connection_id);
-            }
+            BehaviourEvent::Limits(event) => self.on_limits(&event),
             BehaviourEvent::Ping(event) => self.on_ping(event),
             BehaviourEvent::Identify(event) => self.on_identify(&event),
             _ => {}

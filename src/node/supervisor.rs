@@ -61,11 +61,6 @@ impl Supervisor {
         }))
     }
 
-    /// Returns where the node tells its events.
-    pub(crate) fn bus(&self) -> &EventBus {
-        &self.0.bus
-    }
-
     /// Spawns `task`; a panic in it ends the node. The handle resolves in either case.
     pub(crate) fn spawn(
         &self,

@@ -61,7 +61,7 @@ impl Runner {
     }
 
     /// A connection that waits for its handshake has lost its place to another. It may have passed just now.
-    pub(super) fn on_gives_way(&mut self, connection_id: ConnectionId) {
+    pub(super) fn on_evicted(&mut self, connection_id: ConnectionId) {
         if self.links.get(connection_id).is_none() {
             self.close(connection_id, give_way::gave_way().reason);
         }

@@ -117,7 +117,9 @@ impl Runner {
     ) -> Remote<PeerAddress> {
         let moved = self.swarm.behaviour().sockets.moved(connection_id);
         match (peer_id, address) {
-            (Some(peer_id), Some(at)) => remote_of(peer_id, Direction::Dialer, at, moved),
+            (Some(peer_id), Some(at)) => {
+                remote_of(peer_id, overlay::Direction::Outbound, at, moved)
+            }
             _ => Remote::at(None, None),
         }
     }
@@ -129,13 +131,9 @@ impl Runner {
         peer_id: PeerId,
         endpoint: &ConnectedPoint,
     ) -> Result<(), Refusal> {
-        let side = match endpoint.is_dialer() {
-            true => Direction::Dialer,
-            false => Direction::Listener,
-        };
-        let moved = self.swarm.behaviour().sockets.moved(connection_id);
-        let remote = remote_of(peer_id, side, endpoint.get_remote_address(), moved);
         let direction = overlay_direction(endpoint.is_dialer());
+        let moved = self.swarm.behaviour().sockets.moved(connection_id);
+        let remote = remote_of(peer_id, direction, endpoint.get_remote_address(), moved);
         match self
             .overlay()
             .map(|overlay| overlay.admit(peer_id, direction, &remote))
@@ -185,8 +183,8 @@ impl Runner {
     pub(super) fn tell_overlay_of(&mut self, link: &Link) {
         let dial = self.overlay_dials.remove(&link.connection_id);
         let moved = self.swarm.behaviour().sockets.moved(link.connection_id);
-        let remote = remote_of(link.peer_id, link.direction, &link.address, moved);
         let direction = overlay_direction(link.direction == Direction::Dialer);
+        let remote = remote_of(link.peer_id, direction, &link.address, moved);
         if let Some(overlay) = self.overlay() {
             overlay.link_up(link.peer_id, direction, remote, dial);
         }

@@ -10,8 +10,9 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::Runner;
 use crate::handshake::{self, Proof, Refusal};
-use crate::node::event::{Event, Kind};
+use crate::node::event::{Cause, Event, Kind};
 use crate::node::failure;
+use crate::node::limits;
 use crate::node::stage::StageError;
 
 /// A visitor has seen what it came for as soon as the handshake has passed. It closes a quarter of a second later, so that
@@ -66,6 +67,24 @@ impl Runner {
             address,
             error,
         });
+    }
+
+    /// Closes a connection that lost its place, and logs refusals at a bounded rate.
+    pub(super) fn on_limits(&mut self, event: &limits::Event) {
+        match event {
+            limits::Event::Evicted(connection_id) => self.on_evicted(*connection_id),
+            limits::Event::Refused(refused) => {
+                let cause = Cause::Address(refused.source());
+                if self.bus.may_log(Kind::OverCap, Some(cause)) {
+                    tracing::warn!("a connection was refused: {refused}");
+                }
+            }
+            limits::Event::Full(full) => {
+                if self.bus.may_log(Kind::OverCap, None) {
+                    tracing::warn!("{full}");
+                }
+            }
+        }
     }
 
     /// The system gives this node no connection at the moment. That comes again ten times a second for as long as its cause
