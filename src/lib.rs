@@ -30,6 +30,7 @@
 //! * [`gossip`]: rooms and signed batches.
 //! * [`overlay`]: who is linked to whom, and how the mesh heals.
 //! * [`history`]: the log, and what neighbours compare.
+//! * [`net`]: the transport, from TCP to yamux, its addresses and its limits.
 //! * [`node`]: all of it composed. Applications need [`Node`], [`Event`] and [`Identity`].
 //!
 //! # In a program
@@ -71,6 +72,7 @@ pub mod gossip;
 pub mod handshake;
 pub mod history;
 pub mod identity;
+pub mod net;
 pub mod node;
 pub mod overlay;
 mod rate_limit;
@@ -79,10 +81,11 @@ pub mod wire;
 pub use gossip::{BatchId, RoomName, RoomNameError};
 pub use history::{Keep, LogError, Sync};
 pub use identity::{Identity, NetworkKey};
+pub use net::{Address, AddressError, Stage, StageError};
 pub use node::{
-    Address, AddressError, BroadcastError, ClockReport, ClockState, ClockStatus, ConnectError,
-    Crowding, DEFAULT_LISTEN, DEFAULT_ROOM, DatedThan, Direction, EPHEMERAL_BYTES, Event, Events,
-    History, HistoryQuery, JoinError, LinkInfo, MAX_STRETCHES, MAX_WAITING_BYTES,
-    MAX_WAITING_EVENTS, Message, Node, NodeBuilder, NodeFailure, Probe, ProbeStep, Probed,
-    RoomStatus, Sending, Sent, Stage, StageError, StartError, WrongClock,
+    BroadcastError, ClockReport, ClockState, ClockStatus, ConnectError, Crowding, DEFAULT_LISTEN,
+    DEFAULT_ROOM, DatedThan, Direction, EPHEMERAL_BYTES, Event, Events, History, HistoryQuery,
+    JoinError, LinkInfo, MAX_STRETCHES, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message, Node,
+    NodeBuilder, NodeFailure, Probe, ProbeStep, Probed, RoomStatus, Sending, Sent, StartError,
+    WrongClock,
 };

@@ -11,7 +11,8 @@ use super::escape::{Quoted, Shown};
 use super::failure::Failure;
 use super::identity;
 use super::output::{self, Check, CheckStage, JsonLines, MAX_MILLIS, People};
-use crate::node::{Address, ClockReport, Probe, ProbeStep, Probed, Stage, StageError};
+use crate::net::{Address, Stage, StageError};
+use crate::node::{ClockReport, Probe, ProbeStep, Probed};
 
 /// Dials each address.
 pub(crate) fn run(config: CheckConfig) -> Result<ExitCode, Failure> {

@@ -21,7 +21,8 @@ use crate::conformance::Mode;
 use crate::gossip::RoomName;
 use crate::history::{self, Keep};
 use crate::identity::NetworkKey;
-use crate::node::{Address, DEFAULT_ROOM, EPHEMERAL_BYTES};
+use crate::net::Address;
+use crate::node::{DEFAULT_ROOM, EPHEMERAL_BYTES};
 
 /// The least that a log may be bounded to: its empty tables and indices take some of it.
 const LEAST_KEPT: u64 = 1 << 20;

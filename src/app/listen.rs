@@ -9,7 +9,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
 use super::failure::Failure;
-use crate::node::{Address, AddressError};
+use crate::net::{Address, AddressError};
 
 /// The addresses that `texts` name; a port alone is one of IPv6 and one of IPv4. Those that do not say whether they speak TLS
 /// do when `is_tls`: a node that was given a certificate is meant to use it.

@@ -20,7 +20,8 @@ use super::log;
 use super::output::{self, EndOutput, Ended, Output, Record};
 use super::signals::{Reloads, Signals};
 use crate::identity::Identity;
-use crate::node::{Address, Node, StartError};
+use crate::net::Address;
+use crate::node::{Node, StartError};
 use crate::overlay::PeerAddress;
 
 /// For telling the peers. With [`FLUSH`] and [`LAST_LINE`] it stays under the two seconds that are promised.

@@ -80,7 +80,7 @@ impl Case {
 /// How a case is run.
 pub(crate) enum How {
     /// The stages of the first connection, in this order: they are run before all others.
-    Stage(&'static [crate::node::Stage]),
+    Stage(&'static [crate::net::Stage]),
     /// A handshake of which one frame of ours is twisted.
     Twist(Which, fn(&Facts) -> Twist, Expect),
     /// A handshake of which one frame of ours is twisted, and which passes all the same.

@@ -13,7 +13,8 @@ use super::link::{BUSY, BUSY_PAUSE, Link, told};
 use super::shake::{End, HELLO_2, Plan, shake};
 use super::way::Way;
 use crate::handshake::RejectCode;
-use crate::node::{Address, ProbeStep, Stage, StageError};
+use crate::net::{Address, Stage, StageError};
+use crate::node::ProbeStep;
 
 /// Makes the first link and tells its stages; who was found, and a link that is up.
 pub(crate) async fn run(

@@ -24,7 +24,8 @@ use super::way::Way;
 use crate::gossip::RoomName;
 use crate::handshake::Role;
 use crate::identity::{Identity, NetworkKey};
-use crate::node::{Address, Probe};
+use crate::net::Address;
+use crate::node::Probe;
 
 /// How often a case, or a link for one, is tried that may have failed by chance.
 pub(crate) const TRIES: usize = 3;

@@ -18,7 +18,8 @@ use tokio::time::timeout;
 
 use super::streams::{Behaviour, Inbound, Unopened, swarm, swarm_over};
 use crate::identity::Identity;
-use crate::node::{Address, Probe};
+use crate::net::Address;
+use crate::node::Probe;
 
 /// How long a stream may take to be there.
 const OPEN: Duration = Duration::from_secs(5);

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use crate::node::Address;
+use crate::net::Address;
 
 /// How much later the peer is heard: far more than reading a window takes, far less than any time-out.
 const DELAY: Duration = Duration::from_millis(25);

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::handshake;
 use crate::identity::Identity;
-use crate::node::half_close::LateHalfClose;
+use crate::net::half_close::LateHalfClose;
 
 /// What libp2p's own behaviour would do but for its pings: a peer keeps one stream of them alone, and
 /// it would be its own instead of ours.

@@ -19,7 +19,8 @@ use super::raw::{Conn, RawPeer};
 use super::slow_line::{self, SlowLine};
 use crate::handshake::Role;
 use crate::identity::Identity;
-use crate::node::{Address, Probe};
+use crate::net::Address;
+use crate::node::Probe;
 
 /// A peer that dials for ever waits at most a minute before it tries again.
 const RETURN: Duration = Duration::from_secs(75);

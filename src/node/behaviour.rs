@@ -11,14 +11,14 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{connection_limits, memory_connection_limits, ping};
 
 use super::identify::Identify;
-use super::limits;
-use super::remote::Sockets;
 use crate::clock::Clock;
 use crate::gate::{Gate, Permit};
 use crate::gossip::{self, MessageIds};
 use crate::handshake::{self, HandshakeLimit, HandshakeRateLimiter, Local};
 use crate::history;
 use crate::identity::Identity;
+use crate::net::limits;
+use crate::net::remote::Sockets;
 use crate::overlay;
 use crate::wire::RequestResponse;
 

@@ -20,29 +20,30 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use super::address::Address;
 use super::admission::Admission;
 use super::behaviour::Behaviour;
 use super::error::StartError;
 use super::event::{Event, EventBus, Events};
-use super::give_way::{GivesWay, HalfOpen};
 use super::handle::{Node, Shared};
 use super::heads::Heads;
 use super::inbox::{self, Inbox};
 use super::ingest::{self, Ends, Keeper, Own};
-use super::limits::{self, Caps};
 use super::past::Again;
-use super::pressure::Pressure;
 use super::runner::{Channels, ClockWatch, Command, Runner};
 use super::store::Store;
 use super::supervisor::{Supervisor, panic_message};
-use super::tls::{self, Tls};
-use super::{book, certificate, listening, outbox, transport};
+use super::{book, outbox};
 use crate::clock::{Clock, UnixClock};
 use crate::gossip::{Author, MAX_ROOMS, MessageIds, RoomName};
 use crate::handshake::{HandshakeLimit, Local};
 use crate::history::{self, Keep, Log, LogError, Notice, Writer};
 use crate::identity::{Identity, NetworkId, NetworkKey};
+use crate::net::address::Address;
+use crate::net::give_way::{GivesWay, HalfOpen};
+use crate::net::limits::{self, Caps};
+use crate::net::pressure::Pressure;
+use crate::net::tls::{self, Tls};
+use crate::net::{certificate, listening, transport};
 use crate::overlay;
 
 /// Where a node listens when it is not told: IPv6 and IPv4 apart, because libp2p binds IPv6 alone.

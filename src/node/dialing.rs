@@ -9,8 +9,8 @@ use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 use rand::{Rng, RngExt};
 
-use super::address::Address;
 use crate::clock::Time;
+use crate::net::address::Address;
 
 /// The wait after the first failure; it doubles with each.
 const FIRST_WAIT: Duration = Duration::from_millis(500);

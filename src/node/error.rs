@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use super::listening::ListenError;
-use super::stage::StageError;
 use crate::gossip::{MAX_EVENT_DATA, MAX_EVENT_NAME, RoomName};
+use crate::net::listening::ListenError;
+use crate::net::stage::StageError;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]

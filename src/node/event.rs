@@ -17,8 +17,8 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::clocks::ClockReport;
 use super::crowding::Crowding;
-use super::stage::StageError;
 use crate::gossip::{BatchId, EVENT_OVERHEAD, RoomName};
+use crate::net::stage::StageError;
 
 pub use backlog::MAX_STRETCHES;
 pub(crate) use backlog::Stretch;

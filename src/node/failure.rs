@@ -6,10 +6,10 @@
 use libp2p::core::transport::TransportError;
 use libp2p::swarm::{ConnectionDenied, ConnectionError, DialError, ListenError};
 
-use super::diagnosis::stage_of;
-use super::limits;
-use super::stage::{self, Stage, StageError};
 use crate::handshake;
+use crate::net::diagnosis::stage_of;
+use crate::net::limits;
+use crate::net::stage::{self, Stage, StageError};
 
 /// The code of a dial that led to this node itself.
 pub(crate) const OWN_ID: &str = "OWN_ID";

@@ -10,9 +10,7 @@ use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
-use super::address::Address;
 use super::builder::NodeBuilder;
-use super::certificate::OwnCertificate;
 use super::clocks::ClockStatus;
 use super::crowding::Crowding;
 use super::error::{BroadcastError, ConnectError, JoinError};
@@ -26,6 +24,8 @@ use super::supervisor::{NodeFailure, Supervisor};
 use crate::clock::Time;
 use crate::gossip::{self, MAX_EVENT_DATA, MAX_EVENT_NAME, MessageIds, RoomName};
 use crate::identity::NetworkId;
+use crate::net::address::Address;
+use crate::net::certificate::OwnCertificate;
 
 /// A running node. Cloning it gives another handle to the same one; when the last is dropped, the
 /// node stops.

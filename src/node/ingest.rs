@@ -31,7 +31,6 @@ use super::event::{Event, EventBus, Message};
 use super::heads::Heads;
 use super::inbox::Inbox;
 use super::outbox::Unconfirmed;
-use super::pressure::Pressure;
 use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time, UnixClock};
 use crate::gossip::{BatchId, EVENT_OVERHEAD, MessageIds, VerifiedBatch};
@@ -40,6 +39,7 @@ use crate::history::{
     Outcome, Owed, Record, RequestId, Stream, Verified, Writer,
 };
 use crate::identity::NetworkId;
+use crate::net::pressure::Pressure;
 
 /// A neighbour of which something large was read within this time is bringing what it was asked for: what comes
 /// over a websocket is read message by message, and one with 160 KiB takes a while on a slow line.

@@ -13,13 +13,13 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::error::BroadcastError;
 use super::heads::{Heads, Left};
 use super::ingest::Note;
-use super::pressure::Handed;
 use super::store::Store;
 use crate::clock::UnixClock;
 use crate::gossip::{
     self, Author, BatchId, MAX_AHEAD_MS, MAX_BATCH_BYTES, MAX_EVENTS, RoomName, VerifiedBatch,
 };
 use crate::history::{Appended, Outcome};
+use crate::net::pressure::Handed;
 
 /// Events that may wait for the outbox; past that [`super::Node::broadcast`] waits.
 pub(crate) const MAX_WAITING: usize = 4096;

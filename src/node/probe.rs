@@ -20,17 +20,17 @@ use libp2p::swarm::{Config as SwarmConfig, ConnectionId, NetworkBehaviour, Swarm
 use libp2p::{PeerId, identify};
 use tokio::time::timeout;
 
-use super::address::Address;
 use super::failure;
 use super::identify::Identify;
-use super::pressure::Pressure;
 use super::said::{Identified, silence};
-use super::stage::{Stage, StageError};
-use super::tls::{self, Tls};
-use super::transport::{self, Seen};
 use crate::clock::Clock;
 use crate::handshake::{self, HandshakeLimit, HandshakeRateLimiter, Local};
 use crate::identity::{Identity, NetworkKey};
+use crate::net::address::Address;
+use crate::net::pressure::Pressure;
+use crate::net::stage::{Stage, StageError};
+use crate::net::tls::{self, Tls};
+use crate::net::transport::{self, Seen};
 use crate::overlay::{Reach, reach_of};
 
 /// How long identify may still take when the handshake is over: it was asked for before.

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use libp2p::identify;
 
-use super::stage::{Stage, StageError};
 use crate::handshake;
+use crate::net::stage::{Stage, StageError};
 
 /// What the handshake's protocol is called in any version.
 const HANDSHAKES: &str = "/diatribe/handshake/";

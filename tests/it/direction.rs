@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gossip", &["clock", "identity", "wire"]),
     ("history", &["clock", "identity", "wire"]),
     (
-        "node",
+        "net",
         &[
             "clock",
             "rate_limit",
@@ -29,8 +29,31 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "node",
+        &[
+            "clock",
+            "rate_limit",
+            "identity",
+            "wire",
+            "handshake",
+            "gate",
+            "overlay",
+            "gossip",
+            "history",
+            "net",
+        ],
+    ),
+    (
         "conformance",
-        &["clock", "identity", "wire", "handshake", "gossip", "node"],
+        &[
+            "clock",
+            "identity",
+            "wire",
+            "handshake",
+            "gossip",
+            "net",
+            "node",
+        ],
     ),
 ];
 

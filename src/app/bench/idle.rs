@@ -23,7 +23,8 @@ use super::one::NodePlan;
 use super::processes::process::Process;
 use super::report::{self, median, mib};
 use crate::gossip::RoomName;
-use crate::node::{Address, DEFAULT_ROOM, Node};
+use crate::net::Address;
+use crate::node::{DEFAULT_ROOM, Node};
 
 /// Until the node is online, or has its links.
 const PATIENCE: Duration = Duration::from_secs(60);

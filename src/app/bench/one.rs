@@ -12,7 +12,8 @@ use super::args::LoadArgs;
 use super::as_text;
 use crate::gossip::RoomName;
 use crate::identity::Identity;
-use crate::node::{Address, Events, Node};
+use crate::net::Address;
+use crate::node::{Events, Node};
 
 /// A node with fewer links looks for more at once: the default.
 const LEAST_LINKS: usize = 2;

@@ -21,7 +21,8 @@ use super::config::DemoConfig;
 use super::failure::Failure;
 use super::output::CHAT;
 use crate::identity::Identity;
-use crate::node::{Address, DEFAULT_ROOM, Event, Events, Node};
+use crate::net::Address;
+use crate::node::{DEFAULT_ROOM, Event, Events, Node};
 use telling::Telling;
 use view::{Heard, View};
 

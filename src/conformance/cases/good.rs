@@ -19,7 +19,7 @@ use super::messages::{forwarded, stays};
 use super::patience::ping;
 use crate::handshake::{self, RejectCode, Role};
 use crate::identity::Identity;
-use crate::node::Stage;
+use crate::net::Stage;
 use crate::wire::is_refusal;
 
 const fn good(name: &'static str, spec: &'static str, expected: &'static str, how: How) -> Case {

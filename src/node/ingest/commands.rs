@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use crate::gossip::{RoomName, VerifiedBatch};
 use crate::history::RequestId;
+use crate::net::pressure::Handed;
 use crate::node::outbox::Unconfirmed;
-use crate::node::pressure::Handed;
 use crate::node::store::RoomStatus;
 
 /// What the loop and the outbox tell the keeper.

@@ -14,15 +14,15 @@ use super::visitors::is_visit;
 use crate::clock::Time;
 use crate::handshake::{self, Proof, Refusal, RejectCode};
 use crate::history;
+use crate::net::give_way;
+use crate::net::stage::{Stage, StageError};
 use crate::node::behaviour::PING_TIMEOUT;
 use crate::node::error::ConnectError;
 use crate::node::event::{Direction, Event, Kind};
 use crate::node::failure;
-use crate::node::give_way;
 use crate::node::handle::LinkInfo;
 use crate::node::ingest::Note;
 use crate::node::links::{Duplicate, Entered, Link};
-use crate::node::stage::{Stage, StageError};
 use crate::overlay::Reason;
 use crate::wire::is_refusal;
 

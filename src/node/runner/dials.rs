@@ -8,11 +8,11 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 
 use super::Runner;
-use crate::node::address::Address;
+use crate::net::address::Address;
+use crate::net::turns::in_turns;
 use crate::node::error::ConnectError;
 use crate::node::failure;
 use crate::node::handle::LinkInfo;
-use crate::node::turns::in_turns;
 
 impl Runner {
     /// Dials one of the addresses to keep dialling.

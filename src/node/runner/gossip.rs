@@ -13,13 +13,13 @@ use super::Runner;
 use crate::clock::Time;
 use crate::gossip::{self, BatchError, IDONTWANT_ABOVE, RoomName, VerifiedBatch};
 use crate::history::OFFER_ABOVE;
+use crate::net::stage::{Stage, StageError};
 use crate::node::clocks::ClockReport;
 use crate::node::error::{BroadcastError, JoinError};
 use crate::node::event::{Cause, Event, Kind};
 use crate::node::inbox::{Incoming, Verdict};
 use crate::node::ingest::Note;
 use crate::node::outbox::{Publish, Published, Taken};
-use crate::node::stage::{Stage, StageError};
 
 /// How long a large message waits before it is passed on: peers that have it by then have said that
 /// they do not want it, and are not sent another copy. It grows with the message, for so does the time

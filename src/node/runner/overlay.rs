@@ -13,11 +13,11 @@ use tokio::task::JoinHandle;
 
 use super::Runner;
 use crate::handshake::{Referrals, Refusal, RejectCode};
+use crate::net::remote::remote_of;
+use crate::net::stage::StageError;
 use crate::node::book;
 use crate::node::event::{Cause, Direction, Event, Kind};
 use crate::node::links::Link;
-use crate::node::remote::remote_of;
-use crate::node::stage::StageError;
 use crate::overlay::{
     self, Address as _, Admission, DialError, DialId, HintOutcome, PeerAddress, Reason, Remote,
     Report,

@@ -10,10 +10,10 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::Runner;
 use crate::handshake::{self, Proof, Refusal};
+use crate::net::limits;
+use crate::net::stage::StageError;
 use crate::node::event::{Cause, Event, Kind};
 use crate::node::failure;
-use crate::node::limits;
-use crate::node::stage::StageError;
 
 /// A visitor has seen what it came for as soon as the handshake has passed. It closes a quarter of a second later, so that
 /// its last word arrives; who stays longer than this is sent away.

@@ -21,7 +21,7 @@ use super::super::one::NodePlan;
 use super::process::Process;
 use super::words::{Answer, Order, Report};
 use crate::gossip::RoomName;
-use crate::node::Address;
+use crate::net::Address;
 
 /// What starts a node, hidden from `--help`.
 const NODE: [&str; 2] = ["bench", "node"];

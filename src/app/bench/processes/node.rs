@@ -18,7 +18,8 @@ use super::super::one::address_of;
 use super::super::tally::Tally;
 use super::super::{load, report};
 use super::words::{Answer, Order, Report};
-use crate::node::{Address, Event, Events, Node};
+use crate::net::Address;
+use crate::node::{Event, Events, Node};
 
 /// Orders that wait: each but the first few waits for an answer.
 const MAX_WAITING: usize = 16;

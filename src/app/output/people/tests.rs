@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::gossip::BatchId;
 use crate::identity::Identity;
-use crate::node::{Stage, StageError};
+use crate::net::{Stage, StageError};
 
 fn author() -> PeerId {
     Identity::from_seed(&[1; 32]).peer_id()

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::gossip::BatchId;
+use crate::net::{Stage, StageError};
 use crate::node::event::{DatedThan, Direction};
-use crate::node::{ClockReport, Crowding, Stage, StageError};
+use crate::node::{ClockReport, Crowding};
 
 const TIMES: u64 = 10_000;
 

@@ -58,7 +58,7 @@ impl fmt::Display for Stage {
 }
 
 /// The code of an error that is nothing but a connection that the other end has closed.
-pub(super) const HUNG_UP: &str = "HUNG_UP";
+pub(crate) const HUNG_UP: &str = "HUNG_UP";
 /// The code of a visitor that asks for something else than WebSocket.
 pub(super) const NOT_WEBSOCKET: &str = "NOT_WEBSOCKET";
 /// The code of a visitor with which TLS did not come up.

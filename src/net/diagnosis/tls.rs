@@ -8,15 +8,15 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 use super::{hung_up, in_full};
-use crate::node::certificate::date;
-use crate::node::stage::{self, Stage, StageError};
+use crate::net::certificate::date;
+use crate::net::stage::{self, Stage, StageError};
 
 /// Maximum number of host names of a certificate that are repeated, and of characters of each: whoever made it chose both.
 const MAX_NAMES: usize = 4;
 const MAX_NAME_CHARS: usize = 64;
 
 /// Why TLS with a peer that was dialled did not come up.
-pub(in crate::node) fn of_connect(error: &io::Error) -> StageError {
+pub(in crate::net) fn of_connect(error: &io::Error) -> StageError {
     let reason = match cause(error) {
         Some(Error::InvalidCertificate(error)) => of_certificate(error),
         Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
@@ -48,7 +48,7 @@ const TOO_OLD: &str = "the server speaks only a version of TLS that is older tha
                        not safe: it must be updated or set up to speak 1.2 or 1.3";
 
 /// Why TLS with a visitor did not come up, from the side of this node.
-pub(in crate::node) fn of_accept(error: &io::Error) -> StageError {
+pub(in crate::net) fn of_accept(error: &io::Error) -> StageError {
     let reason = match cause(error) {
         Some(Error::AlertReceived(alert)) => match alert {
             AlertDescription::UnknownCA | AlertDescription::BadCertificate => {

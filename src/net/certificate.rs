@@ -24,7 +24,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A certificate chain and its key, as they were last read from their files.
 #[derive(Debug)]
-pub(super) struct OwnCertificate {
+pub(crate) struct OwnCertificate {
     chain: PathBuf,
     key: PathBuf,
     current: RwLock<Current>,
@@ -90,7 +90,7 @@ impl OwnCertificate {
     /// # Errors
     ///
     /// Says what is wrong with the files: the certificate stays what it was.
-    pub(super) fn read_again(&self) -> Result<String, String> {
+    pub(crate) fn read_again(&self) -> Result<String, String> {
         let read = read(&self.chain, &self.key)?;
         let until = match read.dates {
             Some(dates) => format!("valid until {}", date(dates.not_after)),
@@ -139,7 +139,7 @@ impl ResolvesServerCert for OwnCertificate {
 
 /// Watches the files and the dates for as long as anything uses the certificate: takes over what was renewed, and
 /// passes each problem to `report`.
-pub(super) async fn watch(certificate: Weak<OwnCertificate>, report: impl Fn(String)) {
+pub(crate) async fn watch(certificate: Weak<OwnCertificate>, report: impl Fn(String)) {
     let mut watch = Watch::default();
     while let Some(certificate) = certificate.upgrade() {
         for reason in watch.look(&certificate, unix_seconds(SystemTime::now())) {

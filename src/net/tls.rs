@@ -23,11 +23,11 @@ pub(crate) struct Tls {
 
 /// What the files hold, ready for use.
 #[derive(Clone)]
-pub(super) struct Loaded {
+pub(crate) struct Loaded {
     pub(super) client: TlsConnector,
     /// None: nothing can be listened on with TLS.
     pub(super) server: Option<TlsAcceptor>,
-    pub(super) certificate: Option<Arc<OwnCertificate>>,
+    pub(crate) certificate: Option<Arc<OwnCertificate>>,
 }
 
 /// Reads the files; none are needed to dial peers with ordinary certificates.
@@ -35,7 +35,7 @@ pub(super) struct Loaded {
 /// # Errors
 ///
 /// Names the file and what is wrong with it.
-pub(super) fn load(tls: &Tls) -> Result<Loaded, String> {
+pub(crate) fn load(tls: &Tls) -> Result<Loaded, String> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Verifier::new(&tls.authorities)?;
     let client = ClientConfig::builder_with_provider(provider.clone())

@@ -46,7 +46,7 @@ pub(super) fn note_socket(remote: io::Result<SocketAddr>) {
 }
 
 /// The other end of a connection: dialled or accepted at `address`, which is its socket's unless `socket` says otherwise.
-pub(super) fn remote_of(
+pub(crate) fn remote_of(
     peer_id: PeerId,
     direction: Direction,
     address: &Multiaddr,

@@ -326,7 +326,7 @@ fn spelt_above(error: TransportError<WebsocketError<StageError>>) -> TransportEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::Address;
+    use crate::net::Address;
 
     #[test]
     fn an_address_reads_the_same_above_however_it_is_spelt_below() {

@@ -34,7 +34,7 @@ pub(super) struct Turn {
 
 /// Starts a dial of these addresses of one peer, IPv6 and IPv4 in turn. `start` is given them in the order of their turns, and
 /// has the transport asked for each.
-pub(super) fn in_turns<T>(addresses: Vec<Multiaddr>, start: impl FnOnce(Vec<Multiaddr>) -> T) -> T {
+pub(crate) fn in_turns<T>(addresses: Vec<Multiaddr>, start: impl FnOnce(Vec<Multiaddr>) -> T) -> T {
     let addresses = in_order(addresses, |address| {
         ip_of(address).is_some_and(|ip| ip.to_canonical().is_ipv6())
     });

@@ -17,7 +17,7 @@ use super::stage::{self, Stage, StageError};
 use super::upgrade::Instead;
 
 /// The stage and the reason behind an error of the boxed transport.
-pub(super) fn stage_of(error: &TransportError<io::Error>) -> StageError {
+pub(crate) fn stage_of(error: &TransportError<io::Error>) -> StageError {
     match error {
         TransportError::MultiaddrNotSupported(address) => StageError::new(
             Stage::Address,
