@@ -385,24 +385,6 @@ fn rooms_of(conn: &Connection) -> rusqlite::Result<HashMap<String, Room>> {
 
 /// The author's PeerId as people see it: base58 of the identity multihash of the key.
 fn peer_id(author: &[u8]) -> String {
-    const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
     let multihash = [&[0, author.len() as u8], author].concat();
-    let mut digits: Vec<u8> = Vec::new();
-    for byte in &multihash {
-        let mut carry = u32::from(*byte);
-        for digit in &mut digits {
-            carry += u32::from(*digit) << 8;
-            *digit = (carry % 58) as u8;
-            carry /= 58;
-        }
-        while carry > 0 {
-            digits.push((carry % 58) as u8);
-            carry /= 58;
-        }
-    }
-    let zeros = multihash.iter().take_while(|byte| **byte == 0).map(|_| &0);
-    zeros
-        .chain(digits.iter().rev())
-        .map(|digit| char::from(ALPHABET[usize::from(*digit)]))
-        .collect()
+    bs58::encode(multihash).into_string()
 }

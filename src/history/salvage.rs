@@ -13,6 +13,7 @@ use super::record::Id;
 use super::schema;
 use super::shelf::Place;
 use crate::wire::envelope::{BODY_TAG, SIGNATURE_BYTES, SIGNATURE_HEADER};
+use crate::wire::strict;
 
 /// Bytes before the first page's own content.
 const FILE_HEADER: usize = 100;
@@ -406,12 +407,7 @@ pub(super) fn envelopes(mut bytes: &[u8]) -> Vec<&[u8]> {
 
 /// A length as protobuf writes it, and where it ends.
 fn length_prefix(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    let mut value = 0;
-    for (place, byte) in bytes.get(at..)?.iter().take(4).enumerate() {
-        value |= usize::from(byte & 0x7f) << (7 * place);
-        if byte & 0x80 == 0 {
-            return Some((value, at + place + 1));
-        }
-    }
-    None
+    let mut rest = bytes.get(at..)?;
+    let length = strict::varint(&mut rest).ok()?;
+    Some((usize::try_from(length).ok()?, bytes.len() - rest.len()))
 }

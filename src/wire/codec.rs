@@ -11,10 +11,14 @@ use std::time::Duration;
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use libp2p::request_response;
+use unsigned_varint::{decode, encode};
 
 /// Bodies up to so many bytes are written together with their length, as one piece of the stream; a larger
 /// one is not copied for that.
 const TOGETHER: usize = 16 << 10;
+
+/// Maximum number of bytes of a frame's length: they hold any `u32`, and every protocol's limit is far below that.
+const MAX_LENGTH_BYTES: usize = 5;
 
 /// The largest frames of a protocol, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -161,33 +165,30 @@ async fn read_length<T: AsyncRead + Unpin>(
     limit: usize,
     idle: Option<Duration>,
 ) -> io::Result<usize> {
-    let mut len = 0u64;
-    // Five bytes hold any u32: no protocol's limit comes near.
-    for shift in [0, 7, 14, 21, 28] {
-        let mut byte = [0];
-        if within(idle, io.read(&mut byte)).await? == 0 {
+    let mut bytes = [0; MAX_LENGTH_BYTES];
+    for at in 0..MAX_LENGTH_BYTES {
+        if within(idle, io.read(&mut bytes[at..=at])).await? == 0 {
             return Err(FrameError::Truncated.into());
         }
-        let [byte] = byte;
-        len |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return match len {
-                0 if shift == 0 => Err(FrameError::Empty.into()),
-                _ if byte == 0 => Err(FrameError::BadLength.into()),
-                len if len > limit as u64 => Err(FrameError::TooLong { len, limit }.into()),
-                len => Ok(len as usize),
-            };
+        if decode::is_last(bytes[at]) {
+            return Ok(parse_length(&bytes[..=at], limit)?);
         }
-        // Refuse as soon as what came can only grow past the limit.
-        if len.max(1 << (shift + 7)) > limit as u64 {
-            return Err(FrameError::TooLong {
-                len: len.max(1 << (shift + 7)),
-                limit,
-            }
-            .into());
+        // A length of more bytes than these can only be over the limit: refused before it is read.
+        let len = 1 << (7 * (at + 1));
+        if len > limit as u64 {
+            return Err(FrameError::TooLong { len, limit }.into());
         }
     }
     Err(FrameError::BadLength.into())
+}
+
+fn parse_length(bytes: &[u8], limit: usize) -> Result<usize, FrameError> {
+    match decode::u64(bytes) {
+        Ok((0, _)) => Err(FrameError::Empty),
+        Ok((len, _)) if len > limit as u64 => Err(FrameError::TooLong { len, limit }),
+        Ok((len, _)) => Ok(len as usize),
+        Err(_) => Err(FrameError::BadLength),
+    }
 }
 
 /// Looks, without waiting, whether bytes follow the frame: its sender half-closes after it, but
@@ -220,13 +221,9 @@ async fn write_frame<T: AsyncWrite + Unpin>(
         .into());
     }
     let is_large = body.len() > TOGETHER;
-    let mut frame = Vec::with_capacity(if is_large { 5 } else { body.len() + 5 });
-    let mut len = body.len();
-    while len >= 0x80 {
-        frame.push(len as u8 | 0x80);
-        len >>= 7;
-    }
-    frame.push(len as u8);
+    let copied = if is_large { 0 } else { body.len() };
+    let mut frame = Vec::with_capacity(MAX_LENGTH_BYTES + copied);
+    frame.extend_from_slice(encode::usize(body.len(), &mut encode::usize_buffer()));
     if is_large {
         write_all(io, &frame, idle).await?;
         write_all(io, body, idle).await?;

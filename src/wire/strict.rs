@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use unsigned_varint::decode;
+
 /// The largest key of a field has 32 bits, so 5 bytes.
 const MAX_KEY: u64 = u32::MAX as u64;
 
@@ -157,27 +159,24 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// Reads the varint with which `bytes` begin, in the one spelling that it has, and takes it off.
+/// Reads the varint at the beginning of `bytes` and removes it from them.
+///
+/// # Errors
+///
+/// Returns an error when the varint is cut short, is longer than it needs to be, or has more than 64 bits.
 pub fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
-    let mut value = 0;
-    for (index, byte) in bytes.iter().take(MAX_VARINT_BYTES).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            if *byte == 0 && index > 0 {
-                return Err(Malformed::LongVarint);
-            }
-            // Of the tenth byte there is room for one bit.
-            if index + 1 == MAX_VARINT_BYTES && *byte > 1 {
-                return Err(Malformed::LargeVarint);
-            }
-            *bytes = &bytes[index + 1..];
-            return Ok(value);
-        }
+    let (value, rest) = decode::u64(bytes).map_err(|error| match error {
+        decode::Error::Insufficient => Malformed::CutVarint,
+        decode::Error::NotMinimal => Malformed::LongVarint,
+        _ => Malformed::LargeVarint,
+    })?;
+    let len = bytes.len() - rest.len();
+    // The decoder drops the bits of the tenth byte for which 64 bits have no room.
+    if len == MAX_VARINT_BYTES && bytes[len - 1] > 1 {
+        return Err(Malformed::LargeVarint);
     }
-    match bytes.len() < MAX_VARINT_BYTES {
-        true => Err(Malformed::CutVarint),
-        false => Err(Malformed::LargeVarint),
-    }
+    *bytes = rest;
+    Ok(value)
 }
 
 /// What a message may hold: its known fields, by number.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 
+use unsigned_varint::encode;
+
 use super::*;
 use crate::history::{self, FILE_NAME, Log, LogError, Query};
 
@@ -175,12 +177,7 @@ fn what_is_in_the_wal_and_the_tail_alone_is_saved_too() {
 fn in_envelope(batch: &Batch) -> Batch {
     let mut body = &batch.0.bytes[..];
     let mut bytes = vec![0x0a];
-    let mut length = body.len();
-    while length >= 0x80 {
-        bytes.push(length as u8 | 0x80);
-        length >>= 7;
-    }
-    bytes.push(length as u8);
+    bytes.extend(encode::usize(body.len(), &mut encode::usize_buffer()));
     std::io::Read::read_to_end(&mut body, &mut bytes).unwrap();
     bytes.extend([0x12, 0x40]);
     bytes.extend([7; 64]);
