@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::kit::Kit;
+use super::connector::Way;
 use super::link::Link;
-use super::script::Party;
-use super::shake::Twist;
-use super::way::Way;
+use super::round::Party;
+use super::runner::Kit;
+use super::scripted_handshake::Twist;
 use crate::handshake::RejectCode;
 
 /// Whether the peer is to go along.
@@ -129,7 +129,7 @@ pub(crate) struct Stand {
 }
 
 impl Stand {
-    pub(crate) fn party(&self, raw: &super::raw::RawPeer) -> Party {
+    pub(crate) fn party(&self, raw: &super::raw_peer::RawPeer) -> Party {
         self.kit.common.party(raw)
     }
 }

@@ -14,13 +14,13 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use super::connector::Way;
 use super::frame::{self, framed};
-use super::raw::{Conn, RawPeer};
+use super::raw_peer::{Conn, RawPeer};
+use super::round::Party;
 use super::rpc::{self, Rpc};
-use super::script::Party;
-use super::shake::{End, Plan, Shaken, shake};
+use super::scripted_handshake::{End, Plan, Shaken, shake};
 use super::streams::{Inbound, MESHSUB, Unopened};
-use super::way::Way;
 use crate::gossip::{self, Author, BatchId, RoomName};
 use crate::handshake::{self, RejectCode};
 use crate::identity::{Identity, NetworkId, NetworkKey};

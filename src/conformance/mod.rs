@@ -13,23 +13,23 @@
 
 mod case;
 mod cases;
-mod first;
+mod connector;
+mod expectations;
 mod forge;
 pub mod frame;
-mod judge;
-mod kit;
+mod latency_proxy;
 mod link;
-mod raw;
+mod preflight;
+mod raw_peer;
+mod round;
 pub mod rpc;
-mod script;
-mod shake;
-mod slow_line;
+mod runner;
+mod scripted_handshake;
 pub mod streams;
-mod tagging;
-mod way;
+mod tag_mutation;
 
 pub use case::{Case, Kind, Mode, Outcome, Verdict};
-pub use kit::{Options, Target, Tested, Told, run};
+pub use runner::{Options, Target, Tested, Told, run};
 
 /// Every case, in the order in which people read them.
 pub fn all() -> impl Iterator<Item = &'static Case> {

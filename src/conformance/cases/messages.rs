@@ -12,7 +12,7 @@ use super::super::case::{Case, How, Kind, Run, Seen, Stand};
 use super::super::link::{self, LOST, Link, batch};
 use super::super::rpc;
 use super::super::streams::PING;
-use super::patience::ping;
+use super::timeouts::ping;
 
 const MINUTE: i64 = 60_000;
 const ARRIVE: Duration = Duration::from_secs(20);

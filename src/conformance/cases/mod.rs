@@ -3,7 +3,7 @@
 //! Entry: [`ALL`]. The rule it keeps: a name is there once.
 
 mod addresses;
-mod checking;
+mod anti_entropy;
 mod encoding;
 mod good;
 mod gossip;
@@ -11,7 +11,7 @@ mod handshake;
 pub(crate) mod messages;
 mod offences;
 mod optional;
-mod patience;
+mod timeouts;
 
 use super::case::Case;
 
@@ -24,10 +24,10 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         good::CASES,
         optional::CASES,
         addresses::CASES,
-        checking::CASES,
+        anti_entropy::CASES,
         messages::CASES,
         gossip::CASES,
-        patience::CASES,
+        timeouts::CASES,
     ]
     .into_iter()
     .chain(handshake::CASES)

@@ -5,9 +5,9 @@ use futures::FutureExt;
 use prost::Message as _;
 
 use super::super::super::case::{Case, Expect, Mode, Run, Seen, Stand, Which};
-use super::super::super::judge;
-use super::super::super::shake::{Plan, Twist, shake};
-use super::super::super::tagging::Tagging;
+use super::super::super::expectations;
+use super::super::super::scripted_handshake::{Plan, Twist, shake};
+use super::super::super::tag_mutation::Tagging;
 use super::{
     AUTH, REJECT_AUTH, body, core, free, not_canonical, set_key, small_order, twist, with_message,
 };
@@ -442,10 +442,10 @@ fn flip(bytes: &mut Bytes, at: usize) {
 async fn nonce_sent_back(stand: Stand) -> Run {
     let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
     let role = stand.way.role();
-    let frame = judge::number(Which::Challenge, role);
+    let frame = expectations::number(Which::Challenge, role);
     let plan = Plan::twisted(stand.party(&raw), frame, Twist::NonceBack);
     let shaken = shake(&mut conn, role, plan).await;
-    judge::twisted(&conn, frame, AUTH, &shaken)
+    expectations::twisted(&conn, frame, AUTH, &shaken)
         .await
         .map(Seen::came)
 }

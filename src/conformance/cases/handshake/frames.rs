@@ -5,11 +5,11 @@ use futures::FutureExt;
 use prost::Message;
 
 use super::super::super::case::{Case, Expect, Mode, Run, Seen, Stand, Which};
+use super::super::super::expectations;
 use super::super::super::frame::framed;
-use super::super::super::judge;
 use super::super::super::link::told;
-use super::super::super::script;
-use super::super::super::shake::{End, Twist, ask};
+use super::super::super::round;
+use super::super::super::scripted_handshake::{End, Twist, ask};
 use super::{AUTH, CLOSED, REJECT_AUTH, body, bytes, first_round, free, twist};
 use crate::identity::Identity;
 use crate::wire::proto::handshake as proto;
@@ -137,13 +137,13 @@ pub(super) const CASES: &[Case] = &[
 async fn hello_twice(stand: Stand) -> Run {
     let (raw, conn) = stand.way.connect(Identity::generate()).await?;
     let round = first_round(stand.party(&raw), conn.peer);
-    let (_, hello) = round.hello(&script::honest);
+    let (_, hello) = round.hello(&round::honest);
     ask(&conn, &framed(&hello))
         .await
         .map_err(|end| told(&end))?;
     let left = std::time::Instant::now();
     match ask(&conn, &framed(&hello)).await {
-        Err(End::Closed) => judge::closed(&conn, left).await.map(Seen::came),
+        Err(End::Closed) => expectations::closed(&conn, left).await.map(Seen::came),
         Err(end) => Err(told(&end)),
         Ok(_) => Err("it answers a second Hello".to_owned()),
     }
@@ -153,12 +153,12 @@ async fn hello_after_pass(stand: Stand) -> Run {
     let link = stand.kit.common.link(&stand.way).await?;
     link.ready().await?;
     let round = first_round(stand.party(&link.raw), link.conn.peer);
-    let (_, hello) = round.hello(&script::honest);
+    let (_, hello) = round.hello(&round::honest);
     let left = std::time::Instant::now();
     match ask(&link.conn, &framed(&hello)).await {
-        Err(End::Closed) => judge::closed(&link.conn, left).await.map(Seen::came),
+        Err(End::Closed) => expectations::closed(&link.conn, left).await.map(Seen::came),
         // js and others negotiate for the whole node; what counts is that the link ends.
-        Err(End::Wrong(_)) => judge::closed(&link.conn, left).await.map(Seen::came),
+        Err(End::Wrong(_)) => expectations::closed(&link.conn, left).await.map(Seen::came),
         Err(end) => Err(told(&end)),
         Ok(_) => Err("it answers a Hello after the pass".to_owned()),
     }

@@ -6,7 +6,7 @@ use futures::FutureExt;
 
 use super::super::super::case::{Case, How, Kind, Run, Seen, Stand};
 use super::super::super::link::{now_ms, told};
-use super::super::super::shake::{End, Plan, Shaken, shake};
+use super::super::super::scripted_handshake::{End, Plan, Shaken, shake};
 use crate::identity::Identity;
 
 /// Clocks of two machines that are kept right differ by less; a machine that was just started may need minutes.

@@ -14,8 +14,8 @@ use libp2p::PeerId;
 use prost::Message;
 
 use super::super::case::{Case, Expect, Facts, How, Kind, Mode, Run, Stand, Which};
-use super::super::script::{Party, Round};
-use super::super::shake::Twist;
+use super::super::round::{Party, Round};
+use super::super::scripted_handshake::Twist;
 use crate::handshake::{RejectCode, Stage};
 use crate::wire::proto::handshake as proto;
 

@@ -3,11 +3,11 @@
 use futures::FutureExt;
 
 use super::super::super::case::{Case, Expect, Mode, Run, Seen, Stand, Which};
+use super::super::super::expectations;
 use super::super::super::frame::framed;
-use super::super::super::judge;
 use super::super::super::link::told;
-use super::super::super::script::{self, Party};
-use super::super::super::shake::{
+use super::super::super::round::{self, Party};
+use super::super::super::scripted_handshake::{
     self, ANSWER_1, CHALLENGE_1, End, HELLO_1, Plan, Twist, ask, shake,
 };
 use super::{AUTH, first_round, free};
@@ -54,7 +54,7 @@ async fn reflection(stand: Stand) -> Run {
         Role::Listener => (HELLO_1, Expect::Code(RejectCode::Network)),
     };
     let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
-    let frame = judge::number(Which::Second, role);
+    let frame = expectations::number(Which::Second, role);
     let twist = Twist::Body(Box::new(move |frames, body| {
         frames.get(again).cloned().unwrap_or(body)
     }));
@@ -64,7 +64,7 @@ async fn reflection(stand: Stand) -> Run {
         Plan::twisted(stand.party(&raw), frame, twist),
     )
     .await;
-    judge::twisted(&conn, frame, expect, &shaken)
+    expectations::twisted(&conn, frame, expect, &shaken)
         .await
         .map(Seen::came)
 }
@@ -91,7 +91,7 @@ async fn replay(stand: Stand) -> Run {
             let left = std::time::Instant::now();
             match ask(&conn, &framed(&recorded.frames[ANSWER_1])).await {
                 Err(End::Rejected(code)) if code == RejectCode::Auth.number() => {
-                    let closed = judge::closed(&conn, left).await?;
+                    let closed = expectations::closed(&conn, left).await?;
                     Ok(Seen::came(format!("Reject AUTH, {closed}")))
                 }
                 Err(end) => Err(told(&end)),
@@ -107,7 +107,7 @@ async fn replay(stand: Stand) -> Run {
             if shaken.frames.first() == Some(&hello) {
                 return Err("the same Hello as before: its nonce is not fresh".to_owned());
             }
-            judge::twisted(&conn, CHALLENGE_1, AUTH, &shaken)
+            expectations::twisted(&conn, CHALLENGE_1, AUTH, &shaken)
                 .await
                 .map(Seen::came)
         }
@@ -125,11 +125,11 @@ async fn relay(stand: Stand) -> Run {
         relays: true,
         ..stand.party(&raw)
     };
-    let frame = judge::number(Which::First, role);
+    let frame = expectations::number(Which::First, role);
     let plan = Plan::twisted(party, frame, Twist::None);
     let shaken = shake(&mut conn, role, plan).await;
     // Its tags are for another connection: who sees that first names the network.
-    judge::twisted(&conn, frame, Expect::Code(RejectCode::Network), &shaken)
+    expectations::twisted(&conn, frame, Expect::Code(RejectCode::Network), &shaken)
         .await
         .map(Seen::came)
 }
@@ -142,12 +142,12 @@ async fn crossed(stand: Stand) -> Run {
         let (mut raw, conn) = stand.way.connect(identity.clone()).await?;
         raw.instance_id = [7; 16];
         let round = first_round(stand.party(&raw), conn.peer);
-        let (state, hello) = round.hello(&script::honest);
+        let (state, hello) = round.hello(&round::honest);
         let challenge = ask(&conn, &framed(&hello))
             .await
             .map_err(|end| told(&end))?;
         asked.push(
-            shake::answered(&round, &state, &challenge)
+            scripted_handshake::answered(&round, &state, &challenge)
                 .map_err(|end| told(&end))?
                 .1,
         );
@@ -159,7 +159,7 @@ async fn crossed(stand: Stand) -> Run {
         let left = std::time::Instant::now();
         match ask(conn, &framed(answer)).await {
             Err(End::Rejected(code)) if code == RejectCode::Auth.number() => {
-                judge::closed(conn, left).await?;
+                expectations::closed(conn, left).await?;
             }
             Err(end) => return Err(told(&end)),
             Ok(_) => return Err("it passes the Answer of another connection".to_owned()),

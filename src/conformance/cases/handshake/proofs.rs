@@ -3,9 +3,9 @@
 use futures::FutureExt;
 
 use super::super::super::case::{Case, Expect, Run, Seen, Stand, Which};
+use super::super::super::expectations;
 use super::super::super::forge::Forgery;
-use super::super::super::judge;
-use super::super::super::shake::{Plan, Twist, shake};
+use super::super::super::scripted_handshake::{Plan, Twist, shake};
 use super::{AUTH, REJECT_AUTH, body, free, twist, with_message};
 use crate::identity::Identity;
 use crate::wire::proto::handshake as proto;
@@ -256,11 +256,11 @@ pub(super) const CASES: &[Case] = &[
 async fn tag_only(stand: Stand) -> Run {
     let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
     let role = stand.way.role();
-    let frame = judge::number(Which::Answer, role);
+    let frame = expectations::number(Which::Answer, role);
     let forgery = Forgery::OtherNetworkKey;
     let plan = Plan::twisted(stand.party(&raw), frame, Twist::Proof(forgery));
     let shaken = shake(&mut conn, role, plan).await;
-    judge::twisted(&conn, frame, AUTH, &shaken)
+    expectations::twisted(&conn, frame, AUTH, &shaken)
         .await
         .map(Seen::came)
 }

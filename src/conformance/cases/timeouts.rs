@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 
 use super::super::case::{Case, How, Kind, Run, Seen, Stand};
-use super::super::judge;
+use super::super::expectations;
 use super::super::link::told;
-use super::super::raw::Conn;
+use super::super::raw_peer::Conn;
 use super::super::rpc;
-use super::super::shake::*;
+use super::super::scripted_handshake::*;
 use super::super::streams::{MESHSUB, PING, Unopened};
 use crate::handshake::{PROTOCOL, Role};
 use crate::identity::Identity;
@@ -82,7 +82,7 @@ async fn just_in_time(stand: Stand) -> Run {
         if shaken.end == End::Passed {
             return Err("it passed after more than 10 s".to_owned());
         }
-        told = judge::late(&conn, conn.at, WHOLE).await;
+        told = expectations::late(&conn, conn.at, WHOLE).await;
         if told.is_ok() {
             break;
         }
@@ -114,14 +114,14 @@ async fn no_handshake(stand: Stand) -> Run {
     };
     let came = tokio::select! {
         () = pings => Err("unreachable".to_owned()),
-        came = judge::late(&conn, since, FRAME) => came,
+        came = expectations::late(&conn, since, FRAME) => came,
     };
     no_gossip(&mut conn)?;
     came.map(Seen::came)
 }
 
 async fn waited(conn: &mut Conn, since: Instant, shaken: Shaken) -> Run {
-    let came = judge::late(conn, since, FRAME).await?;
+    let came = expectations::late(conn, since, FRAME).await?;
     drop(shaken);
     no_gossip(conn)?;
     Ok(Seen::came(came))

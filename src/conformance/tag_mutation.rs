@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use libp2p::PeerId;
 
-use super::script::Round;
+use super::round::Round;
 use crate::wire::proto::handshake as proto;
 
 /// What the tags of a Hello of ours are made of.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::case::{Case, Facts, How, Outcome, Verdict};
-use super::kit::{Kit, Options, TRIES, Target, Tested, Told, not_run};
+use super::connector::Way;
 use super::link::{BUSY, BUSY_PAUSE, Link, told};
-use super::shake::{End, HELLO_2, Plan, shake};
-use super::way::Way;
+use super::runner::{Kit, Options, TRIES, Target, Tested, Told, not_run};
+use super::scripted_handshake::{End, HELLO_2, Plan, shake};
 use crate::handshake::RejectCode;
 use crate::net::{Address, Stage, StageError};
 use crate::node::ProbeStep;

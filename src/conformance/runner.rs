@@ -16,11 +16,11 @@ use tokio::time::{sleep, timeout};
 use super::case::{Case, Facts, How, Kind, Mode, Outcome, Run, Seen, Stand, Verdict};
 use super::cases;
 use super::cases::messages::stays;
-use super::first;
-use super::judge;
+use super::connector::Way;
+use super::expectations;
 use super::link::{self, BUSY, BUSY_PAUSE, Common, Heard, LOST, Link, told};
-use super::shake::{End, Plan, shake};
-use super::way::Way;
+use super::preflight;
+use super::scripted_handshake::{End, Plan, shake};
 use crate::gossip::RoomName;
 use crate::handshake::Role;
 use crate::identity::{Identity, NetworkKey};
@@ -173,7 +173,7 @@ pub async fn run(options: Options, mut tell: impl FnMut(Told)) -> Result<Tested,
         .copied()
         .filter(|case| case.only.is_none_or(|only| only == mode))
         .partition(|case| matches!(case.how, How::Stage(_)));
-    let first = first::run(&options, &kit, working.first(), &stages, &mut tell).await;
+    let first = preflight::run(&options, &kit, working.first(), &stages, &mut tell).await;
     let (tested, link) = match first {
         Ok(first) => first,
         Err((tested, why)) => {
@@ -378,7 +378,9 @@ impl Worker {
     /// link that was moved, or a peer that dials and looks for somebody whom it has met at this
     /// address, and hangs up on anybody else. A fault fails every time.
     fn may_be_chance(&self, why: &str) -> bool {
-        self.stand.way.role() == Role::Listener || why.contains(judge::TIMED_OUT) || why == LOST
+        self.stand.way.role() == Role::Listener
+            || why.contains(expectations::TIMED_OUT)
+            || why == LOST
     }
 
     async fn link(&mut self) -> Result<Link, String> {
@@ -401,17 +403,17 @@ impl Worker {
             (How::Twist(which, make, expect), _) => {
                 let facts = kit.facts.get().ok_or("nothing is known of the peer")?;
                 let (raw, mut conn) = way.connect(Identity::generate()).await?;
-                let frame = judge::number(*which, role);
+                let frame = expectations::number(*which, role);
                 let plan = Plan::twisted(kit.common.party(&raw), frame, make(facts));
                 let shaken = shake(&mut conn, role, plan).await;
-                judge::twisted(&conn, frame, *expect, &shaken)
+                expectations::twisted(&conn, frame, *expect, &shaken)
                     .await
                     .map(Seen::came)
             }
             (How::Harmless(which, make), _) => {
                 let (raw, mut conn) = way.connect(Identity::generate()).await?;
                 let plan = Plan {
-                    twist: (judge::number(*which, role), make()),
+                    twist: (expectations::number(*which, role), make()),
                     ..Plan::honest(kit.common.party(&raw))
                 };
                 let shaken = shake(&mut conn, role, plan).await;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::case::{Expect, Which};
 use super::link::{code_name, told};
-use super::raw::Conn;
-use super::shake::*;
+use super::raw_peer::Conn;
+use super::scripted_handshake::*;
 use crate::handshake::Role;
 
 /// A check closes within this; the first time-out of a handshake comes after 3 s.

@@ -13,10 +13,10 @@ use tokio::time::{sleep, timeout};
 use super::forge::Forgery;
 use super::frame::{self, NoFrame, framed};
 use super::link::gossip_stream;
-use super::raw::Conn;
-use super::script::{self, Answered, Party, Round};
+use super::raw_peer::Conn;
+use super::round::{self, Answered, Party, Round};
 use super::streams::{Inbound, Unopened};
-use super::tagging::Tagging;
+use super::tag_mutation::Tagging;
 use crate::handshake::{MAX_FRAME, PROTOCOL, Role, Stage};
 use crate::wire::proto::handshake as proto;
 
@@ -216,7 +216,7 @@ impl Shake<'_> {
                 let tags = tagging.tags(&round, &core);
                 proto::Core { tags, ..core }.encode_to_vec()
             }),
-            _ => round.hello(&script::honest),
+            _ => round.hello(&round::honest),
         };
         let challenge = self.ask(hello).await?;
         let challenged = round.on_challenge(&asked, &challenge).map_err(wrong)?;
@@ -235,7 +235,7 @@ impl Shake<'_> {
         let round = self.round(stage, prev);
         let (reply, hello) = self.request().await?;
         let nonce_back = |mut core: proto::Core| {
-            if let Ok(proto::frame::Kind::Hello(hello)) = script::kind(&hello) {
+            if let Ok(proto::frame::Kind::Hello(hello)) = round::kind(&hello) {
                 core.nonce = proto::Core::decode(hello.core).unwrap_or_default().nonce;
             }
             core.encode_to_vec()
@@ -245,7 +245,7 @@ impl Shake<'_> {
             None if self.is_twisted() && matches!(self.plan.twist.1, Twist::NonceBack) => {
                 round.challenge(&hello, &nonce_back, Forgery::None)
             }
-            None => round.challenge(&hello, &script::honest, self.forgery()),
+            None => round.challenge(&hello, &round::honest, self.forgery()),
         };
         let (served, challenge) = made.map_err(wrong)?;
         self.saw(&served.peer);
@@ -284,7 +284,7 @@ impl Shake<'_> {
         prev: [u8; 32],
     ) -> Result<[u8; 32], End> {
         let round = self.round(Stage::Round2, prev);
-        let (asked, hello) = round.hello(&script::honest);
+        let (asked, hello) = round.hello(&round::honest);
         let mut stream = self.conn.open(PROTOCOL).await.map_err(unopened)?;
         send(&mut stream, &framed(&hello)).await?;
         // Long enough to be read first.
@@ -304,7 +304,7 @@ impl Shake<'_> {
         self.frames.len() == self.plan.twist.0
     }
 
-    fn core_twist(&self) -> Option<script::CoreTwist<'_>> {
+    fn core_twist(&self) -> Option<round::CoreTwist<'_>> {
         match &self.plan.twist.1 {
             Twist::Core(twist) if self.is_twisted() => Some(&**twist),
             _ => None,
@@ -422,12 +422,12 @@ impl Shake<'_> {
 
     /// A frame of the peer's.
     fn incoming(&mut self, body: Vec<u8>) -> Result<Vec<u8>, End> {
-        let kind = script::kind(&body).map_err(wrong)?;
+        let kind = round::kind(&body).map_err(wrong)?;
         let twisted = !self.plan.harmless && self.frames.len() > self.plan.twist.0;
         self.frames.push(body.clone());
         match kind {
             proto::frame::Kind::Reject(reject) => Err(End::Rejected(reject.code)),
-            kind if twisted => Err(End::WentOn(script::name(&kind))),
+            kind if twisted => Err(End::WentOn(round::name(&kind))),
             _ => Ok(body),
         }
     }
@@ -454,7 +454,7 @@ pub(crate) async fn ask(conn: &Conn, bytes: &[u8]) -> Result<Vec<u8>, End> {
     let mut stream = conn.open(PROTOCOL).await.map_err(unopened)?;
     send(&mut stream, bytes).await?;
     match timeout(PATIENCE, frame::read(&mut stream, MAX_FRAME)).await {
-        Ok(Ok(body)) => match script::kind(&body).map_err(wrong)? {
+        Ok(Ok(body)) => match round::kind(&body).map_err(wrong)? {
             proto::frame::Kind::Reject(reject) => Err(End::Rejected(reject.code)),
             _ => Ok(body),
         },
@@ -467,7 +467,7 @@ pub(crate) async fn ask(conn: &Conn, bytes: &[u8]) -> Result<Vec<u8>, End> {
 /// An honest Answer to a Challenge.
 pub(crate) fn answered(
     round: &Round,
-    asked: &script::Asked,
+    asked: &round::Asked,
     challenge: &[u8],
 ) -> Result<(Answered, Vec<u8>), End> {
     let challenged = round.on_challenge(asked, challenge).map_err(wrong)?;

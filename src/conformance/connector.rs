@@ -14,9 +14,9 @@ use libp2p::multiaddr::Protocol;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::kit::Target;
-use super::raw::{Conn, RawPeer};
-use super::slow_line::{self, SlowLine};
+use super::latency_proxy::{self, SlowLine};
+use super::raw_peer::{Conn, RawPeer};
+use super::runner::Target;
 use crate::handshake::Role;
 use crate::identity::Identity;
 use crate::net::Address;
@@ -44,7 +44,7 @@ pub(crate) enum Way {
 pub(crate) struct Lane {
     listener: TcpListener,
     pub(crate) address: Multiaddr,
-    /// Whether what comes over it is as late as on a [`super::slow_line::SlowLine`].
+    /// Whether what comes over it is as late as on a [`super::latency_proxy::SlowLine`].
     is_slow: bool,
 }
 
@@ -213,7 +213,7 @@ impl Carried {
         };
         if let Ok(at) = own.local_addr() {
             let carrying = match is_slow {
-                true => tokio::spawn(slow_line::splice(socket, own)),
+                true => tokio::spawn(latency_proxy::splice(socket, own)),
                 false => tokio::spawn(splice(socket, own)),
             };
             self.0.insert(at.port(), carrying);
