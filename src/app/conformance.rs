@@ -13,7 +13,7 @@ use super::escape::{Quoted, Shown};
 use super::failure::Failure;
 use super::identity;
 use super::output::{self, CaseEnd, ConformanceEnd, JsonLines, People};
-use crate::conformance::{self, Case, Mode, Options, Outcome, Target, Tested, Told, Verdict};
+use crate::conformance::{self, Case, Mode, Options, Outcome, PeerInfo, Progress, Target, Verdict};
 use crate::node::Probe;
 
 /// Lists the cases, or runs them.
@@ -54,10 +54,12 @@ pub(crate) fn run(config: ConformanceConfig) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::new(format!("the program cannot start: {e}")))?;
-    let tested = runtime.block_on(conformance::run(options, |told| report.told(&told)));
+    let peer_info = runtime.block_on(conformance::run(options, |progress| {
+        report.on_progress(&progress)
+    }));
     runtime.shutdown_background();
-    let tested = tested.map_err(Failure::new)?;
-    Ok(match report.end(mode, &tested, asked) {
+    let peer_info = peer_info.map_err(Failure::new)?;
+    Ok(match report.end(mode, &peer_info, asked) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
@@ -122,10 +124,10 @@ impl Report {
         output::print(out.as_bytes());
     }
 
-    fn told(&mut self, told: &Told) {
-        match told {
-            Told::Listening(address) => self.listening(address),
-            Told::Verdict(verdict) => self.verdict(verdict),
+    fn on_progress(&mut self, progress: &Progress) {
+        match progress {
+            Progress::Listening(address) => self.listening(address),
+            Progress::Verdict(verdict) => self.verdict(verdict),
         }
     }
 
@@ -143,7 +145,7 @@ impl Report {
         let Verdict {
             case,
             outcome,
-            came,
+            actual,
             took,
         } = verdict;
         let mut out = Vec::new();
@@ -155,7 +157,7 @@ impl Report {
                     spec: case.spec,
                     expected: case.expected,
                     outcome: outcome.name(),
-                    came,
+                    came: actual,
                     ms: millis(*took),
                 },
                 &mut out,
@@ -169,7 +171,7 @@ impl Report {
         let Verdict {
             case,
             outcome,
-            came,
+            actual,
             took,
         } = verdict;
         let mark = match outcome {
@@ -182,18 +184,18 @@ impl Report {
         let spec = self.people.dim(&format!("{:<24}", case.spec));
         let line = format!("  {mark}  {:<40} {spec} {took:>7}  ", case.name);
         match outcome {
-            Outcome::Passed | Outcome::Absent => format!("{line}{}\n", Shown(came)),
+            Outcome::Passed | Outcome::Absent => format!("{line}{}\n", Shown(actual)),
             Outcome::Failed => format!(
                 "{line}\n      expected: {}\n      came:     {}\n",
                 case.expected,
-                Shown(came)
+                Shown(actual)
             ),
-            Outcome::NotRun => format!("{line}not run: {}\n", Shown(came)),
+            Outcome::NotRun => format!("{line}not run: {}\n", Shown(actual)),
         }
     }
 
     /// Whether all is well.
-    fn end(&mut self, mode: Option<Mode>, tested: &Tested, asked: usize) -> bool {
+    fn end(&mut self, mode: Option<Mode>, peer_info: &PeerInfo, asked: usize) -> bool {
         let [passed, absent, failed, told_not_run] = self.counts;
         // What was asked for and never told did not run.
         let not_run = told_not_run + asked.saturating_sub(self.counts.iter().sum());
@@ -212,13 +214,13 @@ impl Report {
                     failed,
                     not_run,
                     ms: millis(self.begin.elapsed()),
-                    peer_id: tested.peer_id.map(|id| id.to_string()),
-                    agent: tested.agent.as_deref(),
+                    peer_id: peer_info.peer_id.map(|id| id.to_string()),
+                    agent: peer_info.agent.as_deref(),
                 },
                 &mut out,
             ),
             None => {
-                let agent = tested.agent.as_deref().unwrap_or("the peer");
+                let agent = peer_info.agent.as_deref().unwrap_or("the peer");
                 let counts = format!(
                     "{passed} passed, {failed} failed, {not_run} not run, {absent} optional and absent"
                 );

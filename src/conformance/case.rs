@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use super::connector::Way;
+use super::connector::Connector;
 use super::link::Link;
 use super::round::Party;
-use super::runner::Kit;
-use super::scripted_handshake::Twist;
+use super::runner::Runner;
+use super::scripted_handshake::Mutation;
 use crate::handshake::RejectCode;
 
 /// Whether the peer is to go along.
@@ -54,7 +54,7 @@ pub struct Case {
     pub expected: &'static str,
     /// The direction in which it can be run; none: in both.
     pub only: Option<Mode>,
-    pub(crate) how: How,
+    pub(crate) procedure: Procedure,
 }
 
 impl Case {
@@ -64,7 +64,7 @@ impl Case {
         name: &'static str,
         spec: &'static str,
         expected: &'static str,
-        how: How,
+        procedure: Procedure,
     ) -> Case {
         Case {
             name,
@@ -72,38 +72,38 @@ impl Case {
             spec,
             expected,
             only: None,
-            how,
+            procedure,
         }
     }
 }
 
 /// How a case is run.
-pub(crate) enum How {
+pub(crate) enum Procedure {
     /// The stages of the first connection, in this order: they are run before all others.
-    Stage(&'static [crate::net::Stage]),
+    Stages(&'static [crate::net::Stage]),
     /// A handshake of which one frame of ours is twisted.
-    Twist(Which, fn(&Facts) -> Twist, Expect),
+    MutatedHandshake(FrameKind, fn(&PeerFacts) -> Mutation, Expect),
     /// A handshake of which one frame of ours is twisted, and which passes all the same.
-    Harmless(Which, fn() -> Twist),
+    HarmlessMutation(FrameKind, fn() -> Mutation),
     /// A message on a link that ends it.
     Offence(fn(&mut Link) -> Result<Vec<u8>, String>),
     /// On a link.
-    OnLink(fn(Stand, Link) -> BoxFuture<'static, Run>),
+    OnLink(fn(CaseContext, Link) -> BoxFuture<'static, Run>),
     /// On connections of its own.
-    Free(fn(Stand) -> BoxFuture<'static, Run>),
+    OwnConnections(fn(CaseContext) -> BoxFuture<'static, Run>),
 }
 
 /// Which frame of ours: each is there once on either side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum FrameKind {
     Hello,
     Challenge,
     Answer,
     Pass,
     /// The first frame of ours.
-    First,
+    FirstOfRound1,
     /// The first frame of ours in round 2.
-    Second,
+    FirstOfRound2,
 }
 
 /// What must follow a twisted frame.
@@ -116,49 +116,49 @@ pub(crate) enum Expect {
 }
 
 /// What is known of the peer.
-pub(crate) struct Facts {
+pub(crate) struct PeerFacts {
     /// Its Core, as the first link has shown it.
     pub(crate) peer: crate::wire::proto::handshake::Core,
 }
 
 /// Where a case is run.
 #[derive(Clone)]
-pub(crate) struct Stand {
-    pub(crate) kit: Arc<Kit>,
-    pub(crate) way: Arc<Way>,
+pub(crate) struct CaseContext {
+    pub(crate) runner: Arc<Runner>,
+    pub(crate) connector: Arc<Connector>,
 }
 
-impl Stand {
+impl CaseContext {
     pub(crate) fn party(&self, raw: &super::raw_peer::RawPeer) -> Party {
-        self.kit.common.party(raw)
+        self.runner.link_config.party(raw)
     }
 }
 
 /// What a case that was run has shown; an error says what came instead of what was expected.
-pub(crate) type Run = Result<Seen, String>;
+pub(crate) type Run = Result<Observation, String>;
 
 /// What came, as expected.
 #[derive(Default)]
-pub(crate) struct Seen {
-    pub(crate) came: String,
+pub(crate) struct Observation {
+    pub(crate) actual: String,
     /// It is optional, and the peer does not have it.
     pub(crate) absent: bool,
     /// Messages that nobody else may hear.
-    pub(crate) unheard: Vec<[u8; 32]>,
+    pub(crate) not_forwarded: Vec<[u8; 32]>,
     /// A link that is still good.
     pub(crate) link: Option<Link>,
 }
 
-impl Seen {
-    pub(crate) fn came(came: impl Into<String>) -> Seen {
-        Seen {
-            came: came.into(),
-            ..Seen::default()
+impl Observation {
+    pub(crate) fn new(actual: impl Into<String>) -> Observation {
+        Observation {
+            actual: actual.into(),
+            ..Observation::default()
         }
     }
 
-    pub(crate) fn with(self, link: Link) -> Seen {
-        Seen {
+    pub(crate) fn with(self, link: Link) -> Observation {
+        Observation {
             link: Some(link),
             ..self
         }
@@ -197,7 +197,7 @@ pub struct Verdict {
     /// How it ended.
     pub outcome: Outcome,
     /// What came.
-    pub came: String,
+    pub actual: String,
     /// How long it took.
     pub took: std::time::Duration,
 }

@@ -1,6 +1,6 @@
 //! How connections with the peer under test come about: we dial it, or it dials us.
 //!
-//! Entry type: [`Way`]. The rule it keeps: each connection is of the raw peer that a case has made
+//! Entry type: [`Connector`]. The rule it keeps: each connection is of the raw peer that a case has made
 //! for it, with a key of its own, also where the peer dials one address again and again.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use libp2p::multiaddr::Protocol;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::latency_proxy::{self, SlowLine};
+use super::latency_proxy::{self, LatencyProxy};
 use super::raw_peer::{Conn, RawPeer};
 use super::runner::Target;
 use crate::handshake::Role;
@@ -23,34 +23,34 @@ use crate::net::Address;
 use crate::node::Probe;
 
 /// A peer that dials for ever waits at most a minute before it tries again.
-const RETURN: Duration = Duration::from_secs(75);
+const REDIAL_TIMEOUT: Duration = Duration::from_secs(75);
 /// From yamux to the first stream of a dialer.
-const BEGIN: Duration = Duration::from_secs(3);
+const FIRST_STREAM_TIMEOUT: Duration = Duration::from_secs(3);
 /// How many cases go on at the same time when we dial: with the observer's they make four links,
 /// of the five that a node holds.
-const WORKERS: usize = 3;
+const MAX_WORKERS: usize = 3;
 /// So many connections of a peer may be on their way up at once.
 const MAX_CARRIED: usize = 32;
 
 /// Where connections come from.
-pub(crate) enum Way {
+pub(crate) enum Connector {
     /// We dial.
     Dial(Box<Probe>, Address),
     /// The peer dials this listener.
-    Listen(Lane),
+    Listen(ListenPort),
 }
 
 /// A port that the peer keeps dialling.
-pub(crate) struct Lane {
+pub(crate) struct ListenPort {
     listener: TcpListener,
     pub(crate) address: Multiaddr,
-    /// Whether what comes over it is as late as on a [`super::latency_proxy::SlowLine`].
-    is_slow: bool,
+    /// Whether what comes over it is as late as on a [`super::latency_proxy::LatencyProxy`].
+    is_delayed: bool,
 }
 
-impl Lane {
+impl ListenPort {
     /// Listens on a `/ip4|ip6/…/tcp/…/ws`.
-    pub(crate) async fn open(address: &Multiaddr, is_slow: bool) -> Result<Lane, String> {
+    pub(crate) async fn open(address: &Multiaddr, is_delayed: bool) -> Result<ListenPort, String> {
         let mut parts = address.iter();
         let ip: std::net::IpAddr = match parts.next() {
             Some(Protocol::Ip4(ip)) => ip.into(),
@@ -68,10 +68,10 @@ impl Lane {
         let address = Multiaddr::from(bound.ip())
             .with(Protocol::Tcp(bound.port()))
             .with(Protocol::Ws("/".into()));
-        Ok(Lane {
+        Ok(ListenPort {
             listener,
             address,
-            is_slow,
+            is_delayed,
         })
     }
 }
@@ -82,32 +82,33 @@ fn unlistenable(address: &Multiaddr) -> String {
     )
 }
 
-impl Way {
+impl Connector {
     /// The ways by which connections with `target` come about, the observer's first. That one is by a slow line where one
     /// can be had, which must be kept; of a single lane it is not, because others work by it.
     pub(crate) async fn all(
         target: &Target,
         probe: &Probe,
         mut listening: impl FnMut(Multiaddr),
-    ) -> Result<(Vec<Arc<Way>>, Option<SlowLine>), String> {
+    ) -> Result<(Vec<Arc<Connector>>, Option<LatencyProxy>), String> {
         match target {
             Target::Dial(address) => {
-                let line = SlowLine::to(address).await;
+                let line = LatencyProxy::to(address).await;
                 let observed = line.as_ref().map_or(address, |line| &line.address);
-                let way = |address: &Address| Way::Dial(Box::new(probe.clone()), address.clone());
-                let mut ways = vec![Arc::new(way(observed))];
-                ways.extend((0..WORKERS).map(|_| Arc::new(way(address))));
-                Ok((ways, line))
+                let connector =
+                    |address: &Address| Connector::Dial(Box::new(probe.clone()), address.clone());
+                let mut connectors = vec![Arc::new(connector(observed))];
+                connectors.extend((0..MAX_WORKERS).map(|_| Arc::new(connector(address))));
+                Ok((connectors, line))
             }
             Target::Listen(addresses) => {
-                let mut ways = Vec::new();
+                let mut connectors = Vec::new();
                 for (n, address) in addresses.iter().enumerate() {
-                    let is_slow = n == 0 && addresses.len() > 1;
-                    let lane = Lane::open(address, is_slow).await?;
-                    listening(lane.address.clone());
-                    ways.push(Arc::new(Way::Listen(lane)));
+                    let is_delayed = n == 0 && addresses.len() > 1;
+                    let port = ListenPort::open(address, is_delayed).await?;
+                    listening(port.address.clone());
+                    connectors.push(Arc::new(Connector::Listen(port)));
                 }
-                Ok((ways, None))
+                Ok((connectors, None))
             }
         }
     }
@@ -115,8 +116,8 @@ impl Way {
     /// Which end of its connections we are.
     pub(crate) fn role(&self) -> Role {
         match self {
-            Way::Dial(..) => Role::Dialer,
-            Way::Listen(_) => Role::Listener,
+            Connector::Dial(..) => Role::Dialer,
+            Connector::Listen(_) => Role::Listener,
         }
     }
 
@@ -139,15 +140,15 @@ impl Way {
         streams: Version,
     ) -> Result<(RawPeer, Conn), String> {
         match self {
-            Way::Dial(probe, address) => {
+            Connector::Dial(probe, address) => {
                 let mut raw = RawPeer::dialer(identity, probe, streams)?;
                 let conn = raw.dial(address).await;
                 let conn = conn.map_err(|e| format!("the dial failed: {e}"))?;
                 Ok((raw, conn))
             }
-            Way::Listen(lane) => {
+            Connector::Listen(port) => {
                 let raw = RawPeer::listener(identity, streams).await?;
-                self.taken(lane, raw).await
+                self.taken(port, raw).await
             }
         }
     }
@@ -155,37 +156,42 @@ impl Way {
     /// Another connection of the same raw peer.
     pub(crate) async fn connect_again(&self, mut raw: RawPeer) -> Result<(RawPeer, Conn), String> {
         match self {
-            Way::Dial(_, address) => {
+            Connector::Dial(_, address) => {
                 let conn = raw.dial(address).await;
                 let conn = conn.map_err(|e| format!("the dial failed: {e}"))?;
                 Ok((raw, conn))
             }
-            Way::Listen(lane) => self.taken(lane, raw).await,
+            Connector::Listen(port) => self.taken(port, raw).await,
         }
     }
 
     /// Hands the next connection that the peer makes to `raw`.
-    async fn taken(&self, lane: &Lane, mut raw: RawPeer) -> Result<(RawPeer, Conn), String> {
-        let late = || format!("the peer did not dial {} within {RETURN:?}", lane.address);
-        let until = tokio::time::Instant::now() + RETURN;
+    async fn taken(&self, port: &ListenPort, mut raw: RawPeer) -> Result<(RawPeer, Conn), String> {
+        let late = || {
+            format!(
+                "the peer did not dial {} within {REDIAL_TIMEOUT:?}",
+                port.address
+            )
+        };
+        let until = tokio::time::Instant::now() + REDIAL_TIMEOUT;
         let own = raw.address.as_ref().and_then(socket_of);
         let own = own.ok_or("a raw peer that does not listen")?;
-        let mut carried = Carried::default();
+        let mut carried = ProxiedSockets::default();
         loop {
             // Some are dials that were given up while nobody took them, and whose sockets stay open:
             // no other waits for them.
             carried.forget_ended();
             let mut conn = tokio::select! {
-                accepted = lane.listener.accept(), if carried.has_room() => {
+                accepted = port.listener.accept(), if carried.has_room() => {
                     let (socket, _) = accepted.map_err(|e| e.to_string())?;
-                    carried.add(socket, own, lane.is_slow).await;
+                    carried.add(socket, own, port.is_delayed).await;
                     continue;
                 }
                 Some(conn) = raw.accept() => conn,
                 () = tokio::time::sleep_until(until) => return Err(late()),
             };
             // A peer may look for one that it has met here, and hangs up on any other.
-            if conn.begun(BEGIN).await {
+            if conn.begun(FIRST_STREAM_TIMEOUT).await {
                 carried.keep(&conn.remote);
                 return Ok((raw, conn));
             }
@@ -195,9 +201,9 @@ impl Way {
 
 /// Sockets of the peer whose bytes are carried to a raw peer, by the port from which they reach it.
 #[derive(Default)]
-struct Carried(HashMap<u16, JoinHandle<()>>);
+struct ProxiedSockets(HashMap<u16, JoinHandle<()>>);
 
-impl Carried {
+impl ProxiedSockets {
     /// Forgets those that have ended.
     fn forget_ended(&mut self) {
         self.0.retain(|_, carrying| !carrying.is_finished());
@@ -207,14 +213,14 @@ impl Carried {
         self.0.len() < MAX_CARRIED
     }
 
-    async fn add(&mut self, socket: TcpStream, to: SocketAddr, is_slow: bool) {
+    async fn add(&mut self, socket: TcpStream, to: SocketAddr, is_delayed: bool) {
         let Ok(own) = TcpStream::connect(to).await else {
             return;
         };
         if let Ok(at) = own.local_addr() {
-            let carrying = match is_slow {
-                true => tokio::spawn(latency_proxy::splice(socket, own)),
-                false => tokio::spawn(splice(socket, own)),
+            let carrying = match is_delayed {
+                true => tokio::spawn(latency_proxy::proxy(socket, own)),
+                false => tokio::spawn(proxy(socket, own)),
             };
             self.0.insert(at.port(), carrying);
         }
@@ -228,7 +234,7 @@ impl Carried {
     }
 }
 
-impl Drop for Carried {
+impl Drop for ProxiedSockets {
     fn drop(&mut self) {
         for carrying in self.0.values() {
             carrying.abort();
@@ -245,7 +251,7 @@ fn socket_of(address: &Multiaddr) -> Option<SocketAddr> {
 }
 
 /// Carries bytes both ways until both ends are closed.
-async fn splice(mut socket: TcpStream, mut own: TcpStream) {
+async fn proxy(mut socket: TcpStream, mut own: TcpStream) {
     let _ = socket.set_nodelay(true);
     let _ = own.set_nodelay(true);
     // Either end may break off: that is what is tested.

@@ -5,41 +5,41 @@
 
 use std::time::{Duration, Instant};
 
-use super::case::{Expect, Which};
-use super::link::{code_name, told};
+use super::case::{Expect, FrameKind};
+use super::link::{code_name, describe};
 use super::raw_peer::Conn;
 use super::scripted_handshake::*;
 use crate::handshake::Role;
 
 /// A check closes within this; the first time-out of a handshake comes after 3 s.
-const AT_ONCE: Duration = Duration::from_millis(2_500);
+const MAX_CHECK_TIME: Duration = Duration::from_millis(2_500);
 
 /// How a connection is told that was closed too late: on a busy machine a check may be as slow once.
 pub(crate) const TIMED_OUT: &str = "a time-out did it, not the check";
 
 /// The number of a frame of ours.
-pub(crate) fn number(which: Which, role: Role) -> usize {
+pub(crate) fn frame_number(which: FrameKind, role: Role) -> usize {
     match (which, role) {
-        (Which::Hello | Which::First, Role::Dialer) => HELLO_1,
-        (Which::Challenge | Which::First, Role::Listener) => CHALLENGE_1,
-        (Which::Answer, Role::Dialer) => ANSWER_1,
-        (Which::Pass, Role::Listener) => PASS_1,
-        (Which::Hello | Which::Second, Role::Listener) => HELLO_2,
-        (Which::Challenge | Which::Second, Role::Dialer) => CHALLENGE_2,
-        (Which::Answer, Role::Listener) => ANSWER_2,
-        (Which::Pass, Role::Dialer) => PASS_2,
+        (FrameKind::Hello | FrameKind::FirstOfRound1, Role::Dialer) => HELLO_1,
+        (FrameKind::Challenge | FrameKind::FirstOfRound1, Role::Listener) => CHALLENGE_1,
+        (FrameKind::Answer, Role::Dialer) => ANSWER_1,
+        (FrameKind::Pass, Role::Listener) => PASS_1,
+        (FrameKind::Hello | FrameKind::FirstOfRound2, Role::Listener) => HELLO_2,
+        (FrameKind::Challenge | FrameKind::FirstOfRound2, Role::Dialer) => CHALLENGE_2,
+        (FrameKind::Answer, Role::Listener) => ANSWER_2,
+        (FrameKind::Pass, Role::Dialer) => PASS_2,
     }
 }
 
 /// Judges what followed the twisted frame of this number.
-pub(crate) fn twisted<'a>(
+pub(crate) fn refused<'a>(
     conn: &'a Conn,
     frame: usize,
     expect: Expect,
-    shaken: &Shaken,
+    trace: &HandshakeTrace,
 ) -> impl Future<Output = Result<String, String>> + Send + use<'a> {
-    let said = said(frame, expect, shaken);
-    let left = shaken.left;
+    let said = said(frame, expect, trace);
+    let left = trace.left;
     async move {
         let said = said?;
         Ok(format!("{said}{}", closed(conn, left).await?))
@@ -47,15 +47,15 @@ pub(crate) fn twisted<'a>(
 }
 
 /// What the peer said, before it closes.
-fn said(frame: usize, expect: Expect, shaken: &Shaken) -> Result<String, String> {
-    if let Some((said, _)) = shaken.gossip.first() {
+fn said(frame: usize, expect: Expect, trace: &HandshakeTrace) -> Result<String, String> {
+    if let Some((said, _)) = trace.gossip.first() {
         return Err(format!(
             "it opened a gossip stream after {said} frames of the handshake, before the pass"
         ));
     }
     // Hello and Answer are requests: what a server finds in them, it answers.
     let is_request = frame.is_multiple_of(2);
-    match (&shaken.end, expect) {
+    match (&trace.end, expect) {
         (End::Rejected(code), Expect::Code(due)) if is_request && *code == due.number() => {
             Ok(format!("Reject {}, ", code_name(*code)))
         }
@@ -65,17 +65,17 @@ fn said(frame: usize, expect: Expect, shaken: &Shaken) -> Result<String, String>
         )),
         (End::Closed, _) => Ok(String::new()),
         (End::Passed, _) if frame == PASS_2 => Ok(String::new()),
-        (end, _) => Err(told(end)),
+        (end, _) => Err(describe(end)),
     }
 }
 
 /// The connection must end now.
 pub(crate) async fn closed(conn: &Conn, left: Instant) -> Result<String, String> {
     // Whoever sent a Reject gives it 500 ms to leave.
-    match conn.gone(AT_ONCE + Duration::from_secs(4)).await {
+    match conn.gone(MAX_CHECK_TIME + Duration::from_secs(4)).await {
         Some(took) => {
             let took = (conn.at + took).saturating_duration_since(left);
-            match took <= AT_ONCE {
+            match took <= MAX_CHECK_TIME {
                 true => Ok(format!("closed after {} ms", took.as_millis())),
                 false => Err(format!(
                     "closed only after {:.1} s: {TIMED_OUT}",
@@ -88,7 +88,11 @@ pub(crate) async fn closed(conn: &Conn, left: Instant) -> Result<String, String>
 }
 
 /// The connection must end when a time-out says so.
-pub(crate) async fn late(conn: &Conn, since: Instant, due: Duration) -> Result<String, String> {
+pub(crate) async fn closed_by_timeout(
+    conn: &Conn,
+    since: Instant,
+    due: Duration,
+) -> Result<String, String> {
     let (early, slack) = (Duration::from_millis(700), Duration::from_secs(2));
     let within = (since + due + slack + slack).saturating_duration_since(Instant::now());
     let Some(took) = conn.gone(within).await else {

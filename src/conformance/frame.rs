@@ -15,25 +15,25 @@ pub fn framed(body: &[u8]) -> Vec<u8> {
 
 /// What came instead of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum NoFrame {
+pub(crate) enum FrameError {
     /// The stream ended, or was reset, before there was anything.
-    Nothing,
+    Ended,
     /// Bytes that the contract does not allow.
-    Wrong(String),
+    Malformed(String),
 }
 
 /// Reads one frame's body; the half-close is not waited for.
 pub(crate) async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     limit: usize,
-) -> Result<Vec<u8>, NoFrame> {
-    let wrong = |what: String| Err(NoFrame::Wrong(what));
+) -> Result<Vec<u8>, FrameError> {
+    let wrong = |what: String| Err(FrameError::Malformed(what));
     let (mut length, mut size) = (0_usize, 0_usize);
     loop {
         let mut byte = [0];
         match stream.read(&mut byte).await {
             Ok(1) => {}
-            _ if size == 0 => return Err(NoFrame::Nothing),
+            _ if size == 0 => return Err(FrameError::Ended),
             _ => return wrong("the stream ended within a frame's length".to_owned()),
         }
         let [byte] = byte;

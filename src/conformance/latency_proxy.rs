@@ -1,6 +1,6 @@
 //! A line on which what the peer says arrives a moment later, as it does between distant nodes.
 //!
-//! Entry type: [`SlowLine`]. On loopback yamux keeps its windows small, and whatever is wrong with how a peer fills a
+//! Entry type: [`LatencyProxy`]. On loopback yamux keeps its windows small, and whatever is wrong with how a peer fills a
 //! large one does not show. Nothing is slower for it but the first bytes of an answer: the line carries as much as before.
 
 use std::net::SocketAddr;
@@ -19,27 +19,27 @@ use tokio::time::{Instant, sleep_until};
 use crate::net::Address;
 
 /// How much later the peer is heard: far more than reading a window takes, far less than any time-out.
-const DELAY: Duration = Duration::from_millis(25);
+const LATENCY: Duration = Duration::from_millis(25);
 /// Largest piece that is read at once, and the number of pieces that may be on their way: 8 MiB in all.
-const PIECE: usize = 64 * 1024;
+const MAX_PIECE: usize = 64 * 1024;
 const MAX_PIECES: usize = 128;
 
 /// A port of loopback from which connections are carried to a peer. It ends when it is dropped; the connections go on.
-pub(crate) struct SlowLine {
+pub(crate) struct LatencyProxy {
     /// What to dial instead of the peer's own address.
     pub(super) address: Address,
     accepting: JoinHandle<()>,
 }
 
-impl Drop for SlowLine {
+impl Drop for LatencyProxy {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
-impl SlowLine {
+impl LatencyProxy {
     /// A line to the peer at `address`; none if that is a name or has TLS, whose certificate is for that name.
-    pub(super) async fn to(address: &Address) -> Option<SlowLine> {
+    pub(super) async fn to(address: &Address) -> Option<LatencyProxy> {
         let peer = socket_of(address.multiaddr())?;
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.ok()?;
@@ -50,7 +50,7 @@ impl SlowLine {
             Some(peer_id) => own.with(Protocol::P2p(peer_id)),
             None => own,
         };
-        Some(SlowLine {
+        Some(LatencyProxy {
             address: Address::try_from(own).ok()?,
             accepting: tokio::spawn(accept(listener, peer)),
         })
@@ -61,7 +61,7 @@ async fn accept(listener: TcpListener, peer: SocketAddr) {
     while let Ok((socket, _)) = listener.accept().await {
         tokio::spawn(async move {
             if let Ok(to_peer) = TcpStream::connect(peer).await {
-                splice(to_peer, socket).await;
+                proxy(to_peer, socket).await;
             }
         });
     }
@@ -81,8 +81,8 @@ fn socket_of(address: &Multiaddr) -> Option<SocketAddr> {
     }
 }
 
-/// Carries bytes both ways until both ends are closed: what `peer` says [`DELAY`] later, what `own` says at once.
-pub(super) async fn splice(peer: TcpStream, own: TcpStream) {
+/// Carries bytes both ways until both ends are closed: what `peer` says [`LATENCY`] later, what `own` says at once.
+pub(super) async fn proxy(peer: TcpStream, own: TcpStream) {
     let _ = peer.set_nodelay(true);
     let _ = own.set_nodelay(true);
     let (from_peer, mut to_peer) = peer.into_split();
@@ -99,13 +99,13 @@ async fn carry_late(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
     let (late, mut due) = mpsc::channel::<(Instant, Bytes)>(MAX_PIECES);
     let reading = async move {
         loop {
-            let mut piece = BytesMut::with_capacity(PIECE);
+            let mut piece = BytesMut::with_capacity(MAX_PIECE);
             match from.read_buf(&mut piece).await {
                 Ok(0) | Err(_) => break,
                 Ok(_) => {}
             }
             if late
-                .send((Instant::now() + DELAY, piece.freeze()))
+                .send((Instant::now() + LATENCY, piece.freeze()))
                 .await
                 .is_err()
             {

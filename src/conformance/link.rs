@@ -1,6 +1,6 @@
 //! A link with the peer under test: both rounds passed, gossip streams both ways, and what is heard.
 //!
-//! Entry types: [`Link`], [`Heard`]. The rule it keeps: it behaves as an honest node does, until a
+//! Entry types: [`Link`], [`Received`]. The rule it keeps: it behaves as an honest node does, until a
 //! case has it send something else.
 
 use std::collections::{HashMap, HashSet};
@@ -14,13 +14,13 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use super::connector::Way;
+use super::connector::Connector;
 use super::frame::{self, framed};
 use super::raw_peer::{Conn, RawPeer};
 use super::round::Party;
 use super::rpc::{self, Rpc};
-use super::scripted_handshake::{End, Plan, Shaken, shake};
-use super::streams::{Inbound, MESHSUB, Unopened};
+use super::scripted_handshake::{End, HandshakeTrace, Script, run_handshake};
+use super::streams::{InboundStream, MESHSUB, OpenError};
 use crate::gossip::{self, Author, BatchId, RoomName};
 use crate::handshake::{self, RejectCode};
 use crate::identity::{Identity, NetworkId, NetworkKey};
@@ -28,26 +28,26 @@ use crate::wire::envelope::{MessageId, bad_id};
 use crate::wire::proto::gossip as proto;
 
 /// How long a peer that is busy is asked again.
-pub(crate) const BUSY: Duration = Duration::from_secs(20);
-pub(crate) const BUSY_PAUSE: Duration = Duration::from_millis(500);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// More than the largest RPC that a peer may send.
 const MAX_RPC: usize = 1_400_000;
 /// How long a peer may take to open its gossip stream and say in which rooms it is.
-pub(crate) const SETTLE: Duration = Duration::from_secs(10);
+pub(crate) const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How it is told that the link is gone by which the kit observes.
-pub(crate) const LOST: &str = "the link to observe by was lost";
+pub(crate) const OBSERVER_LOST: &str = "the link to observe by was lost";
 
 /// What all links of the kit have in common.
 #[derive(Clone)]
-pub(crate) struct Common {
+pub(crate) struct LinkConfig {
     pub(crate) room: RoomName,
     pub(crate) network: Option<NetworkKey>,
 }
 
 /// What came over the peer's gossip streams.
 #[derive(Default)]
-pub(crate) struct Heard {
+pub(crate) struct Received {
     /// How often each message came, by the id that it must have.
     pub(crate) messages: HashMap<[u8; 32], usize>,
     /// The topics that the peer is in.
@@ -66,8 +66,8 @@ pub(crate) struct Link {
     pub(crate) conn: Conn,
     pub(crate) peer: Option<crate::wire::proto::handshake::Core>,
     pub(crate) passed: Instant,
-    pub(crate) heard: watch::Receiver<Heard>,
-    common: Common,
+    pub(crate) received: watch::Receiver<Received>,
+    link_config: LinkConfig,
     writer: mpsc::UnboundedSender<Vec<u8>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     next_seq: u64,
@@ -83,7 +83,7 @@ impl Drop for Link {
     }
 }
 
-impl Common {
+impl LinkConfig {
     pub(crate) fn topic(&self) -> String {
         self.room.topic()
     }
@@ -103,21 +103,26 @@ impl Common {
     }
 
     /// An honest link under a fresh key; a busy peer is asked again.
-    pub(crate) async fn link(&self, way: &Way) -> Result<Link, String> {
-        let until = Instant::now() + BUSY;
+    pub(crate) async fn link(&self, connector: &Connector) -> Result<Link, String> {
+        let until = Instant::now() + BUSY_TIMEOUT;
         loop {
-            let (raw, mut conn) = way.connect(Identity::generate()).await?;
-            let plan = Plan::honest(self.party(&raw));
-            let shaken = shake(&mut conn, way.role(), plan).await;
-            match &shaken.end {
-                End::Passed => return self.linked(raw, conn, shaken).await,
+            let (raw, mut conn) = connector.connect(Identity::generate()).await?;
+            let script = Script::honest(self.party(&raw));
+            let trace = run_handshake(&mut conn, connector.role(), script).await;
+            match &trace.end {
+                End::Passed => return self.linked(raw, conn, trace).await,
                 End::Rejected(code)
                     if *code == RejectCode::Busy.number() && Instant::now() < until =>
                 {
                     drop(conn);
-                    sleep(BUSY_PAUSE).await;
+                    sleep(BUSY_RETRY_INTERVAL).await;
                 }
-                end => return Err(format!("an honest handshake did not pass: {}", told(end))),
+                end => {
+                    return Err(format!(
+                        "an honest handshake did not pass: {}",
+                        describe(end)
+                    ));
+                }
             }
         }
     }
@@ -127,21 +132,21 @@ impl Common {
         &self,
         raw: RawPeer,
         mut conn: Conn,
-        shaken: Shaken,
+        trace: HandshakeTrace,
     ) -> Result<Link, String> {
         let passed = Instant::now();
-        let stream = match shaken.early {
+        let stream = match trace.early {
             Some(stream) => stream,
             None => gossip_stream(&conn).await?,
         };
-        let (heard_out, heard) = watch::channel(Heard::default());
+        let (heard_out, received) = watch::channel(Received::default());
         let (writer, written) = mpsc::unbounded_channel();
         let inbound = conn.take_inbound();
-        let hearing = Hearing {
-            heard: Arc::new(heard_out),
+        let hearing = GossipReader {
+            received: Arc::new(heard_out),
             writer: writer.clone(),
         };
-        let early = shaken
+        let early = trace
             .gossip
             .into_iter()
             .map(|(_, inbound)| inbound)
@@ -155,10 +160,10 @@ impl Common {
         Ok(Link {
             raw,
             conn,
-            peer: shaken.peer,
+            peer: trace.peer,
             passed,
-            heard,
-            common: self.clone(),
+            received,
+            link_config: self.clone(),
             writer,
             tasks,
             next_seq: 1,
@@ -171,11 +176,11 @@ impl Common {
 pub(crate) async fn gossip_stream(conn: &Conn) -> Result<Stream, String> {
     match conn.open(MESHSUB).await {
         Ok(stream) => Ok(stream),
-        Err(Unopened::Refused) => match conn.open("/meshsub/1.0.0").await {
+        Err(OpenError::Refused) => match conn.open("/meshsub/1.0.0").await {
             Ok(stream) => Ok(stream),
             Err(_) => Err("a link takes no gossip stream: it answers na".to_owned()),
         },
-        Err(Unopened::Lost(why)) => Err(format!("a link takes no gossip stream: {why}")),
+        Err(OpenError::Lost(why)) => Err(format!("a link takes no gossip stream: {why}")),
     }
 }
 
@@ -186,7 +191,7 @@ pub(crate) fn batch(link: &Link, ahead_ms: i64, events: Vec<(&str, Vec<u8>)>) ->
         instance_id: link.raw.instance_id.to_vec().into(),
         first_seq: link.next_seq,
         sent_at_ms: now_ms().saturating_add_signed(ahead_ms),
-        room: link.common.room.as_str().to_owned(),
+        room: link.link_config.room.as_str().to_owned(),
         prev: Vec::new(),
         events: events
             .into_iter()
@@ -247,17 +252,17 @@ impl Link {
 
     /// Publishes data in the kit's room; the id that it has.
     pub(crate) fn publish(&self, data: &[u8]) -> [u8; 32] {
-        self.send(rpc::publish(&self.common.topic(), data));
+        self.send(rpc::publish(&self.link_config.topic(), data));
         self.id_of(data)
     }
 
     pub(crate) fn network_id(&self) -> NetworkId {
-        self.common.network_id()
+        self.link_config.network_id()
     }
 
     /// The id that data has in the kit's room.
     pub(crate) fn id_of(&self, data: &[u8]) -> [u8; 32] {
-        id_of(&self.common.topic(), data)
+        id_of(&self.link_config.topic(), data)
     }
 
     /// An envelope of one event that is dated after now.
@@ -273,9 +278,9 @@ impl Link {
     /// An honest envelope of one event.
     pub(crate) fn honest(&mut self, name: &str, data: Vec<u8>) -> Result<Vec<u8>, String> {
         let events = vec![gossip::Event::new(name, data)];
-        let network = self.common.network_id();
+        let network = self.link_config.network_id();
         let author = Author::new(self.raw.identity.clone(), network, self.raw.instance_id);
-        let room = &self.common.room;
+        let room = &self.link_config.room;
         let sealed = author.seal(room, self.next_seq, now_ms(), &self.prev, events);
         let sealed = sealed.map_err(|e| e.to_string())?;
         self.next_seq += 1;
@@ -284,38 +289,42 @@ impl Link {
     }
 
     /// Waits until `holds`.
-    pub(crate) async fn until(&self, within: Duration, holds: impl FnMut(&Heard) -> bool) -> bool {
-        let mut heard = self.heard.clone();
-        matches!(timeout(within, heard.wait_for(holds)).await, Ok(Ok(_)))
+    pub(crate) async fn until(
+        &self,
+        within: Duration,
+        holds: impl FnMut(&Received) -> bool,
+    ) -> bool {
+        let mut received = self.received.clone();
+        matches!(timeout(within, received.wait_for(holds)).await, Ok(Ok(_)))
     }
 
     /// Waits until the peer has said that it is in the room.
     pub(crate) async fn ready(&self) -> Result<(), String> {
-        let topic = self.common.topic();
-        let in_room = |heard: &Heard| heard.topics.contains(&topic);
-        match self.until(SETTLE, in_room).await {
+        let topic = self.link_config.topic();
+        let in_room = |received: &Received| received.topics.contains(&topic);
+        match self.until(SUBSCRIBE_TIMEOUT, in_room).await {
             true => Ok(()),
-            false if self.heard.borrow().streams == 0 => Err(format!(
-                "the peer opened no gossip stream within {SETTLE:?} of the pass"
+            false if self.received.borrow().streams == 0 => Err(format!(
+                "the peer opened no gossip stream within {SUBSCRIBE_TIMEOUT:?} of the pass"
             )),
             false => Err(format!(
-                "the peer did not say within {SETTLE:?} that it is in the room {:?}: start it with that room, or name another with --room",
-                self.common.room.as_str()
+                "the peer did not say within {SUBSCRIBE_TIMEOUT:?} that it is in the room {:?}: start it with that room, or name another with --room",
+                self.link_config.room.as_str()
             )),
         }
     }
 }
 
 /// Waits until an honest message has come out at the link that observes.
-pub(crate) async fn heard(
-    observer: &mut watch::Receiver<Heard>,
+pub(crate) async fn await_message(
+    observer: &mut watch::Receiver<Received>,
     id: [u8; 32],
     within: Duration,
 ) -> Result<(), String> {
-    let came = |heard: &Heard| heard.messages.contains_key(&id);
+    let came = |received: &Received| received.messages.contains_key(&id);
     match timeout(within, observer.wait_for(came)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(_)) => Err(LOST.to_owned()),
+        Ok(Err(_)) => Err(OBSERVER_LOST.to_owned()),
         Err(_) => Err(format!(
             "an honest message was not forwarded within {within:?}"
         )),
@@ -330,14 +339,18 @@ async fn write(mut stream: Stream, mut written: mpsc::UnboundedReceiver<Vec<u8>>
     }
 }
 
-struct Hearing {
-    heard: Arc<watch::Sender<Heard>>,
+struct GossipReader {
+    received: Arc<watch::Sender<Received>>,
     writer: mpsc::UnboundedSender<Vec<u8>>,
 }
 
-impl Hearing {
+impl GossipReader {
     /// Hears all gossip streams that the peer opens.
-    async fn run(self, early: Vec<Inbound>, mut inbound: mpsc::UnboundedReceiver<Inbound>) {
+    async fn run(
+        self,
+        early: Vec<InboundStream>,
+        mut inbound: mpsc::UnboundedReceiver<InboundStream>,
+    ) {
         let mut streams = futures::stream::FuturesUnordered::new();
         for inbound in early {
             streams.push(self.hear(inbound));
@@ -353,24 +366,24 @@ impl Hearing {
 
     async fn hear(
         &self,
-        Inbound {
+        InboundStream {
             protocol,
             mut stream,
             ..
-        }: Inbound,
+        }: InboundStream,
     ) {
         if protocol.as_ref() == handshake::PROTOCOL {
             return self.wrong("a handshake stream after the pass".to_owned());
         }
-        self.heard.send_modify(|heard| {
-            heard.streams += 1;
-            heard.protocols.insert(protocol.to_string());
+        self.received.send_modify(|received| {
+            received.streams += 1;
+            received.protocols.insert(protocol.to_string());
         });
         loop {
             let body = match frame::read(&mut stream, MAX_RPC).await {
                 Ok(body) => body,
-                Err(frame::NoFrame::Nothing) => return,
-                Err(frame::NoFrame::Wrong(what)) => return self.wrong(what),
+                Err(frame::FrameError::Ended) => return,
+                Err(frame::FrameError::Malformed(what)) => return self.wrong(what),
             };
             match Rpc::decode(&body[..]) {
                 Ok(rpc) => self.on_rpc(rpc),
@@ -380,16 +393,17 @@ impl Hearing {
     }
 
     fn wrong(&self, what: String) {
-        self.heard.send_modify(|heard| heard.wrong = Some(what));
+        self.received
+            .send_modify(|received| received.wrong = Some(what));
     }
 
     fn on_rpc(&self, rpc: Rpc) {
         let mut wanted = Vec::new();
-        self.heard.send_modify(|heard| {
+        self.received.send_modify(|received| {
             for subscription in rpc.subscriptions {
                 match subscription.subscribe {
-                    true => heard.topics.insert(subscription.topic),
-                    false => heard.topics.remove(&subscription.topic),
+                    true => received.topics.insert(subscription.topic),
+                    false => received.topics.remove(&subscription.topic),
                 };
             }
             for message in rpc.publish {
@@ -398,10 +412,11 @@ impl Hearing {
                     || message.signature.is_some()
                     || message.key.is_some();
                 if signed {
-                    heard.wrong = Some("a message with from, seqno, signature or key".to_owned());
+                    received.wrong =
+                        Some("a message with from, seqno, signature or key".to_owned());
                 }
                 let id = id_of(&message.topic, &message.data);
-                *heard.messages.entry(id).or_default() += 1;
+                *received.messages.entry(id).or_default() += 1;
             }
             for id in rpc
                 .control
@@ -409,8 +424,8 @@ impl Hearing {
                 .flat_map(|c| c.ihave)
                 .flat_map(|h| h.ids)
             {
-                let known =
-                    <[u8; 32]>::try_from(&id[..]).is_ok_and(|id| heard.messages.contains_key(&id));
+                let known = <[u8; 32]>::try_from(&id[..])
+                    .is_ok_and(|id| received.messages.contains_key(&id));
                 if !known {
                     wanted.push(id);
                 }
@@ -423,15 +438,15 @@ impl Hearing {
 }
 
 /// An end as it is told.
-pub(crate) fn told(end: &End) -> String {
+pub(crate) fn describe(end: &End) -> String {
     match end {
         End::Passed => "it passed".to_owned(),
-        End::Kept => "this side stopped".to_owned(),
+        End::Withheld => "this side stopped".to_owned(),
         End::Rejected(code) => format!("Reject {}", code_name(*code)),
         End::Closed => "closed without a word".to_owned(),
         End::Silent => "silence, and the connection stays".to_owned(),
-        End::WentOn(frame) => format!("it goes on with {frame}"),
-        End::Wrong(what) => format!("it sent {what}"),
+        End::Continued(frame) => format!("it goes on with {frame}"),
+        End::Violation(what) => format!("it sent {what}"),
     }
 }
 

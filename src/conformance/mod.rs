@@ -6,9 +6,9 @@
 //! does, and after each hostile case an honest link is tried again. What a peer forwards is seen at
 //! another link of the kit's.
 //!
-//! * `kit`, `first`: the run. `case`, `cases`: what is run. `judge`: whether it is as it must be.
+//! * `runner`, `first`: the run. `case`, `cases`: what is run. `judge`: whether it is as it must be.
 //! * `way`, `raw`, `streams`: connections, whoever makes them.
-//! * `shake`, `script`, `forge`, `tagging`: handshakes, honest and twisted.
+//! * `run_handshake`, `script`, `forge`, `tagging`: handshakes, honest and twisted.
 //! * `link`, `rpc`, `frame`: links, gossip, bytes.
 
 mod case;
@@ -29,7 +29,7 @@ pub mod streams;
 mod tag_mutation;
 
 pub use case::{Case, Kind, Mode, Outcome, Verdict};
-pub use runner::{Options, Target, Tested, Told, run};
+pub use runner::{Options, PeerInfo, Progress, Target, run};
 
 /// Every case, in the order in which people read them.
 pub fn all() -> impl Iterator<Item = &'static Case> {

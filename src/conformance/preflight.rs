@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::case::{Case, Facts, How, Outcome, Verdict};
-use super::connector::Way;
-use super::link::{BUSY, BUSY_PAUSE, Link, told};
-use super::runner::{Kit, Options, TRIES, Target, Tested, Told, not_run};
-use super::scripted_handshake::{End, HELLO_2, Plan, shake};
+use super::case::{Case, Outcome, PeerFacts, Procedure, Verdict};
+use super::connector::Connector;
+use super::link::{BUSY_RETRY_INTERVAL, BUSY_TIMEOUT, Link, describe};
+use super::runner::{MAX_TRIES, Options, PeerInfo, Progress, Runner, Target, not_run};
+use super::scripted_handshake::{End, HELLO_2, Script, run_handshake};
 use crate::handshake::RejectCode;
 use crate::net::{Address, Stage, StageError};
 use crate::node::ProbeStep;
@@ -19,45 +19,45 @@ use crate::node::ProbeStep;
 /// Makes the first link and tells its stages; who was found, and a link that is up.
 pub(crate) async fn run(
     options: &Options,
-    kit: &Kit,
-    way: Option<&Arc<Way>>,
+    runner: &Runner,
+    connector: Option<&Arc<Connector>>,
     cases: &[&'static Case],
-    tell: &mut impl FnMut(Told),
-) -> Result<(Tested, Link), (Tested, String)> {
-    let none = |why: String| (Tested::default(), why);
-    let way = way.ok_or_else(|| none("there is no way to it".to_owned()))?;
+    report: &mut impl FnMut(Progress),
+) -> Result<(PeerInfo, Link), (PeerInfo, String)> {
+    let none = |why: String| (PeerInfo::default(), why);
+    let connector = connector.ok_or_else(|| none("there is no way to it".to_owned()))?;
     match &options.target {
-        Target::Dial(address) => dialled(options, address, kit, way, cases, tell).await,
-        Target::Listen(_) => taken(options, kit, way, cases, tell).await,
+        Target::Dial(address) => dialled(options, address, runner, connector, cases, report).await,
+        Target::Listen(_) => taken(options, runner, connector, cases, report).await,
     }
 }
 
 async fn dialled(
     options: &Options,
     address: &Address,
-    kit: &Kit,
-    way: &Way,
+    runner: &Runner,
+    connector: &Connector,
     cases: &[&'static Case],
-    tell: &mut impl FnMut(Told),
-) -> Result<(Tested, Link), (Tested, String)> {
-    let until = Instant::now() + BUSY;
+    report: &mut impl FnMut(Progress),
+) -> Result<(PeerInfo, Link), (PeerInfo, String)> {
+    let until = Instant::now() + BUSY_TIMEOUT;
     let mut tries = 1;
     let (probed, steps) = loop {
         let mut steps = Vec::new();
         let probed = options.probe.dial(address, |step| steps.push(step)).await;
         let is_busy = |step: &ProbeStep| matches!(&step.result, Err(e) if e.code == Some(RejectCode::Busy.name()));
         if steps.iter().any(is_busy) && Instant::now() < until {
-            sleep(BUSY_PAUSE).await;
-        } else if tries < TRIES && steps.iter().any(is_worth_another) {
+            sleep(BUSY_RETRY_INTERVAL).await;
+        } else if tries < MAX_TRIES && steps.iter().any(is_worth_another) {
             tries += 1;
         } else {
             break (probed, steps);
         }
     };
     for case in cases {
-        tell(Told::Verdict(of_steps(case, &steps)));
+        report(Progress::Verdict(of_steps(case, &steps)));
     }
-    let mut tested = Tested::default();
+    let mut tested = PeerInfo::default();
     match probed {
         Ok(probed) => {
             tested.peer_id = Some(probed.peer_id);
@@ -65,8 +65,8 @@ async fn dialled(
         }
         Err(error) => return Err((tested, error.to_string())),
     }
-    match kit.link(way).await {
-        Ok(link) => Ok((tested, known(kit, link))),
+    match runner.link(connector).await {
+        Ok(link) => Ok((tested, known(runner, link))),
         Err(why) => Err((tested, why)),
     }
 }
@@ -77,17 +77,17 @@ fn is_worth_another(step: &ProbeStep) -> bool {
     step.result.is_err() && step.stage > Stage::Tcp
 }
 
-fn known(kit: &Kit, link: Link) -> Link {
+fn known(runner: &Runner, link: Link) -> Link {
     if let Some(peer) = link.peer.clone() {
         // It is set once.
-        let _ = kit.facts.set(Facts { peer });
+        let _ = runner.facts.set(PeerFacts { peer });
     }
     link
 }
 
 /// What a probe has shown of one case.
 fn of_steps(case: &'static Case, steps: &[ProbeStep]) -> Verdict {
-    let How::Stage(stages) = &case.how else {
+    let Procedure::Stages(stages) = &case.procedure else {
         return not_run(case, "it is no stage".to_owned());
     };
     let mine = || steps.iter().filter(|step| stages.contains(&step.stage));
@@ -99,7 +99,7 @@ fn of_steps(case: &'static Case, steps: &[ProbeStep]) -> Verdict {
             Verdict {
                 case,
                 outcome: Outcome::Failed,
-                came: format!("{code}{reason}"),
+                actual: format!("{code}{reason}"),
                 took,
             }
         }
@@ -108,11 +108,11 @@ fn of_steps(case: &'static Case, steps: &[ProbeStep]) -> Verdict {
     }
 }
 
-fn passed(case: &'static Case, took: Duration, came: String) -> Verdict {
+fn passed(case: &'static Case, took: Duration, actual: String) -> Verdict {
     Verdict {
         case,
         outcome: Outcome::Passed,
-        came,
+        actual,
         took,
     }
 }
@@ -120,62 +120,67 @@ fn passed(case: &'static Case, took: Duration, came: String) -> Verdict {
 /// The peer dials us: what it takes to come up to yamux is there when the connection is.
 async fn taken(
     options: &Options,
-    kit: &Kit,
-    way: &Way,
+    runner: &Runner,
+    connector: &Connector,
     cases: &[&'static Case],
-    tell: &mut impl FnMut(Told),
-) -> Result<(Tested, Link), (Tested, String)> {
+    report: &mut impl FnMut(Progress),
+) -> Result<(PeerInfo, Link), (PeerInfo, String)> {
     let begin = Instant::now();
     let mut tries = 1;
-    let (raw, conn, up, shaken) = loop {
-        let (raw, mut conn) = match way.connect(options.identity.clone()).await {
+    let (raw, conn, up, trace) = loop {
+        let (raw, mut conn) = match connector.connect(options.identity.clone()).await {
             Ok(connected) => connected,
             Err(why) => {
                 for case in cases {
-                    tell(Told::Verdict(not_run(case, why.clone())));
+                    report(Progress::Verdict(not_run(case, why.clone())));
                 }
-                return Err((Tested::default(), why));
+                return Err((PeerInfo::default(), why));
             }
         };
         let up = begin.elapsed();
-        let shaken = shake(&mut conn, way.role(), Plan::honest(kit.common.party(&raw))).await;
-        if shaken.end == End::Passed || tries == TRIES {
-            break (raw, conn, up, shaken);
+        let trace = run_handshake(
+            &mut conn,
+            connector.role(),
+            Script::honest(runner.link_config.party(&raw)),
+        )
+        .await;
+        if trace.end == End::Passed || tries == MAX_TRIES {
+            break (raw, conn, up, trace);
         }
         tries += 1;
     };
-    let tested = Tested {
+    let tested = PeerInfo {
         peer_id: Some(conn.peer),
-        ..Tested::default()
+        ..PeerInfo::default()
     };
     for case in cases {
-        let How::Stage(stages) = &case.how else {
+        let Procedure::Stages(stages) = &case.procedure else {
             continue;
         };
-        let failed = shaken.end != End::Passed;
-        let in_round_1 = shaken.frames.len() <= HELLO_2;
+        let failed = trace.end != End::Passed;
+        let in_round_1 = trace.frames.len() <= HELLO_2;
         let verdict = match stages.last() {
             Some(Stage::Handshake1) if failed && in_round_1 => Err(Outcome::Failed),
             Some(Stage::Handshake2) if failed && in_round_1 => Err(Outcome::NotRun),
             Some(Stage::Handshake2) if failed => Err(Outcome::Failed),
             _ => Ok(()),
         };
-        tell(Told::Verdict(match verdict {
+        report(Progress::Verdict(match verdict {
             Ok(()) => passed(case, up, "the peer dialled".to_owned()),
             Err(Outcome::NotRun) => not_run(case, "an earlier stage failed".to_owned()),
             Err(outcome) => Verdict {
                 case,
                 outcome,
-                came: told(&shaken.end),
+                actual: describe(&trace.end),
                 took: up,
             },
         }));
     }
-    if shaken.end != End::Passed {
-        return Err((tested, told(&shaken.end)));
+    if trace.end != End::Passed {
+        return Err((tested, describe(&trace.end)));
     }
-    match kit.common.linked(raw, conn, shaken).await {
-        Ok(link) => Ok((tested, known(kit, link))),
+    match runner.link_config.linked(raw, conn, trace).await {
+        Ok(link) => Ok((tested, known(runner, link))),
         Err(why) => Err((tested, why)),
     }
 }

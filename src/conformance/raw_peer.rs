@@ -16,20 +16,20 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use super::streams::{Behaviour, Inbound, Unopened, swarm, swarm_over};
+use super::streams::{Behaviour, InboundStream, OpenError, swarm, swarm_over};
 use crate::identity::Identity;
 use crate::net::Address;
 use crate::node::Probe;
 
 /// How long a stream may take to be there.
-const OPEN: Duration = Duration::from_secs(5);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 enum Command {
     Dial(Address, oneshot::Sender<String>),
     Open(
         ConnectionId,
         StreamProtocol,
-        oneshot::Sender<Result<Stream, Unopened>>,
+        oneshot::Sender<Result<Stream, OpenError>>,
     ),
     Close(ConnectionId),
 }
@@ -61,8 +61,8 @@ pub(crate) struct Conn {
     /// When it came up.
     pub(crate) at: Instant,
     /// The first stream, when it was waited for. Behind a mutex, since a stream cannot be shared.
-    first: Mutex<Option<Inbound>>,
-    inbound: mpsc::UnboundedReceiver<Inbound>,
+    first: Mutex<Option<InboundStream>>,
+    inbound: mpsc::UnboundedReceiver<InboundStream>,
     ended: watch::Receiver<Option<Instant>>,
     commands: mpsc::UnboundedSender<Command>,
 }
@@ -111,7 +111,7 @@ impl RawPeer {
         swarm: Swarm<Behaviour>,
         identity: Identity,
         address: Option<Multiaddr>,
-        inbound: mpsc::UnboundedReceiver<Inbound>,
+        inbound: mpsc::UnboundedReceiver<InboundStream>,
     ) -> RawPeer {
         let (commands, commands_in) = mpsc::unbounded_channel();
         let (arrivals_out, arrivals) = mpsc::unbounded_channel();
@@ -151,15 +151,15 @@ impl RawPeer {
 
 impl Conn {
     /// Opens a stream.
-    pub(crate) async fn open(&self, protocol: &'static str) -> Result<Stream, Unopened> {
+    pub(crate) async fn open(&self, protocol: &'static str) -> Result<Stream, OpenError> {
         let (reply, answer) = oneshot::channel();
         let _ = self
             .commands
             .send(Command::Open(self.id, StreamProtocol::new(protocol), reply));
-        match timeout(OPEN, answer).await {
+        match timeout(OPEN_TIMEOUT, answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Unopened::Lost("the connection is gone".to_owned())),
-            Err(_) => Err(Unopened::Lost(format!("no answer in {OPEN:?}"))),
+            Ok(Err(_)) => Err(OpenError::Lost("the connection is gone".to_owned())),
+            Err(_) => Err(OpenError::Lost(format!("no answer in {OPEN_TIMEOUT:?}"))),
         }
     }
 
@@ -175,7 +175,7 @@ impl Conn {
     }
 
     /// The next stream that the peer opens; none when the connection is over.
-    pub(crate) async fn stream(&mut self) -> Option<Inbound> {
+    pub(crate) async fn stream(&mut self) -> Option<InboundStream> {
         let first = self.first().take();
         if first.is_some() {
             return first;
@@ -188,18 +188,18 @@ impl Conn {
         }
     }
 
-    fn first(&mut self) -> &mut Option<Inbound> {
+    fn first(&mut self) -> &mut Option<InboundStream> {
         self.first.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The streams that the peer opens from now on, for somebody else to take.
-    pub(crate) fn take_inbound(&mut self) -> mpsc::UnboundedReceiver<Inbound> {
+    pub(crate) fn take_inbound(&mut self) -> mpsc::UnboundedReceiver<InboundStream> {
         let (_, none) = mpsc::unbounded_channel();
         std::mem::replace(&mut self.inbound, none)
     }
 
     /// A stream that the peer has opened already.
-    pub(crate) fn opened(&mut self) -> Option<Inbound> {
+    pub(crate) fn opened(&mut self) -> Option<InboundStream> {
         let first = self.first().take();
         first.or_else(|| self.inbound.try_recv().ok())
     }
@@ -223,13 +223,13 @@ impl Conn {
 }
 
 struct Entry {
-    inbound: mpsc::UnboundedSender<Inbound>,
+    inbound: mpsc::UnboundedSender<InboundStream>,
     ended: watch::Sender<Option<Instant>>,
 }
 
 struct Driver {
     swarm: Swarm<Behaviour>,
-    inbound: mpsc::UnboundedReceiver<Inbound>,
+    inbound: mpsc::UnboundedReceiver<InboundStream>,
     conns: HashMap<ConnectionId, Entry>,
     dials: HashMap<ConnectionId, oneshot::Sender<String>>,
     arrivals: mpsc::UnboundedSender<Conn>,

@@ -46,11 +46,11 @@ pub(crate) struct Round {
 }
 
 /// What a case makes of a Core before it is hashed.
-pub(crate) type CoreTwist<'a> = &'a dyn Fn(proto::Core) -> Vec<u8>;
+pub(crate) type CoreMutation<'a> = &'a dyn Fn(proto::Core) -> Vec<u8>;
 
 /// A client that has made its Hello.
 #[derive(Clone)]
-pub(crate) struct Asked {
+pub(crate) struct HelloSent {
     t1: Transcript,
     nonce: [u8; 32],
     /// Which of the two tags is that of our network key.
@@ -59,7 +59,7 @@ pub(crate) struct Asked {
 
 /// A client that has checked the Challenge.
 #[derive(Clone)]
-pub(crate) struct Challenged {
+pub(crate) struct ChallengeChecked {
     t4: Transcript,
     pub(crate) k_server: [u8; 32],
     pub(crate) enc: [u8; 32],
@@ -68,14 +68,14 @@ pub(crate) struct Challenged {
 
 /// A client that has made its Answer.
 #[derive(Clone)]
-pub(crate) struct Answered {
+pub(crate) struct AnswerSent {
     pub(crate) end: [u8; 32],
     pass: [u8; 32],
 }
 
 /// A server that has made its Challenge.
 #[derive(Clone)]
-pub(crate) struct Served {
+pub(crate) struct ChallengeSent {
     t4: Transcript,
     nonce: [u8; 32],
     k_server: [u8; 32],
@@ -84,7 +84,7 @@ pub(crate) struct Served {
 
 /// A server that has checked the Answer.
 #[derive(Clone)]
-pub(crate) struct Accepted {
+pub(crate) struct AnswerChecked {
     pub(crate) end: [u8; 32],
     pub(crate) pass: [u8; 32],
     pub(crate) k_client: [u8; 32],
@@ -149,11 +149,11 @@ impl Round {
         Ok(said.number())
     }
 
-    pub(crate) fn hello(&self, twist: CoreTwist<'_>) -> (Asked, Vec<u8>) {
+    pub(crate) fn hello(&self, mutation: CoreMutation<'_>) -> (HelloSent, Vec<u8>) {
         let nonce = random();
         let (client, server) = (&self.party.noise_id, &self.remote);
         let tags = self.tags(client, server, &nonce);
-        let core = twist(proto::Core {
+        let core = mutation(proto::Core {
             tags: Bytes::copy_from_slice(&tags),
             ..self.core(nonce)
         });
@@ -162,12 +162,16 @@ impl Round {
         let key = self.tagged(client, server, &said).unwrap_or_default();
         let t1 = self.start(client, server).hello(&core);
         let hello = proto::Hello { core: core.into() };
-        let asked = Asked { t1, nonce, key };
+        let asked = HelloSent { t1, nonce, key };
         (asked, frame(proto::frame::Kind::Hello(hello)))
     }
 
     /// Checks the peer's Challenge.
-    pub(crate) fn on_challenge(&self, asked: &Asked, body: &[u8]) -> Result<Challenged, String> {
+    pub(crate) fn on_challenge(
+        &self,
+        asked: &HelloSent,
+        body: &[u8],
+    ) -> Result<ChallengeChecked, String> {
         let challenge = match kind(body)? {
             proto::frame::Kind::Challenge(challenge) => challenge,
             other => return Err(format!("{} where a Challenge was due", name(&other))),
@@ -187,7 +191,7 @@ impl Round {
         let t3 = t2.challenge_sealed(&proof.enc, &proof.ciphertext);
         self.verify(&peer, &t3.for_server(), &proof.signature)?;
         let k_server = self.open(SEAL_TO_CLIENT, t2, &proof, asked.nonce)?;
-        Ok(Challenged {
+        Ok(ChallengeChecked {
             t4: t3.challenge_signed(&proof.signature),
             k_server,
             enc: proof.enc,
@@ -197,10 +201,10 @@ impl Round {
 
     pub(crate) fn answer(
         &self,
-        challenged: &Challenged,
+        challenged: &ChallengeChecked,
         forgery: Forgery,
-    ) -> Result<(Answered, Vec<u8>), String> {
-        let Challenged {
+    ) -> Result<(AnswerSent, Vec<u8>), String> {
+        let ChallengeChecked {
             t4, k_server, peer, ..
         } = challenged;
         let k_client: [u8; 32] = random();
@@ -232,7 +236,7 @@ impl Round {
             signature: Bytes::copy_from_slice(&signature),
             confirm: Bytes::copy_from_slice(&confirm),
         };
-        let answered = Answered {
+        let answered = AnswerSent {
             end: *end.as_bytes(),
             pass: keys.pass(end),
         };
@@ -240,7 +244,7 @@ impl Round {
     }
 
     /// Checks the peer's Pass.
-    pub(crate) fn on_pass(&self, answered: &Answered, body: &[u8]) -> Result<(), String> {
+    pub(crate) fn on_pass(&self, answered: &AnswerSent, body: &[u8]) -> Result<(), String> {
         match kind(body)? {
             proto::frame::Kind::Pass(pass) if pass.confirm == answered.pass[..] => Ok(()),
             proto::frame::Kind::Pass(_) => Err("a Pass that does not hold".to_owned()),
@@ -252,9 +256,9 @@ impl Round {
     pub(crate) fn challenge(
         &self,
         body: &[u8],
-        twist: CoreTwist<'_>,
+        mutation: CoreMutation<'_>,
         forgery: Forgery,
-    ) -> Result<(Served, Vec<u8>), String> {
+    ) -> Result<(ChallengeSent, Vec<u8>), String> {
         let hello = match kind(body)? {
             proto::frame::Kind::Hello(hello) => hello,
             other => return Err(format!("{} where a Hello was due", name(&other))),
@@ -264,7 +268,7 @@ impl Round {
             return Err("a Hello that chooses a network key".to_owned());
         }
         let nonce = random();
-        let core = twist(proto::Core {
+        let core = mutation(proto::Core {
             key: match self.tagged(&self.remote, &self.party.noise_id, &peer) {
                 Err(_) if self.party.relays => 1,
                 key => key?,
@@ -288,7 +292,7 @@ impl Round {
             ciphertext: Bytes::copy_from_slice(&ciphertext),
             signature: Bytes::copy_from_slice(&signature),
         };
-        let served = Served {
+        let served = ChallengeSent {
             t4,
             nonce,
             k_server,
@@ -298,7 +302,11 @@ impl Round {
     }
 
     /// Checks the peer's Answer.
-    pub(crate) fn on_answer(&self, served: &Served, body: &[u8]) -> Result<Accepted, String> {
+    pub(crate) fn on_answer(
+        &self,
+        served: &ChallengeSent,
+        body: &[u8],
+    ) -> Result<AnswerChecked, String> {
         let answer = match kind(body)? {
             proto::frame::Kind::Answer(answer) => answer,
             other => return Err(format!("{} where an Answer was due", name(&other))),
@@ -314,7 +322,7 @@ impl Round {
             return Err("an Answer whose confirm does not hold".to_owned());
         }
         let end = t5.end(&proof, &confirm);
-        Ok(Accepted {
+        Ok(AnswerChecked {
             end: *end.as_bytes(),
             pass: keys.pass(end),
             k_client,
@@ -322,7 +330,7 @@ impl Round {
         })
     }
 
-    pub(crate) fn pass(&self, accepted: &Accepted) -> Vec<u8> {
+    pub(crate) fn pass(&self, accepted: &AnswerChecked) -> Vec<u8> {
         frame(proto::frame::Kind::Pass(proto::Pass {
             confirm: Bytes::copy_from_slice(&accepted.pass),
         }))

@@ -13,14 +13,18 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
-use super::case::{Case, Facts, How, Kind, Mode, Outcome, Run, Seen, Stand, Verdict};
+use super::case::{
+    Case, CaseContext, Kind, Mode, Observation, Outcome, PeerFacts, Procedure, Run, Verdict,
+};
 use super::cases;
 use super::cases::messages::stays;
-use super::connector::Way;
+use super::connector::Connector;
 use super::expectations;
-use super::link::{self, BUSY, BUSY_PAUSE, Common, Heard, LOST, Link, told};
+use super::link::{
+    self, BUSY_RETRY_INTERVAL, BUSY_TIMEOUT, Link, LinkConfig, OBSERVER_LOST, Received, describe,
+};
 use super::preflight;
-use super::scripted_handshake::{End, Plan, shake};
+use super::scripted_handshake::{End, Script, run_handshake};
 use crate::gossip::RoomName;
 use crate::handshake::Role;
 use crate::identity::{Identity, NetworkKey};
@@ -28,13 +32,13 @@ use crate::net::Address;
 use crate::node::Probe;
 
 /// How often a case, or a link for one, is tried that may have failed by chance.
-pub(crate) const TRIES: usize = 3;
+pub(crate) const MAX_TRIES: usize = 3;
 /// No case takes as long.
-const CASE: Duration = Duration::from_secs(120);
+const CASE_TIMEOUT: Duration = Duration::from_secs(120);
 /// An honest message reaches another link within this.
-const MARKER: Duration = Duration::from_secs(20);
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a link takes to be closed when it broke a rule.
-const CLOSED: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is to be done about a peer that stays busy.
 const NO_PLACE: &str = ", again and again: it has no place for one more link, or for one more connection from this address, \
@@ -66,7 +70,7 @@ pub enum Target {
 }
 
 /// What is told on the way.
-pub enum Told {
+pub enum Progress {
     /// Here the peer is to dial.
     Listening(Multiaddr),
     /// A case is over.
@@ -75,7 +79,7 @@ pub enum Told {
 
 /// Who was tested.
 #[derive(Clone, Debug, Default)]
-pub struct Tested {
+pub struct PeerInfo {
     /// Its id, when it came so far.
     pub peer_id: Option<PeerId>,
     /// What program it says it is.
@@ -83,47 +87,47 @@ pub struct Tested {
 }
 
 /// What all cases share.
-pub(crate) struct Kit {
-    pub(crate) common: Common,
-    pub(crate) facts: OnceLock<Facts>,
+pub(crate) struct Runner {
+    pub(crate) link_config: LinkConfig,
+    pub(crate) facts: OnceLock<PeerFacts>,
     /// How the observer's link comes about; none: there is none.
-    observing: Option<Arc<Way>>,
+    observing: Option<Arc<Connector>>,
     observer: tokio::sync::Mutex<Option<Link>>,
     /// How many links to observe by there were, and how many of them were seen to hear what another link says.
     observers: AtomicUsize,
     proven: AtomicUsize,
 }
 
-impl Kit {
+impl Runner {
     /// An honest link. A peer that was kept busy may have been too slow once: it is asked again.
-    pub(crate) async fn link(&self, way: &Way) -> Result<Link, String> {
+    pub(crate) async fn link(&self, connector: &Connector) -> Result<Link, String> {
         let mut tries = 1;
         loop {
-            match self.common.link(way).await {
-                Err(why) if tries < TRIES && !is_busy(&why) => tries += 1,
+            match self.link_config.link(connector).await {
+                Err(why) if tries < MAX_TRIES && !is_busy(&why) => tries += 1,
                 made => return made,
             }
         }
     }
 
     /// What the observer's link hears, which is up; none when there can be none.
-    pub(crate) async fn observer(&self) -> Result<Option<watch::Receiver<Heard>>, String> {
-        let Some(way) = &self.observing else {
+    pub(crate) async fn observer(&self) -> Result<Option<watch::Receiver<Received>>, String> {
+        let Some(connector) = &self.observing else {
             return Ok(None);
         };
         let mut observer = self.observer.lock().await;
         if observer.as_ref().is_none_or(|link| link.conn.is_gone()) {
             *observer = None;
-            let link = self.link(way).await;
+            let link = self.link(connector).await;
             let link = link.map_err(|e| format!("no second link to observe by: {e}"))?;
             link.ready().await?;
             *observer = Some(link);
             self.observers.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(observer.as_ref().map(|link| link.heard.clone()))
+        Ok(observer.as_ref().map(|link| link.received.clone()))
     }
 
-    /// [`Kit::observer`], once it is certain that the peer forwards to it what `link` says: what is not heard from then on
+    /// [`Runner::observer`], once it is certain that the peer forwards to it what `link` says: what is not heard from then on
     /// was not forwarded.
     async fn proven_observer(&self, link: &mut Link) -> Result<(), String> {
         let Some(mut observer) = self.observer().await? else {
@@ -136,7 +140,7 @@ impl Kit {
         link.ready().await?;
         let marker = link.honest("chat", b"is anybody observing?".to_vec())?;
         let id = link.publish(&marker);
-        link::heard(&mut observer, id, MARKER).await?;
+        link::await_message(&mut observer, id, FORWARD_TIMEOUT).await?;
         self.proven.fetch_max(number, Ordering::Relaxed);
         Ok(())
     }
@@ -145,22 +149,22 @@ impl Kit {
 /// Runs the cases and tells each as it ends.
 ///
 /// Must be called inside a Tokio runtime.
-pub async fn run(options: Options, mut tell: impl FnMut(Told)) -> Result<Tested, String> {
+pub async fn run(options: Options, mut report: impl FnMut(Progress)) -> Result<PeerInfo, String> {
     let mode = options.target.mode();
-    let listening = |address| tell(Told::Listening(address));
-    let (ways, _line) = Way::all(&options.target, &options.probe, listening).await?;
-    let common = Common {
+    let listening = |address| report(Progress::Listening(address));
+    let (connectors, _line) = Connector::all(&options.target, &options.probe, listening).await?;
+    let link_config = LinkConfig {
         room: options.room.clone(),
         network: options.network.clone(),
     };
-    let (observing, working) = match (mode, &ways[..]) {
+    let (observing, working) = match (mode, &connectors[..]) {
         // One lane, or none to spare.
         (Mode::Listen, [only]) => (None, vec![only.clone()]),
         (_, [first, others @ ..]) => (Some(first.clone()), others.to_vec()),
         (_, []) => return Err("there is nothing to listen on".to_owned()),
     };
-    let kit = Arc::new(Kit {
-        common,
+    let runner = Arc::new(Runner {
+        link_config,
         facts: OnceLock::new(),
         observing,
         observer: tokio::sync::Mutex::new(None),
@@ -172,13 +176,13 @@ pub async fn run(options: Options, mut tell: impl FnMut(Told)) -> Result<Tested,
         .iter()
         .copied()
         .filter(|case| case.only.is_none_or(|only| only == mode))
-        .partition(|case| matches!(case.how, How::Stage(_)));
-    let first = preflight::run(&options, &kit, working.first(), &stages, &mut tell).await;
+        .partition(|case| matches!(case.procedure, Procedure::Stages(_)));
+    let first = preflight::run(&options, &runner, working.first(), &stages, &mut report).await;
     let (tested, link) = match first {
         Ok(first) => first,
         Err((tested, why)) => {
             for case in rest {
-                tell(Told::Verdict(not_run(
+                report(Progress::Verdict(not_run(
                     case,
                     format!("there is no link: {why}"),
                 )));
@@ -186,7 +190,7 @@ pub async fn run(options: Options, mut tell: impl FnMut(Told)) -> Result<Tested,
             return Ok(tested);
         }
     };
-    let observed = kit.clone();
+    let observed = runner.clone();
     // A failure is told by the cases that need it.
     tokio::spawn(async move { observed.observer().await.map(drop) });
     let mut queue: VecDeque<&'static Case> = rest.into_iter().collect();
@@ -199,11 +203,11 @@ pub async fn run(options: Options, mut tell: impl FnMut(Told)) -> Result<Tested,
     let mut spare = Some(link);
     let workers: Vec<_> = working
         .into_iter()
-        .map(|way| {
+        .map(|connector| {
             let worker = Worker {
-                stand: Stand {
-                    kit: kit.clone(),
-                    way,
+                ctx: CaseContext {
+                    runner: runner.clone(),
+                    connector,
                 },
                 queue: queue.clone(),
                 spare: spare.take(),
@@ -214,7 +218,7 @@ pub async fn run(options: Options, mut tell: impl FnMut(Told)) -> Result<Tested,
         .collect();
     drop(verdicts);
     while let Some(verdict) = ended.recv().await {
-        tell(Told::Verdict(verdict));
+        report(Progress::Verdict(verdict));
     }
     for worker in workers {
         // One that has failed leaves its cases to the others.
@@ -222,7 +226,7 @@ pub async fn run(options: Options, mut tell: impl FnMut(Told)) -> Result<Tested,
     }
     let left = std::mem::take(&mut *queue.lock().unwrap_or_else(PoisonError::into_inner));
     for case in left {
-        tell(Told::Verdict(not_run(
+        report(Progress::Verdict(not_run(
             case,
             "the kit ended before".to_owned(),
         )));
@@ -247,14 +251,14 @@ pub(crate) fn not_run(case: &'static Case, why: String) -> Verdict {
     Verdict {
         case,
         outcome: Outcome::NotRun,
-        came: why,
+        actual: why,
         took: Duration::ZERO,
     }
 }
 
 /// Takes one case after the other.
 struct Worker {
-    stand: Stand,
+    ctx: CaseContext,
     queue: Arc<Mutex<VecDeque<&'static Case>>>,
     /// A good link, for the next case that needs one.
     spare: Option<Link>,
@@ -265,14 +269,14 @@ impl Worker {
     async fn run(mut self) {
         while let Some(case) = self.next() {
             let begin = Instant::now();
-            let (outcome, came) = match timeout(CASE, self.case(case)).await {
+            let (outcome, actual) = match timeout(CASE_TIMEOUT, self.case(case)).await {
                 Ok(told) => told,
-                Err(_) => (Outcome::Failed, format!("no end within {CASE:?}")),
+                Err(_) => (Outcome::Failed, format!("no end within {CASE_TIMEOUT:?}")),
             };
             let verdict = Verdict {
                 case,
                 outcome,
-                came,
+                actual,
                 took: begin.elapsed(),
             };
             if self.verdicts.send(verdict).is_err() {
@@ -285,7 +289,8 @@ impl Worker {
     fn next(&mut self) -> Option<&'static Case> {
         self.spare = self.spare.take().filter(|link| !link.conn.is_gone());
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let on_link = |case: &&Case| matches!(case.how, How::OnLink(_) | How::Offence(_));
+        let on_link =
+            |case: &&Case| matches!(case.procedure, Procedure::OnLink(_) | Procedure::Offence(_));
         let at = match self.spare {
             Some(_) => queue.iter().position(on_link).unwrap_or(0),
             None => 0,
@@ -295,31 +300,31 @@ impl Worker {
 
     /// Runs a case, and again when the link was lost by which it would have been found out.
     async fn case(&mut self, case: &'static Case) -> (Outcome, String) {
-        let is_observed =
-            case.kind == Kind::Hostile && matches!(case.how, How::OnLink(_) | How::Offence(_));
+        let is_observed = case.kind == Kind::Hostile
+            && matches!(case.procedure, Procedure::OnLink(_) | Procedure::Offence(_));
         if !is_observed {
             return self.attempt(case).await;
         }
-        let kit = self.stand.kit.clone();
-        for _ in 0..TRIES {
+        let runner = self.ctx.runner.clone();
+        for _ in 0..MAX_TRIES {
             // Without one the case says so itself.
-            let _ = kit.observer().await;
-            let before = kit.observers.load(Ordering::Relaxed);
+            let _ = runner.observer().await;
+            let before = runner.observers.load(Ordering::Relaxed);
             let told = self.attempt(case).await;
-            let is_blind = before != kit.observers.load(Ordering::Relaxed);
+            let is_blind = before != runner.observers.load(Ordering::Relaxed);
             if !is_blind || told.0 != Outcome::Passed {
                 return told;
             }
         }
-        (Outcome::NotRun, format!("{LOST}, again and again"))
+        (Outcome::NotRun, format!("{OBSERVER_LOST}, again and again"))
     }
 
     async fn attempt(&mut self, case: &'static Case) -> (Outcome, String) {
-        let until = Instant::now() + BUSY;
+        let until = Instant::now() + BUSY_TIMEOUT;
         let mut tries = 1;
         let seen = loop {
-            let link = match case.how {
-                How::OnLink(_) | How::Offence(_) => match self.link().await {
+            let link = match case.procedure {
+                Procedure::OnLink(_) | Procedure::Offence(_) => match self.link().await {
                     Ok(link) => Some(link),
                     Err(why) => {
                         return (Outcome::NotRun, format!("there is no link for it: {why}"));
@@ -333,20 +338,20 @@ impl Worker {
             };
             match self.once(case, link).await {
                 Err(why) if is_busy(&why) && Instant::now() < until => {
-                    sleep(BUSY_PAUSE).await;
+                    sleep(BUSY_RETRY_INTERVAL).await;
                 }
-                Err(why) if tries < TRIES && self.may_be_chance(&why) => tries += 1,
+                Err(why) if tries < MAX_TRIES && self.may_be_chance(&why) => tries += 1,
                 seen => break seen,
             }
         };
-        let (mut outcome, mut came, unheard) = match seen {
+        let (mut outcome, mut actual, not_forwarded) = match seen {
             Ok(seen) => {
                 self.spare = seen.link;
                 let outcome = match seen.absent {
                     true => Outcome::Absent,
                     false => Outcome::Passed,
                 };
-                (outcome, seen.came, seen.unheard)
+                (outcome, seen.actual, seen.not_forwarded)
             }
             // This is no fault, and shows nothing.
             Err(why) if is_busy(&why) => (Outcome::NotRun, format!("{why}{NO_PLACE}"), Vec::new()),
@@ -354,15 +359,15 @@ impl Worker {
         };
         let afterwards = match case.kind {
             Kind::Good => Ok(()),
-            Kind::Hostile => match self.honest(&unheard).await {
+            Kind::Hostile => match self.honest(&not_forwarded).await {
                 // Peers may move or drop a link: the next one observes.
-                Err(why) if why == LOST => self.honest(&unheard).await,
+                Err(why) if why == OBSERVER_LOST => self.honest(&not_forwarded).await,
                 afterwards => afterwards,
             },
         };
         if let Err(why) = afterwards {
-            came = match outcome {
-                Outcome::Failed => format!("{came}; and afterwards {why}"),
+            actual = match outcome {
+                Outcome::Failed => format!("{actual}; and afterwards {why}"),
                 _ => format!("afterwards {why}"),
             };
             outcome = match outcome {
@@ -371,100 +376,103 @@ impl Worker {
                 _ => Outcome::Failed,
             };
         }
-        (outcome, came)
+        (outcome, actual)
     }
 
     /// Whether a case may have failed for something that is no fault of the peer's: a busy machine, a
     /// link that was moved, or a peer that dials and looks for somebody whom it has met at this
     /// address, and hangs up on anybody else. A fault fails every time.
     fn may_be_chance(&self, why: &str) -> bool {
-        self.stand.way.role() == Role::Listener
+        self.ctx.connector.role() == Role::Listener
             || why.contains(expectations::TIMED_OUT)
-            || why == LOST
+            || why == OBSERVER_LOST
     }
 
     async fn link(&mut self) -> Result<Link, String> {
         match self.spare.take() {
             Some(link) => Ok(link),
-            None => self.stand.kit.link(&self.stand.way).await,
+            None => self.ctx.runner.link(&self.ctx.connector).await,
         }
     }
 
     async fn once(&self, case: &'static Case, mut link: Option<Link>) -> Run {
-        let Stand { kit, way } = &self.stand;
-        let role = way.role();
+        let CaseContext { runner, connector } = &self.ctx;
+        let role = connector.role();
         // Whoever observes must be there before there is something to observe.
         if case.kind == Kind::Hostile
             && let Some(link) = &mut link
         {
-            kit.proven_observer(link).await?;
+            runner.proven_observer(link).await?;
         }
-        match (&case.how, link) {
-            (How::Twist(which, make, expect), _) => {
-                let facts = kit.facts.get().ok_or("nothing is known of the peer")?;
-                let (raw, mut conn) = way.connect(Identity::generate()).await?;
-                let frame = expectations::number(*which, role);
-                let plan = Plan::twisted(kit.common.party(&raw), frame, make(facts));
-                let shaken = shake(&mut conn, role, plan).await;
-                expectations::twisted(&conn, frame, *expect, &shaken)
+        match (&case.procedure, link) {
+            (Procedure::MutatedHandshake(which, make, expect), _) => {
+                let facts = runner.facts.get().ok_or("nothing is known of the peer")?;
+                let (raw, mut conn) = connector.connect(Identity::generate()).await?;
+                let frame = expectations::frame_number(*which, role);
+                let script = Script::mutated(runner.link_config.party(&raw), frame, make(facts));
+                let trace = run_handshake(&mut conn, role, script).await;
+                expectations::refused(&conn, frame, *expect, &trace)
                     .await
-                    .map(Seen::came)
+                    .map(Observation::new)
             }
-            (How::Harmless(which, make), _) => {
-                let (raw, mut conn) = way.connect(Identity::generate()).await?;
-                let plan = Plan {
-                    twist: (expectations::number(*which, role), make()),
-                    ..Plan::honest(kit.common.party(&raw))
+            (Procedure::HarmlessMutation(which, make), _) => {
+                let (raw, mut conn) = connector.connect(Identity::generate()).await?;
+                let script = Script {
+                    mutation: (expectations::frame_number(*which, role), make()),
+                    ..Script::honest(runner.link_config.party(&raw))
                 };
-                let shaken = shake(&mut conn, role, plan).await;
-                if shaken.end != End::Passed {
-                    return Err(told(&shaken.end));
+                let trace = run_handshake(&mut conn, role, script).await;
+                if trace.end != End::Passed {
+                    return Err(describe(&trace.end));
                 }
-                let link = kit.common.linked(raw, conn, shaken).await?;
+                let link = runner.link_config.linked(raw, conn, trace).await?;
                 stays(&link).await?;
-                Ok(Seen::came("it passes").with(link))
+                Ok(Observation::new("it passes").with(link))
             }
-            (How::Offence(make), Some(mut link)) => {
+            (Procedure::Offence(make), Some(mut link)) => {
                 link.ready().await?;
                 let data = make(&mut link)?;
                 let begin = Instant::now();
                 let id = link.publish(&data);
-                if link.conn.gone(CLOSED).await.is_none() {
-                    let heard = match kit.observer().await? {
-                        Some(heard) if heard.borrow().messages.contains_key(&id) => {
+                if link.conn.gone(CLOSE_TIMEOUT).await.is_none() {
+                    let received = match runner.observer().await? {
+                        Some(received) if received.borrow().messages.contains_key(&id) => {
                             "it is forwarded, and the link stays"
                         }
                         _ => "the link stays",
                     };
-                    return Err(heard.to_owned());
+                    return Err(received.to_owned());
                 }
-                Ok(Seen {
-                    came: format!("closed after {} ms", begin.elapsed().as_millis()),
-                    unheard: vec![id],
-                    ..Seen::default()
+                Ok(Observation {
+                    actual: format!("closed after {} ms", begin.elapsed().as_millis()),
+                    not_forwarded: vec![id],
+                    ..Observation::default()
                 })
             }
-            (How::OnLink(run), Some(link)) => run(self.stand.clone(), link).await,
-            (How::Free(run), _) => run(self.stand.clone()).await,
+            (Procedure::OnLink(run), Some(link)) => run(self.ctx.clone(), link).await,
+            (Procedure::OwnConnections(run), _) => run(self.ctx.clone()).await,
             _ => Err("it cannot be run here".to_owned()),
         }
     }
 
     /// The peer takes an honest link, what it says there comes through, and what was said before
     /// did not.
-    async fn honest(&mut self, unheard: &[[u8; 32]]) -> Result<(), String> {
-        let kit = self.stand.kit.clone();
+    async fn honest(&mut self, not_forwarded: &[[u8; 32]]) -> Result<(), String> {
+        let runner = self.ctx.runner.clone();
         let mut link = self.link().await?;
         link.ready().await?;
-        if let Some(mut observer) = kit.observer().await? {
+        if let Some(mut observer) = runner.observer().await? {
             let data = link.honest("chat", b"still here".to_vec())?;
             let id = link.publish(&data);
-            link::heard(&mut observer, id, MARKER).await?;
-            let heard = observer.borrow();
-            if unheard.iter().any(|id| heard.messages.contains_key(id)) {
+            link::await_message(&mut observer, id, FORWARD_TIMEOUT).await?;
+            let received = observer.borrow();
+            if not_forwarded
+                .iter()
+                .any(|id| received.messages.contains_key(id))
+            {
                 return Err("it turns out that it was forwarded".to_owned());
             }
-            if let Some(wrong) = &heard.wrong {
+            if let Some(wrong) = &received.wrong {
                 return Err(format!("the peer sent {wrong}"));
             }
         }

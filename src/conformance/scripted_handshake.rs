@@ -1,6 +1,6 @@
 //! A handshake on a connection, played by a script that a case twists in one place.
 //!
-//! Entry: [`shake`], [`Plan`]. The rule it keeps: after the twisted frame nothing honest may come
+//! Entry: [`run_handshake`], [`Script`]. The rule it keeps: after the twisted frame nothing honest may come
 //! from the peer, and whatever it says before that must be in order.
 
 use std::time::{Duration, Instant};
@@ -11,12 +11,12 @@ use prost::Message;
 use tokio::time::{sleep, timeout};
 
 use super::forge::Forgery;
-use super::frame::{self, NoFrame, framed};
+use super::frame::{self, FrameError, framed};
 use super::link::gossip_stream;
 use super::raw_peer::Conn;
-use super::round::{self, Answered, Party, Round};
-use super::streams::{Inbound, Unopened};
-use super::tag_mutation::Tagging;
+use super::round::{self, AnswerSent, Party, Round};
+use super::streams::{InboundStream, OpenError};
+use super::tag_mutation::TagMutation;
 use crate::handshake::{MAX_FRAME, PROTOCOL, Role, Stage};
 use crate::wire::proto::handshake as proto;
 
@@ -31,46 +31,46 @@ pub(crate) const ANSWER_2: usize = 6;
 pub(crate) const PASS_2: usize = 7;
 
 /// A side waits 3 s for a frame: after twice that, none comes.
-const PATIENCE: Duration = Duration::from_secs(6);
+const FRAME_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// The bodies of all frames so far, ours and theirs, by their numbers.
 pub(crate) type Frames = Vec<Vec<u8>>;
 
 /// Another body for a frame, from all before it and its own.
-pub(crate) type BodyTwist = Box<dyn Fn(&Frames, Vec<u8>) -> Vec<u8> + Send + Sync>;
+pub(crate) type BodyMutation = Box<dyn Fn(&Frames, Vec<u8>) -> Vec<u8> + Send + Sync>;
 
 /// Other bytes for a frame, from its body.
-pub(crate) type BytesTwist = Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+pub(crate) type BytesMutation = Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
 
 /// What is made of a frame of ours.
-pub(crate) enum Twist {
+pub(crate) enum Mutation {
     /// Nothing.
     None,
     /// The Core of a Hello or a Challenge; all that follows is made with it.
     Core(Box<dyn Fn(proto::Core) -> Vec<u8> + Send + Sync>),
     /// The tags in a Hello.
-    Tags(Tagging),
+    Tags(TagMutation),
     /// The proof in a Challenge or an Answer.
     Proof(Forgery),
     /// The frame's body.
-    Body(BodyTwist),
+    Body(BodyMutation),
     /// The bytes as they travel, from the body.
-    Bytes(BytesTwist),
+    Bytes(BytesMutation),
     /// The nonce of a Challenge is that of the Hello which it answers.
-    NonceBack,
+    EchoNonce,
     /// These bytes, again and again, without end.
     Endless(Vec<u8>),
     /// The first half of it, and then nothing.
-    Half,
+    Truncate,
     /// It stays away.
-    Keep,
+    Withhold,
 }
 
 /// How a side of ours goes through a handshake.
-pub(crate) struct Plan {
+pub(crate) struct Script {
     pub(crate) party: Party,
     /// Which frame of ours is twisted, and how.
-    pub(crate) twist: (usize, Twist),
+    pub(crate) mutation: (usize, Mutation),
     /// The twist is none that the peer may mind.
     pub(crate) harmless: bool,
     /// How long we wait before each frame of ours.
@@ -83,11 +83,11 @@ pub(crate) struct Plan {
     pub(crate) overtake: bool,
 }
 
-impl Plan {
-    pub(crate) fn honest(party: Party) -> Plan {
-        Plan {
+impl Script {
+    pub(crate) fn honest(party: Party) -> Script {
+        Script {
             party,
-            twist: (0, Twist::None),
+            mutation: (0, Mutation::None),
             harmless: true,
             pace: Duration::ZERO,
             in_pieces: false,
@@ -96,11 +96,11 @@ impl Plan {
         }
     }
 
-    pub(crate) fn twisted(party: Party, frame: usize, twist: Twist) -> Plan {
-        Plan {
-            twist: (frame, twist),
+    pub(crate) fn mutated(party: Party, frame: usize, mutation: Mutation) -> Script {
+        Script {
+            mutation: (frame, mutation),
             harmless: false,
-            ..Plan::honest(party)
+            ..Script::honest(party)
         }
     }
 }
@@ -110,26 +110,26 @@ impl Plan {
 pub(crate) enum End {
     /// Both sides hold a pass.
     Passed,
-    /// We kept a frame back.
-    Kept,
+    /// We withheld a frame back.
+    Withheld,
     /// The peer refused by this code.
     Rejected(u32),
     /// The peer ended the stream or the connection, and said nothing.
     Closed,
-    /// The peer said nothing at all, and kept the connection.
+    /// The peer said nothing at all, and withheld the connection.
     Silent,
     /// The peer went on with this after a frame that it had to refuse.
-    WentOn(&'static str),
+    Continued(&'static str),
     /// The peer broke the contract.
-    Wrong(String),
+    Violation(String),
 }
 
 /// A handshake as it went.
-pub(crate) struct Shaken {
+pub(crate) struct HandshakeTrace {
     pub(crate) end: End,
     pub(crate) frames: Frames,
     /// Gossip streams that the peer opened, and how many frames had been said by then.
-    pub(crate) gossip: Vec<(usize, Inbound)>,
+    pub(crate) gossip: Vec<(usize, InboundStream)>,
     /// When our last frame left.
     pub(crate) left: Instant,
     /// Whom round 1 has shown.
@@ -140,29 +140,29 @@ pub(crate) struct Shaken {
     pub(crate) fresh: Vec<(&'static str, Vec<u8>)>,
     /// Our gossip stream, when it was opened before the last Pass left.
     pub(crate) early: Option<Stream>,
-    /// Streams that wait for a frame that was kept back.
+    /// Streams that wait for a frame that was withheld back.
     #[allow(dead_code, reason = "they are held, not read")]
-    kept: Vec<Stream>,
+    withheld: Vec<Stream>,
 }
 
 /// Plays our side of a handshake.
-pub(crate) async fn shake(conn: &mut Conn, role: Role, plan: Plan) -> Shaken {
-    let mut shake = Shake {
+pub(crate) async fn run_handshake(conn: &mut Conn, role: Role, script: Script) -> HandshakeTrace {
+    let mut shake = ScriptedHandshake {
         conn,
-        plan,
+        script,
         frames: Vec::new(),
         gossip: Vec::new(),
         left: Instant::now(),
         cores: Vec::new(),
         fresh: Vec::new(),
         early: None,
-        kept: Vec::new(),
+        withheld: Vec::new(),
     };
     let end = match role {
         Role::Dialer => shake.dialer().await,
         Role::Listener => shake.listener().await,
     };
-    Shaken {
+    HandshakeTrace {
         end: end.err().unwrap_or(End::Passed),
         frames: shake.frames,
         gossip: shake.gossip,
@@ -171,23 +171,23 @@ pub(crate) async fn shake(conn: &mut Conn, role: Role, plan: Plan) -> Shaken {
         cores: shake.cores,
         fresh: shake.fresh,
         early: shake.early,
-        kept: shake.kept,
+        withheld: shake.withheld,
     }
 }
 
-struct Shake<'a> {
+struct ScriptedHandshake<'a> {
     conn: &'a mut Conn,
-    plan: Plan,
+    script: Script,
     frames: Frames,
-    gossip: Vec<(usize, Inbound)>,
+    gossip: Vec<(usize, InboundStream)>,
     left: Instant,
     cores: Vec<proto::Core>,
     fresh: Vec<(&'static str, Vec<u8>)>,
     early: Option<Stream>,
-    kept: Vec<Stream>,
+    withheld: Vec<Stream>,
 }
 
-impl Shake<'_> {
+impl ScriptedHandshake<'_> {
     async fn dialer(&mut self) -> Result<(), End> {
         let prev = self.ask_round(Stage::Round1, [0; 32]).await?;
         self.serve_round(Stage::Round2, prev).await.map(drop)
@@ -200,7 +200,7 @@ impl Shake<'_> {
 
     fn round(&self, stage: Stage, prev: [u8; 32]) -> Round {
         Round {
-            party: self.plan.party.clone(),
+            party: self.script.party.clone(),
             remote: self.conn.peer,
             stage,
             prev,
@@ -210,9 +210,9 @@ impl Shake<'_> {
     /// One round as its client.
     async fn ask_round(&mut self, stage: Stage, prev: [u8; 32]) -> Result<[u8; 32], End> {
         let round = self.round(stage, prev);
-        let (asked, hello) = match (&self.plan.twist.1, self.core_twist()) {
-            (_, Some(twist)) => round.hello(twist),
-            (Twist::Tags(tagging), _) if self.is_twisted() => round.hello(&|core| {
+        let (asked, hello) = match (&self.script.mutation.1, self.core_mutation()) {
+            (_, Some(mutation)) => round.hello(mutation),
+            (Mutation::Tags(tagging), _) if self.is_mutated() => round.hello(&|core| {
                 let tags = tagging.tags(&round, &core);
                 proto::Core { tags, ..core }.encode_to_vec()
             }),
@@ -240,9 +240,9 @@ impl Shake<'_> {
             }
             core.encode_to_vec()
         };
-        let made = match self.core_twist() {
-            Some(twist) => round.challenge(&hello, twist, self.forgery()),
-            None if self.is_twisted() && matches!(self.plan.twist.1, Twist::NonceBack) => {
+        let made = match self.core_mutation() {
+            Some(mutation) => round.challenge(&hello, mutation, self.forgery()),
+            None if self.is_mutated() && matches!(self.script.mutation.1, Mutation::EchoNonce) => {
                 round.challenge(&hello, &nonce_back, Forgery::None)
             }
             None => round.challenge(&hello, &round::honest, self.forgery()),
@@ -254,14 +254,14 @@ impl Shake<'_> {
         let accepted = round.on_answer(&served, &answer).map_err(wrong)?;
         self.fresh.push(("k_client", accepted.k_client.to_vec()));
         self.fresh.push(("encapsulated key", accepted.enc.to_vec()));
-        if self.plan.overtake && stage == Stage::Round1 {
+        if self.script.overtake && stage == Stage::Round1 {
             return self
                 .overtaking(reply, round.pass(&accepted), accepted.end)
                 .await;
         }
-        if self.plan.gossip_first && stage == Stage::Round2 {
+        if self.script.gossip_first && stage == Stage::Round2 {
             let stream = gossip_stream(self.conn).await;
-            self.early = Some(stream.map_err(End::Wrong)?);
+            self.early = Some(stream.map_err(End::Violation)?);
         }
         self.respond(reply, round.pass(&accepted)).await?;
         Ok(accepted.end)
@@ -285,7 +285,7 @@ impl Shake<'_> {
     ) -> Result<[u8; 32], End> {
         let round = self.round(Stage::Round2, prev);
         let (asked, hello) = round.hello(&round::honest);
-        let mut stream = self.conn.open(PROTOCOL).await.map_err(unopened)?;
+        let mut stream = self.conn.open(PROTOCOL).await.map_err(open_failed)?;
         send(&mut stream, &framed(&hello)).await?;
         // Long enough to be read first.
         sleep(Duration::from_millis(200)).await;
@@ -300,34 +300,36 @@ impl Shake<'_> {
     }
 
     /// Whether the frame that is next is the twisted one.
-    fn is_twisted(&self) -> bool {
-        self.frames.len() == self.plan.twist.0
+    fn is_mutated(&self) -> bool {
+        self.frames.len() == self.script.mutation.0
     }
 
-    fn core_twist(&self) -> Option<round::CoreTwist<'_>> {
-        match &self.plan.twist.1 {
-            Twist::Core(twist) if self.is_twisted() => Some(&**twist),
+    fn core_mutation(&self) -> Option<round::CoreMutation<'_>> {
+        match &self.script.mutation.1 {
+            Mutation::Core(mutation) if self.is_mutated() => Some(&**mutation),
             _ => None,
         }
     }
 
     fn forgery(&self) -> Forgery {
-        match self.plan.twist.1 {
-            Twist::Proof(forgery) if self.is_twisted() => forgery,
+        match self.script.mutation.1 {
+            Mutation::Proof(forgery) if self.is_mutated() => forgery,
             _ => Forgery::None,
         }
     }
 
-    /// The bytes of our next frame; none when it is kept back.
+    /// The bytes of our next frame; none when it is withheld back.
     async fn outgoing(&mut self, body: Vec<u8>) -> Option<Vec<u8>> {
-        sleep(self.plan.pace).await;
-        let bytes = match &self.plan.twist.1 {
-            Twist::Keep if self.is_twisted() => None,
-            Twist::Body(twist) if self.is_twisted() => {
-                Some(framed(&twist(&self.frames, body.clone())))
+        sleep(self.script.pace).await;
+        let bytes = match &self.script.mutation.1 {
+            Mutation::Withhold if self.is_mutated() => None,
+            Mutation::Body(mutation) if self.is_mutated() => {
+                Some(framed(&mutation(&self.frames, body.clone())))
             }
-            Twist::Bytes(twist) if self.is_twisted() => Some(twist(&body)),
-            Twist::Half if self.is_twisted() => Some(framed(&body)[..body.len() / 2].to_vec()),
+            Mutation::Bytes(mutation) if self.is_mutated() => Some(mutation(&body)),
+            Mutation::Truncate if self.is_mutated() => {
+                Some(framed(&body)[..body.len() / 2].to_vec())
+            }
             _ => Some(framed(&body)),
         };
         self.frames.push(body);
@@ -337,15 +339,15 @@ impl Shake<'_> {
 
     /// Sends a request of ours; the body that answers.
     async fn ask(&mut self, body: Vec<u8>) -> Result<Vec<u8>, End> {
-        let endless = match &self.plan.twist.1 {
-            Twist::Endless(bytes) if self.is_twisted() => Some(bytes.clone()),
+        let endless = match &self.script.mutation.1 {
+            Mutation::Endless(bytes) if self.is_mutated() => Some(bytes.clone()),
             _ => None,
         };
-        let half = self.is_twisted() && matches!(self.plan.twist.1, Twist::Half);
+        let half = self.is_mutated() && matches!(self.script.mutation.1, Mutation::Truncate);
         let Some(bytes) = self.outgoing(body).await else {
-            return Err(End::Kept);
+            return Err(End::Withheld);
         };
-        let mut stream = self.conn.open(PROTOCOL).await.map_err(unopened)?;
+        let mut stream = self.conn.open(PROTOCOL).await.map_err(open_failed)?;
         self.left = Instant::now();
         match endless {
             Some(bytes) => {
@@ -354,16 +356,16 @@ impl Shake<'_> {
                         sleep(Duration::from_millis(50)).await;
                     }
                 };
-                let _ = timeout(PATIENCE, trickle).await;
+                let _ = timeout(FRAME_TIMEOUT, trickle).await;
                 return Err(End::Closed);
             }
             None if half => {
                 stream.write_all(&bytes).await.map_err(|_| End::Closed)?;
                 stream.flush().await.map_err(|_| End::Closed)?;
-                self.kept.push(stream);
-                return Err(End::Kept);
+                self.withheld.push(stream);
+                return Err(End::Withheld);
             }
-            None if self.plan.in_pieces => {
+            None if self.script.in_pieces => {
                 for byte in bytes {
                     stream.write_all(&[byte]).await.map_err(|_| End::Closed)?;
                     stream.flush().await.map_err(|_| End::Closed)?;
@@ -376,34 +378,34 @@ impl Shake<'_> {
     }
 
     async fn answer_on(&mut self, stream: &mut Stream) -> Result<Vec<u8>, End> {
-        match timeout(PATIENCE, frame::read(stream, MAX_FRAME)).await {
+        match timeout(FRAME_TIMEOUT, frame::read(stream, MAX_FRAME)).await {
             Ok(Ok(body)) => self.incoming(body),
-            Ok(Err(NoFrame::Nothing)) => Err(End::Closed),
-            Ok(Err(NoFrame::Wrong(what))) => Err(End::Wrong(what)),
+            Ok(Err(FrameError::Ended)) => Err(End::Closed),
+            Ok(Err(FrameError::Malformed(what))) => Err(End::Violation(what)),
             Err(_) => Err(End::Silent),
         }
     }
 
     async fn respond(&mut self, mut reply: Stream, body: Vec<u8>) -> Result<(), End> {
-        let half = self.is_twisted() && matches!(self.plan.twist.1, Twist::Half);
+        let half = self.is_mutated() && matches!(self.script.mutation.1, Mutation::Truncate);
         match self.outgoing(body).await {
             Some(bytes) if half => {
                 reply.write_all(&bytes).await.map_err(|_| End::Closed)?;
                 reply.flush().await.map_err(|_| End::Closed)?;
-                self.kept.push(reply);
-                Err(End::Kept)
+                self.withheld.push(reply);
+                Err(End::Withheld)
             }
             Some(bytes) => send(&mut reply, &bytes).await,
             None => {
-                self.kept.push(reply);
-                Err(End::Kept)
+                self.withheld.push(reply);
+                Err(End::Withheld)
             }
         }
     }
 
     /// The peer's next request, and where its answer goes.
     async fn request(&mut self) -> Result<(Stream, Vec<u8>), End> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + FRAME_TIMEOUT;
         loop {
             let inbound = tokio::time::timeout_at(deadline, self.conn.stream()).await;
             let mut inbound = match inbound {
@@ -423,11 +425,11 @@ impl Shake<'_> {
     /// A frame of the peer's.
     fn incoming(&mut self, body: Vec<u8>) -> Result<Vec<u8>, End> {
         let kind = round::kind(&body).map_err(wrong)?;
-        let twisted = !self.plan.harmless && self.frames.len() > self.plan.twist.0;
+        let mutated = !self.script.harmless && self.frames.len() > self.script.mutation.0;
         self.frames.push(body.clone());
         match kind {
             proto::frame::Kind::Reject(reject) => Err(End::Rejected(reject.code)),
-            kind if twisted => Err(End::WentOn(round::name(&kind))),
+            kind if mutated => Err(End::Continued(round::name(&kind))),
             _ => Ok(body),
         }
     }
@@ -439,27 +441,27 @@ async fn send(stream: &mut Stream, bytes: &[u8]) -> Result<(), End> {
 }
 
 fn wrong(what: String) -> End {
-    End::Wrong(what)
+    End::Violation(what)
 }
 
-fn unopened(why: Unopened) -> End {
+fn open_failed(why: OpenError) -> End {
     match why {
-        Unopened::Refused => End::Wrong(format!("it does not take {PROTOCOL}")),
-        Unopened::Lost(_) => End::Closed,
+        OpenError::Refused => End::Violation(format!("it does not take {PROTOCOL}")),
+        OpenError::Lost(_) => End::Closed,
     }
 }
 
 /// Sends these bytes on a handshake stream of their own: the body that answers.
 pub(crate) async fn ask(conn: &Conn, bytes: &[u8]) -> Result<Vec<u8>, End> {
-    let mut stream = conn.open(PROTOCOL).await.map_err(unopened)?;
+    let mut stream = conn.open(PROTOCOL).await.map_err(open_failed)?;
     send(&mut stream, bytes).await?;
-    match timeout(PATIENCE, frame::read(&mut stream, MAX_FRAME)).await {
+    match timeout(FRAME_TIMEOUT, frame::read(&mut stream, MAX_FRAME)).await {
         Ok(Ok(body)) => match round::kind(&body).map_err(wrong)? {
             proto::frame::Kind::Reject(reject) => Err(End::Rejected(reject.code)),
             _ => Ok(body),
         },
-        Ok(Err(NoFrame::Nothing)) => Err(End::Closed),
-        Ok(Err(NoFrame::Wrong(what))) => Err(End::Wrong(what)),
+        Ok(Err(FrameError::Ended)) => Err(End::Closed),
+        Ok(Err(FrameError::Malformed(what))) => Err(End::Violation(what)),
         Err(_) => Err(End::Silent),
     }
 }
@@ -467,9 +469,9 @@ pub(crate) async fn ask(conn: &Conn, bytes: &[u8]) -> Result<Vec<u8>, End> {
 /// An honest Answer to a Challenge.
 pub(crate) fn answered(
     round: &Round,
-    asked: &round::Asked,
+    asked: &round::HelloSent,
     challenge: &[u8],
-) -> Result<(Answered, Vec<u8>), End> {
+) -> Result<(AnswerSent, Vec<u8>), End> {
     let challenged = round.on_challenge(asked, challenge).map_err(wrong)?;
     round.answer(&challenged, Forgery::None).map_err(wrong)
 }

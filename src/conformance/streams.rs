@@ -46,7 +46,7 @@ const INBOUND: [&str; 6] = [
 
 /// A stream that the other side opened.
 #[derive(Debug)]
-pub struct Inbound {
+pub struct InboundStream {
     /// On which connection.
     pub id: ConnectionId,
     /// What was agreed on.
@@ -57,7 +57,7 @@ pub struct Inbound {
 
 /// Why a stream that was asked for is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unopened {
+pub enum OpenError {
     /// The other side answered `na`.
     Refused,
     /// The stream, or the connection, ended before anything was agreed on.
@@ -65,7 +65,7 @@ pub enum Unopened {
 }
 
 /// Where an opened stream goes.
-pub type Reply = oneshot::Sender<Result<Stream, Unopened>>;
+pub type Reply = oneshot::Sender<Result<Stream, OpenError>>;
 
 /// A swarm that does nothing by itself. With `V1Lazy` for its streams it does not wait until the other side agrees to
 /// their protocols; that it refuses is then an error of the first read.
@@ -73,7 +73,7 @@ pub fn swarm(
     identity: &Identity,
     identify: bool,
     streams: Version,
-    inbound: mpsc::UnboundedSender<Inbound>,
+    inbound: mpsc::UnboundedSender<InboundStream>,
 ) -> Result<Swarm<Behaviour>, noise::Error> {
     let noise = noise::Config::new(identity.keypair())?;
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
@@ -92,7 +92,7 @@ pub(crate) fn swarm_over(
     identity: &Identity,
     identify: bool,
     streams: Version,
-    inbound: mpsc::UnboundedSender<Inbound>,
+    inbound: mpsc::UnboundedSender<InboundStream>,
 ) -> Swarm<Behaviour> {
     let identify = identify.then_some("raw/1");
     let behaviour = Behaviour::new(identity, identify, &INBOUND, inbound);
@@ -116,7 +116,7 @@ impl Behaviour {
         identity: &Identity,
         agent: Option<&str>,
         protocols: &[&'static str],
-        inbound: mpsc::UnboundedSender<Inbound>,
+        inbound: mpsc::UnboundedSender<InboundStream>,
     ) -> Behaviour {
         let public = identity.keypair().public();
         let identify = agent.map(|agent| {
@@ -135,14 +135,14 @@ pub struct Streams {
     protocols: Protocols,
     actions: VecDeque<ToSwarm<Infallible, ToHandler>>,
     peers: HashMap<ConnectionId, PeerId>,
-    inbound: mpsc::UnboundedSender<Inbound>,
+    inbound: mpsc::UnboundedSender<InboundStream>,
 }
 
 /// A protocol to open a stream for, and where the stream goes.
 pub type ToHandler = (StreamProtocol, Reply);
 
 impl Streams {
-    fn new(protocols: &[&'static str], inbound: mpsc::UnboundedSender<Inbound>) -> Streams {
+    fn new(protocols: &[&'static str], inbound: mpsc::UnboundedSender<InboundStream>) -> Streams {
         let protocols = protocols.iter().copied().chain([PING]);
         Streams {
             protocols: Protocols(protocols.map(StreamProtocol::new).collect()),
@@ -231,7 +231,7 @@ pub struct Handler {
     id: ConnectionId,
     protocols: Protocols,
     wanted: VecDeque<(StreamProtocol, Reply)>,
-    inbound: mpsc::UnboundedSender<Inbound>,
+    inbound: mpsc::UnboundedSender<InboundStream>,
 }
 
 impl ConnectionHandler for Handler {
@@ -264,7 +264,7 @@ impl ConnectionHandler for Handler {
                 protocol: (protocol, stream),
                 ..
             }) => {
-                let _ = self.inbound.send(Inbound {
+                let _ = self.inbound.send(InboundStream {
                     id: self.id,
                     protocol,
                     stream,
@@ -278,8 +278,8 @@ impl ConnectionHandler for Handler {
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 let _ = info.send(Err(match error {
-                    StreamUpgradeError::NegotiationFailed => Unopened::Refused,
-                    error => Unopened::Lost(error.to_string()),
+                    StreamUpgradeError::NegotiationFailed => OpenError::Refused,
+                    error => OpenError::Lost(error.to_string()),
                 }));
             }
             _ => {}

@@ -2,7 +2,7 @@
 //! noise, without yamux, without our handshake, with another version of it.
 
 use diatribe::conformance::frame::framed;
-use diatribe::conformance::streams::{Behaviour, Inbound};
+use diatribe::conformance::streams::{Behaviour, InboundStream};
 use diatribe::handshake::{RejectCode, Role};
 use diatribe::wire::proto::handshake as proto;
 use diatribe::{ConnectError, Identity, Stage};
@@ -100,7 +100,7 @@ impl Default for Other {
 struct Running {
     address: String,
     /// Streams of protocols that it has.
-    streams: mpsc::UnboundedReceiver<Inbound>,
+    streams: mpsc::UnboundedReceiver<InboundStream>,
     driver: JoinHandle<()>,
 }
 

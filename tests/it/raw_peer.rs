@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use diatribe::clock::Time;
 use diatribe::conformance::frame::framed;
-use diatribe::conformance::streams::{Behaviour, Inbound, Unopened, swarm};
+use diatribe::conformance::streams::{Behaviour, InboundStream, OpenError, swarm};
 use diatribe::handshake::{self, Failure, Input, Local, Machine, Output, Role};
 use diatribe::{Address, Identity};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
@@ -47,7 +47,7 @@ enum Command {
     Open(
         ConnectionId,
         StreamProtocol,
-        oneshot::Sender<Result<Stream, Unopened>>,
+        oneshot::Sender<Result<Stream, OpenError>>,
     ),
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct RawPeer {
     down: mpsc::UnboundedReceiver<(ConnectionId, Instant)>,
     /// What was read from `down`.
     ended: HashMap<ConnectionId, Instant>,
-    inbound: mpsc::UnboundedReceiver<Inbound>,
+    inbound: mpsc::UnboundedReceiver<InboundStream>,
     driver: tokio::task::JoinHandle<()>,
 }
 
@@ -184,7 +184,7 @@ impl RawPeer {
     }
 
     /// The gossip streams that the other side has opened to us so far.
-    pub(crate) fn gossip_streams(&mut self) -> Vec<Inbound> {
+    pub(crate) fn gossip_streams(&mut self) -> Vec<InboundStream> {
         let all = std::iter::from_fn(|| self.inbound.try_recv().ok());
         all.filter(|s| s.protocol.as_ref() != handshake::PROTOCOL)
             .collect()
@@ -295,7 +295,7 @@ impl RawPeer {
     /// The next handshake frame that the other side asks with, and where its answer goes.
     pub(crate) async fn request(&mut self) -> Option<(Stream, Vec<u8>)> {
         loop {
-            let Inbound {
+            let InboundStream {
                 protocol, stream, ..
             } = tokio::select! {
                 inbound = self.inbound.recv() => inbound?,

@@ -14,7 +14,7 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::super::case::{Case, How, Kind, Run, Seen, Stand};
+use super::super::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
 use super::super::link::Link;
 use super::optional::{OVERLAY, absent, exchange};
 use crate::identity::Identity;
@@ -22,10 +22,10 @@ use crate::wire::ip_of;
 use crate::wire::proto::overlay as proto;
 
 /// How long a dial is waited for that must not come.
-const DIALLED: Duration = Duration::from_secs(2);
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A peer that takes part in a handover is asked again so often.
-const TRIES: usize = 20;
-const TRY_AGAIN: Duration = Duration::from_millis(500);
+const MAX_TRIES: usize = 20;
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// How often contacts are offered, each time a little later than a peer may have read the last ones: what it reads twice
 /// in a minute it could dial twice in a minute.
 const OFFERS: usize = 4;
@@ -36,14 +36,14 @@ const OFFERED: usize = 4;
 const fn case(
     name: &'static str,
     expected: &'static str,
-    run: fn(Stand, Link) -> BoxFuture<'static, Run>,
+    run: fn(CaseContext, Link) -> BoxFuture<'static, Run>,
 ) -> Case {
     Case::new(
         Kind::Hostile,
         name,
         "9 Addresses",
         expected,
-        How::OnLink(run),
+        Procedure::OnLink(run),
     )
 }
 
@@ -145,7 +145,7 @@ async fn ask(link: &Link, kind: proto::request::Kind) -> Result<Option<proto::Re
 async fn hint(link: Link, address: fn(Multiaddr) -> Multiaddr) -> Run {
     let (listener, at) = port(&link).await?;
     let mut refusal = proto::redirected::Refusal::Busy;
-    for _ in 0..TRIES {
+    for _ in 0..MAX_TRIES {
         let redirect = proto::Redirect {
             nonce: rand::random(),
             role: proto::redirect::Role::Dial.into(),
@@ -162,14 +162,14 @@ async fn hint(link: Link, address: fn(Multiaddr) -> Multiaddr) -> Run {
         if refusal != proto::redirected::Refusal::Busy {
             break;
         }
-        sleep(TRY_AGAIN).await;
+        sleep(RETRY_INTERVAL).await;
     }
-    if timeout(DIALLED, listener.accept()).await.is_ok() {
+    if timeout(DIAL_TIMEOUT, listener.accept()).await.is_ok() {
         return Err("it dials the address".to_owned());
     }
     match refusal {
         proto::redirected::Refusal::Unsuitable | proto::redirected::Refusal::Busy => {
-            Ok(Seen::came(refusal.as_str_name()).with(link))
+            Ok(Observation::new(refusal.as_str_name()).with(link))
         }
         other => Err(format!("Redirected with {}", other.as_str_name())),
     }
@@ -202,7 +202,7 @@ async fn contacts(link: Link, most: usize, address: fn(Multiaddr) -> Multiaddr) 
         }
     }
     match dials <= most {
-        true => Ok(Seen::came(format!("{dials} dials")).with(link)),
+        true => Ok(Observation::new(format!("{dials} dials")).with(link)),
         false => Err(format!("{dials} dials to one address")),
     }
 }

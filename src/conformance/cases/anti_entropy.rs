@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use prost::Message;
 
-use super::super::case::{Case, How, Kind, Run, Seen, Stand};
+use super::super::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
 use super::super::link::{Link, now_ms};
 use super::optional::{SYNC, absent, exchange};
 use crate::wire::proto::sync;
@@ -18,11 +18,11 @@ const RANGES: usize = 19_000;
 /// How often such a frame is sent: more often than what is granted at once allows.
 const FRAMES: u32 = 6;
 /// Batches that are dated ahead, and the bytes of each: more than the smallest log in the project's own tests keeps.
-const AHEAD: u8 = 100;
+const AHEAD_BATCHES: u8 = 100;
 const AHEAD_BYTES: usize = 60_000;
 const AHEAD_MS: i64 = 290_000;
 /// How long the peer may take to store them.
-const STORE: Duration = Duration::from_secs(5);
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 const HOUR_MS: u64 = 3_600_000;
 
 pub(super) const CASES: &[Case] = &[
@@ -32,7 +32,7 @@ pub(super) const CASES: &[Case] = &[
         spec: "10 Allowance",
         expected: "each Compare with 19,000 ranges is answered within 5 s, with Ranges or RetryAfter; this link stays; or na",
         only: None,
-        how: How::OnLink(|stand, link| many_ranges(stand, link).boxed()),
+        procedure: Procedure::OnLink(|ctx, link| many_ranges(ctx, link).boxed()),
     },
     Case {
         name: "dated-ahead",
@@ -40,13 +40,13 @@ pub(super) const CASES: &[Case] = &[
         spec: "10 What makes room",
         expected: "after 6 MB of batches that are dated 290 s ahead what the peer keeps does not begin in the future; this link stays; or na",
         only: None,
-        how: How::OnLink(|stand, link| dated_ahead(stand, link).boxed()),
+        procedure: Procedure::OnLink(|ctx, link| dated_ahead(ctx, link).boxed()),
     },
 ];
 
-fn compare(stand: &Stand, since_ms: u64, frame: Vec<u8>) -> Vec<u8> {
+fn compare(ctx: &CaseContext, since_ms: u64, frame: Vec<u8>) -> Vec<u8> {
     let compare = sync::Compare {
-        room: stand.kit.common.room.as_str().to_owned(),
+        room: ctx.runner.link_config.room.as_str().to_owned(),
         since_ms,
         until_ms: 0,
         frame: Bytes::from(frame),
@@ -58,11 +58,11 @@ fn compare(stand: &Stand, since_ms: u64, frame: Vec<u8>) -> Vec<u8> {
     request.encode_to_vec()
 }
 
-async fn many_ranges(stand: Stand, link: Link) -> Run {
+async fn many_ranges(ctx: CaseContext, link: Link) -> Run {
     link.ready().await?;
     // A bound one millisecond after the last, without an id, and nothing to say.
     let frame = [&[0x61][..], &[2, 0, 0].repeat(RANGES)].concat();
-    let request = compare(&stand, now_ms() - HOUR_MS, frame);
+    let request = compare(&ctx, now_ms() - HOUR_MS, frame);
     let (mut ranges, mut later) = (0, 0);
     for _ in 0..FRAMES {
         let Some(body) = exchange(&link, SYNC, &request).await? else {
@@ -76,19 +76,19 @@ async fn many_ranges(stand: Stand, link: Link) -> Run {
             _ => return Err("another response than Ranges or RetryAfter".to_owned()),
         }
     }
-    Ok(Seen::came(format!("Ranges {ranges} times, RetryAfter {later} times")).with(link))
+    Ok(Observation::new(format!("Ranges {ranges} times, RetryAfter {later} times")).with(link))
 }
 
-async fn dated_ahead(stand: Stand, mut link: Link) -> Run {
+async fn dated_ahead(ctx: CaseContext, mut link: Link) -> Run {
     link.ready().await?;
-    for n in 0..AHEAD {
+    for n in 0..AHEAD_BATCHES {
         let data = link.dated(AHEAD_MS, "ahead", vec![n; AHEAD_BYTES]);
         link.publish(&data);
     }
-    let until = tokio::time::Instant::now() + STORE;
+    let until = tokio::time::Instant::now() + STORE_TIMEOUT;
     loop {
         let now_ms = now_ms();
-        let request = compare(&stand, now_ms, vec![0x61]);
+        let request = compare(&ctx, now_ms, vec![0x61]);
         let Some(body) = exchange(&link, SYNC, &request).await? else {
             return Ok(absent(link));
         };
@@ -104,7 +104,7 @@ async fn dated_ahead(stand: Stand, mut link: Link) -> Run {
             _ => return Err("another response than Ranges or RetryAfter".to_owned()),
         }
         if tokio::time::Instant::now() >= until {
-            return Ok(Seen::came("what it keeps begins in the past").with(link));
+            return Ok(Observation::new("what it keeps begins in the past").with(link));
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

@@ -6,7 +6,7 @@
 use futures::FutureExt;
 use prost::Message as _;
 
-use super::super::case::{Case, How, Kind};
+use super::super::case::{Case, Kind, Procedure};
 use super::super::frame::framed;
 use super::super::link::{Link, batch, seal, sign_as};
 use super::messages::forwarded;
@@ -19,7 +19,7 @@ const FORWARDED: &str = "forwarded to another link; this link stays";
 type Made = Result<Vec<u8>, String>;
 
 const fn bad(name: &'static str, spec: &'static str, make: fn(&mut Link) -> Made) -> Case {
-    Case::new(Kind::Hostile, name, spec, REFUSED, How::Offence(make))
+    Case::new(Kind::Hostile, name, spec, REFUSED, Procedure::Offence(make))
 }
 
 const fn edge(name: &'static str, make: fn(&mut Link) -> Made) -> Case {
@@ -66,11 +66,11 @@ macro_rules! good {
             $name,
             $spec,
             FORWARDED,
-            How::OnLink(|stand, link| {
+            Procedure::OnLink(|ctx, link| {
                 async move {
                     let make: fn(&Link) -> Made = $make;
                     let data = make(&link)?;
-                    forwarded(stand, link, vec![data]).await
+                    forwarded(ctx, link, vec![data]).await
                 }
                 .boxed()
             }),

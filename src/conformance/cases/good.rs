@@ -8,13 +8,13 @@ use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use libp2p::Multiaddr;
 use prost::Message as _;
 
-use super::super::case::{Case, How, Kind, Mode, Run, Seen, Stand, Which};
+use super::super::case::{Case, CaseContext, FrameKind, Kind, Mode, Observation, Procedure, Run};
 use super::super::frame::framed;
-use super::super::link::{Link, SETTLE, told};
+use super::super::link::{Link, SUBSCRIBE_TIMEOUT, describe};
 use super::super::raw_peer::Conn;
 use super::super::scripted_handshake::*;
 use super::super::streams::PING;
-use super::super::tag_mutation::Tagging;
+use super::super::tag_mutation::TagMutation;
 use super::messages::{forwarded, stays};
 use super::timeouts::ping;
 use crate::handshake::{self, RejectCode, Role};
@@ -22,8 +22,13 @@ use crate::identity::Identity;
 use crate::net::Stage;
 use crate::wire::is_refusal;
 
-const fn good(name: &'static str, spec: &'static str, expected: &'static str, how: How) -> Case {
-    Case::new(Kind::Good, name, spec, expected, how)
+const fn good(
+    name: &'static str,
+    spec: &'static str,
+    expected: &'static str,
+    procedure: Procedure,
+) -> Case {
+    Case::new(Kind::Good, name, spec, expected, procedure)
 }
 
 const fn dialling(case: Case) -> Case {
@@ -34,9 +39,9 @@ const fn dialling(case: Case) -> Case {
 }
 
 /// More than either side of a handshake waits.
-const HANDSHAKE: Duration = Duration::from_secs(15);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// No version of anything is called so.
-const NOBODYS: &str = "/diatribe/nothing/1.0.0";
+const UNKNOWN_PROTOCOL: &str = "/diatribe/nothing/1.0.0";
 const PASSES: &str = "the handshake passes all the same";
 
 pub(super) const CASES: &[Case] = &[
@@ -44,65 +49,65 @@ pub(super) const CASES: &[Case] = &[
         "tcp",
         "2",
         "a TCP connection",
-        How::Stage(&[Stage::Resolve, Stage::Tcp]),
+        Procedure::Stages(&[Stage::Resolve, Stage::Tcp]),
     ),
     good(
         "websocket",
         "2",
         "the upgrade to WebSocket, with TLS where the address says so",
-        How::Stage(&[Stage::Tls, Stage::Websocket]),
+        Procedure::Stages(&[Stage::Tls, Stage::Websocket]),
     ),
     good(
         "noise",
         "2",
         "noise, and the peer that the address names",
-        How::Stage(&[Stage::Noise]),
+        Procedure::Stages(&[Stage::Noise]),
     ),
-    good("yamux", "2", "yamux", How::Stage(&[Stage::Yamux])),
+    good("yamux", "2", "yamux", Procedure::Stages(&[Stage::Yamux])),
     good(
         "handshake-1",
         "5",
         "round 1 passes",
-        How::Stage(&[Stage::Handshake1]),
+        Procedure::Stages(&[Stage::Handshake1]),
     ),
     good(
         "handshake-2",
         "5",
         "round 2 passes",
-        How::Stage(&[Stage::Handshake2]),
+        Procedure::Stages(&[Stage::Handshake2]),
     ),
     good(
         "identify",
         "7 Identify",
         "an identify message that parses",
-        How::Free(|stand| identify(stand).boxed()),
+        Procedure::OwnConnections(|ctx| identify(ctx).boxed()),
     ),
     good(
         "identify-without-addresses",
         "7 Identify",
         "before the pass: no listen addresses, no signed record of them",
-        How::Free(|stand| identify_without_addresses(stand).boxed()),
+        Procedure::OwnConnections(|ctx| identify_without_addresses(ctx).boxed()),
     ),
     good(
         "ping",
         "7 Signs of life",
         "answered before the pass and after it",
-        How::Free(|stand| pings(stand).boxed()),
+        Procedure::OwnConnections(|ctx| pings(ctx).boxed()),
     ),
     good(
         "gossip-stream",
         "6",
         "the peer opens a gossip stream soon after the pass",
-        How::OnLink(|_, link| gossip_stream(link).boxed()),
+        Procedure::OnLink(|_, link| gossip_stream(link).boxed()),
     ),
     good(
         "room",
         "8 Sending",
         "its first RPC says that it is in the room",
-        How::OnLink(|_, link| {
+        Procedure::OnLink(|_, link| {
             async move {
                 link.ready().await?;
-                Ok(Seen::came("it is in the room").with(link))
+                Ok(Observation::new("it is in the room").with(link))
             }
             .boxed()
         }),
@@ -111,58 +116,58 @@ pub(super) const CASES: &[Case] = &[
         "frames-in-pieces",
         "4",
         "a frame that comes byte by byte is taken",
-        How::Free(|stand| with(stand, |plan| plan.in_pieces = true).boxed()),
+        Procedure::OwnConnections(|ctx| with(ctx, |script| script.in_pieces = true).boxed()),
     ),
     good(
         "frames-with-the-protocol-id",
         "2",
         "what comes together with its protocol id is taken; na, when the protocol is not spoken",
-        How::Free(|stand| early(stand).boxed()),
+        Procedure::OwnConnections(|ctx| early(ctx).boxed()),
     ),
     good(
         "unknown-fields-in-hello",
         "4",
         PASSES,
-        How::Harmless(Which::Hello, || {
-            Twist::Body(Box::new(|_, body| more_fields(body)))
+        Procedure::HarmlessMutation(FrameKind::Hello, || {
+            Mutation::Body(Box::new(|_, body| more_fields(body)))
         }),
     ),
     good(
         "unknown-fields-in-challenge",
         "4",
         PASSES,
-        How::Harmless(Which::Challenge, || {
-            Twist::Body(Box::new(|_, body| more_fields(body)))
+        Procedure::HarmlessMutation(FrameKind::Challenge, || {
+            Mutation::Body(Box::new(|_, body| more_fields(body)))
         }),
     ),
     good(
         "unknown-fields-in-core",
         "5 What a side makes",
         "hashed where they stand; it passes",
-        How::Harmless(Which::Hello, || {
-            Twist::Core(Box::new(|core| more_fields(core.encode_to_vec())))
+        Procedure::HarmlessMutation(FrameKind::Hello, || {
+            Mutation::Core(Box::new(|core| more_fields(core.encode_to_vec())))
         }),
     ),
     good(
         "unknown-fields-in-core-of-challenge",
         "5 What a side makes",
         "hashed where they stand; it passes",
-        How::Harmless(Which::Challenge, || {
-            Twist::Core(Box::new(|core| more_fields(core.encode_to_vec())))
+        Procedure::HarmlessMutation(FrameKind::Challenge, || {
+            Mutation::Core(Box::new(|core| more_fields(core.encode_to_vec())))
         }),
     ),
     good(
         "tag-in-the-second-place",
         "5 check 7",
         "the Challenge names the second tag; it passes",
-        How::Harmless(Which::Hello, || Twist::Tags(Tagging::Second)),
+        Procedure::HarmlessMutation(FrameKind::Hello, || Mutation::Tags(TagMutation::Second)),
     ),
     good(
         "features-of-a-later-version",
         "12",
         PASSES,
-        How::Harmless(Which::Hello, || {
-            Twist::Core(Box::new(|mut core| {
+        Procedure::HarmlessMutation(FrameKind::Hello, || {
+            Mutation::Core(Box::new(|mut core| {
                 // All but the one that says that the dialer does not come to stay.
                 core.features = !handshake::VISIT;
                 core.encode_to_vec()
@@ -173,8 +178,8 @@ pub(super) const CASES: &[Case] = &[
         "version-twice",
         "5 check 5",
         "the last one counts; it passes",
-        How::Harmless(Which::Hello, || {
-            Twist::Core(Box::new(|core| {
+        Procedure::HarmlessMutation(FrameKind::Hello, || {
+            Mutation::Core(Box::new(|core| {
                 [vec![0x08, 0x02], core.encode_to_vec()].concat()
             }))
         }),
@@ -183,7 +188,7 @@ pub(super) const CASES: &[Case] = &[
         "gossip-as-soon-as-it-may",
         "6",
         "a gossip stream of the dialer's is taken before its last Pass",
-        How::Free(|stand| gossip_first(stand).boxed()),
+        Procedure::OwnConnections(|ctx| gossip_first(ctx).boxed()),
     )),
     Case {
         only: Some(Mode::Listen),
@@ -191,26 +196,26 @@ pub(super) const CASES: &[Case] = &[
             "hello-before-pass",
             "5",
             "round 2's Hello that overtakes round 1's Pass is held, and taken up",
-            How::Free(|stand| with(stand, |plan| plan.overtake = true).boxed()),
+            Procedure::OwnConnections(|ctx| with(ctx, |script| script.overtake = true).boxed()),
         )
     },
     dialling(good(
         "second-connection",
         "7 Several connections",
         "it passes too; gossip goes on over the newer one",
-        How::OnLink(|stand, link| second(stand, link).boxed()),
+        Procedure::OnLink(|ctx, link| second(ctx, link).boxed()),
     )),
     dialling(good(
         "same-identity-twice",
         "5 check 21",
         "Reject DUPLICATE_IDENTITY; the first link stays",
-        How::OnLink(|stand, link| twin(stand, link).boxed()),
+        Procedure::OnLink(|ctx, link| twin(ctx, link).boxed()),
     )),
     good(
         "reconnect",
         "7",
         "a link that was lost comes back under another instance",
-        How::OnLink(|stand, link| reconnect(stand, link).boxed()),
+        Procedure::OnLink(|ctx, link| reconnect(ctx, link).boxed()),
     ),
 ];
 
@@ -223,40 +228,41 @@ fn more_fields(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// A handshake that differs in how it is carried.
-async fn with(stand: Stand, change: fn(&mut Plan)) -> Run {
-    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
-    let mut plan = Plan::honest(stand.party(&raw));
-    change(&mut plan);
-    let shaken = shake(&mut conn, stand.way.role(), plan).await;
-    match shaken.end {
+async fn with(ctx: CaseContext, change: fn(&mut Script)) -> Run {
+    let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
+    let mut script = Script::honest(ctx.party(&raw));
+    change(&mut script);
+    let trace = run_handshake(&mut conn, ctx.connector.role(), script).await;
+    match trace.end {
         End::Passed => {
-            let link = stand.kit.common.linked(raw, conn, shaken).await?;
+            let link = ctx.runner.link_config.linked(raw, conn, trace).await?;
             stays(&link).await?;
-            Ok(Seen::came("it passes").with(link))
+            Ok(Observation::new("it passes").with(link))
         }
-        end => Err(told(&end)),
+        end => Err(describe(&end)),
     }
 }
 
 /// A handshake all of whose requests come together with negotiation, behind a stream for what nobody speaks.
-async fn early(stand: Stand) -> Run {
-    let (raw, mut conn) = stand.way.connect_early(Identity::generate()).await?;
+async fn early(ctx: CaseContext) -> Run {
+    let (raw, mut conn) = ctx.connector.connect_early(Identity::generate()).await?;
     refused(&conn).await?;
-    let plan = Plan::honest(stand.party(&raw));
+    let script = Script::honest(ctx.party(&raw));
     // Saying something may wait for the peer here, too.
-    let shaking = shake(&mut conn, stand.way.role(), plan);
-    let shaken = tokio::time::timeout(HANDSHAKE, shaking).await;
-    let shaken = shaken.map_err(|_| format!("the handshake did not end within {HANDSHAKE:?}"))?;
-    if shaken.end != End::Passed {
-        return Err(told(&shaken.end));
+    let shaking = run_handshake(&mut conn, ctx.connector.role(), script);
+    let trace = tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await;
+    let trace =
+        trace.map_err(|_| format!("the handshake did not end within {HANDSHAKE_TIMEOUT:?}"))?;
+    if trace.end != End::Passed {
+        return Err(describe(&trace.end));
     }
-    let link = stand.kit.common.linked(raw, conn, shaken).await?;
+    let link = ctx.runner.link_config.linked(raw, conn, trace).await?;
     stays(&link).await?;
-    Ok(Seen::came("na, and a link"))
+    Ok(Observation::new("na, and a link"))
 }
 
 async fn refused(conn: &Conn) -> Result<(), String> {
-    let stream = conn.open(NOBODYS).await;
+    let stream = conn.open(UNKNOWN_PROTOCOL).await;
     let mut stream = stream.map_err(|why| format!("no stream: {why:?}"))?;
     let answered = async {
         // A peer that has said `na` may reset what follows.
@@ -265,24 +271,24 @@ async fn refused(conn: &Conn) -> Result<(), String> {
         }
         stream.read(&mut [0]).await
     };
-    match tokio::time::timeout(SETTLE, answered).await {
+    match tokio::time::timeout(SUBSCRIBE_TIMEOUT, answered).await {
         Ok(Err(error)) if is_refusal(&error) => Ok(()),
         Ok(Err(error)) => Err(format!("no na to a protocol that nobody speaks: {error}")),
         Ok(Ok(_)) => Err("a protocol that nobody speaks is agreed to".to_owned()),
         Err(_) => Err(format!(
-            "no na to a protocol that nobody speaks within {SETTLE:?}"
+            "no na to a protocol that nobody speaks within {SUBSCRIBE_TIMEOUT:?}"
         )),
     }
 }
 
-async fn identify(stand: Stand) -> Run {
-    let (_raw, conn) = stand.way.connect(Identity::generate()).await?;
+async fn identify(ctx: CaseContext) -> Run {
+    let (_raw, conn) = ctx.connector.connect(Identity::generate()).await?;
     let said = identified(&conn).await?;
-    Ok(Seen::came(format!("{:.64}", said.agent)))
+    Ok(Observation::new(format!("{:.64}", said.agent)))
 }
 
-async fn identify_without_addresses(stand: Stand) -> Run {
-    let (_raw, conn) = stand.way.connect(Identity::generate()).await?;
+async fn identify_without_addresses(ctx: CaseContext) -> Run {
+    let (_raw, conn) = ctx.connector.connect(Identity::generate()).await?;
     let said = identified(&conn).await?;
     let first = said.listen_addresses.first();
     if let Some(address) = first.map(|bytes| Multiaddr::try_from(bytes.clone())) {
@@ -293,7 +299,7 @@ async fn identify_without_addresses(stand: Stand) -> Run {
         });
     }
     match said.signed_peer_record.is_empty() {
-        true => Ok(Seen::came("no address")),
+        true => Ok(Observation::new("no address")),
         false => Err("a signed record of where it listens".to_owned()),
     }
 }
@@ -316,11 +322,11 @@ async fn identified_once(conn: &Conn) -> Result<Identified, String> {
     let stream = stream.map_err(|why| format!("no identify stream: {why:?}"))?;
     let mut bytes = Vec::new();
     let mut stream = stream.take(16_384);
-    match tokio::time::timeout(SETTLE, stream.read_to_end(&mut bytes)).await {
+    match tokio::time::timeout(SUBSCRIBE_TIMEOUT, stream.read_to_end(&mut bytes)).await {
         Ok(_) if bytes.is_empty() => return Err("an identify stream without a message".to_owned()),
         // A peer may reset the stream once it has said all.
         Ok(_) => {}
-        Err(_) => return Err(format!("no identify message within {SETTLE:?}")),
+        Err(_) => return Err(format!("no identify message within {SUBSCRIBE_TIMEOUT:?}")),
     }
     Identified::decode_length_delimited(&bytes[..])
         .map_err(|e| format!("an identify message that does not parse: {e}"))
@@ -337,105 +343,108 @@ struct Identified {
     signed_peer_record: Vec<u8>,
 }
 
-async fn pings(stand: Stand) -> Run {
-    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
+async fn pings(ctx: CaseContext) -> Run {
+    let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
     let before = conn.open(PING).await;
     ping(before.map_err(|why| format!("no ping stream before the pass: {why:?}"))?).await?;
-    let plan = Plan::honest(stand.party(&raw));
-    let shaken = shake(&mut conn, stand.way.role(), plan).await;
-    if shaken.end != End::Passed {
-        return Err(told(&shaken.end));
+    let script = Script::honest(ctx.party(&raw));
+    let trace = run_handshake(&mut conn, ctx.connector.role(), script).await;
+    if trace.end != End::Passed {
+        return Err(describe(&trace.end));
     }
     let after = conn.open(PING).await;
     ping(after.map_err(|why| format!("no ping stream on a link: {why:?}"))?).await?;
-    Ok(Seen::came("answered both times"))
+    Ok(Observation::new("answered both times"))
 }
 
 async fn gossip_stream(link: Link) -> Run {
-    match link.until(SETTLE, |heard| heard.streams > 0).await {
+    match link
+        .until(SUBSCRIBE_TIMEOUT, |received| received.streams > 0)
+        .await
+    {
         true => {
             let took = link.passed.elapsed().as_millis();
-            Ok(Seen::came(format!("at most {took} ms after the pass")).with(link))
+            Ok(Observation::new(format!("at most {took} ms after the pass")).with(link))
         }
-        false => Err(format!("none within {SETTLE:?}")),
+        false => Err(format!("none within {SUBSCRIBE_TIMEOUT:?}")),
     }
 }
 
-async fn gossip_first(stand: Stand) -> Run {
-    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
-    let plan = Plan {
+async fn gossip_first(ctx: CaseContext) -> Run {
+    let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
+    let script = Script {
         gossip_first: true,
-        ..Plan::honest(stand.party(&raw))
+        ..Script::honest(ctx.party(&raw))
     };
-    let shaken = shake(&mut conn, Role::Dialer, plan).await;
-    if shaken.end != End::Passed {
-        return Err(told(&shaken.end));
+    let trace = run_handshake(&mut conn, Role::Dialer, script).await;
+    if trace.end != End::Passed {
+        return Err(describe(&trace.end));
     }
-    let mut link = stand.kit.common.linked(raw, conn, shaken).await?;
+    let mut link = ctx.runner.link_config.linked(raw, conn, trace).await?;
     link.ready().await?;
     let data = link.honest("chat", b"as soon as I may".to_vec())?;
-    forwarded(stand, link, vec![data]).await
+    forwarded(ctx, link, vec![data]).await
 }
 
-async fn second(stand: Stand, link: Link) -> Run {
+async fn second(ctx: CaseContext, link: Link) -> Run {
     let old = link;
-    let (mut raw, mut conn) = stand.way.connect(old.raw.identity.clone()).await?;
+    let (mut raw, mut conn) = ctx.connector.connect(old.raw.identity.clone()).await?;
     raw.instance_id = old.raw.instance_id;
-    let plan = Plan::honest(stand.party(&raw));
-    let shaken = shake(&mut conn, Role::Dialer, plan).await;
-    if shaken.end != End::Passed {
-        return Err(told(&shaken.end));
+    let script = Script::honest(ctx.party(&raw));
+    let trace = run_handshake(&mut conn, Role::Dialer, script).await;
+    if trace.end != End::Passed {
+        return Err(describe(&trace.end));
     }
-    let mut link = stand.kit.common.linked(raw, conn, shaken).await?;
+    let mut link = ctx.runner.link_config.linked(raw, conn, trace).await?;
     // Either side closes the other one 2 s later.
     let gone = old.conn.gone(Duration::from_secs(4)).await.is_some();
     drop(old);
     tokio::time::sleep(Duration::from_millis(300)).await;
     let data = link.honest("chat", b"over the newer one".to_vec())?;
-    let mut seen = forwarded(stand, link, vec![data]).await?;
+    let mut seen = forwarded(ctx, link, vec![data]).await?;
     let who = if gone {
         "the peer closed the older one"
     } else {
         "the older one was left to us to close"
     };
-    seen.came = format!("{}; {who}", seen.came);
+    seen.actual = format!("{}; {who}", seen.actual);
     // Its rooms were told on the older one: as a link for others it will not do.
     seen.link = None;
     Ok(seen)
 }
 
-async fn twin(stand: Stand, link: Link) -> Run {
-    let (raw, mut conn) = stand.way.connect(link.raw.identity.clone()).await?;
-    let plan = Plan::honest(stand.party(&raw));
-    let shaken = shake(&mut conn, Role::Dialer, plan).await;
-    match shaken.end {
+async fn twin(ctx: CaseContext, link: Link) -> Run {
+    let (raw, mut conn) = ctx.connector.connect(link.raw.identity.clone()).await?;
+    let script = Script::honest(ctx.party(&raw));
+    let trace = run_handshake(&mut conn, Role::Dialer, script).await;
+    match trace.end {
         End::Rejected(code) if code == RejectCode::DuplicateIdentity.number() => {}
-        end => return Err(told(&end)),
+        end => return Err(describe(&end)),
     }
     stays(&link).await?;
-    Ok(Seen::came("Reject DUPLICATE_IDENTITY").with(link))
+    Ok(Observation::new("Reject DUPLICATE_IDENTITY").with(link))
 }
 
-async fn reconnect(stand: Stand, link: Link) -> Run {
+async fn reconnect(ctx: CaseContext, link: Link) -> Run {
     let identity = link.raw.identity.clone();
     drop(link);
-    let until = std::time::Instant::now() + SETTLE;
+    let until = std::time::Instant::now() + SUBSCRIBE_TIMEOUT;
     loop {
-        let (raw, mut conn) = stand.way.connect(identity.clone()).await?;
-        let plan = Plan::honest(stand.party(&raw));
-        let shaken = shake(&mut conn, stand.way.role(), plan).await;
-        match &shaken.end {
+        let (raw, mut conn) = ctx.connector.connect(identity.clone()).await?;
+        let script = Script::honest(ctx.party(&raw));
+        let trace = run_handshake(&mut conn, ctx.connector.role(), script).await;
+        match &trace.end {
             End::Passed => {
-                let mut link = stand.kit.common.linked(raw, conn, shaken).await?;
+                let mut link = ctx.runner.link_config.linked(raw, conn, trace).await?;
                 link.ready().await?;
                 let data = link.honest("chat", b"again".to_vec())?;
-                return forwarded(stand, link, vec![data]).await;
+                return forwarded(ctx, link, vec![data]).await;
             }
             // The old link's end may still be on its way, or places be taken.
             End::Rejected(4 | 5) if std::time::Instant::now() < until => {
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }
-            end => return Err(told(end)),
+            end => return Err(describe(end)),
         }
     }
 }

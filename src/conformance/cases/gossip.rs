@@ -5,10 +5,10 @@
 
 use futures::FutureExt;
 
-use super::super::case::{Case, How, Kind, Run, Seen, Stand};
-use super::super::link::{Link, SETTLE};
+use super::super::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
+use super::super::link::{Link, SUBSCRIBE_TIMEOUT};
 use super::super::rpc;
-use super::super::streams::Unopened;
+use super::super::streams::OpenError;
 use super::messages::{forwarded, stays};
 
 /// What a peer may speak as gossip.
@@ -28,7 +28,7 @@ macro_rules! signed {
             $name,
             "8 What must agree",
             DROPPED,
-            How::OnLink(|stand, link| signed(stand, link, $own).boxed()),
+            Procedure::OnLink(|ctx, link| signed(ctx, link, $own).boxed()),
         )
     };
 }
@@ -39,7 +39,7 @@ pub(super) const CASES: &[Case] = &[
         "gossip-protocols",
         "8 What must agree",
         "exactly /meshsub/1.2.0, 1.1.0 and 1.0.0 are opened; /meshsub/1.3.0 and floodsub are refused with na",
-        How::OnLink(|_, link| protocols(link).boxed()),
+        Procedure::OnLink(|_, link| protocols(link).boxed()),
     ),
     signed!(
         "signed-by-gossipsub",
@@ -58,21 +58,21 @@ pub(super) const CASES: &[Case] = &[
         "wrong-topic-first",
         "8 Ids",
         "a batch that comes first in rooms and topics where it does not belong is forwarded in its own",
-        How::OnLink(|stand, link| wrong_topic(stand, link).boxed()),
+        Procedure::OnLink(|ctx, link| wrong_topic(ctx, link).boxed()),
     ),
     Case::new(
         Kind::Hostile,
         "other-spelling-first",
         "8 Ids",
         "a batch of which another spelling came first, by a link that was closed for it, is forwarded",
-        How::OnLink(|stand, link| wrong_copy(stand, link, longer).boxed()),
+        Procedure::OnLink(|ctx, link| wrong_copy(ctx, link, longer).boxed()),
     ),
     Case::new(
         Kind::Hostile,
         "other-signature-first",
         "8 Ids",
         "a batch of which a copy with another signature came first, by a link that was closed for it, is forwarded",
-        How::OnLink(|stand, link| wrong_copy(stand, link, forged).boxed()),
+        Procedure::OnLink(|ctx, link| wrong_copy(ctx, link, forged).boxed()),
     ),
 ];
 
@@ -80,17 +80,20 @@ async fn protocols(link: Link) -> Run {
     link.ready().await?;
     for protocol in OTHERS {
         match link.conn.open(protocol).await {
-            Err(Unopened::Refused) => {}
+            Err(OpenError::Refused) => {}
             Ok(_) => return Err(format!("{protocol} is taken")),
-            Err(Unopened::Lost(why)) => {
+            Err(OpenError::Lost(why)) => {
                 return Err(format!("neither na nor a stream for {protocol}: {why}"));
             }
         }
     }
-    if !link.until(SETTLE, |heard| heard.streams > 0).await {
-        return Err(format!("no gossip stream within {SETTLE:?}"));
+    if !link
+        .until(SUBSCRIBE_TIMEOUT, |received| received.streams > 0)
+        .await
+    {
+        return Err(format!("no gossip stream within {SUBSCRIBE_TIMEOUT:?}"));
     }
-    let opened: Vec<String> = link.heard.borrow().protocols.iter().cloned().collect();
+    let opened: Vec<String> = link.received.borrow().protocols.iter().cloned().collect();
     if let Some(other) = opened
         .iter()
         .find(|opened| !GOSSIP.contains(&opened.as_str()))
@@ -98,30 +101,30 @@ async fn protocols(link: Link) -> Run {
         return Err(format!("the peer opened {other}"));
     }
     stays(&link).await?;
-    Ok(Seen::came(format!("it opened {}", opened.join(" and "))).with(link))
+    Ok(Observation::new(format!("it opened {}", opened.join(" and "))).with(link))
 }
 
 /// A message with fields of gossipsub's own, and then its batch as it must be.
-async fn signed(stand: Stand, mut link: Link, own: Own) -> Run {
-    let observer = stand.kit.observer().await?;
-    let topic = stand.kit.common.topic();
+async fn signed(ctx: CaseContext, mut link: Link, own: Own) -> Run {
+    let observer = ctx.runner.observer().await?;
+    let topic = ctx.runner.link_config.topic();
     let dropped = link.honest("chat", b"with a field of gossipsub's".to_vec())?;
     let genuine = link.honest("chat", b"first with a field of gossipsub's".to_vec())?;
     link.send(rpc::publish_with(own, &topic, &dropped));
     link.send(rpc::publish_with(own, &topic, &genuine));
     let dropped = link.id_of(&dropped);
-    let mut seen = forwarded(stand, link, vec![genuine]).await?;
+    let mut seen = forwarded(ctx, link, vec![genuine]).await?;
     if observer.is_some_and(|observer| observer.borrow().messages.contains_key(&dropped)) {
         return Err("it is forwarded".to_owned());
     }
-    seen.unheard.push(dropped);
-    seen.came = "dropped; the same batch without the field was forwarded".to_owned();
+    seen.not_forwarded.push(dropped);
+    seen.actual = "dropped; the same batch without the field was forwarded".to_owned();
     Ok(seen)
 }
 
 /// A fresh batch first in topics that are not its own: a room that the peer is not in, topics that are no room.
-async fn wrong_topic(stand: Stand, mut link: Link) -> Run {
-    stand.kit.observer().await?;
+async fn wrong_topic(ctx: CaseContext, mut link: Link) -> Run {
+    ctx.runner.observer().await?;
     let data = link.honest("chat", b"first in another topic".to_vec())?;
     let elsewhere = format!("/diatribe/1/nobody is in {:08x}", rand::random::<u32>());
     for topic in [
@@ -133,26 +136,26 @@ async fn wrong_topic(stand: Stand, mut link: Link) -> Run {
     ] {
         link.send(rpc::publish(topic, &data));
     }
-    let mut seen = forwarded(stand, link, vec![data]).await?;
-    seen.came = "forwarded in its own room".to_owned();
+    let mut seen = forwarded(ctx, link, vec![data]).await?;
+    seen.actual = "forwarded in its own room".to_owned();
     Ok(seen)
 }
 
 /// A fresh batch of which a bad copy comes first, by a link that is closed for it.
-async fn wrong_copy(stand: Stand, mut link: Link, spoil: fn(&[u8]) -> Vec<u8>) -> Run {
-    stand.kit.observer().await?;
+async fn wrong_copy(ctx: CaseContext, mut link: Link, spoil: fn(&[u8]) -> Vec<u8>) -> Run {
+    ctx.runner.observer().await?;
     let data = link.honest("chat", b"first in a bad copy".to_vec())?;
     let bad = spoil(&data);
     let bad_id = link.publish(&bad);
-    if link.conn.gone(SETTLE).await.is_none() {
+    if link.conn.gone(SUBSCRIBE_TIMEOUT).await.is_none() {
         return Err("the bad copy was taken: the link stays".to_owned());
     }
     drop(link);
-    let link = stand.kit.link(&stand.way).await?;
+    let link = ctx.runner.link(&ctx.connector).await?;
     link.ready().await?;
-    let mut seen = forwarded(stand, link, vec![data]).await?;
-    seen.unheard.push(bad_id);
-    seen.came = "the bad copy ended its link; the genuine one was forwarded".to_owned();
+    let mut seen = forwarded(ctx, link, vec![data]).await?;
+    seen.not_forwarded.push(bad_id);
+    seen.actual = "the bad copy ended its link; the genuine one was forwarded".to_owned();
     Ok(seen)
 }
 

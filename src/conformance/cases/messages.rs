@@ -8,16 +8,16 @@ use std::time::Duration;
 use futures::FutureExt;
 use prost::Message as _;
 
-use super::super::case::{Case, How, Kind, Run, Seen, Stand};
-use super::super::link::{self, LOST, Link, batch};
+use super::super::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
+use super::super::link::{self, Link, OBSERVER_LOST, batch};
 use super::super::rpc;
 use super::super::streams::PING;
 use super::timeouts::ping;
 
 const MINUTE: i64 = 60_000;
-const ARRIVE: Duration = Duration::from_secs(20);
-const ARRIVE_ALL: Duration = Duration::from_secs(60);
-/// Number of messages from which on they have [`ARRIVE_ALL`] to come out.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(20);
+const FORWARD_ALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Number of messages from which on they have [`FORWARD_ALL_TIMEOUT`] to come out.
 const MANY: usize = 10;
 /// Enough for windows to grow beyond the largest yamux frame.
 const LARGEST_IN_A_ROW: u8 = 10;
@@ -28,9 +28,9 @@ const fn case(
     kind: Kind,
     spec: &'static str,
     expected: &'static str,
-    run: fn(Stand, Link) -> futures::future::BoxFuture<'static, Run>,
+    run: fn(CaseContext, Link) -> futures::future::BoxFuture<'static, Run>,
 ) -> Case {
-    Case::new(kind, name, spec, expected, How::OnLink(run))
+    Case::new(kind, name, spec, expected, Procedure::OnLink(run))
 }
 
 const FORWARDED: &str = "forwarded to another link; this link stays";
@@ -41,10 +41,10 @@ pub(super) const CASES: &[Case] = &[
         Kind::Good,
         "8 rules 1–9",
         FORWARDED,
-        |stand, mut link| {
+        |ctx, mut link| {
             async move {
                 let data = link.honest("chat", b"from the conformance kit".to_vec())?;
-                forwarded(stand, link, vec![data]).await
+                forwarded(ctx, link, vec![data]).await
             }
             .boxed()
         },
@@ -54,10 +54,10 @@ pub(super) const CASES: &[Case] = &[
         Kind::Good,
         "8 rule 4",
         "an event of 1,048,576 bytes is forwarded; this link stays",
-        |stand, mut link| {
+        |ctx, mut link| {
             async move {
                 let data = link.honest("chat", vec![0x5a; EVENT])?;
-                forwarded(stand, link, vec![data]).await
+                forwarded(ctx, link, vec![data]).await
             }
             .boxed()
         },
@@ -67,7 +67,7 @@ pub(super) const CASES: &[Case] = &[
         Kind::Good,
         "8 rule 1",
         "a message of 1,049,600 bytes is forwarded; this link stays",
-        |stand, link| {
+        |ctx, link| {
             async move {
                 // A second event fills it up to the limit, to the byte.
                 let sized = |fill: usize| {
@@ -79,7 +79,7 @@ pub(super) const CASES: &[Case] = &[
                 if data.len() != crate::gossip::MAX_MESSAGE {
                     return Err(format!("the kit made a message of {} bytes", data.len()));
                 }
-                forwarded(stand, link, vec![data]).await
+                forwarded(ctx, link, vec![data]).await
             }
             .boxed()
         },
@@ -89,13 +89,13 @@ pub(super) const CASES: &[Case] = &[
         Kind::Good,
         "2",
         "ten events of 1,048,576 bytes back to back are all forwarded, in yamux frames of at most 1 MiB; both links stay",
-        |stand, mut link| {
+        |ctx, mut link| {
             async move {
                 let mut all = Vec::new();
                 for n in 0..LARGEST_IN_A_ROW {
                     all.push(link.honest("chat", vec![n; EVENT])?);
                 }
-                forwarded(stand, link, all).await
+                forwarded(ctx, link, all).await
             }
             .boxed()
         },
@@ -105,13 +105,13 @@ pub(super) const CASES: &[Case] = &[
         Kind::Good,
         "8 What must agree",
         "40 events of 50,000 bytes back to back are all forwarded",
-        |stand, mut link| {
+        |ctx, mut link| {
             async move {
                 let mut all = Vec::new();
                 for n in 0..40_u8 {
                     all.push(link.honest("chat", vec![n; 50_000])?);
                 }
-                forwarded(stand, link, all).await
+                forwarded(ctx, link, all).await
             }
             .boxed()
         },
@@ -121,17 +121,17 @@ pub(super) const CASES: &[Case] = &[
         Kind::Good,
         "8 What must agree",
         "100 messages in one RPC are all forwarded",
-        |stand, mut link| {
+        |ctx, mut link| {
             async move {
                 let mut all = Vec::new();
                 for n in 0..100_u16 {
                     all.push(link.honest("chat", n.to_be_bytes().to_vec())?);
                 }
                 let ids: Vec<_> = all.iter().map(|data| link.id_of(data)).collect();
-                let topic = stand.kit.common.topic();
-                let observer = stand.kit.observer().await?;
+                let topic = ctx.runner.link_config.topic();
+                let observer = ctx.runner.observer().await?;
                 link.send(rpc::publish_all(&topic, &all));
-                seen(&stand, link, ids, observer).await
+                seen(&ctx, link, ids, observer).await
             }
             .boxed()
         },
@@ -141,11 +141,11 @@ pub(super) const CASES: &[Case] = &[
         Kind::Good,
         "8 rule 4",
         "a batch of 1,024 events is forwarded",
-        |stand, link| {
+        |ctx, link| {
             async move {
                 let events = vec![("n", b"x".to_vec()); 1024];
                 let data = link::seal(&link, &batch(&link, 0, events).encode_to_vec());
-                forwarded(stand, link, vec![data]).await
+                forwarded(ctx, link, vec![data]).await
             }
             .boxed()
         },
@@ -155,7 +155,7 @@ pub(super) const CASES: &[Case] = &[
         Kind::Good,
         "8 rule 3",
         FORWARDED,
-        |stand, link| {
+        |ctx, link| {
             async move {
                 let mut body = batch(
                     &link,
@@ -165,7 +165,7 @@ pub(super) const CASES: &[Case] = &[
                 .encode_to_vec();
                 body.extend([0xfa, 0x3e, 0x03, 1, 2, 3, 0x98, 0x3f, 0x07]);
                 let data = link::seal(&link, &body);
-                forwarded(stand, link, vec![data]).await
+                forwarded(ctx, link, vec![data]).await
             }
             .boxed()
         },
@@ -175,7 +175,7 @@ pub(super) const CASES: &[Case] = &[
         Kind::Good,
         "8 rule 3",
         "a field that is there twice counts as the last; forwarded",
-        |stand, link| {
+        |ctx, link| {
             async move {
                 let honest = batch(&link, 0, vec![("chat", b"in any order".to_vec())]);
                 let mut first = honest.clone();
@@ -187,7 +187,7 @@ pub(super) const CASES: &[Case] = &[
                 // Two messages one after the other are one message with the fields of both.
                 let body = [first.encode_to_vec(), second.encode_to_vec()].concat();
                 let data = link::seal(&link, &body);
-                forwarded(stand, link, vec![data]).await
+                forwarded(ctx, link, vec![data]).await
             }
             .boxed()
         },
@@ -197,29 +197,29 @@ pub(super) const CASES: &[Case] = &[
         Kind::Good,
         "8 rule 9",
         "dated 4 minutes ahead: forwarded",
-        |stand, link| dated(stand, link, 4 * MINUTE).boxed(),
+        |ctx, link| dated(ctx, link, 4 * MINUTE).boxed(),
     ),
     case(
         "long-past",
         Kind::Good,
         "8 rule 9",
         "dated a year ago: forwarded",
-        |stand, link| dated(stand, link, -365 * 24 * 60 * MINUTE).boxed(),
+        |ctx, link| dated(ctx, link, -365 * 24 * 60 * MINUTE).boxed(),
     ),
     case(
         "future-date",
         Kind::Hostile,
         "8 rule 9",
         "dated 6 minutes ahead: not forwarded, and the link stays",
-        |stand, mut link| {
+        |ctx, mut link| {
             async move {
                 let events = vec![("chat", b"too early".to_vec())];
                 let data = link::seal(&link, &batch(&link, 6 * MINUTE, events).encode_to_vec());
                 let early = link.publish(&data);
                 let honest = link.honest("chat", b"in time".to_vec())?;
-                let mut seen = forwarded(stand, link, vec![honest]).await?;
-                seen.unheard.push(early);
-                seen.came = "passed over; what came after it was taken".to_owned();
+                let mut seen = forwarded(ctx, link, vec![honest]).await?;
+                seen.not_forwarded.push(early);
+                seen.actual = "passed over; what came after it was taken".to_owned();
                 Ok(seen)
             }
             .boxed()
@@ -230,20 +230,20 @@ pub(super) const CASES: &[Case] = &[
         Kind::Hostile,
         "8 Receiving",
         "forwarded once, however often it comes",
-        |stand, mut link| {
+        |ctx, mut link| {
             async move {
-                let observer = stand.kit.observer().await?;
+                let observer = ctx.runner.observer().await?;
                 let data = link.honest("chat", b"once".to_vec())?;
                 for _ in 0..50 {
                     link.publish(&data);
                 }
                 let after = link.honest("chat", b"after it".to_vec())?;
                 let id = link.id_of(&data);
-                let mut seen = forwarded(stand, link, vec![data, after]).await?;
+                let mut seen = forwarded(ctx, link, vec![data, after]).await?;
                 if let Some(observer) = observer {
                     let times = observer.borrow().messages.get(&id).copied();
                     match times {
-                        Some(1) => seen.came = "forwarded once".to_owned(),
+                        Some(1) => seen.actual = "forwarded once".to_owned(),
                         times => return Err(format!("forwarded {} times", times.unwrap_or(0))),
                     }
                 }
@@ -257,17 +257,17 @@ pub(super) const CASES: &[Case] = &[
         Kind::Hostile,
         "8 What must agree",
         "ignored; the link stays",
-        |stand, mut link| {
+        |ctx, mut link| {
             async move {
-                stand.kit.observer().await?;
+                ctx.runner.observer().await?;
                 link.send(rpc::subscribe("/diatribe/1/a/b"));
                 link.send(rpc::subscribe("/another/program"));
                 link.send(rpc::publish("/diatribe/1/a/b", b"in a room that cannot be"));
                 let honest = link.honest("chat", b"in a room".to_vec())?;
-                let mut seen = forwarded(stand, link, vec![honest]).await?;
-                seen.unheard
+                let mut seen = forwarded(ctx, link, vec![honest]).await?;
+                seen.not_forwarded
                     .push(link::id_of("/diatribe/1/a/b", b"in a room that cannot be"));
-                seen.came = "ignored; what came after it was taken".to_owned();
+                seen.actual = "ignored; what came after it was taken".to_owned();
                 Ok(seen)
             }
             .boxed()
@@ -275,46 +275,46 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-async fn dated(stand: Stand, link: Link, ahead_ms: i64) -> Run {
+async fn dated(ctx: CaseContext, link: Link, ahead_ms: i64) -> Run {
     let events = vec![("chat", b"by another clock".to_vec())];
     let body = batch(&link, ahead_ms, events).encode_to_vec();
     let data = link::seal(&link, &body);
-    forwarded(stand, link, vec![data]).await
+    forwarded(ctx, link, vec![data]).await
 }
 
 /// Publishes these, and waits until all have come out at the observer; then the link must be there.
-pub(super) async fn forwarded(stand: Stand, link: Link, all: Vec<Vec<u8>>) -> Run {
-    let observer = stand.kit.observer().await?;
+pub(super) async fn forwarded(ctx: CaseContext, link: Link, all: Vec<Vec<u8>>) -> Run {
+    let observer = ctx.runner.observer().await?;
     let ids = all.iter().map(|data| link.publish(data)).collect();
-    seen(&stand, link, ids, observer).await
+    seen(&ctx, link, ids, observer).await
 }
 
 async fn seen(
-    _stand: &Stand,
+    _stand: &CaseContext,
     link: Link,
     ids: Vec<[u8; 32]>,
-    observer: Option<tokio::sync::watch::Receiver<link::Heard>>,
+    observer: Option<tokio::sync::watch::Receiver<link::Received>>,
 ) -> Run {
     let came = match observer {
         Some(mut observer) => {
             let within = if ids.len() >= MANY {
-                ARRIVE_ALL
+                FORWARD_ALL_TIMEOUT
             } else {
-                ARRIVE
+                FORWARD_TIMEOUT
             };
             let all_heard =
-                |heard: &link::Heard| ids.iter().all(|id| heard.messages.contains_key(id));
+                |received: &link::Received| ids.iter().all(|id| received.messages.contains_key(id));
             let all = tokio::time::timeout(within, observer.wait_for(all_heard))
                 .await
-                .map(|heard| heard.is_ok());
+                .map(|received| received.is_ok());
             if all == Ok(false) && !link.conn.is_gone() {
-                return Err(LOST.to_owned());
+                return Err(OBSERVER_LOST.to_owned());
             }
             if all != Ok(true) {
-                let heard = observer.borrow();
+                let received = observer.borrow();
                 let count = ids
                     .iter()
-                    .filter(|id| heard.messages.contains_key(*id))
+                    .filter(|id| received.messages.contains_key(*id))
                     .count();
                 let gone = if link.conn.is_gone() {
                     "; the link is gone"
@@ -334,7 +334,7 @@ async fn seen(
         None => "taken: the link stays".to_owned(),
     };
     stays(&link).await?;
-    Ok(Seen::came(came).with(link))
+    Ok(Observation::new(came).with(link))
 }
 
 /// The link must be there, and its peer awake.
@@ -346,7 +346,7 @@ pub(crate) async fn stays(link: &Link) -> Result<(), String> {
     let stream = link.conn.open(PING).await;
     let stream = stream.map_err(|_| "the link is closed".to_owned())?;
     ping(stream).await?;
-    match link.heard.borrow().wrong.clone() {
+    match link.received.borrow().wrong.clone() {
         Some(wrong) => Err(format!("the peer sent {wrong}")),
         None => Ok(()),
     }

@@ -8,7 +8,7 @@ use curve25519_dalek::scalar::Scalar;
 use prost::Message as _;
 use prost::encoding;
 
-use super::super::case::{Case, How, Kind};
+use super::super::case::{Case, Kind, Procedure};
 use super::super::forge;
 use super::super::link::{Link, batch, envelope, seal, signed_text};
 use crate::gossip::{MAX_EVENT_DATA, MAX_MESSAGE};
@@ -22,7 +22,7 @@ const fn case(
     spec: &'static str,
     make: fn(&mut Link) -> Result<Vec<u8>, String>,
 ) -> Case {
-    Case::new(Kind::Hostile, name, spec, REFUSED, How::Offence(make))
+    Case::new(Kind::Hostile, name, spec, REFUSED, Procedure::Offence(make))
 }
 
 /// A batch whose fields are changed before it is signed.

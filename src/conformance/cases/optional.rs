@@ -9,22 +9,22 @@ use futures::{AsyncWriteExt, FutureExt};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::super::case::{Case, How, Kind, Run, Seen, Stand};
+use super::super::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
 use super::super::frame::{self, framed};
 use super::super::link::{Link, now_ms};
-use super::super::streams::Unopened;
+use super::super::streams::OpenError;
 use crate::wire::proto::{overlay, sync};
 
 pub(super) const OVERLAY: &str = "/diatribe/overlay/1.0.0";
 pub(super) const SYNC: &str = "/diatribe/sync/1.0.0";
 /// How long a response may take, by chapters 9 and 10: a peer that checks thousands of batches answers late.
-const OVERLAY_WITHIN: Duration = Duration::from_secs(5);
-const CHECKING_WITHIN: Duration = Duration::from_secs(30);
+const OVERLAY_TIMEOUT: Duration = Duration::from_secs(5);
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest response of either.
-const LIMIT: usize = 1_179_648;
+const MAX_RESPONSE: usize = 1_179_648;
 /// Two who hold the same find that out with one exchange of so many bytes, the room's name apart.
-const AGREE: usize = 60;
-const LATER: usize = 3;
+const MAX_AGREEMENT: usize = 60;
+const MAX_POSTPONED: usize = 3;
 const HOUR_MS: u64 = 3_600_000;
 
 pub(super) const CASES: &[Case] = &[
@@ -34,7 +34,7 @@ pub(super) const CASES: &[Case] = &[
         spec: "9",
         expected: "Shuffle is answered with Contacts; or na",
         only: None,
-        how: How::OnLink(|_, link| shuffle(link).boxed()),
+        procedure: Procedure::OnLink(|_, link| shuffle(link).boxed()),
     },
     Case {
         name: "sync",
@@ -42,7 +42,7 @@ pub(super) const CASES: &[Case] = &[
         spec: "10",
         expected: "where both hold the same, one exchange of at most 60 bytes says so; or na",
         only: None,
-        how: How::OnLink(|stand, link| compare(stand, link).boxed()),
+        procedure: Procedure::OnLink(|ctx, link| compare(ctx, link).boxed()),
     },
     Case {
         name: "offer",
@@ -50,7 +50,7 @@ pub(super) const CASES: &[Case] = &[
         spec: "10",
         expected: "an Announce of what the peer lacks is answered with Ack, without ids; or it has no bit 0 in its features",
         only: None,
-        how: How::OnLink(|stand, link| offer(stand, link).boxed()),
+        procedure: Procedure::OnLink(|ctx, link| offer(ctx, link).boxed()),
     },
 ];
 
@@ -65,8 +65,8 @@ pub(super) async fn exchange(
 ) -> Result<Option<Vec<u8>>, String> {
     let mut stream = match link.conn.open(protocol).await {
         Ok(stream) => stream,
-        Err(Unopened::Refused) => return Ok(None),
-        Err(Unopened::Lost(why)) => return Err(format!("neither na nor a stream: {why}")),
+        Err(OpenError::Refused) => return Ok(None),
+        Err(OpenError::Lost(why)) => return Err(format!("neither na nor a stream: {why}")),
     };
     let said = async {
         stream.write_all(&framed(request)).await?;
@@ -75,23 +75,23 @@ pub(super) async fn exchange(
     said.await
         .map_err(|e| format!("the request was not taken: {e}"))?;
     let within = match protocol {
-        OVERLAY => OVERLAY_WITHIN,
-        _ => CHECKING_WITHIN,
+        OVERLAY => OVERLAY_TIMEOUT,
+        _ => SYNC_TIMEOUT,
     };
-    match tokio::time::timeout(within, frame::read(&mut stream, LIMIT)).await {
+    match tokio::time::timeout(within, frame::read(&mut stream, MAX_RESPONSE)).await {
         Ok(Ok(body)) => Ok(Some(body)),
-        Ok(Err(frame::NoFrame::Nothing)) => Err("the stream ended without a response".to_owned()),
-        Ok(Err(frame::NoFrame::Wrong(what))) => Err(format!("it sent {what}")),
+        Ok(Err(frame::FrameError::Ended)) => Err("the stream ended without a response".to_owned()),
+        Ok(Err(frame::FrameError::Malformed(what))) => Err(format!("it sent {what}")),
         Err(_) => Err(format!("no response within {within:?}")),
     }
 }
 
-pub(super) fn absent(link: Link) -> Seen {
-    Seen {
-        came: "na: optional, absent".to_owned(),
+pub(super) fn absent(link: Link) -> Observation {
+    Observation {
+        actual: "na: optional, absent".to_owned(),
         absent: true,
         link: Some(link),
-        ..Seen::default()
+        ..Observation::default()
     }
 }
 
@@ -110,7 +110,7 @@ async fn shuffle(link: Link) -> Run {
     match response.kind {
         Some(overlay::response::Kind::Contacts(contacts)) if contacts.contacts.len() <= 8 => {
             let count = contacts.contacts.len();
-            Ok(Seen::came(format!("Contacts, {count} of them")).with(link))
+            Ok(Observation::new(format!("Contacts, {count} of them")).with(link))
         }
         Some(overlay::response::Kind::Contacts(_)) => Err("more than 8 contacts".to_owned()),
         _ => Err("another response than Contacts".to_owned()),
@@ -118,12 +118,12 @@ async fn shuffle(link: Link) -> Run {
 }
 
 /// Compares a moment an hour ahead, at which nobody can have said anything: both hold the same.
-async fn compare(stand: Stand, link: Link) -> Run {
+async fn compare(ctx: CaseContext, link: Link) -> Run {
     link.ready().await?;
     // The fingerprint of nothing: SHA-256 of a sum of zero and a count of zero, its first 16 bytes.
     let nothing = Sha256::digest([0; 33]);
     let frame = [&[0x61, 0x00, 0x00, 0x01][..], &nothing[..16]].concat();
-    let room = stand.kit.common.room.as_str().to_owned();
+    let room = ctx.runner.link_config.room.as_str().to_owned();
     let since_ms = now_ms() + HOUR_MS;
     let compare = sync::Compare {
         room: room.clone(),
@@ -136,7 +136,7 @@ async fn compare(stand: Stand, link: Link) -> Run {
         kind: Some(sync::request::Kind::Compare(compare)),
     };
     let request = request.encode_to_vec();
-    for _ in 0..LATER {
+    for _ in 0..MAX_POSTPONED {
         let Some(body) = exchange(&link, SYNC, &request).await? else {
             return Ok(absent(link));
         };
@@ -145,8 +145,10 @@ async fn compare(stand: Stand, link: Link) -> Run {
         match response.kind {
             Some(sync::response::Kind::Ranges(ranges)) if ranges.frame == [0x61][..] => {
                 let bytes = framed(&request).len() + framed(&body).len();
-                return match bytes <= AGREE + room.len() {
-                    true => Ok(Seen::came(format!("in agreement, after {bytes} bytes")).with(link)),
+                return match bytes <= MAX_AGREEMENT + room.len() {
+                    true => Ok(
+                        Observation::new(format!("in agreement, after {bytes} bytes")).with(link),
+                    ),
                     false => Err(format!("in agreement, but with {bytes} bytes")),
                 };
             }
@@ -163,24 +165,24 @@ async fn compare(stand: Stand, link: Link) -> Run {
             _ => return Err("another response than Ranges".to_owned()),
         }
     }
-    Err(format!("RetryAfter, {LATER} times"))
+    Err(format!("RetryAfter, {MAX_POSTPONED} times"))
 }
 
 /// Offers a batch that there is not.
-async fn offer(stand: Stand, link: Link) -> Run {
+async fn offer(ctx: CaseContext, link: Link) -> Run {
     let features = link.peer.as_ref().map_or(0, |core| core.features);
     if features & OFFERS == 0 {
-        return Ok(Seen {
-            came: "no bit 0 in its features: optional, absent".to_owned(),
+        return Ok(Observation {
+            actual: "no bit 0 in its features: optional, absent".to_owned(),
             absent: true,
             link: Some(link),
-            ..Seen::default()
+            ..Observation::default()
         });
     }
     link.ready().await?;
     let invented: [u8; 32] = rand::random();
     let offer = sync::Announce {
-        room: stand.kit.common.room.as_str().to_owned(),
+        room: ctx.runner.link_config.room.as_str().to_owned(),
         ids: Bytes::copy_from_slice(&invented),
         sent_at_ms: vec![now_ms()],
     };
@@ -195,7 +197,7 @@ async fn offer(stand: Stand, link: Link) -> Run {
         .map_err(|e| format!("a response that does not parse: {e}"))?;
     match response.kind {
         Some(sync::response::Kind::Ack(heard)) if heard.held.is_empty() => {
-            Ok(Seen::came("Ack").with(link))
+            Ok(Observation::new("Ack").with(link))
         }
         Some(sync::response::Kind::Ack(_)) => {
             Err("Ack, with the id of a batch that there is not".to_owned())

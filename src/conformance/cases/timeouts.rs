@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 
-use super::super::case::{Case, How, Kind, Run, Seen, Stand};
+use super::super::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
 use super::super::expectations;
-use super::super::link::told;
+use super::super::link::describe;
 use super::super::raw_peer::Conn;
 use super::super::rpc;
 use super::super::scripted_handshake::*;
-use super::super::streams::{MESHSUB, PING, Unopened};
+use super::super::streams::{MESHSUB, OpenError, PING};
 use crate::handshake::{PROTOCOL, Role};
 use crate::identity::Identity;
 
-const FRAME: Duration = Duration::from_secs(3);
-const WHOLE: Duration = Duration::from_secs(10);
+const FRAME_TIMEOUT: Duration = Duration::from_secs(3);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Four frames at this pace take more than 10 s, and each of them less than 3 s.
 const PACE: Duration = Duration::from_millis(2_650);
 
@@ -25,9 +25,15 @@ const fn case(
     name: &'static str,
     spec: &'static str,
     expected: &'static str,
-    run: fn(Stand) -> futures::future::BoxFuture<'static, Run>,
+    run: fn(CaseContext) -> futures::future::BoxFuture<'static, Run>,
 ) -> Case {
-    Case::new(Kind::Hostile, name, spec, expected, How::Free(run))
+    Case::new(
+        Kind::Hostile,
+        name,
+        spec,
+        expected,
+        Procedure::OwnConnections(run),
+    )
 }
 
 pub(super) const CASES: &[Case] = &[
@@ -35,74 +41,74 @@ pub(super) const CASES: &[Case] = &[
         "always-just-in-time",
         "5 Time",
         "closed 10 s after the connection came up",
-        |stand| just_in_time(stand).boxed(),
+        |ctx| just_in_time(ctx).boxed(),
     ),
     case(
         "no-handshake",
         "5 Time",
         "closed after 3 s, whatever other streams there are; no gossip before that",
-        |stand| no_handshake(stand).boxed(),
+        |ctx| no_handshake(ctx).boxed(),
     ),
     case(
         "half-open",
         "5 Time",
         "a Hello (as listener: a Challenge), then silence: closed after 3 s; no gossip before that",
-        |stand| half_open(stand).boxed(),
+        |ctx| half_open(ctx).boxed(),
     ),
     case(
         "half-a-frame",
         "5 Time",
         "half a frame, then silence: closed after 3 s",
-        |stand| half_a_frame(stand).boxed(),
+        |ctx| half_a_frame(ctx).boxed(),
     ),
     case(
         "no-pass",
         "5 Time",
         "all but the last frame: closed after 3 s",
-        |stand| no_last_frame(stand).boxed(),
+        |ctx| no_last_frame(ctx).boxed(),
     ),
     case(
         "gossip-before-pass",
         "6",
         "a gossip stream is refused with na, or reset unread; the peer opens none",
-        |stand| gossip_before_pass(stand).boxed(),
+        |ctx| gossip_before_pass(ctx).boxed(),
     ),
 ];
 
-async fn just_in_time(stand: Stand) -> Run {
+async fn just_in_time(ctx: CaseContext) -> Run {
     let mut told = Err(String::new());
     // A busy machine may make one of our frames late.
     for _ in 0..3 {
-        let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
-        let plan = Plan {
+        let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
+        let script = Script {
             pace: PACE,
-            ..Plan::honest(stand.party(&raw))
+            ..Script::honest(ctx.party(&raw))
         };
-        let shaken = shake(&mut conn, stand.way.role(), plan).await;
-        if shaken.end == End::Passed {
+        let trace = run_handshake(&mut conn, ctx.connector.role(), script).await;
+        if trace.end == End::Passed {
             return Err("it passed after more than 10 s".to_owned());
         }
-        told = expectations::late(&conn, conn.at, WHOLE).await;
+        told = expectations::closed_by_timeout(&conn, conn.at, HANDSHAKE_TIMEOUT).await;
         if told.is_ok() {
             break;
         }
     }
-    told.map(Seen::came)
+    told.map(Observation::new)
 }
 
-async fn no_handshake(stand: Stand) -> Run {
-    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
-    let since = match stand.way.role() {
+async fn no_handshake(ctx: CaseContext) -> Run {
+    let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
+    let since = match ctx.connector.role() {
         Role::Dialer => conn.at,
         Role::Listener => {
             // From when its request begins to be sent.
-            let plan = Plan::twisted(stand.party(&raw), CHALLENGE_1, Twist::Keep);
-            let shaken = shake(&mut conn, Role::Listener, plan).await;
-            if shaken.end != End::Kept {
-                return Err(told(&shaken.end));
+            let script = Script::mutated(ctx.party(&raw), CHALLENGE_1, Mutation::Withhold);
+            let trace = run_handshake(&mut conn, Role::Listener, script).await;
+            if trace.end != End::Withheld {
+                return Err(describe(&trace.end));
             }
-            let since = shaken.left;
-            return waited(&mut conn, since, shaken).await;
+            let since = trace.left;
+            return waited(&mut conn, since, trace).await;
         }
     };
     let pings = async {
@@ -114,17 +120,17 @@ async fn no_handshake(stand: Stand) -> Run {
     };
     let came = tokio::select! {
         () = pings => Err("unreachable".to_owned()),
-        came = expectations::late(&conn, since, FRAME) => came,
+        came = expectations::closed_by_timeout(&conn, since, FRAME_TIMEOUT) => came,
     };
     no_gossip(&mut conn)?;
-    came.map(Seen::came)
+    came.map(Observation::new)
 }
 
-async fn waited(conn: &mut Conn, since: Instant, shaken: Shaken) -> Run {
-    let came = expectations::late(conn, since, FRAME).await?;
-    drop(shaken);
+async fn waited(conn: &mut Conn, since: Instant, trace: HandshakeTrace) -> Run {
+    let came = expectations::closed_by_timeout(conn, since, FRAME_TIMEOUT).await?;
+    drop(trace);
     no_gossip(conn)?;
-    Ok(Seen::came(came))
+    Ok(Observation::new(came))
 }
 
 /// One ping, answered.
@@ -153,76 +159,76 @@ fn no_gossip(conn: &mut Conn) -> Result<(), String> {
     Ok(())
 }
 
-async fn stops(stand: Stand, dialer: usize, listener: usize, twist: Twist) -> Run {
-    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
-    let role = stand.way.role();
+async fn stops(ctx: CaseContext, dialer: usize, listener: usize, mutation: Mutation) -> Run {
+    let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
+    let role = ctx.connector.role();
     let frame = match role {
         Role::Dialer => dialer,
         Role::Listener => listener,
     };
-    let plan = Plan::twisted(stand.party(&raw), frame, twist);
-    let shaken = shake(&mut conn, role, plan).await;
-    match shaken.end {
-        End::Kept | End::Closed => {}
-        end => return Err(told(&end)),
+    let script = Script::mutated(ctx.party(&raw), frame, mutation);
+    let trace = run_handshake(&mut conn, role, script).await;
+    match trace.end {
+        End::Withheld | End::Closed => {}
+        end => return Err(describe(&end)),
     }
-    if let Some((said, _)) = shaken.gossip.iter().find(|(said, _)| *said < PASS_2) {
+    if let Some((said, _)) = trace.gossip.iter().find(|(said, _)| *said < PASS_2) {
         return Err(format!(
             "it opened a gossip stream after {said} frames of the handshake"
         ));
     }
-    let since = shaken.left;
-    waited(&mut conn, since, shaken).await
+    let since = trace.left;
+    waited(&mut conn, since, trace).await
 }
 
-async fn half_open(stand: Stand) -> Run {
-    stops(stand, ANSWER_1, PASS_1, Twist::Keep).await
+async fn half_open(ctx: CaseContext) -> Run {
+    stops(ctx, ANSWER_1, PASS_1, Mutation::Withhold).await
 }
 
-async fn no_last_frame(stand: Stand) -> Run {
-    stops(stand, PASS_2, ANSWER_2, Twist::Keep).await
+async fn no_last_frame(ctx: CaseContext) -> Run {
+    stops(ctx, PASS_2, ANSWER_2, Mutation::Withhold).await
 }
 
 /// Half of our first frame, on a stream that stays open.
-async fn half_a_frame(stand: Stand) -> Run {
-    stops(stand, HELLO_1, CHALLENGE_1, Twist::Half).await
+async fn half_a_frame(ctx: CaseContext) -> Run {
+    stops(ctx, HELLO_1, CHALLENGE_1, Mutation::Truncate).await
 }
 
-async fn gossip_before_pass(stand: Stand) -> Run {
-    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
-    let mut came = refused(&conn, &stand).await?.to_owned();
+async fn gossip_before_pass(ctx: CaseContext) -> Run {
+    let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
+    let mut came = refused(&conn, &ctx).await?.to_owned();
     no_gossip(&mut conn)?;
     if conn.is_gone() {
-        return Ok(Seen::came(format!("{came}, connection closed")));
+        return Ok(Observation::new(format!("{came}, connection closed")));
     }
     // Half-way, while others talk.
     drop(conn);
-    let (raw, mut conn) = stand.way.connect_again(raw).await?;
-    let frame = match stand.way.role() {
+    let (raw, mut conn) = ctx.connector.connect_again(raw).await?;
+    let frame = match ctx.connector.role() {
         Role::Dialer => ANSWER_1,
         Role::Listener => PASS_1,
     };
-    let plan = Plan::twisted(stand.party(&raw), frame, Twist::Keep);
-    let shaken = shake(&mut conn, stand.way.role(), plan).await;
-    if shaken.end != End::Kept {
-        return Err(told(&shaken.end));
+    let script = Script::mutated(ctx.party(&raw), frame, Mutation::Withhold);
+    let trace = run_handshake(&mut conn, ctx.connector.role(), script).await;
+    if trace.end != End::Withheld {
+        return Err(describe(&trace.end));
     }
-    came = format!("{came}; half-way: {}", refused(&conn, &stand).await?);
-    if !shaken.gossip.is_empty() {
+    came = format!("{came}; half-way: {}", refused(&conn, &ctx).await?);
+    if !trace.gossip.is_empty() {
         return Err("it opened a gossip stream before the pass".to_owned());
     }
     no_gossip(&mut conn)?;
-    Ok(Seen::came(came))
+    Ok(Observation::new(came))
 }
 
 /// How the peer gets rid of a gossip stream.
-async fn refused(conn: &Conn, stand: &Stand) -> Result<&'static str, String> {
+async fn refused(conn: &Conn, ctx: &CaseContext) -> Result<&'static str, String> {
     let mut stream = match conn.open(MESHSUB).await {
-        Err(Unopened::Refused) => return Ok("na"),
-        Err(Unopened::Lost(_)) => return Ok("reset"),
+        Err(OpenError::Refused) => return Ok("na"),
+        Err(OpenError::Lost(_)) => return Ok("reset"),
         Ok(stream) => stream,
     };
-    let subscribe = rpc::subscribe(&stand.kit.common.topic());
+    let subscribe = rpc::subscribe(&ctx.runner.link_config.topic());
     if stream.write_all(&subscribe).await.is_err() || stream.flush().await.is_err() {
         return Ok("reset");
     }

@@ -4,12 +4,13 @@ use bytes::Bytes;
 use futures::FutureExt;
 use prost::Message as _;
 
-use super::super::super::case::{Case, Expect, Mode, Run, Seen, Stand, Which};
+use super::super::super::case::{Case, CaseContext, Expect, FrameKind, Mode, Observation, Run};
 use super::super::super::expectations;
-use super::super::super::scripted_handshake::{Plan, Twist, shake};
-use super::super::super::tag_mutation::Tagging;
+use super::super::super::scripted_handshake::{Mutation, Script, run_handshake};
+use super::super::super::tag_mutation::TagMutation;
 use super::{
-    AUTH, REJECT_AUTH, body, core, free, not_canonical, set_key, small_order, twist, with_message,
+    AUTH, REJECT_AUTH, body, core, free, mutation, not_canonical, set_key, small_order,
+    with_message,
 };
 use crate::handshake::RejectCode;
 use crate::identity::Identity;
@@ -19,127 +20,127 @@ const NETWORK: Expect = Expect::Code(RejectCode::Network);
 const NETWORK_REFUSED: &str = "Reject NETWORK, then closed";
 
 pub(super) const CASES: &[Case] = &[
-    twist(
+    mutation(
         "version-3",
         "5 check 5",
         "a server: Reject VERSION, then closed; a client: closed",
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| core.version = 3),
         Expect::Code(RejectCode::Version),
     ),
-    twist(
+    mutation(
         "version-3-challenge",
         "5 check 5",
         "closed without a word",
-        Which::Challenge,
+        FrameKind::Challenge,
         |_| core(|core| core.version = 3),
         Expect::Code(RejectCode::Version),
     ),
-    twist(
+    mutation(
         "version-1",
         "5 check 5",
         "Reject VERSION, then closed",
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| core.version = 1),
         Expect::Code(RejectCode::Version),
     ),
-    twist(
+    mutation(
         "version-absent",
         "5 check 5",
         "Reject VERSION, then closed",
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| core.version = 0),
         Expect::Code(RejectCode::Version),
     ),
-    twist(
+    mutation(
         "version-3-of-another-shape",
         "5 check 5",
         "Reject VERSION, whatever the other fields are",
-        Which::Hello,
+        FrameKind::Hello,
         |_| {
-            Twist::Core(Box::new(|_| {
+            Mutation::Core(Box::new(|_| {
                 vec![0x08, 0x03, 0x1a, 0x01, 0x07, 0x20, 0x05, 0x2d, 1, 2, 3, 4]
             }))
         },
         Expect::Code(RejectCode::Version),
     ),
-    twist(
+    mutation(
         "core-that-cannot-be-scanned",
         "5 check 5",
         REJECT_AUTH,
-        Which::Hello,
-        |_| Twist::Core(Box::new(|_| vec![0x08, 0x02, 0x1a, 0x40, 0x07])),
+        FrameKind::Hello,
+        |_| Mutation::Core(Box::new(|_| vec![0x08, 0x02, 0x1a, 0x40, 0x07])),
         AUTH,
     ),
-    twist(
+    mutation(
         "group-in-core",
         "4 Encoding",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core_and(&[0xa3, 0x06, 0xa4, 0x06]),
         AUTH,
     ),
-    twist(
+    mutation(
         "group-in-core-of-challenge",
         "4 Encoding",
         REJECT_AUTH,
-        Which::Challenge,
+        FrameKind::Challenge,
         |_| core_and(&[0xa3, 0x06, 0xa4, 0x06]),
         AUTH,
     ),
-    twist(
+    mutation(
         "longer-varint-in-core",
         "4 Encoding",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core_and(&[0x48, 0x81, 0x00]),
         AUTH,
     ),
-    twist(
+    mutation(
         "key-of-33-bits-in-core",
         "4 Encoding",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core_and(&[0x80, 0x80, 0x80, 0x80, 0x10, 0x01]),
         AUTH,
     ),
-    twist(
+    mutation(
         "group-in-hello",
         "4 Encoding",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| body(|body| [body, &[0xa3, 0x06, 0xa4, 0x06]].concat()),
         AUTH,
     ),
-    twist(
+    mutation(
         "field-0-in-answer",
         "4 Encoding",
         REJECT_AUTH,
-        Which::Answer,
+        FrameKind::Answer,
         |_| body(|body| [body, &[0x00, 0x01]].concat()),
         AUTH,
     ),
-    twist(
+    mutation(
         "short-nonce",
         "5 check 6",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| core.nonce.truncate(31)),
         AUTH,
     ),
-    twist(
+    mutation(
         "long-instance-id",
         "5 check 6",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| core.instance_id = Bytes::from_static(&[9; 17])),
         AUTH,
     ),
-    twist(
+    mutation(
         "short-signature-challenge",
         "5 check 6",
         REJECT_AUTH,
-        Which::Challenge,
+        FrameKind::Challenge,
         |_| {
             body(|body| {
                 with_message(body, |kind| {
@@ -151,219 +152,219 @@ pub(super) const CASES: &[Case] = &[
         },
         AUTH,
     ),
-    twist(
+    mutation(
         "short-tags",
         "5 check 6",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| core.tags.truncate(31)),
         AUTH,
     ),
-    twist(
+    mutation(
         "one-tag",
         "5 check 6",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| core.tags.truncate(16)),
         AUTH,
     ),
-    twist(
+    mutation(
         "no-tags",
         "5 check 6",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| core.tags.clear()),
         AUTH,
     ),
-    twist(
+    mutation(
         "key-in-hello",
         "5 check 6",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| core.key = 1),
         AUTH,
     ),
-    twist(
+    mutation(
         "tags-in-challenge",
         "5 check 6",
         "closed without a word",
-        Which::Challenge,
+        FrameKind::Challenge,
         |_| core(|core| core.tags = Bytes::from_static(&[7; 32])),
         AUTH,
     ),
-    twist(
+    mutation(
         "no-key-in-challenge",
         "5 check 6",
         "closed without a word",
-        Which::Challenge,
+        FrameKind::Challenge,
         |_| core(|core| core.key = 0),
         AUTH,
     ),
-    twist(
+    mutation(
         "key-3-in-challenge",
         "5 check 6",
         "closed without a word",
-        Which::Challenge,
+        FrameKind::Challenge,
         |_| core(|core| core.key = 3),
         AUTH,
     ),
-    twist(
+    mutation(
         "key-that-was-not-offered",
         "5 check 7",
         "closed without a word",
-        Which::Challenge,
+        FrameKind::Challenge,
         |_| core(|core| core.key = 2),
         AUTH,
     ),
-    twist(
+    mutation(
         "wrong-network",
         "5 check 7",
         NETWORK_REFUSED,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| core.tags = Bytes::from_static(&[0x77; 32])),
         NETWORK,
     ),
-    twist(
+    mutation(
         "tag-with-another-first-byte",
         "5 check 7",
         NETWORK_REFUSED,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| flip(&mut core.tags, 0)),
         NETWORK,
     ),
-    twist(
+    mutation(
         "tag-with-another-middle-byte",
         "5 check 7",
         NETWORK_REFUSED,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| flip(&mut core.tags, 8)),
         NETWORK,
     ),
-    twist(
+    mutation(
         "tag-with-another-last-byte",
         "5 check 7",
         NETWORK_REFUSED,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| flip(&mut core.tags, 15)),
         NETWORK,
     ),
-    twist(
+    mutation(
         "tag-of-another-nonce",
         "5 check 7",
         NETWORK_REFUSED,
-        Which::Hello,
-        |_| Twist::Tags(Tagging::OtherNonce),
+        FrameKind::Hello,
+        |_| Mutation::Tags(TagMutation::OtherNonce),
         NETWORK,
     ),
-    twist(
+    mutation(
         "tag-from-server-to-client",
         "5 check 7",
         NETWORK_REFUSED,
-        Which::Hello,
-        |_| Twist::Tags(Tagging::Turned),
+        FrameKind::Hello,
+        |_| Mutation::Tags(TagMutation::Turned),
         NETWORK,
     ),
-    twist(
+    mutation(
         "tag-to-another-server",
         "5 check 7",
         NETWORK_REFUSED,
-        Which::Hello,
-        |_| Twist::Tags(Tagging::ToAnother),
+        FrameKind::Hello,
+        |_| Mutation::Tags(TagMutation::ToAnother),
         NETWORK,
     ),
-    twist(
+    mutation(
         "tag-of-another-client",
         "5 check 7",
         NETWORK_REFUSED,
-        Which::Hello,
-        |_| Twist::Tags(Tagging::OfAnother),
+        FrameKind::Hello,
+        |_| Mutation::Tags(TagMutation::OfAnother),
         NETWORK,
     ),
-    twist(
+    mutation(
         "wrong-round",
         "5 check 8",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| core.round = 3 - core.round),
         AUTH,
     ),
-    twist(
+    mutation(
         "wrong-prev",
         "5 check 8",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| core.prev = Bytes::from_static(&[0x55; 32])),
         AUTH,
     ),
-    twist(
+    mutation(
         "prev-with-another-first-byte",
         "5 check 8",
         REJECT_AUTH,
-        Which::Second,
+        FrameKind::FirstOfRound2,
         |_| core(|core| flip(&mut core.prev, 0)),
         AUTH,
     ),
-    twist(
+    mutation(
         "prev-with-another-last-byte",
         "5 check 8",
         REJECT_AUTH,
-        Which::Second,
+        FrameKind::FirstOfRound2,
         |_| core(|core| flip(&mut core.prev, 31)),
         AUTH,
     ),
-    twist(
+    mutation(
         "prev-not-of-round-1",
         "5 check 8",
         REJECT_AUTH,
-        Which::Second,
+        FrameKind::FirstOfRound2,
         |_| core(|core| core.prev = Bytes::from_static(&[0; 32])),
         AUTH,
     ),
-    twist(
+    mutation(
         "small-order-key",
         "5 check 9",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| set_key(core, &small_order())),
         AUTH,
     ),
-    twist(
+    mutation(
         "key-not-canonical",
         "5 check 9",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| set_key(core, &not_canonical())),
         AUTH,
     ),
-    twist(
+    mutation(
         "wrong-id",
         "5 check 10",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| set_key(core, Identity::generate().public_key().as_bytes())),
         AUTH,
     ),
-    twist(
+    mutation(
         "wrong-id-challenge",
         "5 check 10",
         REJECT_AUTH,
-        Which::Challenge,
+        FrameKind::Challenge,
         |_| core(|core| set_key(core, Identity::generate().public_key().as_bytes())),
         AUTH,
     ),
-    twist(
+    mutation(
         "peer-id-of-another-key",
         "5 check 10",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| core.peer_id = Identity::generate().peer_id().to_bytes().into()),
         AUTH,
     ),
-    twist(
+    mutation(
         "id-of-the-peer-itself",
         "5 check 10",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |facts| {
             let own = facts.peer.clone();
             core(move |core| {
@@ -373,56 +374,52 @@ pub(super) const CASES: &[Case] = &[
         },
         AUTH,
     ),
-    free(
-        "nonce-sent-back",
-        "5 check 11",
-        REJECT_AUTH,
-        None,
-        |stand| nonce_sent_back(stand).boxed(),
-    ),
-    twist(
+    free("nonce-sent-back", "5 check 11", REJECT_AUTH, None, |ctx| {
+        nonce_sent_back(ctx).boxed()
+    }),
+    mutation(
         "instance-of-the-peer-itself",
         "5 check 11",
         REJECT_AUTH,
-        Which::First,
+        FrameKind::FirstOfRound1,
         |facts| {
             let own = facts.peer.instance_id.clone();
             core(move |core| core.instance_id = own.clone())
         },
         AUTH,
     ),
-    twist(
+    mutation(
         "instance-changes",
         "5 check 12",
         REJECT_AUTH,
-        Which::Second,
+        FrameKind::FirstOfRound2,
         |_| core(|core| core.instance_id = Bytes::from_static(&[0x33; 16])),
         AUTH,
     ),
-    twist(
+    mutation(
         "sealing-key-changes",
         "5 check 12",
         REJECT_AUTH,
-        Which::Second,
+        FrameKind::FirstOfRound2,
         |_| core(|core| core.enc_key = Identity::generate().sealing_public().to_vec().into()),
         AUTH,
     ),
-    twist(
+    mutation(
         "small-order-sealing-key",
         "5 check 13",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| core(|core| core.enc_key = Bytes::from_static(&[0; 32])),
         AUTH,
     ),
     Case {
         // As dialer we show a key in round 1 already: only a listener's first is a Challenge.
         only: Some(Mode::Listen),
-        ..twist(
+        ..mutation(
             "small-order-sealing-key-challenge",
             "5 check 18",
             "closed without a word",
-            Which::Challenge,
+            FrameKind::Challenge,
             |_| core(|core| core.enc_key = Bytes::from_static(&[0; 32])),
             AUTH,
         )
@@ -439,18 +436,18 @@ fn flip(bytes: &mut Bytes, at: usize) {
 }
 
 /// Our Challenge carries the nonce of the Hello that it answers, as if it were ours.
-async fn nonce_sent_back(stand: Stand) -> Run {
-    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
-    let role = stand.way.role();
-    let frame = expectations::number(Which::Challenge, role);
-    let plan = Plan::twisted(stand.party(&raw), frame, Twist::NonceBack);
-    let shaken = shake(&mut conn, role, plan).await;
-    expectations::twisted(&conn, frame, AUTH, &shaken)
+async fn nonce_sent_back(ctx: CaseContext) -> Run {
+    let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
+    let role = ctx.connector.role();
+    let frame = expectations::frame_number(FrameKind::Challenge, role);
+    let script = Script::mutated(ctx.party(&raw), frame, Mutation::EchoNonce);
+    let trace = run_handshake(&mut conn, role, script).await;
+    expectations::refused(&conn, frame, AUTH, &trace)
         .await
-        .map(Seen::came)
+        .map(Observation::new)
 }
 
 /// A Core with these bytes after it.
-fn core_and(more: &'static [u8]) -> Twist {
-    Twist::Core(Box::new(move |core| [&core.encode_to_vec(), more].concat()))
+fn core_and(more: &'static [u8]) -> Mutation {
+    Mutation::Core(Box::new(move |core| [&core.encode_to_vec(), more].concat()))
 }

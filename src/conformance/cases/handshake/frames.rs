@@ -4,62 +4,62 @@ use bytes::Bytes;
 use futures::FutureExt;
 use prost::Message;
 
-use super::super::super::case::{Case, Expect, Mode, Run, Seen, Stand, Which};
+use super::super::super::case::{Case, CaseContext, Expect, FrameKind, Mode, Observation, Run};
 use super::super::super::expectations;
 use super::super::super::frame::framed;
-use super::super::super::link::told;
+use super::super::super::link::describe;
 use super::super::super::round;
-use super::super::super::scripted_handshake::{End, Twist, ask};
-use super::{AUTH, CLOSED, REJECT_AUTH, body, bytes, first_round, free, twist};
+use super::super::super::scripted_handshake::{End, Mutation, ask};
+use super::{AUTH, CLOSED, REJECT_AUTH, body, bytes, first_round, free, mutation};
 use crate::identity::Identity;
 use crate::wire::proto::handshake as proto;
 
 pub(super) const CASES: &[Case] = &[
-    twist(
+    mutation(
         "oversized-frame",
         "5 check 1",
         CLOSED,
-        Which::Hello,
+        FrameKind::Hello,
         |_| bytes(|_| framed(&[0x0a; 1025])),
         Expect::Closed,
     ),
-    twist(
+    mutation(
         "oversized-challenge",
         "5 check 1",
         CLOSED,
-        Which::Challenge,
+        FrameKind::Challenge,
         |_| bytes(|_| framed(&[0x0a; 1025])),
         Expect::Closed,
     ),
-    twist(
+    mutation(
         "endless-varint",
         "4",
         "closed as soon as the length can only grow past the limit",
-        Which::Hello,
-        |_| Twist::Endless(vec![0xff]),
+        FrameKind::Hello,
+        |_| Mutation::Endless(vec![0xff]),
         Expect::Closed,
     ),
-    twist(
+    mutation(
         "endless-frame",
         "4",
         "closed as soon as the length is over the limit",
-        Which::Hello,
-        |_| Twist::Endless([&[0xff, 0xff, 0xff, 0xff, 0x07][..], &[0x0a; 100]].concat()),
+        FrameKind::Hello,
+        |_| Mutation::Endless([&[0xff, 0xff, 0xff, 0xff, 0x07][..], &[0x0a; 100]].concat()),
         Expect::Closed,
     ),
-    twist(
+    mutation(
         "empty-frame",
         "5 check 1",
         CLOSED,
-        Which::Hello,
+        FrameKind::Hello,
         |_| bytes(|_| vec![0]),
         Expect::Closed,
     ),
-    twist(
+    mutation(
         "truncated-frame",
         "5 check 1",
         CLOSED,
-        Which::Hello,
+        FrameKind::Hello,
         |_| {
             bytes(|body| {
                 let all = framed(body);
@@ -68,43 +68,43 @@ pub(super) const CASES: &[Case] = &[
         },
         Expect::Closed,
     ),
-    twist(
+    mutation(
         "length-not-minimal",
         "4",
         CLOSED,
-        Which::Hello,
+        FrameKind::Hello,
         |_| bytes(|_| vec![0x85, 0x00, 1, 2, 3, 4, 5]),
         Expect::Closed,
     ),
-    twist(
+    mutation(
         "two-frames",
         "5 check 1",
         CLOSED,
-        Which::Hello,
+        FrameKind::Hello,
         |_| bytes(|body| [framed(body), framed(body)].concat()),
         Expect::Closed,
     ),
-    twist(
+    mutation(
         "no-protobuf",
         "5 check 2",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| body(|_| vec![0xff; 40]),
         AUTH,
     ),
-    twist(
+    mutation(
         "no-kind",
         "5 check 2",
         REJECT_AUTH,
-        Which::Hello,
+        FrameKind::Hello,
         |_| body(|_| vec![0x7a, 0x01, 0x00]),
         AUTH,
     ),
-    twist(
+    mutation(
         "wrong-kind",
         "5 check 3",
         CLOSED,
-        Which::Hello,
+        FrameKind::Hello,
         |_| {
             body(|_| {
                 proto::Frame {
@@ -122,44 +122,50 @@ pub(super) const CASES: &[Case] = &[
         "5 check 3",
         CLOSED,
         Some(Mode::Dial),
-        |stand| hello_twice(stand).boxed(),
+        |ctx| hello_twice(ctx).boxed(),
     ),
     free(
         "hello-after-pass",
         "5 check 3",
         "the connection is closed",
         None,
-        |stand| hello_after_pass(stand).boxed(),
+        |ctx| hello_after_pass(ctx).boxed(),
     ),
 ];
 
 /// A Hello that was answered comes once more instead of the Answer.
-async fn hello_twice(stand: Stand) -> Run {
-    let (raw, conn) = stand.way.connect(Identity::generate()).await?;
-    let round = first_round(stand.party(&raw), conn.peer);
+async fn hello_twice(ctx: CaseContext) -> Run {
+    let (raw, conn) = ctx.connector.connect(Identity::generate()).await?;
+    let round = first_round(ctx.party(&raw), conn.peer);
     let (_, hello) = round.hello(&round::honest);
     ask(&conn, &framed(&hello))
         .await
-        .map_err(|end| told(&end))?;
+        .map_err(|end| describe(&end))?;
     let left = std::time::Instant::now();
     match ask(&conn, &framed(&hello)).await {
-        Err(End::Closed) => expectations::closed(&conn, left).await.map(Seen::came),
-        Err(end) => Err(told(&end)),
+        Err(End::Closed) => expectations::closed(&conn, left)
+            .await
+            .map(Observation::new),
+        Err(end) => Err(describe(&end)),
         Ok(_) => Err("it answers a second Hello".to_owned()),
     }
 }
 
-async fn hello_after_pass(stand: Stand) -> Run {
-    let link = stand.kit.common.link(&stand.way).await?;
+async fn hello_after_pass(ctx: CaseContext) -> Run {
+    let link = ctx.runner.link_config.link(&ctx.connector).await?;
     link.ready().await?;
-    let round = first_round(stand.party(&link.raw), link.conn.peer);
+    let round = first_round(ctx.party(&link.raw), link.conn.peer);
     let (_, hello) = round.hello(&round::honest);
     let left = std::time::Instant::now();
     match ask(&link.conn, &framed(&hello)).await {
-        Err(End::Closed) => expectations::closed(&link.conn, left).await.map(Seen::came),
+        Err(End::Closed) => expectations::closed(&link.conn, left)
+            .await
+            .map(Observation::new),
         // js and others negotiate for the whole node; what counts is that the link ends.
-        Err(End::Wrong(_)) => expectations::closed(&link.conn, left).await.map(Seen::came),
-        Err(end) => Err(told(&end)),
+        Err(End::Violation(_)) => expectations::closed(&link.conn, left)
+            .await
+            .map(Observation::new),
+        Err(end) => Err(describe(&end)),
         Ok(_) => Err("it answers a Hello after the pass".to_owned()),
     }
 }

@@ -13,9 +13,11 @@ use curve25519_dalek::constants::EIGHT_TORSION;
 use libp2p::PeerId;
 use prost::Message;
 
-use super::super::case::{Case, Expect, Facts, How, Kind, Mode, Run, Stand, Which};
+use super::super::case::{
+    Case, CaseContext, Expect, FrameKind, Kind, Mode, PeerFacts, Procedure, Run,
+};
 use super::super::round::{Party, Round};
-use super::super::scripted_handshake::Twist;
+use super::super::scripted_handshake::Mutation;
 use crate::handshake::{RejectCode, Stage};
 use crate::wire::proto::handshake as proto;
 
@@ -32,16 +34,16 @@ const AUTH: Expect = Expect::Code(RejectCode::Auth);
 const REJECT_AUTH: &str = "a server: Reject AUTH, then closed; a client: closed without a word";
 const CLOSED: &str = "closed at once, without a Reject";
 
-const fn twist(
+const fn mutation(
     name: &'static str,
     spec: &'static str,
     expected: &'static str,
-    which: Which,
-    make: fn(&Facts) -> Twist,
+    which: FrameKind,
+    make: fn(&PeerFacts) -> Mutation,
     expect: Expect,
 ) -> Case {
-    let how = How::Twist(which, make, expect);
-    Case::new(Kind::Hostile, name, spec, expected, how)
+    let procedure = Procedure::MutatedHandshake(which, make, expect);
+    Case::new(Kind::Hostile, name, spec, expected, procedure)
 }
 
 const fn free(
@@ -49,28 +51,34 @@ const fn free(
     spec: &'static str,
     expected: &'static str,
     only: Option<Mode>,
-    run: fn(Stand) -> futures::future::BoxFuture<'static, Run>,
+    run: fn(CaseContext) -> futures::future::BoxFuture<'static, Run>,
 ) -> Case {
     Case {
         only,
-        ..Case::new(Kind::Hostile, name, spec, expected, How::Free(run))
+        ..Case::new(
+            Kind::Hostile,
+            name,
+            spec,
+            expected,
+            Procedure::OwnConnections(run),
+        )
     }
 }
 
 /// A frame of ours whose Core is changed, and then used as it is.
-fn core(change: impl Fn(&mut proto::Core) + Send + Sync + 'static) -> Twist {
-    Twist::Core(Box::new(move |mut core| {
+fn core(change: impl Fn(&mut proto::Core) + Send + Sync + 'static) -> Mutation {
+    Mutation::Core(Box::new(move |mut core| {
         change(&mut core);
         core.encode_to_vec()
     }))
 }
 
-fn bytes(change: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Twist {
-    Twist::Bytes(Box::new(change))
+fn bytes(change: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Mutation {
+    Mutation::Bytes(Box::new(change))
 }
 
-fn body(change: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Twist {
-    Twist::Body(Box::new(move |_, body| change(&body)))
+fn body(change: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Mutation {
+    Mutation::Body(Box::new(move |_, body| change(&body)))
 }
 
 /// A key that is no use: its PublicKey message and the id that belongs to it.

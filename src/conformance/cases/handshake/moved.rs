@@ -2,13 +2,13 @@
 
 use futures::FutureExt;
 
-use super::super::super::case::{Case, Expect, Mode, Run, Seen, Stand, Which};
+use super::super::super::case::{Case, CaseContext, Expect, FrameKind, Mode, Observation, Run};
 use super::super::super::expectations;
 use super::super::super::frame::framed;
-use super::super::super::link::told;
+use super::super::super::link::describe;
 use super::super::super::round::{self, Party};
 use super::super::super::scripted_handshake::{
-    self, ANSWER_1, CHALLENGE_1, End, HELLO_1, Plan, Twist, ask, shake,
+    self, ANSWER_1, CHALLENGE_1, End, HELLO_1, Mutation, Script, ask, run_handshake,
 };
 use super::{AUTH, first_round, free};
 use crate::handshake::{RejectCode, Role};
@@ -20,71 +20,71 @@ pub(super) const CASES: &[Case] = &[
         "5",
         "a fresh nonce, and the frames of an old handshake do not pass",
         None,
-        |stand| replay(stand).boxed(),
+        |ctx| replay(ctx).boxed(),
     ),
     free(
         "reflection",
         "5 checks 7 and 8",
         "its own Hello of round 1 comes back: Reject NETWORK; its own Challenge: closed without a word",
         None,
-        |stand| reflection(stand).boxed(),
+        |ctx| reflection(ctx).boxed(),
     ),
     free(
         "relay",
         "5 check 7",
         "what another identity says on its own connection does not pass on this one",
         None,
-        |stand| relay(stand).boxed(),
+        |ctx| relay(ctx).boxed(),
     ),
     free(
         "crossed-connections",
         "5 check 15",
         "Reject AUTH: the Answer of one connection does not pass on another",
         Some(Mode::Dial),
-        |stand| crossed(stand).boxed(),
+        |ctx| crossed(ctx).boxed(),
     ),
 ];
 
 /// The first frame of the peer's own is what it gets in round 2: the tags of its Hello are for the other direction, its
 /// Challenge is one of round 1.
-async fn reflection(stand: Stand) -> Run {
-    let role = stand.way.role();
+async fn reflection(ctx: CaseContext) -> Run {
+    let role = ctx.connector.role();
     let (again, expect) = match role {
         Role::Dialer => (CHALLENGE_1, AUTH),
         Role::Listener => (HELLO_1, Expect::Code(RejectCode::Network)),
     };
-    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
-    let frame = expectations::number(Which::Second, role);
-    let twist = Twist::Body(Box::new(move |frames, body| {
+    let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
+    let frame = expectations::frame_number(FrameKind::FirstOfRound2, role);
+    let mutation = Mutation::Body(Box::new(move |frames, body| {
         frames.get(again).cloned().unwrap_or(body)
     }));
-    let shaken = shake(
+    let trace = run_handshake(
         &mut conn,
         role,
-        Plan::twisted(stand.party(&raw), frame, twist),
+        Script::mutated(ctx.party(&raw), frame, mutation),
     )
     .await;
-    expectations::twisted(&conn, frame, expect, &shaken)
+    expectations::refused(&conn, frame, expect, &trace)
         .await
-        .map(Seen::came)
+        .map(Observation::new)
 }
 
-async fn replay(stand: Stand) -> Run {
-    let role = stand.way.role();
-    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
-    let recorded = shake(&mut conn, role, Plan::honest(stand.party(&raw))).await;
+async fn replay(ctx: CaseContext) -> Run {
+    let role = ctx.connector.role();
+    let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
+    let recorded = run_handshake(&mut conn, role, Script::honest(ctx.party(&raw))).await;
     if recorded.end != End::Passed {
         return Err(format!(
             "there is nothing to replay: {}",
-            told(&recorded.end)
+            describe(&recorded.end)
         ));
     }
     drop(conn);
-    let (raw, mut conn) = stand.way.connect_again(raw).await?;
+    let (raw, mut conn) = ctx.connector.connect_again(raw).await?;
     match role {
         Role::Dialer => {
             let challenge = ask(&conn, &framed(&recorded.frames[HELLO_1])).await;
-            let challenge = challenge.map_err(|end| told(&end))?;
+            let challenge = challenge.map_err(|end| describe(&end))?;
             if challenge == recorded.frames[CHALLENGE_1] {
                 return Err("the same Challenge as before: its nonce is not fresh".to_owned());
             }
@@ -92,63 +92,63 @@ async fn replay(stand: Stand) -> Run {
             match ask(&conn, &framed(&recorded.frames[ANSWER_1])).await {
                 Err(End::Rejected(code)) if code == RejectCode::Auth.number() => {
                     let closed = expectations::closed(&conn, left).await?;
-                    Ok(Seen::came(format!("Reject AUTH, {closed}")))
+                    Ok(Observation::new(format!("Reject AUTH, {closed}")))
                 }
-                Err(end) => Err(told(&end)),
+                Err(end) => Err(describe(&end)),
                 Ok(_) => Err("it passes a recorded Answer".to_owned()),
             }
         }
         Role::Listener => {
             let old = recorded.frames[CHALLENGE_1].clone();
             let hello = recorded.frames[HELLO_1].clone();
-            let twist = Twist::Body(Box::new(move |_, _| old.clone()));
-            let plan = Plan::twisted(stand.party(&raw), CHALLENGE_1, twist);
-            let shaken = shake(&mut conn, role, plan).await;
-            if shaken.frames.first() == Some(&hello) {
+            let mutation = Mutation::Body(Box::new(move |_, _| old.clone()));
+            let script = Script::mutated(ctx.party(&raw), CHALLENGE_1, mutation);
+            let trace = run_handshake(&mut conn, role, script).await;
+            if trace.frames.first() == Some(&hello) {
                 return Err("the same Hello as before: its nonce is not fresh".to_owned());
             }
-            expectations::twisted(&conn, CHALLENGE_1, AUTH, &shaken)
+            expectations::refused(&conn, CHALLENGE_1, AUTH, &trace)
                 .await
-                .map(Seen::came)
+                .map(Observation::new)
         }
     }
 }
 
 /// All that another identity would say on a connection of its own.
-async fn relay(stand: Stand) -> Run {
-    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
-    let role = stand.way.role();
+async fn relay(ctx: CaseContext) -> Run {
+    let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
+    let role = ctx.connector.role();
     let other = Identity::generate();
     let party = Party {
         noise_id: other.peer_id(),
         identity: other,
         relays: true,
-        ..stand.party(&raw)
+        ..ctx.party(&raw)
     };
-    let frame = expectations::number(Which::First, role);
-    let plan = Plan::twisted(party, frame, Twist::None);
-    let shaken = shake(&mut conn, role, plan).await;
+    let frame = expectations::frame_number(FrameKind::FirstOfRound1, role);
+    let script = Script::mutated(party, frame, Mutation::None);
+    let trace = run_handshake(&mut conn, role, script).await;
     // Its tags are for another connection: who sees that first names the network.
-    expectations::twisted(&conn, frame, Expect::Code(RejectCode::Network), &shaken)
+    expectations::refused(&conn, frame, Expect::Code(RejectCode::Network), &trace)
         .await
-        .map(Seen::came)
+        .map(Observation::new)
 }
 
 /// Two handshakes at once, whose Answers change places.
-async fn crossed(stand: Stand) -> Run {
+async fn crossed(ctx: CaseContext) -> Run {
     let (mut raws, mut conns, mut asked) = (Vec::new(), Vec::new(), Vec::new());
     let identity = Identity::generate();
     for _ in 0..2 {
-        let (mut raw, conn) = stand.way.connect(identity.clone()).await?;
+        let (mut raw, conn) = ctx.connector.connect(identity.clone()).await?;
         raw.instance_id = [7; 16];
-        let round = first_round(stand.party(&raw), conn.peer);
+        let round = first_round(ctx.party(&raw), conn.peer);
         let (state, hello) = round.hello(&round::honest);
         let challenge = ask(&conn, &framed(&hello))
             .await
-            .map_err(|end| told(&end))?;
+            .map_err(|end| describe(&end))?;
         asked.push(
             scripted_handshake::answered(&round, &state, &challenge)
-                .map_err(|end| told(&end))?
+                .map_err(|end| describe(&end))?
                 .1,
         );
         raws.push(raw);
@@ -161,9 +161,9 @@ async fn crossed(stand: Stand) -> Run {
             Err(End::Rejected(code)) if code == RejectCode::Auth.number() => {
                 expectations::closed(conn, left).await?;
             }
-            Err(end) => return Err(told(&end)),
+            Err(end) => return Err(describe(&end)),
             Ok(_) => return Err("it passes the Answer of another connection".to_owned()),
         }
     }
-    Ok(Seen::came("Reject AUTH on both"))
+    Ok(Observation::new("Reject AUTH on both"))
 }

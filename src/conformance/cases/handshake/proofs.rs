@@ -2,20 +2,20 @@
 
 use futures::FutureExt;
 
-use super::super::super::case::{Case, Expect, Run, Seen, Stand, Which};
+use super::super::super::case::{Case, CaseContext, Expect, FrameKind, Observation, Run};
 use super::super::super::expectations;
 use super::super::super::forge::Forgery;
-use super::super::super::scripted_handshake::{Plan, Twist, shake};
-use super::{AUTH, REJECT_AUTH, body, free, twist, with_message};
+use super::super::super::scripted_handshake::{Mutation, Script, run_handshake};
+use super::{AUTH, REJECT_AUTH, body, free, mutation, with_message};
 use crate::identity::Identity;
 use crate::wire::proto::handshake as proto;
 
 pub(super) const CASES: &[Case] = &[
-    twist(
+    mutation(
         "short-answer",
         "5 check 14",
         REJECT_AUTH,
-        Which::Answer,
+        FrameKind::Answer,
         |_| {
             body(|body| {
                 with_message(body, |kind| {
@@ -27,219 +27,219 @@ pub(super) const CASES: &[Case] = &[
         },
         AUTH,
     ),
-    twist(
+    mutation(
         "signed-by-another-key",
         "5 check 15",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::SignedByOther),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::SignedByOther),
         AUTH,
     ),
-    twist(
+    mutation(
         "challenge-signed-by-another-key",
         "5 check 15",
         REJECT_AUTH,
-        Which::Challenge,
-        |_| Twist::Proof(Forgery::SignedByOther),
+        FrameKind::Challenge,
+        |_| Mutation::Proof(Forgery::SignedByOther),
         AUTH,
     ),
-    twist(
+    mutation(
         "signed-as-the-other-role",
         "5 check 15",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::SignedAsOtherRole),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::SignedAsOtherRole),
         AUTH,
     ),
-    twist(
+    mutation(
         "signed-without-a-label",
         "5 check 15",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::SignedBare),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::SignedBare),
         AUTH,
     ),
-    twist(
+    mutation(
         "cofactored-signature",
         "3 rule 4",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::Cofactored),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::Cofactored),
         AUTH,
     ),
-    twist(
+    mutation(
         "challenge-with-cofactored-signature",
         "3 rule 4",
         REJECT_AUTH,
-        Which::Challenge,
-        |_| Twist::Proof(Forgery::Cofactored),
+        FrameKind::Challenge,
+        |_| Mutation::Proof(Forgery::Cofactored),
         AUTH,
     ),
-    twist(
+    mutation(
         "signature-s-not-reduced",
         "3 rule 1",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::Malleable),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::Malleable),
         AUTH,
     ),
-    twist(
+    mutation(
         "signature-r-of-small-order",
         "3 rule 3",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::SmallOrderR),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::SmallOrderR),
         AUTH,
     ),
-    twist(
+    mutation(
         "sealed-to-another-key",
         "5 check 16",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::SealedToOther),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::SealedToOther),
         AUTH,
     ),
-    twist(
+    mutation(
         "sealed-as-the-other-role",
         "5 check 16",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::SealedAsOtherRole),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::SealedAsOtherRole),
         AUTH,
     ),
-    twist(
+    mutation(
         "sealed-bound-to-nothing",
         "5 check 16",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::SealedUnbound),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::SealedUnbound),
         AUTH,
     ),
-    twist(
+    mutation(
         "sealed-garbage",
         "5 check 16",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::SealedGarbage),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::SealedGarbage),
         AUTH,
     ),
-    twist(
+    mutation(
         "sealed-with-small-order-enc",
         "5 check 16",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::SmallOrderEnc),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::SmallOrderEnc),
         AUTH,
     ),
-    twist(
+    mutation(
         "wrong-nonce",
         "5 check 17",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::Nonce),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::Nonce),
         AUTH,
     ),
-    twist(
+    mutation(
         "nonce-with-another-first-byte",
         "5 check 17",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::NonceByte(0)),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::NonceByte(0)),
         AUTH,
     ),
-    twist(
+    mutation(
         "nonce-with-another-middle-byte",
         "5 check 17",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::NonceByte(16)),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::NonceByte(16)),
         AUTH,
     ),
-    twist(
+    mutation(
         "nonce-with-another-last-byte",
         "5 check 17",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::NonceByte(31)),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::NonceByte(31)),
         AUTH,
     ),
-    twist(
+    mutation(
         "wrong-nonce-challenge",
         "5 check 17",
         REJECT_AUTH,
-        Which::Challenge,
-        |_| Twist::Proof(Forgery::Nonce),
+        FrameKind::Challenge,
+        |_| Mutation::Proof(Forgery::Nonce),
         AUTH,
     ),
-    twist(
+    mutation(
         "nonce-with-another-first-byte-challenge",
         "5 check 17",
         REJECT_AUTH,
-        Which::Challenge,
-        |_| Twist::Proof(Forgery::NonceByte(0)),
+        FrameKind::Challenge,
+        |_| Mutation::Proof(Forgery::NonceByte(0)),
         AUTH,
     ),
-    twist(
+    mutation(
         "nonce-with-another-middle-byte-challenge",
         "5 check 17",
         REJECT_AUTH,
-        Which::Challenge,
-        |_| Twist::Proof(Forgery::NonceByte(16)),
+        FrameKind::Challenge,
+        |_| Mutation::Proof(Forgery::NonceByte(16)),
         AUTH,
     ),
-    twist(
+    mutation(
         "nonce-with-another-last-byte-challenge",
         "5 check 17",
         REJECT_AUTH,
-        Which::Challenge,
-        |_| Twist::Proof(Forgery::NonceByte(31)),
+        FrameKind::Challenge,
+        |_| Mutation::Proof(Forgery::NonceByte(31)),
         AUTH,
     ),
-    twist(
+    mutation(
         "confirm-with-another-first-byte",
         "5 check 19",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::ConfirmByte(0)),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::ConfirmByte(0)),
         AUTH,
     ),
-    twist(
+    mutation(
         "confirm-with-another-middle-byte",
         "5 check 19",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::ConfirmByte(16)),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::ConfirmByte(16)),
         AUTH,
     ),
-    twist(
+    mutation(
         "wrong-confirm",
         "5 check 19",
         REJECT_AUTH,
-        Which::Answer,
-        |_| Twist::Proof(Forgery::ConfirmByte(31)),
+        FrameKind::Answer,
+        |_| Mutation::Proof(Forgery::ConfirmByte(31)),
         AUTH,
     ),
-    twist(
+    mutation(
         "pass-with-another-first-byte",
         "5 check 23",
         "closed without a word",
-        Which::Pass,
+        FrameKind::Pass,
         |_| pass_with(0),
         Expect::Closed,
     ),
-    twist(
+    mutation(
         "pass-with-another-middle-byte",
         "5 check 23",
         "closed without a word",
-        Which::Pass,
+        FrameKind::Pass,
         |_| pass_with(16),
         Expect::Closed,
     ),
-    twist(
+    mutation(
         "wrong-pass",
         "5 check 23",
         "closed without a word",
-        Which::Pass,
+        FrameKind::Pass,
         |_| pass_with(31),
         Expect::Closed,
     ),
@@ -248,25 +248,25 @@ pub(super) const CASES: &[Case] = &[
         "5 check 19",
         "Reject AUTH: who has a tag alone has no key",
         None,
-        |stand| tag_only(stand).boxed(),
+        |ctx| tag_only(ctx).boxed(),
     ),
 ];
 
 /// Sends the tag of this network's key, as somebody may have seen it, and confirms with another key.
-async fn tag_only(stand: Stand) -> Run {
-    let (raw, mut conn) = stand.way.connect(Identity::generate()).await?;
-    let role = stand.way.role();
-    let frame = expectations::number(Which::Answer, role);
+async fn tag_only(ctx: CaseContext) -> Run {
+    let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
+    let role = ctx.connector.role();
+    let frame = expectations::frame_number(FrameKind::Answer, role);
     let forgery = Forgery::OtherNetworkKey;
-    let plan = Plan::twisted(stand.party(&raw), frame, Twist::Proof(forgery));
-    let shaken = shake(&mut conn, role, plan).await;
-    expectations::twisted(&conn, frame, AUTH, &shaken)
+    let script = Script::mutated(ctx.party(&raw), frame, Mutation::Proof(forgery));
+    let trace = run_handshake(&mut conn, role, script).await;
+    expectations::refused(&conn, frame, AUTH, &trace)
         .await
-        .map(Seen::came)
+        .map(Observation::new)
 }
 
 /// A Pass whose confirm has one bit of this byte changed. The confirm is the last field of the frame.
-fn pass_with(at: usize) -> Twist {
+fn pass_with(at: usize) -> Mutation {
     body(move |body| {
         let mut body = body.to_vec();
         let confirm = body.len().saturating_sub(32);
