@@ -24,6 +24,7 @@
 //!
 //! In reading order, from the bottom up; imports go down only:
 //!
+//! * [`model`]: names of rooms and batches, and what several of the following have in common.
 //! * [`clock`], `rate_limit`, [`identity`], [`wire`]: time, how often is told what others bring about, keys, frames.
 //! * [`handshake`]: two connected nodes prove their keys to each other.
 //! * [`gate`]: for what stands behind it, "connected" means "verified".
@@ -72,15 +73,16 @@ pub mod gossip;
 pub mod handshake;
 pub mod history;
 pub mod identity;
+pub mod model;
 pub mod net;
 pub mod node;
 pub mod overlay;
 mod rate_limit;
 pub mod wire;
 
-pub use gossip::{BatchId, RoomName, RoomNameError};
 pub use history::{Keep, LogError, Sync};
 pub use identity::{Identity, NetworkKey};
+pub use model::{BatchId, RoomName, RoomNameError};
 pub use net::{Address, AddressError, Stage, StageError};
 pub use node::{
     BroadcastError, ClockReport, ClockState, ClockStatus, ConnectError, Crowding, DEFAULT_LISTEN,

@@ -18,9 +18,9 @@ use super::args::{
 use super::failure::Failure;
 use super::{folder, identity, listen, peers};
 use crate::conformance::Mode;
-use crate::gossip::RoomName;
 use crate::history::{self, Keep};
 use crate::identity::NetworkKey;
+use crate::model::RoomName;
 use crate::net::Address;
 use crate::node::{DEFAULT_ROOM, EPHEMERAL_BYTES};
 

@@ -21,9 +21,9 @@ use super::failure::Failure;
 use super::folder::{self, Lock};
 use super::output::{self, JsonLines, People};
 use super::{identity, stamp::Stamp};
-use crate::gossip::RoomName;
 use crate::history::{self, Archive, Keep, LogError, Report};
 use crate::identity::{self as keys, NetworkId};
+use crate::model::RoomName;
 use crate::node::{self, HistoryQuery, Message};
 
 /// The data of all the lines that a node shows at its start: 64 MiB. The oldest give way.

@@ -21,9 +21,10 @@ use super::round::Party;
 use super::rpc::{self, Rpc};
 use super::scripted_handshake::{End, HandshakeTrace, Script, run_handshake};
 use super::streams::{InboundStream, MESHSUB, OpenError};
-use crate::gossip::{self, Author, BatchId, RoomName};
+use crate::gossip::{self, Author};
 use crate::handshake::{self, RejectCode};
 use crate::identity::{Identity, NetworkId, NetworkKey};
+use crate::model::{self, BatchId, RoomName};
 use crate::wire::envelope::{MessageId, bad_id};
 use crate::wire::proto::gossip as proto;
 
@@ -271,7 +272,7 @@ impl Link {
         batch.prev = self.prev.iter().map(|id| id.0.to_vec().into()).collect();
         let data = seal(self, &batch.encode_to_vec());
         self.next_seq += 1;
-        self.prev = vec![gossip::BatchId(self.id_of(&data))];
+        self.prev = vec![model::BatchId(self.id_of(&data))];
         data
     }
 

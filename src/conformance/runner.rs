@@ -25,9 +25,9 @@ use super::link::{
 };
 use super::preflight;
 use super::scripted_handshake::{End, Script, run_handshake};
-use crate::gossip::RoomName;
 use crate::handshake::Role;
 use crate::identity::{Identity, NetworkKey};
+use crate::model::RoomName;
 use crate::net::Address;
 use crate::node::Probe;
 

@@ -15,7 +15,7 @@ use libp2p::gossipsub::{
 
 use super::ids::MessageIds;
 use super::message::MAX_MESSAGE;
-use super::room::RoomName;
+use crate::model::RoomName;
 
 /// libp2p's gossipsub, as configured here.
 pub type Behaviour =

@@ -9,8 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libp2p::gossipsub;
 
-use super::message::BatchId;
-use super::room::RoomName;
+use crate::model::{BatchId, RoomName};
 use crate::wire::envelope::{MessageId, bad_id};
 
 /// Ids that are remembered until their messages are opened: as many as one RPC may have messages. An id that is

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use prost::encoding;
 
-use super::room::RoomName;
 use crate::identity::{NetworkId, PublicKey, PublicKeyError};
+use crate::model::{BatchId, EVENT_BYTES, Record, RoomName, Seal, Verified};
 use crate::wire::envelope::{self, BodyHash, MessageId, NoEnvelope};
 pub use crate::wire::envelope::{MAX_EVENT_DATA, MAX_MESSAGE};
 use crate::wire::proto::gossip as proto;
@@ -47,6 +47,9 @@ pub const MAX_EVENTS: usize = 1024;
 /// nothing.
 pub const EVENT_OVERHEAD: usize = 64;
 
+/// The log counts an event as everything else does that counts batches.
+const _: () = assert!(EVENT_BYTES == EVENT_OVERHEAD as u64);
+
 /// Maximum number of batches that a batch says it follows: one of its own instance, and the newest of three others
 /// that ran with the same identity.
 pub const MAX_PREV: usize = 4;
@@ -69,11 +72,6 @@ pub struct Event {
     /// At most [`MAX_EVENT_DATA`] bytes.
     pub data: Bytes,
 }
-
-/// Names a batch, and its gossipsub message: a hash of its room, body and signature
-/// ([`crate::wire::envelope::MessageId`]).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BatchId(pub [u8; 32]);
 
 /// A batch that its author signed for its room; cloning shares it.
 #[derive(Clone)]
@@ -321,6 +319,25 @@ impl Sealed {
     }
 }
 
+/// Only what the signer or the verifier made enters the log.
+impl Seal for VerifiedBatch {}
+
+impl Verified for VerifiedBatch {
+    fn record(&self) -> Record {
+        Record {
+            id: self.id().0,
+            room: self.room().as_str().to_owned(),
+            author: Bytes::copy_from_slice(&self.author_key().to_protobuf()),
+            instance: self.instance_id(),
+            first_seq: self.first_seq(),
+            count: self.events().len() as u64,
+            sent_at_ms: self.sent_at_ms(),
+            bytes: self.bytes().clone(),
+            brought_by: Bytes::new(),
+        }
+    }
+}
+
 impl From<Sealed> for VerifiedBatch {
     fn from(sealed: Sealed) -> VerifiedBatch {
         sealed.0
@@ -426,18 +443,6 @@ impl From<proto::Event> for Event {
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Event({:?}, {} bytes)", self.name, self.data.len())
-    }
-}
-
-impl fmt::Display for BatchId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for BatchId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BatchId({self})")
     }
 }
 

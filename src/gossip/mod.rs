@@ -4,7 +4,6 @@
 //! batches, each signed by its author ([`Author::seal`]) and checked once by every node that receives it
 //! ([`open`]), before it is handed on. `proto/gossip.proto` is the specification.
 //!
-//! * `room`: what a room may be called.
 //! * `message`: bytes ↔ batches. A [`VerifiedBatch`] comes from the signer or from the verifier, and
 //!   from nowhere else.
 //! * `ids`: what gossipsub calls its messages.
@@ -13,7 +12,6 @@
 mod behaviour;
 mod ids;
 mod message;
-mod room;
 
 pub use behaviour::{
     Behaviour, IDONTWANT_ABOVE, MAX_ASKED, MAX_ROOMS, PROMISE_TIMEOUT, PROTOCOLS, StrictNoSign,
@@ -21,9 +19,8 @@ pub use behaviour::{
 };
 pub use ids::MessageIds;
 pub use message::{
-    Author, BatchError, BatchId, EVENT_OVERHEAD, Event, MAX_AHEAD_MS, MAX_BATCH_BYTES,
-    MAX_EVENT_DATA, MAX_EVENT_NAME, MAX_EVENTS, MAX_MESSAGE, MAX_PREV, MAX_SEQ, Sealed,
-    VerifiedBatch, open, room_of,
+    Author, BatchError, EVENT_OVERHEAD, Event, MAX_AHEAD_MS, MAX_BATCH_BYTES, MAX_EVENT_DATA,
+    MAX_EVENT_NAME, MAX_EVENTS, MAX_MESSAGE, MAX_PREV, MAX_SEQ, Sealed, VerifiedBatch, open,
+    room_of,
 };
 pub(crate) use message::{open_as, prev_of};
-pub use room::{MAX_ROOM_NAME_BYTES, RoomName, RoomNameError};

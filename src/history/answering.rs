@@ -12,11 +12,11 @@ use super::facts::{Output, RequestId};
 use super::held::Held;
 use super::message::{Request, Response};
 use super::offers::OFFER_ABOVE;
-use super::read::Found;
 use super::schedule::TELL_EVERY;
 use super::serve::{Answer, Refusal};
 use super::state::{Checks, Moment, RETRY};
 use crate::clock::Time;
+use crate::model::Found;
 
 impl<P: Clone + Ord> Checks<P> {
     pub(super) fn on_request(

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use super::error::LogError;
 use super::log::Log;
 use super::read::{Archive, Query, RoomStats};
-use super::record::{Outcome, Stored, Verified};
 use super::schema::FILE_NAME;
 use crate::identity::NetworkId;
+use crate::model::{Outcome, Stored, Verified};
 use crate::wire::envelope::id_in_room;
 
 /// Complaints of SQLite that a [`Report`] holds at most.

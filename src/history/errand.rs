@@ -9,11 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::held::Held;
-use super::items::Item;
 use super::message::{MAX_IDS, MAX_REQUEST_FRAME, MAX_RESPONSE, Malformed, Request, Response};
 use super::reconcile::{self, BadFrame, Difference, Window};
-use super::record::Id;
 use crate::clock::Time;
+use crate::model::{Id, Item};
 use crate::wire::envelope::id_in_room;
 
 /// Fetches under way at once: while one is verified and stored, the next travels.

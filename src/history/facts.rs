@@ -9,9 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::errand::Fault;
-use super::items::Item;
-use super::read::Found;
-use super::record::Id;
+use crate::model::{DEFAULT_KEEP_AGE, Found, Id, Item};
 
 /// How often a room is compared with one of its neighbours, in turn. In agreement that costs some 60
 /// bytes; the time bounds how long a lost batch stays lost. A guess.
@@ -197,7 +195,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            keep: super::Keep::default().age,
+            keep: DEFAULT_KEEP_AGE,
             interval: INTERVAL,
         }
     }

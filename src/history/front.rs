@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::record::Record;
-use super::removed;
 use super::tail::{Kept, Tail};
+use crate::model::{Record, horizon_at};
 
 /// Bytes of batches that are stored together above which the tail is of no use: they are as well written
 /// where they belong.
@@ -166,7 +165,7 @@ impl Front {
                 .map(|(_, head)| head)
                 .or_else(|| self.heads.get(&speaker));
             let horizon_ms = self.horizons.get(&record.room).copied().unwrap_or(0);
-            let horizon_ms = removed::horizon_at(horizon_ms, now_ms);
+            let horizon_ms = horizon_at(horizon_ms, now_ms);
             let is_next = head == Some(&record.first_seq)
                 && record.fits()
                 && record.sent_at_ms >= oldest_ms.max(horizon_ms);

@@ -4,7 +4,8 @@
 //! Entry type: [`Held`]. The rule it keeps: as in [`Items`], no answer costs more than the heights of the trees, and
 //! the logarithm of how many are beside.
 
-use super::items::{Item, Items, Sum};
+use super::items::{Items, Sum};
+use crate::model::Item;
 
 /// Items in order, of two trees that have none in common.
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,7 @@ use super::checkpoint::WalBounds;
 use super::schema::Sync;
 use super::shelf;
 use crate::clock::UnixMs;
+use crate::model::DEFAULT_KEEP_AGE;
 
 /// How long and how much the log keeps, and what a power cut may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ impl Keep {
 impl Default for Keep {
     fn default() -> Keep {
         Keep {
-            age: Duration::from_secs(30 * 24 * 3600),
+            age: DEFAULT_KEEP_AGE,
             bytes: 1 << 30,
             sync: Sync::default(),
         }

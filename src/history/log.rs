@@ -16,7 +16,6 @@ use super::front::{self, Front};
 use super::in_place::InPlace;
 use super::keep::Keep;
 use super::read::Reader;
-use super::record::{Outcome, Record, Verified};
 use super::rows::{Names, Tables, append_one, head_of};
 use super::schema::{self, Lock, Sync};
 use super::share::Shares;
@@ -24,6 +23,7 @@ use super::shelf::{self, Shelf, Unsynced};
 use super::tail::{self, Kept, Tail};
 use crate::clock::UnixMs;
 use crate::identity::NetworkId;
+use crate::model::{Outcome, Record, Verified};
 
 /// Batches that are put into the open transaction before those that store others may do so.
 const INSERTED_AT_ONCE: usize = 16;

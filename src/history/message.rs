@@ -7,9 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message;
 
-use super::items::Item;
 use super::reconcile::Window;
-use super::record::Id;
+use crate::model::{Id, Item};
 use crate::wire::proto::sync as proto;
 use crate::wire::schemas::sync as schemas;
 use crate::wire::strict;

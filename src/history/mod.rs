@@ -11,7 +11,7 @@
 //! * [`Order`] hands what the log stored to the application: once, an author's events in the order sent.
 //!
 //! The rule it keeps: what a neighbour sends is nothing until the verifier has said so; only a
-//! [`Verified`] batch enters the log.
+//! [`Verified`](crate::model::Verified) batch enters the log.
 
 mod answering;
 mod behaviour;
@@ -39,7 +39,6 @@ mod prune;
 mod rate;
 mod read;
 pub mod reconcile;
-mod record;
 mod remake;
 mod removed;
 mod removed_there;
@@ -66,22 +65,18 @@ pub use errand::Fault;
 pub use error::LogError;
 pub use facts::{Checked, Config, INTERVAL, Input, Output, Owed, RequestId};
 pub use held::Held;
-pub use items::{Item, Items, Sum};
+pub use items::{Items, Sum};
 pub use keep::Keep;
 pub use log::Log;
 pub use numbered::{NumberedPage, Numbers};
 pub use offers::{OFFER_ABOVE, OFFERS};
-pub use order::{Arrival, COMING_WAIT, Delivery, GAP_WAIT, Order, Stream};
+pub use order::{Arrival, COMING_WAIT, Delivery, GAP_WAIT, Order};
 pub use own::Said;
 pub use prune::{Crowding, Pruned};
-pub use read::{
-    Archive, Cursor, Found, History, PAGE_BYTES, PAGE_ROWS, Page, Query, Reader, RoomStats,
-};
-pub use record::{EVENT_BYTES, Id, Outcome, Record, Stored, Verified};
+pub use read::{Archive, Cursor, History, PAGE_BYTES, PAGE_ROWS, Page, Query, Reader, RoomStats};
 pub use remake::Remade;
-pub use removed::MIN_KEPT_MS;
 pub use repair::{Repaired, network_in, repair};
-pub use room::{Agreement, ITEMS_MOST, Room};
+pub use room::{Agreement, Room};
 pub use schedule::SETTLE;
 pub use schema::{FILE_NAME, Sync};
 pub use state::Checks;

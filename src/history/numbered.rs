@@ -7,7 +7,7 @@ use rusqlite::params;
 
 use super::error::LogError;
 use super::read::{PAGE_BYTES, PAGE_ROWS, Reader, stored};
-use super::record::Stored;
+use crate::model::Stored;
 
 /// A stretch of the events of one process of an author in a room.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,10 +9,9 @@ use std::time::Duration;
 use indexmap::IndexMap;
 
 use super::facts::{Output, Owed, RequestId};
-use super::items::Item;
 use super::message::MAX_OFFERED;
-use super::record::Id;
 use crate::clock::Time;
+use crate::model::{Id, Item};
 
 /// Batches that may stand between us and one neighbour, in each direction: to be offered, offered and
 /// not fetched, wanted. What is past that is found by comparing.

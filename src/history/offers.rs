@@ -12,13 +12,12 @@ use bytes::Bytes;
 
 use super::errand::{Asked, Fault, MISSING_MOST};
 use super::facts::{Output, RequestId};
-use super::items::Item;
 use super::message::{Request, Response};
 use super::neighbour::Neighbour;
 use super::offering::{Offering, Open, STANDING_MOST, Want};
-use super::record::Id;
 use super::state::{Checks, Moment, RETRY};
 use crate::clock::Time;
+use crate::model::{Id, Item};
 
 /// The bit of a handshake's features that says: this node understands offers.
 pub const OFFERS: u64 = 1;

@@ -4,12 +4,13 @@
 //! Entry type: [`Order`]. The rules it keeps: what arrives is delivered, each once; a batch waits
 //! for the ones before it for at most [`GAP_WAIT`], and [`COMING_WAIT`] when they are on their way;
 //! what comes after its successors is delivered all the same, and says so. That nothing arrives twice is the log's promise: only what it called
-//! [`super::Outcome::New`] is handed to an `Order`.
+//! [`crate::model::Outcome::New`] is handed to an `Order`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::clock::Time;
+use crate::model::AuthorStream;
 
 /// How long a batch waits for those before it. Long enough for the other ways through the mesh,
 /// which differ by some ten milliseconds, and for a fetch from a neighbour; short enough that a
@@ -30,27 +31,16 @@ const WAITING_MOST: usize = 256;
 /// Bytes that may wait in all; past this every gap is given up.
 const WAITING_BYTES_MOST: usize = 16 << 20;
 
-/// The events of one process of one author in one room.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Stream {
-    /// The room.
-    pub room: String,
-    /// The author's libp2p `PublicKey`.
-    pub author: bytes::Bytes,
-    /// The author's process.
-    pub instance: [u8; 16],
-}
-
 /// A batch to be put in order.
 #[derive(Clone, Debug)]
 pub struct Arrival<T> {
     /// Whose it is.
-    pub stream: Stream,
+    pub stream: AuthorStream,
     /// The number of its first event.
     pub first_seq: u64,
     /// How many events it holds.
     pub count: u64,
-    /// Whether the log holds the batch before it, or there is none ([`super::Outcome::New`]).
+    /// Whether the log holds the batch before it, or there is none ([`crate::model::Outcome::New`]).
     pub follows: bool,
     /// The bytes it takes while it waits.
     pub size: usize,
@@ -70,11 +60,11 @@ pub struct Delivery<T> {
 /// Puts the batches of all streams in order.
 #[derive(Debug)]
 pub struct Order<T> {
-    streams: HashMap<Stream, Progress<T>>,
+    streams: HashMap<AuthorStream, Progress<T>>,
     /// When the next batch's patience ends, and whose it is.
-    deadlines: BTreeMap<(Time, u64), Stream>,
+    deadlines: BTreeMap<(Time, u64), AuthorStream>,
     /// The streams by when they were last used.
-    by_use: BTreeMap<u64, Stream>,
+    by_use: BTreeMap<u64, AuthorStream>,
     waiting_bytes: usize,
     uses: u64,
 }
@@ -225,7 +215,7 @@ impl<T> Order<T> {
             .sum()
     }
 
-    fn set_deadline(&mut self, stream: &Stream) {
+    fn set_deadline(&mut self, stream: &AuthorStream) {
         let Some(progress) = self.streams.get_mut(stream) else {
             return;
         };

@@ -7,8 +7,8 @@ use rusqlite::params;
 
 use super::error::LogError;
 use super::read::Reader;
-use super::record::Id;
 use super::shelf::{self, Place};
+use crate::model::Id;
 
 /// Instances that are looked at, those whose first batch came last.
 const MAX_INSTANCES: usize = 16;

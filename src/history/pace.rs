@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::facts::RequestId;
 use super::rate::Rate;
-use super::record::Id;
 use crate::clock::Time;
+use crate::model::Id;
 
 /// A line that carries less than this in a second is slow: two of the largest batches.
 const SLOW: u64 = 2 << 20;

@@ -11,12 +11,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::error::LogError;
 use super::front::Front;
 use super::log::Log;
-use super::record::Id;
 use super::removed;
 use super::schema::{self, Sync};
 use super::share::{Owner, Payer, Shares, Why};
 use super::shelf;
 use crate::clock::UnixMs;
+use crate::model::Id;
 
 /// Batches removed in one transaction: some ten milliseconds, so that no append waits long.
 pub(super) const PRUNED_AT_ONCE: usize = 256;

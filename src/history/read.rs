@@ -9,12 +9,11 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::error::LogError;
-use super::items::Item;
 use super::log::take_up_the_tail;
-use super::record::{Id, Record, Stored};
 use super::schema;
 use super::shelf::{self, Place};
 use crate::identity::NetworkId;
+use crate::model::{Found, Id, Item, Record, Stored};
 
 /// Rows in one page of history.
 pub const PAGE_ROWS: usize = 256;
@@ -65,19 +64,6 @@ pub struct Page {
     pub surplus: u64,
     /// Where the next page begins; none when this was the last.
     pub next: Option<Cursor>,
-}
-
-/// What the log holds of some ids.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// The envelopes of as many of the ids, in their order, as fit.
-    pub envelopes: Vec<Bytes>,
-    /// Those that are not held, of those looked at.
-    pub missing: Vec<Id>,
-    /// Those that were held and made room, of those looked at.
-    pub removed: Vec<Item>,
-    /// How many of the ids were looked at.
-    pub looked_at: usize,
 }
 
 /// What a log holds of a room.

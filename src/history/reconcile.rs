@@ -14,10 +14,9 @@ use std::collections::HashSet;
 use sha2::{Digest, Sha256};
 
 use super::held::Held;
-use super::items::Item;
 #[cfg(test)]
 use super::items::Items;
-use super::record::Id;
+use crate::model::{Id, Item};
 
 /// The first byte of each frame: version 1.
 const VERSION: u8 = 0x61;

@@ -6,9 +6,8 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::record::Id;
-use super::room::ITEMS_MOST;
 use super::rows::Names;
+use crate::model::{ITEMS_MOST, Id, horizon_at};
 
 /// The most that are remembered: a quarter of what is compared of a room.
 const MAX_REMOVED: u64 = ITEMS_MOST as u64 / 4;
@@ -24,15 +23,6 @@ const MIN_REMOVED: u64 = 256;
 
 /// How many are forgotten at once when there are too many.
 const FORGOTTEN_AT_ONCE: u64 = 64;
-
-/// A room's horizon is at least so long ago, in milliseconds: twice as long as a clock may be ahead
-/// ([`crate::gossip::MAX_AHEAD_MS`]). Whatever is sent now is taken, whatever others have sent.
-pub const MIN_KEPT_MS: u64 = 600_000;
-
-/// What a room's horizon is at a time: a clock that was wrong may have set it too late.
-pub(super) fn horizon_at(horizon_ms: u64, now_ms: u64) -> u64 {
-    horizon_ms.min(now_ms.saturating_sub(MIN_KEPT_MS))
-}
 
 /// How many batches of `log_bytes` that made room are remembered.
 pub(super) fn most(log_bytes: u64) -> u64 {

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::items::{Item, Items};
-use super::record::Id;
+use super::items::Items;
+use crate::model::{Id, Item};
 
 /// The most batches that are remembered of one neighbour, in all rooms: 5 MiB of memory. Few in the tests.
 pub(super) const MAX_REMOVED_THERE: usize = if cfg!(test) { 512 } else { 1 << 17 };

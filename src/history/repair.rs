@@ -12,12 +12,12 @@ use rusqlite::Connection;
 use super::error::LogError;
 use super::keep::Keep;
 use super::log::Log;
-use super::record::{Id, Verified};
 use super::salvage::{Found, Salvage, envelopes};
 use super::schema::{self, FILE_NAME, Lock};
 use super::shelf::{self, Place};
 use super::tail;
 use crate::identity::NetworkId;
+use crate::model::{Id, Verified};
 
 /// Batches stored in one transaction.
 const AT_ONCE: usize = 1000;

@@ -5,13 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::items::{Item, Items};
-use super::removed::horizon_at;
+use super::items::Items;
 use crate::clock::Time;
-
-/// The most items of one room that are compared: some 46 MiB of memory, 44 bytes an item that came in order and up to 70 of
-/// one that did not. The log may hold more.
-pub const ITEMS_MOST: usize = 1 << 20;
+use crate::model::{ITEMS_MOST, Item, horizon_at};
 
 /// A room that we are in.
 #[derive(Debug)]

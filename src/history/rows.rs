@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::record::{Id, Outcome, Record};
 use super::removed;
 use super::share::{Owner, Shares};
 use super::shelf::{self, Shelf};
+use crate::model::{Id, Outcome, Record, horizon_at};
 
 /// Instances whose numbers in the file are remembered; past this the memory starts anew.
 const INSTANCES_REMEMBERED: usize = 4096;
@@ -41,7 +41,7 @@ pub(super) struct Room {
 impl Room {
     /// What was sent before is not taken. Never in the last minutes, whatever time it was when it was set.
     pub(super) fn horizon_at(&self, now_ms: u64) -> u64 {
-        removed::horizon_at(self.horizon_ms, now_ms)
+        horizon_at(self.horizon_ms, now_ms)
     }
 }
 

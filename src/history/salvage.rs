@@ -9,9 +9,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::record::Id;
 use super::schema;
 use super::shelf::Place;
+use crate::model::Id;
 use crate::wire::envelope::{BODY_TAG, SIGNATURE_BYTES, SIGNATURE_HEADER};
 use crate::wire::strict;
 

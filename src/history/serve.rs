@@ -8,11 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::held::Held;
-use super::items::Item;
 use super::message::{MAX_RESPONSE_FRAME, Request, Response};
 use super::reconcile::{self, BadFrame, Window};
-use super::record::Id;
 use crate::clock::Time;
+use crate::model::{Id, Item};
 
 /// Exchanges other than fetches that a neighbour may make at once: those of a link-up in all of 32
 /// rooms, twice.

@@ -23,9 +23,6 @@ const MAX_AUTHORS: usize = if cfg!(test) { 64 } else { 8192 };
 /// Links by which what an author holds is counted; what others brought counts to the last of them.
 const MAX_LINKS_AN_AUTHOR: usize = 8;
 
-/// What a batch counts besides its envelope and its events: its row, and those of the indices.
-pub(super) const ROW_BYTES: u64 = 256;
-
 /// Whose a batch is: its author, and the link that brought it first (0: none did), as the file numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Owner {

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, Row, ffi, params};
 
-use super::record::Id;
 use super::schema;
+use crate::model::Id;
 use crate::wire::envelope::id_in_room;
 
 /// Envelopes of more bytes than this lie here.

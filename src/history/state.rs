@@ -13,17 +13,15 @@ use bytes::Bytes;
 use super::errand::{Asked, Brought, Fault};
 use super::facts::{Config, Input, Output};
 use super::held::Held;
-use super::items::Item;
 use super::message::Response;
 use super::neighbour::Neighbour;
 use super::offering::Wants;
 use super::pace::Pace;
 use super::rate::Rate;
-use super::record::Id;
-use super::removed::horizon_at;
 use super::room::Room;
 use super::schedule::{TURN, framed};
 use crate::clock::{Time, UnixMs};
+use crate::model::{ITEMS_MOST, Id, Item, horizon_at};
 
 /// After this the neighbours hear once more that they may be behind: by then what was sent just
 /// before has settled.
@@ -260,7 +258,7 @@ impl<P: Clone + Ord> Checks<P> {
         {
             neighbour.set_due(&name, moment.now, true);
         }
-        out.push(Output::Load(name, super::room::ITEMS_MOST));
+        out.push(Output::Load(name, ITEMS_MOST));
     }
 
     fn on_leave(&mut self, now: Time, name: &str, out: &mut Vec<Output<P>>) {

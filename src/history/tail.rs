@@ -16,8 +16,8 @@ use bytes::Bytes;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::record::Record;
 use super::schema;
+use crate::model::Record;
 use crate::wire::envelope::id_in_room;
 
 /// The most that waits here. It also bounds what is done again at the start after a crash.

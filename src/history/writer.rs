@@ -26,10 +26,10 @@ use super::front::{self, TAIL_AT_ONCE};
 use super::keep::Keep;
 use super::log::Log;
 use super::read::Reader;
-use super::record::{Outcome, Record, Verified};
 use super::schema;
 use super::writing::{Command, Notice, ReadJob, Work};
 use crate::clock::UnixClock;
+use crate::model::{Outcome, Record, Verified};
 
 /// The most that may wait for its commit, in KiB: some hundred milliseconds of a disk's work.
 const QUEUE_KIB: u32 = 32 << 10;

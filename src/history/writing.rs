@@ -14,10 +14,10 @@ use super::error::LogError;
 use super::log::Log;
 use super::prune::{PRUNED_AT_ONCE, PRUNED_BYTES_AT_ONCE, Pruned};
 use super::read::Reader;
-use super::record::Record;
 use super::remake::Remade;
 use super::writer::Appended;
 use crate::clock::UnixClock;
+use crate::model::Record;
 
 /// What a commit takes at most, in KiB, so that acknowledgements keep coming under load.
 const COMMIT_KIB: u32 = 4 << 10;

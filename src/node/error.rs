@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use crate::gossip::{MAX_EVENT_DATA, MAX_EVENT_NAME, RoomName};
+use crate::gossip::{MAX_EVENT_DATA, MAX_EVENT_NAME};
+use crate::model::RoomName;
 use crate::net::listening::ListenError;
 use crate::net::stage::StageError;
 

@@ -17,7 +17,8 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::clocks::ClockReport;
 use super::crowding::Crowding;
-use crate::gossip::{BatchId, EVENT_OVERHEAD, RoomName};
+use crate::gossip::EVENT_OVERHEAD;
+use crate::model::{BatchId, RoomName};
 use crate::net::stage::StageError;
 
 pub use backlog::MAX_STRETCHES;

@@ -22,8 +22,9 @@ use super::runner::Command;
 use super::store::{RoomStatus, Store};
 use super::supervisor::{NodeFailure, Supervisor};
 use crate::clock::Time;
-use crate::gossip::{self, MAX_EVENT_DATA, MAX_EVENT_NAME, MessageIds, RoomName};
+use crate::gossip::{self, MAX_EVENT_DATA, MAX_EVENT_NAME, MessageIds};
 use crate::identity::NetworkId;
+use crate::model::RoomName;
 use crate::net::address::Address;
 use crate::net::certificate::OwnCertificate;
 

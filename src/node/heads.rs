@@ -8,7 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libp2p::PeerId;
 
-use crate::gossip::{BatchId, MAX_PREV, RoomName, VerifiedBatch};
+use crate::gossip::{MAX_PREV, VerifiedBatch};
+use crate::model::{BatchId, RoomName};
 
 /// Ids that batches of other runs have named and that had not come by then, which are remembered in each room, so
 /// that one that comes late is not taken for a head.

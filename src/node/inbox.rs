@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 
 use super::ingest::Brought;
 use crate::clock::UnixClock;
-use crate::gossip::{self, BatchError, RoomName};
+use crate::gossip::{self, BatchError};
 use crate::identity::NetworkId;
+use crate::model::RoomName;
 use crate::wire::envelope;
 
 /// Messages that may wait to be checked; past that the loop stops reading from the network.

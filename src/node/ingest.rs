@@ -33,12 +33,13 @@ use super::inbox::Inbox;
 use super::outbox::Unconfirmed;
 use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time, UnixClock};
-use crate::gossip::{BatchId, EVENT_OVERHEAD, MessageIds, VerifiedBatch};
+use crate::gossip::{MessageIds, VerifiedBatch};
 use crate::history::{
-    self, Appended, Arrival, Checks, Delivery, Found, Input, Item, LogError, Notice, Order,
-    Outcome, Owed, Record, RequestId, Stream, Verified, Writer,
+    self, Appended, Arrival, Checks, Delivery, Input, LogError, Notice, Order, Owed, RequestId,
+    Writer,
 };
 use crate::identity::NetworkId;
+use crate::model::{AuthorStream, BatchId, Found, Item, Outcome, Record, Seal, Verified};
 use crate::net::pressure::Pressure;
 
 /// A neighbour of which something large was read within this time is bringing what it was asked for: what comes
@@ -57,32 +58,14 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 /// How often the application is told that the log cannot be written.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// Only what the signer or the verifier made enters the log.
-impl Verified for VerifiedBatch {
-    fn record(&self) -> Record {
-        Record {
-            id: self.id().0,
-            room: self.room().as_str().to_owned(),
-            author: Bytes::copy_from_slice(&self.author_key().to_protobuf()),
-            instance: self.instance_id(),
-            first_seq: self.first_seq(),
-            count: self.events().len() as u64,
-            sent_at_ms: self.sent_at_ms(),
-            bytes: self.bytes().clone(),
-            brought_by: Bytes::new(),
-        }
-    }
-}
-
-/// The log counts an event as everything else does that counts batches.
-const _: () = assert!(history::EVENT_BYTES == EVENT_OVERHEAD as u64);
-
 /// A batch, and the neighbour that it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Brought {
     pub(crate) batch: VerifiedBatch,
     pub(crate) by: PeerId,
 }
+
+impl Seal for Brought {}
 
 impl Verified for Brought {
     fn record(&self) -> Record {
@@ -581,7 +564,7 @@ impl Keeper {
 
 fn arrival(batch: VerifiedBatch, follows: bool, fetched: bool) -> Arrival<(VerifiedBatch, bool)> {
     Arrival {
-        stream: Stream {
+        stream: AuthorStream {
             room: batch.room().as_str().to_owned(),
             author: Bytes::copy_from_slice(&batch.author_key().to_protobuf()),
             instance: batch.instance_id(),

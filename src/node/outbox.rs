@@ -15,10 +15,9 @@ use super::heads::{Heads, Left};
 use super::ingest::Note;
 use super::store::Store;
 use crate::clock::UnixClock;
-use crate::gossip::{
-    self, Author, BatchId, MAX_AHEAD_MS, MAX_BATCH_BYTES, MAX_EVENTS, RoomName, VerifiedBatch,
-};
-use crate::history::{Appended, Outcome};
+use crate::gossip::{self, Author, MAX_AHEAD_MS, MAX_BATCH_BYTES, MAX_EVENTS, VerifiedBatch};
+use crate::history::Appended;
+use crate::model::{BatchId, Outcome, RoomName};
 use crate::net::pressure::Handed;
 
 /// Events that may wait for the outbox; past that [`super::Node::broadcast`] waits.

@@ -17,9 +17,10 @@ use tokio::runtime::Handle;
 use super::event::{Message, Past, PastPage, Stretch};
 use super::ingest::messages;
 use super::store::Store;
-use crate::gossip::{self, RoomName};
-use crate::history::{Cursor, LogError, NumberedPage, Numbers, Page, Query, Stored};
+use crate::gossip;
+use crate::history::{Cursor, LogError, NumberedPage, Numbers, Page, Query};
 use crate::identity::NetworkId;
+use crate::model::{RoomName, Stored};
 
 /// How soon the log is read again for a slow reader of the events when it could not be read.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);

@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 
 use super::error::JoinError;
 use crate::clock::Time;
-use crate::gossip::{MAX_ROOMS, RoomName};
+use crate::gossip::MAX_ROOMS;
+use crate::model::RoomName;
 
 /// How long a new link may take to say in which rooms it is; a peer in none says nothing.
 const SETTLE: Duration = Duration::from_millis(500);

@@ -9,15 +9,13 @@ use std::ops::Range;
 use sha2::{Digest, Sha256};
 
 use super::strict;
+use crate::model::TOPIC_PREFIX;
 
 /// The largest data of one event: what a link carries in a second or so; files are for other tools.
 pub const MAX_EVENT_DATA: usize = 1024 * 1024;
 
 /// The largest envelope: the largest event, and room for everything around it.
 pub const MAX_MESSAGE: usize = MAX_EVENT_DATA + 1024;
-
-/// What stands before the room's name in its topic.
-pub const TOPIC_PREFIX: &str = "/diatribe/1/";
 
 /// Bytes of a signature.
 pub const SIGNATURE_BYTES: usize = 64;

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use diatribe::gossip::{self, Author, Event, MAX_BATCH_BYTES, RoomName, VerifiedBatch};
+use diatribe::gossip::{self, Author, Event, MAX_BATCH_BYTES, VerifiedBatch};
 use diatribe::identity::{Identity, NetworkId};
+use diatribe::model::RoomName;
 
 /// Bytes of an event.
 const SIZE: usize = 256;

@@ -1,8 +1,9 @@
 //! Two sets of 100,000 batches compared: equal, and with a hundred differences.
 
 use criterion::{BenchmarkId, Criterion};
+use diatribe::history::Items;
 use diatribe::history::reconcile::{Difference, Window, advance, answer, opening};
-use diatribe::history::{Item, Items};
+use diatribe::model::Item;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use diatribe::gossip::{self, MAX_EVENT_DATA, MAX_EVENT_NAME, MAX_EVENTS, MAX_MESSAGE};
 use diatribe::identity::NetworkId;
+use diatribe::model;
 use diatribe::{NetworkKey, RoomName};
 
 use crate::case::{QUICK, fuzz};
@@ -28,7 +29,7 @@ fn a_batch_is_within_its_limits_or_refused() {
         }
         if let Ok(text) = std::str::from_utf8(&bytes) {
             if let Ok(room) = text.parse::<RoomName>() {
-                assert!(room.as_str().len() <= gossip::MAX_ROOM_NAME_BYTES);
+                assert!(room.as_str().len() <= model::MAX_ROOM_NAME_BYTES);
                 assert_eq!(RoomName::from_topic(&room.topic()), Some(room));
             }
             let _ = RoomName::from_topic(text);

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use diatribe::clock::Time;
 use diatribe::history::message::{MAX_IDS, MAX_REQUEST, MAX_RESPONSE, Request, Response};
 use diatribe::history::reconcile::{self, Difference, Window};
-use diatribe::history::{Checks, Config, Found, Input, Item, Items, Output};
+use diatribe::history::{Checks, Config, Input, Items, Output};
+use diatribe::model::{Found, Item};
 
 use crate::case::{Case, QUICK, SLOW, fuzz};
 use crate::seeds;

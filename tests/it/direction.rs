@@ -5,18 +5,20 @@ use std::path::{Path, PathBuf};
 
 /// What each module of the crate may name of the others.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("model", &[]),
     ("clock", &[]),
     ("rate_limit", &["clock"]),
     ("identity", &[]),
-    ("wire", &[]),
+    ("wire", &["model"]),
     ("handshake", &["clock", "identity", "wire"]),
     ("gate", &["clock", "identity", "wire"]),
     ("overlay", &["clock", "identity", "wire"]),
-    ("gossip", &["clock", "identity", "wire"]),
-    ("history", &["clock", "identity", "wire"]),
+    ("gossip", &["model", "clock", "identity", "wire"]),
+    ("history", &["model", "clock", "identity", "wire"]),
     (
         "net",
         &[
+            "model",
             "clock",
             "rate_limit",
             "identity",
@@ -31,6 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "node",
         &[
+            "model",
             "clock",
             "rate_limit",
             "identity",
@@ -46,6 +49,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "conformance",
         &[
+            "model",
             "clock",
             "identity",
             "wire",

@@ -5,10 +5,11 @@ use std::path::Path;
 use bytes::Bytes;
 use diatribe::conformance::rpc::{publish, publish_with, subscribe};
 use diatribe::conformance::streams::MESHSUB;
-use diatribe::gossip::{self, Author, BatchId, Event, PROTOCOLS, RoomName, VerifiedBatch};
+use diatribe::gossip::{self, Author, Event, PROTOCOLS, VerifiedBatch};
 use diatribe::handshake::Role;
 use diatribe::history::{Archive, Query};
 use diatribe::identity::{Identity, NetworkId};
+use diatribe::model::{BatchId, RoomName};
 use futures::AsyncWriteExt;
 use libp2p::swarm::Stream;
 

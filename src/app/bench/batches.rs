@@ -5,8 +5,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::super::failure::Failure;
-use crate::gossip::{Author, Event, RoomName, VerifiedBatch};
+use crate::gossip::{Author, Event, VerifiedBatch};
 use crate::identity::{Identity, NetworkId};
+use crate::model::RoomName;
 
 /// `count` batches of one event of `size` bytes each, by one author who sent one a millisecond until
 /// now.

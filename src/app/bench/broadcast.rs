@@ -14,7 +14,8 @@ use super::figures::Figures;
 use super::machine::Cost;
 use super::tally::{Plan, Totals};
 use super::{cluster, processes, report};
-use crate::gossip::{MAX_ROOMS, RoomName};
+use crate::gossip::MAX_ROOMS;
+use crate::model::RoomName;
 
 /// How long nothing may come before what is missing counts as lost: several rounds of data checking.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

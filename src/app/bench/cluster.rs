@@ -18,7 +18,7 @@ use super::mesh::{self, Mesh};
 use super::one::{NodePlan, address_of};
 use super::progress::Progress;
 use super::tally::Tally;
-use crate::gossip::RoomName;
+use crate::model::RoomName;
 use crate::node::{Event, Events, Node};
 
 /// How often the links are looked at.

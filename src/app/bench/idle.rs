@@ -22,7 +22,7 @@ use super::machine::{self, Meter};
 use super::one::NodePlan;
 use super::processes::process::Process;
 use super::report::{self, median, mib};
-use crate::gossip::RoomName;
+use crate::model::RoomName;
 use crate::net::Address;
 use crate::node::{DEFAULT_ROOM, Node};
 

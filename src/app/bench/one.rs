@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::super::failure::Failure;
 use super::args::LoadArgs;
 use super::as_text;
-use crate::gossip::RoomName;
 use crate::identity::Identity;
+use crate::model::RoomName;
 use crate::net::Address;
 use crate::node::{Events, Node};
 

@@ -15,7 +15,7 @@ use super::args::LEAST_SIZE;
 use super::as_text;
 use super::histogram::Histogram;
 use super::machine;
-use crate::gossip::{BatchId, RoomName};
+use crate::model::{BatchId, RoomName};
 use crate::node::Message;
 
 /// What fills the data behind its head.

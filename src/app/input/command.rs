@@ -11,7 +11,7 @@ use super::lines::Line;
 use super::{End, Sender};
 use crate::app::escape::{Quoted, Shown};
 use crate::app::output::{CHAT, Output, SHORT, short, told};
-use crate::gossip::RoomName;
+use crate::model::RoomName;
 use crate::node::{ClockStatus, Direction, LinkInfo, RoomStatus};
 
 const HELP: &str = "\

@@ -11,7 +11,7 @@ mod request;
 use tokio::sync::mpsc;
 
 use super::output::{Output, Record};
-use crate::gossip::RoomName;
+use crate::model::RoomName;
 use crate::node::{BroadcastError, Node, Sending};
 use command::Desk;
 use lines::Line;

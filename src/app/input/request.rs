@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use crate::app::output::CHAT;
-use crate::gossip::RoomName;
+use crate::model::RoomName;
 
 /// What a program asks to be sent.
 #[derive(Debug, PartialEq, Eq)]

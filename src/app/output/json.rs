@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 use super::ends::{CaseEnd, Check, CheckStage, ConformanceEnd, DemoEnd, Id};
 use super::{Record, Render};
 use crate::app::stamp::Stamp;
-use crate::gossip::BatchId;
+use crate::model::BatchId;
 use crate::node::{Event, Message};
 
 /// PeerIds whose text is kept: making it costs more than the rest of a short line.
@@ -54,7 +54,7 @@ enum Line<'a> {
         #[serde(serialize_with = "all_shown")]
         addresses: &'a [Multiaddr],
         #[serde(serialize_with = "all_shown")]
-        rooms: &'a [crate::gossip::RoomName],
+        rooms: &'a [crate::model::RoomName],
     },
     Listening {
         time: &'a str,

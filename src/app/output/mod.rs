@@ -19,7 +19,7 @@ use futures::{FutureExt, StreamExt};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::gossip::RoomName;
+use crate::model::RoomName;
 use crate::node::{Event, Events, Message, Sent};
 
 pub(crate) use ends::{CaseEnd, Check, CheckStage, ConformanceEnd, DemoEnd, DemoNode, Id};

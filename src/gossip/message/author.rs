@@ -11,8 +11,8 @@ use super::{
     BatchError, BatchId, Contents, Event, MAX_MESSAGE, MAX_PREV, Sealed, VerifiedBatch,
     check_numbering, proto, signed_text,
 };
-use crate::gossip::room::RoomName;
 use crate::identity::{Identity, NetworkId};
+use crate::model::RoomName;
 use crate::wire::envelope::{BODY_TAG, BodyHash, MessageId, SIGNATURE_BYTES, SIGNATURE_HEADER};
 
 /// Who signs batches: a key, in a network, and one run of its program.

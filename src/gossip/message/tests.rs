@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::gossip::MAX_ROOM_NAME_BYTES;
 use crate::identity::{Identity, NetworkKey};
+use crate::model::MAX_ROOM_NAME_BYTES;
 use crate::wire::envelope::{BODY_TAG, SIGNATURE_HEADER, bad_id, split};
 use prost::Message as _;
 

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::gossip::room::RoomName;
 use crate::identity::{Identity, NetworkKey};
+use crate::model::RoomName;
 use crate::wire::envelope::{BODY_TAG, SIGNATURE_HEADER, bad_id};
 
 mod refused;

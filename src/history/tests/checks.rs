@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Time;
 use crate::history::message::{MAX_REQUEST, MAX_RESPONSE};
-use crate::history::{Checked, Checks, Config, Fault, Found, Id, Input, Output};
+use crate::history::{Checked, Checks, Config, Fault, Input, Output};
+use crate::model::{Found, Id};
 
 pub(super) type Name = u8;
 

@@ -9,7 +9,8 @@ use super::checks::{Name, Net, batches};
 use super::*;
 use crate::history::message::{Request, Response};
 use crate::history::reconcile::Window;
-use crate::history::{Checked, Fault, Id, Input, Output};
+use crate::history::{Checked, Fault, Input, Output};
+use crate::model::Id;
 
 /// A node 1 with a neighbour 2 that the test plays itself.
 struct Played {
@@ -405,7 +406,7 @@ fn looking_for_ids_counts_whether_they_are_held_or_not() {
         ids: ids.clone(),
     };
     let missing = |played: &mut Played, _| {
-        let found = crate::history::Found {
+        let found = crate::model::Found {
             missing: ids.clone(),
             looked_at: ids.len(),
             ..Default::default()

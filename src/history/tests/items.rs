@@ -1,6 +1,7 @@
 //! What the index of a room takes of memory.
 
-use crate::history::items::{Item, Items};
+use crate::history::items::Items;
+use crate::model::Item;
 
 #[test]
 fn an_item_that_comes_in_order_takes_no_more_than_46_bytes() {

@@ -237,7 +237,7 @@ fn what_was_offered_may_be_fetched_beyond_the_allowance_once() {
     let served = |played: &mut Played, batch: &Batch| {
         let (room, ids) = ("a".into(), vec![batch.0.id]);
         let id = played.request(2, &Request::Fetch { room, ids });
-        let found = crate::history::Found {
+        let found = crate::model::Found {
             envelopes: vec![vec![0; 1 << 20].into()],
             looked_at: 1,
             ..Default::default()

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use crate::clock::Time;
-use crate::history::{Arrival, COMING_WAIT, Delivery, GAP_WAIT, Order, Stream};
+use crate::history::{Arrival, COMING_WAIT, Delivery, GAP_WAIT, Order};
+use crate::model::AuthorStream;
 
 /// Whose, its first number, how many.
 type Delivered = Delivery<(u8, u64, u64)>;
 
-fn stream(author: u8) -> Stream {
-    Stream {
+fn stream(author: u8) -> AuthorStream {
+    AuthorStream {
         room: "a".into(),
         author: vec![author].into(),
         instance: [author; 16],
@@ -141,7 +142,7 @@ fn what_waits_is_bounded() {
     assert!(order.waiting() <= 256);
     let mut order = Order::new();
     for n in 0..5000u64 {
-        let stream = Stream {
+        let stream = AuthorStream {
             instance: [(n >> 8) as u8; 16],
             author: vec![n as u8].into(),
             room: "a".into(),

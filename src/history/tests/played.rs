@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::checks::{Name, Net};
 use super::*;
 use crate::history::message::{Request, Response};
-use crate::history::{Fault, Id, Input, Output, Owed};
+use crate::history::{Fault, Input, Output, Owed};
+use crate::model::Id;
 
 /// A node 1 in the room "a" with neighbours that the test plays itself, all of which understand offers.
 pub(super) struct Played {
@@ -146,7 +147,7 @@ impl Played {
     pub(super) fn serve(&mut self, to: Name, batch: &Batch) {
         let (room, ids) = ("a".into(), vec![batch.0.id]);
         let request = self.request(to, &Request::Fetch { room, ids });
-        let found = crate::history::Found {
+        let found = crate::model::Found {
             envelopes: vec![batch.0.bytes.clone()],
             looked_at: 1,
             ..Default::default()

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use negentropy::{Negentropy, NegentropyStorageVector};
 use proptest::prelude::*;
 
+use crate::history::Items;
 use crate::history::reconcile::{Difference, Window, advance, answer, opening};
-use crate::history::{Id, Item, Items};
+use crate::model::{Id, Item};
 
 const ALL: Window = Window {
     since_ms: 0,
@@ -281,7 +282,7 @@ fn steps_of<T>(work: impl FnOnce() -> T) -> (T, u64) {
 
 /// As many items as are compared at most, or a sixteenth in a build without optimisation.
 fn many() -> Items {
-    let n = crate::history::ITEMS_MOST as u64 / if cfg!(debug_assertions) { 16 } else { 1 };
+    let n = crate::model::ITEMS_MOST as u64 / if cfg!(debug_assertions) { 16 } else { 1 };
     let item = |k: u64| Item {
         sent_at_ms: 1_767_225_600_000 + k,
         id: <sha2::Sha256 as sha2::Digest>::digest(k.to_le_bytes()).into(),

@@ -10,7 +10,8 @@ use super::played::Played;
 use super::*;
 use crate::history::message::{Request, Response};
 use crate::history::reconcile::Window;
-use crate::history::{Fault, Found, Id, Input};
+use crate::history::{Fault, Input};
+use crate::model::{Found, Id};
 
 const A_MINUTE: Duration = Duration::from_secs(60);
 

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::history::{self, Archive, FILE_NAME, Found, Keep, Log, LogError, Query, Sync};
+use crate::history::{self, Archive, FILE_NAME, Keep, Log, LogError, Query, Sync};
+use crate::model::Found;
 
 const MIB: usize = 1 << 20;
 

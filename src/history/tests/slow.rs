@@ -6,7 +6,8 @@ use super::checks::Name;
 use super::played::{Played, fetch_of, large, larges};
 use super::*;
 use crate::history::message::{Request, Response};
-use crate::history::{Found, Input, Owed};
+use crate::history::{Input, Owed};
+use crate::model::Found;
 
 /// Node 1, the author, to whose neighbours a mebibyte takes four seconds; the first has the first batch.
 fn slow_author(neighbours: impl IntoIterator<Item = Name>) -> Played {

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use crate::history::message::{Malformed, Request, Response};
-use crate::history::{Id, Item};
+use crate::model::{Id, Item};
 
 static VECTORS: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../../proto/vectors/sync.json")).unwrap()

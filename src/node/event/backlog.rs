@@ -9,7 +9,7 @@ use std::ops::Bound;
 use libp2p::PeerId;
 
 use super::Message;
-use crate::gossip::RoomName;
+use crate::model::RoomName;
 
 /// Maximum number of stretches of messages that one reader has yet to read from the log: some 6 MiB of memory, and 64 MiB if
 /// each is another author's. One stretch is any number of messages in a row of one process of an author in a room, so that

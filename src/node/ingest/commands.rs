@@ -6,8 +6,9 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use tokio::sync::oneshot;
 
-use crate::gossip::{RoomName, VerifiedBatch};
+use crate::gossip::VerifiedBatch;
 use crate::history::RequestId;
+use crate::model::RoomName;
 use crate::net::pressure::Handed;
 use crate::node::outbox::Unconfirmed;
 use crate::node::store::RoomStatus;

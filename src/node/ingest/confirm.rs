@@ -9,7 +9,8 @@ use super::confirmations::{CONFIRM_TIMEOUT, Question};
 use super::sync::{item_of, stored};
 use crate::clock::Time;
 use crate::gossip::VerifiedBatch;
-use crate::history::{Id, Input};
+use crate::history::Input;
+use crate::model::Id;
 use crate::node::error::BroadcastError;
 use crate::node::outbox::Unconfirmed;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use libp2p::PeerId;
 
 use crate::clock::Time;
-use crate::history::{Id, Item, MIN_KEPT_MS};
+use crate::model::{Id, Item, MIN_KEPT_MS};
 
 /// How long neighbours are waited for. A link that has not answered anything for so long is lost.
 pub(crate) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 
-use crate::gossip::{MAX_AHEAD_MS, RoomName};
+use crate::gossip::MAX_AHEAD_MS;
+use crate::model::RoomName;
 use crate::node::event::DatedThan;
 
 /// How long a message that comes live can have been on its way: as far as two honest clocks may differ, in

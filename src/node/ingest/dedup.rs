@@ -4,7 +4,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::gossip::BatchId;
+use crate::model::BatchId;
 
 /// Maximum number of batches that are remembered: gossip brings none again after some minutes, and an author whose clock
 /// is wrong by weeks is a person who types. 128 KiB.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::clock::Time;
-use crate::history::{Found, Id};
+use crate::model::{Found, Id};
 
 /// Bytes that are held: as many as may be on their way from the neighbours.
 const BYTES_MOST: usize = 8 << 20;

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 use super::{Back, Brought, Keeper, Origin, Wish};
-use crate::gossip::{self, BatchError, RoomName, VerifiedBatch};
+use crate::gossip::{self, BatchError, VerifiedBatch};
 use crate::history::message::Request;
-use crate::history::{self, Id, Input, Item, Output};
+use crate::history::{self, Input, Output};
+use crate::model::{Id, Item, RoomName};
 use crate::node::clocks::ClockReport;
 use crate::node::event::Event;
 use crate::node::store::RoomStatus;

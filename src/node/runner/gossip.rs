@@ -11,8 +11,9 @@ use tokio::sync::mpsc;
 
 use super::Runner;
 use crate::clock::Time;
-use crate::gossip::{self, BatchError, IDONTWANT_ABOVE, RoomName, VerifiedBatch};
+use crate::gossip::{self, BatchError, IDONTWANT_ABOVE, VerifiedBatch};
 use crate::history::OFFER_ABOVE;
+use crate::model::RoomName;
 use crate::net::stage::{Stage, StageError};
 use crate::node::clocks::ClockReport;
 use crate::node::error::{BroadcastError, JoinError};

@@ -9,8 +9,8 @@ use libp2p::PeerId;
 use libp2p::request_response::{self as rr, InboundRequestId, ResponseChannel};
 
 use super::Runner;
-use crate::gossip::RoomName;
 use crate::history::{self, RequestId};
+use crate::model::RoomName;
 use crate::node::event::{Cause, Kind};
 use crate::node::ingest::{Note, Wish};
 use crate::wire::{FrameError, Request, is_unsupported};

@@ -20,7 +20,7 @@ use super::super::mesh::{self, Mesh};
 use super::super::one::NodePlan;
 use super::process::Process;
 use super::words::{Answer, Order, Report};
-use crate::gossip::RoomName;
+use crate::model::RoomName;
 use crate::net::Address;
 
 /// What starts a node, hidden from `--help`.

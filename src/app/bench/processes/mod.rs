@@ -23,7 +23,7 @@ use super::broadcast::{Measured, PATIENCE, plan};
 use super::machine::{self, Cost, Meter};
 use super::progress::Progress;
 use super::tally::{Tally, Totals};
-use crate::gossip::RoomName;
+use crate::model::RoomName;
 use fleet::Fleet;
 use words::Order;
 

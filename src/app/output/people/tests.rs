@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::gossip::BatchId;
 use crate::identity::Identity;
+use crate::model::BatchId;
 use crate::net::{Stage, StageError};
 
 fn author() -> PeerId {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::gossip::BatchId;
+use crate::model::BatchId;
 
 fn author(n: u8) -> PeerId {
     crate::identity::Identity::from_seed(&[n; 32]).peer_id()

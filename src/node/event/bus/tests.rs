@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::super::{MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message, PastPage, Stretch};
 use super::*;
-use crate::gossip::BatchId;
+use crate::model::BatchId;
 
 fn error(n: usize) -> Event {
     Event::Error {

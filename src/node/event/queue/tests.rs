@@ -7,7 +7,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::gossip::{BatchId, EVENT_OVERHEAD};
+use crate::gossip::EVENT_OVERHEAD;
+use crate::model::BatchId;
 use crate::node::Message;
 
 fn author(n: u8) -> PeerId {

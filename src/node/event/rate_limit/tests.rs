@@ -6,7 +6,7 @@ use libp2p::Multiaddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::gossip::BatchId;
+use crate::model::BatchId;
 use crate::net::{Stage, StageError};
 use crate::node::event::{DatedThan, Direction};
 use crate::node::{ClockReport, Crowding};

@@ -5,16 +5,18 @@
 
 use bytes::Bytes;
 
-use super::share::ROW_BYTES;
-
 /// A batch's id: a hash of its room and envelope ([`crate::wire::envelope::id_in_room`]).
 pub type Id = [u8; 32];
 
-/// Implemented by the one type that only a verified signature yields; nothing else can be stored.
-pub trait Verified {
+/// Implemented by the types that only a signature yields, made or verified; nothing else can be stored. No other crate
+/// can implement it.
+pub trait Verified: Seal {
     /// The batch as the log keeps it.
     fn record(&self) -> Record;
 }
+
+/// What makes a type one that may be stored: named by whoever keeps its constructors to the signer and the verifier.
+pub trait Seal {}
 
 /// A batch as the log keeps it: what it is found by, and its envelope as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,9 @@ pub struct Record {
 /// What each event of a batch counts for besides its bytes, in bytes: as everywhere else that batches are counted.
 pub const EVENT_BYTES: u64 = 64;
 
+/// What a batch counts besides its envelope and its events: its row, and those of the indices.
+const ROW_BYTES: u64 = 256;
+
 impl Record {
     /// The number after its last event.
     pub fn end_seq(&self) -> u64 {
@@ -49,13 +54,13 @@ impl Record {
     }
 
     /// What the batch counts for when there is no room for all.
-    pub(super) fn cost(&self) -> u64 {
+    pub(crate) fn cost(&self) -> u64 {
         let events = self.count.saturating_mul(EVENT_BYTES);
         (self.bytes.len() as u64 + ROW_BYTES).saturating_add(events)
     }
 
     /// Whether its numbers fit into the log's columns, which are signed.
-    pub(super) fn fits(&self) -> bool {
+    pub(crate) fn fits(&self) -> bool {
         let most = i64::MAX as u64;
         self.first_seq >= 1
             && self.count >= 1
@@ -108,7 +113,7 @@ impl Outcome {
     }
 
     /// Whether it is stored now, and was not before.
-    pub(super) fn is_stored(&self) -> bool {
+    pub(crate) fn is_stored(&self) -> bool {
         matches!(self, Outcome::New { .. } | Outcome::Conflict { .. })
     }
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use crate::wire::envelope::TOPIC_PREFIX;
+/// What stands before the room's name in its topic.
+pub const TOPIC_PREFIX: &str = "/diatribe/1/";
 
 /// Long enough for a sentence's worth of name, short enough to be in every message.
 pub const MAX_ROOM_NAME_BYTES: usize = 64;

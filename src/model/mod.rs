@@ -1,0 +1,25 @@
+//! The values that several protocols and the log have in common; it imports nothing of the crate.
+//!
+//! * [`RoomName`], [`BatchId`], [`AuthorStream`]: names of a room, of a batch, and of what one process of an author says.
+//! * [`Record`] and [`Verified`]: a batch as it is stored, and the types that only the signer and the verifier make.
+//! * [`Item`], [`Found`], [`ITEMS_MOST`], [`MIN_KEPT_MS`]: what the log and the comparison of rooms agree on.
+
+mod author_stream;
+mod batch_id;
+mod found;
+mod horizon;
+mod item;
+mod record;
+mod room_name;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use author_stream::AuthorStream;
+pub use batch_id::BatchId;
+pub use found::Found;
+pub(crate) use horizon::{DEFAULT_KEEP_AGE, horizon_at};
+pub use horizon::{ITEMS_MOST, MIN_KEPT_MS};
+pub use item::Item;
+pub(crate) use record::Seal;
+pub use record::{EVENT_BYTES, Id, Outcome, Record, Stored, Verified};
+pub use room_name::{MAX_ROOM_NAME_BYTES, RoomName, RoomNameError, TOPIC_PREFIX};
