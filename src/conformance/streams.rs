@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::handshake;
 use crate::identity::Identity;
-use crate::net::half_close::LateHalfClose;
+use crate::net::half_close::DeferredHalfClose;
 
 /// What libp2p's own behaviour would do but for its pings: a peer keeps one stream of them alone, and
 /// it would be its own instead of ours.
@@ -81,7 +81,7 @@ pub fn swarm(
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(yamux::Config::default())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(LateHalfClose(muxer))))
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(DeferredHalfClose(muxer))))
         .boxed();
     Ok(swarm_over(transport, identity, identify, streams, inbound))
 }

@@ -1,6 +1,6 @@
 //! What a connection's streams have to write at one time leaves together.
 //!
-//! Entry type: [`Coalesced`], the upgrade of a connection to yamux. The rule it keeps: nothing waits for
+//! Entry type: [`CoalescedFlushes`], the upgrade of a connection to yamux. The rule it keeps: nothing waits for
 //! what may come later; only what is there at the same time is written as one.
 //!
 //! yamux flushes after each of its frames, and a stream of a mebibyte is 64 of them. Each flush ends a
@@ -20,9 +20,9 @@ use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade,
 
 /// An upgrade to a muxer, over a connection whose flushes it puts together.
 #[derive(Clone, Debug)]
-pub(super) struct Coalesced<U>(pub(super) U);
+pub(super) struct CoalescedFlushes<U>(pub(super) U);
 
-impl<U: UpgradeInfo> UpgradeInfo for Coalesced<U> {
+impl<U: UpgradeInfo> UpgradeInfo for CoalescedFlushes<U> {
     type Info = U::Info;
     type InfoIter = U::InfoIter;
 
@@ -31,21 +31,21 @@ impl<U: UpgradeInfo> UpgradeInfo for Coalesced<U> {
     }
 }
 
-impl<C, U> InboundConnectionUpgrade<C> for Coalesced<U>
+impl<C, U> InboundConnectionUpgrade<C> for CoalescedFlushes<U>
 where
-    U: InboundConnectionUpgrade<Held<C>>,
+    U: InboundConnectionUpgrade<BufferedFlush<C>>,
     U::Future: Send + 'static,
 {
-    type Output = Turns<U::Output>;
+    type Output = FlushOncePerPoll<U::Output>;
     type Error = U::Error;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
     fn upgrade_inbound(self, socket: C, info: Self::Info) -> Self::Future {
-        let (socket, hold) = Held::new(socket);
+        let (socket, hold) = BufferedFlush::new(socket);
         let upgrade = self.0.upgrade_inbound(socket, info);
         upgrade
             .map(|muxer| {
-                Ok(Turns {
+                Ok(FlushOncePerPoll {
                     muxer: muxer?,
                     hold,
                 })
@@ -54,21 +54,21 @@ where
     }
 }
 
-impl<C, U> OutboundConnectionUpgrade<C> for Coalesced<U>
+impl<C, U> OutboundConnectionUpgrade<C> for CoalescedFlushes<U>
 where
-    U: OutboundConnectionUpgrade<Held<C>>,
+    U: OutboundConnectionUpgrade<BufferedFlush<C>>,
     U::Future: Send + 'static,
 {
-    type Output = Turns<U::Output>;
+    type Output = FlushOncePerPoll<U::Output>;
     type Error = U::Error;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
     fn upgrade_outbound(self, socket: C, info: Self::Info) -> Self::Future {
-        let (socket, hold) = Held::new(socket);
+        let (socket, hold) = BufferedFlush::new(socket);
         let upgrade = self.0.upgrade_outbound(socket, info);
         upgrade
             .map(|muxer| {
-                Ok(Turns {
+                Ok(FlushOncePerPoll {
                     muxer: muxer?,
                     hold,
                 })
@@ -79,7 +79,7 @@ where
 
 /// What a muxer and the connection below it share.
 #[derive(Debug, Default)]
-struct Hold {
+struct FlushGate {
     /// Whether flushes are put off.
     is_on: AtomicBool,
     /// Whether one was.
@@ -88,15 +88,15 @@ struct Hold {
 
 /// A connection whose flushes can be put off.
 #[derive(Debug)]
-pub(super) struct Held<C> {
+pub(super) struct BufferedFlush<C> {
     socket: C,
-    hold: Arc<Hold>,
+    hold: Arc<FlushGate>,
 }
 
-impl<C> Held<C> {
-    fn new(socket: C) -> (Held<C>, Arc<Hold>) {
-        let hold = Arc::new(Hold::default());
-        let held = Held {
+impl<C> BufferedFlush<C> {
+    fn new(socket: C) -> (BufferedFlush<C>, Arc<FlushGate>) {
+        let hold = Arc::new(FlushGate::default());
+        let held = BufferedFlush {
             socket,
             hold: hold.clone(),
         };
@@ -104,7 +104,7 @@ impl<C> Held<C> {
     }
 }
 
-impl<C: AsyncRead + Unpin> AsyncRead for Held<C> {
+impl<C: AsyncRead + Unpin> AsyncRead for BufferedFlush<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -114,7 +114,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Held<C> {
     }
 }
 
-impl<C: AsyncWrite + Unpin> AsyncWrite for Held<C> {
+impl<C: AsyncWrite + Unpin> AsyncWrite for BufferedFlush<C> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -138,12 +138,12 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for Held<C> {
 
 /// A muxer that lets its connection flush at the end of each turn.
 #[derive(Debug)]
-pub(super) struct Turns<M> {
+pub(super) struct FlushOncePerPoll<M> {
     muxer: M,
-    hold: Arc<Hold>,
+    hold: Arc<FlushGate>,
 }
 
-impl<M: StreamMuxer + Unpin> StreamMuxer for Turns<M> {
+impl<M: StreamMuxer + Unpin> StreamMuxer for FlushOncePerPoll<M> {
     type Substream = M::Substream;
     type Error = M::Error;
 
@@ -228,7 +228,7 @@ mod tests {
     /// Flushes after each of so many frames that wait, and once more, as yamux does.
     struct Frames {
         waiting: usize,
-        socket: Held<Counting>,
+        socket: BufferedFlush<Counting>,
     }
 
     impl StreamMuxer for Frames {
@@ -260,10 +260,10 @@ mod tests {
         }
     }
 
-    fn turns(waiting: usize) -> Turns<Frames> {
-        let (socket, hold) = Held::new(Counting::default());
+    fn turns(waiting: usize) -> FlushOncePerPoll<Frames> {
+        let (socket, hold) = BufferedFlush::new(Counting::default());
         let muxer = Frames { waiting, socket };
-        Turns { muxer, hold }
+        FlushOncePerPoll { muxer, hold }
     }
 
     #[test]

@@ -13,8 +13,8 @@ use libp2p::core::transport::TransportError;
 use libp2p::core::transport::timeout::TransportTimeoutError;
 use libp2p_websocket::error::Error as WebsocketError;
 
+use super::observed_upgrade::Alternative;
 use super::stage::{self, Stage, StageError};
-use super::upgrade::Instead;
 
 /// The stage and the reason behind an error of the boxed transport.
 pub(crate) fn stage_of(error: &TransportError<io::Error>) -> StageError {
@@ -243,7 +243,7 @@ where
 
 fn of_upgrade(stage: Stage, error: &(dyn std::error::Error + 'static)) -> StageError {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
-    if let Some(Instead(name)) = causes.find_map(|error| error.downcast_ref()) {
+    if let Some(Alternative(name)) = causes.find_map(|error| error.downcast_ref()) {
         return not_offered(stage, Some(name));
     }
     let reason = in_full(error);

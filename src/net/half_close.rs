@@ -1,6 +1,6 @@
 //! Streams that we opened are not half-closed before the peer has said something on them.
 //!
-//! Entry type: [`LateHalfClose`], a muxer around another. The rule it keeps: nothing else waits, and nothing that came
+//! Entry type: [`DeferredHalfClose`], a muxer around another. The rule it keeps: nothing else waits, and nothing that came
 //! meanwhile is lost.
 //!
 //! A request goes out with the name of its protocol, and its sender half-closes after it. js-libp2p (`@libp2p/utils` 7)
@@ -20,14 +20,14 @@ use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 
 /// A muxer whose outbound streams half-close late.
 #[derive(Debug)]
-pub(crate) struct LateHalfClose<M>(pub(crate) M);
+pub(crate) struct DeferredHalfClose<M>(pub(crate) M);
 
-impl<M> StreamMuxer for LateHalfClose<M>
+impl<M> StreamMuxer for DeferredHalfClose<M>
 where
     M: StreamMuxer + Unpin,
     M::Substream: Unpin,
 {
-    type Substream = Late<M::Substream>;
+    type Substream = DeferredCloseStream<M::Substream>;
     type Error = M::Error;
 
     fn poll_inbound(
@@ -35,7 +35,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::Substream, Self::Error>> {
         let stream = Pin::new(&mut self.0).poll_inbound(cx);
-        stream.map_ok(|stream| Late::new(stream, true))
+        stream.map_ok(|stream| DeferredCloseStream::new(stream, true))
     }
 
     fn poll_outbound(
@@ -43,7 +43,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::Substream, Self::Error>> {
         let stream = Pin::new(&mut self.0).poll_outbound(cx);
-        stream.map_ok(|stream| Late::new(stream, false))
+        stream.map_ok(|stream| DeferredCloseStream::new(stream, false))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -60,7 +60,7 @@ where
 
 /// A stream that may wait for the peer before it is half-closed.
 #[derive(Debug)]
-pub(crate) struct Late<S> {
+pub(crate) struct DeferredCloseStream<S> {
     stream: S,
     /// Whether the peer has said something, or can no more; or need not, having opened the stream.
     is_heard: bool,
@@ -69,9 +69,9 @@ pub(crate) struct Late<S> {
     is_closed: bool,
 }
 
-impl<S> Late<S> {
-    fn new(stream: S, is_heard: bool) -> Late<S> {
-        Late {
+impl<S> DeferredCloseStream<S> {
+    fn new(stream: S, is_heard: bool) -> DeferredCloseStream<S> {
+        DeferredCloseStream {
             stream,
             is_heard,
             came: None,
@@ -80,7 +80,7 @@ impl<S> Late<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Late<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for DeferredCloseStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -98,7 +98,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Late<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Late<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DeferredCloseStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -186,15 +186,15 @@ mod tests {
         }
     }
 
-    fn opened(by_the_peer: bool) -> Late<Scripted> {
-        Late::new(Scripted::default(), by_the_peer)
+    fn opened(by_the_peer: bool) -> DeferredCloseStream<Scripted> {
+        DeferredCloseStream::new(Scripted::default(), by_the_peer)
     }
 
-    fn close(stream: &mut Late<Scripted>) -> Poll<io::Result<()>> {
+    fn close(stream: &mut DeferredCloseStream<Scripted>) -> Poll<io::Result<()>> {
         Pin::new(stream).poll_close(&mut Context::from_waker(Waker::noop()))
     }
 
-    fn read(stream: &mut Late<Scripted>) -> Vec<u8> {
+    fn read(stream: &mut DeferredCloseStream<Scripted>) -> Vec<u8> {
         let mut all = Vec::new();
         let mut buf = [0; 4];
         while let Poll::Ready(Ok(len @ 1..)) =

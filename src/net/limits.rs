@@ -2,7 +2,7 @@
 //! their handshake, each by source and in all.
 //!
 //! Entry type: [`Behaviour`], which denies connections and closes half-open ones. The rule it keeps is that of
-//! [`Places`]: no source can use up the places of the others, and no network either.
+//! [`SlotTable`]: no source can use up the places of the others, and no network either.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -16,8 +16,8 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use super::give_way::HalfOpen;
-use super::places::{Places, ShareTaken};
+use super::half_open::HalfOpenConnections;
+use super::slots::{QuotaExceeded, SlotTable};
 use crate::wire::{Source, is_loopback};
 
 /// The caps before the gate.
@@ -112,36 +112,36 @@ const UNVERIFIED: &str = "connections without a finished handshake";
 /// Denies inbound connections of a source over its share, and names those that give way when all places are taken.
 pub(crate) struct Behaviour {
     caps: Caps,
-    pending: Places<ConnectionId>,
+    pending: SlotTable<ConnectionId>,
     /// The local and the remote end of each of `pending`.
     ends: HashMap<ConnectionId, (Multiaddr, Multiaddr)>,
-    half_open: HalfOpen,
-    unverified: Places<ConnectionId>,
+    half_open: HalfOpenConnections,
+    unverified: SlotTable<ConnectionId>,
     events: VecDeque<Event>,
 }
 
 impl Behaviour {
     /// Caps with nobody waiting. `half_open` closes connections of the node's transport.
-    pub(crate) fn new(caps: Caps, half_open: HalfOpen) -> Behaviour {
+    pub(crate) fn new(caps: Caps, half_open: HalfOpenConnections) -> Behaviour {
         Behaviour {
             caps,
-            pending: Places::new(caps.pending, caps.pending_per_source),
+            pending: SlotTable::new(caps.pending, caps.pending_per_source),
             ends: HashMap::new(),
             half_open,
-            unverified: Places::new(caps.unverified, caps.unverified_per_source),
+            unverified: SlotTable::new(caps.unverified, caps.unverified_per_source),
             events: VecDeque::new(),
         }
     }
 
     /// The connection's peer has passed: it waits no longer.
     pub(crate) fn verified(&mut self, connection_id: ConnectionId) {
-        self.unverified.leave(connection_id);
+        self.unverified.release(connection_id);
     }
 
-    fn leave(&mut self, connection_id: ConnectionId) {
-        self.pending.leave(connection_id);
+    fn release(&mut self, connection_id: ConnectionId) {
+        self.pending.release(connection_id);
         self.ends.remove(&connection_id);
-        self.unverified.leave(connection_id);
+        self.unverified.release(connection_id);
     }
 
     /// Whether the shares of sources do not concern this address.
@@ -177,8 +177,8 @@ impl NetworkBehaviour for Behaviour {
         let source = Source::of(remote);
         let gone = self
             .pending
-            .enter(connection_id, source, self.is_exempt(remote))
-            .map_err(|ShareTaken| self.deny(HALF_OPEN, source, self.caps.pending_per_source))?;
+            .claim(connection_id, source, self.is_exempt(remote))
+            .map_err(|QuotaExceeded| self.deny(HALF_OPEN, source, self.caps.pending_per_source))?;
         self.ends
             .insert(connection_id, (local.clone(), remote.clone()));
         if let Some((local, remote)) = gone.and_then(|gone| self.ends.remove(&gone)) {
@@ -195,12 +195,14 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.leave(connection_id);
+        self.release(connection_id);
         let source = Source::of(remote);
         let gone = self
             .unverified
-            .enter(connection_id, source, self.is_exempt(remote))
-            .map_err(|ShareTaken| self.deny(UNVERIFIED, source, self.caps.unverified_per_source))?;
+            .claim(connection_id, source, self.is_exempt(remote))
+            .map_err(|QuotaExceeded| {
+                self.deny(UNVERIFIED, source, self.caps.unverified_per_source)
+            })?;
         if let Some(gone) = gone {
             self.events.push_back(Event::Evicted(gone));
             self.report_full(UNVERIFIED, self.caps.unverified);
@@ -221,8 +223,8 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionClosed(closed) => self.leave(closed.connection_id),
-            FromSwarm::ListenFailure(failure) => self.leave(failure.connection_id),
+            FromSwarm::ConnectionClosed(closed) => self.release(closed.connection_id),
+            FromSwarm::ListenFailure(failure) => self.release(failure.connection_id),
             _ => {}
         }
     }
@@ -250,7 +252,7 @@ mod tests {
     use super::*;
 
     fn limits(caps: Caps) -> Behaviour {
-        Behaviour::new(caps, HalfOpen::default())
+        Behaviour::new(caps, HalfOpenConnections::default())
     }
 
     fn arrive(limits: &mut Behaviour, id: usize, address: &str) -> bool {
@@ -270,7 +272,7 @@ mod tests {
                 .count(),
             8
         );
-        limits.leave(ConnectionId::new_unchecked(3));
+        limits.release(ConnectionId::new_unchecked(3));
         assert!(arrive(&mut limits, 10, "/ip6/::1/tcp/7"));
         assert!(!arrive(&mut limits, 11, "/ip6/::1/tcp/7"));
     }

@@ -14,8 +14,8 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{NetworkBehaviour, Swarm, SwarmEvent};
 use tokio::time::{Instant, timeout_at};
 
-use super::tls::Tls;
-use super::{diagnosis, ports};
+use super::tls::TlsFiles;
+use super::{diagnosis, port_check};
 use crate::wire;
 
 /// How long the start waits for the interfaces behind `::` or `0.0.0.0`. The system names them at once; a machine without
@@ -49,11 +49,11 @@ pub(crate) enum ListenError {
 pub(crate) async fn listen<B: NetworkBehaviour>(
     swarm: &mut Swarm<B>,
     wanted: Vec<Multiaddr>,
-    tls: &Tls,
+    tls: &TlsFiles,
 ) -> Result<(Vec<Multiaddr>, Early<B>), ListenError> {
     check_certificate(&wanted, tls)?;
     for address in &wanted {
-        ports::check_free(address).map_err(|reason| ListenError::Address {
+        port_check::check_free(address).map_err(|reason| ListenError::Address {
             address: address.to_string(),
             reason,
         })?;
@@ -72,7 +72,7 @@ pub(crate) async fn listen<B: NetworkBehaviour>(
 }
 
 /// A certificate that no address uses is a mistake: what was meant to be encrypted by TLS would be open.
-fn check_certificate(wanted: &[Multiaddr], tls: &Tls) -> Result<(), ListenError> {
+fn check_certificate(wanted: &[Multiaddr], tls: &TlsFiles) -> Result<(), ListenError> {
     let Some(first) = wanted.first() else {
         return Ok(());
     };
@@ -99,7 +99,7 @@ fn is_secure(address: &Multiaddr) -> bool {
 fn begin<B: NetworkBehaviour>(
     swarm: &mut Swarm<B>,
     wanted: Vec<Multiaddr>,
-    tls: &Tls,
+    tls: &TlsFiles,
 ) -> Result<HashMap<ListenerId, Multiaddr>, ListenError> {
     let mut waiting = HashMap::new();
     let mut first_error = None;
@@ -192,7 +192,11 @@ fn is_missing_family(error: &TransportError<io::Error>) -> bool {
         || reason.contains("annot assign requested address")
 }
 
-fn listen_error(address: &Multiaddr, error: &TransportError<io::Error>, tls: &Tls) -> ListenError {
+fn listen_error(
+    address: &Multiaddr,
+    error: &TransportError<io::Error>,
+    tls: &TlsFiles,
+) -> ListenError {
     let mut reason = diagnosis::stage_of(error).reason;
     let secure = is_secure(address);
     if reason.contains("in use") {

@@ -3,38 +3,35 @@
 //! Entry function: [`transport::build`]. The rule it keeps: it knows nothing of the node above it, and reports in values.
 //!
 //! * [`Address`] is an address to dial; [`Stage`] and [`StageError`] name the layer at which a connection failed.
-//! * `tcp` dials and listens (`names`: host names; `race` and `turns`: several addresses; `zone`: link-local ones).
-//! * `tls` and `secure` add TLS (`certificate`: the node's own, `verifier`: those of others), and `door` answers clients
-//!   that do not request WebSocket. `listening` starts the listeners (`ports`: is a port free).
-//! * `transport` composes the layers; `upgrade` observes noise and yamux; `diagnosis` turns their errors into stages.
-//! * `limits` bounds connections without a finished handshake (`places`: eviction; `give_way`: closes half-open ones).
-//! * `remote` finds the address that a socket really has, and refuses to dial malformed addresses.
-//! * `coalesce`, `pressure` and `half_close` wrap a connection's streams: coalesced writes, backpressure, half-close.
+//! * `tcp` dials and listens: `resolver` looks names up, `happy_eyeballs` and `staggered_dial` try several addresses,
+//!   `link_local` listens on one interface. `listening` starts the listeners after `port_check`.
+//! * `tls` adds TLS in `tls/layer`; `upgrade_request` answers clients that do not request WebSocket.
+//! * `transport` composes the layers; `observed_upgrade` reports on noise and yamux; `diagnosis` turns errors into stages.
+//! * `limits` is the quota of connections without a finished handshake (`slots`: eviction; `half_open`: closes sockets).
+//! * `dial_guard` refuses to dial malformed addresses, and finds the address to which a name led.
+//! * `backpressure`, `coalesce` and `half_close` wrap a connection's streams: send windows, fewer flushes, late half-close.
 
 pub(crate) mod address;
-pub(crate) mod certificate;
+pub(crate) mod backpressure;
 mod coalesce;
 pub(crate) mod diagnosis;
-mod door;
-pub(crate) mod give_way;
+pub(crate) mod dial_guard;
 pub(crate) mod half_close;
+pub(crate) mod half_open;
+mod happy_eyeballs;
 pub(crate) mod limits;
+mod link_local;
 pub(crate) mod listening;
-mod names;
-mod places;
-mod ports;
-pub(crate) mod pressure;
-mod race;
-pub(crate) mod remote;
-mod secure;
+mod observed_upgrade;
+mod port_check;
+mod resolver;
+mod slots;
 pub(crate) mod stage;
+pub(crate) mod staggered_dial;
 mod tcp;
 pub(crate) mod tls;
 pub(crate) mod transport;
-pub(crate) mod turns;
-mod upgrade;
-mod verifier;
-mod zone;
+mod upgrade_request;
 
 pub use address::{Address, AddressError};
 pub use stage::{Stage, StageError};

@@ -1,7 +1,7 @@
 //! TCP as a node dials and listens: by IP address, by name, and by a link-local address with its interface.
 //!
 //! Entry type: [`Tcp`]. The rules it keeps: a name with several addresses is reached by whichever answers first (see
-//! [`super::race`]); an error says which address failed how; and a listener goes on after an error of the system.
+//! [`super::happy_eyeballs`]); an error says which address failed how; and a listener goes on after an error of the system.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -19,12 +19,12 @@ use tokio::net::TcpSocket;
 use tokio::time::{Instant, timeout_at};
 
 use super::diagnosis::{of_addresses, of_tcp};
-use super::names::{self, Names};
-use super::race::{in_order, race};
-use super::remote::note_socket;
+use super::dial_guard::record_socket;
+use super::happy_eyeballs::{interleave_families, race};
+use super::link_local::LinkLocalListener;
+use super::resolver::{self, Resolver};
 use super::stage::{Stage, StageError};
-use super::transport::{Observer, Seen};
-use super::zone::ZoneListener;
+use super::transport::{DialObserver, DialProgress};
 
 /// How long the lookup of a name and the connection together may take: three lost packets are sent again within 7 s.
 const TCP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -37,17 +37,17 @@ pub(super) const BACKLOG: u32 = 1024;
 /// The TCP transport.
 pub(super) struct Tcp {
     listening: tcp::tokio::Transport,
-    on_interfaces: SelectAll<ZoneListener>,
-    names: Names,
+    link_local: SelectAll<LinkLocalListener>,
+    resolver: Resolver,
     /// Told of each dial when its name is resolved, and when it is connected.
-    observer: Observer,
+    observer: DialObserver,
 }
 
 /// What is dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
     Socket(SocketAddr),
-    OnInterface(Ipv6Addr, String, u16),
+    LinkLocal(Ipv6Addr, String, u16),
     Name(String, Family, u16),
 }
 
@@ -60,12 +60,12 @@ enum Family {
 }
 
 impl Tcp {
-    pub(super) fn new(observer: Observer) -> Tcp {
+    pub(super) fn new(observer: DialObserver) -> Tcp {
         let config = tcp::Config::new().nodelay(true).listen_backlog(BACKLOG);
         Tcp {
             listening: tcp::tokio::Transport::new(config),
-            on_interfaces: SelectAll::new(),
-            names: Names::default(),
+            link_local: SelectAll::new(),
+            resolver: Resolver::default(),
             observer,
         }
     }
@@ -82,10 +82,10 @@ impl Transport for Tcp {
         id: ListenerId,
         address: Multiaddr,
     ) -> Result<(), TransportError<StageError>> {
-        if let Some(Target::OnInterface(ip, zone, port)) = target_of(&address) {
-            let listener = ZoneListener::new(id, ip, &zone, port)
+        if let Some(Target::LinkLocal(ip, zone, port)) = target_of(&address) {
+            let listener = LinkLocalListener::new(id, ip, &zone, port)
                 .map_err(|error| TransportError::Other(of_tcp(&error)))?;
-            self.on_interfaces.push(listener);
+            self.link_local.push(listener);
             return Ok(());
         }
         let begun = self.listening.listen_on(id, address);
@@ -93,8 +93,8 @@ impl Transport for Tcp {
     }
 
     fn remove_listener(&mut self, id: ListenerId) -> bool {
-        let mut on_interfaces = self.on_interfaces.iter_mut();
-        match on_interfaces.find(|listener| listener.id() == id) {
+        let mut link_local = self.link_local.iter_mut();
+        match link_local.find(|listener| listener.id() == id) {
             Some(listener) => {
                 listener.close();
                 true
@@ -112,20 +112,20 @@ impl Transport for Tcp {
         let Some(target) = target_of(&address) else {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
-        let (names, observer) = (self.names.clone(), self.observer.clone());
+        let (resolver, observer) = (self.resolver.clone(), self.observer.clone());
         Ok(async move {
             let deadline = Instant::now() + TCP_TIMEOUT;
             let is_name = matches!(target, Target::Name(..));
-            let addresses = addresses_of(target, &names).await?;
-            observer(Seen::Passed(Stage::Resolve));
+            let addresses = addresses_of(target, &resolver).await?;
+            observer(DialProgress::Passed(Stage::Resolve));
             let connected = race(addresses, |address| connect(address, deadline)).await;
             let stream = connected.map_err(|failed| of_addresses(failed, is_name))?;
-            note_socket(stream.0.peer_addr());
+            record_socket(stream.0.peer_addr());
             if let (Ok(local), Ok(remote)) = (stream.0.local_addr(), stream.0.peer_addr()) {
                 let (local, remote) = (local.ip(), remote.ip());
-                observer(Seen::Connected { local, remote });
+                observer(DialProgress::Connected { local, remote });
             }
-            observer(Seen::Passed(Stage::Tcp));
+            observer(DialProgress::Passed(Stage::Tcp));
             Ok(stream)
         }
         .boxed())
@@ -135,7 +135,7 @@ impl Transport for Tcp {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, StageError>> {
-        if let Poll::Ready(Some(event)) = self.on_interfaces.poll_next_unpin(cx) {
+        if let Poll::Ready(Some(event)) = self.link_local.poll_next_unpin(cx) {
             return Poll::Ready(event);
         }
         Pin::new(&mut self.listening).poll(cx).map(|event| {
@@ -150,15 +150,15 @@ impl Transport for Tcp {
 }
 
 /// The socket addresses to try, in order.
-async fn addresses_of(target: Target, names: &Names) -> Result<Vec<SocketAddr>, StageError> {
+async fn addresses_of(target: Target, resolver: &Resolver) -> Result<Vec<SocketAddr>, StageError> {
     match target {
         Target::Socket(socket) => Ok(vec![socket]),
-        Target::OnInterface(ip, zone, port) => {
-            let socket = names::on_interface(ip, &zone, port).map_err(|e| of_tcp(&e))?;
+        Target::LinkLocal(ip, zone, port) => {
+            let socket = resolver::link_local_socket(ip, &zone, port).map_err(|e| of_tcp(&e))?;
             Ok(vec![socket.into()])
         }
         Target::Name(name, family, port) => {
-            let lookup = timeout_at(Instant::now() + LOOKUP_TIMEOUT, names.look_up(&name)).await;
+            let lookup = timeout_at(Instant::now() + LOOKUP_TIMEOUT, resolver.resolve(&name)).await;
             let mut found = lookup.map_err(|_| {
                 let reason = format!(
                     "the name servers do not say in time where {name} is: is this machine online?"
@@ -173,7 +173,7 @@ async fn addresses_of(target: Target, names: &Names) -> Result<Vec<SocketAddr>, 
                 return Err(StageError::new(Stage::Resolve, reason));
             }
             let sockets = found.into_iter().map(|ip| SocketAddr::new(ip, port));
-            Ok(in_order(sockets.collect(), SocketAddr::is_ipv6))
+            Ok(interleave_families(sockets.collect(), SocketAddr::is_ipv6))
         }
     }
 }
@@ -204,7 +204,7 @@ async fn connect(address: SocketAddr, deadline: Instant) -> io::Result<TcpStream
     }
 }
 
-/// What an address names; none when it is no TCP address. What follows the port is of no concern here.
+/// What an address resolver; none when it is no TCP address. What follows the port is of no concern here.
 fn target_of(address: &Multiaddr) -> Option<Target> {
     let mut parts = address.iter();
     let host = parts.next()?;
@@ -220,7 +220,7 @@ fn target_of(address: &Multiaddr) -> Option<Target> {
         return None;
     };
     Some(match (host, zone) {
-        (Protocol::Ip6(ip), Some(zone)) => Target::OnInterface(ip, zone, port),
+        (Protocol::Ip6(ip), Some(zone)) => Target::LinkLocal(ip, zone, port),
         (_, Some(_)) => return None,
         (Protocol::Ip4(ip), _) => Target::Socket((ip, port).into()),
         (Protocol::Ip6(ip), _) => Target::Socket((ip, port).into()),
@@ -245,7 +245,7 @@ mod tests {
         );
         assert_eq!(
             target("/ip6zone/eth0/ip6/fe80::1/tcp/9"),
-            Some(Target::OnInterface(
+            Some(Target::LinkLocal(
                 "fe80::1".parse().expect("an address"),
                 "eth0".to_owned(),
                 9

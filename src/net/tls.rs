@@ -2,6 +2,10 @@
 //!
 //! Entry function: [`load`]. The rule it keeps: every error names the file and what is wrong with it.
 
+pub(crate) mod certificate;
+pub(super) mod layer;
+mod verifier;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,12 +13,12 @@ use futures_rustls::{TlsAcceptor, TlsConnector};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, ServerConfig};
 
-use super::certificate::OwnCertificate;
-use super::verifier::Verifier;
+use self::certificate::OwnCertificate;
+use self::verifier::Verifier;
 
 /// Which files.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tls {
+pub(crate) struct TlsFiles {
     /// The certificate chain and its key.
     pub(crate) certificate: Option<(PathBuf, PathBuf)>,
     /// Certificates to trust when dialling, beside the usual authorities.
@@ -23,7 +27,7 @@ pub(crate) struct Tls {
 
 /// What the files hold, ready for use.
 #[derive(Clone)]
-pub(crate) struct Loaded {
+pub(crate) struct TlsContext {
     pub(super) client: TlsConnector,
     /// None: nothing can be listened on with TLS.
     pub(super) server: Option<TlsAcceptor>,
@@ -35,7 +39,7 @@ pub(crate) struct Loaded {
 /// # Errors
 ///
 /// Names the file and what is wrong with it.
-pub(crate) fn load(tls: &Tls) -> Result<Loaded, String> {
+pub(crate) fn load(tls: &TlsFiles) -> Result<TlsContext, String> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Verifier::new(&tls.authorities)?;
     let client = ClientConfig::builder_with_provider(provider.clone())
@@ -44,7 +48,7 @@ pub(crate) fn load(tls: &Tls) -> Result<Loaded, String> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    let mut loaded = Loaded {
+    let mut loaded = TlsContext {
         client: Arc::new(client).into(),
         server: None,
         certificate: None,

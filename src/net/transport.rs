@@ -18,16 +18,16 @@ use libp2p::identity::Keypair;
 use libp2p::{PeerId, Transport, noise, yamux};
 use libp2p_websocket as websocket;
 
-use super::coalesce::Coalesced;
+use super::backpressure::SendWindows;
+use super::coalesce::CoalescedFlushes;
 use super::diagnosis::{of_late_visitor, of_timeout, of_upgrades};
-use super::half_close::LateHalfClose;
-use super::pressure::Pressure;
-use super::remote::Guarded;
-use super::secure::{Secure, Spelt};
+use super::dial_guard::DialGuard;
+use super::half_close::DeferredHalfClose;
+use super::observed_upgrade::{MUXERS, ObservedUpgrade, SECURITY};
 use super::stage::Stage;
 use super::tcp::Tcp;
-use super::tls::Loaded;
-use super::upgrade::{MUXERS, SECURITY, Watched};
+use super::tls::TlsContext;
+use super::tls::layer::{PublicAddresses, TlsLayer};
 
 /// The largest websocket frame taken, in bytes. Noise frames have at most 64 KiB; the library's
 /// default of 256 MiB lets one stranger take as much before noise.
@@ -47,7 +47,7 @@ const READ_BUFFER: usize = 16 * 1024;
 
 /// What the transport tells of a dial.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Seen {
+pub(crate) enum DialProgress {
     /// A stage is passed.
     Passed(Stage),
     /// TCP is connected, between these addresses.
@@ -55,14 +55,14 @@ pub(crate) enum Seen {
 }
 
 /// Told of each dial as it goes on.
-pub(crate) type Observer = Arc<dyn Fn(Seen) + Send + Sync>;
+pub(crate) type DialObserver = Arc<dyn Fn(DialProgress) + Send + Sync>;
 
 /// The transport of a node, or of a probe that wants to know of each stage.
 pub(crate) fn build(
     keypair: &Keypair,
-    tls: Loaded,
-    observer: Option<Observer>,
-    pressure: Pressure,
+    tls: TlsContext,
+    observer: Option<DialObserver>,
+    send_windows: SendWindows,
 ) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
     // A node negotiates in one go; only a probe asks what a peer speaks instead.
     // It waits for each answer, or it would believe the last thing it asks for to be there.
@@ -78,15 +78,15 @@ pub(crate) fn build(
         let stream = BufWriter::with_capacity(SOCKET_BUFFER, stream);
         BufReader::with_capacity(READ_BUFFER, stream)
     });
-    let mut ws = websocket::Config::new(Secure::new(tcp, tls));
+    let mut ws = websocket::Config::new(TlsLayer::new(tcp, tls));
     ws.set_max_data_size(MAX_WEBSOCKET_FRAME);
     // Wherever a web server sends us is a stranger's word.
     ws.set_max_redirects(0);
-    let ws = TransportTimeout::with_outgoing_timeout(Spelt(ws), WEBSOCKET_TIMEOUT)
+    let ws = TransportTimeout::with_outgoing_timeout(PublicAddresses(ws), WEBSOCKET_TIMEOUT)
         .map_err(|e| of_timeout(Stage::Websocket, e));
     let seen = observer.clone();
     let ws = ws.map(move |connection, _| {
-        seen(Seen::Passed(Stage::Websocket));
+        seen(DialProgress::Passed(Stage::Websocket));
         connection
     });
     let noise = noise::Config::new(keypair).map_err(io::Error::other)?;
@@ -94,20 +94,20 @@ pub(crate) fn build(
     yamux.set_max_num_streams(MAX_STREAMS);
     let upgraded = ws
         .upgrade(version)
-        .authenticate(Watched {
+        .authenticate(ObservedUpgrade {
             upgrade: noise,
             stage: Stage::Noise,
             others: security,
             observer: observer.clone(),
         })
-        .multiplex(Watched {
-            upgrade: Coalesced(yamux),
+        .multiplex(ObservedUpgrade {
+            upgrade: CoalescedFlushes(yamux),
             stage: Stage::Yamux,
             others: muxers,
             observer,
         })
         .map(move |(peer, muxer), _| {
-            let muxer = LateHalfClose(pressure.watch(peer, muxer));
+            let muxer = DeferredHalfClose(send_windows.meter(peer, muxer));
             (peer, StreamMuxerBox::new(muxer))
         })
         .map_err(of_upgrades);
@@ -115,5 +115,5 @@ pub(crate) fn build(
         TransportTimeout::with_ingoing_timeout(upgraded, INBOUND_TIMEOUT).map_err(of_late_visitor);
     let upgraded = TransportTimeout::with_outgoing_timeout(upgraded, OUTBOUND_TIMEOUT)
         .map_err(|e| of_timeout(Stage::Noise, e));
-    Ok(Guarded(upgraded).boxed())
+    Ok(DialGuard(upgraded).boxed())
 }

@@ -17,8 +17,8 @@ use crate::gossip::{self, MessageIds};
 use crate::handshake::{self, HandshakeLimit, HandshakeRateLimiter, Local};
 use crate::history;
 use crate::identity::Identity;
+use crate::net::dial_guard::SocketAddresses;
 use crate::net::limits;
-use crate::net::remote::Sockets;
 use crate::overlay;
 use crate::wire::RequestResponse;
 
@@ -51,7 +51,7 @@ const GATED: [&str; 5] = [
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     pub(crate) limits: limits::Behaviour,
-    pub(crate) sockets: Sockets,
+    pub(crate) sockets: SocketAddresses,
     per_peer: connection_limits::Behaviour,
     memory: memory_connection_limits::Behaviour,
     identify: Identify,
@@ -94,7 +94,7 @@ impl Behaviour {
             .with_max_established_per_peer(Some(MAX_PER_PEER));
         Ok(Behaviour {
             limits,
-            sockets: Sockets::default(),
+            sockets: SocketAddresses::default(),
             per_peer: connection_limits::Behaviour::new(per_peer),
             memory: memory_connection_limits::Behaviour::with_max_bytes(max_memory()),
             identify: Identify::new(identity),

@@ -40,11 +40,12 @@ use crate::history::{self, Keep, Log, LogError, Notice, Writer};
 use crate::identity::{Identity, NetworkId, NetworkKey};
 use crate::model::RoomName;
 use crate::net::address::Address;
-use crate::net::give_way::{GivesWay, HalfOpen};
+use crate::net::backpressure::SendWindows;
+use crate::net::half_open::{AbortableUpgrades, HalfOpenConnections};
 use crate::net::limits::{self, Caps};
-use crate::net::pressure::Pressure;
-use crate::net::tls::{self, Tls};
-use crate::net::{certificate, listening, transport};
+use crate::net::tls::certificate;
+use crate::net::tls::{self, TlsFiles};
+use crate::net::{listening, transport};
 use crate::overlay;
 
 /// Where a node listens when it is not told: IPv6 and IPv4 apart, because libp2p binds IPv6 alone.
@@ -73,7 +74,7 @@ pub struct NodeBuilder {
     network: Option<NetworkKey>,
     trust: Vec<PeerId>,
     deny: Vec<PeerId>,
-    tls: Tls,
+    tls: TlsFiles,
     announce: Vec<Multiaddr>,
     per_address: Option<usize>,
     exempt_loopback: bool,
@@ -225,7 +226,7 @@ impl NodeBuilder {
             false => EventBus::new(clock),
         };
         let events = bus.subscribe();
-        let pressure = Pressure::default();
+        let send_windows = SendWindows::default();
         let network = NetworkId::of(self.network.as_ref());
         let ids = Arc::new(MessageIds::default());
         let heads = Arc::new(Heads::new(identity.peer_id(), instance_id));
@@ -233,7 +234,7 @@ impl NodeBuilder {
         let supervisor = Supervisor::new(bus.clone(), &commands);
         let tls = tls::load(&self.tls).map_err(StartError::Tls)?;
         let certificate = tls.certificate.clone();
-        let transport = transport::build(identity.keypair(), tls, None, pressure.clone())
+        let transport = transport::build(identity.keypair(), tls, None, send_windows.clone())
             .map_err(|e| StartError::System(e.to_string()))?;
         let mut swarm = self.swarm(
             &identity,
@@ -266,7 +267,7 @@ impl NodeBuilder {
             notes: notes_in,
             wishes,
             notices,
-            pressure: pressure.clone(),
+            send_windows: send_windows.clone(),
             ids: ids.clone(),
             confirmed_by: self.confirmed_by,
         };
@@ -301,7 +302,7 @@ impl NodeBuilder {
             notes,
             wishes: wishes_in,
             keeping,
-            pressure,
+            send_windows,
             ids: ids.clone(),
             clocks,
         };
@@ -429,8 +430,8 @@ impl NodeBuilder {
         ids: Arc<MessageIds>,
         supervisor: &Supervisor,
     ) -> Result<Swarm<Behaviour>, StartError> {
-        let half_open = HalfOpen::default();
-        let transport = GivesWay::new(transport, half_open.clone()).boxed();
+        let half_open = HalfOpenConnections::default();
+        let transport = AbortableUpgrades::new(transport, half_open.clone()).boxed();
         let local = Local::new(identity.clone(), self.network.clone(), instance_id)
             .with_features(if self.gossip_only { 0 } else { history::OFFERS });
         let local = Arc::new(local);

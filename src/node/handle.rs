@@ -26,7 +26,7 @@ use crate::gossip::{self, MAX_EVENT_DATA, MAX_EVENT_NAME, MessageIds};
 use crate::identity::NetworkId;
 use crate::model::RoomName;
 use crate::net::address::Address;
-use crate::net::certificate::OwnCertificate;
+use crate::net::tls::certificate::OwnCertificate;
 
 /// A running node. Cloning it gives another handle to the same one; when the last is dropped, the
 /// node stops.
@@ -327,7 +327,7 @@ impl Node {
     /// Says what is wrong with the files. The certificate stays what it was.
     pub fn reload_certificate(&self) -> Option<Result<String, String>> {
         let certificate = self.shared.certificate.as_ref()?.upgrade()?;
-        Some(certificate.read_again())
+        Some(certificate.reload())
     }
 
     /// Returns why the node ended by itself, if it did: one of its tasks failed. Its events have ended then, or are about

@@ -40,7 +40,7 @@ use crate::history::{
 };
 use crate::identity::NetworkId;
 use crate::model::{AuthorStream, BatchId, Found, Item, Outcome, Record, Seal, Verified};
-use crate::net::pressure::Pressure;
+use crate::net::backpressure::SendWindows;
 
 /// A neighbour of which something large was read within this time is bringing what it was asked for: what comes
 /// over a websocket is read message by message, and one with 160 KiB takes a while on a slow line.
@@ -148,7 +148,7 @@ pub(crate) struct Keeper {
     notices: mpsc::UnboundedReceiver<Notice>,
     recent: Recent,
     /// Told what neighbours were offered and have not fetched.
-    pressure: Pressure,
+    send_windows: SendWindows,
     /// Counts batches that neighbours brought of what they had offered.
     ids: Arc<MessageIds>,
     appends: usize,
@@ -165,7 +165,7 @@ pub(crate) struct Ends {
     pub(crate) notes: mpsc::UnboundedReceiver<Note>,
     pub(crate) wishes: mpsc::Sender<Wish>,
     pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
-    pub(crate) pressure: Pressure,
+    pub(crate) send_windows: SendWindows,
     pub(crate) ids: Arc<MessageIds>,
     /// How many neighbours must hold a batch of our own for whoever waits for that.
     pub(crate) confirmed_by: usize,
@@ -207,7 +207,7 @@ impl Keeper {
             back_in,
             notices: ends.notices,
             recent: Recent::default(),
-            pressure: ends.pressure,
+            send_windows: ends.send_windows,
             ids: ends.ids,
             appends: 0,
             prune_at: Time::ZERO,
@@ -287,7 +287,7 @@ impl Keeper {
         self.order.expire_unless(now, is_coming, &mut out);
         self.deliver(out);
         let linked = self.rooms_of.keys();
-        let arriving = linked.filter(|peer_id| self.pressure.is_bringing(peer_id, ARRIVING));
+        let arriving = linked.filter(|peer_id| self.send_windows.is_receiving(peer_id, ARRIVING));
         let arriving = arriving.copied().collect();
         self.check(Input::Arriving(arriving)).await;
         self.check(Input::Tick).await;
@@ -302,7 +302,7 @@ impl Keeper {
             Note::LinkDown(peer_id) => {
                 self.rooms_of.remove(&peer_id);
                 self.confirmations.lost(&peer_id);
-                self.pressure.set_offered(peer_id, 0, Owed::Nothing);
+                self.send_windows.set_offered(peer_id, 0, Owed::Nothing);
                 self.check(Input::LinkDown(peer_id)).await;
             }
             Note::RoomsOf(peer_id, rooms) => {

@@ -18,7 +18,7 @@ use crate::clock::UnixClock;
 use crate::gossip::{self, Author, MAX_AHEAD_MS, MAX_BATCH_BYTES, MAX_EVENTS, VerifiedBatch};
 use crate::history::Appended;
 use crate::model::{BatchId, Outcome, RoomName};
-use crate::net::pressure::Handed;
+use crate::net::backpressure::OfferGuard;
 
 /// Events that may wait for the outbox; past that [`super::Node::broadcast`] waits.
 pub(crate) const MAX_WAITING: usize = 4096;
@@ -68,7 +68,7 @@ pub(crate) struct Taken {
     /// How many links took it.
     pub(crate) links: usize,
     /// There when they are to be offered it, once it is stored. If not, gossip has it.
-    pub(crate) to_offer: Option<Handed>,
+    pub(crate) to_offer: Option<OfferGuard>,
 }
 
 /// What became of batches: the first ones left, the others did not.

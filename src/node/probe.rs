@@ -27,10 +27,10 @@ use crate::clock::Clock;
 use crate::handshake::{self, HandshakeLimit, HandshakeRateLimiter, Local};
 use crate::identity::{Identity, NetworkKey};
 use crate::net::address::Address;
-use crate::net::pressure::Pressure;
+use crate::net::backpressure::SendWindows;
 use crate::net::stage::{Stage, StageError};
-use crate::net::tls::{self, Tls};
-use crate::net::transport::{self, Seen};
+use crate::net::tls::{self, TlsFiles};
+use crate::net::transport::{self, DialProgress};
 use crate::overlay::{Reach, reach_of};
 
 /// How long identify may still take when the handshake is over: it was asked for before.
@@ -73,7 +73,7 @@ pub struct Probed {
 pub struct Probe {
     identity: Identity,
     network: Option<NetworkKey>,
-    tls: Tls,
+    tls: TlsFiles,
 }
 
 #[derive(NetworkBehaviour)]
@@ -88,7 +88,7 @@ impl Probe {
         Probe {
             identity,
             network: None,
-            tls: Tls::default(),
+            tls: TlsFiles::default(),
         }
     }
 
@@ -155,7 +155,7 @@ impl Probe {
         identity: &Identity,
     ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, StageError> {
         let tls = tls::load(&self.tls).map_err(|e| StageError::new(Stage::Tls, e))?;
-        transport::build(identity.keypair(), tls, None, Pressure::default()).map_err(|error| {
+        transport::build(identity.keypair(), tls, None, SendWindows::default()).map_err(|error| {
             StageError::new(Stage::Address, format!("nothing can be dialled: {error}"))
         })
     }
@@ -169,15 +169,15 @@ impl Probe {
         let observer = Arc::new(move |seen| {
             let mut passed = passed.lock().unwrap_or_else(PoisonError::into_inner);
             match seen {
-                Seen::Passed(stage) => passed.stages.push((stage, Instant::now())),
-                Seen::Connected { local, remote } => passed.ends = Some((local, remote)),
+                DialProgress::Passed(stage) => passed.stages.push((stage, Instant::now())),
+                DialProgress::Connected { local, remote } => passed.ends = Some((local, remote)),
             }
         });
         let transport = transport::build(
             self.identity.keypair(),
             tls,
             Some(observer),
-            Pressure::default(),
+            SendWindows::default(),
         )
         .map_err(|e: io::Error| system(&e))?;
         let local = Local::new(self.identity.clone(), self.network.clone(), rand::random());

@@ -46,7 +46,7 @@ use crate::gate;
 use crate::gossip::{MessageIds, topic};
 use crate::model::RoomName;
 use crate::net::address::Address;
-use crate::net::pressure::Pressure;
+use crate::net::backpressure::SendWindows;
 use crate::overlay::{DialId, PeerAddress, Saved};
 pub(crate) use clock::ClockWatch;
 use sync::Replies;
@@ -101,7 +101,7 @@ pub(crate) struct Channels {
     /// The keeper, which ends when `wishes` does.
     pub(crate) keeping: JoinHandle<()>,
     /// What waits on the links.
-    pub(crate) pressure: Pressure,
+    pub(crate) send_windows: SendWindows,
     /// Makes the ids of gossip's messages.
     pub(crate) ids: Arc<MessageIds>,
     /// Compares this machine's clock with others.
@@ -259,7 +259,7 @@ impl Runner {
                 Happening::Publish(publish)
             }
             _ = self.channels.incoming.reserve(), if !reading => Happening::InboxHasRoom,
-            () = self.channels.pressure.eased(), if !publishing => Happening::LinksHaveRoom,
+            () = self.channels.send_windows.writable(), if !publishing => Happening::LinksHaveRoom,
             command = self.channels.commands.recv(), if !self.is_parting => {
                 command.map_or(Happening::HandlesGone, Happening::Command)
             }

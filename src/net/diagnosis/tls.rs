@@ -8,8 +8,8 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 use super::{hung_up, in_full};
-use crate::net::certificate::date;
 use crate::net::stage::{self, Stage, StageError};
+use crate::net::tls::certificate::date;
 
 /// Maximum number of host names of a certificate that are repeated, and of characters of each: whoever made it chose both.
 const MAX_NAMES: usize = 4;

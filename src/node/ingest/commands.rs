@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::gossip::VerifiedBatch;
 use crate::history::RequestId;
 use crate::model::RoomName;
-use crate::net::pressure::Handed;
+use crate::net::backpressure::OfferGuard;
 use crate::node::outbox::Unconfirmed;
 use crate::node::store::RoomStatus;
 
@@ -31,7 +31,7 @@ pub(crate) enum Note {
     Failed(u64),
     /// A batch of our own was stored; whether the neighbours are to be offered it, and who waits until some of them have
     /// stored it too.
-    Own(VerifiedBatch, Option<Handed>, Option<Unconfirmed>),
+    Own(VerifiedBatch, Option<OfferGuard>, Option<Unconfirmed>),
     /// The neighbour's clock says this now, in Unix milliseconds.
     Clock(PeerId, u64),
     Status(oneshot::Sender<Vec<RoomStatus>>),

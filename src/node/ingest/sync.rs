@@ -103,7 +103,9 @@ impl Keeper {
             } => {
                 self.verify(peer, ticket, room, envelopes, offered);
             }
-            Output::Outstanding { peer, bytes, own } => self.pressure.set_offered(peer, bytes, own),
+            Output::Outstanding { peer, bytes, own } => {
+                self.send_windows.set_offered(peer, bytes, own)
+            }
             Output::Holds(peer_id, id) => self.on_holds(peer_id, id),
             Output::Checked(checked) => {
                 let status = self.status_of(&checked.room);

@@ -59,7 +59,7 @@ impl Kept {
             notes,
             wishes,
             notices,
-            pressure: Pressure::default(),
+            send_windows: SendWindows::default(),
             ids: Arc::default(),
             confirmed_by: 0,
         };

@@ -14,7 +14,7 @@ use super::visitors::is_visit;
 use crate::clock::Time;
 use crate::handshake::{self, Proof, Refusal, RejectCode};
 use crate::history;
-use crate::net::give_way;
+use crate::net::half_open;
 use crate::net::stage::{Stage, StageError};
 use crate::node::behaviour::PING_TIMEOUT;
 use crate::node::error::ConnectError;
@@ -63,7 +63,7 @@ impl Runner {
     /// A connection that waits for its handshake has lost its place to another. It may have passed just now.
     pub(super) fn on_evicted(&mut self, connection_id: ConnectionId) {
         if self.links.get(connection_id).is_none() {
-            self.close(connection_id, give_way::gave_way().reason);
+            self.close(connection_id, half_open::evicted().reason);
         }
     }
 
@@ -467,7 +467,12 @@ impl Runner {
             Err(ping::Failure::Unsupported) => {}
             Err(ping::Failure::Other { error }) if is_refusal(&*error) => {}
             // It waits behind something large on a slow link.
-            Err(error) if self.channels.pressure.is_in_use(&event.peer, PING_TIMEOUT) => {
+            Err(error)
+                if self
+                    .channels
+                    .send_windows
+                    .is_in_use(&event.peer, PING_TIMEOUT) =>
+            {
                 tracing::debug!(peer_id = %event.peer, %error, "no pong, but a sign of life");
                 self.links.heard(event.connection, self.clock.now(), None);
             }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::Runner;
 use crate::net::address::Address;
-use crate::net::turns::in_turns;
+use crate::net::staggered_dial::stagger_dials;
 use crate::node::error::ConnectError;
 use crate::node::failure;
 use crate::node::handle::LinkInfo;
@@ -29,11 +29,11 @@ impl Runner {
     /// Every dial begins here: one that a behaviour asks the swarm for by itself is denied.
     fn start_dial(&mut self, opts: DialOpts) -> Result<(), DialError> {
         let sockets = &mut self.swarm.behaviour_mut().sockets;
-        sockets.ask(opts.connection_id());
+        sockets.expect_dial(opts.connection_id());
         self.swarm.dial(opts)
     }
 
-    /// Dials a peer at any of these addresses, one after the other in quick turns; none when that is impossible from the
+    /// Dials a peer at any of these addresses, one after the other in quick slots; none when that is impossible from the
     /// start.
     pub(super) fn dial_any(
         &mut self,
@@ -45,7 +45,7 @@ impl Runner {
             let address = (!addresses.is_empty()).then(|| addresses.swap_remove(0))?;
             return self.try_dial(dial_unknown(address));
         };
-        in_turns(addresses, |addresses| {
+        stagger_dials(addresses, |addresses| {
             self.try_dial(dial_peer(peer_id, addresses))
         })
     }

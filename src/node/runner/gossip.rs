@@ -227,23 +227,23 @@ impl Runner {
             }
             let links = clocks.takers(now, batch, &peers);
             let by_offer = batch.bytes().len() > OFFER_ABOVE && self.all_take_offers(&peers);
-            let pressure = &self.channels.pressure;
+            let send_windows = &self.channels.send_windows;
             // What is offered is offered, and mostly fetched, in its order. It is stored when this is
             // answered: nothing waits for what is answered together with it.
             let follows = publish.taken.iter().any(|taken| taken.to_offer.is_some());
-            let waits = pressure.is_high(peers.iter())
-                || !by_offer && !follows && pressure.would_overtake(peers.iter());
+            let waits = send_windows.is_full(peers.iter())
+                || !by_offer && !follows && send_windows.would_reorder(peers.iter());
             if waits {
                 self.deferred = Some((now + RETRY_FULL, publish));
                 return;
             }
             if by_offer {
-                let to_offer = Some(pressure.hand_over());
+                let to_offer = Some(send_windows.begin_offer());
                 publish.taken.push(Taken { links, to_offer });
                 publish.batches.pop_front();
                 continue;
             }
-            pressure.add(peers.iter(), batch.bytes().len());
+            send_windows.add(peers.iter(), batch.bytes().len());
             let to_offer = None;
             let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
             let publish_it = || gossip.publish(topic.clone(), batch.bytes().to_vec());

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::Runner;
 use crate::handshake::{Referrals, Refusal, RejectCode};
-use crate::net::remote::remote_of;
+use crate::net::dial_guard::remote_of;
 use crate::net::stage::StageError;
 use crate::node::book;
 use crate::node::event::{Cause, Direction, Event, Kind};
@@ -115,7 +115,7 @@ impl Runner {
         peer_id: Option<PeerId>,
         address: Option<&Multiaddr>,
     ) -> Remote<PeerAddress> {
-        let moved = self.swarm.behaviour().sockets.moved(connection_id);
+        let moved = self.swarm.behaviour().sockets.socket_of(connection_id);
         match (peer_id, address) {
             (Some(peer_id), Some(at)) => {
                 remote_of(peer_id, overlay::Direction::Outbound, at, moved)
@@ -132,7 +132,7 @@ impl Runner {
         endpoint: &ConnectedPoint,
     ) -> Result<(), Refusal> {
         let direction = overlay_direction(endpoint.is_dialer());
-        let moved = self.swarm.behaviour().sockets.moved(connection_id);
+        let moved = self.swarm.behaviour().sockets.socket_of(connection_id);
         let remote = remote_of(peer_id, direction, endpoint.get_remote_address(), moved);
         match self
             .overlay()
@@ -182,7 +182,7 @@ impl Runner {
     /// A peer's first connection has passed.
     pub(super) fn tell_overlay_of(&mut self, link: &Link) {
         let dial = self.overlay_dials.remove(&link.connection_id);
-        let moved = self.swarm.behaviour().sockets.moved(link.connection_id);
+        let moved = self.swarm.behaviour().sockets.socket_of(link.connection_id);
         let direction = overlay_direction(link.direction == Direction::Dialer);
         let remote = remote_of(link.peer_id, direction, &link.address, moved);
         if let Some(overlay) = self.overlay() {

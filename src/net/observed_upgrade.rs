@@ -1,6 +1,6 @@
 //! A connection upgrade that tells when it is done, and what a peer offers in its place.
 //!
-//! Entry type: [`Watched`]. The rule it keeps: what a peer offers instead is only ever named, never
+//! Entry type: [`ObservedUpgrade`]. The rule it keeps: what a peer offers instead is only ever named, never
 //! spoken; and a listener offers nothing but the upgrade itself.
 
 use std::fmt;
@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, FutureExt};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 
 use super::stage::Stage;
-use super::transport::{Observer, Seen};
+use super::transport::{DialObserver, DialProgress};
 
 /// Encryption that other libp2p programs may have instead of noise.
 pub(super) const SECURITY: [&str; 3] = ["/tls/1.0.0", "/plaintext/2.0.0", "/secio/1.0.0"];
@@ -18,11 +18,11 @@ pub(super) const MUXERS: [&str; 1] = ["/mplex/6.7.0"];
 
 /// An upgrade, what it is called, and what to ask for when a peer does not have it.
 #[derive(Clone)]
-pub(super) struct Watched<U> {
+pub(super) struct ObservedUpgrade<U> {
     pub(super) upgrade: U,
     pub(super) stage: Stage,
     pub(super) others: &'static [&'static str],
-    pub(super) observer: Observer,
+    pub(super) observer: DialObserver,
 }
 
 /// A protocol that can be agreed upon.
@@ -43,35 +43,35 @@ impl<I: AsRef<str>> AsRef<str> for Offer<I> {
 
 /// Why there is no upgrade.
 #[derive(Debug)]
-pub(super) enum WatchedError<E> {
+pub(super) enum ObservedUpgradeError<E> {
     Upgrade(E),
-    Other(Instead),
+    Other(Alternative),
 }
 
 /// What the peer has in the upgrade's place.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the peer offers {0}")]
-pub(super) struct Instead(pub(super) &'static str);
+pub(super) struct Alternative(pub(super) &'static str);
 
-impl<E: fmt::Display> fmt::Display for WatchedError<E> {
+impl<E: fmt::Display> fmt::Display for ObservedUpgradeError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            WatchedError::Upgrade(error) => error.fmt(f),
-            WatchedError::Other(instead) => instead.fmt(f),
+            ObservedUpgradeError::Upgrade(error) => error.fmt(f),
+            ObservedUpgradeError::Other(instead) => instead.fmt(f),
         }
     }
 }
 
-impl<E: std::error::Error> std::error::Error for WatchedError<E> {
+impl<E: std::error::Error> std::error::Error for ObservedUpgradeError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            WatchedError::Upgrade(error) => error.source(),
-            WatchedError::Other(instead) => Some(instead),
+            ObservedUpgradeError::Upgrade(error) => error.source(),
+            ObservedUpgradeError::Other(instead) => Some(instead),
         }
     }
 }
 
-impl<U> UpgradeInfo for Watched<U>
+impl<U> UpgradeInfo for ObservedUpgrade<U>
 where
     U: UpgradeInfo,
 {
@@ -85,7 +85,7 @@ where
     }
 }
 
-impl<C, U> InboundConnectionUpgrade<C> for Watched<U>
+impl<C, U> InboundConnectionUpgrade<C> for ObservedUpgrade<U>
 where
     U: InboundConnectionUpgrade<C>,
     U::Future: Send + 'static,
@@ -93,21 +93,23 @@ where
     U::Error: Send + 'static,
 {
     type Output = U::Output;
-    type Error = WatchedError<U::Error>;
+    type Error = ObservedUpgradeError<U::Error>;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
     fn upgrade_inbound(self, socket: C, info: Self::Info) -> Self::Future {
         match info {
             Offer::Ours(info) => {
                 let upgrade = self.upgrade.upgrade_inbound(socket, info);
-                async move { upgrade.await.map_err(WatchedError::Upgrade) }.boxed()
+                async move { upgrade.await.map_err(ObservedUpgradeError::Upgrade) }.boxed()
             }
-            Offer::Other(name) => futures::future::err(WatchedError::Other(Instead(name))).boxed(),
+            Offer::Other(name) => {
+                futures::future::err(ObservedUpgradeError::Other(Alternative(name))).boxed()
+            }
         }
     }
 }
 
-impl<C, U> OutboundConnectionUpgrade<C> for Watched<U>
+impl<C, U> OutboundConnectionUpgrade<C> for ObservedUpgrade<U>
 where
     U: OutboundConnectionUpgrade<C>,
     U::Future: Send + 'static,
@@ -115,7 +117,7 @@ where
     U::Error: Send + 'static,
 {
     type Output = U::Output;
-    type Error = WatchedError<U::Error>;
+    type Error = ObservedUpgradeError<U::Error>;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
     fn upgrade_outbound(self, socket: C, info: Self::Info) -> Self::Future {
@@ -124,13 +126,15 @@ where
                 let (stage, observer) = (self.stage, self.observer);
                 let upgrade = self.upgrade.upgrade_outbound(socket, info);
                 async move {
-                    let output = upgrade.await.map_err(WatchedError::Upgrade)?;
-                    observer(Seen::Passed(stage));
+                    let output = upgrade.await.map_err(ObservedUpgradeError::Upgrade)?;
+                    observer(DialProgress::Passed(stage));
                     Ok(output)
                 }
                 .boxed()
             }
-            Offer::Other(name) => futures::future::err(WatchedError::Other(Instead(name))).boxed(),
+            Offer::Other(name) => {
+                futures::future::err(ObservedUpgradeError::Other(Alternative(name))).boxed()
+            }
         }
     }
 }

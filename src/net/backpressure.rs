@@ -1,6 +1,6 @@
 //! How much of what was published still waits for this node's own links.
 //!
-//! Entry types: [`Pressure`], which the loop asks, and [`Metered`], the muxer of a connection that
+//! Entry types: [`SendWindows`], which the loop asks, and [`MeteredMuxer`], the muxer of a connection that
 //! tells it. The rule it keeps: a publisher that is quicker than its links waits for them, because
 //! gossipsub, whose queues cannot be asked, drops what they do not hold. A link on which nothing
 //! moves any more holds up nobody: data checking brings it what it missed.
@@ -28,35 +28,35 @@ use crate::history::Owed;
 /// What may wait on a link before the publisher does: a full batch, so that the link does not run dry
 /// while the next one is signed. With more the links of a publisher get further apart, and
 /// neighbours pass on to each other what is under way to them already.
-const HIGH: u64 = 256 * 1024;
+const MAX_QUEUED: u64 = 256 * 1024;
 /// What a peer may be offered and not have fetched before the publisher waits: while it fetches two of the
 /// largest batches, there are as many for the others to begin with.
-const HIGH_OFFERED: u64 = 6 << 20;
+const MAX_OFFERED: u64 = 6 << 20;
 /// What a message counts for at least, so that no more than half of gossipsub's queue for a link is
 /// filled, which is bounded by their number.
-const LEAST: u64 = HIGH / 512;
+const MIN_COUNTED: u64 = MAX_QUEUED / 512;
 /// A read of so many bytes is of something large; pings and most of gossip are smaller.
-const PIECE: usize = 4096;
+const LARGE_READ: usize = 4096;
 /// A link on which nothing has moved for this long is not waited for.
-const STALLED: Duration = Duration::from_secs(1);
+const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What waits on the links of a node. Cloning shares it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pressure(Arc<Shared>);
+pub(crate) struct SendWindows(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    pipes: Mutex<HashMap<PeerId, Vec<Weak<Pipe>>>>,
+    windows: Mutex<HashMap<PeerId, Vec<Weak<SendWindow>>>>,
     /// Batches of our own that are to be offered, once they are stored.
-    handed: AtomicUsize,
-    eased: Notify,
+    pending_offers: AtomicUsize,
+    writable: Notify,
 }
 
 /// One connection.
 #[derive(Debug)]
-struct Pipe {
+struct SendWindow {
     /// Bytes.
-    waiting: AtomicU64,
+    queued: AtomicU64,
     /// Bytes that the peer was offered and has not fetched.
     offered: AtomicU64,
     /// Whether a batch of our own that is among them is waited for, and if that is so until a certain time,
@@ -65,136 +65,147 @@ struct Pipe {
     /// Streams that could not write all they wanted to.
     blocked: AtomicUsize,
     /// When something moved last that waits or was offered, in milliseconds after `epoch`.
-    moved_ms: AtomicU64,
+    progress_ms: AtomicU64,
     /// When something was last read of a stream, or written to one that had to wait, in the same; 0
     /// before that.
-    used_ms: AtomicU64,
+    activity_ms: AtomicU64,
     /// When something large was last read of a stream, in the same.
-    brought_ms: AtomicU64,
+    large_read_ms: AtomicU64,
     epoch: Instant,
     shared: Arc<Shared>,
 }
 
-impl Pressure {
+impl SendWindows {
     /// Begins to watch a connection with `peer_id`.
-    pub(crate) fn watch<M>(&self, peer_id: PeerId, muxer: M) -> Metered<M> {
-        let pipe = Arc::new(Pipe {
-            waiting: AtomicU64::new(0),
+    pub(crate) fn meter<M>(&self, peer_id: PeerId, muxer: M) -> MeteredMuxer<M> {
+        let window = Arc::new(SendWindow {
+            queued: AtomicU64::new(0),
             offered: AtomicU64::new(0),
             owed: Mutex::new((Owed::Nothing, 0)),
             blocked: AtomicUsize::new(0),
-            moved_ms: AtomicU64::new(0),
-            used_ms: AtomicU64::new(0),
-            brought_ms: AtomicU64::new(0),
+            progress_ms: AtomicU64::new(0),
+            activity_ms: AtomicU64::new(0),
+            large_read_ms: AtomicU64::new(0),
             epoch: Instant::now(),
             shared: self.0.clone(),
         });
-        let mut pipes = self.pipes();
-        pipes.retain(|_, of_peer| {
-            of_peer.retain(|pipe| pipe.strong_count() > 0);
+        let mut windows = self.windows();
+        windows.retain(|_, of_peer| {
+            of_peer.retain(|window| window.strong_count() > 0);
             !of_peer.is_empty()
         });
-        pipes
+        windows
             .entry(peer_id)
             .or_default()
-            .push(Arc::downgrade(&pipe));
-        Metered { muxer, pipe }
+            .push(Arc::downgrade(&window));
+        MeteredMuxer { muxer, window }
     }
 
     /// So many bytes were handed to gossipsub for each of `peers`.
     pub(crate) fn add<'a>(&self, peers: impl Iterator<Item = &'a PeerId>, bytes: usize) {
-        let pipes = self.pipes();
-        for pipe in peers.filter_map(|peer_id| pipes.get(peer_id)).flatten() {
-            if let Some(pipe) = pipe.upgrade() {
-                pipe.add((bytes as u64).max(LEAST));
+        let windows = self.windows();
+        for window in peers.filter_map(|peer_id| windows.get(peer_id)).flatten() {
+            if let Some(window) = window.upgrade() {
+                window.add((bytes as u64).max(MIN_COUNTED));
             }
         }
     }
 
     /// `peer_id` was offered so many bytes that it does not have yet, of our own batches among others.
     pub(crate) fn set_offered(&self, peer_id: PeerId, bytes: usize, own: Owed) {
-        let pipes = self.pipes();
-        for pipe in pipes.get(&peer_id).into_iter().flatten() {
-            if let Some(pipe) = pipe.upgrade() {
-                pipe.set_offered(bytes as u64, own);
+        let windows = self.windows();
+        for window in windows.get(&peer_id).into_iter().flatten() {
+            if let Some(window) = window.upgrade() {
+                window.set_offered(bytes as u64, own);
             }
         }
     }
 
     /// Whether a link to one of `peers` has enough to do.
-    pub(crate) fn is_high<'a>(&self, mut peers: impl Iterator<Item = &'a PeerId>) -> bool {
-        let pipes = self.pipes();
+    pub(crate) fn is_full<'a>(&self, mut peers: impl Iterator<Item = &'a PeerId>) -> bool {
+        let windows = self.windows();
         peers.any(|peer_id| {
-            let mut of_peer = pipes.get(peer_id).into_iter().flatten();
-            of_peer.any(|pipe| pipe.upgrade().is_some_and(|pipe| pipe.is_high()))
+            let mut of_peer = windows.get(peer_id).into_iter().flatten();
+            of_peer.any(|window| window.upgrade().is_some_and(|window| window.is_full()))
         })
     }
 
     /// A batch of our own is on its way to the log, and is to be offered when it is there.
-    pub(crate) fn hand_over(&self) -> Handed {
-        self.0.handed.fetch_add(1, Ordering::Relaxed);
-        Handed(self.0.clone())
+    pub(crate) fn begin_offer(&self) -> OfferGuard {
+        self.0.pending_offers.fetch_add(1, Ordering::Relaxed);
+        OfferGuard(self.0.clone())
     }
 
     /// Whether one of `peers` has still to fetch a batch of our own: what is gossiped now would be there
     /// before it, at them and at all that are further on.
-    pub(crate) fn would_overtake<'a>(&self, mut peers: impl Iterator<Item = &'a PeerId>) -> bool {
-        if self.0.handed.load(Ordering::Relaxed) > 0 {
+    pub(crate) fn would_reorder<'a>(&self, mut peers: impl Iterator<Item = &'a PeerId>) -> bool {
+        if self.0.pending_offers.load(Ordering::Relaxed) > 0 {
             return true;
         }
-        let pipes = self.pipes();
+        let windows = self.windows();
         peers.any(|peer_id| {
-            let mut of_peer = pipes.get(peer_id).into_iter().flatten();
-            of_peer.any(|pipe| pipe.upgrade().is_some_and(|pipe| pipe.owes_own()))
+            let mut of_peer = windows.get(peer_id).into_iter().flatten();
+            of_peer.any(|window| window.upgrade().is_some_and(|window| window.owes_own()))
         })
     }
 
     /// Whether `peer_id` has sent or taken something within this time.
     pub(crate) fn is_in_use(&self, peer_id: &PeerId, within: Duration) -> bool {
-        let pipes = self.pipes();
-        let mut of_peer = pipes.get(peer_id).into_iter().flatten();
-        of_peer.any(|pipe| pipe.upgrade().is_some_and(|pipe| pipe.is_in_use(within)))
+        let windows = self.windows();
+        let mut of_peer = windows.get(peer_id).into_iter().flatten();
+        of_peer.any(|window| {
+            window
+                .upgrade()
+                .is_some_and(|window| window.is_in_use(within))
+        })
     }
 
     /// Whether `peer_id` has sent something large within this time, or a piece of it.
-    pub(crate) fn is_bringing(&self, peer_id: &PeerId, within: Duration) -> bool {
-        let pipes = self.pipes();
-        let mut of_peer = pipes.get(peer_id).into_iter().flatten();
-        of_peer.any(|pipe| pipe.upgrade().is_some_and(|pipe| pipe.is_bringing(within)))
+    pub(crate) fn is_receiving(&self, peer_id: &PeerId, within: Duration) -> bool {
+        let windows = self.windows();
+        let mut of_peer = windows.get(peer_id).into_iter().flatten();
+        of_peer.any(|window| {
+            window
+                .upgrade()
+                .is_some_and(|window| window.is_receiving(within))
+        })
     }
 
     /// Resolves when a link that had enough to do has room again.
-    pub(crate) async fn eased(&self) {
-        self.0.eased.notified().await;
+    pub(crate) async fn writable(&self) {
+        self.0.writable.notified().await;
     }
 
-    fn pipes(&self) -> MutexGuard<'_, HashMap<PeerId, Vec<Weak<Pipe>>>> {
-        self.0.pipes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn windows(&self) -> MutexGuard<'_, HashMap<PeerId, Vec<Weak<SendWindow>>>> {
+        self.0
+            .windows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pipe {
+impl SendWindow {
     fn add(&self, bytes: u64) {
-        if self.waiting.fetch_add(bytes, Ordering::Relaxed) == 0 {
+        if self.queued.fetch_add(bytes, Ordering::Relaxed) == 0 {
             self.moved();
         }
     }
 
     /// Bytes have left; `u64::MAX` for all.
     fn left(&self, bytes: u64) {
-        let less = |waiting: u64| Some(waiting.saturating_sub(bytes));
+        let less = |queued: u64| Some(queued.saturating_sub(bytes));
         let before = self
-            .waiting
+            .queued
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
             .unwrap_or(0);
         // A ping that is answered brings no batch any further.
         let is_batch =
-            (LEAST..u64::MAX).contains(&bytes) && self.offered.load(Ordering::Relaxed) > 0;
+            (MIN_COUNTED..u64::MAX).contains(&bytes) && self.offered.load(Ordering::Relaxed) > 0;
         if before > 0 || is_batch {
             self.moved();
         }
-        if before > HIGH && before.saturating_sub(bytes) <= HIGH {
-            self.shared.eased.notify_one();
+        if before > MAX_QUEUED && before.saturating_sub(bytes) <= MAX_QUEUED {
+            self.shared.writable.notify_one();
         }
     }
 
@@ -211,8 +222,8 @@ impl Pipe {
             self.moved();
         }
         let has_own = owed_before != Owed::Nothing && own == Owed::Nothing;
-        if before > HIGH_OFFERED && bytes <= HIGH_OFFERED || has_own {
-            self.shared.eased.notify_one();
+        if before > MAX_OFFERED && bytes <= MAX_OFFERED || has_own {
+            self.shared.writable.notify_one();
         }
     }
 
@@ -226,24 +237,25 @@ impl Pipe {
     }
 
     fn moved(&self) {
-        self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
+        self.progress_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
     fn has_brought(&self) {
-        self.brought_ms
+        self.large_read_ms
             .store(self.now_ms().max(1), Ordering::Relaxed);
     }
 
     fn is_used(&self) {
-        self.used_ms.store(self.now_ms().max(1), Ordering::Relaxed);
+        self.activity_ms
+            .store(self.now_ms().max(1), Ordering::Relaxed);
     }
 
     fn is_in_use(&self, within: Duration) -> bool {
-        self.is_since(&self.used_ms, within)
+        self.is_since(&self.activity_ms, within)
     }
 
-    fn is_bringing(&self, within: Duration) -> bool {
-        self.is_since(&self.brought_ms, within)
+    fn is_receiving(&self, within: Duration) -> bool {
+        self.is_since(&self.large_read_ms, within)
     }
 
     fn is_since(&self, at_ms: &AtomicU64, within: Duration) -> bool {
@@ -251,15 +263,15 @@ impl Pipe {
         at_ms > 0 && self.now_ms().saturating_sub(at_ms) < millis(within)
     }
 
-    fn is_high(&self) -> bool {
-        let has_enough = self.waiting.load(Ordering::Relaxed) > HIGH
-            || self.offered.load(Ordering::Relaxed) > HIGH_OFFERED;
+    fn is_full(&self) -> bool {
+        let has_enough = self.queued.load(Ordering::Relaxed) > MAX_QUEUED
+            || self.offered.load(Ordering::Relaxed) > MAX_OFFERED;
         has_enough && !self.is_stalled()
     }
 
     fn is_stalled(&self) -> bool {
-        let moved_ms = self.moved_ms.load(Ordering::Relaxed);
-        u128::from(self.now_ms().saturating_sub(moved_ms)) >= STALLED.as_millis()
+        let progress_ms = self.progress_ms.load(Ordering::Relaxed);
+        u128::from(self.now_ms().saturating_sub(progress_ms)) >= STALL_TIMEOUT.as_millis()
     }
 
     fn now_ms(&self) -> u64 {
@@ -273,32 +285,32 @@ fn millis(time: Duration) -> u64 {
 
 /// A batch of our own that is to be offered: until this is dropped, its neighbours wait to hear of it.
 #[derive(Debug)]
-pub(crate) struct Handed(Arc<Shared>);
+pub(crate) struct OfferGuard(Arc<Shared>);
 
-impl Drop for Handed {
+impl Drop for OfferGuard {
     fn drop(&mut self) {
-        self.0.handed.fetch_sub(1, Ordering::Relaxed);
-        self.0.eased.notify_one();
+        self.0.pending_offers.fetch_sub(1, Ordering::Relaxed);
+        self.0.writable.notify_one();
     }
 }
 
 /// A muxer whose streams tell what they write.
-pub(crate) struct Metered<M> {
+pub(crate) struct MeteredMuxer<M> {
     muxer: M,
-    pipe: Arc<Pipe>,
+    window: Arc<SendWindow>,
 }
 
-impl<M: StreamMuxer + Unpin> Metered<M> {
+impl<M: StreamMuxer + Unpin> MeteredMuxer<M> {
     fn stream(&self, inner: M::Substream) -> MeteredStream<M::Substream> {
         MeteredStream {
             inner,
-            pipe: self.pipe.clone(),
+            window: self.window.clone(),
             blocked: false,
         }
     }
 }
 
-impl<M> StreamMuxer for Metered<M>
+impl<M> StreamMuxer for MeteredMuxer<M>
 where
     M: StreamMuxer + Unpin,
     M::Substream: Unpin,
@@ -331,8 +343,8 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
         // The swarm comes here when the handlers have written what they could.
-        if self.pipe.blocked.load(Ordering::Relaxed) == 0 {
-            self.pipe.left(u64::MAX);
+        if self.window.blocked.load(Ordering::Relaxed) == 0 {
+            self.window.left(u64::MAX);
         }
         Pin::new(&mut self.muxer).poll(cx)
     }
@@ -341,7 +353,7 @@ where
 /// A stream that tells what it writes.
 pub(crate) struct MeteredStream<S> {
     inner: S,
-    pipe: Arc<Pipe>,
+    window: Arc<SendWindow>,
     blocked: bool,
 }
 
@@ -353,8 +365,8 @@ impl<S> MeteredStream<S> {
 
     fn set_blocked(&mut self, blocked: bool) {
         match (self.blocked, blocked) {
-            (false, true) => self.pipe.blocked.fetch_add(1, Ordering::Relaxed),
-            (true, false) => self.pipe.blocked.fetch_sub(1, Ordering::Relaxed),
+            (false, true) => self.window.blocked.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.window.blocked.fetch_sub(1, Ordering::Relaxed),
             _ => return,
         };
         self.blocked = blocked;
@@ -375,9 +387,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
     ) -> Poll<io::Result<usize>> {
         let read = Pin::new(&mut self.inner).poll_read(cx, buf);
         if let Poll::Ready(Ok(bytes @ 1..)) = &read {
-            self.pipe.is_used();
-            if *bytes >= PIECE {
-                self.pipe.has_brought();
+            self.window.is_used();
+            if *bytes >= LARGE_READ {
+                self.window.has_brought();
             }
         }
         read
@@ -392,10 +404,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         if let Poll::Ready(Ok(bytes)) = &written {
-            self.pipe.left(*bytes as u64);
+            self.window.left(*bytes as u64);
             // What is written at once is written to a peer that is gone, too.
             if self.blocked {
-                self.pipe.is_used();
+                self.window.is_used();
             }
         }
         self.see(written)

@@ -1,7 +1,7 @@
 //! TLS between TCP and WebSocket, as a layer of this node's own: libp2p's WebSocket transport has one certificate for its whole
 //! life, and no TLS 1.2.
 //!
-//! Entry types: [`Secure`], below the WebSocket transport, and [`Spelt`], above it. The rule they keep: to whoever stands
+//! Entry types: [`TlsLayer`], below the WebSocket transport, and [`PublicAddresses`], above it. The rule they keep: to whoever stands
 //! above, addresses read as always (`/tls/ws`, `/wss`); to the WebSocket transport between the two each of them is plain
 //! `/ws`, so that it leaves TLS alone; how the address is spelt then says below what was meant.
 
@@ -18,14 +18,14 @@ use libp2p::{Multiaddr, Transport};
 use libp2p_websocket::error::Error as WebsocketError;
 use rustls_pki_types::ServerName;
 
-use super::diagnosis::tls::{of_accept, of_connect};
-use super::diagnosis::{of_visitor, of_websocket};
-use super::door::{self, Knocked};
-use super::stage::{Stage, StageError};
-use super::tls::Loaded;
+use super::TlsContext;
+use crate::net::diagnosis::tls::{of_accept, of_connect};
+use crate::net::diagnosis::{of_visitor, of_websocket};
+use crate::net::stage::{Stage, StageError};
+use crate::net::upgrade_request::{self, ReplayedStream};
 
 /// A stream with TLS, or without.
-type Stream<S> = Knocked<Either<Either<client::TlsStream<S>, server::TlsStream<S>>, S>>;
+type Stream<S> = ReplayedStream<Either<Either<client::TlsStream<S>, server::TlsStream<S>>, S>>;
 
 /// Returns `address` as the WebSocket transport is to see it: `/tls/http/ws` for `/tls/ws`, `/https/ws` for `/wss`. Neither
 /// can be typed: both are refused as addresses to dial and to listen on.
@@ -98,15 +98,15 @@ impl Mark {
 }
 
 /// A transport whose streams speak TLS where their address says so, and on which visitors have asked for WebSocket.
-pub(super) struct Secure<T> {
+pub(in crate::net) struct TlsLayer<T> {
     inner: T,
-    tls: Loaded,
+    tls: TlsContext,
     listeners: HashMap<ListenerId, Option<Mark>>,
 }
 
-impl<T> Secure<T> {
-    pub(super) fn new(inner: T, tls: Loaded) -> Secure<T> {
-        Secure {
+impl<T> TlsLayer<T> {
+    pub(in crate::net) fn new(inner: T, tls: TlsContext) -> TlsLayer<T> {
+        TlsLayer {
             inner,
             tls,
             listeners: HashMap::new(),
@@ -118,7 +118,7 @@ impl<T> Secure<T> {
     }
 }
 
-impl<T> Transport for Secure<T>
+impl<T> Transport for TlsLayer<T>
 where
     T: Transport<Error = StageError> + Unpin,
     T::Output: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -162,7 +162,7 @@ where
         let dial = self.inner.dial(plain, opts)?;
         Ok(async move {
             let stream = dial.await?;
-            Ok(Knocked::fresh(match name {
+            Ok(ReplayedStream::fresh(match name {
                 None => Either::Right(stream),
                 Some(name) => {
                     let secure = connector.connect(name, stream).await;
@@ -231,7 +231,7 @@ where
             Either::Left(Either::Right(secure.map_err(|e| of_accept(&e))?))
         }
     };
-    door::admit(stream).await
+    upgrade_request::read_upgrade_request(stream).await
 }
 
 /// For whom the certificate must be: the name, or the IP address, that is dialled.
@@ -255,9 +255,9 @@ fn server_name(address: &Multiaddr) -> Result<ServerName<'static>, StageError> {
 
 /// The WebSocket transport as others see it: with addresses as they are typed (see [`below`]), and with errors that say
 /// which side was to blame.
-pub(super) struct Spelt<T>(pub(super) T);
+pub(in crate::net) struct PublicAddresses<T>(pub(in crate::net) T);
 
-impl<T> Transport for Spelt<T>
+impl<T> Transport for PublicAddresses<T>
 where
     T: Transport<Error = WebsocketError<StageError>> + Unpin,
 {

@@ -1,6 +1,6 @@
 //! Listening on a link-local address of one interface, which libp2p's TCP transport cannot: its addresses have no interface.
 //!
-//! Entry type: [`ZoneListener`]. The rule it keeps: an error of the system while accepting is told and does not end the
+//! Entry type: [`LinkLocalListener`]. The rule it keeps: an error of the system while accepting is told and does not end the
 //! listener.
 
 use std::io;
@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::{Sleep, sleep};
 
 use super::diagnosis::of_tcp;
-use super::names;
+use super::resolver;
 use super::stage::StageError;
 use super::tcp::BACKLOG;
 
@@ -30,7 +30,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 type Event = TransportEvent<Ready<Result<TcpStream, StageError>>, StageError>;
 
 /// A listening socket on a link-local address.
-pub(super) struct ZoneListener {
+pub(super) struct LinkLocalListener {
     id: ListenerId,
     address: Multiaddr,
     /// None once it is closed.
@@ -42,7 +42,7 @@ pub(super) struct ZoneListener {
     waker: Option<Waker>,
 }
 
-impl ZoneListener {
+impl LinkLocalListener {
     /// Listens on `ip` of the interface `zone`.
     ///
     /// # Errors
@@ -53,15 +53,15 @@ impl ZoneListener {
         ip: Ipv6Addr,
         zone: &str,
         port: u16,
-    ) -> io::Result<ZoneListener> {
-        let at = names::on_interface(ip, zone, port)?;
+    ) -> io::Result<LinkLocalListener> {
+        let at = resolver::link_local_socket(ip, zone, port)?;
         let socket = TcpSocket::new_v6()?;
         // Connections that linger from an earlier run do not count.
         socket.set_reuseaddr(true)?;
         socket.bind(at.into())?;
         let listener = socket.listen(BACKLOG)?;
         let port = listener.local_addr()?.port();
-        Ok(ZoneListener {
+        Ok(LinkLocalListener {
             id,
             address: Multiaddr::empty()
                 .with(Protocol::Ip6zone(zone.to_owned().into()))
@@ -102,7 +102,7 @@ impl ZoneListener {
     }
 }
 
-impl Stream for ZoneListener {
+impl Stream for LinkLocalListener {
     type Item = Event;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {

@@ -1,6 +1,6 @@
 //! Who knocks at a listening port: whoever wants WebSocket passes, and everybody else is told what the port is for.
 //!
-//! Entry function: [`admit`]. The rules it keeps: a request that asks for WebSocket goes on to the WebSocket library
+//! Entry function: [`read_upgrade_request`]. The rules it keeps: a request that asks for WebSocket goes on to the WebSocket library
 //! unchanged; any other HTTP request is answered with 426 and one sentence (RFC 9110, 15.5.22); what is said of visitors is
 //! said from this node's side; and nobody makes the node hold more than [`MAX_HEAD`].
 
@@ -28,7 +28,7 @@ const ANSWER: &str =
 /// # Errors
 ///
 /// Says what came instead; an HTTP request has been answered then.
-pub(super) async fn admit<S>(mut stream: S) -> Result<Knocked<S>, StageError>
+pub(super) async fn read_upgrade_request<S>(mut stream: S) -> Result<ReplayedStream<S>, StageError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -42,19 +42,19 @@ where
         if n == 0 {
             return Err(hang_up(known > 0));
         }
-        match judge(&read) {
-            Knock::Upgrade => {
-                return Ok(Knocked {
+        match classify(&read) {
+            FirstRequest::Upgrade => {
+                return Ok(ReplayedStream {
                     read,
                     at: 0,
                     stream,
                 });
             }
-            Knock::Unfinished if read.len() < MAX_HEAD => {}
-            Knock::Unfinished => {
+            FirstRequest::Unfinished if read.len() < MAX_HEAD => {}
+            FirstRequest::Unfinished => {
                 return Err(websocket("a visitor sends a request that does not end"));
             }
-            Knock::Page { is_head } => {
+            FirstRequest::Page { is_head } => {
                 // Who has gone meanwhile needs no answer.
                 let _ = answer(&mut stream, is_head).await;
                 return Err(websocket(
@@ -62,13 +62,13 @@ where
                      speaks WebSocket (HTTP 426)",
                 ));
             }
-            Knock::Tls => {
+            FirstRequest::Tls => {
                 return Err(websocket(
                     "a visitor speaks TLS, and this port does not: it must dial it as /ws, or this node needs a certificate \
                      (--tls-cert, --tls-key) and an address to listen on that ends with /tls/ws",
                 ));
             }
-            Knock::NotHttp => {
+            FirstRequest::NotHttp => {
                 return Err(websocket(
                     "a visitor speaks something else than HTTP: it takes this port for another one, or scans it",
                 ));
@@ -79,7 +79,7 @@ where
 
 /// What a visitor has said so far.
 #[derive(Debug, PartialEq, Eq)]
-enum Knock {
+enum FirstRequest {
     /// It asks for WebSocket, so far as this can be told here.
     Upgrade,
     Unfinished,
@@ -91,30 +91,30 @@ enum Knock {
     NotHttp,
 }
 
-fn judge(read: &[u8]) -> Knock {
+fn classify(read: &[u8]) -> FirstRequest {
     // The record of a ClientHello: handshake, version 3.x.
     if let [0x16, 0x03, ..] = read {
-        return Knock::Tls;
+        return FirstRequest::Tls;
     }
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(read) {
-        Ok(httparse::Status::Partial) => Knock::Unfinished,
+        Ok(httparse::Status::Partial) => FirstRequest::Unfinished,
         Ok(httparse::Status::Complete(_)) => {
             let is_websocket = request.headers.iter().any(|header| {
                 header.name.eq_ignore_ascii_case("upgrade")
                     && header.value.eq_ignore_ascii_case(b"websocket")
             });
             match is_websocket {
-                true => Knock::Upgrade,
-                false => Knock::Page {
+                true => FirstRequest::Upgrade,
+                false => FirstRequest::Page {
                     is_head: request.method == Some("HEAD"),
                 },
             }
         }
         // It is HTTP all the same.
-        Err(httparse::Error::TooManyHeaders) => Knock::Page { is_head: false },
-        Err(_) => Knock::NotHttp,
+        Err(httparse::Error::TooManyHeaders) => FirstRequest::Page { is_head: false },
+        Err(_) => FirstRequest::NotHttp,
     }
 }
 
@@ -153,16 +153,16 @@ fn hang_up(has_spoken: bool) -> StageError {
 }
 
 /// A stream of which something was read already.
-pub(super) struct Knocked<S> {
+pub(super) struct ReplayedStream<S> {
     read: Vec<u8>,
     at: usize,
     stream: S,
 }
 
-impl<S> Knocked<S> {
+impl<S> ReplayedStream<S> {
     /// A stream of which nothing was read.
-    pub(super) fn fresh(stream: S) -> Knocked<S> {
-        Knocked {
+    pub(super) fn fresh(stream: S) -> ReplayedStream<S> {
+        ReplayedStream {
             read: Vec::new(),
             at: 0,
             stream,
@@ -170,7 +170,7 @@ impl<S> Knocked<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Knocked<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ReplayedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -190,7 +190,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Knocked<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Knocked<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ReplayedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -225,30 +225,36 @@ mod tests {
     #[test]
     fn who_asks_for_websocket_is_told_apart_from_everybody_else() {
         for (said, knock) in [
-            (UPGRADE, Knock::Upgrade),
-            (&UPGRADE[..UPGRADE.len() - 1], Knock::Unfinished),
-            (b"GE", Knock::Unfinished),
-            (b"GET / HTTP/1.0\r\n\r\n", Knock::Page { is_head: false }),
+            (UPGRADE, FirstRequest::Upgrade),
+            (&UPGRADE[..UPGRADE.len() - 1], FirstRequest::Unfinished),
+            (b"GE", FirstRequest::Unfinished),
+            (
+                b"GET / HTTP/1.0\r\n\r\n",
+                FirstRequest::Page { is_head: false },
+            ),
             (
                 b"HEAD /x HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
-                Knock::Page { is_head: true },
+                FirstRequest::Page { is_head: true },
             ),
-            (b"\x16\x03\x01\x02\x00\x01", Knock::Tls),
-            (b"SSH-2.0-OpenSSH_9.2\r\n", Knock::NotHttp),
-            (b"\x00\x01\x02", Knock::NotHttp),
+            (b"\x16\x03\x01\x02\x00\x01", FirstRequest::Tls),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", FirstRequest::NotHttp),
+            (b"\x00\x01\x02", FirstRequest::NotHttp),
         ] {
-            assert_eq!(judge(said), knock, "{:?}", String::from_utf8_lossy(said));
+            assert_eq!(classify(said), knock, "{:?}", String::from_utf8_lossy(said));
         }
         let many = "a: b\r\n".repeat(MAX_HEADERS + 1);
         let many = format!("GET / HTTP/1.1\r\n{many}\r\n");
-        assert_eq!(judge(many.as_bytes()), Knock::Page { is_head: false });
+        assert_eq!(
+            classify(many.as_bytes()),
+            FirstRequest::Page { is_head: false }
+        );
     }
 
     #[tokio::test]
     async fn what_was_read_is_read_again_and_what_never_ends_is_not_held() {
         let whole = [UPGRADE, b"and more"].concat();
         let stream = futures::io::Cursor::new(whole.clone());
-        let mut knocked = admit(stream)
+        let mut knocked = read_upgrade_request(stream)
             .await
             .map_err(|e| e.to_string())
             .expect("it asks");
@@ -256,7 +262,7 @@ mod tests {
         knocked.read_to_end(&mut again).await.expect("all of it");
         assert_eq!(again, whole);
         let endless = [b"GET / HTTP/1.1\r\na: ".to_vec(), vec![b'a'; 2 * MAX_HEAD]].concat();
-        let refused = admit(futures::io::Cursor::new(endless)).await;
+        let refused = read_upgrade_request(futures::io::Cursor::new(endless)).await;
         let reason = refused.map(|_| ()).expect_err("it does not end").reason;
         assert!(reason.contains("does not end"), "{reason}");
     }

@@ -1,6 +1,6 @@
-//! Host names to IP addresses, by the resolver of the operating system.
+//! Host resolver to IP addresses, by the resolver of the operating system.
 //!
-//! Entry type: [`Names`]. The rule it keeps: nothing of the machine's network configuration is read before a name needs it,
+//! Entry type: [`Resolver`]. The rule it keeps: nothing of the machine's network configuration is read before a name needs it,
 //! and nothing of it is kept: the system reads its hosts file, its list of name servers and whatever else it has anew for
 //! each lookup. A dial that gives up does not end the lookup; the next dial of that name takes its result, so that a name
 //! server that answers later than a dial may take still brings the dialler to its goal.
@@ -16,25 +16,25 @@ use futures::future::{BoxFuture, FutureExt, Shared};
 use super::stage::{Stage, StageError};
 
 /// Maximum number of lookups at a time: each occupies a thread until the system answers, which can take tens of seconds when
-/// no name server does. Names come from the operator alone, who seldom gives more than a handful.
+/// no name server does. Resolver come from the operator alone, who seldom gives more than a handful.
 const MAX_LOOKUPS: usize = 32;
 
 /// A lookup that is under way, or whose result nobody has taken yet.
 type Lookup = Shared<BoxFuture<'static, Result<Vec<IpAddr>, StageError>>>;
 
-/// Looks names up, each in a thread of its own: the system offers no other way.
+/// Looks resolver up, each in a thread of its own: the system offers no other way.
 #[derive(Clone, Default)]
-pub(super) struct Names {
+pub(super) struct Resolver {
     lookups: Arc<Mutex<HashMap<String, Lookup>>>,
 }
 
-impl Names {
+impl Resolver {
     /// Resolves to the IP addresses of `name`, at least one.
     ///
     /// # Errors
     ///
     /// Says at [`Stage::Resolve`] why there are none, and what to do.
-    pub(super) async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, StageError> {
+    pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, StageError> {
         let lookup = self.begin(name)?;
         let found = lookup.clone().await;
         let mut lookups = self.lock();
@@ -56,11 +56,11 @@ impl Names {
         }
         if lookups.len() >= MAX_LOOKUPS {
             let reason = format!(
-                "{name} is not looked up: {MAX_LOOKUPS} other names still wait for the name servers; is this machine online?"
+                "{name} is not looked up: {MAX_LOOKUPS} other resolver still wait for the name servers; is this machine online?"
             );
             return Err(StageError::new(Stage::Resolve, reason));
         }
-        let lookup = in_thread(name.to_owned())?;
+        let lookup = spawn_lookup(name.to_owned())?;
         lookups.insert(name.to_owned(), lookup.clone());
         Ok(lookup)
     }
@@ -71,7 +71,7 @@ impl Names {
 }
 
 /// Asks the system in a thread that nothing waits for: a runtime that ends is not held up by it.
-fn in_thread(name: String) -> Result<Lookup, StageError> {
+fn spawn_lookup(name: String) -> Result<Lookup, StageError> {
     let (answer, answered) = oneshot::channel();
     let asked = name.clone();
     let ask = move || {
@@ -122,7 +122,7 @@ fn is_localhost(name: &str) -> bool {
 /// # Errors
 ///
 /// The machine has no interface of that name.
-pub(super) fn on_interface(ip: Ipv6Addr, zone: &str, port: u16) -> io::Result<SocketAddrV6> {
+pub(super) fn link_local_socket(ip: Ipv6Addr, zone: &str, port: u16) -> io::Result<SocketAddrV6> {
     // A number with an interface: no name server is asked.
     let mut found = (format!("{ip}%{zone}").as_str(), port)
         .to_socket_addrs()
@@ -183,18 +183,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_lookup_that_a_dial_gave_up_serves_the_next_one() {
-        let names = Names::default();
+        let resolver = Resolver::default();
         let (answer, answered) = oneshot::channel::<IpAddr>();
         let slow = answered
             .map(|ip| Ok(vec![ip.expect("an answer")]))
             .boxed()
             .shared();
-        names.lock().insert("slow.example".to_owned(), slow);
-        assert!(names.look_up("slow.example").now_or_never().is_none());
+        resolver.lock().insert("slow.example".to_owned(), slow);
+        assert!(resolver.resolve("slow.example").now_or_never().is_none());
         let ip = IpAddr::from(Ipv4Addr::LOCALHOST);
         answer.send(ip).expect("the lookup still waits");
-        assert_eq!(names.look_up("slow.example").await, Ok(vec![ip]));
-        assert!(names.lock().is_empty(), "a result is taken once");
+        assert_eq!(resolver.resolve("slow.example").await, Ok(vec![ip]));
+        assert!(resolver.lock().is_empty(), "a result is taken once");
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
             assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
         }
         let link_local = "fe80::1".parse().expect("an address");
-        let error = on_interface(link_local, "none-such", 9000).expect_err("no interface");
+        let error = link_local_socket(link_local, "none-such", 9000).expect_err("no interface");
         assert!(error.to_string().contains("none-such"), "{error}");
     }
 }

@@ -68,13 +68,13 @@ impl StreamMuxer for Muxer {
     }
 }
 
-const MORE: usize = 2 * HIGH as usize;
+const MORE: usize = 2 * MAX_QUEUED as usize;
 
-fn link(room: usize) -> (Pressure, PeerId, Metered<Muxer>, Context<'static>) {
-    let (pressure, peer_id) = (Pressure::default(), PeerId::random());
-    let muxer = pressure.watch(peer_id, Muxer(room));
+fn link(room: usize) -> (SendWindows, PeerId, MeteredMuxer<Muxer>, Context<'static>) {
+    let (send_windows, peer_id) = (SendWindows::default(), PeerId::random());
+    let muxer = send_windows.meter(peer_id, Muxer(room));
     (
-        pressure,
+        send_windows,
         peer_id,
         muxer,
         Context::from_waker(std::task::Waker::noop()),
@@ -83,65 +83,65 @@ fn link(room: usize) -> (Pressure, PeerId, Metered<Muxer>, Context<'static>) {
 
 #[test]
 fn a_link_has_enough_to_do_until_what_was_handed_to_it_is_written() {
-    let (pressure, peer_id, mut muxer, mut cx) = link(MORE);
+    let (send_windows, peer_id, mut muxer, mut cx) = link(MORE);
     let Poll::Ready(Ok(mut stream)) = Pin::new(&mut muxer).poll_outbound(&mut cx) else {
         panic!("there is a stream");
     };
-    assert!(!pressure.is_high([peer_id].iter()));
-    pressure.add([peer_id].iter(), MORE);
-    assert!(pressure.is_high([peer_id].iter()));
-    assert!(!pressure.is_high([PeerId::random()].iter()));
+    assert!(!send_windows.is_full([peer_id].iter()));
+    send_windows.add([peer_id].iter(), MORE);
+    assert!(send_windows.is_full([peer_id].iter()));
+    assert!(!send_windows.is_full([PeerId::random()].iter()));
     let half = vec![0; MORE / 2];
     assert!(futures::FutureExt::now_or_never(stream.write_all(&half)).is_some());
-    assert!(!pressure.is_high([peer_id].iter()));
-    assert!(futures::FutureExt::now_or_never(pressure.eased()).is_some());
+    assert!(!send_windows.is_full([peer_id].iter()));
+    assert!(futures::FutureExt::now_or_never(send_windows.writable()).is_some());
 }
 
 #[test]
 fn a_peer_that_has_not_fetched_what_it_was_offered_is_waited_for() {
-    let (pressure, peer_id, ..) = link(0);
+    let (send_windows, peer_id, ..) = link(0);
     // The connection is gone: it is forgotten.
-    pressure.set_offered(peer_id, 100 << 20, Owed::Offered);
-    assert!(!pressure.is_high([peer_id].iter()));
+    send_windows.set_offered(peer_id, 100 << 20, Owed::Offered);
+    assert!(!send_windows.is_full([peer_id].iter()));
 
-    let (pressure, peer_id, mut muxer, mut cx) = link(MORE);
-    pressure.set_offered(peer_id, HIGH_OFFERED as usize, Owed::Nothing);
-    assert!(!pressure.is_high([peer_id].iter()));
-    pressure.set_offered(peer_id, HIGH_OFFERED as usize + 1, Owed::Nothing);
-    assert!(pressure.is_high([peer_id].iter()));
+    let (send_windows, peer_id, mut muxer, mut cx) = link(MORE);
+    send_windows.set_offered(peer_id, MAX_OFFERED as usize, Owed::Nothing);
+    assert!(!send_windows.is_full([peer_id].iter()));
+    send_windows.set_offered(peer_id, MAX_OFFERED as usize + 1, Owed::Nothing);
+    assert!(send_windows.is_full([peer_id].iter()));
     // Not for what is written meanwhile, be it all that there is to write.
     assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
-    assert!(pressure.is_high([peer_id].iter()));
-    pressure.set_offered(peer_id, 0, Owed::Nothing);
-    assert!(!pressure.is_high([peer_id].iter()));
-    assert!(futures::FutureExt::now_or_never(pressure.eased()).is_some());
+    assert!(send_windows.is_full([peer_id].iter()));
+    send_windows.set_offered(peer_id, 0, Owed::Nothing);
+    assert!(!send_windows.is_full([peer_id].iter()));
+    assert!(futures::FutureExt::now_or_never(send_windows.writable()).is_some());
 }
 
 #[test]
 fn gossip_does_not_overtake_what_is_offered_of_our_own() {
-    let (pressure, peer_id, _muxer, _) = link(MORE);
-    let would = |pressure: &Pressure| pressure.would_overtake([peer_id].iter());
-    let handed = pressure.hand_over();
-    assert!(would(&pressure), "it is being stored");
-    pressure.set_offered(peer_id, 1, Owed::Offered);
+    let (send_windows, peer_id, _muxer, _) = link(MORE);
+    let would = |send_windows: &SendWindows| send_windows.would_reorder([peer_id].iter());
+    let handed = send_windows.begin_offer();
+    assert!(would(&send_windows), "it is being stored");
+    send_windows.set_offered(peer_id, 1, Owed::Offered);
     drop(handed);
-    assert!(would(&pressure), "it is offered");
-    pressure.set_offered(peer_id, 1, Owed::For(Duration::from_secs(3600)));
-    assert!(would(&pressure), "it is on its way");
-    pressure.set_offered(peer_id, 1, Owed::For(Duration::ZERO));
-    assert!(!would(&pressure), "it should be there");
-    pressure.set_offered(peer_id, 1, Owed::Nothing);
+    assert!(would(&send_windows), "it is offered");
+    send_windows.set_offered(peer_id, 1, Owed::For(Duration::from_secs(3600)));
+    assert!(would(&send_windows), "it is on its way");
+    send_windows.set_offered(peer_id, 1, Owed::For(Duration::ZERO));
+    assert!(!would(&send_windows), "it should be there");
+    send_windows.set_offered(peer_id, 1, Owed::Nothing);
     assert!(
-        !would(&pressure),
+        !would(&send_windows),
         "it is fetched; others' is not waited for"
     );
-    assert!(futures::FutureExt::now_or_never(pressure.eased()).is_some());
+    assert!(futures::FutureExt::now_or_never(send_windows.writable()).is_some());
 }
 
 #[test]
 fn what_is_written_at_once_is_no_sign_of_life_and_what_had_to_wait_is() {
-    let (pressure, peer_id, mut muxer, mut cx) = link(1000);
-    let is_in_use = || pressure.is_in_use(&peer_id, Duration::from_secs(3600));
+    let (send_windows, peer_id, mut muxer, mut cx) = link(1000);
+    let is_in_use = || send_windows.is_in_use(&peer_id, Duration::from_secs(3600));
     let Poll::Ready(Ok(mut stream)) = Pin::new(&mut muxer).poll_outbound(&mut cx) else {
         panic!("there is a stream");
     };
@@ -155,38 +155,38 @@ fn what_is_written_at_once_is_no_sign_of_life_and_what_had_to_wait_is() {
     stream.inner.0 += 10;
     assert!(futures::FutureExt::now_or_never(stream.write_all(&[0; 10])).is_some());
     assert!(is_in_use(), "it has taken something");
-    assert!(!pressure.is_in_use(&peer_id, Duration::ZERO));
+    assert!(!send_windows.is_in_use(&peer_id, Duration::ZERO));
 }
 
 #[test]
 fn nothing_waits_on_a_link_whose_streams_have_nothing_to_write() {
-    let (pressure, peer_id, mut muxer, mut cx) = link(MORE);
+    let (send_windows, peer_id, mut muxer, mut cx) = link(MORE);
     // Counted for the link, but not sent on it: the peer did not want it.
-    pressure.add([peer_id].iter(), MORE);
+    send_windows.add([peer_id].iter(), MORE);
     assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
-    assert!(!pressure.is_high([peer_id].iter()));
+    assert!(!send_windows.is_full([peer_id].iter()));
 }
 
 #[test]
 fn what_a_blocked_stream_could_not_write_still_waits() {
-    let (pressure, peer_id, mut muxer, mut cx) = link(1000);
+    let (send_windows, peer_id, mut muxer, mut cx) = link(1000);
     let Poll::Ready(Ok(mut stream)) = Pin::new(&mut muxer).poll_outbound(&mut cx) else {
         panic!("there is a stream");
     };
-    pressure.add([peer_id].iter(), MORE);
+    send_windows.add([peer_id].iter(), MORE);
     let all = vec![0; MORE];
     assert!(futures::FutureExt::now_or_never(stream.write_all(&all)).is_none());
     assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
-    assert!(pressure.is_high([peer_id].iter()));
+    assert!(send_windows.is_full([peer_id].iter()));
     // The stream is given up, and nothing of it waits any more.
     drop(stream);
     assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
-    assert!(!pressure.is_high([peer_id].iter()));
+    assert!(!send_windows.is_full([peer_id].iter()));
 }
 
 #[test]
 fn a_peer_brings_something_when_something_large_is_read_of_it() {
-    let (pressure, peer_id, mut muxer, mut cx) = link(MORE);
+    let (send_windows, peer_id, mut muxer, mut cx) = link(MORE);
     let hour = Duration::from_secs(3600);
     let Poll::Ready(Ok(mut stream)) = Pin::new(&mut muxer).poll_outbound(&mut cx) else {
         panic!("there is a stream");
@@ -196,8 +196,8 @@ fn a_peer_brings_something_when_something_large_is_read_of_it() {
         assert!(read.is_ready());
     };
     read(32);
-    assert!(pressure.is_in_use(&peer_id, hour) && !pressure.is_bringing(&peer_id, hour));
+    assert!(send_windows.is_in_use(&peer_id, hour) && !send_windows.is_receiving(&peer_id, hour));
     read(16 << 10);
-    assert!(pressure.is_bringing(&peer_id, hour));
-    assert!(!pressure.is_bringing(&peer_id, Duration::ZERO));
+    assert!(send_windows.is_receiving(&peer_id, hour));
+    assert!(!send_windows.is_receiving(&peer_id, Duration::ZERO));
 }

@@ -90,7 +90,7 @@ impl OwnCertificate {
     /// # Errors
     ///
     /// Says what is wrong with the files: the certificate stays what it was.
-    pub(crate) fn read_again(&self) -> Result<String, String> {
+    pub(crate) fn reload(&self) -> Result<String, String> {
         let read = read(&self.chain, &self.key)?;
         let until = match read.dates {
             Some(dates) => format!("valid until {}", date(dates.not_after)),
@@ -140,7 +140,7 @@ impl ResolvesServerCert for OwnCertificate {
 /// Watches the files and the dates for as long as anything uses the certificate: takes over what was renewed, and
 /// passes each problem to `report`.
 pub(crate) async fn watch(certificate: Weak<OwnCertificate>, report: impl Fn(String)) {
-    let mut watch = Watch::default();
+    let mut watch = CertificateWatch::default();
     while let Some(certificate) = certificate.upgrade() {
         for reason in watch.look(&certificate, unix_seconds(SystemTime::now())) {
             report(reason);
@@ -152,13 +152,13 @@ pub(crate) async fn watch(certificate: Weak<OwnCertificate>, report: impl Fn(Str
 
 /// What was told of a certificate.
 #[derive(Default)]
-struct Watch {
+struct CertificateWatch {
     told: Option<Validity>,
     /// The files as they were when they could not be used, and whether that was told.
     unusable: Option<(Stamp, bool)>,
 }
 
-impl Watch {
+impl CertificateWatch {
     /// Looks at the files and at the dates. Returns what is to be told.
     fn look(&mut self, certificate: &OwnCertificate, now: u64) -> Vec<String> {
         let mut told = Vec::new();
@@ -177,7 +177,7 @@ impl Watch {
     }
 
     fn renew(&mut self, certificate: &OwnCertificate, stamp: Stamp) -> Option<String> {
-        match certificate.read_again() {
+        match certificate.reload() {
             Ok(until) => {
                 tracing::info!(file = %certificate.chain.display(), "a renewed TLS certificate is in use: {until}");
                 self.unusable = None;
@@ -266,7 +266,7 @@ fn of_pem(error: &rustls_pki_types::pem::Error) -> String {
 
 /// The dates of a certificate; none when it cannot be read. The verifier names the one that it misses when it is asked about
 /// the beginning and about the end of time.
-pub(super) fn dates_of(certificate: &CertificateDer<'_>) -> Option<Dates> {
+fn dates_of(certificate: &CertificateDer<'_>) -> Option<Dates> {
     let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     let provider = Arc::new(ring::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
@@ -299,7 +299,7 @@ pub(super) fn dates_of(certificate: &CertificateDer<'_>) -> Option<Dates> {
 }
 
 /// A time in seconds of Unix time, for people.
-pub(super) fn date(seconds: u64) -> impl fmt::Display {
+pub(in crate::net) fn date(seconds: u64) -> impl fmt::Display {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     match jiff::Timestamp::from_second(seconds) {
         Ok(at) => at.strftime("%Y-%m-%d %H:%M UTC").to_string(),
@@ -307,7 +307,7 @@ pub(super) fn date(seconds: u64) -> impl fmt::Display {
     }
 }
 
-pub(super) fn unix_seconds(now: SystemTime) -> u64 {
+fn unix_seconds(now: SystemTime) -> u64 {
     now.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
 }

@@ -1,7 +1,7 @@
-//! Several addresses of one peer in one dial: each has its turn, as the addresses of a name have (see [`super::race`]). The
+//! Several addresses of one peer in one dial: each has its turn, as the addresses of a name have (see [`super::happy_eyeballs`]). The
 //! swarm would try eight at once.
 //!
-//! Entry functions: [`in_turns`] around the start of the dial, and [`take`] in the transport, which is asked for each address
+//! Entry functions: [`stagger_dials`] around the start of the dial, and [`take_slot`] in the transport, which is asked for each address
 //! alone. The rule they keep: a turn comes when the one before it has failed or has had its head start, and a turn that is
 //! never taken holds up nobody.
 
@@ -15,17 +15,17 @@ use libp2p::multiaddr::Protocol;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::race::{HEAD_START, in_order};
+use super::happy_eyeballs::{ATTEMPT_DELAY, interleave_families};
 use crate::wire::ip_of;
 
 tokio::task_local! {
     /// The turns of the dial that is being started.
-    static TURNS: RefCell<HashMap<Multiaddr, Turn>>;
+    static SLOTS: RefCell<HashMap<Multiaddr, DialSlot>>;
 }
 
 /// When an address is tried.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct DialSlot {
     /// Ends when the turn has come. None for the first.
     go: Option<oneshot::Receiver<()>>,
     /// Dropped when the next turn has come.
@@ -34,38 +34,41 @@ pub(super) struct Turn {
 
 /// Starts a dial of these addresses of one peer, IPv6 and IPv4 in turn. `start` is given them in the order of their turns, and
 /// has the transport asked for each.
-pub(crate) fn in_turns<T>(addresses: Vec<Multiaddr>, start: impl FnOnce(Vec<Multiaddr>) -> T) -> T {
-    let addresses = in_order(addresses, |address| {
+pub(crate) fn stagger_dials<T>(
+    addresses: Vec<Multiaddr>,
+    start: impl FnOnce(Vec<Multiaddr>) -> T,
+) -> T {
+    let addresses = interleave_families(addresses, |address| {
         ip_of(address).is_some_and(|ip| ip.to_canonical().is_ipv6())
     });
-    let mut turns = HashMap::new();
+    let mut slots = HashMap::new();
     let mut go = None;
     for address in &addresses {
         let (next, gone) = oneshot::channel();
-        let turn = Turn { go, next };
-        turns.insert(bare(address.clone()), turn);
+        let slot = DialSlot { go, next };
+        slots.insert(bare(address.clone()), slot);
         go = Some(gone);
     }
-    TURNS.sync_scope(RefCell::new(turns), || start(addresses))
+    SLOTS.sync_scope(RefCell::new(slots), || start(addresses))
 }
 
 /// The turn of this address in the dial that is being started; none when the dial has only one, or waits for nobody.
-pub(super) fn take(address: &Multiaddr) -> Option<Turn> {
+pub(super) fn take_slot(address: &Multiaddr) -> Option<DialSlot> {
     let address = bare(address.clone());
-    let taken = TURNS.try_with(|turns| turns.borrow_mut().remove(&address));
+    let taken = SLOTS.try_with(|slots| slots.borrow_mut().remove(&address));
     taken.ok().flatten()
 }
 
-impl Turn {
+impl DialSlot {
     /// Makes `attempt` when the turn has come.
-    pub(super) async fn attempt<T>(self, attempt: impl Future<Output = T>) -> T {
+    pub(super) async fn run<T>(self, attempt: impl Future<Output = T>) -> T {
         if let Some(go) = self.go {
             // It is an error when it comes, because all that comes is the end of the sender.
             let _ = go.await;
         }
         let mut attempt = pin!(attempt);
         let next = self.next;
-        match timeout(HEAD_START, attempt.as_mut()).await {
+        match timeout(ATTEMPT_DELAY, attempt.as_mut()).await {
             Ok(done) => done,
             Err(_) => {
                 drop(next);
@@ -109,11 +112,11 @@ mod tests {
         let begun = Instant::now();
         let tried = Arc::new(Mutex::new(Vec::new()));
         let id = PeerId::random();
-        let attempts = in_turns(given.to_vec(), |addresses| {
+        let attempts = stagger_dials(given.to_vec(), |addresses| {
             let attempt = |address: Multiaddr| {
-                let turn = take(&address.clone().with(Protocol::P2p(id))).expect("a turn");
+                let slot = take_slot(&address.clone().with(Protocol::P2p(id))).expect("a slot");
                 let tried = tried.clone();
-                turn.attempt(async move {
+                slot.run(async move {
                     let at = begun.elapsed().as_millis();
                     tried.lock().expect("no panic").push((address.clone(), at));
                     match address.to_string().contains("1.0.0.1") {
@@ -124,12 +127,19 @@ mod tests {
             };
             addresses.into_iter().map(attempt).collect::<Vec<_>>()
         });
-        assert!(timeout(HEAD_START * 10, join_all(attempts)).await.is_err());
+        assert!(
+            timeout(ATTEMPT_DELAY * 10, join_all(attempts))
+                .await
+                .is_err()
+        );
         let [first, second, third] = [&given[2], &given[0], &given[1]].map(Multiaddr::clone);
         // The second failed at once, so that the third did not wait.
         let expected = [(first, 0), (second, 250), (third, 250)];
         assert_eq!(*tried.lock().expect("no panic"), expected);
-        assert!(take(&given[0]).is_none(), "only while a dial is started");
+        assert!(
+            take_slot(&given[0]).is_none(),
+            "only while a dial is started"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -137,8 +147,8 @@ mod tests {
         let given = ["/ip4/1.0.0.1/tcp/1/ws", "/ip4/1.0.0.2/tcp/1/ws"].map(address);
         let begun = Instant::now();
         // The swarm leaves the first out: this node listens there.
-        let second = in_turns(given.to_vec(), |addresses| take(&addresses[1]));
-        let tried = second.expect("a turn").attempt(async { begun.elapsed() });
+        let second = stagger_dials(given.to_vec(), |addresses| take_slot(&addresses[1]));
+        let tried = second.expect("a slot").run(async { begun.elapsed() });
         assert_eq!(tried.await.as_millis(), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! Several addresses of one peer, tried so that one that is silent holds up none of the others (RFC 8305, "Happy
 //! Eyeballs").
 //!
-//! Entry functions: [`in_order`], [`race`]. The rule they keep: an attempt begins when the one before it has failed or has
+//! Entry functions: [`interleave_families`], [`race`]. The rule they keep: an attempt begins when the one before it has failed or has
 //! had its time for a head start; the first that succeeds wins; and of those that failed each is told.
 
 use std::future::Future;
@@ -12,13 +12,13 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
 /// The head start of an attempt over the next one: the Connection Attempt Delay that RFC 8305, section 5, recommends.
-pub(super) const HEAD_START: Duration = Duration::from_millis(250);
+pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Maximum number of addresses that are tried of one name: whoever owns the name chooses how many it has.
 pub(super) const MAX_ADDRESSES: usize = 16;
 
 /// Returns the addresses in the order in which they are to be tried: IPv6 and IPv4 in turn, IPv6 first, and within a family
 /// as the system has sorted them (RFC 8305, section 4). At most [`MAX_ADDRESSES`].
-pub(super) fn in_order<A>(addresses: Vec<A>, is_ipv6: impl Fn(&A) -> bool) -> Vec<A> {
+pub(super) fn interleave_families<A>(addresses: Vec<A>, is_ipv6: impl Fn(&A) -> bool) -> Vec<A> {
     let (v6, v4): (Vec<A>, Vec<A>) = addresses.into_iter().partition(is_ipv6);
     let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
     let mut ordered = Vec::new();
@@ -32,7 +32,7 @@ pub(super) fn in_order<A>(addresses: Vec<A>, is_ipv6: impl Fn(&A) -> bool) -> Ve
     }
 }
 
-/// Tries the addresses one after the other, each [`HEAD_START`] after the one before, or as soon as that has failed.
+/// Tries the addresses one after the other, each [`ATTEMPT_DELAY`] after the one before, or as soon as that has failed.
 /// Returns what the first success has brought.
 ///
 /// # Errors
@@ -58,7 +58,7 @@ where
             match waiting.next() {
                 Some(address) => {
                     running.push(begin(address));
-                    next_at = Instant::now() + HEAD_START;
+                    next_at = Instant::now() + ATTEMPT_DELAY;
                 }
                 None if running.is_empty() => return Err(failed),
                 None => {}
@@ -92,11 +92,14 @@ mod tests {
     #[test]
     fn families_take_turns_and_ipv6_is_first() {
         let given = ["1.0.0.1:1", "1.0.0.2:1", "[::1]:1", "1.0.0.3:1", "[::2]:1"];
-        let ordered = in_order(given.map(socket).to_vec(), SocketAddr::is_ipv6);
+        let ordered = interleave_families(given.map(socket).to_vec(), SocketAddr::is_ipv6);
         let expected = ["[::1]:1", "1.0.0.1:1", "[::2]:1", "1.0.0.2:1", "1.0.0.3:1"];
         assert_eq!(ordered, expected.map(socket));
         let many = vec![socket("[::1]:1"); 100];
-        assert_eq!(in_order(many, SocketAddr::is_ipv6).len(), MAX_ADDRESSES);
+        assert_eq!(
+            interleave_families(many, SocketAddr::is_ipv6).len(),
+            MAX_ADDRESSES
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! A transport whose half-open inbound connections can be closed from outside, which libp2p's swarm does not offer.
 //!
-//! Entry types: [`GivesWay`], [`HalfOpen`]. The rule it keeps: a connection is known here from when its socket is there
+//! Entry types: [`AbortableUpgrades`], [`HalfOpenConnections`]. The rule it keeps: a connection is known here from when its socket is there
 //! until it is up or has failed, and no longer.
 
 use std::collections::HashMap;
@@ -21,11 +21,11 @@ type Ends = (Multiaddr, Multiaddr);
 
 /// The half-open inbound connections of a transport.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct HalfOpen {
+pub(crate) struct HalfOpenConnections {
     handles: Arc<Mutex<HashMap<Ends, (u64, AbortHandle)>>>,
 }
 
-impl HalfOpen {
+impl HalfOpenConnections {
     /// Closes the connection between these two ends, if it is half-open.
     pub(crate) fn close(&self, local: &Multiaddr, remote: &Multiaddr) {
         if let Some((_, handle)) = self.lock().remove(&(local.clone(), remote.clone())) {
@@ -39,23 +39,23 @@ impl HalfOpen {
 }
 
 /// What is told of a connection that gave way to another.
-pub(crate) fn gave_way() -> StageError {
+pub(crate) fn evicted() -> StageError {
     StageError::new(Stage::Link, GAVE_WAY).with_code("LIMIT")
 }
 
 const GAVE_WAY: &str = "all places for connections that have not passed the handshake were taken, and this one had waited \
                         longest of the network that held most: it gave way to another";
 
-/// A transport that enters its half-open inbound connections into [`HalfOpen`].
-pub(crate) struct GivesWay<T> {
+/// A transport that enters its half-open inbound connections into [`HalfOpenConnections`].
+pub(crate) struct AbortableUpgrades<T> {
     inner: T,
-    half_open: HalfOpen,
+    half_open: HalfOpenConnections,
     entered: u64,
 }
 
-impl<T> GivesWay<T> {
-    pub(crate) fn new(inner: T, half_open: HalfOpen) -> GivesWay<T> {
-        GivesWay {
+impl<T> AbortableUpgrades<T> {
+    pub(crate) fn new(inner: T, half_open: HalfOpenConnections) -> AbortableUpgrades<T> {
+        AbortableUpgrades {
             inner,
             half_open,
             entered: 0,
@@ -81,7 +81,7 @@ pub(crate) struct Upgrade<F> {
     inner: Abortable<Pin<Box<F>>>,
     ends: Ends,
     number: u64,
-    half_open: HalfOpen,
+    half_open: HalfOpenConnections,
 }
 
 impl<F> Drop for Upgrade<F> {
@@ -104,11 +104,11 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let ended = Pin::new(&mut self.inner).poll(cx);
-        ended.map(|ended| ended.unwrap_or_else(|_| Err(io::Error::other(gave_way()))))
+        ended.map(|ended| ended.unwrap_or_else(|_| Err(io::Error::other(evicted()))))
     }
 }
 
-impl<T> Transport for GivesWay<T>
+impl<T> Transport for AbortableUpgrades<T>
 where
     T: Transport<Error = io::Error> + Unpin,
 {

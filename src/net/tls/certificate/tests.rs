@@ -54,7 +54,7 @@ fn a_certificate_outside_of_its_dates_is_named_once() {
     let (certificate, key) = Files::make((2025, 2026));
     files.write(&certificate, &key);
     let certificate = files.read().expect("it can be read");
-    let mut watch = Watch::default();
+    let mut watch = CertificateWatch::default();
     let said = watch.look(&certificate, BEFORE);
     assert!(said[0].contains("not valid before 2025-01-01"), "{said:?}");
     assert!(watch.look(&certificate, BEFORE).is_empty());
@@ -70,7 +70,7 @@ fn a_renewed_certificate_is_taken_over_and_half_of_one_is_not() {
     let (old, old_key) = Files::make((2025, 2026));
     files.write(&old, &old_key);
     let certificate = files.read().expect("it can be read");
-    let mut watch = Watch::default();
+    let mut watch = CertificateWatch::default();
     assert!(watch.look(&certificate, WITHIN).is_empty());
     let (new, new_key) = Files::make((2025, 2046));
     // The key is not there yet: at first that is no fault.

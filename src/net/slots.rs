@@ -1,6 +1,6 @@
 //! The places before the gate: who holds one, and who gives way when all are taken.
 //!
-//! Entry type: [`Places`], pure. The rule it keeps: no source has more than its share, and a newcomer takes the place of
+//! Entry type: [`SlotTable`], pure. The rule it keeps: no source has more than its share, and a newcomer takes the place of
 //! whoever has waited longest in the crowd: the network that holds the most places. A cap alone would let 33 addresses
 //! that say nothing lock everyone out. Honest peers are through within a second, so that the oldest of a crowd is not one
 //! of them unless the crowd is.
@@ -45,21 +45,21 @@ impl Level {
 
 /// A source that holds as many places as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ShareTaken;
+pub(crate) struct QuotaExceeded;
 
 /// A bounded number of places, and whose they are.
 #[derive(Debug)]
-pub(crate) struct Places<K> {
+pub(crate) struct SlotTable<K> {
     max: usize,
     max_per_source: usize,
     /// Whoever has waited longest stands first. At most `max`, so that looking through them costs next to nothing.
     taken: Vec<(K, Source)>,
 }
 
-impl<K: Copy + Eq + Hash> Places<K> {
+impl<K: Copy + Eq + Hash> SlotTable<K> {
     /// `max` free places, of which one source may have `max_per_source`.
-    pub(crate) fn new(max: usize, max_per_source: usize) -> Places<K> {
-        Places {
+    pub(crate) fn new(max: usize, max_per_source: usize) -> SlotTable<K> {
+        SlotTable {
             max,
             max_per_source,
             taken: Vec::new(),
@@ -72,29 +72,29 @@ impl<K: Copy + Eq + Hash> Places<K> {
     /// # Errors
     ///
     /// The source has its share already.
-    pub(crate) fn enter(
+    pub(crate) fn claim(
         &mut self,
         key: K,
         source: Source,
         is_exempt: bool,
-    ) -> Result<Option<K>, ShareTaken> {
+    ) -> Result<Option<K>, QuotaExceeded> {
         let has = self.taken.iter().filter(|(_, s)| *s == source).count();
         if !is_exempt && has >= self.max_per_source {
-            return Err(ShareTaken);
+            return Err(QuotaExceeded);
         }
         let gives_way = match self.taken.len() >= self.max {
             true => self.oldest_of_the_crowd(),
             false => None,
         };
         if let Some(gone) = gives_way {
-            self.leave(gone);
+            self.release(gone);
         }
         self.taken.push((key, source));
         Ok(gives_way)
     }
 
     /// Frees a place, if this one has one.
-    pub(crate) fn leave(&mut self, key: K) {
+    pub(crate) fn release(&mut self, key: K) {
         self.taken.retain(|(taken, _)| *taken != key);
     }
 
@@ -130,33 +130,36 @@ mod tests {
     }
 
     /// Fills the places with what `crowd` makes of the numbers from 0 on; each must find a free one.
-    fn filled(max: usize, crowd: impl Fn(usize) -> Source) -> Places<usize> {
-        let mut places = Places::new(max, max);
+    fn filled(max: usize, crowd: impl Fn(usize) -> Source) -> SlotTable<usize> {
+        let mut places = SlotTable::new(max, max);
         for n in 0..max {
-            assert_eq!(places.enter(n, crowd(n), false), Ok(None));
+            assert_eq!(places.claim(n, crowd(n), false), Ok(None));
         }
         places
     }
 
     #[test]
     fn one_source_has_its_share_and_no_more() {
-        let mut places = Places::new(256, 8);
-        let of_one = (0..2000).filter(|n| places.enter(*n, v4(192, 0, 2, 1), false).is_ok());
+        let mut places = SlotTable::new(256, 8);
+        let of_one = (0..2000).filter(|n| places.claim(*n, v4(192, 0, 2, 1), false).is_ok());
         assert_eq!(of_one.count(), 8);
-        assert_eq!(places.enter(5000, v4(192, 0, 2, 2), false), Ok(None));
-        places.leave(3);
-        assert_eq!(places.enter(5001, v4(192, 0, 2, 1), false), Ok(None));
-        assert_eq!(places.enter(5002, v4(192, 0, 2, 1), false), Err(ShareTaken));
+        assert_eq!(places.claim(5000, v4(192, 0, 2, 2), false), Ok(None));
+        places.release(3);
+        assert_eq!(places.claim(5001, v4(192, 0, 2, 1), false), Ok(None));
+        assert_eq!(
+            places.claim(5002, v4(192, 0, 2, 1), false),
+            Err(QuotaExceeded)
+        );
     }
 
     #[test]
     fn whoever_is_exempt_has_no_share_but_gives_way_like_others() {
-        let mut places = Places::new(256, 8);
+        let mut places = SlotTable::new(256, 8);
         for n in 0..256 {
-            assert_eq!(places.enter(n, source("/ip6/::1/tcp/7"), true), Ok(None));
+            assert_eq!(places.claim(n, source("/ip6/::1/tcp/7"), true), Ok(None));
         }
         assert_eq!(
-            places.enter(256, source("/ip6/::1/tcp/7"), true),
+            places.claim(256, source("/ip6/::1/tcp/7"), true),
             Ok(Some(0))
         );
         assert_eq!(places.taken.len(), 256);
@@ -179,12 +182,12 @@ mod tests {
             // Newcomers from all over, as many as the crowd: none of them gives way, as long as it is larger than they are.
             for n in 0..100 {
                 let newcomer = v4(203, n, 113, 5);
-                let gone = places.enter(1000 + n as usize, newcomer, false);
+                let gone = places.claim(1000 + n as usize, newcomer, false);
                 assert!(gone.unwrap().unwrap() < 256, "newcomer {n}");
             }
             // And those who come again and again only push each other out.
             for n in 0..2000 {
-                let gone = places.enter(5000 + n, crowd(n % 256), false).unwrap();
+                let gone = places.claim(5000 + n, crowd(n % 256), false).unwrap();
                 assert!(!(1000..1100).contains(&gone.unwrap()), "{gone:?}");
             }
         }
@@ -207,7 +210,7 @@ mod tests {
             Source::V6([0x2001, 0xdb8, 8, 1]),
         ];
         let mut places = filled(10, |n| all[n]);
-        assert_eq!(places.enter(10, v4(203, 0, 113, 5), false), Ok(Some(4)));
+        assert_eq!(places.claim(10, v4(203, 0, 113, 5), false), Ok(Some(4)));
     }
 
     #[test]
@@ -215,7 +218,7 @@ mod tests {
         let mut places = filled(64, |n| v4(10, n as u8, 0, 1));
         for n in 0..64 {
             assert_eq!(
-                places.enter(64 + n, v4(11, n as u8, 0, 1), false),
+                places.claim(64 + n, v4(11, n as u8, 0, 1), false),
                 Ok(Some(n))
             );
         }
@@ -224,9 +227,9 @@ mod tests {
     #[test]
     fn a_place_that_was_left_is_free() {
         let mut places = filled(4, |n| v4(10, n as u8, 0, 1));
-        places.leave(2);
-        assert_eq!(places.enter(9, v4(11, 0, 0, 1), false), Ok(None));
-        places.leave(77);
+        places.release(2);
+        assert_eq!(places.claim(9, v4(11, 0, 0, 1), false), Ok(None));
+        places.release(77);
         assert_eq!(places.taken.len(), 4);
     }
 }

@@ -1,6 +1,6 @@
 //! Where a connection's socket really leads, whatever was typed to get there.
 //!
-//! Entry types: [`Guarded`], the outermost transport, and [`Sockets`], the behaviour to which it speaks. The rules they
+//! Entry types: [`DialGuard`], the outermost transport, and [`SocketAddresses`], the behaviour to which it speaks. The rules they
 //! keep: an address that has a path, or any other part that could put its author's text into what we send, is not dialled,
 //! wherever it comes from; and nothing but the node's own loop starts a dial.
 //!
@@ -28,7 +28,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId, Transport};
 
 use super::address::Address;
-use super::turns;
+use super::staggered_dial;
 use crate::overlay::{Direction, PeerAddress, Remote};
 use crate::wire::ip_of;
 
@@ -38,7 +38,7 @@ tokio::task_local! {
 }
 
 /// Notes a socket's remote address, for the dial that has made it.
-pub(super) fn note_socket(remote: io::Result<SocketAddr>) {
+pub(super) fn record_socket(remote: io::Result<SocketAddr>) {
     if let Ok(remote) = remote {
         // Outside of a dial, when the socket was accepted, there is nothing to note: that is its address anyway.
         let _ = SOCKET.try_with(|socket| socket.set(remote));
@@ -76,9 +76,9 @@ fn with_socket(address: &Multiaddr, socket: SocketAddr) -> Multiaddr {
 }
 
 /// A transport that dials only what [`Address`] takes, and says where a name has led.
-pub(super) struct Guarded<T>(pub(super) T);
+pub(super) struct DialGuard<T>(pub(super) T);
 
-impl<T> Transport for Guarded<T>
+impl<T> Transport for DialGuard<T>
 where
     T: Transport<Output = (PeerId, StreamMuxerBox)> + Unpin,
     T::Error: Send + 'static,
@@ -113,8 +113,8 @@ where
             return Err(TransportError::MultiaddrNotSupported(address));
         }
         let dial = self.0.dial(address.clone(), opts)?;
-        let dial = match turns::take(&address) {
-            Some(turn) => turn.attempt(dial).boxed(),
+        let dial = match staggered_dial::take_slot(&address) {
+            Some(slot) => slot.run(dial).boxed(),
             None => dial.boxed(),
         };
         if ip_of(&address).is_some() {
@@ -124,7 +124,7 @@ where
         let dial = SOCKET.scope(socket.clone(), dial);
         let named = move |(peer_id, muxer)| {
             let moved = socket.get().map(|socket| with_socket(&address, *socket));
-            (peer_id, StreamMuxerBox::new(Moved { muxer, moved }))
+            (peer_id, StreamMuxerBox::new(RemappedMuxer { muxer, moved }))
         };
         Ok(dial.map(|result| result.map(named)).boxed())
     }
@@ -147,12 +147,12 @@ fn has_path(address: &Multiaddr) -> bool {
 }
 
 /// A muxer that first says where its connection really leads.
-struct Moved {
+struct RemappedMuxer {
     muxer: StreamMuxerBox,
     moved: Option<Multiaddr>,
 }
 
-impl StreamMuxer for Moved {
+impl StreamMuxer for RemappedMuxer {
     type Substream = SubstreamBox;
     type Error = io::Error;
 
@@ -185,29 +185,29 @@ impl StreamMuxer for Moved {
 /// Why a dial was not made that the node's loop did not ask for.
 #[derive(Debug, thiserror::Error)]
 #[error("a dial that this node did not ask for")]
-struct Unasked;
+struct UnsolicitedDial;
 
 /// Denies dials that other behaviours ask for, for whatever addresses a peer may have told them, and knows where names
 /// have led.
 #[derive(Default)]
-pub(crate) struct Sockets {
+pub(crate) struct SocketAddresses {
     asked: HashSet<ConnectionId>,
     moved: HashMap<ConnectionId, Multiaddr>,
 }
 
-impl Sockets {
+impl SocketAddresses {
     /// The loop is about to make this dial.
-    pub(crate) fn ask(&mut self, connection_id: ConnectionId) {
+    pub(crate) fn expect_dial(&mut self, connection_id: ConnectionId) {
         self.asked.insert(connection_id);
     }
 
     /// The address of a connection's socket, where it is not what was dialled.
-    pub(crate) fn moved(&self, connection_id: ConnectionId) -> Option<&Multiaddr> {
+    pub(crate) fn socket_of(&self, connection_id: ConnectionId) -> Option<&Multiaddr> {
         self.moved.get(&connection_id)
     }
 }
 
-impl NetworkBehaviour for Sockets {
+impl NetworkBehaviour for SocketAddresses {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Infallible;
 
@@ -220,7 +220,7 @@ impl NetworkBehaviour for Sockets {
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         match self.asked.remove(&connection_id) {
             true => Ok(Vec::new()),
-            false => Err(ConnectionDenied::new(Unasked)),
+            false => Err(ConnectionDenied::new(UnsolicitedDial)),
         }
     }
 
@@ -399,7 +399,7 @@ mod tests {
 
     #[test]
     fn no_address_with_a_path_or_an_odd_host_is_dialled_or_listened_on() {
-        let mut transport = Guarded(Anything);
+        let mut transport = DialGuard(Anything);
         let opts = DialOpts {
             role: Endpoint::Dialer,
             port_use: PortUse::New,
@@ -431,15 +431,15 @@ mod tests {
 
     #[test]
     fn a_dial_that_the_loop_did_not_ask_for_is_denied() {
-        let mut sockets = Sockets::default();
+        let mut sockets = SocketAddresses::default();
         let id = ConnectionId::new_unchecked(1);
-        let pending = |sockets: &mut Sockets| {
+        let pending = |sockets: &mut SocketAddresses| {
             let pending =
                 sockets.handle_pending_outbound_connection(id, None, &[], Endpoint::Dialer);
             pending.is_ok()
         };
         assert!(!pending(&mut sockets));
-        sockets.ask(id);
+        sockets.expect_dial(id);
         assert!(pending(&mut sockets));
         assert!(!pending(&mut sockets), "asked once, dialled once");
     }
@@ -462,7 +462,7 @@ mod tests {
 
     #[test]
     fn a_connections_socket_is_known_until_it_is_closed() {
-        let mut sockets = Sockets::default();
+        let mut sockets = SocketAddresses::default();
         let (peer_id, connection_id) = (PeerId::random(), ConnectionId::new_unchecked(1));
         let point = |text| ConnectedPoint::Dialer {
             address: parsed(text),
@@ -479,7 +479,10 @@ mod tests {
             old: &old,
             new: &new,
         }));
-        assert_eq!(sockets.moved(connection_id), Some(new.get_remote_address()));
+        assert_eq!(
+            sockets.socket_of(connection_id),
+            Some(new.get_remote_address())
+        );
         sockets.on_swarm_event(FromSwarm::ConnectionClosed(
             libp2p::swarm::ConnectionClosed {
                 peer_id,
@@ -489,6 +492,6 @@ mod tests {
                 remaining_established: 0,
             },
         ));
-        assert_eq!(sockets.moved(connection_id), None);
+        assert_eq!(sockets.socket_of(connection_id), None);
     }
 }
