@@ -31,6 +31,8 @@ mod program_disk_namespace;
 mod program_history;
 mod program_keys;
 mod program_log;
+#[cfg(target_os = "linux")]
+mod program_log_namespace;
 mod program_mesh;
 #[cfg(target_os = "linux")]
 mod program_namespace;

@@ -13,7 +13,7 @@ use crate::program_support::{
 const LOG: &str = "log.sqlite3";
 
 /// A node on `folder`, linked with another, that has said "from me" and heard "from you".
-fn talk(folder: &str) -> (Program, Program) {
+pub(crate) fn talk(folder: &str) -> (Program, Program) {
     let mut other = Program::node(&[]);
     let mut own = Program::node_in(&["--data-dir", folder, "--dial", &other.address()]);
     own.next("link_up");
@@ -25,12 +25,12 @@ fn talk(folder: &str) -> (Program, Program) {
     (own, other)
 }
 
-fn end(program: Program) {
+pub(crate) fn end(program: Program) {
     // Killed: what was acknowledged is there all the same.
     drop(program);
 }
 
-fn json_lines(args: &[&str]) -> Vec<Value> {
+pub(crate) fn json_lines(args: &[&str]) -> Vec<Value> {
     answer(args).lines().map(parse).collect()
 }
 
@@ -378,97 +378,6 @@ fn a_log_of_a_newer_program_is_not_touched() {
     // Programs find it on stdout too.
     let last = text(&output.stdout);
     assert_eq!(parse(last.lines().last().expect("a line"))["type"], "error");
-}
-
-/// A file system of its own under `dir`, for as long as the test runs; none when this user may not.
-#[cfg(target_os = "linux")]
-struct Mount(std::path::PathBuf);
-
-#[cfg(target_os = "linux")]
-impl Mount {
-    fn tmpfs(dir: &Path, options: &str) -> Option<Mount> {
-        let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(dir);
-        let done = mount.output().is_ok_and(|output| output.status.success());
-        if !done {
-            eprintln!("skipped: this user may not mount a file system");
-        }
-        done.then(|| Mount(dir.to_owned()))
-    }
-
-    fn again(&self, options: &str) {
-        let mut mount = std::process::Command::new("mount");
-        let status = mount.args(["-o", options]).arg(&self.0).status();
-        assert!(status.expect("mount runs").success());
-    }
-}
-
-#[cfg(target_os = "linux")]
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount")
-            .arg("-l")
-            .arg(&self.0)
-            .status();
-    }
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_full_disk_is_named_and_nothing_that_was_acknowledged_is_lost() {
-    let (dir, path) = folder();
-    let Some(_mount) = Mount::tmpfs(dir.path(), "size=4m,mode=700") else {
-        return;
-    };
-    let mut other = Program::node(&["--ephemeral"]);
-    let mut own = Program::node_in(&["--data-dir", &path, "--dial", &other.address()]);
-    own.next("link_up");
-    other.next("link_up");
-    let mut sent = 0;
-    let error = loop {
-        own.line(&serde_json::json!({ "text": "x".repeat(200_000) }).to_string());
-        let answer = own.next_of(&["sent", "error"]);
-        if answer["type"] == "error" {
-            break answer["reason"].to_string();
-        }
-        sent += 1;
-        assert!(sent < 100, "the disk is never full");
-    };
-    assert!(error.contains("no space is left"), "{error}");
-    // Before the end: what is still on its way to the only neighbour goes with the process.
-    assert_eq!(other.texts(sent).len(), sent);
-    end(own);
-    let kept = json_lines(&["log", "show", "--json", "--data-dir", &path]).len();
-    assert_eq!(kept, sent);
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_read_only_data_directory_is_named() {
-    let (dir, path) = folder();
-    let Some(mount) = Mount::tmpfs(dir.path(), "size=8m,mode=700") else {
-        return;
-    };
-    end(talk(&path).0);
-    mount.again("remount,ro");
-    // Killed, it left the last lines beside the log: they cannot be brought in, and that is said.
-    let shown = run(&["log", "show", "--data-dir", &path]);
-    let (out, err) = (text(&shown.stdout), text(&shown.stderr));
-    assert!(
-        out.contains("from you") || err.contains("log.sqlite3-tail"),
-        "{out}{err}"
-    );
-    mount.again("remount,rw");
-    assert!(answer(&["log", "show", "--data-dir", &path]).contains("from you"));
-    mount.again("remount,ro");
-    let error = complaint(&["node", "--listen", "127.0.0.1:0", "--data-dir", &path], 1);
-    assert!(
-        error.to_lowercase().contains("read-only") || error.contains("cannot be"),
-        "{error}"
-    );
-    // What was said can still be read.
-    let shown = answer(&["log", "show", "--data-dir", &path]);
-    assert!(shown.contains("from you"), "{shown}");
 }
 
 #[cfg(unix)]

@@ -169,6 +169,7 @@ impl Victim {
     fn start() -> Victim {
         let mut process = Command::new(std::env::current_exe().expect("this test binary"))
             .args([
+                "--ignored",
                 "--exact",
                 "stranger_bytes::the_victim_of_another_test",
                 "--nocapture",
@@ -199,12 +200,14 @@ impl Victim {
     }
 }
 
-/// Does nothing by itself: run by [`Victim::start`], it is a node until its stdin ends.
+/// Started by [`Victim::start`] as a process of its own: a node that runs until its stdin ends.
 #[tokio::test]
+#[ignore = "is a process that other tests start"]
 async fn the_victim_of_another_test() {
-    if std::env::var_os(BE_THE_VICTIM).is_none() {
-        return;
-    }
+    assert!(
+        std::env::var_os(BE_THE_VICTIM).is_some(),
+        "no test by itself: Victim::start runs it"
+    );
     let a = member().await;
     println!("\nvictim {}", a.address());
     let mut end = Vec::new();

@@ -114,10 +114,11 @@ fn ten_thousand_nodes_are_eleven_hops_wide() {
 }
 
 #[test]
+#[cfg_attr(
+    debug_assertions,
+    ignore = "takes minutes in a debug build: run `cargo test --release --test sim hundred_thousand`"
+)]
 fn a_hundred_thousand_nodes_are_thirteen_hops_wide() {
-    if cfg!(debug_assertions) {
-        return;
-    }
     growth(100_000, 3000, 13, 8.5);
 }
 
