@@ -23,14 +23,9 @@ fn conformance(args: &[&str]) -> (Vec<Value>, Option<i32>) {
 
 /// The cases that have not passed.
 fn wrong(lines: &[Value]) -> Vec<String> {
-    failed(lines)
-        .map(|line| format!("{}: {}", line["name"], line["came"]))
-        .collect()
-}
-
-fn failed(lines: &[Value]) -> impl Iterator<Item = &Value> {
     let bad = |line: &&Value| line["type"] == "case" && line["outcome"] != "passed";
-    lines.iter().filter(bad)
+    let name_and_result = |line: &Value| format!("{}: {}", line["name"], line["came"]);
+    lines.iter().filter(bad).map(name_and_result).collect()
 }
 
 fn cases(lines: &[Value]) -> usize {
@@ -81,16 +76,8 @@ fn nothing_is_wrong_with_a_node_that_is_dialled() {
     let end = lines.last().expect("an end");
     assert_eq!(end["peer_id"], json!(a.id()));
     assert_eq!(cases(&lines), SOME.len());
-    let failed: Vec<String> = failed(&lines).map(|line| text_of(&line["name"])).collect();
-    if failed.is_empty() {
-        assert_eq!((&end["ok"], code), (&json!(true), Some(0)), "{end}");
-        return;
-    }
-    // A fault fails every time; a busy machine, whose 3 s for a frame are soon over, does not.
-    let chosen: Vec<&str> = failed.iter().flat_map(|name| ["--case", name]).collect();
-    let (again, code) = conformance(&[&chosen[..], &[&a.address()]].concat());
-    assert_eq!(wrong(&again), [""; 0], "at first: {:?}", wrong(&lines));
-    assert_eq!((cases(&again), code), (failed.len(), Some(0)));
+    assert_eq!(wrong(&lines), [""; 0]);
+    assert_eq!((&end["ok"], code), (&json!(true), Some(0)), "{end}");
 }
 
 #[test]
