@@ -29,10 +29,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let _ = Command::new("umount")
-            .arg("-l")
-            .arg(&self.0)
-            .status();
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
