@@ -3,6 +3,7 @@
 //! Entry functions: [`stage_of`] for an error of the whole transport, and one for each of its
 //! layers. The rule they keep: whoever reads the reason need not know libp2p.
 
+#[cfg(feature = "tls")]
 pub(super) mod tls;
 
 use std::io;

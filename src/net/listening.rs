@@ -14,7 +14,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{NetworkBehaviour, Swarm, SwarmEvent};
 use tokio::time::{Instant, timeout_at};
 
-use super::tls::TlsFiles;
+use super::tls::{CANNOT_LISTEN, TlsFiles};
 use super::{diagnosis, port_check};
 use crate::wire;
 
@@ -209,7 +209,7 @@ fn listen_error(
                   --listen 0.0.0.0:9000"
             .into();
     } else if secure && tls.certificate.is_none() {
-        reason = "TLS needs a certificate: give --tls-cert and --tls-key".into();
+        reason = CANNOT_LISTEN.into();
     }
     ListenError::Address {
         address: address.to_string(),

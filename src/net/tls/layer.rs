@@ -11,21 +11,18 @@ use std::task::{Context, Poll};
 
 use futures::future::{BoxFuture, Either, FutureExt, MapErr, TryFutureExt};
 use futures::io::{AsyncRead, AsyncWrite};
-use futures_rustls::{TlsAcceptor, client, server};
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, Transport};
 use libp2p_websocket::error::Error as WebsocketError;
-use rustls_pki_types::ServerName;
 
-use super::TlsContext;
-use crate::net::diagnosis::tls::{of_accept, of_connect};
+use super::{Acceptor, TlsContext, TlsStream};
 use crate::net::diagnosis::{of_visitor, of_websocket};
-use crate::net::stage::{Stage, StageError};
+use crate::net::stage::StageError;
 use crate::net::upgrade_request::{self, ReplayedStream};
 
 /// A stream with TLS, or without.
-type Stream<S> = ReplayedStream<Either<Either<client::TlsStream<S>, server::TlsStream<S>>, S>>;
+type Stream<S> = ReplayedStream<Either<TlsStream<S>, S>>;
 
 /// Returns `address` as the WebSocket transport is to see it: `/tls/http/ws` for `/tls/ws`, `/https/ws` for `/wss`. Neither
 /// can be typed: both are refused as addresses to dial and to listen on.
@@ -136,7 +133,7 @@ where
         address: Multiaddr,
     ) -> Result<(), TransportError<StageError>> {
         let (plain, mark) = Mark::split(&address);
-        if mark.is_some() && self.tls.server.is_none() {
+        if mark.is_some() && self.tls.acceptor().is_none() {
             return Err(TransportError::MultiaddrNotSupported(address));
         }
         self.inner.listen_on(id, plain)?;
@@ -154,20 +151,16 @@ where
         opts: DialOpts,
     ) -> Result<Self::Dial, TransportError<StageError>> {
         let (plain, mark) = Mark::split(&address);
-        let name = match mark {
-            Some(_) => Some(server_name(&plain).map_err(TransportError::Other)?),
+        let connector = match mark {
+            Some(_) => Some(self.tls.connector(&plain).map_err(TransportError::Other)?),
             None => None,
         };
-        let connector = self.tls.client.clone();
         let dial = self.inner.dial(plain, opts)?;
         Ok(async move {
             let stream = dial.await?;
-            Ok(ReplayedStream::fresh(match name {
+            Ok(ReplayedStream::fresh(match connector {
                 None => Either::Right(stream),
-                Some(name) => {
-                    let secure = connector.connect(name, stream).await;
-                    Either::Left(Either::Left(secure.map_err(|e| of_connect(&e))?))
-                }
+                Some(connector) => Either::Left(connector.connect(stream).await?),
             }))
         }
         .boxed())
@@ -210,7 +203,7 @@ where
             }
             TransportEvent::ListenerError { .. } => {}
         }
-        let acceptor = mark.and(this.tls.server.clone());
+        let acceptor = mark.and(this.tls.acceptor());
         Poll::Ready(event.map_upgrade(|upgrade| accept(upgrade, acceptor).boxed()))
     }
 }
@@ -218,7 +211,7 @@ where
 /// Brings a visitor up to its request for WebSocket.
 async fn accept<S>(
     upgrade: impl Future<Output = Result<S, StageError>>,
-    acceptor: Option<TlsAcceptor>,
+    acceptor: Option<Acceptor>,
 ) -> Result<Stream<S>, StageError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -226,31 +219,9 @@ where
     let stream = upgrade.await?;
     let stream = match acceptor {
         None => Either::Right(stream),
-        Some(acceptor) => {
-            let secure = acceptor.accept(stream).await;
-            Either::Left(Either::Right(secure.map_err(|e| of_accept(&e))?))
-        }
+        Some(acceptor) => Either::Left(acceptor.accept(stream).await?),
     };
     upgrade_request::read_upgrade_request(stream).await
-}
-
-/// For whom the certificate must be: the name, or the IP address, that is dialled.
-fn server_name(address: &Multiaddr) -> Result<ServerName<'static>, StageError> {
-    let mut parts = address
-        .iter()
-        .skip_while(|part| matches!(part, Protocol::Ip6zone(_)));
-    let name = match parts.next() {
-        Some(Protocol::Ip4(ip)) => Ok(ServerName::from(std::net::IpAddr::from(ip))),
-        Some(Protocol::Ip6(ip)) => Ok(ServerName::from(std::net::IpAddr::from(ip))),
-        Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => {
-            ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| name)
-        }
-        _ => Err("".into()),
-    };
-    name.map_err(|name| {
-        let reason = format!("no certificate can be for `{name}`: dial another name of that host");
-        StageError::new(Stage::Address, reason)
-    })
 }
 
 /// The WebSocket transport as others see it: with addresses as they are typed (see [`below`]), and with errors that say
