@@ -14,7 +14,7 @@
 //!  │ gate: only for peers that have passed                               │
 //!  │    gossip: rooms, batches, forwarding                               │
 //!  │    overlay: five links, redirect hints, repair                      │
-//!  │    history: data checking between neighbours                        │
+//!  │    sync: data checking between neighbours                           │
 //!  ├─────────────────────────────────────────────────────────────────────┤
 //!  │ handshake: challenge and signature, in two rounds, both ways        │
 //!  ├─────────────────────────────────────────────────────────────────────┤
@@ -30,7 +30,8 @@
 //! * [`gate`]: for what stands behind it, "connected" means "verified".
 //! * [`gossip`]: rooms and signed batches.
 //! * [`overlay`]: who is linked to whom, and how the mesh heals.
-//! * [`history`]: the log, and what neighbours compare.
+//! * [`store`]: the log.
+//! * [`sync`]: what neighbours compare.
 //! * [`net`]: the transport, from TCP to yamux, its addresses and its limits.
 //! * [`node`]: all of it composed. Applications need [`Node`], [`Event`] and [`Identity`].
 //!
@@ -71,16 +72,16 @@ pub mod conformance;
 pub mod gate;
 pub mod gossip;
 pub mod handshake;
-pub mod history;
 pub mod identity;
 pub mod model;
 pub mod net;
 pub mod node;
 pub mod overlay;
 mod rate_limit;
+pub mod store;
+pub mod sync;
 pub mod wire;
 
-pub use history::{Keep, LogError, Sync};
 pub use identity::{Identity, NetworkKey};
 pub use model::{BatchId, RoomName, RoomNameError};
 pub use net::{Address, AddressError, Stage, StageError};
@@ -91,3 +92,4 @@ pub use node::{
     NodeBuilder, NodeFailure, Probe, ProbeStep, Probed, RoomStatus, Sending, Sent, StartError,
     WrongClock,
 };
+pub use store::{Keep, LogError, Sync};

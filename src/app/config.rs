@@ -18,11 +18,11 @@ use super::args::{
 use super::failure::Failure;
 use super::{folder, identity, listen, peers};
 use crate::conformance::Mode;
-use crate::history::{self, Keep};
 use crate::identity::NetworkKey;
 use crate::model::RoomName;
 use crate::net::Address;
 use crate::node::{DEFAULT_ROOM, EPHEMERAL_BYTES};
+use crate::store::{self, Keep};
 
 /// The least that a log may be bounded to: its empty tables and indices take some of it.
 const LEAST_KEPT: u64 = 1 << 20;
@@ -441,8 +441,8 @@ pub(crate) fn keep_of_log(args: &KeepArgs) -> Result<Keep, Failure> {
 pub(crate) fn keep(args: &KeepArgs, ephemeral: bool) -> Result<Keep, Failure> {
     let mut keep = Keep {
         sync: match args.sync {
-            SyncChoice::Full => history::Sync::Full,
-            SyncChoice::Normal | SyncChoice::Neighbours(_) => history::Sync::Normal,
+            SyncChoice::Full => store::Sync::Full,
+            SyncChoice::Normal | SyncChoice::Neighbours(_) => store::Sync::Normal,
         },
         ..Keep::default()
     };

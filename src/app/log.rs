@@ -21,10 +21,10 @@ use super::failure::Failure;
 use super::folder::{self, Lock};
 use super::output::{self, JsonLines, People};
 use super::{identity, stamp::Stamp};
-use crate::history::{self, Archive, Keep, LogError, Report};
 use crate::identity::{self as keys, NetworkId};
 use crate::model::RoomName;
 use crate::node::{self, HistoryQuery, Message};
+use crate::store::{self, Archive, Keep, LogError, Report};
 
 /// The data of all the lines that a node shows at its start: 64 MiB. The oldest give way.
 const LAST_BYTES_MOST: usize = 64 << 20;
@@ -153,7 +153,7 @@ fn own(config: &IdentityConfig) -> Result<Option<PeerId>, Failure> {
 }
 
 fn check(folder: &Path) -> Result<ExitCode, Failure> {
-    let report = history::check(folder).map_err(Failure::new)?;
+    let report = store::check(folder).map_err(Failure::new)?;
     output::print(told(&report).as_bytes());
     if report.is_sound() {
         return Ok(ExitCode::SUCCESS);
@@ -188,13 +188,13 @@ fn told(report: &Report) -> String {
 fn repair(folder: &Path, keep: Keep, named: Option<NetworkId>) -> Result<ExitCode, Failure> {
     let _lock = Lock::take(folder)?;
     let now_ms = unix_ms();
-    let network = history::network_in(folder).or(named);
+    let network = store::network_in(folder).or(named);
     let network = network.unwrap_or(NetworkId::OPEN);
     // What was kept had been in time when it came, whatever the clock says today.
     let verify = |bytes: &[u8]| node::reopen(bytes, network, u64::MAX / 2);
-    let repaired = history::repair(folder, keep, now_ms, verify).map_err(Failure::new)?;
+    let repaired = store::repair(folder, keep, now_ms, verify).map_err(Failure::new)?;
     // One whose network could not be read belongs to the one with which its batches were verified.
-    let log = history::Log::open(folder, keep).map_err(Failure::new)?;
+    let log = store::Log::open(folder, keep).map_err(Failure::new)?;
     drop(log.of_network(network).map_err(Failure::new)?);
     let mut text = format!("{} batches were saved", repaired.saved);
     if repaired.lost > 0 {
@@ -212,7 +212,7 @@ fn repair(folder: &Path, keep: Keep, named: Option<NetworkId>) -> Result<ExitCod
 }
 
 /// What a repair could not save, and what to do about it.
-fn not_whole(repaired: &history::Repaired) -> String {
+fn not_whole(repaired: &store::Repaired) -> String {
     let lost = match (repaired.lost + repaired.refused, repaired.is_lost_known) {
         (0, _) => "some batches may be lost: too much is damaged to say how many".to_owned(),
         (lost, true) => format!("{lost} batches could not be saved"),
@@ -229,14 +229,14 @@ fn export(
     query: &HistoryQuery,
     force: bool,
 ) -> Result<ExitCode, Failure> {
-    let query = history::Query {
+    let query = store::Query {
         // All that is held, so that a log that is made of it is the same.
         conflicts: true,
         ..query.to_log()
     };
     if file == Path::new("-") {
         let mut out = BufWriter::new(io::stdout().lock());
-        return match history::export(folder, query, &mut out).map(|_| out.flush()) {
+        return match store::export(folder, query, &mut out).map(|_| out.flush()) {
             Ok(_) => Ok(ExitCode::SUCCESS),
             Err(LogError::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {
                 Ok(ExitCode::SUCCESS)
@@ -248,7 +248,7 @@ fn export(
     // Without a log no file is made.
     Archive::open(folder).map_err(Failure::new)?;
     let mut out = BufWriter::new(create(file, force)?);
-    let written = history::export(folder, query, &mut out).map_err(Failure::new)?;
+    let written = store::export(folder, query, &mut out).map_err(Failure::new)?;
     out.flush().map_err(failed)?;
     let text = format!(
         "{} holds {written} batches: whoever has it can read them\n",
@@ -291,7 +291,7 @@ fn import(
         Box::new(BufReader::new(input))
     };
     let _lock = Lock::take(folder)?;
-    let log = history::Log::open(folder, keep).map_err(Failure::new)?;
+    let log = store::Log::open(folder, keep).map_err(Failure::new)?;
     // A log belongs to the network that it was made in; a new one to the one that is named.
     let network = match named {
         Some(network) => network,
@@ -300,7 +300,7 @@ fn import(
     let log = log.of_network(network).map_err(Failure::new)?;
     let now_ms = unix_ms();
     let verify = |bytes: &[u8]| node::reopen(bytes, network, now_ms);
-    let imported = history::import(log, now_ms, &mut input, verify).map_err(Failure::new)?;
+    let imported = store::import(log, now_ms, &mut input, verify).map_err(Failure::new)?;
     let mut text = format!(
         "{} batches were taken in, {} were there already",
         imported.stored, imported.held
@@ -319,7 +319,7 @@ fn import(
 }
 
 /// What was refused and what to do, if anything was.
-fn refused(imported: &history::Imported, network: NetworkId) -> Option<String> {
+fn refused(imported: &store::Imported, network: NetworkId) -> Option<String> {
     let (line, other) = imported.first_refused?;
     let of = match other.filter(|other| *other != network) {
         Some(other) => format!("the first, in line {line}, was said in {other}"),

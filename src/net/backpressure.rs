@@ -23,7 +23,7 @@ use libp2p::PeerId;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use tokio::sync::Notify;
 
-use crate::history::Owed;
+use crate::sync::Owed;
 
 /// What may wait on a link before the publisher does: a full batch, so that the link does not run dry
 /// while the next one is signed. With more the links of a publisher get further apart, and

@@ -15,11 +15,11 @@ use crate::clock::Clock;
 use crate::gate::{Gate, Permit};
 use crate::gossip::{self, MessageIds};
 use crate::handshake::{self, HandshakeLimit, HandshakeRateLimiter, Local};
-use crate::history;
 use crate::identity::Identity;
 use crate::net::dial_guard::SocketAddresses;
 use crate::net::limits;
 use crate::overlay;
+use crate::sync;
 use crate::wire::RequestResponse;
 
 /// Connections with one peer: the second is there only while two that crossed are sorted out.
@@ -44,7 +44,7 @@ const GATED: [&str; 5] = [
     gossip::PROTOCOLS[1],
     gossip::PROTOCOLS[2],
     overlay::PROTOCOL,
-    history::message::PROTOCOL,
+    sync::message::PROTOCOL,
 ];
 
 /// Everything on a connection.
@@ -111,7 +111,7 @@ impl Behaviour {
             gate: Gate::new(Verified {
                 overlay: overlay.into(),
                 gossip: gossip::behaviour_with(ids)?,
-                sync: history::behaviour(),
+                sync: sync::behaviour(),
             })
             .speaking_only(&GATED),
         })

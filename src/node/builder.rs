@@ -36,7 +36,6 @@ use super::{book, outbox};
 use crate::clock::{Clock, UnixClock};
 use crate::gossip::{Author, MAX_ROOMS, MessageIds};
 use crate::handshake::{HandshakeLimit, Local};
-use crate::history::{self, Keep, Log, LogError, Notice, Writer};
 use crate::identity::{Identity, NetworkId, NetworkKey};
 use crate::model::RoomName;
 use crate::net::address::Address;
@@ -47,6 +46,8 @@ use crate::net::tls::certificate;
 use crate::net::tls::{self, TlsFiles};
 use crate::net::{listening, transport};
 use crate::overlay;
+use crate::store::{Keep, Log, LogError, Notice, Writer};
+use crate::sync;
 
 /// Where a node listens when it is not told: IPv6 and IPv4 apart, because libp2p binds IPv6 alone.
 pub const DEFAULT_LISTEN: [&str; 2] = ["/ip6/::/tcp/9000/ws", "/ip4/0.0.0.0/tcp/9000/ws"];
@@ -433,7 +434,7 @@ impl NodeBuilder {
         let half_open = HalfOpenConnections::default();
         let transport = AbortableUpgrades::new(transport, half_open.clone()).boxed();
         let local = Local::new(identity.clone(), self.network.clone(), instance_id)
-            .with_features(if self.gossip_only { 0 } else { history::OFFERS });
+            .with_features(if self.gossip_only { 0 } else { sync::OFFERS });
         let local = Arc::new(local);
         let overlay = (!self.fixed_links).then(|| self.overlay(identity.peer_id(), clock));
         let behaviour = Behaviour::new(

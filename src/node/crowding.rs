@@ -10,7 +10,7 @@ use libp2p::PeerId;
 use libp2p::identity::PublicKey;
 
 use crate::clock::{Clock, Time};
-use crate::history;
+use crate::store;
 
 /// The most that are remembered; past it the one that was seen longest ago is forgotten.
 const MAX_CROWDERS: usize = 16;
@@ -37,7 +37,7 @@ pub struct Crowding {
 
 impl Crowding {
     /// What the log said, unless it named no keys.
-    fn of(crowding: &history::Crowding) -> Option<Crowding> {
+    fn of(crowding: &store::Crowding) -> Option<Crowding> {
         let author = PublicKey::try_decode_protobuf(&crowding.author).ok()?;
         let link = crowding.link.as_ref();
         Some(Crowding {
@@ -75,7 +75,7 @@ impl Crowders {
     }
 
     /// Notes what the log said; returns what is to be told of it.
-    pub(crate) fn note(&self, crowding: &history::Crowding) -> Option<Crowding> {
+    pub(crate) fn note(&self, crowding: &store::Crowding) -> Option<Crowding> {
         self.note_at(self.clock.now(), crowding)
     }
 
@@ -84,7 +84,7 @@ impl Crowders {
         self.lately_at(self.clock.now())
     }
 
-    fn note_at(&self, now: Time, crowding: &history::Crowding) -> Option<Crowding> {
+    fn note_at(&self, now: Time, crowding: &store::Crowding) -> Option<Crowding> {
         let mut crowding = Crowding::of(crowding)?;
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|(at, _)| now.since(*at) < REMEMBERED_FOR);
@@ -114,9 +114,9 @@ mod tests {
     use super::*;
     use crate::identity::Identity;
 
-    fn said(batches: u64, is_by_link: bool) -> history::Crowding {
+    fn said(batches: u64, is_by_link: bool) -> store::Crowding {
         let key = Identity::generate().public_key_protobuf();
-        history::Crowding {
+        store::Crowding {
             author: key.to_vec().into(),
             link: Some(PeerId::random().to_bytes().into()),
             is_by_link,
@@ -130,7 +130,7 @@ mod tests {
     fn what_one_has_removed_adds_up_and_who_is_remembered_is_bounded() {
         let crowders = Crowders::new(Clock::start());
         let first = said(3, false);
-        let second = history::Crowding {
+        let second = store::Crowding {
             link: None,
             batches: 4,
             ..first.clone()
@@ -150,7 +150,7 @@ mod tests {
     fn many_authors_of_one_link_are_one() {
         let crowders = Crowders::new(Clock::start());
         let first = said(1, true);
-        let other = history::Crowding {
+        let other = store::Crowding {
             author: said(1, true).author,
             ..first.clone()
         };

@@ -34,7 +34,7 @@ pub enum StartError {
     },
     /// The log.
     #[error("{0}")]
-    Log(#[from] crate::history::LogError),
+    Log(#[from] crate::store::LogError),
     /// The system refused something a node cannot be without.
     #[error("the node cannot start: {0}")]
     System(String),

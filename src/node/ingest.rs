@@ -31,16 +31,15 @@ use super::event::{Event, EventBus, Message};
 use super::heads::Heads;
 use super::inbox::Inbox;
 use super::outbox::Unconfirmed;
+use super::reorder_buffer::{Arrival, Delivery, GAP_WAIT, Order};
 use super::store::{RoomStatus, Store};
 use crate::clock::{Clock, Time, UnixClock};
 use crate::gossip::{MessageIds, VerifiedBatch};
-use crate::history::{
-    self, Appended, Arrival, Checks, Delivery, Input, LogError, Notice, Order, Owed, RequestId,
-    Writer,
-};
 use crate::identity::NetworkId;
 use crate::model::{AuthorStream, BatchId, Found, Item, Outcome, Record, Seal, Verified};
 use crate::net::backpressure::SendWindows;
+use crate::store::{self, Appended, LogError, Notice, Writer};
+use crate::sync::{Checks, Config, Input, Owed, RequestId};
 
 /// A neighbour of which something large was read within this time is bringing what it was asked for: what comes
 /// over a websocket is read message by message, and one with 160 KiB takes a while on a slow line.
@@ -178,14 +177,14 @@ impl Keeper {
         clock: Clock,
         bus: EventBus,
         store: Store,
-        keep: history::Keep,
+        keep: store::Keep,
         ends: Ends,
     ) -> Option<Keeper> {
         let writer = store.get()?;
         let (back, back_in) = mpsc::unbounded_channel();
-        let config = history::Config {
+        let config = Config {
             keep: keep.age,
-            ..history::Config::default()
+            ..Config::default()
         };
         Some(Keeper {
             unix: own.unix.clone(),
@@ -239,8 +238,7 @@ impl Keeper {
             self.on_back(back).await;
         }
         let mut out = Vec::new();
-        self.order
-            .expire(self.clock.now() + history::GAP_WAIT, &mut out);
+        self.order.expire(self.clock.now() + GAP_WAIT, &mut out);
         self.deliver(out);
         self.give_up_confirmations(self.clock.now() + CONFIRM_TIMEOUT);
     }

@@ -29,6 +29,7 @@ mod offline;
 mod outbox;
 mod past;
 mod probe;
+mod reorder_buffer;
 mod rooms;
 mod runner;
 mod said;

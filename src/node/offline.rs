@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::event::Message;
 use super::past::{HistoryQuery, messages_of_page};
 use crate::gossip::{self, BatchError, VerifiedBatch};
-use crate::history::{Archive, Cursor, LogError, Refused};
 use crate::identity::NetworkId;
+use crate::store::{Archive, Cursor, LogError, Refused};
 
 /// Returns the events of a log that match `query`, page by page, oldest first.
 ///

@@ -16,9 +16,9 @@ use super::ingest::Note;
 use super::store::Store;
 use crate::clock::UnixClock;
 use crate::gossip::{self, Author, MAX_AHEAD_MS, MAX_BATCH_BYTES, MAX_EVENTS, VerifiedBatch};
-use crate::history::Appended;
 use crate::model::{BatchId, Outcome, RoomName};
 use crate::net::backpressure::OfferGuard;
+use crate::store::Appended;
 
 /// Events that may wait for the outbox; past that [`super::Node::broadcast`] waits.
 pub(crate) const MAX_WAITING: usize = 4096;
@@ -439,7 +439,7 @@ mod tests {
             let reason = why_not_kept(&Ok(vec![outcome])).expect("it is not stored");
             assert!(reason.contains("clock"), "{reason}");
         }
-        let closed = Err(Arc::new(crate::history::LogError::Closed));
+        let closed = Err(Arc::new(crate::store::LogError::Closed));
         assert!(why_not_kept(&closed).is_some());
     }
 }

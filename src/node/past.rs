@@ -18,9 +18,9 @@ use super::event::{Message, Past, PastPage, Stretch};
 use super::ingest::messages;
 use super::store::Store;
 use crate::gossip;
-use crate::history::{Cursor, LogError, NumberedPage, Numbers, Page, Query};
 use crate::identity::NetworkId;
 use crate::model::{RoomName, Stored};
+use crate::store::{Cursor, LogError, NumberedPage, Numbers, Page, Query};
 
 /// How soon the log is read again for a slow reader of the events when it could not be read.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);

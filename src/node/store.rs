@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::crowding::Crowders;
 use crate::clock::Clock;
-use crate::history::Writer;
+use crate::store::Writer;
 
 /// How a room stands: what is kept of it, and how many neighbours hold the same.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The log: sixteen batches in one transaction, and a page read back.
 
 use criterion::{Criterion, Throughput};
-use diatribe::history::{Cursor, Keep, Log, Query};
+use diatribe::store::{Cursor, Keep, Log, Query};
 
 use crate::batches::sealed;
 
@@ -14,7 +14,7 @@ pub(crate) fn append(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut log = Log::open(folder.path(), Keep::default()).expect("a new log");
     let mut next_seq = 1;
-    let mut group = c.benchmark_group("history/append");
+    let mut group = c.benchmark_group("store/append");
     group.throughput(Throughput::Elements(TOGETHER));
     group.bench_function("16 batches of 256 bytes", |b| {
         b.iter_batched(
@@ -39,7 +39,7 @@ pub(crate) fn read(c: &mut Criterion) {
         room: Some("bench".to_owned()),
         ..Query::default()
     };
-    let mut group = c.benchmark_group("history/read");
+    let mut group = c.benchmark_group("store/read");
     group.throughput(Throughput::Elements(1000));
     group.bench_function("1000 batches of 256 bytes", |b| {
         b.iter(|| {

@@ -1,9 +1,9 @@
 //! Two sets of 100,000 batches compared: equal, and with a hundred differences.
 
 use criterion::{BenchmarkId, Criterion};
-use diatribe::history::Items;
-use diatribe::history::reconcile::{Difference, Window, advance, answer, opening};
 use diatribe::model::Item;
+use diatribe::sync::Items;
+use diatribe::sync::reconcile::{Difference, Window, advance, answer, opening};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -24,7 +24,7 @@ pub(crate) fn reconcile(c: &mut Criterion) {
         })
         .collect();
     let ours: Items = all.iter().copied().collect();
-    let mut group = c.benchmark_group("history/reconcile 100,000");
+    let mut group = c.benchmark_group("sync/reconcile 100,000");
     for lacking in [0, 100] {
         let every = COUNT / (lacking + 1);
         let holes = |item: &&Item| lacking == 0 || item.sent_at_ms % every != every / 2;

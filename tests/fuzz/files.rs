@@ -5,8 +5,8 @@ use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt;
 
 use diatribe::gossip::{self, VerifiedBatch};
-use diatribe::history::{self, Keep, Log};
 use diatribe::identity::NetworkId;
+use diatribe::store::{self, Keep, Log};
 use diatribe::{Identity, NetworkKey, identity};
 
 use crate::case::{QUICK, SLOW, fuzz};
@@ -63,6 +63,6 @@ fn a_log_from_elsewhere_is_taken_in_or_refused() {
         };
         let mut input = Cursor::new(case.bytes(seeds));
         let log = Log::ephemeral(Keep::default()).expect("a log in memory");
-        let _ = history::import(log, NOW_MS, &mut input, verify);
+        let _ = store::import(log, NOW_MS, &mut input, verify);
     });
 }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use diatribe::clock::Time;
-use diatribe::history::message::{MAX_IDS, MAX_REQUEST, MAX_RESPONSE, Request, Response};
-use diatribe::history::reconcile::{self, Difference, Window};
-use diatribe::history::{Checks, Config, Input, Items, Output};
 use diatribe::model::{Found, Item};
+use diatribe::sync::message::{MAX_IDS, MAX_REQUEST, MAX_RESPONSE, Request, Response};
+use diatribe::sync::reconcile::{self, Difference, Window};
+use diatribe::sync::{Checks, Config, Input, Items, Output};
 
 use crate::case::{Case, QUICK, SLOW, fuzz};
 use crate::seeds;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use diatribe::gossip::{self, Author, VerifiedBatch};
-use diatribe::history::{Keep, Log};
 use diatribe::identity::NetworkId;
+use diatribe::store::{Keep, Log};
 use diatribe::{Event, Events, Identity};
 use tokio::sync::mpsc;
 

@@ -14,7 +14,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gate", &["clock", "identity", "wire"]),
     ("overlay", &["clock", "identity", "wire"]),
     ("gossip", &["model", "clock", "identity", "wire"]),
-    ("history", &["model", "clock", "identity", "wire"]),
+    ("store", &["model", "clock", "identity", "wire"]),
+    ("sync", &["model", "clock", "identity", "wire"]),
     (
         "net",
         &[
@@ -27,7 +28,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "gate",
             "overlay",
             "gossip",
-            "history",
+            "store",
+            "sync",
         ],
     ),
     (
@@ -42,7 +44,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "gate",
             "overlay",
             "gossip",
-            "history",
+            "store",
+            "sync",
             "net",
         ],
     ),

@@ -7,9 +7,9 @@ use diatribe::conformance::rpc::{publish, publish_with, subscribe};
 use diatribe::conformance::streams::MESHSUB;
 use diatribe::gossip::{self, Author, Event, PROTOCOLS, VerifiedBatch};
 use diatribe::handshake::Role;
-use diatribe::history::{Archive, Query};
 use diatribe::identity::{Identity, NetworkId};
 use diatribe::model::{BatchId, RoomName};
+use diatribe::store::{Archive, Query};
 use futures::AsyncWriteExt;
 use libp2p::swarm::Stream;
 

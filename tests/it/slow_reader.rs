@@ -1,6 +1,6 @@
 //! An application that does not read its events for a while: it gets all of them from the log, and memory stays bounded.
 
-use diatribe::history::Keep;
+use diatribe::store::Keep;
 use diatribe::{Event, Events};
 
 use crate::cluster::{Member, PATIENCE, builder, member, start};

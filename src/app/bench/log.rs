@@ -16,7 +16,7 @@ use super::figures::round;
 use super::machine::Meter;
 use super::{batches, report};
 use crate::clock::Clock;
-use crate::history::{Keep, Log, Writer};
+use crate::store::{Keep, Log, Writer};
 
 /// Batches of one append, as the keeper hands them on.
 const TOGETHER: usize = 16;

@@ -18,8 +18,8 @@ use super::machine::Meter;
 use super::one::{address_of, start_one};
 use super::progress::Progress;
 use super::{batches, report};
-use crate::history::{Keep, Log};
 use crate::node::{Event, Events};
+use crate::store::{Keep, Log};
 
 /// Batches of one transaction while the first node's log is made.
 const TOGETHER: usize = 4096;

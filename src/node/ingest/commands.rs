@@ -7,11 +7,11 @@ use libp2p::PeerId;
 use tokio::sync::oneshot;
 
 use crate::gossip::VerifiedBatch;
-use crate::history::RequestId;
 use crate::model::RoomName;
 use crate::net::backpressure::OfferGuard;
 use crate::node::outbox::Unconfirmed;
 use crate::node::store::RoomStatus;
+use crate::sync::RequestId;
 
 /// What the loop and the outbox tell the keeper.
 #[derive(Debug)]

@@ -9,10 +9,10 @@ use super::confirmations::{CONFIRM_TIMEOUT, Question};
 use super::sync::{item_of, stored};
 use crate::clock::Time;
 use crate::gossip::VerifiedBatch;
-use crate::history::Input;
 use crate::model::Id;
 use crate::node::error::BroadcastError;
 use crate::node::outbox::Unconfirmed;
+use crate::sync::Input;
 
 impl Keeper {
     /// A batch of this node is stored: data checking hears of it, and the neighbours when they are to be offered it, or to

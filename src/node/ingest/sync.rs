@@ -8,12 +8,11 @@ use libp2p::PeerId;
 
 use super::{Back, Brought, Keeper, Origin, Wish};
 use crate::gossip::{self, BatchError, VerifiedBatch};
-use crate::history::message::Request;
-use crate::history::{self, Input, Output};
 use crate::model::{Id, Item, RoomName};
 use crate::node::clocks::ClockReport;
 use crate::node::event::Event;
 use crate::node::store::RoomStatus;
+use crate::sync::{self, Input, Output, message::Request};
 
 impl Keeper {
     /// Tells data checking what happened, and carries out what follows.
@@ -225,12 +224,12 @@ impl Keeper {
         let room = self.checks.room(name);
         RoomStatus {
             room: name.to_owned(),
-            batches: room.map_or(0, history::Room::held),
+            batches: room.map_or(0, sync::Room::held),
             neighbours,
             agreed: room.map_or(0, |room| room.agreed().len()),
             agreed_for: room
                 .and_then(|room| room.agreed().values().map(|a| now.since(a.since)).max()),
-            repaired: room.map_or(0, history::Room::repaired),
+            repaired: room.map_or(0, sync::Room::repaired),
         }
     }
 }

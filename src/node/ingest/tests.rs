@@ -5,10 +5,10 @@ use libp2p::gossipsub;
 
 use super::*;
 use crate::gossip::{Author, Event as Said};
-use crate::history::{Keep, Log};
 use crate::identity::{Identity, NetworkId};
 use crate::node::event::Events;
 use crate::node::inbox::{self, Incoming, Verdict};
+use crate::store::{Keep, Log};
 
 const ROOM: &str = "lobby";
 

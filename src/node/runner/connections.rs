@@ -13,7 +13,6 @@ use super::overlay::why;
 use super::visitors::is_visit;
 use crate::clock::Time;
 use crate::handshake::{self, Proof, Refusal, RejectCode};
-use crate::history;
 use crate::net::half_open;
 use crate::net::stage::{Stage, StageError};
 use crate::node::behaviour::PING_TIMEOUT;
@@ -24,6 +23,7 @@ use crate::node::handle::LinkInfo;
 use crate::node::ingest::Note;
 use crate::node::links::{Duplicate, Entered, Link};
 use crate::overlay::Reason;
+use crate::sync;
 use crate::wire::is_refusal;
 
 /// A connection that lost against another is closed this much later, so that what travels on it
@@ -321,7 +321,7 @@ impl Runner {
             Entered::New => {
                 self.tell_overlay_of(&link);
                 self.note(Note::LinkUp(peer_id));
-                if proof.verified().features() & history::OFFERS != 0 {
+                if proof.verified().features() & sync::OFFERS != 0 {
                     self.rooms.takes_offers(peer_id);
                     self.note(Note::TakesOffers(peer_id));
                 }

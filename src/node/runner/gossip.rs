@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 use super::Runner;
 use crate::clock::Time;
 use crate::gossip::{self, BatchError, IDONTWANT_ABOVE, VerifiedBatch};
-use crate::history::OFFER_ABOVE;
 use crate::model::RoomName;
 use crate::net::stage::{Stage, StageError};
 use crate::node::clocks::ClockReport;
@@ -21,6 +20,7 @@ use crate::node::event::{Cause, Event, Kind};
 use crate::node::inbox::{Incoming, Verdict};
 use crate::node::ingest::Note;
 use crate::node::outbox::{Publish, Published, Taken};
+use crate::sync::OFFER_ABOVE;
 
 /// How long a large message waits before it is passed on: peers that have it by then have said that
 /// they do not want it, and are not sent another copy. It grows with the message, for so does the time

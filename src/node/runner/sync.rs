@@ -9,14 +9,14 @@ use libp2p::PeerId;
 use libp2p::request_response::{self as rr, InboundRequestId, ResponseChannel};
 
 use super::Runner;
-use crate::history::{self, RequestId};
 use crate::model::RoomName;
 use crate::node::event::{Cause, Kind};
 use crate::node::ingest::{Note, Wish};
+use crate::sync::{self, RequestId};
 use crate::wire::{FrameError, Request, is_unsupported};
 
 /// Answers above so many bytes are told of when they were sent.
-const LARGE: usize = history::OFFER_ABOVE;
+const LARGE: usize = sync::OFFER_ABOVE;
 
 /// Requests under way above which those that nobody waits for any more are forgotten: more than
 /// six links may have open at once.

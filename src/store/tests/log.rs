@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::clock::Clock;
-use crate::history::{Cursor, FILE_NAME, Log, LogError, Page, Query, Writer};
+use crate::store::{Cursor, FILE_NAME, Log, LogError, Page, Query, Writer};
 
 fn seqs(page: &Page) -> Vec<u64> {
     page.batches
@@ -293,7 +293,7 @@ fn a_second_process_is_told_who_has_the_log_and_may_read_it() {
     );
     let mut out = Vec::new();
     assert_eq!(
-        crate::history::export(dir.path(), Query::default(), &mut out).unwrap(),
+        crate::store::export(dir.path(), Query::default(), &mut out).unwrap(),
         1
     );
 }
@@ -361,7 +361,7 @@ fn a_directory_that_cannot_be_written_is_named() {
 #[test]
 fn an_absent_log_is_not_made_by_reading_it() {
     let dir = tempfile::tempdir().unwrap();
-    let error = crate::history::export(dir.path(), Query::default(), &mut Vec::new()).unwrap_err();
+    let error = crate::store::export(dir.path(), Query::default(), &mut Vec::new()).unwrap_err();
     assert!(matches!(error, LogError::Absent { .. }), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }

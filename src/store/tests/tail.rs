@@ -6,8 +6,8 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::history::tail::{self, TAIL_BYTES, Tail};
-use crate::history::{self, Archive, FILE_NAME, Log, LogError, Query, Reader, Sync, schema};
+use crate::store::tail::{self, TAIL_BYTES, Tail};
+use crate::store::{self, Archive, FILE_NAME, Log, LogError, Query, Reader, Sync, schema};
 
 fn records(numbers: std::ops::RangeInclusive<u64>, size: usize) -> Vec<Record> {
     let one = |n| batch_of("a", 1, n, 1, NOW_MS + n, size).0;
@@ -79,12 +79,12 @@ fn whoever_reads_the_log_of_a_killed_process_sees_all_it_acknowledged() {
     let mut log = Log::open(dir.path(), keep()).unwrap();
     soon(&mut log, &[batch(1, 1)]).unwrap();
     assert!(is_read(killed(dir.path()).path(), &batch(1, 1)));
-    let report = history::check(killed(dir.path()).path()).unwrap();
+    let report = store::check(killed(dir.path()).path()).unwrap();
     assert_eq!((report.whole, report.is_sound()), (1, true));
     let mut out = Vec::new();
     let left = killed(dir.path());
     assert_eq!(
-        history::export(left.path(), Query::default(), &mut out).unwrap(),
+        store::export(left.path(), Query::default(), &mut out).unwrap(),
         1
     );
 }

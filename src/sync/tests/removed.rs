@@ -8,10 +8,9 @@ use proptest::prelude::*;
 use super::checks::{Name, Net, batches};
 use super::played::Played;
 use super::*;
-use crate::history::message::{Request, Response};
-use crate::history::reconcile::Window;
-use crate::history::{Fault, Input};
 use crate::model::{Found, Id};
+use crate::sync::message::{Request, Response};
+use crate::sync::{Fault, Input, reconcile::Window};
 
 const A_MINUTE: Duration = Duration::from_secs(60);
 

@@ -12,14 +12,17 @@ use std::time::Duration;
 use crate::clock::Time;
 use crate::model::AuthorStream;
 
+#[cfg(test)]
+mod tests;
+
 /// How long a batch waits for those before it. Long enough for the other ways through the mesh,
 /// which differ by some ten milliseconds, and for a fetch from a neighbour; short enough that a
 /// reader hardly notices. A guess.
-pub const GAP_WAIT: Duration = Duration::from_millis(300);
+pub(crate) const GAP_WAIT: Duration = Duration::from_millis(300);
 
 /// How long a batch waits for those before it that may be on their way: a large one takes a while over a
 /// slow link, and what its author says about it just after that is small. A guess.
-pub const COMING_WAIT: Duration = Duration::from_secs(60);
+pub(crate) const COMING_WAIT: Duration = Duration::from_secs(60);
 
 /// Streams that are remembered; past this the one that was quiet longest is forgotten, and the log
 /// says again whether its next batch follows.
@@ -33,33 +36,33 @@ const WAITING_BYTES_MOST: usize = 16 << 20;
 
 /// A batch to be put in order.
 #[derive(Clone, Debug)]
-pub struct Arrival<T> {
+pub(crate) struct Arrival<T> {
     /// Whose it is.
-    pub stream: AuthorStream,
+    pub(crate) stream: AuthorStream,
     /// The number of its first event.
-    pub first_seq: u64,
+    pub(crate) first_seq: u64,
     /// How many events it holds.
-    pub count: u64,
+    pub(crate) count: u64,
     /// Whether the log holds the batch before it, or there is none ([`crate::model::Outcome::New`]).
-    pub follows: bool,
+    pub(crate) follows: bool,
     /// The bytes it takes while it waits.
-    pub size: usize,
+    pub(crate) size: usize,
     /// The batch itself.
-    pub item: T,
+    pub(crate) item: T,
 }
 
 /// A batch for the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery<T> {
+pub(crate) struct Delivery<T> {
     /// The batch.
-    pub item: T,
+    pub(crate) item: T,
     /// Whether events sent after it were delivered before it.
-    pub late: bool,
+    pub(crate) late: bool,
 }
 
 /// Puts the batches of all streams in order.
 #[derive(Debug)]
-pub struct Order<T> {
+pub(crate) struct Order<T> {
     streams: HashMap<AuthorStream, Progress<T>>,
     /// When the next batch's patience ends, and whose it is.
     deadlines: BTreeMap<(Time, u64), AuthorStream>,
@@ -97,7 +100,7 @@ impl<T> Default for Order<T> {
 
 impl<T> Order<T> {
     /// With no stream known.
-    pub fn new() -> Order<T> {
+    pub(crate) fn new() -> Order<T> {
         Order {
             streams: HashMap::new(),
             deadlines: BTreeMap::new(),
@@ -108,7 +111,7 @@ impl<T> Order<T> {
     }
 
     /// Takes a batch that the log stored as new, and delivers what is due now.
-    pub fn arrived(&mut self, now: Time, arrival: Arrival<T>, out: &mut Vec<Delivery<T>>) {
+    pub(crate) fn arrived(&mut self, now: Time, arrival: Arrival<T>, out: &mut Vec<Delivery<T>>) {
         let Arrival {
             stream,
             first_seq,
@@ -173,12 +176,12 @@ impl<T> Order<T> {
     }
 
     /// Delivers what has waited long enough.
-    pub fn expire(&mut self, now: Time, out: &mut Vec<Delivery<T>>) {
+    pub(crate) fn expire(&mut self, now: Time, out: &mut Vec<Delivery<T>>) {
         self.expire_unless(now, |_| false, out);
     }
 
     /// The same, but what is before a batch of which this holds may be on its way.
-    pub fn expire_unless(
+    pub(crate) fn expire_unless(
         &mut self,
         now: Time,
         is_coming: impl Fn(&T) -> bool,
@@ -203,12 +206,13 @@ impl<T> Order<T> {
     }
 
     /// When [`Order::expire`] has something to do.
-    pub fn deadline(&self) -> Option<Time> {
+    pub(crate) fn deadline(&self) -> Option<Time> {
         self.deadlines.keys().next().map(|(time, _)| *time)
     }
 
     /// How many batches wait.
-    pub fn waiting(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
         self.streams
             .values()
             .map(|progress| progress.waiting.len())

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use negentropy::{Negentropy, NegentropyStorageVector};
 use proptest::prelude::*;
 
-use crate::history::Items;
-use crate::history::reconcile::{Difference, Window, advance, answer, opening};
 use crate::model::{Id, Item};
+use crate::sync::Items;
+use crate::sync::reconcile::{Difference, Window, advance, answer, opening};
 
 const ALL: Window = Window {
     since_ms: 0,
@@ -275,9 +275,9 @@ fn growth_is_with_the_difference_and_not_with_the_set() {
 
 /// Steps on the tree of items that `work` takes.
 fn steps_of<T>(work: impl FnOnce() -> T) -> (T, u64) {
-    let before = crate::history::items::work::steps();
+    let before = crate::sync::items::work::steps();
     let result = work();
-    (result, crate::history::items::work::steps() - before)
+    (result, crate::sync::items::work::steps() - before)
 }
 
 /// As many items as are compared at most, or a sixteenth in a build without optimisation.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::history::{Cursor, Log, Pruned, Query};
+use crate::store::{Cursor, Log, Pruned, Query};
 
 /// A log this small holds a few hundred batches of the tests.
 const LOG_BYTES: u64 = 4 << 20;

@@ -6,7 +6,7 @@ use std::io::{Seek, SeekFrom, Write};
 use unsigned_varint::encode;
 
 use super::*;
-use crate::history::{self, FILE_NAME, Log, LogError, Query};
+use crate::store::{self, FILE_NAME, Log, LogError, Query};
 
 fn filled(dir: &std::path::Path, count: u64) -> Vec<Batch> {
     let batches: Vec<Batch> = (1..=count)
@@ -31,7 +31,7 @@ fn damage(dir: &std::path::Path) {
 fn a_sound_log_checks_as_sound() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path(), 1000);
-    let report = history::check(dir.path()).unwrap();
+    let report = store::check(dir.path()).unwrap();
     assert!(report.is_sound(), "{report:?}");
     assert_eq!((report.whole, report.rooms[0].batches), (1000, 1000));
 }
@@ -41,13 +41,13 @@ fn a_damaged_log_is_repaired_and_the_old_file_kept() {
     let dir = tempfile::tempdir().unwrap();
     let batches = filled(dir.path(), 1000);
     damage(dir.path());
-    assert!(!history::check(dir.path()).unwrap().is_sound());
+    assert!(!store::check(dir.path()).unwrap().is_sound());
     let damaged = fs::read(dir.path().join(FILE_NAME)).unwrap();
 
-    let repaired = history::repair(dir.path(), keep(), NOW_MS, read_back).unwrap();
+    let repaired = store::repair(dir.path(), keep(), NOW_MS, read_back).unwrap();
     assert!(repaired.saved > 500, "{repaired:?}");
     assert_eq!(fs::read(&repaired.kept).unwrap(), damaged);
-    let report = history::check(dir.path()).unwrap();
+    let report = store::check(dir.path()).unwrap();
     assert!(report.is_sound(), "{report:?}");
     assert_eq!(report.whole, repaired.saved);
     let mut log = Log::open(dir.path(), keep()).unwrap();
@@ -101,7 +101,7 @@ fn one_damaged_page_takes_what_is_in_it_which_is_counted_and_nothing_else() {
     assert!(rows.len() > 5 && all > rows.len() + 10, "{rows:?} of {all}");
     for page in 1..=all {
         let copy = with_damaged(dir.path(), &[page]);
-        let repaired = history::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
+        let repaired = store::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
         assert_eq!(
             repaired.saved + repaired.lost,
             1000,
@@ -118,10 +118,7 @@ fn one_damaged_page_takes_what_is_in_it_which_is_counted_and_nothing_else() {
             repaired.lost == 0,
             "page {page}: {repaired:?}"
         );
-        assert!(
-            history::check(copy.path()).unwrap().is_sound(),
-            "page {page}"
-        );
+        assert!(store::check(copy.path()).unwrap().is_sound(), "page {page}");
     }
 }
 
@@ -133,7 +130,7 @@ fn where_more_may_be_lost_than_can_be_counted_the_repair_says_so() {
         kind == "leaf" && name.starts_with("batch")
     });
     let copy = with_damaged(dir.path(), &damaged);
-    let repaired = history::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
+    let repaired = store::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
     assert!(
         !repaired.is_lost_known && !repaired.is_whole(),
         "{repaired:?}"
@@ -153,7 +150,7 @@ fn what_is_in_the_wal_and_the_tail_alone_is_saved_too() {
         .unwrap();
     // As a killed process leaves it.
     let copy = with_damaged(dir.path(), &[1]);
-    let repaired = history::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
+    let repaired = store::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
     assert_eq!((repaired.saved, repaired.lost), (510, 0), "{repaired:?}");
 
     // Without a whole first page anywhere SQLite reads nothing, the WAL included.
@@ -169,7 +166,7 @@ fn what_is_in_the_wal_and_the_tail_alone_is_saved_too() {
     }
     fs::write(&wal, bytes).unwrap();
     assert!(firsts > 0, "the first page is in the WAL");
-    let repaired = history::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
+    let repaired = store::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
     assert_eq!((repaired.saved, repaired.lost), (510, 0), "{repaired:?}");
 }
 
@@ -213,7 +210,7 @@ fn large_messages_whose_rows_are_lost_are_found_in_their_files_and_removed_ones_
     drop(conn);
     let rows = pages(dir.path(), |name, kind| name == "batch" && kind == "leaf");
     let copy = with_damaged(dir.path(), &rows);
-    let repaired = history::repair(copy.path(), keep(), NOW_MS, read_envelope).unwrap();
+    let repaired = store::repair(copy.path(), keep(), NOW_MS, read_envelope).unwrap();
     assert_eq!((repaired.saved, repaired.lost), (5, 0), "{repaired:?}");
     let log = Log::open(copy.path(), keep()).unwrap();
     assert!(!log.reader().holds(&batches[1].0.id).unwrap());
@@ -223,7 +220,7 @@ fn large_messages_whose_rows_are_lost_are_found_in_their_files_and_removed_ones_
 fn a_file_beyond_reading_is_replaced_by_an_empty_log_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(FILE_NAME), [0x5a; 50_000]).unwrap();
-    let repaired = history::repair(dir.path(), keep(), NOW_MS, read_back).unwrap();
+    let repaired = store::repair(dir.path(), keep(), NOW_MS, read_back).unwrap();
     assert_eq!(repaired.saved, 0);
     assert_eq!(fs::read(&repaired.kept).unwrap(), [0x5a; 50_000]);
     Log::open(dir.path(), keep()).unwrap();
@@ -235,11 +232,11 @@ fn what_is_exported_can_be_imported_once() {
     filled(from.path(), 1500);
     let mut lines = Vec::new();
     assert_eq!(
-        history::export(from.path(), Query::default(), &mut lines).unwrap(),
+        store::export(from.path(), Query::default(), &mut lines).unwrap(),
         1500
     );
     let import = || {
-        history::import(
+        store::import(
             Log::open(to.path(), keep()).unwrap(),
             NOW_MS,
             &mut &lines[..],
@@ -256,10 +253,10 @@ fn an_import_names_the_line_that_it_cannot_take() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path(), 3);
     let mut lines = Vec::new();
-    history::export(dir.path(), Query::default(), &mut lines).unwrap();
+    store::export(dir.path(), Query::default(), &mut lines).unwrap();
     lines.extend_from_slice(b"{\"room\": 1}\n");
     let to = tempfile::tempdir().unwrap();
-    let error = history::import(
+    let error = store::import(
         Log::open(to.path(), keep()).unwrap(),
         NOW_MS,
         &mut &lines[..],
@@ -279,7 +276,7 @@ fn an_import_names_the_line_that_it_cannot_take() {
     // What does not verify does not get in either.
     let refuse = |_: &[u8]| Err::<Batch, _>("forged".to_owned());
     assert!(
-        history::import(
+        store::import(
             Log::open(to.path(), keep()).unwrap(),
             NOW_MS,
             &mut &lines[..],

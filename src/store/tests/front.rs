@@ -7,8 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::Clock;
-use crate::history::tail::Tail;
-use crate::history::{FILE_NAME, Log, Reader, Writer, schema};
+use crate::store::{FILE_NAME, Log, Reader, Writer, schema, tail::Tail};
 
 /// As the writer does: by the front if that will take them, or by the tables.
 fn stored(log: &mut Log, batches: &[Batch]) -> (Vec<Outcome>, bool) {
@@ -96,7 +95,7 @@ fn while_the_log_commits_what_is_small_queues_and_nothing_is_overtaken() {
     let store = |author: u8, n: u64| {
         let batch = batch_in("a", author, n, 1, clock.unix_millis());
         let sender = sender.clone();
-        let done = move |outcomes: crate::history::Appended| {
+        let done = move |outcomes: crate::store::Appended| {
             sender.send((author, n, outcomes.unwrap())).unwrap();
         };
         futures::executor::block_on(writer.append_in_turn(&[batch], done));

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::clock::Clock;
-use crate::history::{Keep, Log, Writer};
+use crate::store::{Keep, Log, Writer};
 
 /// The bytes of the log's files in `dir`, all together, and of each.
 fn on_disk(dir: &Path) -> (u64, Vec<String>) {
@@ -38,7 +38,7 @@ fn store(writer: &Writer, dir: &Path, batches: impl Iterator<Item = Batch>) -> (
         let mut next = Some(batch);
         while let Some(batch) = next.take() {
             let answer = done.clone();
-            let told = move |appended: crate::history::Appended| {
+            let told = move |appended: crate::store::Appended| {
                 answer.send(appended.is_ok()).unwrap();
             };
             match writer.append(std::slice::from_ref(&batch), told) {

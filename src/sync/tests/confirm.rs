@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::checks::{Name, Net};
 use super::*;
-use crate::history::Input;
+use crate::sync::Input;
 
 /// Node 0, linked with the others, which understand offers.
 fn net(others: &[Name]) -> Net {

@@ -1,7 +1,7 @@
 //! What the index of a room takes of memory.
 
-use crate::history::items::Items;
 use crate::model::Item;
+use crate::sync::items::Items;
 
 #[test]
 fn an_item_that_comes_in_order_takes_no_more_than_46_bytes() {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::checks::{Name, Net};
 use super::*;
-use crate::history::message::{Request, Response};
-use crate::history::{Fault, Input, Output, Owed};
 use crate::model::Id;
+use crate::sync::message::{Request, Response};
+use crate::sync::{Fault, Input, Output, Owed};
 
 /// A node 1 in the room "a" with neighbours that the test plays itself, all of which understand offers.
 pub(super) struct Played {

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::Time;
-use crate::history::message::{MAX_REQUEST, MAX_RESPONSE};
-use crate::history::{Checked, Checks, Config, Fault, Input, Output};
 use crate::model::{Found, Id};
+use crate::sync::message::{MAX_REQUEST, MAX_RESPONSE};
+use crate::sync::{Checked, Checks, Config, Fault, Input, Output};
 
 pub(super) type Name = u8;
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::history::message::{MAX_REQUEST_FRAME, MAX_RESPONSE_FRAME};
+use crate::sync::message::{MAX_REQUEST_FRAME, MAX_RESPONSE_FRAME};
 
 static VECTORS: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../../proto/vectors/sync.json")).unwrap()

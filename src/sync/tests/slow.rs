@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::checks::Name;
 use super::played::{Played, fetch_of, large, larges};
 use super::*;
-use crate::history::message::{Request, Response};
-use crate::history::{Input, Owed};
 use crate::model::Found;
+use crate::sync::message::{Request, Response};
+use crate::sync::{Input, Owed};
 
 /// Node 1, the author, to whose neighbours a mebibyte takes four seconds; the first has the first batch.
 fn slow_author(neighbours: impl IntoIterator<Item = Name>) -> Played {

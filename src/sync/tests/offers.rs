@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::checks::{Name, Net, batches};
 use super::played::{Played, fetch_of, large, larges};
 use super::*;
-use crate::history::message::{Request, Response};
-use crate::history::{Fault, Input};
+use crate::sync::message::{Request, Response};
+use crate::sync::{Fault, Input};
 
 #[test]
 fn a_batch_that_several_offer_is_fetched_from_the_first_and_offered_to_the_others() {

@@ -473,7 +473,7 @@ pub(super) mod work {
 
     /// Steps on this thread so far.
     #[cfg(test)]
-    pub(in crate::history) fn steps() -> u64 {
+    pub(in crate::sync) fn steps() -> u64 {
         STEPS.get()
     }
 }

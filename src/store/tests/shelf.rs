@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::history::{self, Archive, FILE_NAME, Keep, Log, LogError, Query, Sync};
 use crate::model::Found;
+use crate::store::{self, Archive, FILE_NAME, Keep, Log, LogError, Query, Sync};
 
 const MIB: usize = 1 << 20;
 
@@ -72,7 +72,7 @@ fn a_large_envelope_is_read_in_every_way_and_is_not_in_the_file() {
     let read: Vec<_> = pages.flat_map(|page| page.unwrap()).collect();
     let read: Vec<_> = read.into_iter().map(|stored| stored.record.bytes).collect();
     assert_eq!(read, batches.iter().map(bytes).collect::<Vec<_>>());
-    let report = history::check(dir.path()).unwrap();
+    let report = store::check(dir.path()).unwrap();
     assert!(report.is_sound() && report.whole == 4, "{report:?}");
     let conn = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
     let readable: i64 = conn
@@ -122,7 +122,7 @@ fn an_altered_envelope_is_not_served_and_the_check_finds_it() {
     let found = fetch(&log, &batches);
     assert_eq!(found.missing, [batches[0].0.id], "nobody is sent a forgery");
     assert_eq!(found.envelopes, [batches[1].0.bytes.clone()]);
-    let report = history::check(dir.path()).unwrap();
+    let report = store::check(dir.path()).unwrap();
     assert_eq!((report.whole, report.altered), (1, 1));
 }
 
@@ -207,7 +207,7 @@ fn a_log_of_an_earlier_schema_is_named_and_left_alone_until_it_is_repaired() {
     assert_eq!(fs::read(&path).unwrap(), before);
     // What it holds was signed for no network: nothing of it verifies.
     let refuse = |_: &[u8]| Err::<Batch, _>("no batch".to_owned());
-    let repaired = history::repair(dir.path(), keep(), NOW_MS, refuse).unwrap();
+    let repaired = store::repair(dir.path(), keep(), NOW_MS, refuse).unwrap();
     assert_eq!((repaired.saved, repaired.refused), (0, 5));
     assert!(repaired.kept.exists());
     assert_eq!(
@@ -224,7 +224,7 @@ fn repairing_takes_the_large_ones_along_and_keeps_the_old_files() {
         .iter()
         .map(|(_, len)| *len)
         .collect();
-    let repaired = history::repair(dir.path(), keep(), NOW_MS, read_back).unwrap();
+    let repaired = store::repair(dir.path(), keep(), NOW_MS, read_back).unwrap();
     assert_eq!((repaired.saved, repaired.refused), (3, 0));
     let kept = repaired.kept.file_name().unwrap().to_str().unwrap();
     let old: Vec<u64> = files(dir.path(), kept)
@@ -261,7 +261,7 @@ fn what_is_old_goes_and_the_rest_stays_also_where_both_are_in_the_same_files() {
     }
     let newest: Vec<Batch> = (40..=60).map(large).collect();
     assert_eq!(fetch(&log, &newest).envelopes.len(), 21);
-    assert!(history::check(dir.path()).unwrap().is_sound());
+    assert!(store::check(dir.path()).unwrap().is_sound());
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! `proto/vectors/sync.json`: the bytes of each message, and what is refused. The frames in them are
-//! tested beside [`crate::history::reconcile`].
+//! tested beside [`crate::sync::reconcile`].
 
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use crate::history::message::{Malformed, Request, Response};
 use crate::model::{Id, Item};
+use crate::sync::message::{Malformed, Request, Response};
 
 static VECTORS: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../../proto/vectors/sync.json")).unwrap()

@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::clock::Clock;
-use crate::history::{Log, Sync, Writer};
+use crate::store::{Log, Sync, Writer};
 
 const CYCLES: &str = "DIATRIBE_CRASH_CYCLES";
 const CHILD: &str = "DIATRIBE_CRASH_CHILD";
@@ -33,7 +33,7 @@ fn no_acknowledged_batch_is_lost_by_kill_9() {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "history::tests::crash::child",
+                "store::tests::crash::child",
                 "--ignored",
                 "--nocapture",
             ])
@@ -90,7 +90,7 @@ fn no_acknowledged_batch_is_lost_by_kill_9() {
     );
     assert!(acknowledged.len() as u64 > cycles);
     assert!(slowest < Duration::from_secs(2));
-    assert!(crate::history::check(dir.path()).unwrap().is_sound());
+    assert!(crate::store::check(dir.path()).unwrap().is_sound());
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn child() {
         );
         let id = batch.0.id;
         let heard_of = Arc::clone(&heard);
-        let done = move |done: crate::history::Appended| {
+        let done = move |done: crate::store::Appended| {
             done.unwrap();
             let mut out = std::io::stdout().lock();
             writeln!(out, "stored {}", hex::encode(id)).unwrap();

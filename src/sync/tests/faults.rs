@@ -7,10 +7,9 @@ use proptest::prelude::*;
 
 use super::checks::{Name, Net, batches};
 use super::*;
-use crate::history::message::{Request, Response};
-use crate::history::reconcile::Window;
-use crate::history::{Checked, Fault, Input, Output};
 use crate::model::Id;
+use crate::sync::message::{Request, Response};
+use crate::sync::{Checked, Fault, Input, Output, reconcile::Window};
 
 /// A node 1 with a neighbour 2 that the test plays itself.
 struct Played {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::clock::Clock;
-use crate::history::{Log, Sync, Writer};
+use crate::store::{Log, Sync, Writer};
 
 fn measure(name: &str, count: u64, size: usize, events: u64, sync: Sync, at_once: usize) {
     let dir =
@@ -147,7 +147,7 @@ fn figures_of_a_full_log() {
     let opened = start.elapsed();
     let (_, items) = log.reader().items("a", usize::MAX >> 1).unwrap();
     let loaded = start.elapsed();
-    let items: crate::history::Items = items.into_iter().collect();
+    let items: crate::sync::Items = items.into_iter().collect();
     println!(
         "{count} batches: open {opened:?}, load items {:?}, index them {:?}",
         loaded - opened,

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::{Arrival, COMING_WAIT, Delivery, GAP_WAIT, Order};
 use crate::clock::Time;
-use crate::history::{Arrival, COMING_WAIT, Delivery, GAP_WAIT, Order};
 use crate::model::AuthorStream;
 
 /// Whose, its first number, how many.
