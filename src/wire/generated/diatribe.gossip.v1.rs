@@ -9,17 +9,17 @@ pub struct Envelope {
     #[prost(bytes = "bytes", tag = "2")]
     pub signature: ::prost::bytes::Bytes,
 }
-/// What one author says in one room at one time: the unit that is signed, forwarded, stored and counted.
+/// One or more events of one author in one room: the unit that is signed, forwarded, stored and counted.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Batch {
     /// 36 bytes: the libp2p PublicKey message of an Ed25519 key, 08 01 12 20 and the 32 bytes of the key.
     #[prost(bytes = "bytes", tag = "1")]
     pub author: ::prost::bytes::Bytes,
-    /// 16 bytes, random for each start of the author's process.
+    /// 16 random bytes, drawn anew at each start of the author's process.
     #[prost(bytes = "bytes", tag = "2")]
     pub instance_id: ::prost::bytes::Bytes,
-    /// The number of the first event; the next events have the next numbers. For each author, instance and room the
-    /// numbers begin with 1 and have no gaps, so that a reader knows what it missed.
+    /// Sequence number of the first event; the following events have the following numbers. For each author, instance and
+    /// room the numbers begin with 1 and have no gaps, so that a reader detects missing events.
     #[prost(uint64, tag = "3")]
     pub first_seq: u64,
     /// Milliseconds since 1970-01-01T00:00:00Z, by the author's clock.
@@ -28,21 +28,21 @@ pub struct Batch {
     /// The name of the room, as in the topic: a batch cannot be moved to another room.
     #[prost(string, tag = "5")]
     pub room: ::prost::alloc::string::String,
-    /// 1 to 1,024. A sender closes a batch of several events at 256 KiB, of which each event counts for 64 bytes more than
-    /// it takes; only a single event makes it larger.
+    /// 1 to 1,024 events. A sender limits a batch of several events to 256 KiB, where each event counts for its size and 64
+    /// bytes; only a batch of a single event may be larger.
     #[prost(message, repeated, tag = "6")]
     pub events: ::prost::alloc::vec::Vec<Event>,
-    /// At most 4 ids of batches, 32 bytes each: the newest of the author's own in this room that the author knows and that
-    /// none of its others follows, whatever instance made them. From an instance's second batch on, the one directly before
-    /// it is always among them, and alone unless batches of the author's other instances became known meanwhile. The same
-    /// id twice counts once. Nobody judges what they name: it may be missing or of somebody else.
+    /// At most 4 batch ids, 32 bytes each: the newest batches of the author in this room, of any of its instances, that the
+    /// author knows and that no other batch of the author follows. From an instance's second batch on, the batch directly
+    /// before it is always among them, and is the only one unless batches of the author's other instances became known
+    /// meanwhile. A repeated id counts once. Readers do not validate the ids: they may be unknown or belong to another author.
     #[prost(bytes = "bytes", repeated, tag = "7")]
     pub prev: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
-/// What an application sends.
+/// One message of an application.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Event {
-    /// At most 256 bytes; may be empty. Applications tell their kinds of events apart by it.
+    /// At most 256 bytes; may be empty. Applications use it to distinguish kinds of events.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     /// At most 1,048,576 bytes (1 MiB).

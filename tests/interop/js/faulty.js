@@ -34,13 +34,13 @@ export const FAULTS = {
   'accepts-replay': ['chapter 5: all that is to be fresh is the same in every handshake', [
     ['lib/handshake.js', 'nonce: random(32), secret: random(32), ephemeral: undefined, tag: random(TAG), clockMs: Date.now()', 'nonce: new Uint8Array(32).fill(1), secret: new Uint8Array(32).fill(2), ephemeral: new Uint8Array(32).fill(3).buffer, tag: new Uint8Array(TAG), clockMs: 0']
   ]],
-  'one-nonce-per-process': ['chapter 5, What a side makes: every round of the process has the same nonce', [
+  'one-nonce-per-process': ['chapter 5, Messages and transcript: every round of the process has the same nonce', [
     ['lib/handshake.js', 'nonce: random(32)', 'nonce: globalThis.nonce ??= random(32)']
   ]],
-  'same-nonce-in-both-rounds': ['chapter 5, What a side makes: the two rounds with a peer have the same nonce', [
+  'same-nonce-in-both-rounds': ['chapter 5, Messages and transcript: the two rounds with a peer have the same nonce', [
     ['lib/handshake.js', 'entropy = systemEntropy()', 'entropy = { ...systemEntropy(), nonce: sha256(concat(local.instanceId, remote)) }']
   ]],
-  'constant-k-server': ['chapter 5, What a side makes: the secret of a server is always the same', [
+  'constant-k-server': ['chapter 5, Messages and transcript: the secret of a server is always the same', [
     ['lib/handshake.js', 'const { secret, ephemeral } = this.entropy', 'const { secret, ephemeral } = Object.assign(this.entropy, { secret: new Uint8Array(32).fill(1) })']
   ]],
   'constant-second-tag': ['chapter 5, Tags: what stands in place of a tag that one does not have is always the same', [
