@@ -9,9 +9,9 @@ use futures::future::BoxFuture;
 
 use super::connector::Connector;
 use super::link::Link;
+use super::observer::Runner;
 use super::round::Party;
-use super::runner::Runner;
-use super::scripted_handshake::Mutation;
+use super::script::Mutation;
 use crate::handshake::RejectCode;
 
 /// Whether the peer is to go along.

@@ -6,9 +6,8 @@
 use std::time::{Duration, Instant};
 
 use super::case::{Expect, FrameKind};
-use super::link::{code_name, describe};
 use super::raw_peer::Conn;
-use super::scripted_handshake::*;
+use super::script::*;
 use crate::handshake::Role;
 
 /// A check closes within this; the first time-out of a handshake comes after 3 s.

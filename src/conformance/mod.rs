@@ -11,6 +11,7 @@
 //! * `run_handshake`, `script`, `forge`, `tagging`: handshakes, honest and twisted.
 //! * `link`, `rpc`, `frame`: links, gossip, bytes.
 
+mod batch_builder;
 mod case;
 mod cases;
 mod connector;
@@ -19,14 +20,21 @@ mod forge;
 pub mod frame;
 mod latency_proxy;
 mod link;
+mod observer;
 mod preflight;
+mod raw_driver;
 mod raw_peer;
+mod received;
 mod round;
 pub mod rpc;
+pub mod rpc_message;
 mod runner;
+mod script;
 mod scripted_handshake;
+mod stream_handler;
 pub mod streams;
 mod tag_mutation;
+mod worker;
 
 pub use case::{Case, Kind, Mode, Outcome, Verdict};
 pub use runner::{Options, PeerInfo, Progress, Target, run};

@@ -9,9 +9,12 @@ use tokio::time::sleep;
 
 use super::case::{Case, Outcome, PeerFacts, Procedure, Verdict};
 use super::connector::Connector;
-use super::link::{BUSY_RETRY_INTERVAL, BUSY_TIMEOUT, Link, describe};
-use super::runner::{MAX_TRIES, Options, PeerInfo, Progress, Runner, Target, not_run};
-use super::scripted_handshake::{End, HELLO_2, Script, run_handshake};
+use super::link::{BUSY_RETRY_INTERVAL, BUSY_TIMEOUT, Link};
+use super::observer::{MAX_TRIES, Runner};
+use super::runner::{Options, PeerInfo, Progress, Target, not_run};
+use super::script::describe;
+use super::script::{End, HELLO_2, Script};
+use super::scripted_handshake::run_handshake;
 use crate::handshake::RejectCode;
 use crate::net::{Address, Stage, StageError};
 use crate::node::ProbeStep;

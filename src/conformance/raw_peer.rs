@@ -4,18 +4,17 @@
 //! Entry types: [`RawPeer`], [`Conn`]. The rule they keep: nothing is said unasked but ping's and
 //! identify's answers, and a connection ends when its [`Conn`] is dropped or the peer ends it.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use libp2p::core::upgrade::Version;
-use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, Stream, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::raw_driver::{Command, Driver};
 use super::streams::{Behaviour, InboundStream, OpenError, swarm, swarm_over};
 use crate::identity::Identity;
 use crate::net::Address;
@@ -23,16 +22,6 @@ use crate::node::Probe;
 
 /// How long a stream may take to be there.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-
-enum Command {
-    Dial(Address, oneshot::Sender<String>),
-    Open(
-        ConnectionId,
-        StreamProtocol,
-        oneshot::Sender<Result<Stream, OpenError>>,
-    ),
-    Close(ConnectionId),
-}
 
 /// A peer that does as it is told. Its connections outlive it not.
 pub(crate) struct RawPeer {
@@ -115,14 +104,7 @@ impl RawPeer {
     ) -> RawPeer {
         let (commands, commands_in) = mpsc::unbounded_channel();
         let (arrivals_out, arrivals) = mpsc::unbounded_channel();
-        let driver = Driver {
-            swarm,
-            inbound,
-            conns: HashMap::new(),
-            dials: HashMap::new(),
-            arrivals: arrivals_out,
-            commands: commands.clone(),
-        };
+        let driver = Driver::new(swarm, inbound, arrivals_out, commands.clone());
         RawPeer {
             identity,
             instance_id: rand::random(),
@@ -150,6 +132,26 @@ impl RawPeer {
 }
 
 impl Conn {
+    pub(super) fn new(
+        id: ConnectionId,
+        peer: PeerId,
+        remote: Multiaddr,
+        inbound: mpsc::UnboundedReceiver<InboundStream>,
+        ended: watch::Receiver<Option<Instant>>,
+        commands: mpsc::UnboundedSender<Command>,
+    ) -> Conn {
+        Conn {
+            id,
+            peer,
+            remote,
+            at: Instant::now(),
+            first: Mutex::new(None),
+            inbound,
+            ended,
+            commands,
+        }
+    }
+
     /// Opens a stream.
     pub(crate) async fn open(&self, protocol: &'static str) -> Result<Stream, OpenError> {
         let (reply, answer) = oneshot::channel();
@@ -219,110 +221,5 @@ impl Conn {
             Err(_) => return None,
         };
         Some(at.saturating_duration_since(self.at))
-    }
-}
-
-struct Entry {
-    inbound: mpsc::UnboundedSender<InboundStream>,
-    ended: watch::Sender<Option<Instant>>,
-}
-
-struct Driver {
-    swarm: Swarm<Behaviour>,
-    inbound: mpsc::UnboundedReceiver<InboundStream>,
-    conns: HashMap<ConnectionId, Entry>,
-    dials: HashMap<ConnectionId, oneshot::Sender<String>>,
-    arrivals: mpsc::UnboundedSender<Conn>,
-    commands: mpsc::UnboundedSender<Command>,
-}
-
-impl Driver {
-    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
-        loop {
-            // A connection is told of before its streams are.
-            tokio::select! {
-                biased;
-                Some(command) = commands.recv() => self.on_command(command),
-                event = self.swarm.select_next_some() => self.on_event(event),
-                Some(inbound) = self.inbound.recv() => {
-                    if let Some(entry) = self.conns.get(&inbound.id) {
-                        // Nobody listens any more: the stream is dropped, which resets it.
-                        let _ = entry.inbound.send(inbound);
-                    }
-                }
-            }
-        }
-    }
-
-    fn on_command(&mut self, command: Command) {
-        match command {
-            Command::Dial(address, failed) => {
-                let multiaddr = address.multiaddr().clone();
-                let dial = match address.peer_id() {
-                    Some(peer_id) => DialOpts::peer_id(peer_id)
-                        .addresses(vec![multiaddr])
-                        .condition(libp2p::swarm::dial_opts::PeerCondition::Always)
-                        .build(),
-                    None => DialOpts::unknown_peer_id().address(multiaddr).build(),
-                };
-                let id = dial.connection_id();
-                match self.swarm.dial(dial) {
-                    Ok(()) => drop(self.dials.insert(id, failed)),
-                    Err(error) => drop(failed.send(error.to_string())),
-                }
-            }
-            Command::Open(id, protocol, reply) => {
-                self.swarm.behaviour_mut().streams.open(id, protocol, reply);
-            }
-            Command::Close(id) => {
-                self.conns.remove(&id);
-                self.swarm.close_connection(id);
-            }
-        }
-    }
-
-    fn on_event(&mut self, event: SwarmEvent<super::streams::BehaviourEvent>) {
-        match event {
-            SwarmEvent::ConnectionEstablished {
-                peer_id,
-                connection_id,
-                endpoint,
-                ..
-            } => {
-                self.dials.remove(&connection_id);
-                let (inbound_out, inbound) = mpsc::unbounded_channel();
-                let (ended_out, ended) = watch::channel(None);
-                let entry = Entry {
-                    inbound: inbound_out,
-                    ended: ended_out,
-                };
-                self.conns.insert(connection_id, entry);
-                let _ = self.arrivals.send(Conn {
-                    id: connection_id,
-                    peer: peer_id,
-                    remote: endpoint.get_remote_address().clone(),
-                    at: Instant::now(),
-                    first: Mutex::new(None),
-                    inbound,
-                    ended,
-                    commands: self.commands.clone(),
-                });
-            }
-            SwarmEvent::ConnectionClosed { connection_id, .. } => {
-                if let Some(entry) = self.conns.remove(&connection_id) {
-                    entry.ended.send_replace(Some(Instant::now()));
-                }
-            }
-            SwarmEvent::OutgoingConnectionError {
-                connection_id,
-                error,
-                ..
-            } => {
-                if let Some(failed) = self.dials.remove(&connection_id) {
-                    let _ = failed.send(error.to_string());
-                }
-            }
-            _ => {}
-        }
     }
 }

@@ -8,23 +8,19 @@ use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 
-use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::core::Endpoint;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, PortUse};
-use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo, Version};
+use libp2p::core::upgrade::Version;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::swarm::handler::{
-    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
-};
 use libp2p::swarm::{
-    Config, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-    NetworkBehaviour, NotifyHandler, Stream, StreamUpgradeError, SubstreamProtocol, Swarm,
-    THandler, THandlerInEvent, ToSwarm,
+    Config, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, Stream,
+    Swarm, THandler, THandlerInEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Transport, identify, noise, tcp, yamux};
 use tokio::sync::{mpsc, oneshot};
 
+use super::stream_handler::{Handler, Protocols};
 use crate::handshake;
 use crate::identity::Identity;
 use crate::net::half_close::DeferredHalfClose;
@@ -145,7 +141,7 @@ impl Streams {
     fn new(protocols: &[&'static str], inbound: mpsc::UnboundedSender<InboundStream>) -> Streams {
         let protocols = protocols.iter().copied().chain([PING]);
         Streams {
-            protocols: Protocols(protocols.map(StreamProtocol::new).collect()),
+            protocols: Protocols::new(protocols),
             actions: VecDeque::new(),
             peers: HashMap::new(),
             inbound,
@@ -164,12 +160,7 @@ impl Streams {
 
     fn enter(&mut self, connection_id: ConnectionId, peer_id: PeerId) -> Handler {
         self.peers.insert(connection_id, peer_id);
-        Handler {
-            id: connection_id,
-            protocols: self.protocols.clone(),
-            wanted: VecDeque::new(),
-            inbound: self.inbound.clone(),
-        }
+        Handler::new(connection_id, self.protocols.clone(), self.inbound.clone())
     }
 }
 
@@ -213,125 +204,5 @@ impl NetworkBehaviour for Streams {
             Some(action) => Poll::Ready(action),
             None => Poll::Pending,
         }
-    }
-}
-
-/// Gives back what comes, until either side ends it.
-async fn pong(mut stream: Stream) {
-    let mut came = [0; 32];
-    while stream.read_exact(&mut came).await.is_ok() {
-        let answered = stream.write_all(&came).await.is_ok() && stream.flush().await.is_ok();
-        if !answered {
-            return;
-        }
-    }
-}
-
-pub struct Handler {
-    id: ConnectionId,
-    protocols: Protocols,
-    wanted: VecDeque<(StreamProtocol, Reply)>,
-    inbound: mpsc::UnboundedSender<InboundStream>,
-}
-
-impl ConnectionHandler for Handler {
-    type FromBehaviour = ToHandler;
-    type ToBehaviour = Infallible;
-    type InboundProtocol = Protocols;
-    type OutboundProtocol = Protocols;
-    type InboundOpenInfo = ();
-    type OutboundOpenInfo = Reply;
-
-    fn listen_protocol(&self) -> SubstreamProtocol<Protocols> {
-        SubstreamProtocol::new(self.protocols.clone(), ())
-    }
-
-    fn connection_keep_alive(&self) -> bool {
-        true
-    }
-
-    fn on_behaviour_event(&mut self, event: ToHandler) {
-        self.wanted.push_back(event);
-    }
-
-    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Protocols, Protocols, (), Reply>) {
-        match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
-                protocol: (protocol, stream),
-                ..
-            }) if protocol.as_ref() == PING => drop(tokio::spawn(pong(stream))),
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
-                protocol: (protocol, stream),
-                ..
-            }) => {
-                let _ = self.inbound.send(InboundStream {
-                    id: self.id,
-                    protocol,
-                    stream,
-                });
-            }
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
-                protocol: (_, stream),
-                info,
-            }) => {
-                let _ = info.send(Ok(stream));
-            }
-            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
-                let _ = info.send(Err(match error {
-                    StreamUpgradeError::NegotiationFailed => OpenError::Refused,
-                    error => OpenError::Lost(error.to_string()),
-                }));
-            }
-            _ => {}
-        }
-    }
-
-    fn poll(
-        &mut self,
-        _: &mut Context<'_>,
-    ) -> Poll<ConnectionHandlerEvent<Protocols, Reply, Infallible>> {
-        match self.wanted.pop_front() {
-            Some((protocol, reply)) => {
-                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                    protocol: SubstreamProtocol::new(Protocols(vec![protocol]), reply),
-                })
-            }
-            None => Poll::Pending,
-        }
-    }
-}
-
-/// A stream as it is, with the protocol that was agreed on.
-#[derive(Clone, Debug)]
-pub struct Protocols(Vec<StreamProtocol>);
-
-impl UpgradeInfo for Protocols {
-    type Info = StreamProtocol;
-    type InfoIter = std::vec::IntoIter<StreamProtocol>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.clone().into_iter()
-    }
-}
-
-pub type Agreed = futures::future::Ready<Result<(StreamProtocol, Stream), Infallible>>;
-
-impl InboundUpgrade<Stream> for Protocols {
-    type Output = (StreamProtocol, Stream);
-    type Error = Infallible;
-    type Future = Agreed;
-
-    fn upgrade_inbound(self, stream: Stream, protocol: StreamProtocol) -> Agreed {
-        futures::future::ready(Ok((protocol, stream)))
-    }
-}
-
-impl OutboundUpgrade<Stream> for Protocols {
-    type Output = (StreamProtocol, Stream);
-    type Error = Infallible;
-    type Future = Agreed;
-
-    fn upgrade_outbound(self, stream: Stream, protocol: StreamProtocol) -> Agreed {
-        futures::future::ready(Ok((protocol, stream)))
     }
 }

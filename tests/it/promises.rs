@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use diatribe::conformance::rpc::{Rpc, ihave, publish, subscribe};
+use diatribe::conformance::rpc::{ihave, publish, subscribe};
+use diatribe::conformance::rpc_message::Rpc;
 use diatribe::conformance::streams::MESHSUB;
 use diatribe::gossip::{MAX_ASKED, PROMISE_TIMEOUT};
 use diatribe::handshake::Role;

@@ -14,9 +14,9 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::super::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
-use super::super::link::Link;
 use super::optional::{OVERLAY, absent, exchange};
+use crate::conformance::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
+use crate::conformance::link::Link;
 use crate::identity::Identity;
 use crate::wire::ip_of;
 use crate::wire::proto::overlay as proto;

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use futures::FutureExt;
 use prost::Message;
 
-use super::super::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
-use super::super::link::{Link, now_ms};
 use super::optional::{SYNC, absent, exchange};
+use crate::conformance::batch_builder::now_ms;
+use crate::conformance::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
+use crate::conformance::link::Link;
 use crate::wire::proto::sync;
 
 /// Ranges of the fewest bytes in a frame of 57,001.

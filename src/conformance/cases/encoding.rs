@@ -6,10 +6,11 @@
 use futures::FutureExt;
 use prost::Message as _;
 
-use super::super::case::{Case, Kind, Procedure};
-use super::super::frame::framed;
-use super::super::link::{Link, batch, seal, sign_as};
-use super::messages::forwarded;
+use super::forwarding::forwarded;
+use crate::conformance::batch_builder::{batch, seal, sign_as};
+use crate::conformance::case::{Case, Kind, Procedure};
+use crate::conformance::frame::framed;
+use crate::conformance::link::Link;
 use crate::identity::{NetworkId, NetworkKey};
 use crate::wire::proto::gossip as proto;
 

@@ -5,19 +5,20 @@
 use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
-use libp2p::Multiaddr;
 use prost::Message as _;
 
-use super::super::case::{Case, CaseContext, FrameKind, Kind, Mode, Observation, Procedure, Run};
-use super::super::frame::framed;
-use super::super::link::{Link, SUBSCRIBE_TIMEOUT, describe};
-use super::super::raw_peer::Conn;
-use super::super::scripted_handshake::*;
-use super::super::streams::PING;
-use super::super::tag_mutation::TagMutation;
-use super::messages::{forwarded, stays};
-use super::timeouts::ping;
-use crate::handshake::{self, RejectCode, Role};
+use super::forwarding::stays;
+use super::{before_the_pass, links};
+use crate::conformance::case::{
+    Case, CaseContext, FrameKind, Kind, Mode, Observation, Procedure, Run,
+};
+use crate::conformance::frame::framed;
+use crate::conformance::link::SUBSCRIBE_TIMEOUT;
+use crate::conformance::raw_peer::Conn;
+use crate::conformance::script::*;
+use crate::conformance::scripted_handshake::run_handshake;
+use crate::conformance::tag_mutation::TagMutation;
+use crate::handshake;
 use crate::identity::Identity;
 use crate::net::Stage;
 use crate::wire::is_refusal;
@@ -80,25 +81,25 @@ pub(super) const CASES: &[Case] = &[
         "identify",
         "7 Identify",
         "an identify message that parses",
-        Procedure::OwnConnections(|ctx| identify(ctx).boxed()),
+        Procedure::OwnConnections(|ctx| before_the_pass::identify(ctx).boxed()),
     ),
     good(
         "identify-without-addresses",
         "7 Identify",
         "before the pass: no listen addresses, no signed record of them",
-        Procedure::OwnConnections(|ctx| identify_without_addresses(ctx).boxed()),
+        Procedure::OwnConnections(|ctx| before_the_pass::identify_without_addresses(ctx).boxed()),
     ),
     good(
         "ping",
         "7 Signs of life",
         "answered before the pass and after it",
-        Procedure::OwnConnections(|ctx| pings(ctx).boxed()),
+        Procedure::OwnConnections(|ctx| before_the_pass::pings(ctx).boxed()),
     ),
     good(
         "gossip-stream",
         "6",
         "the peer opens a gossip stream soon after the pass",
-        Procedure::OnLink(|_, link| gossip_stream(link).boxed()),
+        Procedure::OnLink(|_, link| links::gossip_stream(link).boxed()),
     ),
     good(
         "room",
@@ -188,7 +189,7 @@ pub(super) const CASES: &[Case] = &[
         "gossip-as-soon-as-it-may",
         "6",
         "a gossip stream of the dialer's is taken before its last Pass",
-        Procedure::OwnConnections(|ctx| gossip_first(ctx).boxed()),
+        Procedure::OwnConnections(|ctx| links::gossip_first(ctx).boxed()),
     )),
     Case {
         only: Some(Mode::Listen),
@@ -203,19 +204,19 @@ pub(super) const CASES: &[Case] = &[
         "second-connection",
         "7 Several connections",
         "it passes too; gossip goes on over the newer one",
-        Procedure::OnLink(|ctx, link| second(ctx, link).boxed()),
+        Procedure::OnLink(|ctx, link| links::second(ctx, link).boxed()),
     )),
     dialling(good(
         "same-identity-twice",
         "5 check 21",
         "Reject DUPLICATE_IDENTITY; the first link stays",
-        Procedure::OnLink(|ctx, link| twin(ctx, link).boxed()),
+        Procedure::OnLink(|ctx, link| links::twin(ctx, link).boxed()),
     )),
     good(
         "reconnect",
         "7",
         "a link that was lost comes back under another instance",
-        Procedure::OnLink(|ctx, link| reconnect(ctx, link).boxed()),
+        Procedure::OnLink(|ctx, link| links::reconnect(ctx, link).boxed()),
     ),
 ];
 
@@ -278,173 +279,5 @@ async fn refused(conn: &Conn) -> Result<(), String> {
         Err(_) => Err(format!(
             "no na to a protocol that nobody speaks within {SUBSCRIBE_TIMEOUT:?}"
         )),
-    }
-}
-
-async fn identify(ctx: CaseContext) -> Run {
-    let (_raw, conn) = ctx.connector.connect(Identity::generate()).await?;
-    let said = identified(&conn).await?;
-    Ok(Observation::new(format!("{:.64}", said.agent)))
-}
-
-async fn identify_without_addresses(ctx: CaseContext) -> Run {
-    let (_raw, conn) = ctx.connector.connect(Identity::generate()).await?;
-    let said = identified(&conn).await?;
-    let first = said.listen_addresses.first();
-    if let Some(address) = first.map(|bytes| Multiaddr::try_from(bytes.clone())) {
-        let more = said.listen_addresses.len();
-        return Err(match address {
-            Ok(address) => format!("{more} addresses where it listens, {address} the first"),
-            Err(_) => format!("{more} entries where it listens"),
-        });
-    }
-    match said.signed_peer_record.is_empty() {
-        true => Ok(Observation::new("no address")),
-        false => Err("a signed record of where it listens".to_owned()),
-    }
-}
-
-/// What the peer says of itself. Some take one identify stream at a time, and libp2p's own has just been opened.
-async fn identified(conn: &Conn) -> Result<Identified, String> {
-    let mut came = Err(String::new());
-    for _ in 0..5 {
-        came = identified_once(conn).await;
-        if came.is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
-    came
-}
-
-async fn identified_once(conn: &Conn) -> Result<Identified, String> {
-    let stream = conn.open("/ipfs/id/1.0.0").await;
-    let stream = stream.map_err(|why| format!("no identify stream: {why:?}"))?;
-    let mut bytes = Vec::new();
-    let mut stream = stream.take(16_384);
-    match tokio::time::timeout(SUBSCRIBE_TIMEOUT, stream.read_to_end(&mut bytes)).await {
-        Ok(_) if bytes.is_empty() => return Err("an identify stream without a message".to_owned()),
-        // A peer may reset the stream once it has said all.
-        Ok(_) => {}
-        Err(_) => return Err(format!("no identify message within {SUBSCRIBE_TIMEOUT:?}")),
-    }
-    Identified::decode_length_delimited(&bytes[..])
-        .map_err(|e| format!("an identify message that does not parse: {e}"))
-}
-
-/// libp2p's Identify: what is looked at here.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Identified {
-    #[prost(bytes = "vec", repeated, tag = "2")]
-    listen_addresses: Vec<Vec<u8>>,
-    #[prost(string, tag = "6")]
-    agent: String,
-    #[prost(bytes = "vec", tag = "8")]
-    signed_peer_record: Vec<u8>,
-}
-
-async fn pings(ctx: CaseContext) -> Run {
-    let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
-    let before = conn.open(PING).await;
-    ping(before.map_err(|why| format!("no ping stream before the pass: {why:?}"))?).await?;
-    let script = Script::honest(ctx.party(&raw));
-    let trace = run_handshake(&mut conn, ctx.connector.role(), script).await;
-    if trace.end != End::Passed {
-        return Err(describe(&trace.end));
-    }
-    let after = conn.open(PING).await;
-    ping(after.map_err(|why| format!("no ping stream on a link: {why:?}"))?).await?;
-    Ok(Observation::new("answered both times"))
-}
-
-async fn gossip_stream(link: Link) -> Run {
-    match link
-        .until(SUBSCRIBE_TIMEOUT, |received| received.streams > 0)
-        .await
-    {
-        true => {
-            let took = link.passed.elapsed().as_millis();
-            Ok(Observation::new(format!("at most {took} ms after the pass")).with(link))
-        }
-        false => Err(format!("none within {SUBSCRIBE_TIMEOUT:?}")),
-    }
-}
-
-async fn gossip_first(ctx: CaseContext) -> Run {
-    let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
-    let script = Script {
-        gossip_first: true,
-        ..Script::honest(ctx.party(&raw))
-    };
-    let trace = run_handshake(&mut conn, Role::Dialer, script).await;
-    if trace.end != End::Passed {
-        return Err(describe(&trace.end));
-    }
-    let mut link = ctx.runner.link_config.linked(raw, conn, trace).await?;
-    link.ready().await?;
-    let data = link.honest("chat", b"as soon as I may".to_vec())?;
-    forwarded(ctx, link, vec![data]).await
-}
-
-async fn second(ctx: CaseContext, link: Link) -> Run {
-    let old = link;
-    let (mut raw, mut conn) = ctx.connector.connect(old.raw.identity.clone()).await?;
-    raw.instance_id = old.raw.instance_id;
-    let script = Script::honest(ctx.party(&raw));
-    let trace = run_handshake(&mut conn, Role::Dialer, script).await;
-    if trace.end != End::Passed {
-        return Err(describe(&trace.end));
-    }
-    let mut link = ctx.runner.link_config.linked(raw, conn, trace).await?;
-    // Either side closes the other one 2 s later.
-    let gone = old.conn.gone(Duration::from_secs(4)).await.is_some();
-    drop(old);
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let data = link.honest("chat", b"over the newer one".to_vec())?;
-    let mut seen = forwarded(ctx, link, vec![data]).await?;
-    let who = if gone {
-        "the peer closed the older one"
-    } else {
-        "the older one was left to us to close"
-    };
-    seen.actual = format!("{}; {who}", seen.actual);
-    // Its rooms were told on the older one: as a link for others it will not do.
-    seen.link = None;
-    Ok(seen)
-}
-
-async fn twin(ctx: CaseContext, link: Link) -> Run {
-    let (raw, mut conn) = ctx.connector.connect(link.raw.identity.clone()).await?;
-    let script = Script::honest(ctx.party(&raw));
-    let trace = run_handshake(&mut conn, Role::Dialer, script).await;
-    match trace.end {
-        End::Rejected(code) if code == RejectCode::DuplicateIdentity.number() => {}
-        end => return Err(describe(&end)),
-    }
-    stays(&link).await?;
-    Ok(Observation::new("Reject DUPLICATE_IDENTITY").with(link))
-}
-
-async fn reconnect(ctx: CaseContext, link: Link) -> Run {
-    let identity = link.raw.identity.clone();
-    drop(link);
-    let until = std::time::Instant::now() + SUBSCRIBE_TIMEOUT;
-    loop {
-        let (raw, mut conn) = ctx.connector.connect(identity.clone()).await?;
-        let script = Script::honest(ctx.party(&raw));
-        let trace = run_handshake(&mut conn, ctx.connector.role(), script).await;
-        match &trace.end {
-            End::Passed => {
-                let mut link = ctx.runner.link_config.linked(raw, conn, trace).await?;
-                link.ready().await?;
-                let data = link.honest("chat", b"again".to_vec())?;
-                return forwarded(ctx, link, vec![data]).await;
-            }
-            // The old link's end may still be on its way, or places be taken.
-            End::Rejected(4 | 5) if std::time::Instant::now() < until => {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-            }
-            end => return Err(describe(end)),
-        }
     }
 }

@@ -5,11 +5,11 @@
 
 use futures::FutureExt;
 
-use super::super::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
-use super::super::link::{Link, SUBSCRIBE_TIMEOUT};
-use super::super::rpc;
-use super::super::streams::OpenError;
-use super::messages::{forwarded, stays};
+use super::forwarding::{forwarded, stays};
+use crate::conformance::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
+use crate::conformance::link::{Link, SUBSCRIBE_TIMEOUT};
+use crate::conformance::rpc;
+use crate::conformance::streams::OpenError;
 
 /// What a peer may speak as gossip.
 const GOSSIP: [&str; 3] = crate::gossip::PROTOCOLS;
@@ -180,8 +180,8 @@ fn forged(data: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::link;
     use super::*;
+    use crate::conformance::batch_builder;
     use crate::wire::envelope::{MessageId, bad_id};
 
     #[test]
@@ -193,9 +193,9 @@ mod tests {
         assert_eq!(MessageId::of("lobby", &longer(&data)), None);
         assert_ne!(MessageId::of("lobby", &forged(&data)), Some(id));
         assert_ne!(
-            link::id_of("/diatribe/1/lobby", &longer(&data)),
+            batch_builder::id_of("/diatribe/1/lobby", &longer(&data)),
             *id.as_bytes()
         );
-        assert_eq!(link::id_of("lobby", &data), bad_id("lobby", &data));
+        assert_eq!(batch_builder::id_of("lobby", &data), bad_id("lobby", &data));
     }
 }

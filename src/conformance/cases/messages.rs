@@ -3,22 +3,16 @@
 //! Entry: [`CASES`]. The rule it keeps: what one link says must come out at another one; where there
 //! is no other link, the one that said it must stay.
 
-use std::time::Duration;
-
 use futures::FutureExt;
 use prost::Message as _;
 
-use super::super::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
-use super::super::link::{self, Link, OBSERVER_LOST, batch};
-use super::super::rpc;
-use super::super::streams::PING;
-use super::timeouts::ping;
+use super::forwarding::{forwarded, forwarded_all};
+use crate::conformance::batch_builder::{self, batch};
+use crate::conformance::case::{Case, CaseContext, Kind, Procedure, Run};
+use crate::conformance::link::Link;
+use crate::conformance::rpc;
 
 const MINUTE: i64 = 60_000;
-const FORWARD_TIMEOUT: Duration = Duration::from_secs(20);
-const FORWARD_ALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// Number of messages from which on they have [`FORWARD_ALL_TIMEOUT`] to come out.
-const MANY: usize = 10;
 /// Enough for windows to grow beyond the largest yamux frame.
 const LARGEST_IN_A_ROW: u8 = 10;
 const EVENT: usize = 1024 * 1024;
@@ -72,7 +66,7 @@ pub(super) const CASES: &[Case] = &[
                 // A second event fills it up to the limit, to the byte.
                 let sized = |fill: usize| {
                     let events = vec![("n", vec![1; EVENT]), ("", vec![2; fill])];
-                    link::seal(&link, &batch(&link, 0, events).encode_to_vec())
+                    batch_builder::seal(&link, &batch(&link, 0, events).encode_to_vec())
                 };
                 let over = sized(500).len() - 500;
                 let data = sized(crate::gossip::MAX_MESSAGE - over);
@@ -131,7 +125,7 @@ pub(super) const CASES: &[Case] = &[
                 let topic = ctx.runner.link_config.topic();
                 let observer = ctx.runner.observer().await?;
                 link.send(rpc::publish_all(&topic, &all));
-                seen(&ctx, link, ids, observer).await
+                forwarded_all(link, ids, observer).await
             }
             .boxed()
         },
@@ -144,7 +138,7 @@ pub(super) const CASES: &[Case] = &[
         |ctx, link| {
             async move {
                 let events = vec![("n", b"x".to_vec()); 1024];
-                let data = link::seal(&link, &batch(&link, 0, events).encode_to_vec());
+                let data = batch_builder::seal(&link, &batch(&link, 0, events).encode_to_vec());
                 forwarded(ctx, link, vec![data]).await
             }
             .boxed()
@@ -164,7 +158,7 @@ pub(super) const CASES: &[Case] = &[
                 )
                 .encode_to_vec();
                 body.extend([0xfa, 0x3e, 0x03, 1, 2, 3, 0x98, 0x3f, 0x07]);
-                let data = link::seal(&link, &body);
+                let data = batch_builder::seal(&link, &body);
                 forwarded(ctx, link, vec![data]).await
             }
             .boxed()
@@ -186,7 +180,7 @@ pub(super) const CASES: &[Case] = &[
                 second.instance_id = Default::default();
                 // Two messages one after the other are one message with the fields of both.
                 let body = [first.encode_to_vec(), second.encode_to_vec()].concat();
-                let data = link::seal(&link, &body);
+                let data = batch_builder::seal(&link, &body);
                 forwarded(ctx, link, vec![data]).await
             }
             .boxed()
@@ -214,7 +208,8 @@ pub(super) const CASES: &[Case] = &[
         |ctx, mut link| {
             async move {
                 let events = vec![("chat", b"too early".to_vec())];
-                let data = link::seal(&link, &batch(&link, 6 * MINUTE, events).encode_to_vec());
+                let data =
+                    batch_builder::seal(&link, &batch(&link, 6 * MINUTE, events).encode_to_vec());
                 let early = link.publish(&data);
                 let honest = link.honest("chat", b"in time".to_vec())?;
                 let mut seen = forwarded(ctx, link, vec![honest]).await?;
@@ -265,8 +260,10 @@ pub(super) const CASES: &[Case] = &[
                 link.send(rpc::publish("/diatribe/1/a/b", b"in a room that cannot be"));
                 let honest = link.honest("chat", b"in a room".to_vec())?;
                 let mut seen = forwarded(ctx, link, vec![honest]).await?;
-                seen.not_forwarded
-                    .push(link::id_of("/diatribe/1/a/b", b"in a room that cannot be"));
+                seen.not_forwarded.push(batch_builder::id_of(
+                    "/diatribe/1/a/b",
+                    b"in a room that cannot be",
+                ));
                 seen.actual = "ignored; what came after it was taken".to_owned();
                 Ok(seen)
             }
@@ -278,76 +275,6 @@ pub(super) const CASES: &[Case] = &[
 async fn dated(ctx: CaseContext, link: Link, ahead_ms: i64) -> Run {
     let events = vec![("chat", b"by another clock".to_vec())];
     let body = batch(&link, ahead_ms, events).encode_to_vec();
-    let data = link::seal(&link, &body);
+    let data = batch_builder::seal(&link, &body);
     forwarded(ctx, link, vec![data]).await
-}
-
-/// Publishes these, and waits until all have come out at the observer; then the link must be there.
-pub(super) async fn forwarded(ctx: CaseContext, link: Link, all: Vec<Vec<u8>>) -> Run {
-    let observer = ctx.runner.observer().await?;
-    let ids = all.iter().map(|data| link.publish(data)).collect();
-    seen(&ctx, link, ids, observer).await
-}
-
-async fn seen(
-    _stand: &CaseContext,
-    link: Link,
-    ids: Vec<[u8; 32]>,
-    observer: Option<tokio::sync::watch::Receiver<link::Received>>,
-) -> Run {
-    let came = match observer {
-        Some(mut observer) => {
-            let within = if ids.len() >= MANY {
-                FORWARD_ALL_TIMEOUT
-            } else {
-                FORWARD_TIMEOUT
-            };
-            let all_heard =
-                |received: &link::Received| ids.iter().all(|id| received.messages.contains_key(id));
-            let all = tokio::time::timeout(within, observer.wait_for(all_heard))
-                .await
-                .map(|received| received.is_ok());
-            if all == Ok(false) && !link.conn.is_gone() {
-                return Err(OBSERVER_LOST.to_owned());
-            }
-            if all != Ok(true) {
-                let received = observer.borrow();
-                let count = ids
-                    .iter()
-                    .filter(|id| received.messages.contains_key(*id))
-                    .count();
-                let gone = if link.conn.is_gone() {
-                    "; the link is gone"
-                } else {
-                    ""
-                };
-                return Err(format!(
-                    "{count} of {} were forwarded within {within:?}{gone}",
-                    ids.len()
-                ));
-            }
-            match ids.len() {
-                1 => "forwarded".to_owned(),
-                n => format!("all {n} forwarded"),
-            }
-        }
-        None => "taken: the link stays".to_owned(),
-    };
-    stays(&link).await?;
-    Ok(Observation::new(came).with(link))
-}
-
-/// The link must be there, and its peer awake.
-pub(crate) async fn stays(link: &Link) -> Result<(), String> {
-    // Long enough for a link that is being closed to be gone.
-    if link.conn.gone(Duration::from_millis(300)).await.is_some() {
-        return Err("the link is closed".to_owned());
-    }
-    let stream = link.conn.open(PING).await;
-    let stream = stream.map_err(|_| "the link is closed".to_owned())?;
-    ping(stream).await?;
-    match link.received.borrow().wrong.clone() {
-        Some(wrong) => Err(format!("the peer sent {wrong}")),
-        None => Ok(()),
-    }
 }

@@ -4,16 +4,19 @@
 
 mod addresses;
 mod anti_entropy;
+mod before_the_pass;
 mod encoding;
+pub(crate) mod forwarding;
 mod good;
 mod gossip;
 mod handshake;
-pub(crate) mod messages;
+mod links;
+mod messages;
 mod offences;
 mod optional;
 mod timeouts;
 
-use super::case::Case;
+use crate::conformance::case::Case;
 
 /// The paragraph of the cases that wait for time-outs.
 pub(crate) const SLOW: &str = "5 Time";

@@ -8,9 +8,11 @@ use curve25519_dalek::scalar::Scalar;
 use prost::Message as _;
 use prost::encoding;
 
-use super::super::case::{Case, Kind, Procedure};
-use super::super::forge;
-use super::super::link::{Link, batch, envelope, seal, signed_text};
+use crate::conformance::batch_builder::{batch, envelope, seal, signed_text};
+use crate::conformance::case::{Case, Kind, Procedure};
+use crate::conformance::forge;
+use crate::conformance::frame::framed;
+use crate::conformance::link::Link;
 use crate::gossip::{MAX_EVENT_DATA, MAX_MESSAGE};
 use crate::identity::Identity;
 use crate::wire::proto::gossip as proto;
@@ -48,7 +50,7 @@ fn parts(link: &Link) -> (Vec<u8>, Vec<u8>) {
     let body = honest_body(link);
     let signature = link.raw.identity.sign(&signed_text(link, &body));
     let mut first = vec![0x0a];
-    first.extend(super::super::frame::framed(&body));
+    first.extend(framed(&body));
     (first, [&[0x12, 0x40][..], &signature].concat())
 }
 

@@ -9,10 +9,11 @@ use futures::{AsyncWriteExt, FutureExt};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::super::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
-use super::super::frame::{self, framed};
-use super::super::link::{Link, now_ms};
-use super::super::streams::OpenError;
+use crate::conformance::batch_builder::now_ms;
+use crate::conformance::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
+use crate::conformance::frame::{self, framed};
+use crate::conformance::link::Link;
+use crate::conformance::streams::OpenError;
 use crate::wire::proto::{overlay, sync};
 
 pub(super) const OVERLAY: &str = "/diatribe/overlay/1.0.0";

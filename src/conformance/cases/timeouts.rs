@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 
-use super::super::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
-use super::super::expectations;
-use super::super::link::describe;
-use super::super::raw_peer::Conn;
-use super::super::rpc;
-use super::super::scripted_handshake::*;
-use super::super::streams::{MESHSUB, OpenError, PING};
+use crate::conformance::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
+use crate::conformance::expectations;
+use crate::conformance::raw_peer::Conn;
+use crate::conformance::rpc;
+use crate::conformance::script::*;
+use crate::conformance::scripted_handshake::run_handshake;
+use crate::conformance::streams::{MESHSUB, OpenError, PING};
 use crate::handshake::{PROTOCOL, Role};
 use crate::identity::Identity;
 

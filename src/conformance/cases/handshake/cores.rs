@@ -4,14 +4,15 @@ use bytes::Bytes;
 use futures::FutureExt;
 use prost::Message as _;
 
-use super::super::super::case::{Case, CaseContext, Expect, FrameKind, Mode, Observation, Run};
-use super::super::super::expectations;
-use super::super::super::scripted_handshake::{Mutation, Script, run_handshake};
-use super::super::super::tag_mutation::TagMutation;
 use super::{
     AUTH, REJECT_AUTH, body, core, free, mutation, not_canonical, set_key, small_order,
     with_message,
 };
+use crate::conformance::case::{Case, CaseContext, Expect, FrameKind, Mode, Observation, Run};
+use crate::conformance::expectations;
+use crate::conformance::script::{Mutation, Script};
+use crate::conformance::scripted_handshake::run_handshake;
+use crate::conformance::tag_mutation::TagMutation;
 use crate::handshake::RejectCode;
 use crate::identity::Identity;
 use crate::wire::proto::handshake as proto;

@@ -4,13 +4,14 @@ use bytes::Bytes;
 use futures::FutureExt;
 use prost::Message;
 
-use super::super::super::case::{Case, CaseContext, Expect, FrameKind, Mode, Observation, Run};
-use super::super::super::expectations;
-use super::super::super::frame::framed;
-use super::super::super::link::describe;
-use super::super::super::round;
-use super::super::super::scripted_handshake::{End, Mutation, ask};
 use super::{AUTH, CLOSED, REJECT_AUTH, body, bytes, first_round, free, mutation};
+use crate::conformance::case::{Case, CaseContext, Expect, FrameKind, Mode, Observation, Run};
+use crate::conformance::expectations;
+use crate::conformance::frame::framed;
+use crate::conformance::round;
+use crate::conformance::script::describe;
+use crate::conformance::script::{End, Mutation};
+use crate::conformance::scripted_handshake::ask;
 use crate::identity::Identity;
 use crate::wire::proto::handshake as proto;
 

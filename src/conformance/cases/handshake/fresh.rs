@@ -4,9 +4,11 @@ use std::collections::HashSet;
 
 use futures::FutureExt;
 
-use super::super::super::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
-use super::super::super::link::{describe, now_ms};
-use super::super::super::scripted_handshake::{End, HandshakeTrace, Script, run_handshake};
+use crate::conformance::batch_builder::now_ms;
+use crate::conformance::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
+use crate::conformance::script::describe;
+use crate::conformance::script::{End, HandshakeTrace, Script};
+use crate::conformance::scripted_handshake::run_handshake;
 use crate::identity::Identity;
 
 /// Clocks of two machines that are kept right differ by less; a machine that was just started may need minutes.

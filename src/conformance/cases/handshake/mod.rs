@@ -13,11 +13,11 @@ use curve25519_dalek::constants::EIGHT_TORSION;
 use libp2p::PeerId;
 use prost::Message;
 
-use super::super::case::{
+use crate::conformance::case::{
     Case, CaseContext, Expect, FrameKind, Kind, Mode, PeerFacts, Procedure, Run,
 };
-use super::super::round::{Party, Round};
-use super::super::scripted_handshake::Mutation;
+use crate::conformance::round::{Party, Round};
+use crate::conformance::script::Mutation;
 use crate::handshake::{RejectCode, Stage};
 use crate::wire::proto::handshake as proto;
 

@@ -2,15 +2,14 @@
 
 use futures::FutureExt;
 
-use super::super::super::case::{Case, CaseContext, Expect, FrameKind, Mode, Observation, Run};
-use super::super::super::expectations;
-use super::super::super::frame::framed;
-use super::super::super::link::describe;
-use super::super::super::round::{self, Party};
-use super::super::super::scripted_handshake::{
-    self, ANSWER_1, CHALLENGE_1, End, HELLO_1, Mutation, Script, ask, run_handshake,
-};
 use super::{AUTH, first_round, free};
+use crate::conformance::case::{Case, CaseContext, Expect, FrameKind, Mode, Observation, Run};
+use crate::conformance::expectations;
+use crate::conformance::frame::framed;
+use crate::conformance::round::{self, Party};
+use crate::conformance::script::describe;
+use crate::conformance::script::{ANSWER_1, CHALLENGE_1, End, HELLO_1, Mutation, Script};
+use crate::conformance::scripted_handshake::{self, ask, run_handshake};
 use crate::handshake::{RejectCode, Role};
 use crate::identity::Identity;
 

@@ -2,11 +2,12 @@
 
 use futures::FutureExt;
 
-use super::super::super::case::{Case, CaseContext, Expect, FrameKind, Observation, Run};
-use super::super::super::expectations;
-use super::super::super::forge::Forgery;
-use super::super::super::scripted_handshake::{Mutation, Script, run_handshake};
 use super::{AUTH, REJECT_AUTH, body, free, mutation, with_message};
+use crate::conformance::case::{Case, CaseContext, Expect, FrameKind, Observation, Run};
+use crate::conformance::expectations;
+use crate::conformance::forge::Forgery;
+use crate::conformance::script::{Mutation, Script};
+use crate::conformance::scripted_handshake::run_handshake;
 use crate::identity::Identity;
 use crate::wire::proto::handshake as proto;
 

@@ -1,0 +1,207 @@
+//! A side of the handshake that says what it is told to: the frames of an honest side, and those of
+//! one that holds its own keys and signs what it should not.
+//!
+//! Entry types: [`Party`], [`Round`]. The rule it keeps: whatever a case twists, all the rest is
+//! made to fit, so that a peer which lacks the one check goes on; and what the peer sends is checked
+//! as an honest side would check it.
+
+mod client;
+mod sealing;
+mod server;
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use prost::Message;
+use rand::rand_core::UnwrapErr;
+use rand::rngs::SysRng;
+
+use crate::conformance::batch_builder::now_ms;
+use crate::conformance::forge::{self, Forgery};
+use crate::handshake::Stage;
+use crate::handshake::crypto::Entropy;
+use crate::handshake::message::{Proof, VERSION};
+use crate::handshake::tags::{Between, NetworkKeys};
+use crate::handshake::transcript::Transcript;
+use crate::identity::{Identity, NetworkKey, PublicKey};
+use crate::wire::proto::handshake as proto;
+
+pub(crate) use client::{AnswerSent, HelloSent};
+
+/// Who speaks.
+#[derive(Clone)]
+pub(crate) struct Party {
+    pub(crate) identity: Identity,
+    pub(crate) network: Option<NetworkKey>,
+    pub(crate) instance_id: [u8; 16],
+    /// The id by which it takes part: noise has authenticated it, but for a relay.
+    pub(crate) noise_id: PeerId,
+    /// It speaks for somebody whose connection this is not, so that the tags of the peer's Hello are not for it.
+    pub(crate) relays: bool,
+}
+
+/// One round of a handshake with the peer that noise authenticated.
+#[derive(Clone)]
+pub(crate) struct Round {
+    pub(crate) party: Party,
+    pub(crate) remote: PeerId,
+    pub(crate) stage: Stage,
+    pub(crate) prev: [u8; 32],
+}
+
+/// What a case makes of a Core before it is hashed.
+pub(crate) type CoreMutation<'a> = &'a dyn Fn(proto::Core) -> Vec<u8>;
+
+impl Round {
+    /// The Core of an honest side, but for what only a Hello or only a Challenge has.
+    fn core(&self, nonce: [u8; 32]) -> proto::Core {
+        let identity = &self.party.identity;
+        let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+        proto::Core {
+            version: VERSION,
+            round: self.stage.number().into(),
+            public_key: bytes(&identity.public_key_protobuf()),
+            peer_id: bytes(&identity.peer_id().to_bytes()),
+            enc_key: bytes(&identity.sealing_public()),
+            nonce: bytes(&nonce),
+            instance_id: bytes(&self.party.instance_id),
+            features: 0,
+            prev: bytes(&self.prev),
+            tags: Bytes::new(),
+            key: 0,
+            clock_ms: now_ms(),
+        }
+    }
+
+    fn start(&self, client: &PeerId, server: &PeerId) -> Transcript {
+        let (client, server) = (client.to_bytes(), server.to_bytes());
+        Transcript::start(self.stage, &client, &server, &self.prev)
+    }
+
+    /// Our network key, as it is hashed.
+    fn network_key(&self) -> [u8; 32] {
+        let key = self.party.network.as_ref();
+        key.map_or([0; 32], |key| *key.as_bytes())
+    }
+
+    /// The tags of a Hello from `client` to `server`.
+    pub(crate) fn tags(&self, client: &PeerId, server: &PeerId, nonce: &[u8; 32]) -> [u8; 32] {
+        let (client, server) = (client.to_bytes(), server.to_bytes());
+        let between = Between {
+            client: &client,
+            server: &server,
+            nonce,
+        };
+        NetworkKeys::new(self.party.network.clone()).tags(between, &mut entropy())
+    }
+
+    /// Which tag of a Hello from `client` to `server` is that of our network key.
+    fn tagged(&self, client: &PeerId, server: &PeerId, hello: &proto::Core) -> Result<u32, String> {
+        let (client, server) = (client.to_bytes(), server.to_bytes());
+        let between = Between {
+            client: &client,
+            server: &server,
+            nonce: &exact(&hello.nonce, "nonce")?,
+        };
+        let keys = NetworkKeys::new(self.party.network.clone());
+        let (_, said) = keys
+            .common(&exact(&hello.tags, "tags")?, between)
+            .map_err(|_| "a Hello without a tag of this network's key".to_owned())?;
+        Ok(said.number())
+    }
+
+    /// What every Core of an honest peer says.
+    fn check(&self, core: &Bytes) -> Result<proto::Core, String> {
+        let core = proto::Core::decode(core.clone())
+            .map_err(|e| format!("a Core that does not parse: {e}"))?;
+        let wrong = |what: &str| Err(format!("a Core with a wrong {what}"));
+        let lengths = [
+            ("public_key", core.public_key.len(), 36),
+            ("peer_id", core.peer_id.len(), 38),
+            ("enc_key", core.enc_key.len(), 32),
+            ("nonce", core.nonce.len(), 32),
+            ("instance_id", core.instance_id.len(), 16),
+            ("prev", core.prev.len(), 32),
+        ];
+        if let Some((field, _, _)) = lengths.iter().find(|(_, is, due)| is != due) {
+            return wrong(&format!("length of {field}"));
+        }
+        let checks = [
+            ("version", core.version == VERSION),
+            ("round", core.round == u32::from(self.stage.number())),
+            ("peer_id", core.peer_id == self.remote.to_bytes()),
+            ("prev", core.prev == self.prev[..]),
+        ];
+        match checks.iter().find(|(_, holds)| !holds) {
+            Some((field, _)) => wrong(field),
+            None => Ok(core),
+        }
+    }
+
+    fn verify(&self, peer: &proto::Core, text: &[u8], signature: &[u8]) -> Result<(), String> {
+        let key = PublicKey::from_protobuf(&peer.public_key).map_err(|e| e.to_string())?;
+        if key.peer_id() != self.remote {
+            return Err("a public_key that is not the connection's".to_owned());
+        }
+        match key.verify(text, signature) {
+            true => Ok(()),
+            false => Err("a signature that does not hold".to_owned()),
+        }
+    }
+}
+
+/// Nothing is twisted.
+pub(crate) fn honest(core: proto::Core) -> Vec<u8> {
+    core.encode_to_vec()
+}
+
+fn frame(kind: proto::frame::Kind) -> Vec<u8> {
+    proto::Frame { kind: Some(kind) }.encode_to_vec()
+}
+
+/// Which frame a body is.
+pub(crate) fn kind(body: &[u8]) -> Result<proto::frame::Kind, String> {
+    let frame = proto::Frame::decode(body).map_err(|e| format!("bytes that are no Frame: {e}"))?;
+    frame.kind.ok_or_else(|| "a Frame of no kind".to_owned())
+}
+
+/// How a frame is called.
+pub(crate) fn name(kind: &proto::frame::Kind) -> &'static str {
+    use proto::frame::Kind;
+    match kind {
+        Kind::Hello(_) => "Hello",
+        Kind::Challenge(_) => "Challenge",
+        Kind::Answer(_) => "Answer",
+        Kind::Pass(_) => "Pass",
+        Kind::Reject(_) => "Reject",
+    }
+}
+
+fn proof(enc: &[u8], ciphertext: &[u8], signature: &[u8]) -> Result<Proof, String> {
+    Ok(Proof {
+        enc: exact(enc, "enc")?,
+        ciphertext: exact(ciphertext, "ciphertext")?,
+        signature: exact(signature, "signature")?,
+    })
+}
+
+fn exact<const N: usize>(bytes: &[u8], field: &str) -> Result<[u8; N], String> {
+    bytes
+        .try_into()
+        .map_err(|_| format!("a frame whose {field} has not {N} bytes"))
+}
+
+/// The same with one bit of the byte `at` changed.
+fn with_bit_flipped(mut bytes: [u8; 32], at: usize) -> [u8; 32] {
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= 1;
+    }
+    bytes
+}
+
+fn entropy() -> Entropy {
+    Box::new(UnwrapErr(SysRng))
+}
+
+fn random() -> [u8; 32] {
+    rand::random()
+}
