@@ -128,12 +128,12 @@ export class Diatribe extends EventTarget {
     await this.gossip.stop()
   }
 
-  /** Dials, and resolves when the link is proved. Throws what the dial threw, or a HandshakeFailure. */
+  /** Dials, and resolves when the link is proved. Throws the dial's error, or a HandshakeFailure. */
   connect (multiaddr, options) {
     return this.#links.connect(multiaddr, options)
   }
 
-  /** Comes into a room. */
+  /** Joins a room. */
   join (room) {
     const fault = roomFault(room)
     if (fault !== undefined) throw new Error(fault)
@@ -188,7 +188,7 @@ export class Diatribe extends EventTarget {
     for (const room of this.#rooms.keys()) {
       if (this.gossip.getSubscribers(topicOf(room)).some(id => id.equals(link.peerId))) this.#sync?.onJoined(link.id, room)
     }
-    // It may have said its rooms before the handshake was told of here.
+    // Its subscriptions may have arrived before this event of the handshake.
     if ([...this.gossip.topics.values()].some(ids => ids.has(link.id))) this.#links.spoke(link.id)
   }
 
@@ -214,7 +214,7 @@ export class Diatribe extends EventTarget {
       batch = open(message.data, room, this.#networkId, Date.now())
     } catch (error) {
       if (!error.offence) return 'ignore'
-      // Nodes check before they forward: whoever handed it on broke the rule.
+      // Nodes validate before they forward: the forwarding peer broke the rule.
       this.#links.accuse(from.toString(), 'INVALID_BATCH', error.message)
       return 'reject'
     }

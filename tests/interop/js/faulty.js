@@ -4,7 +4,7 @@
 //   node faulty.js --fault NAME [the options of peer.js]
 //   node faulty.js --list
 //
-// A fault is one change of the peer's own text while it is loaded. The rule it keeps: a change whose place is not
+// A fault is one change of the peer's own text while it is loaded. The rule it keeps: a change with a place that is not
 // there exactly once is an error, so that no fault is believed to be planted that is not.
 
 import { readFileSync } from 'node:fs'
@@ -16,7 +16,7 @@ const here = import.meta.dirname
 
 const TAKES_LONGER_VARINTS = ['lib/protobuf.js', "if (byte === 0 && i > 0) throw new Malformed('a varint is longer than it need be')", '']
 
-/** Each breaks one rule of the contract: `[what it breaks, file, text, text instead]`; one may be of several parts. */
+/** Each breaks one rule of the contract: `[the broken rule, file, text, text instead]`; one may have several parts. */
 export const FAULTS = {
   'no-nonce-check': ['chapter 5, check 17: the sealed nonce is not compared', [
     ['lib/handshake.js', "if (text.length !== 64 || !same(text.subarray(0, 32), nonce)) throw auth('the peer did not return the nonce')", '']
@@ -136,7 +136,7 @@ export const FAULTS = {
   ]]
 }
 
-/** The peer runs when it is what was called: here it is. */
+/** The peer only runs as the called program, which it is here. */
 const CALLED = ['peer.js', 'import.meta.main ?? ', 'true || ']
 
 /** The text of a file of the peer's with a fault's changes in it. */

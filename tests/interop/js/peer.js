@@ -71,7 +71,7 @@ export async function start ({ listen = [], networkKey, seed, trust, deny, maxLi
 }
 
 /**
- * An address with the IP address that its name leads to: a link's scope is that of its socket, which is not told here.
+ * An address with the IP address that its name leads to: a link's scope is that of its socket, which js-libp2p does not expose here.
  * With TLS the name stays, since the certificate is for it.
  */
 export async function resolve (address) {
@@ -82,7 +82,7 @@ export async function resolve (address) {
   return multiaddr([{ name: `ip${found.family}`, value: found.address }, ...rest].map(part => `/${part.name}${part.value === undefined ? '' : `/${part.value}`}`).join(''))
 }
 
-/** At which stage a dial failed that never came to a handshake. */
+/** Returns the stage at which a dial failed before the handshake. */
 function stageOf (error) {
   const all = [error, error?.cause, ...(error?.errors ?? [])].filter(Boolean)
   const is = (...names) => all.some(e => names.includes(e.name) || names.includes(e.code))
@@ -94,7 +94,7 @@ function stageOf (error) {
   return 'websocket'
 }
 
-/** One line of stdin: `{ room, sent }`, where sent is the promise of what `broadcast` yields. */
+/** One line of stdin: `{ room, sent }`, where sent is the promise of `broadcast`. */
 function send (node, line, firstRoom) {
   let room
   try {

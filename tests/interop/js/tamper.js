@@ -35,7 +35,7 @@ service.addEventListener('link_up', async ({ detail }) => {
     events: [{ name: 'chat', data: new TextEncoder().encode('tampered') }]
   })
   data[data.length * (AT[values.flip] < 0) + AT[values.flip]] ^= 1
-  // gossipsub drops what it has no stream for, and says that it was sent.
+  // gossipsub drops messages without a stream, and reports them as sent.
   const { gossip } = service
   while (gossip.streamsOutbound.size === 0 || gossip.getSubscribers(topicOf(values.room)).length === 0) {
     await new Promise(resolve => setTimeout(resolve, 5))

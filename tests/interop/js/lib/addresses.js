@@ -1,4 +1,4 @@
-// Where peers can be dialled, and who may name which address to whom.
+// Addresses of peers, and the scopes that decide which address may be named over which link.
 //
 // The rules it keeps: an address that a peer names has one form, an IP address, a port and a websocket with the path "/",
 // and is encoded anew; over a public link only public addresses are named, over a private one private and public ones,
@@ -12,7 +12,7 @@ export const LOOPBACK = 0
 export const PRIVATE = 1
 export const PUBLIC = 2
 
-/** Of what is named of a peer, this much is read. */
+/** Maximum number of addresses that are read of one peer. */
 export const MAX_ADDRESSES = 2
 const MAX_ADDRESS_BYTES = 128
 
@@ -75,7 +75,7 @@ const ISATAP = [[0, 0, 0x5e, 0xfe], [2, 0, 0x5e, 0xfe]]
  * Reads the bytes of an address that a peer names: `{ bytes, ip, port, scope }`, the bytes encoded anew; undefined when
  * it is not of the one form, or has no scope.
  *
- * @param peer  the bytes of the PeerId whose address it is
+ * @param peer  the bytes of the PeerId that has the address
  */
 function parse (given, peer) {
   if (given.length > MAX_ADDRESS_BYTES) return undefined
@@ -94,7 +94,7 @@ function parse (given, peer) {
   return { bytes: concat(Uint8Array.of(own.code), own.value, Uint8Array.of(TCP), tcp.value, ...web.map(varint)), ip: own.value, port, scope }
 }
 
-/** What stands after the port, in its one spelling. */
+/** Returns the part after the port, in its one spelling. */
 function webOf (parts) {
   const kinds = []
   for (const { code, value } of parts) {
@@ -154,7 +154,7 @@ export function scopeOfLink (address) {
   return scopeOfIp(ip) ?? PUBLIC
 }
 
-/** Who it is that has an address: its IP address, of IPv6 the /64. Undefined when it is dialled by name. */
+/** Returns the host of an address: its IP address, of IPv6 the /64. Undefined when it is dialled by name. */
 export function hostOf (address) {
   const ip = ipOf(multiaddr(address))
   if (ip === undefined) return undefined
@@ -192,7 +192,7 @@ function hasPrefix (bytes, prefix, bits) {
 
 // --- over a link
 
-/** Reads what is named over a link of a peer: the first few that may be named there, as text without its PeerId. */
+/** Reads the addresses of a peer from a message: the first few that the link may name, as text without its PeerId. */
 export function readAddresses (list, linkScope, peer) {
   const found = list.map(bytes => parse(bytes, peer)).filter(address => address !== undefined)
   return inScope(found.slice(0, MAX_ADDRESSES), linkScope).map(({ bytes }) => multiaddr(bytes).toString())

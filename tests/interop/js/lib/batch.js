@@ -1,7 +1,7 @@
-// Rooms and batches: what a room may be called, and the signed envelopes that travel in it.
+// Rooms and batches: valid room names, and the signed envelopes of a room.
 //
-// The rules it keeps: a signature counts in one network only, and an id is that of what was signed, in one room: what
-// is not exactly an envelope never has the id of one that is.
+// The rules it keeps: a signature counts in one network only, and an id names the signed bytes, in one room: bytes that are not
+// exactly an envelope never have the id of one.
 
 import { sha256 } from '@noble/hashes/sha2.js'
 import { ascii, concat, same } from './bytes.js'
@@ -18,7 +18,7 @@ export const ID_SIZE = 32
 export const MAX_MESSAGE = MAX_EVENT_DATA + 1024
 /** A sender closes a batch of several events at this size. */
 export const MAX_BATCH = 64 * 1024
-/** What an event counts besides its name and data: a small one costs its receivers more than its bytes. */
+/** Bytes that an event counts besides its name and data: a small one costs its receivers more than its bytes. */
 export const EVENT_OVERHEAD = 64
 
 const MAX_AHEAD_MS = 5n * 60n * 1000n
@@ -32,7 +32,7 @@ const utf8 = new TextEncoder()
 // eslint-disable-next-line no-control-regex
 const FORBIDDEN = /[\u0000-\u001f\u007f-\u009f/\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]|(?! )\p{White_Space}/u
 
-/** What is wrong with the name of a room; undefined when nothing is. */
+/** Returns the fault of a room's name; undefined for a valid one. */
 export function roomFault (name) {
   const length = utf8.encode(name).length
   if (length < 1 || length > 64) return 'a room has a name of 1 to 64 bytes'
@@ -52,7 +52,7 @@ export function roomOf (topic) {
   return roomFault(room) === undefined ? room : undefined
 }
 
-/** A message that is no batch; `offence` says whether whoever forwarded it could have known. */
+/** A message that is no batch; `offence` tells whether the forwarding peer could have known. */
 export class BatchError extends Error {
   constructor (kind, offence = true) {
     super(`the batch is refused: ${kind}`)
@@ -76,7 +76,7 @@ export function sizeOf (event) {
   return utf8.encode(event.name).length + event.data.length + EVENT_OVERHEAD
 }
 
-/** What an author signs: the batch of this hash, in the network of this id. */
+/** Returns the bytes that an author signs: the batch of this hash, in the network of this id. */
 function signed (networkId, bodyHash) {
   return concat(SIGNED, networkId, bodyHash)
 }
@@ -148,7 +148,7 @@ export function open (data, room, networkId, nowMs) {
     sentAtMs: Number(batch.sent_at_ms),
     room,
     events: batch.events,
-    // Who is named twice counts once.
+    // A repeated id counts once.
     prev: batch.prev.filter((id, i) => batch.prev.findIndex(other => same(other, id)) === i)
   }
 }

@@ -1,7 +1,7 @@
-// Peers that this node knows of, and where they can be dialled: those it was linked with, and those others have named.
+// The address book: peers that this node was linked with (verified), and peers that others have named (hearsay).
 //
-// The rules it keeps: what a stranger names takes no more than a bounded place, and none from peers that were met; what
-// is told to others is only who was met, and where that is known to be true.
+// The rules it keeps: hearsay has a bounded size and never replaces verified peers; only verified
+// peers are named to others, at addresses that are known to be true.
 
 import { hostOf } from './addresses.js'
 
@@ -10,7 +10,7 @@ const MAX_MET = 30
 const MAX_HEARD = 30
 /** Addresses of one peer at which it was dialled. */
 const MAX_PROVEN = 4
-/** Between two dials, in milliseconds; it doubles up to the second while they come to nothing. */
+/** Back-off between two dials, in milliseconds: doubles after each failure, up to the second value. */
 const PAUSE_MS = 1_000
 const MOST_PAUSE_MS = 60_000
 
@@ -24,7 +24,7 @@ export class Book {
    *
    * @param addresses  where it says that it can be dialled
    * @param proven     where this node has dialled it and passed the handshake
-   * @param host       what its connection comes from, see `hostOf`
+   * @param host       the host of its connection, see `hostOf`
    */
   meet (id, { addresses = [], proven = [], host }) {
     const before = this.#met.get(id) ?? this.#heard.get(id)
@@ -74,7 +74,7 @@ export class Book {
     if (known !== undefined) known.pauseMs = PAUSE_MS
   }
 
-  /** Who may be dialled now, of whom `isFree` holds: `{ id, addresses }`, those where it was dialled before first. */
+  /** Returns the peers that may be dialled now and for which `isFree` holds: `{ id, addresses }`, those where it was dialled before first. */
   candidates (now, isFree) {
     return [...this.#met, ...this.#heard]
       .filter(([id, { notBefore }]) => notBefore <= now && isFree(id))
@@ -82,7 +82,7 @@ export class Book {
       .filter(({ addresses }) => addresses.length > 0)
   }
 
-  /** What others may be told of a peer: where it was dialled, and what it says of the host that it comes from. */
+  /** Returns the addresses of a peer that may be named to others: those where it was dialled, and those it claims on its own host. */
   contact (id) {
     const { addresses = [], proven = [], host } = this.#met.get(id) ?? {}
     const own = addresses.filter(address => host !== undefined && hostOf(address) === host)

@@ -1,17 +1,17 @@
-// A token bucket: how much a stranger may ask for at once, and on average. Time comes in as an argument.
+// A token bucket (rate limiter). Time is an argument.
 
 export class Bucket {
   #level
   #at
 
-  /** @param size, perSecond  what it holds, and how fast it fills */
+  /** @param size, perSecond  its capacity, and the tokens added a second */
   constructor (size, perSecond, now) {
     Object.assign(this, { size, perSecond })
     this.#level = size
     this.#at = now
   }
 
-  /** Takes so many; false when there are fewer. */
+  /** Takes `count` tokens; false when there are fewer. */
   take (now, count = 1) {
     this.#fill(now)
     if (this.#level < count) return false

@@ -1,7 +1,7 @@
-// What others can make this node dial, all of them together. Time comes in as an argument.
+// The rate limit of all dials to addresses that other peers have named. Time is an argument.
 //
-// The rule it keeps: whatever hints, contacts and peers that speak of themselves say, few addresses are dialled at once
-// and few a minute, none of them twice, and of one host no more than two.
+// The rule it keeps: of the addresses from hints, contacts and peers themselves, few are dialled at once and few a minute,
+// none of them twice, and of one host no more than two.
 
 import { multiaddr } from '@multiformats/multiaddr'
 import { LOOPBACK, hostOf, scopeOf } from './addresses.js'
@@ -24,7 +24,7 @@ export class DialBudget {
     this.#bucket = new Bucket(DIALS, DIALS_PER_S, now)
   }
 
-  /** Takes from the budget what there is for some addresses, and yields those that may be dialled now. */
+  /** Charges the budget for some addresses, and returns those that may be dialled now. */
   grant (now, addresses) {
     this.#recent = this.#recent.filter(({ at }) => now - at < SAME_ADDRESS_MS)
     return addresses.filter(address => {

@@ -1,7 +1,7 @@
-// One comparison of one room with one neighbour, from the opener's side: ask, reconcile, fetch what is lacking.
+// One round of data checking (anti-entropy) of one room with one neighbour, from the opener's side: compare, reconcile, fetch.
 //
-// Entry: `run`. The rules it keeps: nothing is taken that was not asked for, every envelope is checked as if it had
-// come by gossip, and the whole ends in a bounded time whatever the neighbour says.
+// Entry: `run`. The rules it keeps: unsolicited data is refused, every envelope is checked as if it had arrived by
+// gossip, and a comparison ends in a bounded time even with a hostile neighbour.
 
 import { open } from './batch.js'
 import { concat, fromHex, toHex } from './bytes.js'
@@ -12,20 +12,20 @@ import { MAX_ASKED, MAX_RESPONSE, PROTOCOL, decodeResponse, encodeRequest } from
 /** How long a response may take, and how long all of it. */
 const RESPONSE_MS = 10_000
 const TOTAL_MS = 120_000
-/** Steps of one comparison, and one more for each so many ids that differ; the largest log takes some 10. */
+/** Maximum number of steps of a comparison, and the number of differing ids that allow one more; the largest log takes some 10. */
 const MAX_STEPS = 256
 const IDS_A_STEP = 256
-/** A beginning that a neighbour names runs on with its clock: so much of what is oldest is left out. */
+/** Margin at the old end: the beginning that a neighbour names moves on with its clock. */
 const RUNS_ON_MS = 120_000
 /** How often a neighbour may say that its items begin later. */
 const MAX_RESTARTS = 8
-/** How often it may say RetryAfter. */
+/** Maximum number of RetryAfter responses. */
 const MAX_RETRIES = 20
 /** Ids that it may name and then not have. */
 const MAX_MISSING = 4_096
 /** Ids that are fetched in one comparison; the next one brings the rest. */
 const MAX_NEED = 65_536
-/** Ids that are asked for at once: fewer than the contract allows, so that what has come is soon of use. */
+/** Maximum number of ids in a Fetch: fewer than the contract allows, so that the first batches are of use soon. */
 const FETCH_IDS = 256
 const MAX_RETRY_AFTER_MS = 30_000
 /** Envelopes that are checked before everything else gets its turn. */
@@ -51,7 +51,7 @@ export class Comparison {
    * @param networkId   32 bytes
    * @param log         the room's Log
    * @param heads       the room's Heads
-   * @param removed     items that the neighbour counts as held and has removed, by their ids in hex; what it names is added
+   * @param removed     items that the neighbour counts as held and has removed, by their ids in hex; further ones are added
    * @param sinceMs     the window's beginning, in the neighbour's last words
    * @param untilMs     the window's end, or 0
    * @param claimed     ids that another comparison is fetching; this one's are added
@@ -149,7 +149,7 @@ export class Comparison {
         if (batch !== undefined) checked.push({ batch, envelope })
       }
     } finally {
-      // Those of one millisecond come in the order of their ids; what an author said then is told in its own.
+      // Items of one millisecond are in the order of their ids; those of one author are delivered in its own order.
       for (const { batch, envelope } of checked.sort((one, other) => inOrder(one.batch, other.batch))) this.#take(batch, envelope)
     }
     return ids.filter((id, i) => i >= FETCH_IDS || asked.has(id))
@@ -176,7 +176,7 @@ export class Comparison {
     if (what === 'new' || what === 'late') this.onBatch(batch)
   }
 
-  /** One exchange; waits when it is told to. */
+  /** Runs one exchange; waits and retries on RetryAfter. */
   async #ask (kind, message) {
     for (;;) {
       if (Date.now() > this.#end) throw new Error('the comparison took too long')
@@ -193,8 +193,8 @@ export class Comparison {
 }
 
 /**
- * What takes part in a comparison with a neighbour: what is held here, and what the neighbour has removed, which is not to
- * be fetched from it.
+ * Returns the items that take part in a comparison with a neighbour: those held here, and those that the neighbour has
+ * removed, which are not fetched from it.
  */
 export function windowOf (log, removed, sinceMs, untilMs) {
   const items = log.window(sinceMs, untilMs)

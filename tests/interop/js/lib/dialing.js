@@ -5,12 +5,12 @@
 
 const REDIAL_FIRST_MS = 500
 const REDIAL_MOST_MS = 30_000
-/** A node with so many links leaves one alone that the overlay has ended. */
+/** With this number of links a node does not redial a link that the overlay has ended. */
 const ENOUGH_LINKS = 2
 const OF_THE_OVERLAY = /^(handover|surplus|refused|aborted)/
 
 /**
- * @param onFailure  called with the first of several failures that never came to a handshake: those are told as events
+ * @param onFailure  called with the first of several failures before a handshake: later ones are reported as events
  * @param resolve    async address => the address to dial in its place, where names can be looked up
  */
 export async function keepDialing (node, address, onFailure, resolve = async address => address) {

@@ -1,7 +1,7 @@
 // One request and one response on a stream of a link: how the overlay and data checking speak.
 //
-// Entry: `ask` and `answering`. The rule they keep: one frame each way within its limit and its time; whoever sends
-// anything else has broken a rule, and is not read any further.
+// Entry: `ask` and `answering`. The rule they keep: one frame each way within its limit and its timeout; anything
+// else is a violation, after which nothing more is read.
 
 import { Ended, NoFrame, readFrame, writeFrame } from './frame.js'
 import { Malformed } from './protobuf.js'

@@ -16,8 +16,8 @@ export async function writeFrame (stream, body, signal) {
 }
 
 /**
- * Reads the only frame of this direction. Whoever answers need not wait for the half-close, but bytes after the frame
- * that are there already are a violation.
+ * Reads the only frame of this direction. A responder need not wait for the half-close, but bytes that have already arrived
+ * after the frame are a violation.
  */
 export async function readFrame (stream, limit, signal) {
   const chunks = stream[Symbol.asyncIterator]()

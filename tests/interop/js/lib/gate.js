@@ -1,15 +1,15 @@
-// The gate: what stands behind it is told of a connection only when its peer has passed.
+// The gate: the protocols behind it learn of a connection only when its peer has passed.
 //
-// A registrar between libp2p and gossipsub. gossipsub's topology is driven from the pass and not from identify: what a
-// peer advertises proves nothing. js-libp2p negotiates protocols for the whole node and not for a connection, so that
-// a stream that comes too early cannot be refused by name: it is reset, and no byte of it is read.
+// A registrar between libp2p and gossipsub. gossipsub's topology is driven from the pass and not from identify: a
+// peer's advertisement proves nothing. js-libp2p negotiates protocols for the whole node and not for a connection, so that
+// a stream that arrives too early cannot be refused by name: it is reset, and no byte of it is read.
 
 const DETACH_MS = 50
 
 export class Gate {
   #registrar
   #topologies = new Map()
-  /** Connections whose peers' streams are taken. */
+  /** Connections on which streams of the peer are accepted. */
   #inbound = new Set()
   /** Connections on which our own streams may open, by peer, in the order in which they passed. */
   #outbound = new Map()
@@ -18,7 +18,7 @@ export class Gate {
     this.#registrar = registrar
   }
 
-  /** What the behaviours behind the gate take for libp2p's registrar. */
+  /** The registrar that the protocols behind the gate get in place of libp2p's. */
   get registrar () {
     const registrar = this.#registrar
     return {

@@ -1,4 +1,4 @@
-// gossipsub as the contract has it: what must agree between peers, and what js-libp2p leaves open.
+// gossipsub configured as the contract requires, with workarounds for js-libp2p.
 
 import { gossipsub } from '@libp2p/gossipsub'
 import { MAX_MESSAGE, messageId, roomOf } from './batch.js'
@@ -6,7 +6,7 @@ import { MAX_MESSAGE, messageId, roomOf } from './batch.js'
 /** A gossipsub implementation may compare its limit with its whole read buffer: this much above the largest message. */
 const BUFFER_SLACK = 128 * 1024
 
-/** Those that are offered and granted, whatever the library comes to speak besides. */
+/** The only protocols that are offered and accepted, even if the library supports further ones. */
 const PROTOCOLS = ['/meshsub/1.2.0', '/meshsub/1.1.0', '/meshsub/1.0.0']
 /** Fields of a message that are absent under StrictNoSign: one that is there is too much, also when it is empty. */
 const SIGNING_FIELDS = ['from', 'seqno', 'signature', 'key']
@@ -21,7 +21,7 @@ export function gossipOf (components, registrar) {
 }
 
 /**
- * Moves what this node says to a peer to another of its connections, before the old one closes. gossipsub opens no
+ * Moves the outbound gossip stream of a peer to another of its connections, before the old one closes. gossipsub opens no
  * second stream: for the moment in which it looks the first one is hidden; it stays in use until the second is there.
  */
 export async function moveStream (gossip, peerId, connection) {
@@ -32,7 +32,7 @@ export async function moveStream (gossip, peerId, connection) {
   const opened = gossip.createOutboundStream(peerId, connection)
   gossip.streamsOutbound.set(id, old)
   await opened
-  // What was written on it still leaves.
+  // Data already written on it is still sent.
   if (gossip.streamsOutbound.get(id) !== old) await old.rawStream.close().catch(() => {})
 }
 

@@ -1,7 +1,7 @@
 // One round of the handshake, as pure steps: bytes in, bytes out. `session.js` carries them over a connection.
 //
-// Client: hello → onChallenge → onPass. Server: onHello → onAnswer. The rule it keeps: the checks stand in the order
-// of the contract, and whatever is hashed is hashed as it was received.
+// Client: hello → onChallenge → onPass. Server: onHello → onAnswer. The rule it keeps: the checks run in the order
+// of the contract, and bytes are hashed as received.
 
 import { Chacha20Poly1305 } from '@hpke/chacha20poly1305'
 import { CipherSuite, HkdfSha256 } from '@hpke/core'
@@ -32,7 +32,7 @@ export function codeName (number) {
   return Object.entries(Code).find(([, n]) => n === number)?.[0] ?? 'AUTH'
 }
 
-/** A check that failed: the code that a stranger is told, and the reason, which it is not. */
+/** A failed check: the code, which is sent to the peer, and the reason, which is not. */
 export class Refused extends Error {
   constructor (code, reason) {
     super(reason)
@@ -118,7 +118,7 @@ function decodeCore (bytes, kind) {
   }
 }
 
-// --- what is hashed, sealed and confirmed
+// --- hashes, sealing and confirmation
 
 function hash (...parts) {
   const prefixed = parts.flatMap(part => {
@@ -178,9 +178,9 @@ function tagOf (key, client, server, nonce) {
   return hmac(sha256, key, concat(client, server, nonce)).subarray(0, TAG)
 }
 
-// --- who we are
+// --- identity
 
-/** What a node brings into every handshake. */
+/** The input of a node for every handshake. */
 export class Local {
   /** @param newerNetworkKey  the key that the network changes to, if it does: peers with either are let in */
   static async create ({ identity, networkKey, newerNetworkKey, instanceId = random(16) }) {
@@ -193,7 +193,7 @@ export class Local {
   }
 }
 
-/** What one round takes from the system, its clock included; the vectors fix all of it. */
+/** The input of one round from the system, its clock included; the vectors fix all of it. */
 const systemEntropy = () => ({ nonce: random(32), secret: random(32), ephemeral: undefined, tag: random(TAG), clockMs: Date.now() })
 
 const OPEN_NETWORK = tagKey(ZEROS)
@@ -303,7 +303,7 @@ export class Round {
     return { peer, answer: encodeFrame('answer', { ...sealed, signature, confirm }) }
   }
 
-  /** The client takes a Reject: the contacts that a busy server names instead, if the server has proved to have said so. */
+  /** The client reads a Reject: the contacts that a busy server names instead, if their proof is valid. */
   referrals ({ code, referrals, proof }) {
     if (this.number !== 1 || code !== Code.BUSY || this.end === undefined) return undefined
     const isProved = same(proof, hmac(sha256, this.steps.k.pass, hash(this.end, byte(5), referrals)))

@@ -1,13 +1,13 @@
-// The newest batches of the author's own in a room, whatever process of it made them: what its next batch follows.
+// The newest batches of the author in a room, of any of its processes: those that its next batch names in `prev`.
 //
-// The rule it keeps: what a known batch follows is no head, in whatever order the two come.
+// The rule it keeps: a batch that a known batch follows is no head, in either order of arrival.
 
 import { MAX_PREV } from './batch.js'
 import { compare, toHex } from './bytes.js'
 
 /** Heads that are remembered: more than a few processes of one author that never heard of each other. */
 const MAX_HEADS = 64
-/** Ids that are remembered as followed, in case their batches come later. */
+/** Ids that are remembered as followed, in case their batches arrive later. */
 const MAX_FOLLOWED = 4_096
 
 export class Heads {
@@ -34,7 +34,7 @@ export class Heads {
     trim(this.#heads, MAX_HEADS)
   }
 
-  /** What the next batch of a process follows: the batch that the process made before it, and the newest of the others. */
+  /** Returns `prev` of the next batch of a process: the batch that the process made before it, and the newest of the others. */
   newest (last) {
     const others = [...this.#heads.values()].filter(({ id }) => last === undefined || compare(id, last) !== 0)
     others.sort((one, other) => other.sentAtMs - one.sentAtMs)

@@ -1,5 +1,5 @@
-// identify without addresses: whoever asks may be a stranger still, and is told neither where this node listens nor
-// from where it seems to come. Those who may know are told by the overlay.
+// identify without addresses: the peer that asks may be a stranger, and learns neither the listen addresses of this node
+// nor its own observed address. The overlay exchanges addresses with linked peers.
 
 import { identify as libraryIdentify } from '@libp2p/identify'
 import { multiaddr } from '@multiformats/multiaddr'

@@ -1,4 +1,4 @@
-// Who a node is: Ed25519 keys, the PeerIds and sealing keys that follow from them, networks.
+// The identity of a node: Ed25519 keys, the PeerIds and sealing keys that follow from them, networks.
 //
 // The rule it keeps: signatures are verified strictly, because Ed25519 libraries differ in the edge cases. S < L; the
 // key and R are canonical and not of small order; the equation holds without the cofactor.
@@ -12,7 +12,7 @@ import { ascii, concat, same } from './bytes.js'
 const { Point } = ed25519
 const ORDER = Point.Fn.ORDER
 
-/** What stands before the 32 bytes of an Ed25519 key in libp2p's PublicKey message. */
+/** The prefix of the 32 bytes of an Ed25519 key in libp2p's PublicKey message. */
 const PUBLIC_KEY_HEAD = Uint8Array.of(0x08, 0x01, 0x12, 0x20)
 
 /** A point that is canonical and not of small order, or undefined. */

@@ -1,4 +1,4 @@
-// Links: connections whose peers have passed the handshake, and what happens when there are several with one peer.
+// Links: connections that have passed the handshake, and the choice between several with one peer.
 //
 // Entry: `connect`, and libp2p's `connection:open`. The rules it keeps: a connection becomes a link by the handshake
 // alone; of two with one peer one stays, the same at both ends; a node has no more links than it has room for.
@@ -8,13 +8,13 @@ import { HandshakeFailure, Session, hangUp } from './session.js'
 
 /** How long a new link may take to say in which rooms it is. */
 const SETTLE_MS = 500
-/** So long it is waited for by who has something to say, when nobody else is there: a far link, or a busy machine. */
+/** Maximum wait of a sender for the subscriptions of a new link, when nobody else is in the room: a far link, or a busy machine. */
 const SPEAK_MS = 3_000
 /** Two connections that passed within this time were dialled at once from both ends. */
 const SIMULTANEOUS_MS = 20_000
 /**
- * A connection that lost against another is closed this much later, so that what travels on it arrives. What this node
- * says has moved to the other: whoever still sends on both closes before.
+ * Delay before a duplicate connection is closed, so that data in flight on it arrives. This node already sends on the
+ * other one; a peer that still sends on both closes earlier.
  */
 const RETIRE_MS = 4_000
 /** A link without a gossip stream for this long is renewed. */
@@ -33,14 +33,14 @@ export class Links {
   #sessions = new Map()
   /** Links by peer: `{ id, peerId, instanceId, since, connection, others, told, closing, isOffender }`. */
   #links = new Map()
-  /** Connections whose peers were told that there is room for them, and that are no links yet. */
+  /** Connections that were admitted, with a slot held, and that are no links yet. */
   #admitted = new Set()
   #watch
 
   /**
    * @param options   { isWelcome(id), hasRoom(connection, links), hasStream(id), onUp(link), onMoved(link),
    *                  onDown(link), onReferred(connection, contacts), tell(type, detail) };
-   *                  `onUp` and `onDown` are told at once, the application when the peer's rooms are known
+   *                  `onUp` and `onDown` are called at once, the application's events follow when the peer's rooms are known
    */
   constructor (components, gate, options) {
     this.#components = components
@@ -73,7 +73,7 @@ export class Links {
     this.#components.events.removeEventListener('connection:close', this.#onClose)
   }
 
-  /** Dials, and resolves to the PeerId when the link is proved. Throws what the dial threw, or a HandshakeFailure. */
+  /** Dials, and resolves to the PeerId when the link is proved. Throws the dial's error, or a HandshakeFailure. */
   async connect (multiaddr, options) {
     const connection = await this.#components.connectionManager.openConnection(multiaddr, options)
     await this.#sessionOf(connection).passed
@@ -85,7 +85,7 @@ export class Links {
     return this.#sessionOf(connection).session.accept(stream)
   }
 
-  /** Resolves when a connection has passed; what stands behind the gate may come a little earlier. */
+  /** Resolves when a connection has passed; streams behind the gate may arrive a little earlier. */
   async passed (connection) {
     if (!this.#sessions.has(connection)) throw new Error('the connection is closed')
     return this.#sessions.get(connection).passed
@@ -105,19 +105,19 @@ export class Links {
     this.hangUp(link, reason)
   }
 
-  /** Whether a link has come up lately that has not said yet in which rooms it is. */
+  /** Returns whether a recent link has not sent its subscriptions yet. */
   get isSettling () {
     return [...this.#links.values()].some(link => !link.hasSpoken && Date.now() - link.since < SPEAK_MS)
   }
 
-  /** A peer has said in which rooms it is. */
+  /** A peer has sent its subscriptions. */
   spoke (id) {
     const link = this.#links.get(id)
     if (link !== undefined) link.hasSpoken = true
     this.#settle(id)
   }
 
-  /** Tells of a link once the peer has said in which rooms it is, or has had some time to. */
+  /** Reports a link once the peer has sent its subscriptions, or after a timeout. */
   #settle (id) {
     const link = this.#links.get(id)
     if (link === undefined || link.told) return

@@ -1,9 +1,9 @@
-// What was said in a room: envelopes byte for byte, in memory, each under its batch id.
+// The log of a room in memory: envelopes byte for byte, by batch id.
 //
-// The rules it keeps: an event is told to the application once, whichever way it comes and however often. Of two batches
+// The rules it keeps: an event is delivered to the application once (dedup), on any path and any number of arrivals. Of two batches
 // of one author with the same numbers both are kept, or two neighbours would fetch them from each other for ever, and
-// the first one is told. Bounded by count and by bytes: room is made by the author who has most, its oldest batch first,
-// so that nobody can remove what others have said; a batch that made room still counts as held in comparisons.
+// the first one is delivered. Retention is bounded by count and by bytes: the oldest batch of the author with most bytes is
+// removed first, so that nobody can remove the batches of others; a removed batch still counts as held in comparisons.
 
 import { EVENT_OVERHEAD } from './batch.js'
 import { toHex } from './bytes.js'
@@ -11,13 +11,13 @@ import { order } from './negentropy.js'
 
 /** The most batches that are kept of a room. */
 export const MAX_BATCHES = 16_384
-/** The most bytes of envelopes that are kept of a room, with what their events count besides; far above one envelope. */
+/** Maximum size of the kept envelopes of a room in bytes, including the extra cost of their events; far above one envelope. */
 export const MAX_BYTES = 16 * 1024 * 1024
-/** Ids that are remembered; more than are kept, so that what was removed is not told again. */
+/** Maximum number of remembered ids; more than kept batches, so that a removed batch is not delivered again. */
 export const MAX_KNOWN = 4 * MAX_BATCHES
 /** The most items of a room, those of batches that made room included. */
 export const MAX_ITEMS = 4 * MAX_BATCHES
-/** What is younger counts whatever comes: a flood that is dated ahead must not move the beginning there. */
+/** Maximum time of the beginning before now: a flood of batches dated ahead must not move it further. */
 export const MIN_KEPT_MS = 10 * 60_000
 
 export class Log {
@@ -28,12 +28,12 @@ export class Log {
   #envelopes = new Map()
   /** When those were sent that made room, in Unix milliseconds, by their ids. */
   #removed = new Map()
-  /** What each author has of the bytes. */
+  /** Bytes of each author. */
   #shares = new Map()
   /** `{ timestamp, id, author, cost }`, as data checking compares them, in their order. */
   #items = []
   #known = new Set()
-  /** Numbers that were told, by author and instance: `[first, last]` in their order, one for each batch that is kept. */
+  /** Delivered numbers, by author and instance: `[first, last]` in their order, one for each batch that is kept. */
   #numbers = new Map()
 
   constructor (limits = {}) {
@@ -46,8 +46,9 @@ export class Log {
   }
 
   /**
-   * Takes a batch that was found in order. `new`: the application is to be told; `late`: as well, and something later of
-   * the same author's process was told before; `kept`: it is not, its numbers were told before; `known`: it was here. One that is older than what is kept is told all the same: a clock may be late.
+   * Adds a valid batch. Returns `new`: to be delivered; `late`: to be delivered, after later events of the same process of
+   * the author; `kept`: stored, but its numbers were delivered before; `known`: it was here. One that is older than the
+   * beginning is still delivered: a clock may be slow.
    */
   add (batch, envelope, now = Date.now()) {
     const key = toHex(batch.id)
@@ -63,7 +64,7 @@ export class Log {
       cost: envelope.length + EVENT_OVERHEAD * batch.events.length,
       batch: what === 'kept' ? undefined : numbersOf(batch)
     }
-    // A copy: what gossip hands over is a view into a larger buffer.
+    // A copy: gossip passes a view into a larger buffer.
     this.#envelopes.set(key, envelope.slice())
     this.#count(item, item.cost)
     this.#items.splice(this.#place(item), 0, item)
@@ -72,7 +73,7 @@ export class Log {
     return what
   }
 
-  /** Takes back a batch that came to nobody. */
+  /** Removes a batch that was sent to nobody. */
   remove ({ id, sentAtMs }) {
     const key = toHex(id)
     this.#known.delete(key)
@@ -102,7 +103,7 @@ export class Log {
 
   #place (item) {
     let [from, to] = [0, this.#items.length]
-    // Most of what comes is the newest.
+    // Most arriving batches are the newest.
     if (to > 0 && order(this.#items[to - 1], item) < 0) return to
     while (from < to) {
       const middle = (from + to) >> 1
@@ -119,7 +120,7 @@ export class Log {
     else this.#shares.delete(author)
   }
 
-  /** Gives up the oldest batch of the author who has most. */
+  /** Removes the oldest batch of the author with most bytes. */
   #makeRoom () {
     const [author] = [...this.#shares].reduce((most, share) => share[1] > most[1] ? share : most)
     const item = this.#items.find(item => item.author === author && this.#envelopes.has(toHex(item.id)))
@@ -132,7 +133,7 @@ export class Log {
     if (this.#envelopes.delete(toHex(item.id))) this.#count(item, -item.cost)
   }
 
-  /** Forgets the oldest items; of what is young, only those that made room. */
+  /** Forgets the oldest items; of the young ones, only removed batches. */
   #moveBeginning (now) {
     const { timestamp } = this.#items[0]
     if (Number(timestamp) > now - MIN_KEPT_MS) {
@@ -155,7 +156,7 @@ export class Log {
     if (told.length === 0) this.#numbers.delete(batch.writer)
   }
 
-  /** Notes a batch's numbers, unless one of them was told. */
+  /** Notes a batch's numbers, unless one of them was delivered. */
   #number (batch) {
     const { writer, first, last } = numbersOf(batch)
     const told = this.#numbers.get(writer) ?? []

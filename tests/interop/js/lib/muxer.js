@@ -1,8 +1,8 @@
-// yamux whose frames every peer takes.
+// yamux with frames that every peer accepts.
 //
 // js-libp2p writes a frame as large as the window is open, up to 16 MiB, and has no option for that; others close the
-// connection at a frame of more than 1 MiB. The rule it keeps: what a stream has to say leaves in frames of bounded
-// size, one after the other, and waits between them where it would have waited at the end.
+// connection at a frame of more than 1 MiB. The rule it keeps: a stream writes frames of bounded size, one after
+// the other, and applies backpressure between them instead of at the end.
 
 import { yamux as libraryYamux } from '@libp2p/yamux'
 

@@ -1,12 +1,12 @@
 // Which items each of two holds and the other lacks: negentropy, protocol version 1.
 // https://github.com/hoytech/negentropy/blob/master/docs/negentropy-protocol-v1.md
 //
-// Pure: sorted items and a frame in, a frame out. The opener calls `begin`, then `proceed` on each frame that comes
-// back until none is left to send; the answerer calls `answer` and keeps nothing between frames. Written here because
+// Pure: sorted items and a frame in, a frame out. The opener calls `begin`, then `proceed` on each frame of the
+// response until none is left to send; the responder calls `answer` and keeps nothing between frames. Written here because
 // the kept packages read timestamps as doubles and bring a whole client of another network with them.
 //
 // The rules it keeps: timestamps have all their 64 bits, a frame of a stranger is checked to its last byte, and no
-// frame is larger than its limit: what does not fit is left to one fingerprint of all the rest.
+// frame is larger than its limit: one fingerprint covers all the rest that does not fit.
 
 import { sha256 } from '@noble/hashes/sha2.js'
 import { concat, same, toHex } from './bytes.js'
@@ -18,7 +18,7 @@ const IDS = 2
 
 const ID_SIZE = 32
 const FINGERPRINT_SIZE = 16
-/** A range of fewer items than twice this is named id by id; a larger one is cut into so many fingerprints. */
+/** A range of fewer items than twice this is named id by id; a larger one is cut into this number of fingerprints. */
 const BUCKETS = 16
 /** Room that is kept for a skip and the last fingerprint: two bounds of at most 43 bytes, two modes, 16 bytes. */
 const REST = 128
@@ -51,8 +51,8 @@ export function answer (items, frame, limit) {
 }
 
 /**
- * The opener takes the answerer's frame: the ids in hex that only it has, those that it needs, and its next frame, or
- * undefined when all has been said. An id may come a second time when the other side's frame had no room for all.
+ * The opener reads the responder's frame. Returns the ids in hex that only the opener has, those that it needs, and its next
+ * frame, or undefined at the end. An id may occur a second time when it did not fit in the other side's frame.
  */
 export function proceed (items, frame, limit) {
   const have = []
@@ -67,7 +67,7 @@ export function proceed (items, frame, limit) {
   return { have, need, frame: next.length > 1 ? next : undefined }
 }
 
-/** Goes over the other side's ranges; `onIds(range, own, out)` is what the two sides do differently. */
+/** Goes over the other side's ranges; `onIds(range, own, out)` is the part in which the two sides differ. */
 function reconcile (items, frame, limit, onIds) {
   const out = new Writer(limit)
   let from = 0
@@ -113,7 +113,7 @@ function lowerBound (items, bound, from = 0) {
   return from
 }
 
-/** 16 bytes that stand for a set of items: a hash of the sum of their ids, mod 2²⁵⁶, and of their number. */
+/** The 16-byte fingerprint of a set of items: a hash of the sum of their ids, mod 2²⁵⁶, and of their number. */
 export function fingerprint (items) {
   const sum = new DataView(new ArrayBuffer(ID_SIZE))
   for (const { id } of items) {
@@ -142,7 +142,7 @@ class Writer {
   #limit
   #parts = [Uint8Array.of(VERSION)]
   #size = 1
-  /** Where the last range ended; times are written as what is added to the one before. */
+  /** Where the last range ended; times are written as differences to the one before. */
   #end = { timestamp: 0n, id: new Uint8Array() }
   #time = 0n
   /** The end of ranges that need no more words; a skip is written only when something follows. */
@@ -169,7 +169,7 @@ class Writer {
     this.full = true
   }
 
-  /** Ends the frame: what was left out is one fingerprint of all from the last range on. */
+  /** Ends the frame: one fingerprint covers everything from the last range on. */
   rest (items) {
     if (!this.full) return
     this.#flushSkip()

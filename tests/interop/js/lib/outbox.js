@@ -1,12 +1,12 @@
-// What the application says in a room, on its way out: numbered, signed, a batch at a time.
+// The queue of outgoing events of a room: numbered, signed, one batch at a time.
 //
-// Entry: `push`. The rules it keeps: events leave in their order and are numbered without gaps; what queues up while a
-// batch is being sent travels together in the next; nothing is handed to gossipsub that it could give to nobody.
+// Entry: `push`. The rules it keeps: events leave in their order and are numbered without gaps; events that queue up
+// while a batch is being sent form the next one; nothing is handed to gossipsub that it could give to nobody.
 
 import { MAX_BATCH, MAX_EVENTS, MAX_EVENT_DATA, MAX_EVENT_NAME, seal, sizeOf, topicOf } from './batch.js'
 import { toHex } from './bytes.js'
 
-/** How often a sender looks whether somebody has come into the room. */
+/** Interval at which a waiting sender checks whether anybody has joined the room. */
 const POLL_MS = 5
 
 /** An event that could not be sent; `reason` says why. */
@@ -29,7 +29,7 @@ export class Outbox {
   /**
    * @param author      () => { identity, networkId, instanceId }
    * @param heads       Heads: the author's newest batches in the room
-   * @param isSettling  () => whether a link has come up that has not said yet in which rooms it is
+   * @param isSettling  () => whether a new link has not sent its subscriptions yet
    * @param onSealed    (batch, envelope) => …: a batch is about to leave; yields how to take that back
    */
   constructor ({ room, author, heads, gossip, isSettling, onSealed }) {

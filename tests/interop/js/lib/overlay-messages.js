@@ -1,7 +1,7 @@
 // The messages of the overlay, as bytes: `overlay.proto`. PeerIds and addresses are text on this side.
 //
-// The rule it keeps: what is too much, and what may not be named over the link, is passed over when it is read and
-// not sent in the first place.
+// The rule it keeps: surplus entries, and addresses that the link may not name, are skipped when reading and
+// never sent.
 
 import { base58btc } from 'multiformats/bases/base58'
 import * as Digest from 'multiformats/hashes/digest'
@@ -21,14 +21,14 @@ export const Role = { DIAL: 0, EXPECT: 1 }
 export const Answer = { REFUSED: 0, ACCEPTED: 1, SPLIT: 2, PENDING: 3 }
 export const Refusal = { NONE: 0, BUSY: 1, UNSUITABLE: 2, TOO_MANY: 3, NOT_DIALABLE: 4 }
 
-/** Codes of multihashes, and the most bytes of a key that stands in a PeerId itself. */
+/** Codes of multihashes, and the maximum size of a key that a PeerId contains itself. */
 const IDENTITY = 0
 const SHA256 = 0x12
 const MAX_KEY = 42
 
 const raw = bytes => bytes
 const CONTACT = { peer_id: [1, 'bytes'], addresses: [2, raw] }
-/** A contact as it came, once it is known that it reads. */
+/** A contact as received, once it is known to be readable. */
 const contact = bytes => {
   decode(bytes, CONTACT)
   return bytes
@@ -55,7 +55,7 @@ const RESPONSES = {
   handoverReply: [5, { agreed: [1, 'bool'], nonce: [2, 'fixed64'], links: [3, raw], dialable: [4, 'bool'], addresses: [5, raw] }]
 }
 
-/** Reads what `sender`, by its PeerId, has said over a link of that scope. */
+/** Reads a message that `sender`, given by its PeerId, has sent over a link of that scope. */
 export const decodeRequest = (bytes, scope, sender) => read(decodeOneOf(bytes, REQUESTS), scope, sender)
 export const decodeResponse = (bytes, scope, sender) => read(decodeOneOf(bytes, RESPONSES), scope, sender)
 export const encodeRequest = (kind, message, scope) => encodeOneOf(kind, write(message, scope), REQUESTS)
@@ -66,7 +66,7 @@ export function decodeReferrals (bytes, scope) {
   return readContacts(decode(bytes, CONTACTS).contacts, MAX_REFERRALS, scope)
 }
 
-/** Turns what was read into text, as far as it may be named over a link of that scope. */
+/** Converts a message to text, without addresses that a link of that scope may not name. */
 function read (message, scope, sender) {
   const text = { ...message }
   if (message.addresses !== undefined) text.addresses = readAddresses(message.addresses, scope, bytesOf(sender))

@@ -1,15 +1,15 @@
-// The rules of the overlay, without a network: what has happened and the time come in, what is to be done comes out.
+// The rules of the overlay, without a network: inputs are events and the time, outputs are effects.
 //
-// Entry: `up`, `down`, `request`, `answered`, `dialFailed`, `tick`; each returns effects. This node joins, obeys
-// redirects, expects those who were told to dial it, and answers everything else by the least that is due: it gives no
-// links of its own away.
+// Entry: `up`, `down`, `request`, `answered`, `dialFailed`, `tick`; each returns effects. This node joins, follows
+// redirects, expects the peers that a redirect names, and gives the least answer to everything else: it is never the
+// coordinator of a handover.
 //
-// The rules it keeps: one handover at a time; no link more than there is room for, and one more only for the handover
-// under way; a hint is obeyed only from a link, and only to an address that the link may name; what others name is
-// dialled at a bounded rate; a redirect never costs a link: the old one is closed by the other side, when both ends have said that the new one is up.
+// The rules it keeps: one handover at a time; no link above the maximum, and one more only for the current handover; a
+// hint is followed only from a link, and only to an address that the link may name; dials of addresses named by others are
+// rate limited; a redirect never costs a link: the coordinator closes the old one when both ends have reported the new one.
 //
 // Effects: { do: 'ask', to, kind, message } · { do: 'dial', to, addresses } · { do: 'close', id, reason } ·
-// { do: 'foresee', id, reason } (the peer will close) · { do: 'hint', from, to, address, outcome } (to be told).
+// { do: 'foresee', id, reason } (the peer will close) · { do: 'hint', from, to, address, outcome } (to be reported).
 
 import { inDialOrder } from './addresses.js'
 import { Book } from './book.js'
@@ -19,14 +19,14 @@ import { Answer, MAX_CONTACTS, MAX_OFFERED, Refusal, Role } from './overlay-mess
 
 /** How long a handover may take from this node's point of view. */
 export const HANDOVER_MS = 12_000
-/** After a handover that ended in silence, nothing of its E is obeyed for so long. */
+/** After a handover without an end message, hints of its coordinator are refused for this time. */
 const DISTRUST_MS = 60_000
 /** Addresses of one peer that are dialled at once. */
 const MAX_DIALS = 2
-/** Links that others have picked; so many are left to one's own choice. */
+/** Maximum number of links that others have picked; the rest is of this node's own choice. */
 const MAX_PICKED = 2
 const OFFER_MS = 2_500
-/** Refused hints of one link that the operator is told of: at once, and a second. */
+/** Rate limit for reports of refused hints of one link: burst, and rate a second. */
 const TOLD = 16
 const TOLD_PER_S = 0.2
 /** How often the node looks whether it has enough links; varied by half. */
@@ -78,7 +78,7 @@ export class OverlayState {
 
   // --- links
 
-  /** A connection became a link; `address` is where this node has dialled it, `host` whence it comes. */
+  /** A connection became a link; `address` is where this node has dialled it, `host` that of its connection. */
   up (now, { id, scope, host, dialled, address }) {
     const link = { id, scope, host, dialled, settled: !dialled, joined: false, picked: false, plain: false, closing: false, since: now, offeredAt: -Infinity, refusals: new Bucket(TOLD, TOLD_PER_S, now) }
     this.links.set(id, link)
@@ -133,7 +133,7 @@ export class OverlayState {
     return out
   }
 
-  /** The handover is over. Without a new link that was agreed to, what there is of one is closed. */
+  /** Ends the handover. A new link that was not agreed to is closed. */
   #end (now, outcome, { distrust = false } = {}) {
     const { lock } = this
     this.lock = undefined
@@ -147,7 +147,7 @@ export class OverlayState {
     return [...out, ...this.#trim()]
   }
 
-  /** Closes what is too many: what is not settled first, the newest first. */
+  /** Closes surplus links: provisional ones first, the newest first. */
   #trim () {
     if (this.lock !== undefined) return []
     const open = [...this.links.values()].filter(({ closing }) => !closing)
@@ -211,7 +211,7 @@ export class OverlayState {
     if (answer === Answer.ACCEPTED) link.settled = true
     const contacts = isFirst ? this.#contactsFor(link) : []
     this.book.meet(link.id, { addresses, host: link.host })
-    // Whoever was expected and joins instead is a newcomer like any other; the handover has failed.
+    // An expected peer that joins instead is a newcomer like any other; the handover has failed.
     const { lock } = this
     const effects = []
     if (lock?.to === link.id && lock.role === Role.EXPECT && !lock.attached) {
@@ -271,7 +271,7 @@ export class OverlayState {
   #onAttach (now, link, { nonce }) {
     const { lock } = this
     if (lock === undefined || lock.nonce !== nonce || lock.attached || lock.role === Role.DIAL) return done(false)
-    // F may be faster than E's word that it comes.
+    // F may be faster than E's Redirect.
     const early = lock.as === 'C' && lock.to === undefined && link.id !== lock.from
     if (!early && lock.to !== link.id) return done(false)
     Object.assign(lock, { to: link.id, role: Role.EXPECT })
@@ -318,9 +318,9 @@ export class OverlayState {
     return done(true, [{ do: 'foresee', id: link.id, reason: 'leaving: the peer stops' }])
   }
 
-  // --- answers to what this node asked
+  // --- answers to requests of this node
 
-  /** @param response  the peer's, undefined when none came, or 'plain' when it does not speak the overlay */
+  /** @param response  the peer's, undefined without one, or 'plain' when it does not speak the overlay */
   answered (now, from, { kind, message }, response) {
     const link = this.links.get(from)
     if (link === undefined) return []
@@ -358,7 +358,7 @@ export class OverlayState {
     return [...this.#lostTo(now, 'rejected'), ...(this.links.has(link.id) && lock.as === 'C' ? [this.#close(link.id, 'aborted: the peer did not expect this node')] : [])]
   }
 
-  /** A dial came to nothing; `outcome` is unreachable, wrong_peer, rejected or already_linked. */
+  /** A dial failed; `outcome` is unreachable, wrong_peer, rejected or already_linked. */
   dialFailed (now, id, outcome) {
     this.#dialling.delete(id)
     if (this.lock?.to !== id || this.lock.role !== Role.DIAL || this.lock.attached) return []
@@ -367,7 +367,7 @@ export class OverlayState {
 
   // --- upkeep
 
-  /** What time brings. To be called some times a second. */
+  /** Runs expired timers. To be called several times a second. */
   tick (now) {
     const out = []
     if (this.lock !== undefined && now >= this.lock.until) out.push(...this.#end(now, this.lock.attached ? undefined : 'cancelled', { distrust: this.lock.to !== undefined }))
@@ -408,7 +408,7 @@ export class OverlayState {
     return list[Math.floor(this.#random() * list.length)]
   }
 
-  /** What is said to the neighbours when this node stops. */
+  /** Returns the messages to the neighbours at shutdown. */
   leave () {
     const contacts = [...this.links.keys()].map(id => this.book.contact(id)).filter(({ addresses }) => addresses.length > 0)
     return [...this.links.values()].filter(({ plain }) => !plain).map(({ id }) => ask(id, 'leave', { contacts: contacts.filter(contact => contact.id !== id) }))
@@ -417,6 +417,6 @@ export class OverlayState {
 
 const ask = (to, kind, message) => ({ do: 'ask', to, kind, message })
 const hint = ({ from, to, address }, outcome) => ({ do: 'hint', from, to, address: address ?? null, outcome })
-/** How a hint to dial has ended. Whoever was to be dialled has its link to show. */
+/** Reports the outcome of a hint to dial. For the dialled side the link is the report. */
 const ended = (lock, outcome) => lock.role === Role.DIAL ? [hint(lock, outcome)] : []
 const done = (ok, effects = []) => ({ response: { kind: 'done', ok }, effects })

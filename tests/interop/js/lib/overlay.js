@@ -1,4 +1,4 @@
-// The overlay on real links: carries what `overlay-state.js` says over streams, dials and timers.
+// The overlay on real links: carries out the effects of `overlay-state.js` by streams, dials and timers.
 //
 // Entry: the gated protocol `/diatribe/overlay/1.0.0`, `onUp`, `onDown`, `admits`. The rule it keeps: no rule is made
 // here; a dial that a hint asks for goes to the peer it names, which noise must prove, or to nobody.
@@ -16,7 +16,7 @@ const DIAL_MS = 8_000
 const TICK_MS = 250
 /** How long the neighbours may take to hear that this node stops. */
 const LEAVE_MS = 300
-/** A link that is closed still carries what was sent on it. */
+/** Delay before a link is closed, so that data already sent on it arrives. */
 const CLOSE_MS = 250
 const MAX_STREAMS = 8
 
@@ -103,7 +103,7 @@ export class Overlay {
     const scope = scopeOfLink(connection.remoteAddr)
     const { response, effects } = this.#state.request(Date.now(), id, decodeRequest(body, scope, id))
     const { kind, ...message } = response
-    // The response goes first: what follows from it may be quicker than one thinks.
+    // The response is sent first: its effects may be fast.
     setTimeout(() => this.#carryOut(effects))
     return encodeResponse(kind, message, scope)
   }
@@ -131,7 +131,7 @@ export class Overlay {
       response = decodeResponse(answer, scope, effect.to)
     } catch (error) {
       if (error instanceof NotSpoken) response = 'plain'
-      // No frame at all is as if nothing had come.
+      // No frame counts as no response.
       else if (isViolation(error) && !(error instanceof NoFrame)) this.#accuse(effect.to, error)
     }
     this.#carryOut(this.#state.answered(Date.now(), effect.to, effect, response))

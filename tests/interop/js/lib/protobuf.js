@@ -1,6 +1,6 @@
 // Protocol buffers, as much of them as the contract needs: fields in, fields out.
 //
-// Written here and not taken from a library, because the contract is exact about what a parser takes: varints are
+// Written here and not taken from a library, because the contract defines exactly which encodings a parser accepts: varints are
 // minimal, there are no groups, fields with another wire type are refused, unknown ones are skipped, of a scalar field
 // that is there twice the last counts.
 
@@ -33,7 +33,7 @@ export function bytesField (tag, value) {
   return value.length === 0 ? new Uint8Array() : messageField(tag, value)
 }
 
-/** A message inside another: it stands there although it is empty. */
+/** A message inside another: it is written although it is empty. */
 export function messageField (tag, value) {
   return concat(varint(tag << 3 | BYTES), varint(value.length), value)
 }
@@ -120,7 +120,7 @@ const KINDS = {
   uint64: { wire: VARINT, zero: () => 0n, read: value => value },
   fixed64: { wire: FIXED64, zero: () => 0n, read: value => value },
   bool: { wire: VARINT, zero: () => false, read: value => value !== 0n },
-  // Of a list of numbers each may stand by itself, or all together as bytes.
+  // A list of numbers may be encoded one by one, or packed as bytes.
   uint64s: { wire: BYTES, zero: () => [] }
 }
 

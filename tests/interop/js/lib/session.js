@@ -1,7 +1,7 @@
 // The handshake of one connection: `Round` carried over libp2p streams, with its deadlines.
 //
-// The rule it keeps: frames travel only on the connection they prove; whatever is extra, repeated or out of order ends
-// it; and the gate is open inbound before the frame leaves that tells the peer so.
+// The rule it keeps: frames travel only on the connection they prove; an extra, repeated or out-of-order frame ends it;
+// and the gate is open inbound before the frame is sent that lets the peer open streams.
 
 import { toHex } from './bytes.js'
 import { NoFrame, readFrame, writeFrame } from './frame.js'
@@ -37,7 +37,7 @@ export async function hangUp (connection) {
 export class Session {
   #round = 1
   #over = new AbortController()
-  /** Who waits for the peer's next request, and the one request that may come before somebody does. */
+  /** The waiter for the peer's next request, and the one request that may arrive earlier. */
   #taker
   #held
   #mayHold = false
@@ -58,7 +58,7 @@ export class Session {
     })
   }
 
-  /** Runs it to the pass, and yields what the peer said of itself; or closes the connection and throws. */
+  /** Runs it to the pass, and resolves to the peer's Core; or closes the connection and throws. */
   async run () {
     const whole = setTimeout(() => {
       this.#over.abort(this.#failure('TIMEOUT', 'the handshake did not pass within 10 s of the connection'))
@@ -69,7 +69,7 @@ export class Session {
       return peer
     } catch (error) {
       this.#state = 'over'
-      // Whatever was on its way when the connection ended failed because of that.
+      // Exchanges that were open when the connection ended failed because of that.
       const named = !(error instanceof HandshakeFailure) && this.#over.signal.aborted ? this.#over.signal.reason : error
       await hangUp(this.connection)
       throw named instanceof HandshakeFailure ? named : this.#translate(named)
@@ -121,7 +121,7 @@ export class Session {
     return { peer, end }
   }
 
-  /** Sends a request on a stream of its own and reads the response; `referralsOf` reads what else a Reject says. */
+  /** Sends a request on a stream of its own and reads the response; `referralsOf` reads the referrals of a Reject. */
   async #exchange (body, kind, referralsOf) {
     const { signal, done } = this.#deadline(`the peer sent no ${kind} within 3 s`)
     try {
@@ -142,7 +142,7 @@ export class Session {
     }
   }
 
-  /** Does a server's step; when a check fails, the peer is told the code. */
+  /** Runs a server's step; when a check fails, sends the code to the peer. */
   async #orReject (request, step) {
     try {
       return await step()
@@ -185,7 +185,7 @@ export class Session {
       this.#taker = undefined
       taker(request)
     } else if (this.#mayHold && this.#held === undefined && this.#state === 'running') {
-      // Streams overtake each other: round 2's Hello may come before round 1's Pass.
+      // Streams overtake each other: round 2's Hello may arrive before round 1's Pass.
       this.#held = request
     } else {
       this.#violate('the peer sent a frame where none was due')

@@ -14,7 +14,7 @@ export const MAX_ANSWERED = 256 * 1024
 export const MAX_IDS = 1_024
 const ID_SIZE = 32
 const MAX_ROOM = 255
-/** What may stand around the envelopes of a Batches: ids, each with a time at most, and the keys and lengths. */
+/** Maximum size of a Batches besides its envelopes: ids, each with a time at most, and the keys and lengths. */
 const BATCHES_SLACK = MAX_IDS * (ID_SIZE + 10) + 64
 
 const REQUESTS = {

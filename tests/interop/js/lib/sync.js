@@ -1,8 +1,8 @@
-// Data checking: compares the rooms with the neighbours, so that all end with the same batches.
+// Data checking (anti-entropy): compares the rooms with the neighbours, so that all end with the same batches.
 //
 // Entry: the gated protocol `/diatribe/sync/1.0.0`, `onUp`, and a timer. The rules it keeps: one comparison at a time
-// with a neighbour; what is on its way by gossip is left out; a neighbour that asks too much is told to wait, and one
-// that does not wait is disconnected.
+// with a neighbour; batches in flight by gossip are left out; a neighbour over its quota gets RetryAfter, and one that
+// does not wait is disconnected.
 
 import { Allowance } from './allowance.js'
 import { BatchError } from './batch.js'
@@ -19,7 +19,7 @@ const RETRY_MS = 5_000
 /** Batches younger than this may still be on their way by gossip. */
 const UNDERWAY_MS = 2_000
 const REQUEST_MS = 10_000
-/** One neighbour is told of one room at most this often that it lacks something. */
+/** Minimum interval between two Lagging notices to one neighbour about one room. */
 const BEHIND_MS = 1_000
 
 const RETRY_AFTER_MS = 500
@@ -42,7 +42,7 @@ export class Sync {
    * @param rooms     Map of the rooms this node is in: `{ log, heads }` by name
    * @param inRoom    room => ids of the linked peers that are in it
    * @param tell      (type, detail) => …
-   * @param onBatch   batch => …: a batch that the application has not been told of
+   * @param onBatch   batch => …: a batch that is new to the application
    */
   constructor ({ links, networkId, rooms, inRoom, tell, onBatch }) {
     this.#networkId = networkId
@@ -73,7 +73,7 @@ export class Sync {
     this.#neighbours.delete(id)
   }
 
-  /** A neighbour came into a room, or was there when its link came up, or this node joined. */
+  /** A neighbour joined a room, or was in it when its link started, or this node joined. */
   onJoined (id, room) {
     if (this.#links.get(id) === undefined) return
     this.#of(id).rooms.delete(room)
@@ -101,7 +101,7 @@ export class Sync {
       neighbour = {
         allowance: new Allowance(Date.now()),
         plain: false,
-        /** What is known of it and a room: `{ sinceMs, removed, agreed, notSubscribed, toldAt }`. */
+        /** The state of a neighbour in a room: `{ sinceMs, removed, agreed, notSubscribed, toldAt }`. */
         rooms: new Map(),
         /** Rooms to compare, and whether the window has an end. */
         due: new Map(),
@@ -122,7 +122,7 @@ export class Sync {
 
   // --- opening
 
-  /** @param underwayMs  what is younger is left out; 0 takes all */
+  /** @param underwayMs  younger batches are left out; 0 takes all */
   #compareSoon (id, room, underwayMs = UNDERWAY_MS) {
     if (this.#links.get(id) === undefined || !this.#rooms.has(room)) return
     const neighbour = this.#of(id)

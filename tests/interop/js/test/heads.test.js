@@ -1,4 +1,4 @@
-// What a batch follows.
+// The `prev` of a batch.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

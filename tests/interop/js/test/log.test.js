@@ -1,4 +1,4 @@
-// The log: what it keeps, what it says is new, and its bounds.
+// The log: retention, dedup and bounds.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
@@ -9,7 +9,7 @@ import { Log, MIN_KEPT_MS } from '../lib/log.js'
 
 const AUTHOR = ascii('author')
 const INSTANCE = ascii('instance')
-/** What a batch of one event in an envelope of 10 bytes counts. */
+/** The counted size of a batch of one event in an envelope of 10 bytes. */
 const COST = 10 + EVENT_OVERHEAD
 
 const batch = (name, sentAtMs, firstSeq, events = 1) => ({ id: sha256(ascii(name)), sentAtMs, author: AUTHOR, instanceId: INSTANCE, firstSeq, events: Array(events) })

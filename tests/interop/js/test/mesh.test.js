@@ -75,7 +75,7 @@ test('who speaks to nobody is told so', async () => {
   await assert.rejects(say(a, 'hello'), /nobody is in the room/)
 })
 
-/** The link comes up although B has said nothing of rooms. */
+/** The link starts although B has sent no subscriptions. */
 async function linkedInSilence (a, b) {
   const up = next(a.service, 'link_up')
   await a.service.connect(b.address)

@@ -40,7 +40,7 @@ function compareAll (mine, theirs, { request = REQUEST, response = RESPONSE } = 
   return { ...found, have: [...found.have].sort(), need: [...found.need].sort() }
 }
 
-/** Two sets with a part in common: what only the one and only the other holds. */
+/** Two sets with a part in common: the items of the one only and of the other only. */
 function pair (seed, [common, left, right], times) {
   const random = chance(seed)
   const make = (tag, count) => Array.from({ length: count }, (_, i) => item(`${seed} ${tag} ${i}`, Math.floor(random() * times)))

@@ -1,4 +1,4 @@
-// The published vectors of what neighbours say to each other: overlay and data checking.
+// The published vectors of the messages between neighbours: overlay and data checking.
 
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -37,7 +37,7 @@ function own ({ kind, fields }) {
   return message
 }
 
-/** Only what is published of it: absent fields have their zero values. */
+/** Only the published fields: absent ones have their zero values. */
 const part = (message, like) => Object.fromEntries(Object.keys(like).map(name => [name, message[name]]))
 
 test('overlay: messages have the published bytes, and are read from them', () => {
@@ -143,7 +143,7 @@ test('data checking: comparisons go as published, frame by frame', () => {
   }
 })
 
-/** What of these items takes part, by the log itself. */
+/** The items that take part, by the log itself. */
 function windowOf (list, sinceMs, untilMs) {
   const log = new Log()
   list.forEach(([ms, id], i) => log.add({ id: fromHex(id), sentAtMs: ms, author: Uint8Array.of(1), instanceId: Uint8Array.of(i >> 8, i), firstSeq: 1, events: [0] }, new Uint8Array(1)))

@@ -1,4 +1,4 @@
-// The rules of the overlay, without a network: what comes in, and all that is to be done.
+// The rules of the overlay, without a network: inputs, and all effects.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

@@ -1,4 +1,4 @@
-// The edges of protocol buffers: what a parser may take or not is fixed by the contract.
+// The edges of protocol buffers: the contract fixes which encodings a parser accepts.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

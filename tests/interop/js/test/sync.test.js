@@ -39,7 +39,7 @@ async function until (holds, what) {
 const say = (service, text) => service.broadcast('lobby', { name: 'chat', data: new TextEncoder().encode(text), wait: true })
 const texts = told => told.message.map(({ data }) => new TextDecoder().decode(data))
 
-/** An envelope from nobody who is here. */
+/** An envelope of an author that is not here. */
 function sealed (text, changes = {}) {
   const event = { name: 'chat', data: new TextEncoder().encode(text) }
   return seal({ identity: new Identity(random(32)), networkId: OPEN, instanceId: random(16), firstSeq: 1, sentAtMs: Date.now() - 60_000, room: 'lobby', events: [event], ...changes })

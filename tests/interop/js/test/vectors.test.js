@@ -244,7 +244,7 @@ test('what the contract refuses is refused, for the published reason', () => {
   }
 })
 
-/** An envelope of so many bytes that is no batch, as `data_is` describes it. */
+/** An envelope of a given size that is no batch, as `data_is` describes it. */
 function hollow (size) {
   const body = new Uint8Array(size - 70).fill(0x78)
   return concat(messageField(1, body), messageField(2, new Uint8Array(64)))

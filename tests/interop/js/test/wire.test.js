@@ -1,4 +1,4 @@
-// What leaves on a connection besides diatribe's own messages: frames of yamux, identify, gossipsub's protocols.
+// The bytes sent on a connection besides diatribe's own messages: frames of yamux, identify, gossipsub's protocols.
 
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
