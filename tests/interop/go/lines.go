@@ -26,7 +26,7 @@ const (
 )
 
 var (
-	// hold keeps lines back until `online` has been said.
+	// hold keeps lines back until `online` has been printed.
 	hold   sync.Mutex
 	stdout = bufio.NewWriter(os.Stdout)
 )
@@ -63,7 +63,7 @@ type input struct {
 	Data *string `json:"data"`
 }
 
-// answer is what becomes of a line: in the order of the input.
+// answer is the outcome of a line of input, in the order of the input.
 type answer struct {
 	room string
 	sent <-chan node.Sent

@@ -128,7 +128,7 @@ func main() {
 }
 
 func run(o *options) error {
-	// A link that comes up while the rooms are joined is told of after `online`.
+	// A link that starts while the rooms are joined is reported after `online`.
 	hold.Lock()
 	n, err := node.New(o.config)
 	for _, room := range o.rooms {

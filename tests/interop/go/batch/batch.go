@@ -1,6 +1,6 @@
-// Package batch is what travels in a room: signed envelopes, and what a room may be called.
+// Package batch has the signed envelopes of a room, and the valid room names.
 //
-// Entry points: Seal and Open. The rule it keeps: an envelope that is taken has one spelling, and the checks stand in
+// Entry points: Seal and Open. The rule it keeps: a valid envelope has one encoding, and the checks run in
 // the order of the contract.
 package batch
 
@@ -25,7 +25,7 @@ const (
 	MaxMessage = MaxData + 1024
 	// MaxBatch is the size, counted with EventOverhead, at which a sender closes a batch of several events.
 	MaxBatch = 256 << 10
-	// EventOverhead is what an event counts beside its bytes: what everybody who keeps it has to note about it.
+	// EventOverhead is the number of bytes that an event counts beside its own: the cost of its bookkeeping in each log.
 	EventOverhead = 64
 	// MaxPrev is how many batches a batch says it follows.
 	MaxPrev = 4
@@ -44,7 +44,7 @@ const (
 type ID [32]byte
 
 // IDOf is the id of a message. One that is spelled like an envelope, on the topic of a room, has an id that no other
-// message can have, whatever is wrong inside; all others have ids of another kind.
+// message can have, valid or not; all others have ids of another kind.
 func IDOf(topic string, data []byte) ID {
 	if room, isRoom := RoomOf(topic); isRoom && len(data) <= MaxMessage {
 		if body, signature, found := split(data); found {
@@ -68,7 +68,7 @@ func idOf(room string, body [32]byte, signature []byte) ID {
 	return ID(h.Sum(nil))
 }
 
-// Event is what an application sends.
+// Event is one message of an application.
 type Event struct {
 	Name string
 	Data []byte
@@ -77,7 +77,7 @@ type Event struct {
 // Size is how much an event adds to a batch.
 func (e Event) Size() int { return len(e.Name) + len(e.Data) + eventFraming + EventOverhead }
 
-// Batch is what one author says in one room at one time.
+// Batch is one or more events of one author in one room.
 type Batch struct {
 	ID       ID
 	Author   []byte // libp2p's PublicKey message
@@ -90,7 +90,7 @@ type Batch struct {
 	Prev []ID
 }
 
-// Error is an envelope that is refused: which rule it breaks, and whether whoever forwarded it could have known.
+// Error is a refused envelope: the broken rule, and whether the forwarding peer could have known.
 type Error struct {
 	Kind    string
 	Offence bool
@@ -116,7 +116,7 @@ func (b *Batch) Seal(author *identity.Identity, networkID []byte) []byte {
 	return (&wire.Writer{}).Message(1, w.Out).Message(2, signature).Out
 }
 
-// Open checks the data of a message that came in a room of the network that has this id. Its errors are *Error.
+// Open checks the data of a message in a room of the network with this id. Its errors are *Error.
 func Open(envelope []byte, room string, networkID []byte, nowMs uint64) (*Batch, error) {
 	if len(envelope) > MaxMessage {
 		return nil, offence("TooLarge")
@@ -167,7 +167,7 @@ func (b *Batch) read(body []byte) error {
 		6: wire.Message(func(message []byte) error {
 			var event Event
 			err := wire.Decode(message, wire.Schema{1: wire.String(&event.Name), 2: wire.Bytes(&event.Data)})
-			// A body can hold half a million empty events: what will be refused is looked at, and not kept.
+			// A body can hold half a million empty events: events of a body that will be refused are checked, and not kept.
 			if tooMany = tooMany || len(b.Events) == MaxEvents; !tooMany {
 				b.Events = append(b.Events, event)
 			}
@@ -198,13 +198,13 @@ func (b *Batch) read(body []byte) error {
 	return nil
 }
 
-// split takes apart what is exactly 0a len body 12 40 signature.
+// split parses an envelope, exactly 0a len body 12 40 signature.
 func split(envelope []byte) (body, signature []byte, found bool) {
 	if len(envelope) < 1 || envelope[0] != 0x0a {
 		return nil, nil, false
 	}
 	n, size := binary.Uvarint(envelope[1:])
-	// The length is what is left, so that it is minimal when it is spelled like that number.
+	// The length is the number of remaining bytes, so it is minimal when it is encoded like that number.
 	rest := len(envelope) - 1 - size - 66
 	if size <= 0 || rest < 1 || n != uint64(rest) || !bytes.Equal(binary.AppendUvarint(nil, n), envelope[1:1+size]) {
 		return nil, nil, false

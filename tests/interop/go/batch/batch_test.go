@@ -107,7 +107,7 @@ func TestEnvelopesAreAccepted(t *testing.T) {
 func TestMessagesHaveTheirIDs(t *testing.T) {
 	for _, v := range read(t).IDs {
 		if v.DataBytes > 0 {
-			// A body of bytes 78, whose length takes three bytes, and a signature of zeros.
+			// A body of bytes 78 with a length of three bytes, and a signature of zeros.
 			body := bytes.Repeat([]byte{0x78}, v.DataBytes-1-3-66)
 			v.Data = (&wire.Writer{}).Message(1, body).Message(2, make([]byte, 64)).Out
 		}

@@ -1,6 +1,6 @@
 package batch
 
-// What a body may look like and what not, each signed as it stands, so that nothing else is wrong with it.
+// Valid and invalid bodies, each with a valid signature, so that nothing else is wrong with it.
 
 import (
 	"bytes"
@@ -22,7 +22,7 @@ func author(t *testing.T) *identity.Identity {
 	return own
 }
 
-// body is a batch of one empty event, and whatever else it is to have.
+// body returns a batch of one empty event with additional fields.
 func body(own *identity.Identity, event []byte, more ...[]byte) []byte {
 	w := (&wire.Writer{}).Bytes(1, own.PublicKey).Bytes(2, make([]byte, 16)[:16]).Uint(3, 1).Uint(4, 1000).Bytes(5, []byte("lobby"))
 	return append(w.Message(6, event).Out, bytes.Join(more, nil)...)
@@ -175,7 +175,7 @@ func TestABatchHas1024Events(t *testing.T) {
 	}
 }
 
-// The numbers come from a program of its own, in another language.
+// The numbers are from a separate program, in another language.
 func TestIDsAreOfTheRoomTheBodyAndTheSignature(t *testing.T) {
 	signature := bytes.Repeat([]byte{9}, 64)
 	good := (&wire.Writer{}).Message(1, []byte("body")).Message(2, signature).Out

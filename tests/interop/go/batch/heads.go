@@ -2,7 +2,7 @@ package batch
 
 import "slices"
 
-// maxFollowed is how many batches are remembered as followed: a batch that comes after one that follows it is no head.
+// maxFollowed is how many batches are remembered as followed: a batch that arrives after one that follows it is no head.
 const maxFollowed = 1024
 
 // Heads are the newest batches of one author in one room that this instance of the author knows: those that no other
@@ -15,7 +15,7 @@ type Heads struct {
 	followed []ID
 }
 
-// Prev returns what the next batch of this instance follows: the batch before it, and the newest of other instances.
+// Prev returns the ids that the next batch of this instance follows: the batch before it, and the newest of other instances.
 func (h *Heads) Prev() []ID {
 	h.others = h.others[max(0, len(h.others)-(MaxPrev-len(h.own))):]
 	return slices.Concat(h.own, h.others)

@@ -14,7 +14,7 @@ const (
 	maxRoom   = 64
 )
 
-// CheckRoom says what is wrong with the name of a room.
+// CheckRoom returns the fault of a room's name, or nil.
 func CheckRoom(name string) error {
 	switch {
 	case len(name) < 1 || len(name) > maxRoom:

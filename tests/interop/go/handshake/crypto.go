@@ -20,7 +20,7 @@ var zeros = make([]byte, 32)
 // Entropy is all that is random in one round, and the time. Vectors fix it.
 type Entropy struct {
 	Nonce, Secret []byte
-	// Tag stands in a Hello in place of the tag of an older network key: 16 bytes.
+	// Tag is sent in a Hello in place of the tag of an older network key: 16 bytes.
 	Tag []byte
 	// ClockMs is Unix time in milliseconds.
 	ClockMs uint64

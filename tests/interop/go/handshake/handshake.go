@@ -1,7 +1,7 @@
 // Package handshake is the handshake of one connection as a pure state machine: bytes in, bytes out, both roles, both
 // rounds. The node carries the frames over streams, keeps the deadlines and opens the gate.
 //
-// Entry points: Dial and Listen, then Receive for every frame that comes. The rule it keeps: one frame is due at any
+// Entry points: Dial and Listen, then Receive for every inbound frame. The rule it keeps: one frame is due at any
 // time, by kind and by direction, and every other one ends the handshake.
 package handshake
 
@@ -41,7 +41,7 @@ func (c Code) String() string {
 	return names[c]
 }
 
-// Refused is a check that failed: the code that a stranger is told, and the reason, which it is not.
+// Refused is a failed check: the code, which is sent to the peer, and the reason, which is not.
 type Refused struct {
 	Code   Code
 	Reason string
@@ -66,7 +66,7 @@ type Violation struct{ Reason string }
 
 func (v *Violation) Error() string { return v.Reason }
 
-// Local is what a node brings into every handshake.
+// Local is the input of a node for every handshake.
 type Local struct {
 	Identity *identity.Identity
 	// Instance is 16 bytes, random for each start of the process.
@@ -77,7 +77,7 @@ type Local struct {
 	OlderKey []byte
 }
 
-// networkKey is what stands for the network key: 32 zeros on the open network.
+// networkKey returns the network key, or 32 zeros on the open network.
 func (l *Local) networkKey() []byte {
 	if l.NetworkKey == nil {
 		return zeros
@@ -85,9 +85,9 @@ func (l *Local) networkKey() []byte {
 	return l.NetworkKey
 }
 
-// Step is what is to be done after a frame.
+// Step is the next action after a frame.
 type Step struct {
-	// Respond goes out on the stream on which the frame came, Request on a new one.
+	// Respond is sent on the stream of the frame, Request on a new one.
 	Respond, Request []byte
 	// Proved: the peer has just proved its key to this side as server: decide whether to take it, before Respond.
 	Proved bool
@@ -139,7 +139,7 @@ func (m *Machine) Due() string { return kindNames[m.due] }
 // PeerInstance is the instance id that the peer has shown.
 func (m *Machine) PeerInstance() []byte { return m.round.peer.instance }
 
-// Receive takes the frame that came. Its errors are *Refused, *Rejected and *Violation.
+// Receive processes an inbound frame. Its errors are *Refused, *Rejected and *Violation.
 func (m *Machine) Receive(body []byte) (Step, error) {
 	f, err := decodeFrame(body)
 	if err != nil {

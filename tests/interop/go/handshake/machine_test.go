@@ -27,7 +27,7 @@ func pair(t *testing.T, dialersKey, listenersKey []byte) (d, l *Machine, hello [
 	return d, Listen(listener, dialer.Identity.PeerID, System), hello
 }
 
-// frames plays a whole handshake and yields all that was said: the even ones are requests.
+// frames plays a whole handshake and returns all its frames: the even ones are requests.
 func frames(t *testing.T, d, l *Machine, hello []byte) (said [][]byte) {
 	client, server := d, l
 	for range 2 {
@@ -157,7 +157,7 @@ func TestEveryFlippedBitOfAFrameIsNoticed(t *testing.T) {
 	}
 }
 
-// What a Hello says is checked in the order of the contract: each of these breaks one rule, and the one with two names
+// The fields of a Hello are checked in the order of the contract: each of these breaks one rule, and the one with two names
 // the first.
 func TestWhatAHelloClaimsIsChecked(t *testing.T) {
 	zero := make([]byte, 32)
@@ -214,7 +214,7 @@ func helloCore(t *testing.T, dialer, listener *Local) []byte {
 	return f.core
 }
 
-// What only the Core of a Challenge says, signed by the server itself.
+// Fields that only the Core of a Challenge has, signed by the server itself.
 func TestWhatAChallengeClaimsIsChecked(t *testing.T) {
 	for key, code := range map[uint32]Code{0: CodeAuth, 1: 0, 2: CodeAuth, 3: CodeAuth} {
 		for _, tags := range [][]byte{nil, make([]byte, tagsSize)} {

@@ -20,7 +20,7 @@ const (
 
 var kindNames = map[int]string{0: "nothing", kindHello: "Hello", kindChallenge: "Challenge", kindAnswer: "Answer", kindPass: "Pass", kindReject: "Reject"}
 
-// core is who a side says it is in one round.
+// core is the identity that a side claims in one round.
 type core struct {
 	version, round                             uint32
 	publicKey, peerID, encKey, nonce, instance []byte
@@ -40,7 +40,7 @@ func (c *core) encode() []byte {
 }
 
 // decodeCore reads the Core of a Hello or of a Challenge. It looks at the version before anything else, so that a later
-// one is named whatever it made of the rest.
+// one is recognized even if it changed the rest.
 func decodeCore(encoded []byte, kind int) (*core, error) {
 	var version uint32
 	for field, err := range wire.Fields(encoded) {
@@ -89,7 +89,7 @@ func decodeFrame(body []byte) (*frame, error) {
 		kindChallenge: {1: wire.Bytes(&f.core), 2: wire.Bytes(&f.enc), 3: wire.Bytes(&f.ciphertext), 4: wire.Bytes(&f.signature)},
 		kindAnswer:    {1: wire.Bytes(&f.enc), 2: wire.Bytes(&f.ciphertext), 3: wire.Bytes(&f.signature), 4: wire.Bytes(&f.confirm)},
 		kindPass:      {1: wire.Bytes(&f.confirm)},
-		// Referrals and their proof are read by whoever would follow them; here they need only be fields of bytes.
+		// A peer that follows referrals reads them and their proof; here they need only be fields of bytes.
 		kindReject: {1: wire.Uint32(&f.code), 2: wire.Bytes(new([]byte)), 3: wire.Bytes(new([]byte))},
 	}
 	for field, err := range wire.Fields(body) {
@@ -121,7 +121,7 @@ func encodeFrame(kind int, fields ...[]byte) []byte {
 	return (&wire.Writer{}).Message(kind, w.Out).Out
 }
 
-// RejectFrame is what a server answers that refuses.
+// RejectFrame returns the response of a server that refuses.
 func RejectFrame(code Code) []byte {
 	return (&wire.Writer{}).Message(kindReject, (&wire.Writer{}).Uint(1, uint64(code)).Out).Out
 }

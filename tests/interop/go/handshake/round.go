@@ -8,7 +8,7 @@ import (
 )
 
 // round is one of the two: hello, onChallenge, onPass for its client; onHello, onAnswer for its server. The checks
-// stand in the order of the contract, and whatever is hashed is hashed as it was received.
+// run in the order of the contract, and bytes are hashed as received.
 type round struct {
 	local   *Local
 	remote  []byte // the PeerId that noise authenticated
@@ -22,7 +22,7 @@ type round struct {
 	// networkKey is the one that both sides have: of the open network 32 zeros.
 	networkKey []byte
 	t          transcript
-	// pass is what the client expects to be sent.
+	// pass is the confirm that the client expects in the Pass.
 	pass []byte
 }
 
@@ -43,7 +43,8 @@ func (r *round) begin(client, server []byte) {
 	r.t.t0 = hash([]byte(d), []byte{byte(r.number)}, client, server, r.prev)
 }
 
-// admitHello checks what a client says it is, and returns which of its tags is that of a network key of this node's: checks 5 to 12.
+// admitHello checks the Core of a client, and returns the index of the tag that matches a network key of this node: checks
+// 5 to 12.
 func (r *round) admitHello(encoded []byte) (key uint32, err error) {
 	c, err := decodeCore(encoded, kindHello)
 	if err != nil {
@@ -55,7 +56,7 @@ func (r *round) admitHello(encoded []byte) (key uint32, err error) {
 	return key, r.admit(c)
 }
 
-// admitChallenge checks what a server says it is: checks 5 to 12. rest are fields of the Challenge with their lengths.
+// admitChallenge checks the Core of a server: checks 5 to 12. rest are fields of the Challenge with their lengths.
 func (r *round) admitChallenge(encoded []byte, rest ...any) error {
 	c, err := decodeCore(encoded, kindChallenge)
 	if err == nil {
@@ -70,7 +71,7 @@ func (r *round) admitChallenge(encoded []byte, rest ...any) error {
 	return r.admit(c)
 }
 
-// admit checks what a Core of either kind says: checks 8 to 12.
+// admit checks a Core of either kind: checks 8 to 12.
 func (r *round) admit(c *core) error {
 	key, err := identity.PublicKeyOf(c.publicKey)
 	own := r.local.Identity

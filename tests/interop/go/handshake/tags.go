@@ -26,7 +26,7 @@ func tagOf(networkKey, client, server, nonce []byte) []byte {
 	return mac(key, join(client, server, nonce))[:tagSize]
 }
 
-// tags are those of a Hello: random stands in place of the tag of a key that there is not.
+// tags returns the tags of a Hello: random replaces the tag of a missing key.
 func (l *Local) tags(server, nonce, random []byte) []byte {
 	client, older := l.Identity.PeerID, random
 	if l.OlderKey != nil {

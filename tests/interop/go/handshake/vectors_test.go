@@ -46,7 +46,7 @@ type handshakeVector struct {
 	Name             string
 	Dialer, Listener side
 	NetworkKey       vectors.Hex `json:"network_key"`
-	// NewerKey is the dialer's, whose older one is then NetworkKey.
+	// NewerKey is the dialer's newer key; NetworkKey is then its older one.
 	NewerKey vectors.Hex `json:"newer_network_key"`
 	Rounds   []roundVector
 }
@@ -84,7 +84,7 @@ func (s side) local(t *testing.T, networkKey []byte) *Local {
 	return &Local{Identity: own, Instance: s.Instance, NetworkKey: networkKey}
 }
 
-// entropies yields what the vectors fix for the dialer or the listener, one round after the other.
+// entropies returns the random inputs that the vectors fix for the dialer or the listener, by round.
 func entropies(t *testing.T, rounds []roundVector, dialer bool) func() Entropy {
 	next := 0
 	return func() Entropy {
@@ -158,7 +158,7 @@ func (r roundVector) check(t *testing.T, who string, round *round) {
 	}
 }
 
-// What is tied to the handshake in which they come: whoever follows referrals must check this.
+// The proof ties referrals to their handshake: a peer that follows referrals must check this.
 func TestReferralsHaveTheirProof(t *testing.T) {
 	p := read(t)
 	for _, v := range p.Handshakes {
@@ -209,7 +209,7 @@ func same(t *testing.T, what string, got, want []byte) {
 }
 
 // sealWith seals with an ephemeral key made from ikm. crypto/hpke has no way to fix it, so this is RFC 9180 once more,
-// base mode, first message; what it seals is opened by crypto/hpke in the test above.
+// base mode, first message; crypto/hpke opens its ciphertext in the test above.
 func sealWith(t *testing.T, ikm []byte) func(to, info, aad, text []byte) ([]byte, []byte, error) {
 	derived, err := hpke.DHKEM(ecdh.X25519()).DeriveKeyPair(ikm)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package identity is who a node is: Ed25519 keys, and the PeerIds and sealing keys that follow from them.
+// Package identity has the identity of a node: Ed25519 keys, and the PeerIds and sealing keys that follow from them.
 //
 // Entry points: FromSeed, PublicKeyOf and Verify. The rule it keeps: signatures are verified strictly, because Ed25519
 // libraries differ in the edge cases. S < L; the key and R are canonical and not of small order; the equation holds
@@ -18,7 +18,7 @@ import (
 	"filippo.io/edwards25519"
 )
 
-// What stands before the 32 bytes of an Ed25519 key in libp2p's PublicKey and PrivateKey messages, and before the
+// The prefixes of the 32 bytes of an Ed25519 key in libp2p's PublicKey and PrivateKey messages, and before the
 // PublicKey message in a PeerId.
 var (
 	publicKeyHead  = []byte{0x08, 0x01, 0x12, 0x20}
@@ -26,7 +26,7 @@ var (
 	peerIDHead     = []byte{0x00, 0x24}
 )
 
-// ErrKey is what PublicKeyOf says of everything that it does not take.
+// ErrKey is the error of PublicKeyOf for every invalid input.
 var ErrKey = errors.New("the key is no Ed25519 key, not canonical, or of small order")
 
 // Identity is a node's own keys.
@@ -62,7 +62,7 @@ func FromSeed(seed []byte) (*Identity, error) {
 // Sign signs a message with the Ed25519 key.
 func (i *Identity) Sign(message []byte) []byte { return ed25519.Sign(i.key, message) }
 
-// PrivateKey is libp2p's PrivateKey message: what a key file holds.
+// PrivateKey is libp2p's PrivateKey message: the contents of a key file.
 func (i *Identity) PrivateKey() []byte { return join(privateKeyHead, i.key) }
 
 // PublicKeyOf yields the 32 bytes of a PublicKey message, when it is a key that the contract takes.

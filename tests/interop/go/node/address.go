@@ -37,7 +37,7 @@ const (
 
 // readAddress reads an address of a peer: /ip4|ip6/…/tcp/N, then /ws, /wss or /tls/ws with the path "/", then perhaps
 // /p2p/ of that very peer. It returns /ip4|ip6/…/tcp/N/ws or …/tls/ws, an IPv4 address within an IPv6 one being that
-// IPv4 address. Everything else is no address, nor is what has no scope.
+// IPv4 address. Everything else is no address, nor is an address without a scope.
 func readAddress(encoded []byte, of peer.ID) (ma.Multiaddr, bool) {
 	if len(encoded) > maxAddressSize {
 		return nil, false
@@ -73,7 +73,7 @@ func canonicals(addresses []ma.Multiaddr) (kept []ma.Multiaddr) {
 	return kept
 }
 
-// parts reads a multiaddr. What is not as it should be sets bad, for good.
+// parts reads a multiaddr. Any malformed part sets bad, permanently.
 type parts struct {
 	rest []byte
 	bad  bool

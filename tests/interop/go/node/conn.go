@@ -25,7 +25,7 @@ type conn struct {
 
 	requests chan *request
 	mu       sync.Mutex
-	credits  int // how many requests of the handshake may come
+	credits  int // how many requests of the handshake may arrive
 
 	// inbound: the gate is open for the peer's streams.
 	inbound   atomic.Bool
@@ -44,7 +44,7 @@ type conn struct {
 	link    *link
 }
 
-// connOf is what is known of a connection; a new one begins its handshake.
+// connOf returns the state of a connection; a new one begins its handshake.
 func (n *Node) connOf(raw network.Conn) *conn {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -61,7 +61,7 @@ func (n *Node) connOf(raw network.Conn) *conn {
 	}
 	c.ctx, c.cancel = context.WithCancelCause(n.ctx)
 	if raw.IsClosed() {
-		// It may have been here and failed already: whoever has dialled it waits for the end, and is told of one.
+		// It may have been here and failed already: its dialer waits for the end, and gets one.
 		gone := peerClosed()
 		gone.Stage, c.failure = "handshake_1", gone
 		close(c.over)
@@ -95,7 +95,7 @@ func (c *conn) run() {
 		c.raw.Close()
 		c.cancel(errClosed)
 		var f *Failure
-		// Of a stranger who went away without a word there is nothing to tell.
+		// A stranger that disconnects before it sends anything is not reported.
 		if errors.As(err, &f) && (c.dialer || c.saidHello.Load() || f.Code != "") {
 			c.node.refuse(c.id, c.raw.RemoteMultiaddr(), c.dialer, f)
 		}

@@ -35,7 +35,7 @@ func (n *Node) KeepDialing(address ma.Multiaddr) {
 			n.over.waitForWant(l)
 		} else {
 			var f *Failure
-			// Of a handshake that came to nothing its connection has told.
+			// A failed handshake was reported by its connection.
 			if errors.As(err, &f) && !strings.HasPrefix(f.Stage, "handshake") && f.Stage != "link" {
 				n.refuse("", address, true, f)
 			}
@@ -71,7 +71,7 @@ func (n *Node) dialPeer(ctx context.Context, id peer.ID, addresses []ma.Multiadd
 	if err != nil {
 		return nil, failureOf(err)
 	}
-	// The peer's own dial may have come first: then this is that connection.
+	// The peer's own dial may have been first: then this is that connection.
 	return n.connOf(raw).wait(ctx)
 }
 
@@ -90,7 +90,7 @@ func (n *Node) dialRaw(ctx context.Context, id peer.ID, addresses []ma.Multiaddr
 	return n.host.Network().DialPeer(ctx, id)
 }
 
-// whoIs asks who answers at an address. go-libp2p dials nobody whose PeerId it does not know; but it says whom it met
+// whoIs returns the PeerId that answers at an address. go-libp2p dials only known PeerIds; but it reports the one it met
 // instead of another one.
 func (n *Node) whoIs(ctx context.Context, address ma.Multiaddr) (peer.ID, error) {
 	_, public, err := crypto.GenerateEd25519Key(rand.Reader)

@@ -28,7 +28,7 @@ const patience = 30 * time.Second
 
 var local = ma.StringCast("/ip4/127.0.0.1/tcp/0/ws")
 
-// lines are what a node has said.
+// lines are the output of a node.
 type lines struct {
 	mu   sync.Mutex
 	said []map[string]any
@@ -246,7 +246,7 @@ func TestAListenersGateOpensBeforeItsAnswerAndNotSooner(t *testing.T) {
 		t.Fatal(err)
 	}
 	stream, body = s.hear(t)
-	// The Answer has come, the Pass has not been sent: from here on the dialer may open.
+	// The Answer has arrived, the Pass has not been sent: from here on the dialer may open.
 	if !offered(t, c, gossipProtocols[0]) {
 		t.Error("gossip is refused after the Answer")
 	}
@@ -323,7 +323,7 @@ func TestTwoNodesLinkAndTalk(t *testing.T) {
 	}
 }
 
-// sayInSilence says something on a link that came up although its peer, b, has said nothing of rooms.
+// sayInSilence sends an event on a link that is up although its peer, b, has sent no subscriptions.
 func sayInSilence(t *testing.T) (b *Node, saidB *lines, sent <-chan Sent) {
 	t.Helper()
 	a, saidA := startNode(t)

@@ -2,9 +2,9 @@ package node
 
 // gossipsub, set up as the contract says, and without its silent losses.
 //
-// Messages are checked in the hook that sees an RPC first and not in validators: those have a queue that drops what
+// Messages are checked in the hook that sees an RPC first and not in validators: those have a queue that drops messages
 // does not fit, and workers that change the order. While one is checked nothing more is read, so that the sender is
-// held up in the end. Delivery is by the tracer, because a subscription drops what is not fetched in time.
+// held up in the end. Delivery is by the tracer, because a subscription drops messages that are not fetched in time.
 
 import (
 	"context"
@@ -38,7 +38,7 @@ const (
 	holdMost = time.Second
 	// tellAgain is how long gossipsub may take to open its stream.
 	tellAgain = time.Second
-	// maxKnown is how many ids of checked messages are kept, not to check them again when they come from others.
+	// maxKnown is the number of remembered ids of checked messages (dedup): copies from other peers are not checked again.
 	maxKnown = 8192
 )
 
@@ -46,7 +46,7 @@ type gossip struct {
 	node *Node
 	host *pubHost
 
-	// What follows belongs to gossipsub's own loop: inspector and tracer are called there.
+	// The following belongs to gossipsub's own loop: inspector and tracer are called there.
 	opened map[batch.ID]*batch.Batch
 	known  map[batch.ID]bool
 	order  []batch.ID
@@ -114,7 +114,7 @@ func (g *gossip) attach(l *link) {
 			return
 		}
 		defer emitter.Close()
-		// Told once it may pass over a peer that it still believes to have.
+		// A single notification may be ignored for a peer that it still believes to have.
 		for told := true; told; told = sleep(l.ctx, tellAgain) && !g.isReady(l) {
 			emitter.Emit(event.EvtPeerIdentificationCompleted{Peer: l.id, Protocols: gossipProtocols})
 		}
@@ -152,7 +152,7 @@ func (g *gossip) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	return nil
 }
 
-// check says whether a message is taken. An error is an offence of whoever forwarded it.
+// check decides whether a message is accepted. An error is an offence of the forwarding peer.
 func (g *gossip) check(message *pb.Message) (bool, error) {
 	// StrictNoSign: a message in which any of these is present, be it empty, is dropped. That is no offence.
 	if message.From != nil || message.Seqno != nil || message.Signature != nil || message.Key != nil {
@@ -162,7 +162,7 @@ func (g *gossip) check(message *pb.Message) (bool, error) {
 	if !isRoom || !g.node.inRoom(name) {
 		return false, nil
 	}
-	// What this node does not know is not passed on.
+	// Unknown fields are not forwarded.
 	message.ProtoReflect().SetUnknown(nil)
 	if g.known[messageID(message)] {
 		return true, nil
@@ -184,7 +184,7 @@ func messageID(message *pb.Message) batch.ID {
 	return batch.IDOf(message.GetTopic(), message.GetData())
 }
 
-// open reads a message that came in a room.
+// open reads a message of a room.
 func (n *Node) open(message *pb.Message, room string) (*batch.Batch, error) {
 	return batch.Open(message.GetData(), room, n.networkID, uint64(time.Now().UnixMilli()))
 }
@@ -275,7 +275,7 @@ func (t topics) FilterIncomingSubscriptions(from peer.ID, subs []*pb.RPC_SubOpts
 	return kept, nil
 }
 
-// tracer hears of what gossipsub does with messages and streams.
+// tracer gets gossipsub's events about messages and streams.
 type tracer struct{ *gossip }
 
 // DeliverMessage is called once for a message of others.
@@ -331,7 +331,7 @@ func (t *tracer) SendRPCCompleted(*pubsub.RPC, peer.ID, time.Duration) {}
 func (t *tracer) DropRPC(*pubsub.RPC, peer.ID)                         {}
 func (t *tracer) UndeliverableMessage(*pubsub.Message)                 {}
 
-// recipients is a scheduler that counts to whom a message goes, and says so when it is on its way to all of them.
+// recipients is a scheduler that counts the recipients of a message, and reports when it was passed to all of them.
 type recipients struct {
 	rpcs []struct {
 		to  peer.ID

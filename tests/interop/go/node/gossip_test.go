@@ -80,7 +80,7 @@ func TestAMessageWithAnythingOfASignedOneIsDroppedAndNoOffence(t *testing.T) {
 	for _, topic := range []string{"lobby", batch.TopicOf("a/b"), batch.TopicOf("kitchen")} {
 		publish(t, gossip, message(first, topic).Out)
 	}
-	// What comes last shows that all before it was read.
+	// The last message shows that all before it were read.
 	publish(t, gossip, message(first, batch.TopicOf("lobby")).Bytes(9, []byte("unknown")).Out)
 	if line := said.until(t, "message"); line["seq"] != uint64(1) {
 		t.Errorf("%v is taken", line)
@@ -91,7 +91,7 @@ func TestAMessageWithAnythingOfASignedOneIsDroppedAndNoOffence(t *testing.T) {
 	if said.count("refused")+said.count("link_down") > 0 {
 		t.Errorf("%v", said.said)
 	}
-	// What is malformed inside is an offence.
+	// A message that is malformed inside is an offence.
 	publish(t, gossip, message(bytes.Replace(seal(2), []byte("lobby"), []byte("kitch"), 1), batch.TopicOf("lobby")).Out)
 	if line := said.until(t, "refused"); line["code"] != codeInvalidBatch || line["stage"] != "link" {
 		t.Errorf("%v", line)

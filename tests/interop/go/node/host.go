@@ -67,16 +67,16 @@ func newHost(n *Node, privateKey []byte) (host.Host, error) {
 		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
 		libp2p.DisableIdentifyAddressDiscovery(),
-		// identify answers strangers: it names no address. Peers that have passed are told by the overlay.
+		// identify answers strangers: it names no address. The overlay names addresses to peers that have passed.
 		libp2p.AddrsFactory(func([]ma.Multiaddr) []ma.Multiaddr { return nil }),
-		// Its answers end after 30 s, whatever is asked: ping.go does not.
+		// Its answers end after 30 s; those of ping.go do not.
 		libp2p.Ping(false),
 		libp2p.WithDialTimeout(dialTimeout),
 	)
 	if err != nil {
 		return nil, err
 	}
-	// For identify to name them. The streams are taken by mux.go, before they come to this handler.
+	// For identify to name them. mux.go accepts the streams, before they reach this handler.
 	for _, id := range ungated {
 		h.SetStreamHandler(id, func(s network.Stream) { s.Reset() })
 	}
@@ -85,7 +85,7 @@ func newHost(n *Node, privateKey []byte) (host.Host, error) {
 
 var ungated = []protocolID{handshake.Protocol, pingProtocol}
 
-// gater lets the node dial only what it was asked to. go-libp2p dials every address that it has ever heard of a peer.
+// gater lets the node dial only requested addresses. go-libp2p dials every address that it has ever heard of a peer.
 type gater struct {
 	mu      sync.Mutex
 	allowed map[peer.ID][]ma.Multiaddr
@@ -111,7 +111,7 @@ func (g *gater) InterceptAddrDial(id peer.ID, address ma.Multiaddr) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return slices.ContainsFunc(g.allowed[id], func(allowed ma.Multiaddr) bool {
-		// A name has been resolved when it comes here.
+		// A name has already been resolved here.
 		return allowed.Equal(address) || madns.Matches(allowed)
 	})
 }

@@ -11,12 +11,13 @@ import (
 const (
 	// settle is how long a new link may take to say in which rooms it is.
 	settle = 500 * time.Millisecond
-	// speak is how long it is waited for by who has something to say, when nobody else is there: a far link, or a busy machine.
+	// speak is the maximum wait of a sender for the subscriptions of a new link, when nobody else is in the room: a far link,
+	// or a busy machine.
 	speak = 3 * time.Second
 	// simultaneous: two connections that passed within this time were dialled at once from both ends.
 	simultaneous = 20 * time.Second
-	// retire is how much later a connection is closed that lost against another. What this node says has moved to the
-	// other: whoever still sends on both closes before.
+	// retire is the delay before a duplicate connection is closed. This node already sends on the other one; a peer that
+	// still sends on both closes earlier.
 	retire = 4 * time.Second
 	// aliveFor is how long ago a link's last sign of life may be, probeTimeout how long it may take for another one.
 	aliveFor     = 8 * time.Second
@@ -38,12 +39,12 @@ type link struct {
 	current *conn
 	others  []*conn
 	told    bool
-	spoken  bool // it has said in which rooms it is, or has had its time
+	spoken  bool // it has sent its subscriptions, or the wait for them is over
 	ready   bool // gossipsub has a stream to it
 	queued  int  // bytes that gossipsub has queued for it
 	rooms   map[string]bool
 	reason  string
-	// dialable is where the peer said that it listens.
+	// dialable has the listen addresses that the peer has given.
 	dialable []ma.Multiaddr
 }
 
@@ -100,7 +101,7 @@ func (n *Node) cross(l *link, c *conn) {
 	time.AfterFunc(retire, func() { loser.raw.Close() })
 }
 
-// spoke: the peer has said in which rooms it is, or is not waited for any longer.
+// spoke: the peer has sent its subscriptions, or the wait for them is over.
 func (n *Node) spoke(l *link) {
 	n.mu.Lock()
 	l.spoken = true
@@ -109,7 +110,7 @@ func (n *Node) spoke(l *link) {
 	n.rise(l)
 }
 
-// rise tells of a link once the peer has said in which rooms it is, or has had some time to.
+// rise reports a link once the peer has sent its subscriptions, or after a timeout.
 func (n *Node) rise(l *link) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -180,14 +181,14 @@ func (n *Node) hangUp(l *link, reason string) {
 	}
 }
 
-// What a link's peer is accused of.
+// The offence of a link's peer.
 const (
 	codeViolation      = "VIOLATION"
 	codeInvalidBatch   = "INVALID_BATCH"
 	codeInvalidOverlay = "INVALID_OVERLAY"
 )
 
-// accuse closes a link whose peer broke a rule, and tells which.
+// accuse closes a link after an offence of its peer, and reports the broken rule.
 func (n *Node) accuse(c *conn, code, reason string) {
 	n.refuse(c.id, c.raw.RemoteMultiaddr(), false, &Failure{Stage: "link", Code: code, Reason: reason})
 	n.hangUp(c.link, reason)

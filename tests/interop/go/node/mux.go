@@ -1,7 +1,7 @@
 package node
 
 // Streams, negotiated for each connection: the gate's two doors. go-libp2p negotiates for the whole host, so that a
-// protocol is either there for everyone or for nobody; here a stream that comes too early gets `na`.
+// protocol is either there for everyone or for nobody; here a stream that arrives too early gets `na`.
 
 import (
 	"bytes"
@@ -89,7 +89,7 @@ func (n *Node) library(s network.Stream) {
 	handler(id, s)
 }
 
-// asked is what a server answers that speaks the protocol.
+// asked is the response of a server that speaks the protocol.
 func asked(id protocolID) io.Reader {
 	var answer bytes.Buffer
 	for _, token := range []string{multistream.ProtocolID, string(id)} {

@@ -21,12 +21,12 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// Config is what a node is made of.
+// Config is the configuration of a node.
 type Config struct {
 	Seed       []byte
 	NetworkKey []byte
 	Listen     []ma.Multiaddr
-	// Trust is the allow-list, when it is not empty; Deny comes before it.
+	// Trust is the allow-list, when it is not empty; Deny takes precedence.
 	Trust, Deny []peer.ID
 	// MaxLinks is how many links it keeps; one more while it takes part in a handover.
 	MaxLinks int
@@ -40,7 +40,7 @@ const (
 	maxRooms        = 32
 	// maxHandshakes is how many inbound connections may wait for their handshake.
 	maxHandshakes = 64
-	// maxFailures is how many addresses are remembered whose failure has been told.
+	// maxFailures is the number of remembered addresses with a reported failure.
 	maxFailures = 1024
 )
 
@@ -49,7 +49,7 @@ type Node struct {
 	config Config
 	id     peer.ID
 	local  *handshake.Local
-	// networkID is what batches are signed for.
+	// networkID is the network id in the signature of batches.
 	networkID []byte
 	host      host.Host
 	gater     *gater
@@ -67,7 +67,7 @@ type Node struct {
 	// admitted are connections that have proved their key and wait for the pass.
 	admitted map[*conn]peer.ID
 	rooms    map[string]*room
-	// failures are the last ones told of the addresses that were dialled.
+	// failures are the last reported ones of the dialled addresses.
 	failures map[string]string
 	// changed is closed, and made anew, when something happened for which a sender may wait.
 	changed chan struct{}
@@ -112,7 +112,7 @@ func New(config Config) (*Node, error) {
 		ConnectedF:    func(_ network.Network, c network.Conn) { n.connOf(c) },
 		DisconnectedF: func(_ network.Network, c network.Conn) { n.onClosed(c) },
 	})
-	// Only now: no connection may come before the gate is there.
+	// Only now: no connection may arrive before the gate is there.
 	if len(config.Listen) > 0 {
 		if err := n.host.Network().Listen(config.Listen...); err != nil {
 			return nil, fmt.Errorf("cannot listen: %w", err)
@@ -156,14 +156,14 @@ func (n *Node) wake() {
 	n.changed = make(chan struct{})
 }
 
-// Failure is why a connection came to nothing.
+// Failure is the reason of a failed connection.
 type Failure struct {
 	Stage, Code, Reason string
 }
 
 func (f *Failure) Error() string { return f.Reason }
 
-// refuse tells of a connection that came to nothing; of an address that was dialled, only the first of a row.
+// refuse reports a failed connection; for a dialled address, only the first of several in a row.
 func (n *Node) refuse(id peer.ID, address ma.Multiaddr, dialled bool, f *Failure) {
 	line := map[string]any{"address": address.String(), "stage": f.Stage, "code": nil, "reason": f.Reason}
 	if f.Code != "" {

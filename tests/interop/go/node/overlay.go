@@ -1,8 +1,8 @@
 package node
 
 // The overlay as far as a plain, obedient node needs it: as a newcomer it joins; it obeys redirects, in both roles and
-// at both ends of a handover; it answers whatever else is asked. It moves no links of its own: it splits none, takes
-// none over (Take) and thins none out.
+// at both ends of a handover; it gives the least answer to all other requests. It moves no links of its own: it splits none, takes
+// none over (ProposeHandover) and drops none (DropRedundantLink).
 
 import (
 	"context"
@@ -63,7 +63,7 @@ func newOverlay(n *Node) *overlay {
 	return &overlay{node: n, budget: newDialBudget(time.Now()), moved: map[*link]bool{}}
 }
 
-// extra is how many links more than usual may come: one, during a handover.
+// extra is the number of links above the maximum: one, during a handover.
 func (o *overlay) extra() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -198,7 +198,7 @@ func (c *conn) acceptOverlay(s network.Stream) {
 	}
 }
 
-// answer yields the response to a request, and what is to be done once it has left.
+// answer returns the response to a request, and the action after it was sent.
 func (o *overlay) answer(l *link, r *overlayMessage) (response []byte, then func()) {
 	n := o.node
 	switch r.kind {
@@ -275,7 +275,7 @@ func (o *overlay) redirect(l *link, r *overlayMessage) ([]byte, func()) {
 	return encodeOverlay(kindRedirected, w), func() { o.take(h) }
 }
 
-// take does what was agreed to, reports it and tells of it.
+// take carries out the agreed handover, and reports it to the coordinator and in a line.
 func (o *overlay) take(h *handover) {
 	defer o.end(h)
 	late := time.AfterFunc(handoverTimeout, func() { h.cancel(errGaveUp) })
@@ -397,8 +397,8 @@ func (o *overlay) mayDial(addresses []ma.Multiaddr) []ma.Multiaddr {
 	return o.budget.take(time.Now(), addresses)
 }
 
-// contacts are links of this node, but the one who asks: peers that have passed the handshake, at the addresses at which
-// they were dialled, or which they have said of themselves and which are of the host that their connection comes from.
+// contacts returns links of this node, except the requesting one: peers that have passed the handshake, at the addresses at
+// which they were dialled, or that they gave for themselves on the host of their connection.
 func (o *overlay) contacts(asker *link) (found []contact) {
 	o.node.mu.Lock()
 	defer o.node.mu.Unlock()
@@ -426,7 +426,7 @@ func (l *link) ownHost(addresses []ma.Multiaddr) (kept []ma.Multiaddr) {
 	return kept
 }
 
-// own is where the peer of a link may be told that this node listens.
+// own returns the listen addresses of this node that may be named over a link.
 func (o *overlay) own(l *link) []ma.Multiaddr {
 	o.node.mu.Lock()
 	defer o.node.mu.Unlock()

@@ -31,7 +31,7 @@ const (
 	kindHandoverReply
 )
 
-// What Joined, Redirect and Redirected say.
+// The enum values of Joined, Redirect and Redirected.
 const (
 	joinRefused, joinAccepted, joinSplit, joinPending                                 = 0, 1, 2, 3
 	roleDial, roleExpect                                                              = 0, 1
@@ -68,7 +68,7 @@ func putAddresses(w *wire.Writer, field int, addresses []ma.Multiaddr) *wire.Wri
 	return w
 }
 
-// named is a contact as it stands on the wire.
+// named is a contact as encoded on the wire.
 type named struct {
 	id        []byte
 	addresses [][]byte
@@ -78,7 +78,7 @@ func (c *named) schema() wire.Schema {
 	return wire.Schema{1: wire.Bytes(&c.id), 2: appendTo(&c.addresses)}
 }
 
-// contact returns what counts of it. Without a PeerId it is none.
+// contact returns the usable part of it. Without a PeerId there is none.
 func (c *named) contact() (contact, bool) {
 	id, err := peer.IDFromBytes(c.id)
 	if err != nil {
@@ -131,7 +131,7 @@ type overlayMessage struct {
 	to        contact
 }
 
-// decodeRequest reads what the peer `from` asks. An error is an offence.
+// decodeRequest reads a request of the peer `from`. An error is an offence.
 func decodeRequest(body []byte, from peer.ID) (*overlayMessage, error) {
 	var to named
 	m := &overlayMessage{}
@@ -167,7 +167,7 @@ func decodeRequest(body []byte, from peer.ID) (*overlayMessage, error) {
 	return m, nil
 }
 
-// decodeResponse reads what the peer `from` answers. An error is an offence.
+// decodeResponse reads a response of the peer `from`. An error is an offence.
 func decodeResponse(body []byte, from peer.ID) (*overlayMessage, error) {
 	m := &overlayMessage{}
 	err := m.decode(body, from, func(addresses *[][]byte) map[int]wire.Schema {

@@ -198,7 +198,7 @@ func TestEachPartOfAnOverlayMessageIsWellFormed(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	// What is no known message is not looked into.
+	// The contents of unknown messages are not inspected.
 	if _, err := decodeRequest(encodeOverlay(kindAttach, (&wire.Writer{}).Bytes(99, group)), ""); err != nil {
 		t.Error(err)
 	}

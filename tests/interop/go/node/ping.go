@@ -41,7 +41,7 @@ func (c *conn) answerPings(s network.Stream) {
 	}
 }
 
-// keepPinging closes a link whose peer does not answer.
+// keepPinging closes a link without an answer to its pings.
 func (l *link) keepPinging() {
 	var s network.Stream
 	var on *conn

@@ -1,7 +1,7 @@
 package node
 
 // The host that go-libp2p-pubsub gets: on it there are links and nothing else. It learns of peers from the event bus,
-// where go-libp2p tells of everyone who has identified; here the bus is one on which only the pass is told.
+// where go-libp2p reports every peer that has identified; here the bus reports only peers that have passed.
 
 import (
 	"context"

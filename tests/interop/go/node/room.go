@@ -13,7 +13,7 @@ import (
 	"diatribe.invalid/peer/identity"
 )
 
-// maxWaiting is how many events may wait to be sent in a room; whoever sends more waits.
+// maxWaiting is the maximum number of queued events of a room; further senders wait (backpressure).
 const maxWaiting = 8192
 
 // room is one that this node is in.
@@ -43,7 +43,7 @@ type saying struct {
 	sent  chan Sent
 }
 
-// Join comes into a room.
+// Join joins a room.
 func (n *Node) Join(name string) error {
 	if err := batch.CheckRoom(name); err != nil {
 		return err
@@ -65,7 +65,7 @@ func (n *Node) Join(name string) error {
 	n.mu.Lock()
 	n.rooms[name] = r
 	n.mu.Unlock()
-	// A relay is in the topic like a subscription, without a queue that drops what is not fetched in time.
+	// A relay is in the topic like a subscription, without a queue that drops messages that are not fetched in time.
 	if _, err := topic.Relay(); err != nil {
 		return err
 	}
@@ -79,8 +79,7 @@ func (n *Node) inRoom(name string) bool {
 	return n.rooms[name] != nil
 }
 
-// Say sends an event to everyone in a room. The channel yields what became of it; events leave in the order in which
-// they were said.
+// Say sends an event to everyone in a room. The channel yields the outcome; events leave in the order of the calls.
 func (n *Node) Say(name string, event batch.Event) (<-chan Sent, error) {
 	n.mu.Lock()
 	r := n.rooms[name]
@@ -102,7 +101,7 @@ func (n *Node) Say(name string, event batch.Event) (<-chan Sent, error) {
 	return s.sent, nil
 }
 
-// run sends what has queued, a batch at a time.
+// run sends the queued events, a batch at a time.
 func (r *room) run() {
 	for {
 		taken := r.take()
@@ -191,8 +190,8 @@ func (r *room) nobody() error {
 	return fmt.Errorf("nobody is in the room %s: no link took the event", r.name)
 }
 
-// writable waits until somebody in the room can be written to and nobody's queue is full. A link that has just come up
-// has not said yet in which rooms it is.
+// writable waits until somebody in the room can be written to and no queue is full. A new link
+// may not have sent its subscriptions yet.
 func (r *room) writable() error {
 	for {
 		full, changed := r.node.isFull(r.name)
@@ -221,7 +220,7 @@ func (r *room) writable() error {
 	}
 }
 
-// deliver tells of the events of a batch that came.
+// deliver reports the events of a received batch.
 func (n *Node) deliver(b *batch.Batch) {
 	if bytes.Equal(b.Author, n.local.Identity.PublicKey) && !bytes.Equal(b.Instance, n.local.Instance) {
 		n.mu.Lock()

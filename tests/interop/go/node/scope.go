@@ -24,7 +24,7 @@ var (
 	unscopedBlocks = blocks(
 		"0.0.0.0/8", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
 		"2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
-	// globalUnicast is where public IPv6 addresses are, linkLocal what only a connection can have.
+	// globalUnicast is the range of public IPv6 addresses; linkLocal addresses are valid for connections only.
 	globalUnicast = netip.MustParsePrefix("2000::/3")
 	linkLocal     = netip.MustParsePrefix("fe80::/10")
 	// nat64 is the prefix behind which a translator reaches IPv4 addresses.
@@ -65,7 +65,7 @@ func scopeOf(ip netip.Addr) scope {
 	return public
 }
 
-// scopeOfLink returns the scope of a link whose socket has this address at its other end.
+// scopeOfLink returns the scope of a link by the address at the other end of its socket.
 func scopeOfLink(remote ma.Multiaddr) scope {
 	to, known := socketOf(remote)
 	switch {
@@ -86,7 +86,7 @@ func isISATAP(ip netip.Addr) bool {
 	return ip.Is6() && b[8]&^2 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe
 }
 
-// behind returns the IPv4 address to which a dial comes that goes through a translator, else the address itself.
+// behind returns the IPv4 address that a dial reaches through a translator, else the address itself.
 func behind(ip netip.Addr) netip.Addr {
 	ip = ip.Unmap()
 	if b := ip.As16(); nat64.Contains(ip) {
@@ -95,7 +95,7 @@ func behind(ip netip.Addr) netip.Addr {
 	return ip
 }
 
-// hostOf returns what one owner commonly has for itself: an IPv4 address, or an IPv6 /64.
+// hostOf returns the unit that one owner commonly has: an IPv4 address, or an IPv6 /64.
 func hostOf(ip netip.Addr) netip.Prefix {
 	ip = behind(ip.WithZone(""))
 	bits := 64

@@ -45,7 +45,7 @@ func (c *conn) handshake() error {
 		err := error(nil)
 		if step.Request != nil {
 			if c.dialer && due == "Pass" {
-				// Streams overtake each other: round 2's Hello may come before round 1's Pass.
+				// Streams overtake each other: round 2's Hello may arrive before round 1's Pass.
 				c.credit(1)
 			}
 			body, err = c.exchange(ctx, step.Request, due)
@@ -183,7 +183,7 @@ func (c *conn) violate(reason string) {
 	}
 }
 
-// fail tells the peer what a server tells, and names the failure.
+// fail sends the Reject of a server, and names the failure.
 func (c *conn) fail(ctx context.Context, round int, from *request, err error) error {
 	f := &Failure{}
 	var refused *handshake.Refused
@@ -195,7 +195,7 @@ func (c *conn) fail(ctx context.Context, round int, from *request, err error) er
 		if from != nil {
 			c.credit(0)
 			if c.respond(ctx, from.stream, handshake.RejectFrame(refused.Code), rejectFlush) == nil {
-				// It is the peer who closes: what is closed here and now would not arrive.
+				// The peer closes: after a close here the Reject would not arrive.
 				select {
 				case <-c.ctx.Done():
 				case <-time.After(rejectFlush):
@@ -220,7 +220,7 @@ func (c *conn) fail(ctx context.Context, round int, from *request, err error) er
 
 // cause is why a stream failed: the deadline or the end of the connection, when it was one of them.
 func (c *conn) cause(ctx context.Context, err error) error {
-	// The connection's end and the error of its streams come in any order.
+	// The connection's end and the error of its streams arrive in any order.
 	if ctx.Err() == nil && c.raw.IsClosed() {
 		return peerClosed()
 	}

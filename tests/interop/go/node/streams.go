@@ -1,6 +1,6 @@
 package node
 
-// What go-libp2p-pubsub takes for streams: one in each direction for the life of a link, whatever happens below.
+// Virtual streams for go-libp2p-pubsub: one in each direction for the life of a link, independent of the real streams.
 //
 // It keeps one stream a peer and direction, and loses with it: a second inbound stream resets the first one with what
 // is on its way; the end of the outbound one makes it forget the peer's rooms, which the peer does not say again; and
@@ -132,7 +132,7 @@ func (in *inbound) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Reset: gossipsub cannot read what the peer says, and reads no more on this link. It is no offence.
+// Reset: gossipsub cannot read the peer's RPC, and reads no more on this link. It is no offence.
 func (in *inbound) Reset() error {
 	if in.link.ctx.Err() == nil {
 		go in.link.node.hangUp(in.link, "the peer sent an RPC that cannot be read: a new link is needed")
@@ -246,7 +246,7 @@ func (out *outbound) Write(rpc []byte) (int, error) {
 				return 0, err
 			}
 			if first {
-				break // it has said it
+				break // it was sent
 			}
 		}
 		out.below.SetWriteDeadline(time.Now().Add(writeTimeout))
@@ -279,7 +279,7 @@ func (out *outbound) Protocol() protocol.ID {
 	return out.protocol
 }
 
-// fake is what a stream of gossipsub has and needs not.
+// fake has the methods of a stream that gossipsub does not need.
 type fake struct{ of *link }
 
 func (f fake) Conn() network.Conn                         { return f.of.connection().raw }

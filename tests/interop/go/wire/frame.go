@@ -1,7 +1,7 @@
 // Package wire is the form that handshake and overlay share on a stream: frames, and protocol buffers inside them.
 //
-// Entry points: ReadFrame, WriteFrame and Fields. The rules it keeps: no more memory than the limit is taken for what
-// a stranger announces, and whatever is no frame is told apart (ErrNoFrame) from a stream that just ended.
+// Entry points: ReadFrame, WriteFrame and Fields. The rules it keeps: no more memory than the limit is allocated for a
+// length that a stranger sends, and a malformed frame (ErrNoFrame) is distinguished from a stream that ended.
 package wire
 
 import (
@@ -66,7 +66,7 @@ func readLength(stream io.Reader, limit int) (int, error) {
 			return 0, fmt.Errorf("%w: its length is not minimal", ErrNoFrame)
 		}
 		n |= bits << shift
-		// What follows can only make it larger: a last byte that is missing adds at least the next bit.
+		// Further bytes can only make it larger: a missing last byte adds at least the next bit.
 		least := n
 		if !last {
 			least = max(n, 1<<(shift+7))

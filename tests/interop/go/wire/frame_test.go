@@ -26,7 +26,7 @@ func TestWhatIsNoFrameIsRefusedAsSoonAsItShows(t *testing.T) {
 		"zero that is not minimal":      {0x80, 0x00},
 		"a length with no end in sight": bytes.Repeat([]byte{0xff}, 20),
 	} {
-		// Whoever needs more than is there would read on and find the end of the stream instead.
+		// A reader that needs more bytes would read on and find the end of the stream instead.
 		if _, err := ReadFrame(bytes.NewReader(start), 1024); !errors.Is(err, ErrNoFrame) {
 			t.Errorf("%s: %v", what, err)
 		}

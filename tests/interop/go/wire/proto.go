@@ -13,7 +13,7 @@ import (
 // that is not minimal, a field number or a wire type that does not exist, or a field of another wire type than its own.
 var ErrMalformed = errors.New("the message is malformed")
 
-// Field is one field as it came.
+// Field is one field as received.
 type Field struct {
 	Number int
 	Type   protowire.Type

@@ -83,7 +83,7 @@ func TestKnownFieldsHaveTheirWireTypeAndStringsAreUTF8(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	// Any order, twice, and a zero that stands there.
+	// Any order, twice, and an explicit zero.
 	if err := Decode(unhex(t, "10050a016110000a0162"), schema); err != nil || text != "b" || number != 0 {
 		t.Errorf("%q, %d: %v", text, number, err)
 	}

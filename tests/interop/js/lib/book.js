@@ -15,7 +15,7 @@ const PAUSE_MS = 1_000
 const MOST_PAUSE_MS = 60_000
 
 export class Book {
-  /** `{ addresses, proven, host, pauseMs, notBefore }` by id: where it says it is, where it was dialled, whence it came. */
+  /** `{ addresses, proven, host, pauseMs, notBefore }` by id: the addresses it claims, those where it was dialled, its host. */
   #met = new Map()
   #heard = new Map()
 
