@@ -1,4 +1,4 @@
-// What a pair says to each other in several themes.
+// Exchanges of messages between a pair, used in several themes.
 
 import assert from 'node:assert/strict'
 import { withPeers } from './peers.js'
@@ -8,10 +8,10 @@ import { base64, heardOf, link, words } from './support.js'
 export const LIMIT = 1024 * 1024
 
 const LARGEST_IN_A_ROW = 10
-/** 10 MiB of text go to a process and as many come out of another, on a busy machine. */
+/** 10 MiB of text go into a process and out of another, on a busy machine. */
 const LARGEST_WITHIN_MS = 120_000
 
-/** Small messages right after the link, both ways at the same time: all come, once, in their order. */
+/** Small messages right after the link, both ways at the same time: all arrive, once, in their order. */
 export async function saySmall (dialer, listener, count) {
   await withPeers(async peers => {
     const pair = await link(peers, dialer, listener)

@@ -1,6 +1,6 @@
 // The languages: how a peer of each is started, and what it can do.
 //
-// The rule it keeps: what a language cannot is written down here with its reason, and shown as – with that reason in
+// The rule it keeps: a missing ability of a language is listed here with its reason, and shown as – with that reason in
 // the report; no cell is left out without a word.
 
 import { join } from 'node:path'
@@ -12,10 +12,10 @@ const seeded = (folder, seed) => ['--seed', seed]
  * Of each language
  *   command   a program that speaks JSON lines as chapter 13 of proto/README.md says
  *   identity  the options that give it the identity of a folder and a seed of 32 bytes in hex
- *   can       what is optional in the contract: true, or why not
- *   test      what runs its own tests, in its folder; without it the script `test` there
+ *   can       optional parts of the contract: true, or the reason why not
+ *   test      the command for its own tests, in its folder; without it the script `test` there
  *   gentle    whether it should be ended by SIGTERM first, since it has more to end than itself
- *   shared    what all peers of the language share: a program that prints a line `WORD VALUE`, and the variable of the
+ *   shared    a program that all peers of the language share: it prints a line `WORD VALUE`, and the variable of the
  *             environment that each is to find the value in
  */
 export const LANGUAGES = {

@@ -7,15 +7,15 @@
 // what the members of its pairs are, if that needs to be said. A cell is
 //
 //   pair     between whom, like 'js → rust', 'js – rust – go': the languages it needs are those named in it
-//   what     the promise
+//   what     the promise of the cell
 //   run      async; throws when the promise is not kept. It is given the cell: `log(text)`, `onOver(end)`
 //   needs    further languages it cannot do without
 //   absent   why the cell cannot exist; shown as –
-//   first    it comes before the others
+//   first    it runs before the others
 //   alone    nothing else runs beside it, because of its timing
-//   within   after so many seconds it has failed; without it 300
+//   within   timeout in seconds; default 300
 //
-// The rule it keeps: what did not run is never counted as passed, and fails the run.
+// The rule it keeps: a cell that did not run is never counted as passed, and fails the run.
 
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -27,14 +27,14 @@ import { startShared } from './shared.js'
 
 const WITHIN_S = 300
 const JOBS = 2
-/** In which order themes are shown; those that are not named here come after. */
+/** The order of themes in tables; others follow. */
 const ORDER = [
   'own-tests', 'links', 'messages', 'without-rust', 'through', 'tampered', 'crossing', 'backfill', 'history', 'redirects',
   'overlay', 'conformance'
 ]
 
 const here = import.meta.dirname
-/** Until the end is reached nothing has passed, whoever ends this process. */
+/** Nothing has passed until the end is reached, even if this process is killed. */
 let isOver = false
 process.on('exit', () => { if (!isOver) process.exitCode ||= 1 })
 
@@ -76,7 +76,7 @@ async function allCells (folder) {
   return all
 }
 
-/** Says of each cell what is to become of it: NOT RUN is what it is until it has run. */
+/** Sets the initial status of each cell: NOT RUN until it has run. */
 function sort (cells, { filter, languages, missing }) {
   for (const cell of cells) {
     const lost = needsOf(cell).filter(name => missing.has(name)).map(name => `${name}: ${missing.get(name)}`)
@@ -91,7 +91,7 @@ function sort (cells, { filter, languages, missing }) {
 
 const needsOf = ({ pair, needs = [] }) => [...new Set([...named(pair), ...needs])]
 
-/** Starts what the peers of a language share; where that fails the language is missing. */
+/** Starts the shared program of a language; if that fails the language is missing. */
 async function startAllShared (cells, missing) {
   const wanted = new Set(cells.filter(cell => cell.isReady).flatMap(needsOf))
   for (const language of PEERS.filter(name => LANGUAGES[name].shared !== undefined && wanted.has(name))) {
@@ -145,7 +145,7 @@ function reasonOf (error) {
   return place === undefined ? error.message : `${error.message}\n(${place})`
 }
 
-/** What the peers of a failed cell have said: all of it in a file, and at once how they ended, if nothing but this is left. */
+/** Writes the output of the peers of a failed cell to a file, and prints how they ended. */
 function keepLog (cell, { peers, text }, logs) {
   const name = `${cell.pair} ${cell.what}`.replace(/[^\w]+/g, '-').slice(0, 100)
   const file = join(logs, `${name}.log`)
@@ -153,7 +153,7 @@ function keepLog (cell, { peers, text }, logs) {
   return [...peers.map(peer => peer.lastWords()), `all that was said: ${file}`].join('\n')
 }
 
-/** Runs cells so many at a time. */
+/** Runs cells, a limited number at a time. */
 async function runAll (cells, jobs, report, logs) {
   const queue = [...cells]
   await Promise.all(Array.from({ length: jobs }, async () => {
@@ -179,7 +179,7 @@ async function main () {
     report.summary()
     process.exit(code)
   }
-  // Whose it was is not known: that of a cell which is over, most likely. The others go on.
+  // Its cell is unknown: most likely one that has ended. The others continue.
   process.on('unhandledRejection', error => {
     const stray = { title: 'Tests of its own', pair: 'matrix', what: 'no promise fails unheard', status: FAILED, seconds: 0 }
     cells.push({ ...stray, reason: error?.stack ?? `${error}` })

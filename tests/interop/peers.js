@@ -1,4 +1,4 @@
-// Peers as processes: started, spoken to and listened to in JSON lines, whatever language they are written in.
+// Peers as processes: started, controlled by JSON lines, in any language.
 //
 //   await withPeers(async ({ start }) => {
 //     const l = start('rust', { listen: '/ip4/127.0.0.1/tcp/0/ws' })
@@ -29,7 +29,7 @@ const PATIENCE_MS = 60_000
 const START_MS = 120_000
 /** How long a peer with processes of its own has to end them. */
 const GENTLE_MS = 5_000
-/** So much of what a peer said is told at once when a cell has failed. */
+/** Maximum part of a peer's output that is printed when a cell has failed. */
 const LAST_LINES = 3
 const LAST_CHARS = 300
 
@@ -69,7 +69,7 @@ export class Peer {
   /** @param options { listen, dial, room, trust, deny: one or a list; networkKey; self; args: further ones } */
   static start (language, { listen, dial, room = 'lobby', trust, deny, networkKey, self = new Self(), args = [] } = {}) {
     const { command, identity, gentle = false } = LANGUAGES[language]
-    // A node that was not told where to listen listens on port 9000: here it is to be alone.
+    // Without --listen a node listens on port 9000: here it must not.
     if (language === 'rust') listen ??= '/ip4/127.0.0.1/tcp/0/ws'
     const lists = { room, listen, dial, trust, deny, 'network-key': networkKey }
     const options = Object.entries(lists).flatMap(([name, values]) => [values ?? []].flat().flatMap(value => [`--${name}`, value]))
@@ -109,7 +109,7 @@ export class Peer {
     return this.lines.filter(line => line.type === type)
   }
 
-  /** Waits until `count` lines of `type` that `holds` for have come since line `from`, and yields them. */
+  /** Waits for `count` lines of `type` since line `from` that satisfy `holds`, and returns them. */
   async until (type, { count = 1, holds = () => true, from = 0, within = PATIENCE_MS } = {}) {
     const found = () => this.lines.slice(from).filter(line => line.type === type && holds(line))
     return new Promise((resolve, reject) => {
@@ -146,7 +146,7 @@ export class Peer {
     this.process.stdin.write(events.map(event => JSON.stringify(event) + '\n').join(''))
   }
 
-  /** Whether all it said is as the contract says. */
+  /** Checks whether all its output keeps the contract. */
   checkLines () {
     // A process that is killed may leave half a line.
     const whole = this.lines.filter((line, i) => line.type !== 'no JSON' || i < this.lines.length - 1)
@@ -155,12 +155,12 @@ export class Peer {
     }
   }
 
-  /** All it said, for people. */
+  /** Returns all its output, for people. */
   transcript () {
     return `== ${this.name}: ${this.process.spawnargs.join(' ')}\n${this.lines.map(brief).join('\n')}\n-- stderr\n${this.stderr}\n`
   }
 
-  /** The end of what it said, in a few lines. */
+  /** Returns the last lines of its output. */
   lastWords () {
     const lines = this.lines.slice(-LAST_LINES).map(line => brief(line).slice(0, LAST_CHARS))
     return [`${this.name}, of ${this.lines.length} lines and ${this.stderr.length} characters of stderr:`, ...lines, this.stderr.slice(-LAST_CHARS)]
@@ -172,7 +172,7 @@ export class Peer {
     return this.ended
   }
 
-  /** Ends it, whatever it is doing. */
+  /** Kills it. */
   async end () {
     const timer = this.gentle && setTimeout(() => this.process.kill('SIGKILL'), GENTLE_MS)
     await this.kill(this.gentle ? 'SIGTERM' : 'SIGKILL')

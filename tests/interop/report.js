@@ -1,4 +1,4 @@
-// What a run has shown: a line a cell as they end, tables at the end, and results.json.
+// The report of a run: a line for each cell as it ends, tables at the end, and results.json.
 //
 // The rule it keeps: each cell is NOT RUN until it has passed or failed, in the file as on the terminal; a run that
 // breaks off leaves a file that says so.
@@ -14,7 +14,7 @@ export const ABSENT = '–'
 /** It was not asked for. */
 export const LEFT_OUT = 'left out'
 
-/** What those in a column are, by their number, unless the theme says otherwise. */
+/** Heads of the columns by the number of peers, unless the theme gives its own. */
 const ROLES = [[], [''], ['dialer', 'listener'], ['one end', 'middle', 'other end']]
 
 export class Report {
@@ -22,7 +22,7 @@ export class Report {
   #file
   #about
 
-  /** @param cells of each `{ title, roles?, pair, what, status, reason?, seconds? }`, kept up to date by who runs them */
+  /** @param cells of each `{ title, roles?, pair, what, status, reason?, seconds? }`, kept up to date by the caller */
   constructor (cells, { file, about }) {
     this.#cells = cells
     this.#file = file
@@ -80,7 +80,7 @@ export class Report {
   }
 }
 
-/** What is shown by rows, between whom by columns; a column's head has a line for each of them. */
+/** A row for each promise, a column for each pair; a column's head has a line for each peer. */
 function table (cells) {
   const pairs = [...new Set(cells.map(cell => cell.pair))].map(pair => ({ pair, names: pair.split(/[^\w]+/).filter(Boolean) }))
   const rows = [...new Set(cells.map(cell => cell.what))]

@@ -1,4 +1,4 @@
-// What all peers of a language share, like one Chromium for all pages: started once, found through the environment.
+// The shared program of all peers of a language, like one Chromium for all pages: started once, found through the environment.
 
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
@@ -6,7 +6,7 @@ import { LANGUAGES } from './languages.js'
 
 const START_MS = 60_000
 
-/** Starts it; throws when it does not come up. It ends with this process. */
+/** Starts it; throws when it does not start. It ends with this process. */
 export async function startShared (language) {
   const { command, word, variable } = LANGUAGES[language].shared
   const shared = spawn(command[0], command.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] })

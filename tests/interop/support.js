@@ -1,4 +1,4 @@
-// What cells are made of: pairs of languages, links, words to say.
+// Building blocks of cells: pairs of languages, links, test messages.
 
 import { randomBytes } from 'node:crypto'
 import { createServer } from 'node:net'
@@ -8,7 +8,7 @@ export const LISTEN = { ip4: '/ip4/127.0.0.1/tcp/0/ws', ip6: '/ip6/::1/tcp/0/ws'
 
 /**
  * A cell for each language as dialer and as listener against the program: `run(dialer, listener)`.
- * @param options `can`: what the language must be able to do besides; the rest as in a cell
+ * @param options `can`: further abilities that the language must have; the rest as in a cell
  */
 export function eachPair (what, run, { can = [], ...options } = {}) {
   return PEERS.flatMap(language => [[language, 'rust'], ['rust', language]].map(([dialer, listener]) => ({
@@ -28,9 +28,9 @@ export async function link ({ start }, dialer, listener, { version = 'ip4', ...o
   return [d, l]
 }
 
-/** `count` things to say, told apart by a tag. */
+/** Returns `count` test messages that contain a tag. */
 export const words = (tag, count) => Array.from({ length: count }, (_, i) => ({ text: `${tag}.${i}` }))
-/** What a peer has heard of an author. */
+/** Returns the messages that a peer has received from an author. */
 export const heardOf = (peer, author) => peer.of('message').filter(m => m.author === author)
 export const base64 = size => randomBytes(size).toString('base64')
 export const isSorted = numbers => numbers.every((n, i) => i === 0 || numbers[i - 1] < n)

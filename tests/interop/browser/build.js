@@ -1,7 +1,7 @@
 // Bundles the page and the vectors' tests for the browser, below tests/interop/.cache/browser/.
 //
 // The packages are those of ../js: the page runs the very same versions. The tests over the vectors are the very file
-// that Node runs: what it takes from Node is replaced by `page/shims/`.
+// that Node runs: `page/shims/` replaces its imports from Node.
 
 import { join } from 'node:path'
 import { build } from 'esbuild'

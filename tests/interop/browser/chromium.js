@@ -1,4 +1,4 @@
-// Chromium without a window, of Debian or whatever $DIATRIBE_CHROMIUM names.
+// Headless Chromium: Debian's, or the one that $DIATRIBE_CHROMIUM names.
 
 import { existsSync } from 'node:fs'
 import { chromium } from 'playwright-core'

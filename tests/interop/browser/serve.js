@@ -3,7 +3,7 @@
 //
 //   node serve.js [--port N] [--browser]
 //
-// Prints a line each: `page URL`, and `browser SOCKET`, which is what DIATRIBE_BROWSER is to be set to.
+// Prints a line each: `page URL`, and `browser SOCKET`, the value for DIATRIBE_BROWSER.
 
 import { parseArgs } from 'node:util'
 import { serveSite } from './site.js'

@@ -12,7 +12,7 @@ import { createInterface } from 'node:readline'
 import { launchBrowser } from './chromium.js'
 import { serveSite } from './site.js'
 
-/** A renderer takes longest to start: so many pages stand ready. */
+/** Number of spare pages that are kept ready: starting a renderer takes longest. */
 const SPARES = 2
 
 /** Launches it: `{ endpoint, url, close }`; `url` is that of the page, for a person. */
@@ -62,7 +62,7 @@ class Pages {
       await own.page.goto(this.#url)
       return own
     })()
-    // A spare that failed says so to whom it is given.
+    // A failed spare reports its failure to the peer that gets it.
     opened.catch(() => {})
     return opened
   }
@@ -95,7 +95,7 @@ function attend (socket, pages) {
   })
 }
 
-/** What a connection may ask of its page. */
+/** The requests that a connection may send to its page. */
 const HEAR = {
   start: (page, options) => page.evaluate(options => window.peer.start(options), options),
   say: (page, lines) => page.evaluate(lines => window.peer.say(lines), lines),

@@ -5,7 +5,7 @@ import { createServer } from 'node:http'
 import { extname, join } from 'node:path'
 
 const here = import.meta.dirname
-/** Where `build.js` puts what the browser runs. */
+/** Folder of the files that `build.js` makes for the browser. */
 export const BUNDLES = join(here, '../.cache/browser')
 
 const PAGES = ['index.html', 'page.css', 'vectors.html']

@@ -1,4 +1,4 @@
-// Data checking: who comes late is told what was said before, by a neighbour that did not say it.
+// Data checking: a late node gets earlier messages from a neighbour that is not their author.
 
 import assert from 'node:assert/strict'
 import { withPeers } from '../peers.js'

@@ -11,10 +11,10 @@ import { LISTEN } from '../support.js'
 export const title = 'Conformance'
 
 const FAULTY = join(import.meta.dirname, '../js/faulty.js')
-/** So many addresses are dialled by a peer under test: on the first the kit observes what the others bring about. */
+/** Number of addresses that a peer under test dials: on the first the kit observes the effects of the others. */
 const LANES = 4
 const WITHIN_MS = 240_000
-/** A run of all cases has more, whatever is optional; and so many are told of those that went wrong. */
+/** Minimum number of cases in a full run, and maximum number of failed ones that are listed. */
 const CASES = 90
 const BRIEF = 20
 
@@ -85,7 +85,7 @@ function program (spawn, ...options) {
   return spawn('conformance', process.env.DIATRIBE_BIN, ['conformance', '--json', '--data-dir', new Self().folder, ...options])
 }
 
-/** What went wrong, where it is one thing for all of them at the beginning. */
+/** Returns the common failure when all cases fail in the same way at the beginning. */
 const brief = wrong => wrong.slice(0, BRIEF).map(({ name, came }) => `${name}: ${came}`).join('\n') +
   (wrong.length > BRIEF ? `\nand ${wrong.length - BRIEF} more` : '')
 

@@ -48,7 +48,7 @@ async function cross () {
         await sleep(PAUSE_MS)
       }
       await say('last')
-      // What the side that closes no longer reads comes by data checking, seconds later.
+      // Data checking brings, seconds later, the messages that the closing side no longer reads.
       const all = () => heard.length >= words.length
       const whole = new Promise(resolve => diatribe.addEventListener('message', () => all() && resolve()))
       await Promise.all([rust.until('message', { count: words.length }), all() || whole])

@@ -1,4 +1,4 @@
-// Data checking: whoever was not there when something was said has it in the end, once, marked as backfill.
+// Data checking: a node that missed messages gets them in the end, once, marked as backfill.
 
 import assert from 'node:assert/strict'
 import { createServer, connect } from 'node:net'
@@ -19,7 +19,7 @@ export function cells () {
 
 const texts = (peer, holds) => peer.of('message').filter(holds).map(m => m.text)
 
-/** The holder said it while the listener was not there, and dials it until it comes. */
+/** The holder sent it while the listener was offline, and dials it until it answers. */
 async function dialerHolds (dialer, listener) {
   await withPeers(async ({ start }) => {
     const [port] = await freePorts(1)

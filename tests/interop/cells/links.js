@@ -1,4 +1,4 @@
-// Links: how they come up, when they are refused, and how they come back.
+// Links: establishment, refusal and recovery.
 
 import assert from 'node:assert/strict'
 import { randomBytes } from 'node:crypto'
@@ -122,7 +122,7 @@ async function endsWell (dialer, listener) {
   })
 }
 
-/** The program has asked by then for whatever is optional, several times. */
+/** By then the program has requested every optional protocol several times. */
 async function staysSilent (dialer, listener) {
   await withPeers(async peers => {
     const pair = await link(peers, dialer, listener)
@@ -141,7 +141,7 @@ async function bothDial (one, other) {
     const [p, q] = (await freePorts(2)).map(port => `/ip4/127.0.0.1/tcp/${port}/ws`)
     const pair = [start(one, { listen: p, dial: q }), start(other, { listen: q, dial: p })]
     await Promise.all(pair.map(peer => peer.until('link_up')))
-    // Right away, while a second connection may come up, and after it was closed.
+    // Right away, while a second connection may start, and after it was closed.
     const parts = ['at once', 'soon', 'later']
     for (const [i, part] of parts.entries()) {
       for (const peer of pair) peer.say(...words(part, MESSAGES))

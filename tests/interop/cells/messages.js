@@ -1,4 +1,4 @@
-// Messages between two: that all come, once, as they were said, small and large, few and many.
+// Messages between two peers: all arrive, once, unchanged, small and large, few and many.
 
 import assert from 'node:assert/strict'
 import { LIMIT, sayLargest } from '../exchanges.js'
@@ -35,7 +35,7 @@ async function rightAfterTheLink (dialer, listener) {
       await Promise.all([say(d, mine), say(l, theirs, { from })])
       const [dialers, listeners] = [await d.id(), await l.id()]
       await l.until('message', { count: MESSAGES, from, holds: m => m.author === dialers })
-      // What was said before it came may come too, as backfill.
+      // Earlier messages may arrive too, as backfill.
       await d.until('message', { count: MESSAGES, holds: m => !m.backfill && m.author === listeners })
       assert.deepEqual(heardOf(l, dialers).map(m => m.text), mine.map(m => m.text))
       assert.deepEqual(heardOf(d, listeners).filter(m => !m.backfill).map(m => m.text), theirs.map(m => m.text))

@@ -10,7 +10,7 @@ export const title = 'Entering through a full node'
 /** The program takes no smaller limit. */
 const FULL = ['--max-links', '2']
 const MESSAGES = 10
-/** A hint may come to nothing, and is given up after 12 s; then another way is tried. */
+/** A hint may fail, and is given up after 12 s; then the node tries another way. */
 const SETTLED = { within: 90_000 }
 
 export function cells () {

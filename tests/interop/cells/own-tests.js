@@ -1,4 +1,4 @@
-// What each language tests by itself: the published vectors, and what else it promises. They come before all else.
+// The tests of each language: the published vectors and its other promises. They run before all other cells.
 
 import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'

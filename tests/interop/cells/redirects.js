@@ -1,4 +1,4 @@
-// Redirect hints: a full node moves one of its links to a newcomer, and who is told to connect there does so.
+// Redirect hints: a full node moves one of its links to a newcomer, and the moved node connects there.
 
 import assert from 'node:assert/strict'
 import { PEERS, lacks } from '../languages.js'
@@ -10,7 +10,7 @@ export const roles = ['newcomer', 'full', 'its link']
 
 /** The program takes no smaller limit. */
 const FULL = ['--max-links', '2']
-/** A hint comes when the overlay has found out that there is no room, and is given up after 12 s. */
+/** A hint is sent when the overlay has found no free slot, and is given up after 12 s. */
 const OBEYED = { within: 120_000 }
 
 export function cells () {
@@ -22,12 +22,12 @@ export function cells () {
   }))
 }
 
-/** The full node has links with two of the language; a newcomer comes, which nobody else knows. */
+/** The full node has links with two peers of the language; a newcomer arrives that nobody else knows. */
 async function moves (language) {
   await withPeers(async ({ start }) => {
     const full = start('rust', { listen: LISTEN.ip4, args: FULL })
     const dial = await full.address()
-    // They do not listen: the only one that they can be told to connect to is the newcomer.
+    // They do not listen: the only peer to which they can be redirected is the newcomer.
     const both = [start(language, { dial }), start(language, { dial })]
     await Promise.all([full.until('link_up', { count: 2 }), ...both.map(peer => peer.until('link_up'))])
     const newcomer = start('rust', { dial, args: FULL })

@@ -1,4 +1,4 @@
-// A peer that passes the handshake and then sends what nobody has signed: every language must refuse it, at either end
+// A peer that passes the handshake and then sends unsigned data: every language must refuse it, at either end
 // of the connection.
 
 import assert from 'node:assert/strict'

@@ -1,4 +1,4 @@
-// Three in a line: what one end says comes through the middle to the other, once, with its id.
+// Three in a line: messages of one end arrive through the middle at the other, once, with their ids.
 
 import assert from 'node:assert/strict'
 import { PEERS, lacks } from '../languages.js'
@@ -25,10 +25,10 @@ async function through (left, middle, right) {
     await m.until('link_up', { count: 2 })
     await Promise.all([l.until('link_up'), r.until('link_up')])
     await Promise.all([hears(l, r, 'from the left'), hears(r, l, 'from the right')])
-    // What is still under way comes before what is said now.
+    // Messages in flight arrive before new ones.
     await Promise.all([hears(l, r, 'last'), hears(r, l, 'last')])
     for (const [from, to] of [[l, r], [r, l]]) {
-      // Whoever said it may tell of it later than the other end has heard it.
+      // The sender may print `sent` after the other end has received the message.
       await from.until('sent', { count: 2 * MESSAGES })
       assert.deepEqual(to.of('message').map(m => m.id + m.seq), from.of('sent').map(s => s.id + s.seq), 'each comes once')
       assert.deepEqual([...new Set(to.of('message').map(m => m.author))], [await from.id()])

@@ -1,4 +1,4 @@
-// Pairs in which the program takes no part: what its peers agree upon they have from the contract, not from it.
+// Pairs without the program: their peers agree by the contract, not by the program.
 
 import { sayLargest, saySmall } from '../exchanges.js'
 

@@ -55,7 +55,7 @@ def instant(when):
 
 
 def on_event(type, fields):
-    """What a node tells, as a line."""
+    """Returns an event of the node as a line."""
     if type == "message":
         data = fields["data"]
         fields = fields | {
@@ -86,7 +86,7 @@ async def keep_dialing(node, address):
 
 
 def read_event(line, first_room):
-    """A line of input: the room, the event's name and its data. Raises a ValueError that says what is wrong."""
+    """A line of input: the room, the event's name and its data. Raises a ValueError with the reason."""
     try:
         given = json.loads(line)
     except ValueError as error:
@@ -115,7 +115,7 @@ async def serve(node, first_room, nursery):
         slot = Answer()
         await questions.send(slot)
         nursery.start_soon(slot.find, node, line, first_room)
-        # What was said first is queued first.
+        # Lines are queued in their order.
         await slot.begun.wait()
 
 
@@ -152,7 +152,7 @@ async def stop_on_signal(node):
 
 
 def leaves(error):
-    """What is in an exception group."""
+    """Returns the exceptions of a group."""
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
             yield from leaves(each)
@@ -180,7 +180,7 @@ async def main():
 if __name__ == "__main__":
     debug = os.environ.get("DIATRIBE_LOG") == "debug"
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
-    # py-libp2p says much of what is no fault.
+    # py-libp2p logs much that is no fault.
     logging.getLogger("libp2p").setLevel(logging.CRITICAL)
     logging.getLogger("diatribe").setLevel(logging.DEBUG if debug else logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-// What the matrix itself promises: it counts nothing as passed that has not been shown.
+// The promise of the matrix itself: it counts nothing as passed without proof.
 
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
@@ -13,7 +13,7 @@ const PEERS = join(import.meta.dirname, '../peers.js')
 const scratch = mkdtempSync(join(tmpdir(), 'diatribe-matrix-test-'))
 after(() => rmSync(scratch, { recursive: true, force: true }))
 
-/** Runs the matrix over cells whose source is given: how it ended, what it printed, the status of each cell. */
+/** Runs the matrix over cells given as source: returns the exit code, the output and the status of each cell. */
 function run (source, ...options) {
   const folder = mkdtempSync(join(scratch, 'cells-'))
   writeFileSync(join(folder, 'theme.js'), `

@@ -1,8 +1,8 @@
 // The page: a peer that a person can talk through, and that `peer.js` drives.
 //
 // Driven, it finds `tellRunner` in its window, waits to be started through `window.peer`, and tells every line. By a
-// person, it starts by itself; what stands behind # is read as options: #room=lobby&dial=/ip4/127.0.0.1/tcp/9000/ws.
-// The rule it keeps: what peers send is shown as text and never as markup, and the page does not grow without bound.
+// person, it starts by itself; the part after # has the options: #room=lobby&dial=/ip4/127.0.0.1/tcp/9000/ws.
+// The rule it keeps: data from peers is shown as text and never as markup, and the page does not grow without bound.
 
 import { startPeer } from './peer.js'
 
@@ -34,7 +34,7 @@ function tell (line) {
   })
 }
 
-// --- what is seen
+// --- display
 
 const SHOW = {
   online: ({ peer_id }) => { at('id').textContent = peer_id },

@@ -4,7 +4,8 @@
 //   peer.say('{"text": "hello"}')
 //   await peer.stop()
 //
-// Lines are as `proto/output.schema.json` has them: what comes as objects, what is said as JSON. The rule it keeps: a page dials and is never dialled.
+// Lines follow `proto/output.schema.json`: input as objects, output as JSON. The rule it keeps: a page dials and is never
+// dialled.
 
 import { generateKeyPair, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { noise } from '@libp2p/noise'
@@ -16,7 +17,7 @@ import { diatribe, identify, yamux } from '../../js/diatribe.js'
 import { fromHex } from '../../js/lib/bytes.js'
 import { keepDialing } from '../../js/lib/dialing.js'
 
-/** What diatribe.js may tell; it does not fire those that it does not know. */
+/** The events of diatribe.js; unknown ones are never fired. */
 const TOLD_AS_IT_IS = ['link_up', 'link_down', 'redirected', 'hint', 'checked']
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -89,7 +90,7 @@ function answering (service, firstRoom, tell) {
   }
 }
 
-/** One line: `{ room, sent }`, where sent is the promise of what `broadcast` yields. */
+/** One line: `{ room, sent }`, where sent is the promise of `broadcast`. */
 function send (service, line, firstRoom) {
   let room
   try {
@@ -110,7 +111,7 @@ function send (service, line, firstRoom) {
 
 // --- dialling
 
-/** At which stage a dial failed that never came to a handshake, and why. */
+/** Returns the stage at which a dial failed before the handshake, and the reason. */
 function failureOf (error) {
   const all = [error, error?.cause, ...(error?.errors ?? [])].filter(Boolean)
   const is = (...names) => all.some(e => names.includes(e.name))

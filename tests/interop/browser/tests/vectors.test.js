@@ -22,7 +22,7 @@ after(async () => {
   site?.close()
 })
 
-/** What came of the tests in a page; `alter` may alter files of vectors on their way there. */
+/** Returns the results of the tests in a page; `alter` may alter files of vectors on their way there. */
 async function runInPage (alter = {}) {
   const page = await browser.newPage()
   try {

@@ -1,7 +1,7 @@
-"""Rooms and batches: what a room may be called, and the signed envelopes that travel in it.
+"""Rooms and batches: valid room names, and the signed envelopes of a room.
 
-Entry points: `seal` and `open_envelope`. The rule it keeps: a body is checked and hashed as it came, and of one
-signed body there is one spelling only.
+Entry points: `seal` and `open_envelope`. The rule it keeps: a body is checked and hashed as received, and a
+signed body has one encoding only.
 """
 
 import re
@@ -19,7 +19,7 @@ MAX_EVENTS = 1024
 MAX_MESSAGE = MAX_EVENT_DATA + 1024
 # A sender closes a batch of several events at this size, counted with EVENT_OVERHEAD.
 MAX_BATCH = 256 * 1024
-# What an event counts beside its bytes: what everybody who keeps it has to note about it.
+# Bytes that an event counts beside its own: the cost of its bookkeeping in each log.
 EVENT_OVERHEAD = 64
 # The most that keys and lengths add to the bytes of an event.
 EVENT_FRAMING = 16
@@ -55,7 +55,7 @@ BATCH = {
 
 
 def room_fault(name):
-    """What is wrong with the name of a room; None when nothing is."""
+    """Returns the fault of a room's name; None for a valid one."""
     try:
         length = len(name.encode())
     except UnicodeEncodeError:
@@ -82,7 +82,7 @@ def room_of(topic):
 
 
 class BatchError(Exception):
-    """A message that is no batch; `offence` says whether whoever forwarded it could have known."""
+    """A message that is no batch; `offence` tells whether the forwarding peer could have known."""
 
     def __init__(self, kind, offence=True):
         super().__init__(f"the batch is refused: {kind}")
@@ -96,7 +96,7 @@ def size_of(name, data):
 
 def id_of(topic, data):
     """The id of a message. One that is spelled like an envelope, on the topic of a room, has an id that no other
-    message can have, whatever is wrong inside; all others have ids of another kind."""
+    message can have, valid or not; all others have ids of another kind."""
     room = room_of(topic)
     parts = _split(data) if room is not None and len(data) <= MAX_MESSAGE else None
     if parts is None:
@@ -192,11 +192,11 @@ class Heads:
     def __init__(self):
         # This instance's latest batch, none at first; those of other instances, the newest last.
         self._own, self._others = [], []
-        # Batches that another one has named: one that comes after what follows it is no head.
+        # Batches that another one has named: one that arrives after its follower is no head.
         self._followed = deque(maxlen=MAX_FOLLOWED)
 
     def prev(self):
-        """What the next batch of this instance follows: the batch before it, and the newest of other instances."""
+        """Returns the ids that the next batch of this instance follows: the batch before it, and the newest of other instances."""
         self._others = self._others[-(MAX_PREV - len(self._own)):]
         return self._own + self._others
 

@@ -27,7 +27,7 @@ async def read_frame(stream, limit):
             if len(data) == size + length:
                 return data[size:]
         try:
-            # One byte more than the frame may have, so that what follows is seen.
+            # One byte more than the frame may have, so that surplus bytes are noticed.
             data += await stream.read(limit + 3 - len(data))
         except StreamEOF:
             raise NoFrame("the stream ended before the frame did") from None

@@ -1,10 +1,10 @@
-"""gossipsub behind the gate: py-libp2p's router, told of peers by the pass and of nothing else.
+"""gossipsub behind the gate: py-libp2p's router, which learns of peers by the pass only.
 
-Entry points: `Gossip.attach`, `detach`, `take` and `send`. The rule it keeps: what is said arrives in its order, checked
-before it is forwarded, and never larger than the receiver takes.
+Entry points: `Gossip.attach`, `detach`, `take` and `send`. The rule it keeps: messages arrive in their order, are validated
+before they are forwarded, and are never larger than the receiver's limit.
 
-py-libp2p's Pubsub starts a task for each message, which trio runs in any order; drops what a full queue has no room
-for; sends recent messages again to whoever subscribes; and adds the node's signed record to each RPC. So reading,
+py-libp2p's Pubsub starts a task for each message, which trio runs in any order; drops messages when a queue is
+full; sends recent messages again to each new subscriber; and adds the node's signed record to each RPC. So reading,
 writing and publishing are done here; topics, mesh, heartbeat and control messages are the library's.
 """
 
@@ -32,7 +32,7 @@ MAX_MESSAGES = 500
 MAX_TOPICS = 32
 READ_SIZE = 64 * 1024
 SEEN_S = 300
-# How long a peer's full queue may hold up the one whose message is to be forwarded.
+# Maximum time that a peer's full queue may hold up the forwarding of a message (backpressure).
 FORWARD_S = 5
 # Two streams of a peer are written one after the other: this long after the first.
 SETTLE_S = 0.1
@@ -59,7 +59,7 @@ class Cache(MessageCache):
 
 
 class Router(GossipSub):
-    """The mesh. What the library scores, balances and adapts beyond gossipsub 1.1 is off."""
+    """The mesh. The library's scoring, balancing and adaptation beyond gossipsub 1.1 are off."""
 
     def __init__(self):
         super().__init__(
@@ -69,7 +69,7 @@ class Router(GossipSub):
         self.mcache = Cache(3, 5)
 
     async def _emit_control_msgs(self, peers_to_graft, peers_to_prune, peers_to_gossip):
-        """The library's adds what is for one peer to what it sends to the next ones."""
+        """Replaces the library's, which also sends the control messages of one peer to the next ones."""
         for peer in {*peers_to_graft, *peers_to_prune, *peers_to_gossip}:
             await self.emit_control_message(self.pack_control_msgs(
                 [rpc_pb2.ControlIHave(topicID=topic, messageIDs=ids) for topic, ids in peers_to_gossip.get(peer, {}).items()],
@@ -87,8 +87,8 @@ class Router(GossipSub):
 
 
 class Gossip(Pubsub):
-    """`check(peer, room, message)` says of a message whether it is taken and forwarded; `on_rooms(peer)` is called
-    when a peer has said in which rooms it is."""
+    """`check(peer, room, message)` decides whether a message is delivered and forwarded; `on_rooms(peer)` is called
+    when a peer has sent its subscriptions."""
 
     def __init__(self, host, check, on_rooms):
         self.router = Router()
@@ -124,7 +124,7 @@ class Gossip(Pubsub):
         return self._writers.get(peer)
 
     def recipients(self, topic):
-        """Who is in the topic and can be written to."""
+        """Returns the peers in the topic that can be written to."""
         return [peer for peer in self.peer_topics.get(topic, ()) if peer in self.peers]
 
     def has_room(self, peer):
@@ -132,7 +132,7 @@ class Gossip(Pubsub):
         return queue is None or len(queue) < queue._queue.max_size // 2
 
     def send(self, topic, data):
-        """Gives a message of this node to all who are in the topic: how many."""
+        """Queues a message of this node for all peers in the topic; returns their number."""
         message = rpc_pb2.Message(data=data, topicIDs=[topic])
         self.seen_messages.add(message_id(message))
         self.router.mcache.put(message)
@@ -159,7 +159,7 @@ class Gossip(Pubsub):
         before, self._writers[peer] = self._writers.get(peer), connection
         try:
             if before is not None:
-                # What the old stream carries is to arrive first.
+                # The data on the old stream shall arrive first.
                 await trio.sleep(SETTLE_S)
             if peer not in self.peers:
                 self.router.add_peer(peer, stream.get_protocol())
@@ -176,7 +176,7 @@ class Gossip(Pubsub):
                 del self._writers[peer]
 
     async def _open(self, connection):
-        """A gossip stream on which the node has said in which rooms it is; None when there is none to be had."""
+        """Returns a gossip stream on which the subscriptions were sent; None when it cannot be opened."""
         self._opening.add(connection)
         try:
             stream = await connection.open(*PROTOCOLS)
@@ -189,7 +189,7 @@ class Gossip(Pubsub):
             self._opening.discard(connection)
 
     async def _drain(self, connection, stream, queue):
-        """Writes what is queued until another connection takes over."""
+        """Writes the queue until another connection takes over."""
         while self._writers.get(connection.remote) is connection:
             if len(queue) == 0 and not queue.closed:
                 await queue._notify.wait()
@@ -201,14 +201,14 @@ class Gossip(Pubsub):
             try:
                 await _write_rpc(stream, rpc)
             except BaseException:
-                # Another stream says it again; whoever has heard it knows the message's id.
+                # Another stream sends it again; a receiver that has it knows the message's id (dedup).
                 queue._queue._non_priority.appendleft(rpc)
                 raise
 
     # --- reading
 
     async def take(self, stream):
-        """Reads a stream that a peer opened, on a connection whose gate is open."""
+        """Reads a stream that a peer opened, on a connection with an open gate."""
         peer = stream.muxed_conn.peer_id
         self.heard[peer] = self.heard.get(peer, 0) + 1
         buffer = bytearray()
@@ -237,7 +237,7 @@ class Gossip(Pubsub):
             await self.router.handle_rpc(rpc_pb2.RPC(control=self._of_own_topics(rpc.control)), peer)
 
     def _of_own_topics(self, control):
-        """The router keeps notes of whatever topic a peer names."""
+        """The router keeps notes of every topic that a peer names."""
         return rpc_pb2.ControlMessage(
             iwant=control.iwant, **{
                 kind: [each for each in getattr(control, kind) if each.topicID in self.topic_ids]
@@ -267,7 +267,7 @@ class Gossip(Pubsub):
         if signed or not message.topicIDs or message.topicIDs[-1] not in self.topic_ids:
             return
         topic = message.topicIDs[-1]
-        # What this node does not know is not passed on.
+        # Unknown fields are not forwarded.
         message = rpc_pb2.Message(data=message.data, topicIDs=[topic])
         if self.seen_messages.has(message_id(message)) or not await self.check(peer, room_of(topic), message.data):
             return
@@ -283,7 +283,7 @@ class Gossip(Pubsub):
 
 
 def _split(buffer):
-    """Takes the whole RPCs out of what has been read."""
+    """Extracts the complete RPCs from the read buffer."""
     while True:
         length = size = 0
         for i, byte in enumerate(buffer[:4]):

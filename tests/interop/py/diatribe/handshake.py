@@ -1,7 +1,7 @@
 """One round of the handshake, as pure steps: bytes in, bytes out. `session.py` carries them over a connection.
 
-Client: hello → on_challenge → on_pass. Server: on_hello → on_answer. The rule it keeps: the checks stand in the order
-of the contract, and whatever is hashed is hashed as it was received.
+Client: hello → on_challenge → on_pass. Server: on_hello → on_answer. The rule it keeps: the checks run in the order
+of the contract, and bytes are hashed as received.
 """
 
 import hmac
@@ -34,7 +34,7 @@ def code_name(number):
 
 
 class Refused(Exception):
-    """A check that failed: the code that a stranger is told, and the reason, which it is not."""
+    """A failed check: the code, which is sent to the peer, and the reason, which is not."""
 
     def __init__(self, code, reason):
         super().__init__(reason)
@@ -67,7 +67,7 @@ FRAMES = {
     "challenge": (2, {"core": (1, "bytes"), "enc": (2, "bytes"), "ciphertext": (3, "bytes"), "signature": (4, "bytes")}),
     "answer": (3, {"enc": (1, "bytes"), "ciphertext": (2, "bytes"), "signature": (3, "bytes"), "confirm": (4, "bytes")}),
     "pass": (4, {"confirm": (1, "bytes")}),
-    # Referrals and their proof are for whoever would follow them.
+    # Referrals and their proof are for peers that follow them.
     "reject": (5, {"code": (1, "uint32"), "referrals": (2, "bytes"), "proof": (3, "bytes")}),
 }
 
@@ -136,7 +136,7 @@ def _decode_core(core, of):
     return message
 
 
-# --- what is hashed, sealed and confirmed
+# --- hashes, sealing and confirmation
 
 def hash_of(*parts):
     return sha256(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).digest()
@@ -175,10 +175,10 @@ def _open(key, info, bound_to, frame, nonce):
     return text[32:]
 
 
-# --- who we are
+# --- identity
 
 class Local:
-    """What a node brings into every handshake."""
+    """The input of a node for every handshake."""
 
     def __init__(self, identity, network_key=None, instance_id=None, older_key=None):
         self.identity = identity
@@ -187,7 +187,7 @@ class Local:
         self.is_open = network_key is None
         # The network key before it: a network changes its key while nodes run.
         self.older_key = older_key
-        # What batches are signed for.
+        # The network id in the signature of batches.
         self.network_id = network_id(network_key)
         self.instance_id = instance_id or os.urandom(16)
         pair = _suite.kem.derive_key_pair(identity.sealing_ikm)
@@ -197,7 +197,7 @@ class Local:
 
 class Entropy:
     """Randomness of one round, and its time; the vectors fix all of it. HPKE makes its ephemeral key itself when there
-    is none. `tag` stands in a Hello in place of the tag of an older network key."""
+    is none. `tag` is sent in a Hello in place of the tag of an older network key."""
 
     def __init__(self, nonce=None, secret=None, ephemeral=None, tag=None, clock_ms=None):
         self.nonce = nonce or os.urandom(32)
@@ -208,7 +208,7 @@ class Entropy:
 
 
 class Round:
-    """One round between us and the peer that noise authenticated, whose PeerId has the 38 bytes `remote`.
+    """One round between this node and the peer that noise authenticated, with the PeerId `remote` (38 bytes).
 
     `prev` is T_end of round 1 and `first` the peer's Core in round 1; neither is given in round 1.
     """
@@ -216,7 +216,7 @@ class Round:
     def __init__(self, local, remote, number, prev=ZEROS, first=None, entropy=None):
         self.local, self.remote, self.number, self.prev, self.first = local, remote, number, prev, first
         self.entropy = entropy or Entropy()
-        # What the vectors name, for the tests.
+        # The values that the vectors name, for the tests.
         self.steps = {}
 
     def hello(self):
@@ -338,7 +338,7 @@ class Round:
         return hkdf(salt=t5, ikm=k_server + k_client + self.network_key, info=D + b"/confirm", length=64)
 
     def _check(self, core):
-        """What both sides check of the other's Core; its key."""
+        """Runs the checks of both sides on the other's Core; returns its key."""
         local, first = self.local, self.first
         if core["round"] != self.number:
             raise _auth("the peer is in another round")

@@ -1,4 +1,4 @@
-"""Who a node is: Ed25519 keys, the PeerIds and sealing keys that follow from them, networks.
+"""The identity of a node: Ed25519 keys, the PeerIds and sealing keys that follow from them, networks.
 
 The rule it keeps: signatures are verified strictly, because Ed25519 libraries differ in the edge cases. S < L; the
 key and R are canonical and not of small order; the equation holds without the cofactor. libsodium does all of that.
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-# What stands before the 32 bytes of an Ed25519 key in libp2p's PublicKey message.
+# The prefix of the 32 bytes of an Ed25519 key in libp2p's PublicKey message.
 PUBLIC_KEY_HEAD = bytes.fromhex("08011220")
 ZEROS = bytes(32)
 

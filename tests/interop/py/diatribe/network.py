@@ -1,8 +1,8 @@
-"""Connections: py-libp2p's swarm with websockets, noise and yamux, and what of it a peer may use before it has passed.
+"""Connections: py-libp2p's swarm with websockets, noise and yamux, and the protocols that a peer may use before it has passed.
 
 Entry points: `Network.dial`, `Network.listen` and `Network.on_connection`. The rule it keeps: protocols are negotiated
-for each connection by itself, so that a gossip stream before the pass is answered `na`; and whatever a stranger does
-ends at its own connection.
+for each connection by itself, so that a gossip stream before the pass is answered `na`; and the actions of a
+stranger affect its own connection only.
 """
 
 import logging
@@ -56,7 +56,7 @@ workarounds.apply()
 
 
 class DialFailed(Exception):
-    """A dial that never came to a handshake. `stage` and `code` are words of the contract's JSON lines."""
+    """A dial that failed before the handshake. `stage` and `code` are words of the contract's JSON lines."""
 
     def __init__(self, stage, reason, code=None):
         super().__init__(reason)
@@ -83,7 +83,7 @@ class Connection:
         self.streams = 0
         # Takes the peer's handshake streams.
         self.on_handshake = None
-        # Where what lives as long as the connection runs.
+        # The nursery of the tasks that live as long as the connection.
         self.nursery = None
 
     @property
@@ -144,7 +144,7 @@ class Connection:
 
 
 class Network(Swarm):
-    """What the node knows of libp2p. `on_connection` is called with each new Connection, before its first stream."""
+    """The node's interface to libp2p. `on_connection` is called with each new Connection, before its first stream."""
 
     def __init__(self, seed):
         keys = create_new_key_pair(seed)
@@ -163,7 +163,7 @@ class Network(Swarm):
         super().__init__(own_id, peerstore, upgrader, [websockets], connection_config=config)
         self.host = BasicHost(self)
         # The host asks everybody for identify and believes the answer, in a task that takes the program down with it
-        # when it fails. Nothing here depends on what a peer says of itself: it is answered, and not asked.
+        # when it fails. Nothing here depends on a peer's identify: this node answers it, and never asks.
         self.notifees.clear()
         self.set_stream_handler(self._on_stream)
         self._open = {
@@ -178,7 +178,7 @@ class Network(Swarm):
         self._half_open = 0
 
     def advertise(self, protocols):
-        """What identify says. It is the same before and after a pass, since nobody may conclude anything from it."""
+        """Returns the answer to identify. It is the same before and after a pass, so that it reveals nothing."""
         self._advertised = [*self._open, *protocols]
 
     async def _answer_identify(self, stream):
@@ -292,7 +292,7 @@ class Network(Swarm):
     def remove_conn(self, swarm_conn):
         self._connections_of.pop(swarm_conn, None)
         super().remove_conn(swarm_conn)
-        # A websocket that the peer closed counts as closed, so that nobody closes what is below it.
+        # A websocket that the peer closed counts as closed, so that the socket below it would stay open.
         _socket_of(swarm_conn.muxed_conn.websocket).close()
 
     def _schedule_auto_connect(self):
@@ -305,7 +305,7 @@ class Network(Swarm):
     # --- streams
 
     async def _on_stream(self, stream):
-        """Takes a stream that the peer opened. What it raises would end all streams of the connection, and more."""
+        """Accepts a stream that the peer opened. An exception here would end all streams of the connection, and more."""
         try:
             connection = self._connection_of(stream.swarm_conn)
             if connection.streams >= MAX_STREAMS:
@@ -337,7 +337,7 @@ async def _answer_pings(stream):
 
 
 async def _discard(stream):
-    """What a peer pushes of itself is not kept."""
+    """Ignores a peer's identify-push."""
     await stream.close()
 
 
@@ -355,7 +355,7 @@ def _socket_of(websocket):
 
 
 def _address_of(websocket):
-    """Where an inbound connection comes from."""
+    """Returns the source address of an inbound connection."""
     host, port = _socket_of(websocket).getpeername()[:2]
     return f"/{'ip6' if ':' in host else 'ip4'}/{host.split('%')[0]}/tcp/{port}/ws"
 

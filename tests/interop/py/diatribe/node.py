@@ -31,15 +31,14 @@ MAX_LINKS = 64
 MAX_CONNECTIONS_WITH_A_PEER = 2
 # Inbound connections that wait for their handshake.
 MAX_WAITING = 64
-# How long a new link may take to say in which rooms it is.
+# Timeout for the subscriptions of a new link.
 SETTLE_S = 0.5
-# A peer that has not yet said anything by gossip is waited for a little longer by who has something to say: a busy
-# machine may take its time.
+# A sender waits longer for a peer that has not yet sent anything by gossip: its machine may be busy.
 SPEAK_S = 3
 # Two connections that passed within this time were dialled at once from both ends.
 SIMULTANEOUS_S = 20
-# A connection that lost against another is closed this much later, so that what travels on it arrives. What this node
-# says has moved to the other: whoever still sends on both closes before.
+# Delay before a duplicate connection is closed, so that data in flight on it arrives. This node already sends on the
+# other one; a peer that still sends on both closes earlier.
 RETIRE_S = 4
 PING_EVERY_S = 5
 PING_WITHIN_S = 10
@@ -49,7 +48,7 @@ PROBE_S = 2.5
 # A link without a gossip stream in one direction for this long is renewed.
 STREAM_LOST_S = 30
 WATCH_S = 1
-# How often a sender looks whether somebody has come into the room, or a queue has emptied.
+# Interval at which a waiting sender checks whether anybody has joined the room, or a queue has emptied.
 POLL_S = 0.005
 
 log = logging.getLogger("diatribe.node")
@@ -205,7 +204,7 @@ class Node:
         connection.judged.set()
         if connection.id not in self.links:
             self.gossip.detach(connection.remote)
-        # Who dials tells it, for whoever dials again and again tells it once. A peer that is linked already may close
+        # The dialer reports its own failures, once for several in a row. A peer that is linked already may close
         # a second connection at once: that is no failure.
         if not connection.dialer and (error.code is not None or connection.id not in self.links):
             self.tell_refused(connection.address, error, connection.id)
@@ -248,7 +247,7 @@ class Node:
         self._rise(link)
 
     def _rise(self, link):
-        """Tells of a link once the peer has said in which rooms it is."""
+        """Reports a link once the peer has sent its subscriptions."""
         if link.told or link.down.is_set():
             return
         link.told = True
@@ -333,7 +332,7 @@ class Node:
             batch = open_envelope(data, room, self.local.network_id, time.time() * 1000)
         except BatchError as error:
             if error.offence:
-                # Nodes check before they forward: whoever handed it on broke the rule.
+                # Nodes validate before they forward: the forwarding peer broke the rule.
                 self._accuse(peer, "INVALID_BATCH", str(error))
             return False
         link = self.links.get(peer.to_base58())
@@ -372,7 +371,7 @@ class Node:
         return event.result
 
     async def _speak(self, room):
-        """Sends what has queued, a batch at a time: what queues up meanwhile travels together in the next."""
+        """Sends the queue, a batch at a time: events that queue up meanwhile form the next one."""
         own = self._rooms[room]
         while True:
             await own.wake.wait()
@@ -409,7 +408,7 @@ class Node:
             peers = self.gossip.recipients(topic)
             if peers and all(map(self.gossip.has_room, peers)):
                 return
-            # A link that has just come up has not said yet in which rooms it is, or has no stream yet.
+            # A new link has not sent its subscriptions yet, or has no stream yet.
             settling = self.gossip.peer_topics.get(topic) or any(map(_is_settling, self.links.values()))
             if not settling:
                 raise Unsendable(f"nobody is in the room {room}: no link took the event")

@@ -1,6 +1,6 @@
 """Protocol buffers, as much of them as the contract needs: fields in, fields out.
 
-Written here and not taken from a library, because the contract is exact about what is malformed: varints that are not
+Written here and not taken from a library, because the contract defines malformed encodings exactly: varints that are not
 minimal, field numbers and wire types that do not exist, groups, and known fields of another wire type. Unknown fields
 are skipped, of a scalar field that is there twice the last counts.
 """
@@ -28,7 +28,7 @@ def varint(value):
 
 
 def message_field(tag, value):
-    """A message inside another: it stands there although it is empty."""
+    """A message inside another: it is written although it is empty."""
     return varint(tag << 3 | BYTES) + varint(len(value)) + value
 
 

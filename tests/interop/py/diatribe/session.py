@@ -1,7 +1,8 @@
 """The handshake of one connection: `Round` carried over libp2p streams, with its deadlines.
 
-Entry point: `Session.run`. The rule it keeps: frames travel only on the connection they prove; whatever is extra,
-repeated or out of order ends it; and the gate is open inbound before the frame leaves that tells the peer so.
+Entry point: `Session.run`. The rule it keeps: frames travel only on the connection they prove; an extra,
+repeated or out-of-order frame ends it; and the gate is open inbound before the frame is sent that lets the peer open
+streams.
 """
 
 from contextlib import asynccontextmanager, contextmanager
@@ -47,7 +48,7 @@ class Session:
         connection.on_handshake = self.accept
 
     async def run(self):
-        """Runs it to the pass, and yields what the peer said of itself; or closes the connection and raises a
+        """Runs it to the pass, and returns the peer's Core; or closes the connection and raises a
         HandshakeFailure."""
         peer = None
         async with trio.open_nursery() as nursery:
@@ -61,7 +62,7 @@ class Session:
         return peer
 
     async def _to_the_end(self):
-        """What the peer said of itself; None when it failed, `_over` is why."""
+        """Returns the peer's Core; None when it failed, with the reason in `_over`."""
         try:
             with self._scope, trio.fail_after(WHOLE_S):
                 return await (self._dialer() if self.connection.dialer else self._listener())
@@ -101,7 +102,7 @@ class Session:
         round = Round(self.local, self.connection.peer_id, self._round, prev, first)
         peer, answer = round.on_challenge(await self._exchange(round.hello(), "challenge"))
         if self._round == 1:
-            # Streams overtake each other: round 2's Hello may come before round 1's Pass.
+            # Streams overtake each other: round 2's Hello may arrive before round 1's Pass.
             self._due = True
         else:
             self.open_gate()
@@ -113,7 +114,7 @@ class Session:
         stream, body = await self._request("Hello")
         async with self._rejecting(stream):
             challenge = round.on_hello(self._expect(body, "hello"))
-        # The Answer may come before the call that sends the Challenge is back.
+        # The Answer may arrive before the call that sends the Challenge has returned.
         self._due = True
         await self._respond(stream, challenge)
         stream, body = await self._request("Answer")
@@ -145,7 +146,7 @@ class Session:
 
     @asynccontextmanager
     async def _rejecting(self, stream):
-        """Around a server's step: when a check fails, the peer is told the code, and has a moment to read it."""
+        """Around a server's step: when a check fails, sends the code to the peer, and gives it a moment to read it."""
         try:
             yield
         except Refused as error:

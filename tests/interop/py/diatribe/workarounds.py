@@ -1,4 +1,4 @@
-"""What is changed in py-libp2p 0.8.1 itself, because no subclass or option reaches it. Each with the reason.
+"""Changes in py-libp2p 0.8.1 itself, because no subclass or option reaches them. Each with the reason.
 
 Entry point: `apply`, once, before the first connection.
 """
@@ -27,8 +27,8 @@ def apply():
 async def _write(stream, data):
     """libp2p/stream_muxer/yamux/yamux.py, YamuxStream.write: gives up when the peer opens no window for 5 s.
 
-    A peer that is busy for 5 s is no error, and giving up in the middle of a message leaves a stream on which nothing
-    can be said any more, which is kept. Whoever must not wait for ever sets a deadline.
+    A peer that is busy for 5 s is no error, and giving up in the middle of a message leaves a stream that is kept, but
+    unusable. A caller that must not wait forever sets a deadline.
     """
     view = memoryview(data)
     while view:

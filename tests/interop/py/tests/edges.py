@@ -1,4 +1,4 @@
-"""Edges of the encoding, in hex: fields that may stand after those of a well-formed message, and fields that may not."""
+"""Edges of the encoding, in hex: fields that may follow those of a well-formed message, and fields that may not."""
 
 WELL_FORMED = {
     "nothing": "",

@@ -1,4 +1,4 @@
-"""What a batch may look like and what not, each signed as it stands, so that nothing else is wrong with it."""
+"""Valid and invalid batches, each with a valid signature, so that nothing else is wrong with it."""
 
 import unittest
 from hashlib import sha256
@@ -14,7 +14,7 @@ unhex = bytes.fromhex
 
 
 def body(event=b"", more=b""):
-    """A batch of one event, and whatever else it is to have."""
+    """Returns a batch of one event with additional fields."""
     return (message_field(1, OWN.public_key) + message_field(2, bytes(16)) + unhex("180120e807")
             + message_field(5, b"lobby") + message_field(6, event) + more)
 
@@ -75,7 +75,7 @@ class Batches(unittest.TestCase):
         self.refused(body(more=message_field(6, b"") * 1024), "TooManyEvents")
 
     def test_ids_are_of_the_room_the_body_and_the_signature(self):
-        # The numbers come from a program of its own.
+        # The numbers are from a separate program.
         signature = bytes([9] * 64)
 
         def data(body):

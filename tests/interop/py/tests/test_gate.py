@@ -22,7 +22,7 @@ PATIENCE_S = 30
 
 
 class Told(list):
-    """What a node tells."""
+    """The events of a node."""
 
     def __call__(self, type, fields):
         self.append({"type": type, **fields})
@@ -45,7 +45,7 @@ async def own(listen=(LISTEN,), **options):
 
 
 class Stranger:
-    """A libp2p program that does of the handshake what a test has it do."""
+    """A libp2p program that runs the part of the handshake that a test chooses."""
 
     def __init__(self, network, local):
         self.network, self.local = network, local
@@ -70,7 +70,7 @@ class Stranger:
         return decode_frame(await read_frame(stream, MAX_FRAME))[1]
 
     async def pass_round_1(self, connection):
-        """As dialer; T_end and what the peer said of itself."""
+        """Runs the handshake as dialer; returns T_end and the peer's Core."""
         round = Round(self.local, connection.peer_id, 1)
         core, answer = round.on_challenge(await self.ask(connection, round.hello()))
         return round.on_pass(await self.ask(connection, answer)), core
@@ -215,7 +215,7 @@ class Strangers(unittest.TestCase):
                                       + message_field(tag, value))
                 await publish(message(1, "kitchen"))
                 await publish(message(1))
-                # What comes last shows that all before it was read.
+                # The last message shows that all before it were read.
                 await publish(message(2))
                 await told.until("message", seq=2)
                 self.assertEqual([line["seq"] for line in told if line["type"] == "message"], [1, 2])

@@ -1,4 +1,4 @@
-"""What Hellos and Challenges may say, beyond the published vectors."""
+"""Valid and invalid Hellos and Challenges, beyond the published vectors."""
 
 import unittest
 

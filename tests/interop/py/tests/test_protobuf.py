@@ -1,4 +1,4 @@
-"""What is malformed, and what is not."""
+"""Malformed and well-formed messages."""
 
 import unittest
 

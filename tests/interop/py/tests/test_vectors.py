@@ -101,7 +101,7 @@ class HandshakeVectors(unittest.TestCase):
             for name, value in side.steps.items():
                 self.assertEqual(value.hex(), expected[name], name)
             self.assertEqual(set(side.steps), {"T0", "T1", "T2", "T3", "T4", "T5", "K", "confirm", "T_end"})
-        # The roles are exchanged in round 2: what was the server's Core is now the client's.
+        # The roles are exchanged in round 2: the server's Core is now the client's.
         return {"client": of_client, "server": of_server}
 
     def frame(self, body, kind):
@@ -188,7 +188,7 @@ class BatchVectors(unittest.TestCase):
             if "data" in case:
                 data = unhex(case["data"])
             else:
-                # A body of bytes 78, whose length takes three bytes, and a signature of zeros.
+                # A body of bytes 78 with a length of three bytes, and a signature of zeros.
                 data = message_field(1, b"\x78" * (case["data_bytes"] - 1 - 3 - 66)) + message_field(2, bytes(64))
             self.assertEqual(id_of(case["topic"], data).hex(), case["id"], case["comment"])
 

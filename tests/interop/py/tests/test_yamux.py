@@ -1,4 +1,4 @@
-"""What py-libp2p's yamux writes, as it is changed in `workarounds.py`."""
+"""The frames of py-libp2p's yamux, with the changes of `workarounds.py`."""
 
 import unittest
 

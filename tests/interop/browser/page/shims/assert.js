@@ -28,7 +28,7 @@ assert.throws = (body, ...expectation) => {
   check(thrown, ...expectation)
 }
 
-/** @param body  a promise, or what makes one */
+/** @param body  a promise, or a function that returns one */
 assert.rejects = async (body, ...expectation) => {
   let thrown
   try {

@@ -1,4 +1,4 @@
-// `node:fs` for a browser: reads what the page's own server has, at once, as the tests over the vectors do.
+// `node:fs` for a browser: reads files of the page's own server synchronously, for the tests over the vectors.
 
 export function readFileSync (url) {
   const request = new XMLHttpRequest()
