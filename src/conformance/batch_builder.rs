@@ -13,7 +13,7 @@ use crate::model::RoomName;
 use crate::wire::envelope::{MessageId, bad_id};
 use crate::wire::proto::gossip as proto;
 
-/// A batch as an honest author makes it, before it is signed.
+/// Builds the batch that an honest author would send, not yet signed, dated `ahead_ms` after now.
 pub(crate) fn batch(link: &Link, ahead_ms: i64, events: Vec<(&str, Vec<u8>)>) -> proto::Batch {
     proto::Batch {
         author: link.raw.identity.public_key_protobuf().into(),
@@ -32,14 +32,14 @@ pub(crate) fn batch(link: &Link, ahead_ms: i64, events: Vec<(&str, Vec<u8>)>) ->
     }
 }
 
-/// The bytes that a batch's signature is over, in the kit's network.
+/// Returns the text that a batch's signature covers, in the kit's network.
 pub(crate) fn signed_text(link: &Link, body: &[u8]) -> Vec<u8> {
     let hash = Sha256::digest(body);
     let network = link.network_id();
     [&b"diatribe-batch-v2"[..], network.as_bytes(), &hash].concat()
 }
 
-/// An envelope in its one spelling.
+/// Encodes an envelope in its canonical form.
 pub(crate) fn envelope(body: &[u8], signature: &[u8; 64]) -> Vec<u8> {
     let mut bytes = vec![0x0a];
     bytes.extend(framed(body));
@@ -48,19 +48,19 @@ pub(crate) fn envelope(body: &[u8], signature: &[u8; 64]) -> Vec<u8> {
     bytes
 }
 
-/// A body, signed and in its envelope.
+/// Signs a body and puts it into an envelope.
 pub(crate) fn seal(link: &Link, body: &[u8]) -> Vec<u8> {
     envelope(body, &link.raw.identity.sign(&signed_text(link, body)))
 }
 
-/// A body in its envelope, with the signature of a text that is not quite what it must be.
+/// Puts a body into an envelope, with the signature of a changed text.
 pub(crate) fn sign_as(link: &Link, body: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut text = signed_text(link, body);
     change(&mut text);
     envelope(body, &link.raw.identity.sign(&text))
 }
 
-/// The id of the message that has this data in this topic.
+/// Returns the id of a message with this data in this topic.
 pub(crate) fn id_of(topic: &str, data: &[u8]) -> [u8; 32] {
     let room = RoomName::from_topic(topic);
     let id = room.and_then(|room| MessageId::of(room.as_str(), data));

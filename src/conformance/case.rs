@@ -1,7 +1,7 @@
-//! What a case is, and what became of one.
+//! The definition of a case, and its outcome.
 //!
-//! Entry types: [`Case`], [`Outcome`]. The rule they keep: each case names the paragraph of
-//! `proto/README.md` that it stands for, and only [`Outcome::Passed`] counts as passed.
+//! Entry types: [`Case`], [`Outcome`]. The rule they keep: each case names the paragraph of `proto/README.md` that it
+//! tests, and only [`Outcome::Passed`] counts as passed.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use super::round::Party;
 use super::script::Mutation;
 use crate::handshake::RejectCode;
 
-/// Whether the peer is to go along.
+/// Whether the peer under test must accept or refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// An honest peer does this: it must work.
+    /// The case does what an honest peer does: the peer under test must accept it.
     Good,
-    /// It must be refused, and nobody else may notice.
+    /// The case breaks a rule: the peer must refuse it, and no other peer may notice.
     Hostile,
 }
 
 impl Kind {
-    /// The word in JSON lines.
+    /// Returns the word used in JSON lines.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Good => "good",
@@ -33,7 +33,7 @@ impl Kind {
     }
 }
 
-/// In which direction connections are made.
+/// The direction in which connections are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// The kit dials the peer.
@@ -42,23 +42,23 @@ pub enum Mode {
     Listen,
 }
 
-/// One thing that the contract promises.
+/// A test of one rule of the contract.
 pub struct Case {
-    /// Its name, as `--case` takes it.
+    /// The name that `--case` accepts.
     pub name: &'static str,
-    /// Whether the peer is to go along.
+    /// Whether the peer under test must accept or refuse.
     pub kind: Kind,
     /// Chapter of `proto/README.md`, and the number of the check or rule.
     pub spec: &'static str,
-    /// What is to happen.
+    /// The expected result, for people.
     pub expected: &'static str,
-    /// The direction in which it can be run; none: in both.
+    /// The only direction in which the case can run. None: it runs in both.
     pub only: Option<Mode>,
     pub(crate) procedure: Procedure,
 }
 
 impl Case {
-    /// One that can be run in both directions.
+    /// Creates a case that can run in both directions.
     pub(crate) const fn new(
         kind: Kind,
         name: &'static str,
@@ -79,34 +79,34 @@ impl Case {
 
 /// How a case is run.
 pub(crate) enum Procedure {
-    /// The stages of the first connection, in this order: they are run before all others.
+    /// The stages of the first connection, in this order. They are run before all other cases.
     Stages(&'static [crate::net::Stage]),
-    /// A handshake of which one frame of ours is twisted.
+    /// A handshake with one mutated frame that the peer must refuse.
     MutatedHandshake(FrameKind, fn(&PeerFacts) -> Mutation, Expect),
-    /// A handshake of which one frame of ours is twisted, and which passes all the same.
+    /// A handshake with one mutated frame that the peer must tolerate.
     HarmlessMutation(FrameKind, fn() -> Mutation),
-    /// A message on a link that ends it.
+    /// A message on a link, for which the peer must close it.
     Offence(fn(&mut Link) -> Result<Vec<u8>, String>),
-    /// On a link.
+    /// A procedure on an honest link.
     OnLink(fn(CaseContext, Link) -> BoxFuture<'static, Run>),
-    /// On connections of its own.
+    /// A procedure that opens its own connections.
     OwnConnections(fn(CaseContext) -> BoxFuture<'static, Run>),
 }
 
-/// Which frame of ours: each is there once on either side.
+/// One of the frames that the kit sends. Each occurs once in a handshake, in either role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FrameKind {
     Hello,
     Challenge,
     Answer,
     Pass,
-    /// The first frame of ours.
+    /// The first frame that the kit sends.
     FirstOfRound1,
-    /// The first frame of ours in round 2.
+    /// The first frame that the kit sends in round 2.
     FirstOfRound2,
 }
 
-/// What must follow a twisted frame.
+/// The reaction that a mutated frame must cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expect {
     /// A server answers with this Reject and closes; a client closes.
@@ -115,13 +115,13 @@ pub(crate) enum Expect {
     Closed,
 }
 
-/// What is known of the peer.
+/// Facts about the peer under test.
 pub(crate) struct PeerFacts {
-    /// Its Core, as the first link has shown it.
+    /// The Core that it sent on the first link.
     pub(crate) peer: crate::wire::proto::handshake::Core,
 }
 
-/// Where a case is run.
+/// The context in which a case runs: the shared state of the run, and a connector.
 #[derive(Clone)]
 pub(crate) struct CaseContext {
     pub(crate) runner: Arc<Runner>,
@@ -134,18 +134,18 @@ impl CaseContext {
     }
 }
 
-/// What a case that was run has shown; an error says what came instead of what was expected.
+/// The observation of a case that was as expected, or a description of what happened instead.
 pub(crate) type Run = Result<Observation, String>;
 
-/// What came, as expected.
+/// The result of a case that went as expected.
 #[derive(Default)]
 pub(crate) struct Observation {
     pub(crate) actual: String,
-    /// It is optional, and the peer does not have it.
+    /// The case tests an optional feature, which the peer does not have.
     pub(crate) absent: bool,
-    /// Messages that nobody else may hear.
+    /// Ids of messages that the peer must not forward.
     pub(crate) not_forwarded: Vec<[u8; 32]>,
-    /// A link that is still good.
+    /// A link that the next case can use.
     pub(crate) link: Option<Link>,
 }
 
@@ -165,21 +165,21 @@ impl Observation {
     }
 }
 
-/// What became of a case.
+/// The outcome of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is as the contract says.
+    /// The peer did as the contract says.
     Passed,
-    /// Optional, and the peer answers that it does not have it.
+    /// The feature is optional, and the peer answers that it does not have it.
     Absent,
-    /// It is not.
+    /// The peer did not do as the contract says.
     Failed,
-    /// It was not run.
+    /// The case could not be run.
     NotRun,
 }
 
 impl Outcome {
-    /// The word in JSON lines.
+    /// Returns the word used in JSON lines.
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Passed => "passed",
@@ -190,14 +190,14 @@ impl Outcome {
     }
 }
 
-/// A case that is over.
+/// The result of a case that has ended.
 pub struct Verdict {
-    /// Which.
+    /// The case.
     pub case: &'static Case,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What came.
+    /// The actual result, for people.
     pub actual: String,
-    /// How long it took.
+    /// The duration of the case.
     pub took: std::time::Duration,
 }

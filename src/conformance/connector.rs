@@ -1,7 +1,7 @@
-//! How connections with the peer under test come about: we dial it, or it dials us.
+//! Connections with the peer under test: the kit dials it, or it dials the kit.
 //!
-//! Entry type: [`Connector`]. The rule it keeps: each connection is of the raw peer that a case has made
-//! for it, with a key of its own, also where the peer dials one address again and again.
+//! Entry type: [`Connector`]. The rule it keeps: each connection belongs to the raw peer that a case has created for
+//! it, with a key of its own, even if the peer dials one address again and again.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,34 +22,34 @@ use crate::identity::Identity;
 use crate::net::Address;
 use crate::node::Probe;
 
-/// A peer that dials for ever waits at most a minute before it tries again.
+/// The time in which a dialling peer must return: it waits at most a minute between attempts.
 const REDIAL_TIMEOUT: Duration = Duration::from_secs(75);
-/// From yamux to the first stream of a dialer.
+/// The time from yamux to the first stream of a dialler.
 const FIRST_STREAM_TIMEOUT: Duration = Duration::from_secs(3);
-/// How many cases go on at the same time when we dial: with the observer's they make four links,
-/// of the five that a node holds.
+/// Maximum number of cases that run at the same time when the kit dials. With the observer's link they hold four links,
+/// and a node accepts five.
 const MAX_WORKERS: usize = 3;
-/// So many connections of a peer may be on their way up at once.
+/// Maximum number of the peer's connections that are being set up at once.
 const MAX_CARRIED: usize = 32;
 
-/// Where connections come from.
+/// The source of connections.
 pub(crate) enum Connector {
-    /// We dial.
+    /// The kit dials the peer.
     Dial(Box<Probe>, Address),
-    /// The peer dials this listener.
+    /// The peer dials a port of the kit.
     Listen(ListenPort),
 }
 
-/// A port that the peer keeps dialling.
+/// A port that the peer dials again and again.
 pub(crate) struct ListenPort {
     listener: TcpListener,
     pub(crate) address: Multiaddr,
-    /// Whether what comes over it is as late as on a [`super::latency_proxy::LatencyProxy`].
+    /// Whether data from the peer is delayed, as by a [`latency_proxy::LatencyProxy`].
     is_delayed: bool,
 }
 
 impl ListenPort {
-    /// Listens on a `/ip4|ip6/…/tcp/…/ws`.
+    /// Listens on an address of the form `/ip4|ip6/…/tcp/…/ws`.
     pub(crate) async fn open(address: &Multiaddr, is_delayed: bool) -> Result<ListenPort, String> {
         let mut parts = address.iter();
         let ip: std::net::IpAddr = match parts.next() {
@@ -83,8 +83,9 @@ fn unlistenable(address: &Multiaddr) -> String {
 }
 
 impl Connector {
-    /// The ways by which connections with `target` come about, the observer's first. That one is by a slow line where one
-    /// can be had, which must be kept; of a single lane it is not, because others work by it.
+    /// Returns the connectors for `target`, the observer's first. The observer's connections go through the returned
+    /// latency proxy where one is possible; the caller must keep the proxy. With a single port there is no observer and
+    /// no delay.
     pub(crate) async fn all(
         target: &Target,
         probe: &Probe,
@@ -113,7 +114,7 @@ impl Connector {
         }
     }
 
-    /// Which end of its connections we are.
+    /// Returns the kit's role in the handshakes of these connections.
     pub(crate) fn role(&self) -> Role {
         match self {
             Connector::Dial(..) => Role::Dialer,
@@ -121,12 +122,13 @@ impl Connector {
         }
     }
 
-    /// A raw peer of this identity, and a connection of it with the peer under test.
+    /// Creates a raw peer of this identity and a connection between it and the peer under test.
     pub(crate) async fn connect(&self, identity: Identity) -> Result<(RawPeer, Conn), String> {
         self.connect_by(identity, Version::V1).await
     }
 
-    /// The same, of a raw peer that does not wait until the other side agrees to a stream's protocol.
+    /// Creates a connection as [`Connector::connect`] does, for a raw peer that sends data before a stream's protocol
+    /// is confirmed.
     pub(crate) async fn connect_early(
         &self,
         identity: Identity,
@@ -153,7 +155,7 @@ impl Connector {
         }
     }
 
-    /// Another connection of the same raw peer.
+    /// Creates another connection of the same raw peer.
     pub(crate) async fn connect_again(&self, mut raw: RawPeer) -> Result<(RawPeer, Conn), String> {
         match self {
             Connector::Dial(_, address) => {
@@ -165,7 +167,7 @@ impl Connector {
         }
     }
 
-    /// Hands the next connection that the peer makes to `raw`.
+    /// Passes the peer's next connection to `raw`.
     async fn taken(&self, port: &ListenPort, mut raw: RawPeer) -> Result<(RawPeer, Conn), String> {
         let late = || {
             format!(
@@ -178,8 +180,7 @@ impl Connector {
         let own = own.ok_or("a raw peer that does not listen")?;
         let mut carried = ProxiedSockets::default();
         loop {
-            // Some are dials that were given up while nobody took them, and whose sockets stay open:
-            // no other waits for them.
+            // Some are abandoned dials whose sockets stay open: they must not delay the others.
             carried.forget_ended();
             let mut conn = tokio::select! {
                 accepted = port.listener.accept(), if carried.has_room() => {
@@ -190,7 +191,7 @@ impl Connector {
                 Some(conn) = raw.accept() => conn,
                 () = tokio::time::sleep_until(until) => return Err(late()),
             };
-            // A peer may look for one that it has met here, and hangs up on any other.
+            // A peer may look for another peer that it has met at this address, and close the connection to any other.
             if conn.begun(FIRST_STREAM_TIMEOUT).await {
                 carried.keep(&conn.remote);
                 return Ok((raw, conn));
@@ -199,12 +200,12 @@ impl Connector {
     }
 }
 
-/// Sockets of the peer whose bytes are carried to a raw peer, by the port from which they reach it.
+/// The peer's sockets that are proxied to a raw peer, by the local port of the proxy.
 #[derive(Default)]
 struct ProxiedSockets(HashMap<u16, JoinHandle<()>>);
 
 impl ProxiedSockets {
-    /// Forgets those that have ended.
+    /// Removes the proxies that have ended.
     fn forget_ended(&mut self) {
         self.0.retain(|_, carrying| !carrying.is_finished());
     }
@@ -226,7 +227,7 @@ impl ProxiedSockets {
         }
     }
 
-    /// This one goes on until either end breaks off.
+    /// Stops tracking this proxy: it runs until either end closes.
     fn keep(&mut self, remote: &Multiaddr) {
         if let Some(at) = socket_of(remote) {
             self.0.remove(&at.port());
@@ -250,10 +251,10 @@ fn socket_of(address: &Multiaddr) -> Option<SocketAddr> {
     }
 }
 
-/// Carries bytes both ways until both ends are closed.
+/// Copies bytes in both directions until both ends are closed.
 async fn proxy(mut socket: TcpStream, mut own: TcpStream) {
     let _ = socket.set_nodelay(true);
     let _ = own.set_nodelay(true);
-    // Either end may break off: that is what is tested.
+    // Either end may break off: that is part of the tests.
     let _ = tokio::io::copy_bidirectional(&mut socket, &mut own).await;
 }

@@ -1,7 +1,7 @@
-//! Whether what came is what the contract says.
+//! Compares the peer's reaction with the contract.
 //!
-//! Entry: [`twisted`], [`closed`]. The rule kept here: a connection that a time-out has closed was
-//! not closed by a check.
+//! Entry: [`refused`], [`closed`]. The rule it keeps: a connection that was closed by a timeout was not closed by a
+//! check.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use super::raw_peer::Conn;
 use super::script::*;
 use crate::handshake::Role;
 
-/// A check closes within this; the first time-out of a handshake comes after 3 s.
+/// Maximum time in which a check closes the connection. The first timeout of a handshake fires after 3 s.
 const MAX_CHECK_TIME: Duration = Duration::from_millis(2_500);
 
-/// How a connection is told that was closed too late: on a busy machine a check may be as slow once.
+/// Part of the message about a connection that was closed too late. On a busy machine a check may be that slow once.
 pub(crate) const TIMED_OUT: &str = "a time-out did it, not the check";
 
-/// The number of a frame of ours.
+/// Returns the number on the wire of a frame that the kit sends.
 pub(crate) fn frame_number(which: FrameKind, role: Role) -> usize {
     match (which, role) {
         (FrameKind::Hello | FrameKind::FirstOfRound1, Role::Dialer) => HELLO_1,
@@ -30,7 +30,7 @@ pub(crate) fn frame_number(which: FrameKind, role: Role) -> usize {
     }
 }
 
-/// Judges what followed the twisted frame of this number.
+/// Checks that the peer refused the mutated frame of this number as expected.
 pub(crate) fn refused<'a>(
     conn: &'a Conn,
     frame: usize,
@@ -45,14 +45,14 @@ pub(crate) fn refused<'a>(
     }
 }
 
-/// What the peer said, before it closes.
+/// Checks the peer's last frame before it closes the connection.
 fn said(frame: usize, expect: Expect, trace: &HandshakeTrace) -> Result<String, String> {
     if let Some((said, _)) = trace.gossip.first() {
         return Err(format!(
             "it opened a gossip stream after {said} frames of the handshake, before the pass"
         ));
     }
-    // Hello and Answer are requests: what a server finds in them, it answers.
+    // Hello and Answer are requests: a server answers an invalid one with a Reject.
     let is_request = frame.is_multiple_of(2);
     match (&trace.end, expect) {
         (End::Rejected(code), Expect::Code(due)) if is_request && *code == due.number() => {
@@ -68,9 +68,9 @@ fn said(frame: usize, expect: Expect, trace: &HandshakeTrace) -> Result<String, 
     }
 }
 
-/// The connection must end now.
+/// Checks that the connection is closed at once, and not by a timeout.
 pub(crate) async fn closed(conn: &Conn, left: Instant) -> Result<String, String> {
-    // Whoever sent a Reject gives it 500 ms to leave.
+    // After a Reject, the peer waits up to 500 ms for it to be sent.
     match conn.gone(MAX_CHECK_TIME + Duration::from_secs(4)).await {
         Some(took) => {
             let took = (conn.at + took).saturating_duration_since(left);
@@ -86,7 +86,7 @@ pub(crate) async fn closed(conn: &Conn, left: Instant) -> Result<String, String>
     }
 }
 
-/// The connection must end when a time-out says so.
+/// Checks that the connection is closed by the timeout that is `due` after `since`.
 pub(crate) async fn closed_by_timeout(
     conn: &Conn,
     since: Instant,

@@ -1,7 +1,7 @@
-//! Signatures that no honest side makes.
+//! Invalid signatures and proofs.
 //!
-//! Entry: [`Forgery`], [`sign`]. The rule it keeps: each breaks one rule of chapter 3 or 5 and no
-//! other; those that only a strict verifier refuses pass a lax one.
+//! Entry: [`Forgery`], [`sign`]. The rule it keeps: each breaks one rule of chapter 3 or 5 and no other; those that
+//! only a strict verifier refuses pass a lax one.
 
 use curve25519_dalek::constants::EIGHT_TORSION;
 use curve25519_dalek::edwards::EdwardsPoint;
@@ -10,10 +10,10 @@ use sha2::{Digest, Sha512};
 
 use crate::identity::Identity;
 
-/// What is wrong with a proof.
+/// The error in a proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Forgery {
-    /// Nothing.
+    /// An honest proof.
     None,
     /// Seals zeros in place of the peer's nonce.
     Nonce,
@@ -23,7 +23,7 @@ pub(crate) enum Forgery {
     SealedToOther,
     /// Seals under the label of the other direction.
     SealedAsOtherRole,
-    /// Binds the sealed text to nothing that was said.
+    /// Binds the sealed text to an empty transcript.
     SealedUnbound,
     /// Sends other bytes as sealed text.
     SealedGarbage,
@@ -35,11 +35,11 @@ pub(crate) enum Forgery {
     SignedAsOtherRole,
     /// Signs the bare transcript, without a label.
     SignedBare,
-    /// A signature that holds with the cofactor only.
+    /// Sends a signature that only the cofactored equation accepts.
     Cofactored,
-    /// S + L for S: the same signature, spelt otherwise.
+    /// Sends S + L instead of S: a second encoding of the same signature.
     Malleable,
-    /// R of small order.
+    /// Sends a signature whose R is of small order.
     SmallOrderR,
     /// Sends its confirmation with one bit of this byte changed.
     ConfirmByte(usize),
@@ -47,7 +47,7 @@ pub(crate) enum Forgery {
     OtherNetworkKey,
 }
 
-/// Signs one of `texts`, (its own role's, the other role's), or the bare transcript.
+/// Signs one of the texts (own role's, other role's), or the bare transcript, as `forgery` says.
 pub(crate) fn sign(
     forgery: Forgery,
     identity: &Identity,
@@ -65,14 +65,14 @@ pub(crate) fn sign(
     }
 }
 
-/// R has a part of small order: 8·S·B = 8·R + 8·k·A holds, S·B = R + k·A does not.
+/// Returns a signature whose R has a component of small order: 8·S·B = 8·R + 8·k·A holds, S·B = R + k·A does not.
 pub(crate) fn cofactored(identity: &Identity, text: &[u8]) -> [u8; 64] {
     let r = Scalar::from_bytes_mod_order(rand::random());
     let [_, torsion, ..] = EIGHT_TORSION;
     finish(identity, text, EdwardsPoint::mul_base(&r) + torsion, r)
 }
 
-/// R is the neutral point: the equation holds, but R is of small order.
+/// Returns a signature whose R is the neutral point: the equation holds, but R is of small order.
 pub(crate) fn small_order_r(identity: &Identity, text: &[u8]) -> [u8; 64] {
     let [neutral, ..] = EIGHT_TORSION;
     finish(identity, text, neutral, Scalar::ZERO)
@@ -98,13 +98,13 @@ fn challenge(r: &[u8; 32], key: &[u8; 32], text: &[u8]) -> Scalar {
     Scalar::from_bytes_mod_order_wide(&hash.into())
 }
 
-/// L, the order of the base point, little-endian.
+/// L, the order of the base point, in little-endian.
 const ORDER: [u8; 32] = [
     0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
 ];
 
-/// The same signature with S + L, which is below 2²⁵⁶.
+/// Replaces S by S + L, which is below 2²⁵⁶.
 pub(crate) fn malleable(mut signature: [u8; 64]) -> [u8; 64] {
     let mut carry = 0;
     for (byte, add) in signature[32..].iter_mut().zip(ORDER) {
@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether a verifier with the cofactor, and without the other rules, takes it.
+    /// Returns whether a verifier that uses the cofactored equation and no other rule accepts the signature.
     fn lax(identity: &Identity, text: &[u8], signature: &[u8; 64]) -> bool {
         let (r, s) = signature.split_at(32);
         let (r, s): ([u8; 32], [u8; 32]) = (r.try_into().unwrap(), s.try_into().unwrap());

@@ -1,11 +1,11 @@
-//! Frames by hand: as they travel, and what is wrong with one that came.
+//! Length-prefixed frames, written and read by hand, with a description of a malformed one.
 //!
-//! Entry: [`framed`], `read`. The rule they keep: no more is read than the limit, and one frame is
-//! all that a stream carries in a direction.
+//! Entry: [`framed`], `read`. The rule they keep: no more than the limit is read, and a stream carries one frame in
+//! each direction.
 
 use futures::{AsyncRead, AsyncReadExt};
 
-/// A frame as it travels.
+/// Returns a frame as it is sent: its length as a varint, then its body.
 pub fn framed(body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     prost::encoding::encode_varint(body.len() as u64, &mut bytes);
@@ -13,16 +13,16 @@ pub fn framed(body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What came instead of a frame.
+/// The reason why no frame was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FrameError {
-    /// The stream ended, or was reset, before there was anything.
+    /// The stream ended or was reset before the first byte.
     Ended,
-    /// Bytes that the contract does not allow.
+    /// The bytes break the contract.
     Malformed(String),
 }
 
-/// Reads one frame's body; the half-close is not waited for.
+/// Reads one frame's body and does not wait for the half-close.
 pub(crate) async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     limit: usize,

@@ -1,7 +1,7 @@
-//! A line on which what the peer says arrives a moment later, as it does between distant nodes.
+//! A TCP proxy that delays data from the peer, as the distance between two nodes would.
 //!
-//! Entry type: [`LatencyProxy`]. On loopback yamux keeps its windows small, and whatever is wrong with how a peer fills a
-//! large one does not show. Nothing is slower for it but the first bytes of an answer: the line carries as much as before.
+//! Entry type: [`LatencyProxy`]. On loopback yamux keeps its windows small, so that errors in filling a large window do
+//! not show. The proxy adds latency and does not limit throughput.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,15 +18,16 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::net::Address;
 
-/// How much later the peer is heard: far more than reading a window takes, far less than any time-out.
+/// Added latency: far more than reading a window takes, far less than any timeout.
 const LATENCY: Duration = Duration::from_millis(25);
-/// Largest piece that is read at once, and the number of pieces that may be on their way: 8 MiB in all.
+/// Maximum size of one read, and maximum number of pieces in flight: 8 MiB in all.
 const MAX_PIECE: usize = 64 * 1024;
 const MAX_PIECES: usize = 128;
 
-/// A port of loopback from which connections are carried to a peer. It ends when it is dropped; the connections go on.
+/// A port of loopback whose connections are proxied to a peer. Dropping it closes the port; existing connections stay
+/// up.
 pub(crate) struct LatencyProxy {
-    /// What to dial instead of the peer's own address.
+    /// The address to dial instead of the peer's own.
     pub(super) address: Address,
     accepting: JoinHandle<()>,
 }
@@ -38,7 +39,8 @@ impl Drop for LatencyProxy {
 }
 
 impl LatencyProxy {
-    /// A line to the peer at `address`; none if that is a name or has TLS, whose certificate is for that name.
+    /// Creates a proxy to the peer at `address`. Returns none for a DNS name and for TLS, whose certificate is for that
+    /// name.
     pub(super) async fn to(address: &Address) -> Option<LatencyProxy> {
         let peer = socket_of(address.multiaddr())?;
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await;
@@ -67,7 +69,7 @@ async fn accept(listener: TcpListener, peer: SocketAddr) {
     }
 }
 
-/// The socket address of a websocket without TLS at an IP address.
+/// Returns the socket address of a websocket without TLS at an IP address.
 fn socket_of(address: &Multiaddr) -> Option<SocketAddr> {
     let mut parts = address.iter();
     let ip: std::net::IpAddr = match parts.next()? {
@@ -81,14 +83,14 @@ fn socket_of(address: &Multiaddr) -> Option<SocketAddr> {
     }
 }
 
-/// Carries bytes both ways until both ends are closed: what `peer` says [`LATENCY`] later, what `own` says at once.
+/// Copies bytes in both directions until both ends are closed: from `peer` after [`LATENCY`], from `own` at once.
 pub(super) async fn proxy(peer: TcpStream, own: TcpStream) {
     let _ = peer.set_nodelay(true);
     let _ = own.set_nodelay(true);
     let (from_peer, mut to_peer) = peer.into_split();
     let (mut from_own, to_own) = own.into_split();
     let at_once = async {
-        // Either end may break off: that is what is tested.
+        // Either end may break off: that is part of the tests.
         let _ = tokio::io::copy(&mut from_own, &mut to_peer).await;
         let _ = to_peer.shutdown().await;
     };
@@ -113,7 +115,7 @@ async fn carry_late(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
             }
         }
         drop(late);
-        // What is still on its way arrives.
+        // Data in flight is still delivered.
         std::future::pending::<()>().await;
     };
     let writing = async {

@@ -1,7 +1,7 @@
-//! A link with the peer under test: both rounds passed, gossip streams both ways, and what is heard.
+//! A link with the peer under test: both rounds of the handshake have passed, and gossip streams are open.
 //!
-//! Entry types: [`Link`], [`Received`]. The rule it keeps: it behaves as an honest node does, until a
-//! case has it send something else.
+//! Entry types: [`Link`], [`LinkConfig`]. The rule it keeps: a link behaves as an honest node does, except for the data
+//! that a case sends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,20 +26,20 @@ use crate::handshake::RejectCode;
 use crate::identity::{Identity, NetworkId, NetworkKey};
 use crate::model::{self, BatchId, RoomName};
 
-/// How long a peer that is busy is asked again.
+/// Maximum time for which a handshake with a busy peer is retried.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 pub(crate) const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// How long a peer may take to open its gossip stream and say in which rooms it is.
+/// The time in which a peer must open its gossip stream and send its subscriptions.
 pub(crate) const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What all links of the kit have in common.
+/// The room and network of all links of the kit.
 #[derive(Clone)]
 pub(crate) struct LinkConfig {
     pub(crate) room: RoomName,
     pub(crate) network: Option<NetworkKey>,
 }
 
-/// A link, and a gossip stream of ours on it.
+/// A link and the kit's gossip stream on it.
 pub(crate) struct Link {
     pub(crate) raw: RawPeer,
     pub(crate) conn: Conn,
@@ -50,7 +50,7 @@ pub(crate) struct Link {
     writer: mpsc::UnboundedSender<Vec<u8>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     pub(super) next_seq: u64,
-    /// The honest batch before, once there is one.
+    /// The ids that the next honest batch follows: that of the previous one, once there is one.
     prev: Vec<BatchId>,
 }
 
@@ -81,7 +81,7 @@ impl LinkConfig {
         }
     }
 
-    /// An honest link under a fresh key; a busy peer is asked again.
+    /// Creates an honest link with a fresh key, and retries while the peer is busy.
     pub(crate) async fn link(&self, connector: &Connector) -> Result<Link, String> {
         let until = Instant::now() + BUSY_TIMEOUT;
         loop {
@@ -106,7 +106,7 @@ impl LinkConfig {
         }
     }
 
-    /// A link on a connection whose handshake has passed.
+    /// Creates a link on a connection whose handshake has passed.
     pub(crate) async fn linked(
         &self,
         raw: RawPeer,
@@ -151,7 +151,7 @@ impl LinkConfig {
     }
 }
 
-/// Our gossip stream.
+/// Opens the kit's gossip stream.
 pub(crate) async fn gossip_stream(conn: &Conn) -> Result<Stream, String> {
     match conn.open(MESHSUB).await {
         Ok(stream) => Ok(stream),
@@ -166,11 +166,11 @@ pub(crate) async fn gossip_stream(conn: &Conn) -> Result<Stream, String> {
 impl Link {
     /// Sends the bytes of an RPC.
     pub(crate) fn send(&self, rpc: Vec<u8>) {
-        // A link that is gone is noticed by whoever waits for what this brings.
+        // If the link is gone, the wait for the effect of this RPC reports it.
         let _ = self.writer.send(rpc);
     }
 
-    /// Publishes data in the kit's room; the id that it has.
+    /// Publishes data in the kit's room and returns its message id.
     pub(crate) fn publish(&self, data: &[u8]) -> [u8; 32] {
         self.send(rpc::publish(&self.link_config.topic(), data));
         self.id_of(data)
@@ -180,12 +180,12 @@ impl Link {
         self.link_config.network_id()
     }
 
-    /// The id that data has in the kit's room.
+    /// Returns the message id of data in the kit's room.
     pub(crate) fn id_of(&self, data: &[u8]) -> [u8; 32] {
         id_of(&self.link_config.topic(), data)
     }
 
-    /// An envelope of one event that is dated after now.
+    /// Returns an envelope of one event, dated `ahead_ms` after now.
     pub(crate) fn dated(&mut self, ahead_ms: i64, name: &str, data: Vec<u8>) -> Vec<u8> {
         let mut batch = batch(self, ahead_ms, vec![(name, data)]);
         batch.prev = self.prev.iter().map(|id| id.0.to_vec().into()).collect();
@@ -195,7 +195,7 @@ impl Link {
         data
     }
 
-    /// An honest envelope of one event.
+    /// Returns an honest envelope of one event.
     pub(crate) fn honest(&mut self, name: &str, data: Vec<u8>) -> Result<Vec<u8>, String> {
         let events = vec![gossip::Event::new(name, data)];
         let network = self.link_config.network_id();
@@ -208,7 +208,7 @@ impl Link {
         Ok(sealed.bytes().to_vec())
     }
 
-    /// Waits until `holds`.
+    /// Waits until `holds` returns true; returns whether that happened within `within`.
     pub(crate) async fn until(
         &self,
         within: Duration,
@@ -218,7 +218,7 @@ impl Link {
         matches!(timeout(within, received.wait_for(holds)).await, Ok(Ok(_)))
     }
 
-    /// Waits until the peer has said that it is in the room.
+    /// Waits until the peer has subscribed to the kit's room.
     pub(crate) async fn ready(&self) -> Result<(), String> {
         let topic = self.link_config.topic();
         let in_room = |received: &Received| received.topics.contains(&topic);

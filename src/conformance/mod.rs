@@ -1,15 +1,16 @@
-//! A conformance kit: the contract of `proto/`, case by case, against a running peer in whatever
-//! language, which the kit dials or which dials the kit.
+//! A conformance kit: it runs the contract of `proto/`, case by case, against a peer in any language.
 //!
-//! Entry: [`run`], [`all`]. What it promises: every case names its paragraph, says what was expected
-//! and what came; good cases show that an honest peer gets through, hostile ones that nobody else
-//! does, and after each hostile case an honest link is tried again. What a peer forwards is seen at
-//! another link of the kit's.
+//! The kit dials the peer, or the peer dials the kit. Entry: [`run`], [`all`]. Each result names the paragraph of its
+//! rule, the expected and the actual behaviour. Good cases show that an honest peer is accepted, hostile ones that
+//! nobody else is. After each hostile case an honest link is tried again, and an observer's link shows which messages
+//! the peer has forwarded.
 //!
-//! * `runner`, `first`: the run. `case`, `cases`: what is run. `judge`: whether it is as it must be.
-//! * `way`, `raw`, `streams`: connections, whoever makes them.
-//! * `run_handshake`, `script`, `forge`, `tagging`: handshakes, honest and twisted.
-//! * `link`, `rpc`, `frame`: links, gossip, bytes.
+//! * `runner`, `worker`, `observer`, `preflight`: the run. `case`, `cases`: the cases. `expectations`: the checks of a
+//!   reaction.
+//! * `connector`, `latency_proxy`, `raw_peer`, `raw_driver`, `streams`, `stream_handler`: connections in either
+//!   direction.
+//! * `scripted_handshake`, `script`, `round`, `forge`, `tag_mutation`: handshakes, honest and mutated.
+//! * `link`, `batch_builder`, `received`, `rpc`, `rpc_message`, `frame`: links, batches, gossip, frames.
 
 mod batch_builder;
 mod case;
@@ -39,7 +40,7 @@ mod worker;
 pub use case::{Case, Kind, Mode, Outcome, Verdict};
 pub use runner::{Options, PeerInfo, Progress, Target, run};
 
-/// Every case, in the order in which people read them.
+/// Returns every case, in the order in which they are listed.
 pub fn all() -> impl Iterator<Item = &'static Case> {
     cases::all()
 }

@@ -1,4 +1,4 @@
-//! What all cases share: the configuration of links, the facts about the peer, and the observer's link.
+//! The state that all cases share: the configuration of links, the facts about the peer, and the observer's link.
 //!
 //! Entry type: [`Runner`]. The rule it keeps: before a hostile case runs, the observer's link has received an honest message,
 //! so that a missing message means that the peer did not forward it.
@@ -14,20 +14,20 @@ use super::connector::Connector;
 use super::link::{Link, LinkConfig};
 use super::received::{self, Received};
 
-/// How often a case, or a link for one, is tried that may have failed by chance.
+/// Maximum number of attempts for a case or a link that may have failed by chance.
 pub(crate) const MAX_TRIES: usize = 3;
 
-/// An honest message reaches another link within this.
+/// The time in which the peer must forward an honest message.
 pub(super) const FORWARD_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What all cases share.
+/// State shared by all cases of a run.
 pub(crate) struct Runner {
     pub(crate) link_config: LinkConfig,
     pub(crate) facts: OnceLock<PeerFacts>,
-    /// How the observer's link comes about; none: there is none.
+    /// The connector of the observer's link. None: there is no observer.
     observing: Option<Arc<Connector>>,
     observer: tokio::sync::Mutex<Option<Link>>,
-    /// How many links to observe by there were, and how many of them were seen to hear what another link says.
+    /// Number of observer's links so far, and the number of the last one that has received another link's message.
     observers: AtomicUsize,
     proven: AtomicUsize,
 }
@@ -49,7 +49,7 @@ impl Runner {
         self.observers.load(Ordering::Relaxed)
     }
 
-    /// An honest link. A peer that was kept busy may have been too slow once: it is asked again.
+    /// Creates an honest link. A peer under load may have been too slow once, so it is tried again.
     pub(crate) async fn link(&self, connector: &Connector) -> Result<Link, String> {
         let mut tries = 1;
         loop {
@@ -60,7 +60,8 @@ impl Runner {
         }
     }
 
-    /// What the observer's link hears, which is up; none when there can be none.
+    /// Returns what the observer's link has received, and replaces that link if it is gone. None if there is no
+    /// observer.
     pub(crate) async fn observer(&self) -> Result<Option<watch::Receiver<Received>>, String> {
         let Some(connector) = &self.observing else {
             return Ok(None);
@@ -77,7 +78,7 @@ impl Runner {
         Ok(observer.as_ref().map(|link| link.received.clone()))
     }
 
-    /// [`Runner::observer`], once it is certain that the peer forwards to it what `link` says: what is not heard from then on
+    /// Makes sure that the peer forwards messages of `link` to the observer: a message that does not arrive afterwards
     /// was not forwarded.
     pub(super) async fn proven_observer(&self, link: &mut Link) -> Result<(), String> {
         let Some(mut observer) = self.observer().await? else {

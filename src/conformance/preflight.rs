@@ -1,4 +1,4 @@
-//! The first connection with the peer, stage by stage: without it nothing else can be run.
+//! The first connection with the peer, stage by stage: without it no other case can run.
 //!
 //! Entry: [`run`].
 
@@ -13,13 +13,13 @@ use super::link::{BUSY_RETRY_INTERVAL, BUSY_TIMEOUT, Link};
 use super::observer::{MAX_TRIES, Runner};
 use super::runner::{Options, PeerInfo, Progress, Target, not_run};
 use super::script::describe;
-use super::script::{End, HELLO_2, Script};
+use super::script::{End, HELLO_2, HandshakeTrace, Script};
 use super::scripted_handshake::run_handshake;
 use crate::handshake::RejectCode;
 use crate::net::{Address, Stage, StageError};
 use crate::node::ProbeStep;
 
-/// Makes the first link and tells its stages; who was found, and a link that is up.
+/// Creates the first link, reports its stages, and returns the peer's details and the link.
 pub(crate) async fn run(
     options: &Options,
     runner: &Runner,
@@ -74,21 +74,21 @@ async fn dialled(
     }
 }
 
-/// Somebody answered and it went wrong afterwards: all other cases hang on this link, which a machine
-/// that stood still for a moment is not to take from them.
+/// Whether the peer answered before the failure. All other cases need this link, so a machine that stalled for a moment
+/// gets another attempt.
 fn is_worth_another(step: &ProbeStep) -> bool {
     step.result.is_err() && step.stage > Stage::Tcp
 }
 
 fn known(runner: &Runner, link: Link) -> Link {
     if let Some(peer) = link.peer.clone() {
-        // It is set once.
+        // The facts are set once.
         let _ = runner.facts.set(PeerFacts { peer });
     }
     link
 }
 
-/// What a probe has shown of one case.
+/// Returns the result of one case from the steps of a probe.
 fn of_steps(case: &'static Case, steps: &[ProbeStep]) -> Verdict {
     let Procedure::Stages(stages) = &case.procedure else {
         return not_run(case, "it is no stage".to_owned());
@@ -120,7 +120,7 @@ fn passed(case: &'static Case, took: Duration, actual: String) -> Verdict {
     }
 }
 
-/// The peer dials us: what it takes to come up to yamux is there when the connection is.
+/// Waits for the peer to dial: the stages up to yamux have passed once the connection is there.
 async fn taken(
     options: &Options,
     runner: &Runner,
@@ -157,27 +157,7 @@ async fn taken(
         ..PeerInfo::default()
     };
     for case in cases {
-        let Procedure::Stages(stages) = &case.procedure else {
-            continue;
-        };
-        let failed = trace.end != End::Passed;
-        let in_round_1 = trace.frames.len() <= HELLO_2;
-        let verdict = match stages.last() {
-            Some(Stage::Handshake1) if failed && in_round_1 => Err(Outcome::Failed),
-            Some(Stage::Handshake2) if failed && in_round_1 => Err(Outcome::NotRun),
-            Some(Stage::Handshake2) if failed => Err(Outcome::Failed),
-            _ => Ok(()),
-        };
-        report(Progress::Verdict(match verdict {
-            Ok(()) => passed(case, up, "the peer dialled".to_owned()),
-            Err(Outcome::NotRun) => not_run(case, "an earlier stage failed".to_owned()),
-            Err(outcome) => Verdict {
-                case,
-                outcome,
-                actual: describe(&trace.end),
-                took: up,
-            },
-        }));
+        report(Progress::Verdict(of_handshake(case, &trace, up)));
     }
     if trace.end != End::Passed {
         return Err((tested, describe(&trace.end)));
@@ -185,5 +165,31 @@ async fn taken(
     match runner.link_config.linked(raw, conn, trace).await {
         Ok(link) => Ok((tested, known(runner, link))),
         Err(why) => Err((tested, why)),
+    }
+}
+
+/// Returns the result of one case from a handshake on a connection that was established after `up`.
+fn of_handshake(case: &'static Case, trace: &HandshakeTrace, up: Duration) -> Verdict {
+    let Procedure::Stages(stages) = &case.procedure else {
+        return not_run(case, "it is no stage".to_owned());
+    };
+    let failed = trace.end != End::Passed;
+    let in_round_1 = trace.frames.len() <= HELLO_2;
+    match stages.last() {
+        Some(Stage::Handshake2) if failed && in_round_1 => {
+            not_run(case, "an earlier stage failed".to_owned())
+        }
+        Some(Stage::Handshake1) if failed && in_round_1 => failed_with(case, trace, up),
+        Some(Stage::Handshake2) if failed => failed_with(case, trace, up),
+        _ => passed(case, up, "the peer dialled".to_owned()),
+    }
+}
+
+fn failed_with(case: &'static Case, trace: &HandshakeTrace, took: Duration) -> Verdict {
+    Verdict {
+        case,
+        outcome: Outcome::Failed,
+        actual: describe(&trace.end),
+        took,
     }
 }

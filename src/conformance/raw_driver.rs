@@ -58,14 +58,14 @@ impl Driver {
 
     pub(super) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         loop {
-            // A connection is told of before its streams are.
+            // A connection is reported before its streams.
             tokio::select! {
                 biased;
                 Some(command) = commands.recv() => self.on_command(command),
                 event = self.swarm.select_next_some() => self.on_event(event),
                 Some(inbound) = self.inbound.recv() => {
                     if let Some(entry) = self.conns.get(&inbound.id) {
-                        // Nobody listens any more: the stream is dropped, which resets it.
+                        // With no receiver the stream is dropped, which resets it.
                         let _ = entry.inbound.send(inbound);
                     }
                 }

@@ -1,8 +1,7 @@
-//! A peer of our own making: real transport and real noise, and above that whatever a case wants
-//! to say.
+//! A scripted peer: real transport and noise, and above them only the data that a case sends.
 //!
-//! Entry types: [`RawPeer`], [`Conn`]. The rule they keep: nothing is said unasked but ping's and
-//! identify's answers, and a connection ends when its [`Conn`] is dropped or the peer ends it.
+//! Entry types: [`RawPeer`], [`Conn`]. The rule they keep: nothing is sent unasked except the answers of ping and
+//! identify, and a connection ends when its [`Conn`] is dropped or the peer ends it.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,14 +19,14 @@ use crate::identity::Identity;
 use crate::net::Address;
 use crate::node::Probe;
 
-/// How long a stream may take to be there.
+/// The time in which a stream must be negotiated.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A peer that does as it is told. Its connections outlive it not.
+/// A peer that acts only on command. Its connections end with it.
 pub(crate) struct RawPeer {
     pub(crate) identity: Identity,
     pub(crate) instance_id: [u8; 16],
-    /// Where it listens, when it does.
+    /// The address on which it listens, if any.
     pub(crate) address: Option<Multiaddr>,
     commands: mpsc::UnboundedSender<Command>,
     arrivals: mpsc::UnboundedReceiver<Conn>,
@@ -40,16 +39,16 @@ impl Drop for RawPeer {
     }
 }
 
-/// A connection, up to yamux.
+/// A connection that is established up to yamux.
 pub(crate) struct Conn {
     id: ConnectionId,
-    /// Who answers, as noise has it.
+    /// The peer that noise has authenticated.
     pub(crate) peer: PeerId,
-    /// The other end's address.
+    /// The address of the other end.
     pub(crate) remote: Multiaddr,
-    /// When it came up.
+    /// The time at which it was established.
     pub(crate) at: Instant,
-    /// The first stream, when it was waited for. Behind a mutex, since a stream cannot be shared.
+    /// The first inbound stream, if [`Conn::begun`] has received one. The mutex makes `Conn` Sync.
     first: Mutex<Option<InboundStream>>,
     inbound: mpsc::UnboundedReceiver<InboundStream>,
     ended: watch::Receiver<Option<Instant>>,
@@ -58,13 +57,13 @@ pub(crate) struct Conn {
 
 impl Drop for Conn {
     fn drop(&mut self) {
-        // The driver may be gone, and the connection with it.
+        // The driver may have ended, and the connection with it.
         let _ = self.commands.send(Command::Close(self.id));
     }
 }
 
 impl RawPeer {
-    /// One that dials, over the transport of `probe`.
+    /// Creates a peer that dials, over the transport of `probe`.
     pub(crate) fn dialer(
         identity: Identity,
         probe: &Probe,
@@ -76,7 +75,7 @@ impl RawPeer {
         Ok(RawPeer::run(swarm, identity, None, inbound))
     }
 
-    /// One that listens on a port of loopback.
+    /// Creates a peer that listens on a port of loopback.
     pub(crate) async fn listener(identity: Identity, streams: Version) -> Result<RawPeer, String> {
         let (inbound_out, inbound) = mpsc::unbounded_channel();
         let swarm = swarm(&identity, true, streams, inbound_out);
@@ -115,7 +114,7 @@ impl RawPeer {
         }
     }
 
-    /// Dials, and waits for yamux to be there.
+    /// Dials and waits until yamux is established.
     pub(crate) async fn dial(&mut self, address: &Address) -> Result<Conn, String> {
         let (failed, failure) = oneshot::channel();
         let _ = self.commands.send(Command::Dial(address.clone(), failed));
@@ -125,7 +124,7 @@ impl RawPeer {
         }
     }
 
-    /// The next connection that somebody makes to it.
+    /// Waits for the next inbound connection.
     pub(crate) async fn accept(&mut self) -> Option<Conn> {
         self.arrivals.recv().await
     }
@@ -165,18 +164,18 @@ impl Conn {
         }
     }
 
-    /// Waits for the first stream that the peer opens; whether there is one before it hangs up.
+    /// Waits for the first stream that the peer opens. Returns false if the peer closes the connection before.
     pub(crate) async fn begun(&mut self, within: Duration) -> bool {
         if let Ok(first) = timeout(within, self.stream()).await {
             let begun = first.is_some();
             *self.first() = first;
             return begun;
         }
-        // It says nothing: that is for a case to judge.
+        // The peer is silent: the case has to decide.
         true
     }
 
-    /// The next stream that the peer opens; none when the connection is over.
+    /// Waits for the next stream that the peer opens. None when the connection has ended.
     pub(crate) async fn stream(&mut self) -> Option<InboundStream> {
         let first = self.first().take();
         if first.is_some() {
@@ -194,29 +193,29 @@ impl Conn {
         self.first.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The streams that the peer opens from now on, for somebody else to take.
+    /// Returns the receiver of all further inbound streams.
     pub(crate) fn take_inbound(&mut self) -> mpsc::UnboundedReceiver<InboundStream> {
         let (_, none) = mpsc::unbounded_channel();
         std::mem::replace(&mut self.inbound, none)
     }
 
-    /// A stream that the peer has opened already.
+    /// Returns a stream that the peer has already opened.
     pub(crate) fn opened(&mut self) -> Option<InboundStream> {
         let first = self.first().take();
         first.or_else(|| self.inbound.try_recv().ok())
     }
 
-    /// Whether the peer, or the network, has ended it.
+    /// Returns whether the peer or the network has ended the connection.
     pub(crate) fn is_gone(&self) -> bool {
         self.ended.borrow().is_some() || self.ended.has_changed().is_err()
     }
 
-    /// Waits until the peer has ended it: so long after it came up. None when it stays for `within`.
+    /// Waits until the peer has ended the connection; returns its lifetime, or none if it is still up after `within`.
     pub(crate) async fn gone(&self, within: Duration) -> Option<Duration> {
         let mut ended = self.ended.clone();
         let at = match timeout(within, ended.wait_for(Option::is_some)).await {
             Ok(Ok(at)) => at.unwrap_or_else(Instant::now),
-            // The driver is gone.
+            // The driver has ended.
             Ok(Err(_)) => Instant::now(),
             Err(_) => return None,
         };

@@ -19,28 +19,28 @@ use super::rpc_message::Rpc;
 use super::streams::InboundStream;
 use crate::handshake;
 
-/// More than the largest RPC that a peer may send.
+/// Maximum size of an RPC that is read: more than a peer may send.
 const MAX_RPC: usize = 1_400_000;
 
-/// How it is told that the link is gone by which the kit observes.
+/// The message about a lost observer's link.
 pub(crate) const OBSERVER_LOST: &str = "the link to observe by was lost";
 
-/// What came over the peer's gossip streams.
+/// Everything that has arrived on the peer's gossip streams.
 #[derive(Default)]
 pub(crate) struct Received {
-    /// How often each message came, by the id that it must have.
+    /// Number of times that each message arrived, by the id that it must have.
     pub(crate) messages: HashMap<[u8; 32], usize>,
-    /// The topics that the peer is in.
+    /// The topics that the peer is subscribed to.
     pub(crate) topics: HashSet<String>,
-    /// The gossip streams that it has opened.
+    /// Number of gossip streams that the peer has opened.
     pub(crate) streams: usize,
-    /// The protocols of those.
+    /// The protocols of those streams.
     pub(crate) protocols: HashSet<String>,
-    /// What it said that it must not.
+    /// The last violation of the contract, if any.
     pub(crate) wrong: Option<String>,
 }
 
-/// Waits until an honest message has come out at the link that observes.
+/// Waits until an honest message has arrived at the observer's link.
 pub(crate) async fn await_message(
     observer: &mut watch::Receiver<Received>,
     id: [u8; 32],
@@ -62,7 +62,7 @@ pub(super) struct GossipReader {
 }
 
 impl GossipReader {
-    /// Hears all gossip streams that the peer opens.
+    /// Reads all gossip streams that the peer opens.
     pub(super) async fn run(
         self,
         early: Vec<InboundStream>,

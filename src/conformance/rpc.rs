@@ -1,7 +1,6 @@
-//! gossipsub's frames by hand, so that a case can send those that no honest node would.
+//! gossipsub's RPCs, encoded by hand, so that a case can send RPCs that no honest node would.
 //!
-//! Entry: [`subscribe`], [`publish`] and the others: one RPC each, as it travels on a gossip stream; [`Rpc`] is one
-//! that came.
+//! Entry: [`subscribe`], [`publish`] and others: each returns one RPC as it is sent on a gossip stream.
 
 use prost::Message as _;
 use prost::encoding::{self, WireType};
@@ -9,7 +8,7 @@ use prost::encoding::{self, WireType};
 use super::frame::framed;
 use super::rpc_message::{Control, Have, Ids, Topic};
 
-/// An RPC that says that its sender is in `topic`.
+/// Returns an RPC that subscribes to `topic`.
 pub fn subscribe(topic: &str) -> Vec<u8> {
     let mut options = Vec::new();
     encoding::bool::encode(1, &true, &mut options);
@@ -17,12 +16,12 @@ pub fn subscribe(topic: &str) -> Vec<u8> {
     framed(&field(1, &options))
 }
 
-/// An RPC that carries `data` in `topic`.
+/// Returns an RPC that publishes `data` in `topic`.
 pub fn publish(topic: &str, data: &[u8]) -> Vec<u8> {
     framed(&field(2, &message(topic, data)))
 }
 
-/// An RPC with several messages.
+/// Returns an RPC that publishes several messages.
 pub fn publish_all(topic: &str, all: &[Vec<u8>]) -> Vec<u8> {
     let fields: Vec<Vec<u8>> = all
         .iter()
@@ -31,13 +30,13 @@ pub fn publish_all(topic: &str, all: &[Vec<u8>]) -> Vec<u8> {
     framed(&fields.concat())
 }
 
-/// The same as [`publish`], in the name of an author, as gossipsub would sign it: our mesh has no
+/// Returns an RPC that publishes `data` with an author, as gossipsub would sign it. Messages of this network have no
 /// such field.
 pub fn publish_from(from: &[u8], topic: &str, data: &[u8]) -> Vec<u8> {
     publish_with(&[(1, from), (3, &[0; 8])], topic, data)
 }
 
-/// The same as [`publish`], with these fields of gossipsub's own: 1 from, 3 seqno, 5 signature, 6 key.
+/// Returns an RPC that publishes `data` with these fields of gossipsub's own: 1 from, 3 seqno, 5 signature, 6 key.
 pub fn publish_with(own: &[(u32, &[u8])], topic: &str, data: &[u8]) -> Vec<u8> {
     let own: Vec<u8> = own
         .iter()
@@ -46,7 +45,7 @@ pub fn publish_with(own: &[(u32, &[u8])], topic: &str, data: &[u8]) -> Vec<u8> {
     framed(&field(2, &[own, message(topic, data)].concat()))
 }
 
-/// An RPC that asks to be in the mesh of `topic`.
+/// Returns an RPC that asks to join the mesh of `topic`.
 pub fn graft(topic: &str) -> Vec<u8> {
     let control = Control {
         graft: vec![Topic {
@@ -57,7 +56,7 @@ pub fn graft(topic: &str) -> Vec<u8> {
     framed(&field(3, &control.encode_to_vec()))
 }
 
-/// An RPC that announces messages of `topic` by their ids.
+/// Returns an RPC that announces messages of `topic` by their ids.
 pub fn ihave(topic: &str, ids: Vec<Vec<u8>>) -> Vec<u8> {
     let topic = topic.to_owned();
     let control = Control {
@@ -67,7 +66,7 @@ pub fn ihave(topic: &str, ids: Vec<Vec<u8>>) -> Vec<u8> {
     framed(&field(3, &control.encode_to_vec()))
 }
 
-/// An RPC that asks for messages by their ids.
+/// Returns an RPC that requests messages by their ids.
 pub fn iwant(ids: Vec<Vec<u8>>) -> Vec<u8> {
     let control = Control {
         iwant: vec![Ids { ids }],

@@ -1,28 +1,28 @@
-//! gossipsub's RPC as it arrives: the fields that the cases look at.
+//! gossipsub's RPC as it is received: the fields that the cases check.
 //!
 //! Entry type: [`Rpc`].
 
-/// What the other side says: the fields that matter here.
+/// A received RPC.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Rpc {
-    /// Into which topics it comes, and out of which it goes.
+    /// Subscriptions and unsubscriptions.
     #[prost(message, repeated, tag = "1")]
     pub subscriptions: Vec<Subscription>,
-    /// Messages.
+    /// Published messages.
     #[prost(message, repeated, tag = "2")]
     pub publish: Vec<Published>,
-    /// All the rest.
+    /// Control messages.
     #[prost(message, optional, tag = "3")]
     pub control: Option<Control>,
 }
 
-/// A topic that is entered or left.
+/// A topic that the sender subscribes to or unsubscribes from.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Subscription {
-    /// Entered, or left.
+    /// Whether it is a subscription.
     #[prost(bool, tag = "1")]
     pub subscribe: bool,
-    /// Which.
+    /// The topic.
     #[prost(string, tag = "2")]
     pub topic: String,
 }
@@ -30,36 +30,36 @@ pub struct Subscription {
 /// A message, with the fields that StrictNoSign forbids.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Published {
-    /// Forbidden.
+    /// The author's peer id: forbidden.
     #[prost(bytes = "vec", optional, tag = "1")]
     pub from: Option<Vec<u8>>,
-    /// An envelope.
+    /// The envelope of a batch.
     #[prost(bytes = "vec", tag = "2")]
     pub data: Vec<u8>,
-    /// Forbidden.
+    /// The author's sequence number: forbidden.
     #[prost(bytes = "vec", optional, tag = "3")]
     pub seqno: Option<Vec<u8>>,
-    /// Where.
+    /// The topic.
     #[prost(string, tag = "4")]
     pub topic: String,
-    /// Forbidden.
+    /// gossipsub's signature: forbidden.
     #[prost(bytes = "vec", optional, tag = "5")]
     pub signature: Option<Vec<u8>>,
-    /// Forbidden.
+    /// The author's key: forbidden.
     #[prost(bytes = "vec", optional, tag = "6")]
     pub key: Option<Vec<u8>>,
 }
 
-/// gossipsub's own.
+/// gossipsub's control messages.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Control {
-    /// What the sender has.
+    /// Announcements of messages.
     #[prost(message, repeated, tag = "1")]
     pub ihave: Vec<Have>,
-    /// What it asks for.
+    /// Requests for messages.
     #[prost(message, repeated, tag = "2")]
     pub iwant: Vec<Ids>,
-    /// Into whose mesh it asks to be taken.
+    /// Requests to join the mesh of a topic.
     #[prost(message, repeated, tag = "3")]
     pub graft: Vec<Topic>,
 }
@@ -67,10 +67,10 @@ pub struct Control {
 /// Ids of messages in a topic.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Have {
-    /// Where.
+    /// The topic.
     #[prost(string, tag = "1")]
     pub topic: String,
-    /// Which.
+    /// The ids.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub ids: Vec<Vec<u8>>,
 }
@@ -78,7 +78,7 @@ pub struct Have {
 /// Ids of messages.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Ids {
-    /// Which.
+    /// The ids.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub ids: Vec<Vec<u8>>,
 }
@@ -86,7 +86,7 @@ pub struct Ids {
 /// A topic.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Topic {
-    /// Which.
+    /// The topic.
     #[prost(string, tag = "1")]
     pub topic: String,
 }

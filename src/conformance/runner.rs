@@ -21,45 +21,45 @@ use crate::model::RoomName;
 use crate::net::Address;
 use crate::node::Probe;
 
-/// What is to be done.
+/// Options of a run.
 pub struct Options {
     /// Where the peer is.
     pub target: Target,
     /// The room that the peer is in.
     pub room: RoomName,
-    /// Who makes the first link; all others have fresh keys.
+    /// The identity of the first link. All others have fresh keys.
     pub identity: Identity,
-    /// The network.
+    /// The network key, if the network is private.
     pub network: Option<NetworkKey>,
-    /// How to dial.
+    /// The dialler, with its certificate authorities.
     pub probe: Probe,
-    /// Which cases.
+    /// The cases to run.
     pub cases: Vec<&'static Case>,
 }
 
 /// Where the peer is.
 pub enum Target {
-    /// It listens here.
+    /// The peer listens on this address.
     Dial(Address),
-    /// It keeps dialling these: the more, the faster; with two or more, messages are followed from
-    /// one link to another.
+    /// The peer keeps dialling these addresses. With more of them the run is faster; with two or more, messages are
+    /// followed from one link to another.
     Listen(Vec<Multiaddr>),
 }
 
-/// What is told on the way.
+/// Progress of a run.
 pub enum Progress {
-    /// Here the peer is to dial.
+    /// The kit listens on this address.
     Listening(Multiaddr),
-    /// A case is over.
+    /// A case has ended.
     Verdict(Verdict),
 }
 
-/// Who was tested.
+/// The peer under test.
 #[derive(Clone, Debug, Default)]
 pub struct PeerInfo {
-    /// Its id, when it came so far.
+    /// Its id, if the connection was established.
     pub peer_id: Option<PeerId>,
-    /// What program it says it is.
+    /// The agent string that it sends by identify.
     pub agent: Option<String>,
 }
 

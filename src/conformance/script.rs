@@ -13,7 +13,7 @@ use super::tag_mutation::TagMutation;
 use crate::handshake::RejectCode;
 use crate::wire::proto::handshake as proto;
 
-/// The frames of a handshake that passes, by their number on the wire.
+/// The frames of a handshake, by their number on the wire.
 pub(crate) const HELLO_1: usize = 0;
 pub(crate) const CHALLENGE_1: usize = 1;
 pub(crate) const ANSWER_1: usize = 2;
@@ -23,53 +23,53 @@ pub(crate) const CHALLENGE_2: usize = 5;
 pub(crate) const ANSWER_2: usize = 6;
 pub(crate) const PASS_2: usize = 7;
 
-/// The bodies of all frames so far, ours and theirs, by their numbers.
+/// The bodies of all frames so far, of both sides, by their numbers.
 pub(crate) type Frames = Vec<Vec<u8>>;
 
-/// Another body for a frame, from all before it and its own.
+/// Returns another body for a frame, from all frames before it and its own body.
 pub(crate) type BodyMutation = Box<dyn Fn(&Frames, Vec<u8>) -> Vec<u8> + Send + Sync>;
 
-/// Other bytes for a frame, from its body.
+/// Returns other bytes for a frame, from its body.
 pub(crate) type BytesMutation = Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
 
-/// What is made of a frame of ours.
+/// A change to one frame of the kit.
 pub(crate) enum Mutation {
-    /// Nothing.
+    /// No change.
     None,
-    /// The Core of a Hello or a Challenge; all that follows is made with it.
+    /// Changes the Core of a Hello or a Challenge. All that follows uses the changed Core.
     Core(Box<dyn Fn(proto::Core) -> Vec<u8> + Send + Sync>),
-    /// The tags in a Hello.
+    /// Changes the tags of a Hello.
     Tags(TagMutation),
-    /// The proof in a Challenge or an Answer.
+    /// Forges the proof of a Challenge or an Answer.
     Proof(Forgery),
-    /// The frame's body.
+    /// Changes the frame's body.
     Body(BodyMutation),
-    /// The bytes as they travel, from the body.
+    /// Changes the bytes as they are sent.
     Bytes(BytesMutation),
-    /// The nonce of a Challenge is that of the Hello which it answers.
+    /// Repeats the Hello's nonce in the Challenge.
     EchoNonce,
-    /// These bytes, again and again, without end.
+    /// Sends these bytes without end.
     Endless(Vec<u8>),
-    /// The first half of it, and then nothing.
+    /// Sends the first half, and then nothing.
     Truncate,
-    /// It stays away.
+    /// Does not send the frame.
     Withhold,
 }
 
-/// How a side of ours goes through a handshake.
+/// The kit's side of a handshake.
 pub(crate) struct Script {
     pub(crate) party: Party,
-    /// Which frame of ours is twisted, and how.
+    /// The number of the mutated frame, and the mutation.
     pub(crate) mutation: (usize, Mutation),
-    /// The twist is none that the peer may mind.
+    /// Whether the peer must tolerate the mutation.
     pub(crate) harmless: bool,
-    /// How long we wait before each frame of ours.
+    /// Pause before each frame of the kit.
     pub(crate) pace: Duration,
-    /// Frames travel in pieces of one byte.
+    /// Whether frames are sent byte by byte.
     pub(crate) in_pieces: bool,
-    /// As dialer, the gossip stream opens before the last Pass leaves.
+    /// Whether the dialer opens its gossip stream before it sends the last Pass.
     pub(crate) gossip_first: bool,
-    /// As listener, round 2's Hello leaves before round 1's Pass.
+    /// Whether the listener sends round 2's Hello before round 1's Pass.
     pub(crate) overtake: bool,
 }
 
@@ -95,47 +95,47 @@ impl Script {
     }
 }
 
-/// How it ended.
+/// The end of a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Both sides hold a pass.
+    /// Both rounds have passed.
     Passed,
-    /// We withheld a frame back.
+    /// The kit withheld a frame.
     Withheld,
-    /// The peer refused by this code.
+    /// The peer refused with this code.
     Rejected(u32),
-    /// The peer ended the stream or the connection, and said nothing.
+    /// The peer ended the stream or the connection without a Reject.
     Closed,
-    /// The peer said nothing at all, and withheld the connection.
+    /// The peer sent nothing and kept the connection open.
     Silent,
-    /// The peer went on with this after a frame that it had to refuse.
+    /// The peer continued with this frame after one that it had to refuse.
     Continued(&'static str),
     /// The peer broke the contract.
     Violation(String),
 }
 
-/// A handshake as it went.
+/// The record of a handshake.
 pub(crate) struct HandshakeTrace {
     pub(crate) end: End,
     pub(crate) frames: Frames,
-    /// Gossip streams that the peer opened, and how many frames had been said by then.
+    /// Gossip streams that the peer opened, each with the number of frames sent by then.
     pub(crate) gossip: Vec<(usize, InboundStream)>,
-    /// When our last frame left.
+    /// The time at which the kit's last frame was sent.
     pub(crate) left: Instant,
-    /// Whom round 1 has shown.
+    /// The peer's Core of round 1.
     pub(crate) peer: Option<proto::Core>,
-    /// The peer's Cores, one a round.
+    /// The peer's Cores, one for each round.
     pub(crate) cores: Vec<proto::Core>,
-    /// What the peer must have made for this handshake: what it is called, and its bytes.
+    /// Values that the peer must generate anew for each handshake: name and bytes.
     pub(crate) fresh: Vec<(&'static str, Vec<u8>)>,
-    /// Our gossip stream, when it was opened before the last Pass left.
+    /// The kit's gossip stream, if it was opened before the last Pass.
     pub(crate) early: Option<Stream>,
-    /// Streams that wait for a frame that was withheld back.
+    /// Streams on which a frame was withheld. They stay open.
     #[allow(dead_code, reason = "they are held, not read")]
     pub(super) withheld: Vec<Stream>,
 }
 
-/// An end as it is told.
+/// Describes an end for people.
 pub(crate) fn describe(end: &End) -> String {
     match end {
         End::Passed => "it passed".to_owned(),
@@ -148,7 +148,7 @@ pub(crate) fn describe(end: &End) -> String {
     }
 }
 
-/// A code as the contract calls it.
+/// Returns the contract's name of a code.
 pub(crate) fn code_name(code: u32) -> String {
     let known = RejectCode::from_number(code);
     match known.number() == code {

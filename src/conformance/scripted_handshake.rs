@@ -1,7 +1,7 @@
-//! A handshake on a connection, played by a script that a case twists in one place.
+//! Plays the kit's side of a handshake from a script.
 //!
-//! Entry: [`run_handshake`], [`Script`]. The rule it keeps: after the twisted frame nothing honest may come
-//! from the peer, and whatever it says before that must be in order.
+//! Entry: [`run_handshake`], [`Script`]. The rule it keeps: after the mutated frame the peer must not continue, and
+//! everything that it sends before must be valid.
 
 use std::time::{Duration, Instant};
 
@@ -20,10 +20,10 @@ use super::streams::{InboundStream, OpenError};
 use crate::handshake::{MAX_FRAME, PROTOCOL, Role, Stage};
 use crate::wire::proto::handshake as proto;
 
-/// A side waits 3 s for a frame: after twice that, none comes.
+/// A side waits 3 s for a frame: after twice that time, none will arrive.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Plays our side of a handshake.
+/// Plays the kit's side of a handshake.
 pub(crate) async fn run_handshake(conn: &mut Conn, role: Role, script: Script) -> HandshakeTrace {
     let mut shake = ScriptedHandshake {
         conn,
@@ -85,7 +85,7 @@ impl ScriptedHandshake<'_> {
         }
     }
 
-    /// One round as its client.
+    /// Plays one round as its client.
     async fn ask_round(&mut self, stage: Stage, prev: [u8; 32]) -> Result<[u8; 32], End> {
         let round = self.round(stage, prev);
         let (asked, hello) = match (&self.script.mutation.1, self.core_mutation()) {
@@ -108,7 +108,7 @@ impl ScriptedHandshake<'_> {
         Ok(answered.end)
     }
 
-    /// One round as its server.
+    /// Plays one round as its server.
     async fn serve_round(&mut self, stage: Stage, prev: [u8; 32]) -> Result<[u8; 32], End> {
         let round = self.round(stage, prev);
         let (reply, hello) = self.request().await?;
@@ -145,7 +145,7 @@ impl ScriptedHandshake<'_> {
         Ok(accepted.end)
     }
 
-    /// Takes down what the peer's Core shows.
+    /// Records the peer's Core and its fresh values.
     fn saw(&mut self, core: &proto::Core) {
         self.cores.push(core.clone());
         self.fresh.push(("nonce", core.nonce.to_vec()));
@@ -154,7 +154,7 @@ impl ScriptedHandshake<'_> {
         }
     }
 
-    /// Round 2's Hello is there before round 1's Pass is; the whole of round 2 follows.
+    /// Sends round 2's Hello before round 1's Pass, then plays all of round 2.
     async fn overtaking(
         &mut self,
         mut reply: Stream,
@@ -165,7 +165,7 @@ impl ScriptedHandshake<'_> {
         let (asked, hello) = round.hello(&round::honest);
         let mut stream = self.conn.open(PROTOCOL).await.map_err(open_failed)?;
         send(&mut stream, &framed(&hello)).await?;
-        // Long enough to be read first.
+        // Long enough for the peer to read the Hello first.
         sleep(Duration::from_millis(200)).await;
         send(&mut reply, &framed(&pass)).await?;
         let challenge = self.answer_on(&mut stream).await?;
@@ -173,11 +173,11 @@ impl ScriptedHandshake<'_> {
         let (answered, answer) = round.answer(&challenged, Forgery::None).map_err(wrong)?;
         let pass = self.ask(answer).await?;
         round.on_pass(&answered, &pass).map_err(wrong)?;
-        // The caller's round 2 is over.
+        // Round 2 has ended, so the caller must not play it.
         Err(End::Passed)
     }
 
-    /// Whether the frame that is next is the twisted one.
+    /// Returns whether the next frame is the mutated one.
     fn is_mutated(&self) -> bool {
         self.frames.len() == self.script.mutation.0
     }
@@ -196,7 +196,7 @@ impl ScriptedHandshake<'_> {
         }
     }
 
-    /// The bytes of our next frame; none when it is withheld back.
+    /// Returns the bytes of the kit's next frame, none if it is withheld.
     async fn outgoing(&mut self, body: Vec<u8>) -> Option<Vec<u8>> {
         sleep(self.script.pace).await;
         let bytes = match &self.script.mutation.1 {
@@ -215,7 +215,7 @@ impl ScriptedHandshake<'_> {
         bytes
     }
 
-    /// Sends a request of ours; the body that answers.
+    /// Sends a request and returns the body of the answer.
     async fn ask(&mut self, body: Vec<u8>) -> Result<Vec<u8>, End> {
         let endless = match &self.script.mutation.1 {
             Mutation::Endless(bytes) if self.is_mutated() => Some(bytes.clone()),
@@ -281,7 +281,7 @@ impl ScriptedHandshake<'_> {
         }
     }
 
-    /// The peer's next request, and where its answer goes.
+    /// Waits for the peer's next request; returns the stream for the answer, and the body.
     async fn request(&mut self) -> Result<(Stream, Vec<u8>), End> {
         let deadline = tokio::time::Instant::now() + FRAME_TIMEOUT;
         loop {
@@ -300,7 +300,7 @@ impl ScriptedHandshake<'_> {
         }
     }
 
-    /// A frame of the peer's.
+    /// Records a frame of the peer.
     fn incoming(&mut self, body: Vec<u8>) -> Result<Vec<u8>, End> {
         let kind = round::kind(&body).map_err(wrong)?;
         let mutated = !self.script.harmless && self.frames.len() > self.script.mutation.0;
@@ -329,7 +329,7 @@ fn open_failed(why: OpenError) -> End {
     }
 }
 
-/// Sends these bytes on a handshake stream of their own: the body that answers.
+/// Sends these bytes on a handshake stream of their own and returns the body of the answer.
 pub(crate) async fn ask(conn: &Conn, bytes: &[u8]) -> Result<Vec<u8>, End> {
     let mut stream = conn.open(PROTOCOL).await.map_err(open_failed)?;
     send(&mut stream, bytes).await?;
@@ -344,7 +344,7 @@ pub(crate) async fn ask(conn: &Conn, bytes: &[u8]) -> Result<Vec<u8>, End> {
     }
 }
 
-/// An honest Answer to a Challenge.
+/// Returns an honest Answer to a Challenge.
 pub(crate) fn answered(
     round: &Round,
     asked: &round::HelloSent,

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use super::streams::{InboundStream, OpenError, PING, Reply, ToHandler};
 
-/// Gives back what comes, until either side ends it.
+/// Answers pings until either side ends the stream.
 async fn pong(mut stream: Stream) {
     let mut came = [0; 32];
     while stream.read_exact(&mut came).await.is_ok() {
@@ -120,7 +120,7 @@ impl ConnectionHandler for Handler {
     }
 }
 
-/// A stream as it is, with the protocol that was agreed on.
+/// Negotiates one of these protocols and passes on the raw stream.
 #[derive(Clone, Debug)]
 pub struct Protocols(Vec<StreamProtocol>);
 

@@ -1,6 +1,5 @@
-//! What a raw peer's connections are made of: real transport, noise and yamux, identify, pings that
-//! are answered, and one protocol-blind behaviour that opens streams as told and hands over those that come.
-//! The tests' raw peer is made of the same.
+//! The swarm of a raw peer: real transport, noise and yamux, identify, answered pings, and one protocol-blind behaviour
+//! that opens streams on command and passes on inbound ones. The integration tests use it too.
 //!
 //! Entry: [`swarm`]. The rule it keeps: no stream is opened, answered or closed unasked.
 
@@ -25,12 +24,13 @@ use crate::handshake;
 use crate::identity::Identity;
 use crate::net::half_close::DeferredHalfClose;
 
-/// What libp2p's own behaviour would do but for its pings: a peer keeps one stream of them alone, and
-/// it would be its own instead of ours.
+/// The ping protocol. It is answered here and not by libp2p's behaviour, because a peer keeps only one stream of it,
+/// and that would not be the kit's.
 pub const PING: &str = "/ipfs/ping/1.0.0";
-/// What an honest node would speak once it is linked.
+/// The gossip protocol of an honest node.
 pub const MESHSUB: &str = "/meshsub/1.1.0";
-/// What a peer might open, among it what it must not: that is told when it does.
+/// The protocols whose inbound streams are accepted, among them forbidden ones, so that a peer that opens them is
+/// noticed.
 const INBOUND: [&str; 6] = [
     handshake::PROTOCOL,
     "/meshsub/1.3.0",
@@ -43,28 +43,32 @@ const INBOUND: [&str; 6] = [
 /// A stream that the other side opened.
 #[derive(Debug)]
 pub struct InboundStream {
-    /// On which connection.
+    /// The connection of the stream.
     pub id: ConnectionId,
-    /// What was agreed on.
+    /// The negotiated protocol.
     pub protocol: StreamProtocol,
     /// The stream itself.
     pub stream: Stream,
 }
 
-/// Why a stream that was asked for is not there.
+/// The reason why a stream could not be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpenError {
     /// The other side answered `na`.
     Refused,
-    /// The stream, or the connection, ended before anything was agreed on.
+    /// The stream or the connection ended before a protocol was negotiated.
     Lost(String),
 }
 
-/// Where an opened stream goes.
+/// Receives the opened stream.
 pub type Reply = oneshot::Sender<Result<Stream, OpenError>>;
 
-/// A swarm that does nothing by itself. With `V1Lazy` for its streams it does not wait until the other side agrees to
-/// their protocols; that it refuses is then an error of the first read.
+/// Creates a swarm that acts only on command. With `V1Lazy` it sends data before the other side has confirmed a
+/// stream's protocol; a refusal is then an error of the first read.
+///
+/// # Errors
+///
+/// If noise cannot use the key.
 pub fn swarm(
     identity: &Identity,
     identify: bool,
@@ -82,7 +86,7 @@ pub fn swarm(
     Ok(swarm_over(transport, identity, identify, streams, inbound))
 }
 
-/// The same over another transport.
+/// Creates a swarm as [`swarm`] does, over another transport.
 pub(crate) fn swarm_over(
     transport: Boxed<(PeerId, StreamMuxerBox)>,
     identity: &Identity,
@@ -107,7 +111,7 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    /// Says by identify that it is this agent, if any, and takes streams of these protocols.
+    /// Creates a behaviour that identifies itself as this agent, if any, and accepts streams of these protocols.
     pub fn new(
         identity: &Identity,
         agent: Option<&str>,
@@ -126,7 +130,7 @@ impl Behaviour {
     }
 }
 
-/// Opens streams as told and hands over those that come.
+/// Opens streams on command and passes on inbound ones.
 pub struct Streams {
     protocols: Protocols,
     actions: VecDeque<ToSwarm<Infallible, ToHandler>>,
@@ -134,7 +138,7 @@ pub struct Streams {
     inbound: mpsc::UnboundedSender<InboundStream>,
 }
 
-/// A protocol to open a stream for, and where the stream goes.
+/// A protocol to open a stream for, and the receiver of the stream.
 pub type ToHandler = (StreamProtocol, Reply);
 
 impl Streams {

@@ -1,4 +1,4 @@
-//! Tags in a Hello of the kit's that are not those of its connection, or not where they are expected.
+//! Wrong tags in the kit's Hello.
 //!
 //! Entry type: [`TagMutation`]. The rule it keeps: each differs from the right tags in one thing.
 
@@ -8,23 +8,23 @@ use libp2p::PeerId;
 use super::round::Round;
 use crate::wire::proto::handshake as proto;
 
-/// What the tags of a Hello of ours are made of.
+/// The change to the tags of a Hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TagMutation {
-    /// What they must be, the two in each other's place.
+    /// Exchanges the two tags, which are valid.
     Second,
-    /// Another nonce than the Hello's.
+    /// Uses another nonce than the Hello's.
     OtherNonce,
-    /// The two ids in each other's place.
+    /// Exchanges the ids of client and server.
     Turned,
-    /// The id of a server that is not the peer.
+    /// Uses the id of a server that is not the peer.
     ToAnother,
-    /// The id of a client that is not us.
+    /// Uses the id of a client that is not the kit.
     OfAnother,
 }
 
 impl TagMutation {
-    /// The tags for this Core, which has the right ones.
+    /// Returns the changed tags for this Core, which has the right ones.
     pub(crate) fn tags(self, round: &Round, core: &proto::Core) -> Bytes {
         let (client, server) = (round.party.noise_id, round.remote);
         let nonce = <[u8; 32]>::try_from(&core.nonce[..]).unwrap_or_default();

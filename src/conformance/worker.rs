@@ -21,13 +21,13 @@ use super::scripted_handshake::run_handshake;
 use crate::handshake::Role;
 use crate::identity::Identity;
 
-/// No case takes as long.
+/// Maximum duration of a case.
 const CASE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How long a link takes to be closed when it broke a rule.
+/// The time in which a peer must close a link that broke a rule.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What is to be done about a peer that stays busy.
+/// The advice about a peer that stays busy.
 const NO_PLACE: &str = ", again and again: it has no place for one more link, or for one more connection from this address, \
                         which it should not count (diatribe node --exempt-loopback)";
 
@@ -38,7 +38,7 @@ pub(super) type Queue = Arc<Mutex<VecDeque<&'static Case>>>;
 pub(super) struct Worker {
     pub(super) ctx: CaseContext,
     pub(super) queue: Queue,
-    /// A good link, for the next case that needs one.
+    /// An honest link that the next case can use.
     pub(super) spare: Option<Link>,
     pub(super) verdicts: mpsc::UnboundedSender<Verdict>,
 }
@@ -63,7 +63,7 @@ impl Worker {
         }
     }
 
-    /// With a link at hand, a case that needs one.
+    /// Takes the next case from the queue, preferring one that can use the spare link.
     fn next(&mut self) -> Option<&'static Case> {
         self.spare = self.spare.take().filter(|link| !link.conn.is_gone());
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +76,7 @@ impl Worker {
         queue.remove(at)
     }
 
-    /// Runs a case, and again when the link was lost by which it would have been found out.
+    /// Runs a case, and again if the observer's link was lost meanwhile.
     async fn case(&mut self, case: &'static Case) -> (Outcome, String) {
         let is_observed = case.kind == Kind::Hostile
             && matches!(case.procedure, Procedure::OnLink(_) | Procedure::Offence(_));
@@ -85,7 +85,7 @@ impl Worker {
         }
         let runner = self.ctx.runner.clone();
         for _ in 0..MAX_TRIES {
-            // Without one the case says so itself.
+            // If there is none, the case reports it.
             let _ = runner.observer().await;
             let before = runner.observer_count();
             let told = self.attempt(case).await;
@@ -109,7 +109,7 @@ impl Worker {
                     }
                 },
                 _ => {
-                    // Its place is needed.
+                    // The peer needs the slot of the spare link.
                     self.spare = None;
                     None
                 }
@@ -131,14 +131,14 @@ impl Worker {
                 };
                 (outcome, seen.actual, seen.not_forwarded)
             }
-            // This is no fault, and shows nothing.
+            // A busy peer breaks no rule, but the case has shown nothing.
             Err(why) if is_busy(&why) => (Outcome::NotRun, format!("{why}{NO_PLACE}"), Vec::new()),
             Err(why) => (Outcome::Failed, why, Vec::new()),
         };
         let afterwards = match case.kind {
             Kind::Good => Ok(()),
             Kind::Hostile => match self.honest(&not_forwarded).await {
-                // Peers may move or drop a link: the next one observes.
+                // A peer may move or drop a link: the next one observes.
                 Err(why) if why == OBSERVER_LOST => self.honest(&not_forwarded).await,
                 afterwards => afterwards,
             },
@@ -157,9 +157,8 @@ impl Worker {
         (outcome, actual)
     }
 
-    /// Whether a case may have failed for something that is no fault of the peer's: a busy machine, a
-    /// link that was moved, or a peer that dials and looks for somebody whom it has met at this
-    /// address, and hangs up on anybody else. A fault fails every time.
+    /// Returns whether the failure may have a cause other than a fault of the peer: a busy machine, a moved link, or a
+    /// dialling peer that looks for another peer at this address. A fault fails every time.
     fn may_be_chance(&self, why: &str) -> bool {
         self.ctx.connector.role() == Role::Listener
             || why.contains(expectations::TIMED_OUT)
@@ -176,7 +175,7 @@ impl Worker {
     async fn once(&self, case: &'static Case, mut link: Option<Link>) -> Run {
         let CaseContext { runner, connector } = &self.ctx;
         let role = connector.role();
-        // Whoever observes must be there before there is something to observe.
+        // The observer's link must be up before the case starts.
         if case.kind == Kind::Hostile
             && let Some(link) = &mut link
         {
@@ -233,8 +232,8 @@ impl Worker {
         }
     }
 
-    /// The peer takes an honest link, what it says there comes through, and what was said before
-    /// did not.
+    /// Checks that the peer accepts an honest link and forwards its message, and that it has not forwarded the case's
+    /// messages.
     async fn honest(&mut self, not_forwarded: &[[u8; 32]]) -> Result<(), String> {
         let runner = self.ctx.runner.clone();
         let mut link = self.link().await?;

@@ -1,7 +1,7 @@
-//! Addresses that a linked peer names: what must not be dialled on its word.
+//! Addresses in redirect hints and contacts: a peer must not dial those that could attack somebody.
 //!
-//! Entry: [`CASES`]. The addresses are of a port of the kit's own machine, on which it sees who comes. A peer that obeys no
-//! hint and dials no contact passes.
+//! Entry: [`CASES`]. The addresses are ports of the kit's own machine, where it notices every dial. A peer that follows
+//! no hint and dials no contact passes.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::Duration;
@@ -21,16 +21,16 @@ use crate::identity::Identity;
 use crate::wire::ip_of;
 use crate::wire::proto::overlay as proto;
 
-/// How long a dial is waited for that must not come.
+/// The time in which the peer must not have dialled.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// A peer that takes part in a handover is asked again so often.
+/// Maximum number of times that a hint is repeated to a peer that is busy with a handover.
 const MAX_TRIES: usize = 20;
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// How often contacts are offered, each time a little later than a peer may have read the last ones: what it reads twice
-/// in a minute it could dial twice in a minute.
+/// Number of offers of contacts. The interval is a little longer than the one at which a peer reads them: a peer that
+/// reads two of them in a minute could dial twice in a minute.
 const OFFERS: usize = 4;
 const OFFER_INTERVAL: Duration = Duration::from_millis(2600);
-/// Contacts that are read from one offer.
+/// Number of contacts that a peer reads from one offer.
 const OFFERED: usize = 4;
 
 const fn case(
@@ -99,7 +99,7 @@ fn root() -> Protocol<'static> {
     Protocol::Ws("/".into())
 }
 
-/// A port of this machine, and where the peer would dial it.
+/// Listens on a port of this machine; returns it with the address at which the peer would dial it.
 async fn port(link: &Link) -> Result<(TcpListener, Multiaddr), String> {
     let ip = own_ip(&link.conn.remote);
     let listener = TcpListener::bind((ip, 0)).await;
@@ -108,7 +108,7 @@ async fn port(link: &Link) -> Result<(TcpListener, Multiaddr), String> {
     Ok((listener, Multiaddr::from(ip).with(Protocol::Tcp(port))))
 }
 
-/// The address of this machine that is on the way to the peer, as far as the system says.
+/// Returns the address of this machine on the route to the peer, as the system reports it.
 fn own_ip(remote: &Multiaddr) -> IpAddr {
     let towards = |ip: IpAddr| {
         let any: IpAddr = match ip {
@@ -124,7 +124,7 @@ fn own_ip(remote: &Multiaddr) -> IpAddr {
     own.unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
 
-/// Somebody whom nobody knows, under a PeerId that every library takes for one.
+/// Returns a contact that nobody knows, with a valid PeerId.
 fn contact(address: &Multiaddr) -> proto::Contact {
     proto::Contact {
         peer_id: Identity::generate().peer_id().to_bytes().into(),
@@ -141,7 +141,7 @@ async fn ask(link: &Link, kind: proto::request::Kind) -> Result<Option<proto::Re
         .map_err(|e| format!("a response that does not parse: {e}"))
 }
 
-/// Hints to dial an address that is made of the kit's own IP address and port.
+/// Sends a redirect hint to an address that is made of the kit's own IP address and port.
 async fn hint(link: Link, address: fn(Multiaddr) -> Multiaddr) -> Run {
     let (listener, at) = port(&link).await?;
     let mut refusal = proto::redirected::Refusal::Busy;
@@ -175,7 +175,7 @@ async fn hint(link: Link, address: fn(Multiaddr) -> Multiaddr) -> Run {
     }
 }
 
-/// Offers contacts whom nobody has ever met, all of them at one address that is made of the kit's own.
+/// Offers contacts that do not exist, all at one address that is made of the kit's own.
 async fn contacts(link: Link, most: usize, address: fn(Multiaddr) -> Multiaddr) -> Run {
     let (listener, at) = port(&link).await?;
     let address = address(at);
@@ -196,7 +196,7 @@ async fn contacts(link: Link, most: usize, address: fn(Multiaddr) -> Multiaddr) 
         if told.iter().any(|contact| fakes.contains(&contact.peer_id)) {
             return Err("it tells of peers that it has only heard of".to_owned());
         }
-        // Each is let go at once, so that the next could be dialled.
+        // Each connection is dropped at once, so that the peer could dial the next contact.
         while let Ok(came) = timeout_at(until, listener.accept()).await {
             dials += usize::from(came.is_ok());
         }

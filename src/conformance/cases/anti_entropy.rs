@@ -1,4 +1,5 @@
-//! What a neighbour may ask of data checking: what it costs the peer is bounded, and so is what it can take away.
+//! Anti-entropy (data checking): the cost of a neighbour's requests is bounded, and batches from the future do not
+//! evict others.
 //!
 //! Entry: [`CASES`].
 
@@ -14,15 +15,15 @@ use crate::conformance::case::{Case, CaseContext, Kind, Observation, Procedure, 
 use crate::conformance::link::Link;
 use crate::wire::proto::sync;
 
-/// Ranges of the fewest bytes in a frame of 57,001.
+/// Number of ranges of minimal size in a frame of 57,001 bytes.
 const RANGES: usize = 19_000;
-/// How often such a frame is sent: more often than what is granted at once allows.
+/// Number of such frames: more than the quota grants at once.
 const FRAMES: u32 = 6;
-/// Batches that are dated ahead, and the bytes of each: more than the smallest log in the project's own tests keeps.
+/// Number and size of batches dated in the future: more than the smallest log in the project's own tests retains.
 const AHEAD_BATCHES: u8 = 100;
 const AHEAD_BYTES: usize = 60_000;
 const AHEAD_MS: i64 = 290_000;
-/// How long the peer may take to store them.
+/// The time that the peer may take to store them.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 const HOUR_MS: u64 = 3_600_000;
 
@@ -61,7 +62,7 @@ fn compare(ctx: &CaseContext, since_ms: u64, frame: Vec<u8>) -> Vec<u8> {
 
 async fn many_ranges(ctx: CaseContext, link: Link) -> Run {
     link.ready().await?;
-    // A bound one millisecond after the last, without an id, and nothing to say.
+    // Each range: a bound one millisecond after the last, no id, mode "skip".
     let frame = [&[0x61][..], &[2, 0, 0].repeat(RANGES)].concat();
     let request = compare(&ctx, now_ms() - HOUR_MS, frame);
     let (mut ranges, mut later) = (0, 0);

@@ -38,7 +38,8 @@ pub(super) async fn identify_without_addresses(ctx: CaseContext) -> Run {
     }
 }
 
-/// What the peer says of itself. Some take one identify stream at a time, and libp2p's own has just been opened.
+/// Requests the peer's identify message. Some peers serve one identify stream at a time, and libp2p's own was just
+/// opened.
 async fn identified(conn: &Conn) -> Result<Identified, String> {
     let mut came = Err(String::new());
     for _ in 0..5 {
@@ -58,7 +59,7 @@ async fn identified_once(conn: &Conn) -> Result<Identified, String> {
     let mut stream = stream.take(16_384);
     match tokio::time::timeout(SUBSCRIBE_TIMEOUT, stream.read_to_end(&mut bytes)).await {
         Ok(_) if bytes.is_empty() => return Err("an identify stream without a message".to_owned()),
-        // A peer may reset the stream once it has said all.
+        // A peer may reset the stream after its message.
         Ok(_) => {}
         Err(_) => return Err(format!("no identify message within {SUBSCRIBE_TIMEOUT:?}")),
     }
@@ -66,7 +67,7 @@ async fn identified_once(conn: &Conn) -> Result<Identified, String> {
         .map_err(|e| format!("an identify message that does not parse: {e}"))
 }
 
-/// libp2p's Identify: what is looked at here.
+/// The fields of libp2p's Identify message that the cases check.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Identified {
     #[prost(bytes = "vec", repeated, tag = "2")]

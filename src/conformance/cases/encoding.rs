@@ -1,7 +1,7 @@
-//! Batches at the edges of the encoding: those that all peers take, and those that none forwards.
+//! Batches at the edges of the encoding: valid ones that every peer accepts, and malformed ones that none forwards.
 //!
-//! Entry: [`CASES`]. The rule it keeps: each edge is tried where it is looked at least, at the end of the body and in
-//! the last event of several, in a batch that is signed and right otherwise.
+//! Entry: [`CASES`]. The rule it keeps: each edge is tried in the places that decoders check least, at the end of the
+//! body and in the last of several events, in a batch that is otherwise valid and signed.
 
 use futures::FutureExt;
 use prost::Message as _;
@@ -27,17 +27,17 @@ const fn edge(name: &'static str, make: fn(&mut Link) -> Made) -> Case {
     bad(name, "4 Encoding", make)
 }
 
-/// An honest batch of two events, encoded, and more bytes after it.
+/// Returns an honest batch of two events with more bytes at the end of its body.
 fn body_and(link: &Link, more: &[u8]) -> Made {
     Ok(seal(link, &[&two(link).encode_to_vec(), more].concat()))
 }
 
-/// An honest batch of two events and a third one of these bytes.
+/// Returns an honest batch of two events and a third event of these bytes.
 fn event_of(link: &Link, event: &[u8]) -> Made {
     body_and(link, &[&[0x32][..], &framed(event)].concat())
 }
 
-/// The same, whose third event has a name and these bytes after it.
+/// Returns an honest batch of two events and a third event that has a name and these bytes after it.
 fn event_and(link: &Link, more: &[u8]) -> Made {
     event_of(link, &[&[0x0a, 0x01, b'n'][..], more].concat())
 }
@@ -47,7 +47,7 @@ fn two(link: &Link) -> proto::Batch {
     batch(link, 0, events)
 }
 
-/// A batch of several events whose fields are changed before it is signed.
+/// Returns a batch of several events whose fields are changed before it is signed.
 fn changed(link: &Link, change: impl FnOnce(&mut proto::Batch)) -> Made {
     let mut batch = two(link);
     change(&mut batch);
@@ -59,7 +59,7 @@ fn ids(lengths: &[usize]) -> Vec<bytes::Bytes> {
     lengths.iter().enumerate().map(id).collect()
 }
 
-/// A batch that must be forwarded.
+/// A case whose batch must be forwarded.
 macro_rules! good {
     ($name:literal, $spec:literal, $make:expr) => {
         Case::new(
@@ -79,11 +79,11 @@ macro_rules! good {
     };
 }
 
-/// Unknown fields of the four wire types that there are, the largest field number and the largest value.
+/// Unknown fields of all four wire types, with the largest field number and the largest value.
 const UNKNOWN: &[u8] = &[
     0x48, 0x07, // field 9, varint
     0x51, 1, 2, 3, 4, 5, 6, 7, 8, // field 10, eight bytes
-    0x5a, 0x03, 0x0b, 0x0c, 0xff, // field 11, bytes that are not looked into
+    0x5a, 0x03, 0x0b, 0x0c, 0xff, // field 11, bytes without further structure
     0x65, 1, 2, 3, 4, // field 12, four bytes
     0xf8, 0xff, 0xff, 0xff, 0x0f, 0x01, // field 2^29 - 1
     0x68, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, // 2^64 - 1
@@ -101,7 +101,7 @@ pub(super) const CASES: &[Case] = &[
     good!("zero-values-that-are-present", "4 Encoding", |link| {
         let mut batch = batch(link, 0, vec![("chat", b"long ago".to_vec())]);
         batch.sent_at_ms = 0;
-        // sent_at_ms = 0, and an event whose name and data are there and empty.
+        // sent_at_ms = 0, and an event with an empty name and empty data, all explicitly encoded.
         let more = [0x20, 0x00, 0x32, 0x04, 0x0a, 0x00, 0x12, 0x00];
         Ok(seal(link, &[&batch.encode_to_vec()[..], &more].concat()))
     }),
@@ -156,7 +156,7 @@ pub(super) const CASES: &[Case] = &[
     edge("field-2-to-the-29-in-an-event", |link| {
         event_and(link, &[0x80, 0x80, 0x80, 0x80, 0x10, 0x01])
     }),
-    // Cut to 32 bits it is field 9.
+    // Truncated to 32 bits it is field 9.
     edge("key-of-more-than-32-bits", |link| {
         body_and(link, &[0xc8, 0x80, 0x80, 0x80, 0x40, 0x01])
     }),

@@ -14,10 +14,10 @@ const FORWARD_TIMEOUT: Duration = Duration::from_secs(20);
 
 const FORWARD_ALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Number of messages from which on they have [`FORWARD_ALL_TIMEOUT`] to come out.
+/// From this number of messages on, the timeout is [`FORWARD_ALL_TIMEOUT`].
 const MANY: usize = 10;
 
-/// Publishes these, and waits until all have come out at the observer; then the link must be there.
+/// Publishes these messages, waits until the observer has received all, and checks that the link is still up.
 pub(super) async fn forwarded(ctx: CaseContext, link: Link, all: Vec<Vec<u8>>) -> Run {
     let observer = ctx.runner.observer().await?;
     let ids = all.iter().map(|data| link.publish(data)).collect();
@@ -71,9 +71,9 @@ pub(super) async fn forwarded_all(
     Ok(Observation::new(came).with(link))
 }
 
-/// The link must be there, and its peer awake.
+/// Checks that the link is up and that its peer answers a ping.
 pub(crate) async fn stays(link: &Link) -> Result<(), String> {
-    // Long enough for a link that is being closed to be gone.
+    // Long enough for a link that is being closed to be reported as closed.
     if link.conn.gone(Duration::from_millis(300)).await.is_some() {
         return Err("the link is closed".to_owned());
     }

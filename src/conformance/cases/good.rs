@@ -1,4 +1,4 @@
-//! What an honest peer does: connections, handshakes, links.
+//! Cases that an honest peer passes: connections, handshakes, links.
 //!
 //! Entry: [`CASES`].
 
@@ -39,9 +39,9 @@ const fn dialling(case: Case) -> Case {
     }
 }
 
-/// More than either side of a handshake waits.
+/// Longer than either side of a handshake waits.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
-/// No version of anything is called so.
+/// A protocol that no peer speaks.
 const UNKNOWN_PROTOCOL: &str = "/diatribe/nothing/1.0.0";
 const PASSES: &str = "the handshake passes all the same";
 
@@ -169,7 +169,7 @@ pub(super) const CASES: &[Case] = &[
         PASSES,
         Procedure::HarmlessMutation(FrameKind::Hello, || {
             Mutation::Core(Box::new(|mut core| {
-                // All but the one that says that the dialer does not come to stay.
+                // All but the bit by which a dialer announces a provisional link.
                 core.features = !handshake::VISIT;
                 core.encode_to_vec()
             }))
@@ -220,7 +220,7 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-/// Fields that nobody knows, of each wire type.
+/// Appends an unknown field of each wire type.
 fn more_fields(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.extend([
         0xa0, 0x1f, 0x07, 0xaa, 0x1f, 0x02, 9, 9, 0xad, 0x1f, 1, 2, 3, 4,
@@ -228,7 +228,7 @@ fn more_fields(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// A handshake that differs in how it is carried.
+/// Runs an honest handshake that differs in how its frames are sent.
 async fn with(ctx: CaseContext, change: fn(&mut Script)) -> Run {
     let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
     let mut script = Script::honest(ctx.party(&raw));
@@ -244,12 +244,13 @@ async fn with(ctx: CaseContext, change: fn(&mut Script)) -> Run {
     }
 }
 
-/// A handshake all of whose requests come together with negotiation, behind a stream for what nobody speaks.
+/// Runs a handshake that sends each request together with its protocol negotiation, after a stream for an unknown
+/// protocol.
 async fn early(ctx: CaseContext) -> Run {
     let (raw, mut conn) = ctx.connector.connect_early(Identity::generate()).await?;
     refused(&conn).await?;
     let script = Script::honest(ctx.party(&raw));
-    // Saying something may wait for the peer here, too.
+    // Sending may also wait for the peer here.
     let shaking = run_handshake(&mut conn, ctx.connector.role(), script);
     let trace = tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await;
     let trace =
@@ -266,7 +267,7 @@ async fn refused(conn: &Conn) -> Result<(), String> {
     let stream = conn.open(UNKNOWN_PROTOCOL).await;
     let mut stream = stream.map_err(|why| format!("no stream: {why:?}"))?;
     let answered = async {
-        // A peer that has said `na` may reset what follows.
+        // A peer that has answered `na` may reset the stream.
         if stream.write_all(&framed(b"early")).await.is_ok() {
             let _ = stream.close().await;
         }

@@ -1,7 +1,7 @@
-//! What gossipsub itself is to say and to pass over: its protocols, its own signatures, and the ids of messages.
+//! gossipsub: the protocols a peer speaks, fields of gossipsub that it drops, and the ids of messages.
 //!
-//! Entry: [`CASES`]. The rule it keeps: whatever is sent here is no offence, so that the link stays; and it stands in
-//! no genuine batch's way.
+//! Entry: [`CASES`]. The rule it keeps: nothing sent here is an offence, so that the link stays up, and a genuine batch
+//! is still forwarded.
 
 use futures::FutureExt;
 
@@ -11,14 +11,14 @@ use crate::conformance::link::{Link, SUBSCRIBE_TIMEOUT};
 use crate::conformance::rpc;
 use crate::conformance::streams::OpenError;
 
-/// What a peer may speak as gossip.
+/// The gossip protocols that a peer may speak.
 const GOSSIP: [&str; 3] = crate::gossip::PROTOCOLS;
-/// What it may not, though libraries know it.
+/// Gossip protocols that libraries know and a peer must not speak.
 const OTHERS: [&str; 3] = ["/meshsub/1.3.0", "/meshsub/1.4.0", "/floodsub/1.0.0"];
 
 const DROPPED: &str = "dropped, and neither forwarded nor held against the link; the same batch without the field is forwarded";
 
-/// Fields of gossipsub's own, and what they hold.
+/// Fields of gossipsub's own message, by number and content.
 type Own = &'static [(u32, &'static [u8])];
 
 macro_rules! signed {
@@ -104,7 +104,7 @@ async fn protocols(link: Link) -> Run {
     Ok(Observation::new(format!("it opened {}", opened.join(" and "))).with(link))
 }
 
-/// A message with fields of gossipsub's own, and then its batch as it must be.
+/// Sends a message with fields of gossipsub's own, then the same batch without them.
 async fn signed(ctx: CaseContext, mut link: Link, own: Own) -> Run {
     let observer = ctx.runner.observer().await?;
     let topic = ctx.runner.link_config.topic();
@@ -122,7 +122,8 @@ async fn signed(ctx: CaseContext, mut link: Link, own: Own) -> Run {
     Ok(seen)
 }
 
-/// A fresh batch first in topics that are not its own: a room that the peer is not in, topics that are no room.
+/// Sends a fresh batch first in topics that are not its own: a room that the peer is not in, and topics that are no
+/// room.
 async fn wrong_topic(ctx: CaseContext, mut link: Link) -> Run {
     ctx.runner.observer().await?;
     let data = link.honest("chat", b"first in another topic".to_vec())?;
@@ -141,7 +142,7 @@ async fn wrong_topic(ctx: CaseContext, mut link: Link) -> Run {
     Ok(seen)
 }
 
-/// A fresh batch of which a bad copy comes first, by a link that is closed for it.
+/// Sends a bad copy of a fresh batch on a link that is closed for it, then the genuine batch.
 async fn wrong_copy(ctx: CaseContext, mut link: Link, spoil: fn(&[u8]) -> Vec<u8>) -> Run {
     ctx.runner.observer().await?;
     let data = link.honest("chat", b"first in a bad copy".to_vec())?;
@@ -159,7 +160,7 @@ async fn wrong_copy(ctx: CaseContext, mut link: Link, spoil: fn(&[u8]) -> Vec<u8
     Ok(seen)
 }
 
-/// The length of the body in one byte more than it needs.
+/// Encodes the length of the body in one byte more than it needs.
 fn longer(data: &[u8]) -> Vec<u8> {
     let end = data
         .iter()

@@ -49,7 +49,7 @@ pub(super) async fn second(ctx: CaseContext, link: Link) -> Run {
         return Err(describe(&trace.end));
     }
     let mut link = ctx.runner.link_config.linked(raw, conn, trace).await?;
-    // Either side closes the other one 2 s later.
+    // Either side closes the older connection 2 s later.
     let gone = old.conn.gone(Duration::from_secs(4)).await.is_some();
     drop(old);
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -61,7 +61,7 @@ pub(super) async fn second(ctx: CaseContext, link: Link) -> Run {
         "the older one was left to us to close"
     };
     seen.actual = format!("{}; {who}", seen.actual);
-    // Its rooms were told on the older one: as a link for others it will not do.
+    // The subscriptions were sent on the older connection, so other cases cannot use this link.
     seen.link = None;
     Ok(seen)
 }
@@ -93,7 +93,7 @@ pub(super) async fn reconnect(ctx: CaseContext, link: Link) -> Run {
                 let data = link.honest("chat", b"again".to_vec())?;
                 return forwarded(ctx, link, vec![data]).await;
             }
-            // The old link's end may still be on its way, or places be taken.
+            // The peer may not have noticed the end of the old link yet, or its slots may be taken.
             End::Rejected(4 | 5) if std::time::Instant::now() < until => {
                 tokio::time::sleep(Duration::from_millis(300)).await;
             }

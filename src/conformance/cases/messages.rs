@@ -1,7 +1,7 @@
-//! Messages that must be taken and forwarded, and those that are passed over without a grudge.
+//! Messages that a peer must accept and forward, and messages that it must drop without closing the link.
 //!
-//! Entry: [`CASES`]. The rule it keeps: what one link says must come out at another one; where there
-//! is no other link, the one that said it must stay.
+//! Entry: [`CASES`]. The rule it keeps: a message sent on one link must arrive on another; where there is no other
+//! link, the sending link must stay up.
 
 use futures::FutureExt;
 use prost::Message as _;
@@ -13,7 +13,7 @@ use crate::conformance::link::Link;
 use crate::conformance::rpc;
 
 const MINUTE: i64 = 60_000;
-/// Enough for windows to grow beyond the largest yamux frame.
+/// Enough for the yamux window to grow beyond the largest yamux frame.
 const LARGEST_IN_A_ROW: u8 = 10;
 const EVENT: usize = 1024 * 1024;
 
@@ -63,7 +63,7 @@ pub(super) const CASES: &[Case] = &[
         "a message of 1,049,600 bytes is forwarded; this link stays",
         |ctx, link| {
             async move {
-                // A second event fills it up to the limit, to the byte.
+                // A second event fills the message up to the limit, to the byte.
                 let sized = |fill: usize| {
                     let events = vec![("n", vec![1; EVENT]), ("", vec![2; fill])];
                     batch_builder::seal(&link, &batch(&link, 0, events).encode_to_vec())
@@ -178,7 +178,7 @@ pub(super) const CASES: &[Case] = &[
                 first.events.clear();
                 let mut second = honest;
                 second.instance_id = Default::default();
-                // Two messages one after the other are one message with the fields of both.
+                // Two concatenated messages are one message with the fields of both.
                 let body = [first.encode_to_vec(), second.encode_to_vec()].concat();
                 let data = batch_builder::seal(&link, &body);
                 forwarded(ctx, link, vec![data]).await

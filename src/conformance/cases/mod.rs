@@ -1,6 +1,6 @@
-//! All cases, in the order in which people read them.
+//! All cases, in the order in which they are listed.
 //!
-//! Entry: [`ALL`]. The rule it keeps: a name is there once.
+//! Entry: [`all`]. The rule it keeps: a name occurs once.
 
 mod addresses;
 mod anti_entropy;
@@ -18,10 +18,10 @@ mod timeouts;
 
 use crate::conformance::case::Case;
 
-/// The paragraph of the cases that wait for time-outs.
+/// The paragraph of the cases that wait for timeouts, which begin first.
 pub(crate) const SLOW: &str = "5 Time";
 
-/// Every case of the kit.
+/// Returns every case of the kit.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
     [
         good::CASES,

@@ -1,7 +1,7 @@
-//! Messages that no honest node forwards: each ends the link that it came by, and goes no further.
+//! Messages that no honest node forwards: the peer must close the link on which they arrive, and not forward them.
 //!
-//! Entry: [`CASES`]. The rule it keeps: each breaks one of the rules of chapter 8 and no other; all
-//! that comes after it is signed anew.
+//! Entry: [`CASES`]. The rule it keeps: each breaks one of the rules of chapter 8 and no other; everything after the
+//! change is signed anew.
 
 use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::scalar::Scalar;
@@ -27,14 +27,14 @@ const fn case(
     Case::new(Kind::Hostile, name, spec, REFUSED, Procedure::Offence(make))
 }
 
-/// A batch whose fields are changed before it is signed.
+/// Returns a batch whose fields are changed before it is signed.
 fn changed(link: &Link, change: impl FnOnce(&mut proto::Batch)) -> Result<Vec<u8>, String> {
     let mut batch = batch(link, 0, vec![("chat", b"no honest batch".to_vec())]);
     change(&mut batch);
     Ok(seal(link, &batch.encode_to_vec()))
 }
 
-/// A batch with another signature.
+/// Returns an honest batch with another signature.
 fn signed(link: &Link, sign: impl FnOnce(&Identity, &[u8]) -> [u8; 64]) -> Result<Vec<u8>, String> {
     let body = honest_body(link);
     let signature = sign(&link.raw.identity, &signed_text(link, &body));
@@ -45,7 +45,7 @@ fn honest_body(link: &Link) -> Vec<u8> {
     batch(link, 0, vec![("chat", b"no honest batch".to_vec())]).encode_to_vec()
 }
 
-/// The two parts of an honest envelope.
+/// Returns the body field and the signature field of an honest envelope.
 fn parts(link: &Link) -> (Vec<u8>, Vec<u8>) {
     let body = honest_body(link);
     let signature = link.raw.identity.sign(&signed_text(link, &body));
@@ -71,7 +71,7 @@ pub(super) const CASES: &[Case] = &[
         ))
     }),
     case("envelope-with-longer-varint", "8 rule 2", |link| {
-        // The same length in one byte more: the same signed body under another id.
+        // The length in one byte more than it needs: the same signed body under another id.
         let (first, second) = parts(link);
         let body = honest_body(link).len();
         let low = (body & 0x7f) as u8 | 0x80;
@@ -102,7 +102,7 @@ pub(super) const CASES: &[Case] = &[
     }),
     case("field-of-another-wire-type", "8 rule 3", |link| {
         let mut body = honest_body(link);
-        // sent_at_ms as bytes.
+        // sent_at_ms, encoded as bytes.
         body.extend([0x22, 0x01, 0x00]);
         Ok(seal(link, &body))
     }),
@@ -133,7 +133,7 @@ pub(super) const CASES: &[Case] = &[
         })
     }),
     case("small-order-author", "8 rule 5", |link| {
-        // Under the neutral point as the key, S = r is a signature of everything.
+        // With the neutral point as the key, S = r is a valid signature of any text.
         let mut batch = batch(link, 0, vec![("chat", b"by nobody".to_vec())]);
         let neutral = EdwardsPoint::default().compress().to_bytes();
         batch.author = [&[0x08, 0x01, 0x12, 0x20][..], &neutral].concat().into();

@@ -1,4 +1,4 @@
-//! What a peer may have: it answers, or says `na`.
+//! Optional protocols: a peer answers, or refuses them with `na`.
 //!
 //! Entry: [`CASES`].
 
@@ -18,12 +18,13 @@ use crate::wire::proto::{overlay, sync};
 
 pub(super) const OVERLAY: &str = "/diatribe/overlay/1.0.0";
 pub(super) const SYNC: &str = "/diatribe/sync/1.0.0";
-/// How long a response may take, by chapters 9 and 10: a peer that checks thousands of batches answers late.
+/// Response timeouts of chapters 9 and 10: a peer that verifies thousands of batches answers late.
 const OVERLAY_TIMEOUT: Duration = Duration::from_secs(5);
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest response of either.
+/// Maximum size of a response of either protocol.
 const MAX_RESPONSE: usize = 1_179_648;
-/// Two who hold the same find that out with one exchange of so many bytes, the room's name apart.
+/// Maximum number of bytes, without the room's name, of the one exchange by which two peers that hold the same batches
+/// agree.
 const MAX_AGREEMENT: usize = 60;
 const MAX_POSTPONED: usize = 3;
 const HOUR_MS: u64 = 3_600_000;
@@ -55,10 +56,10 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// The bit of the features that says that a peer understands offers.
+/// The feature bit of a peer that understands announcements.
 const OFFERS: u64 = 1;
 
-/// One exchange: the response, or none when the protocol is not spoken.
+/// Sends a request and returns the response, or none if the peer does not speak the protocol.
 pub(super) async fn exchange(
     link: &Link,
     protocol: &'static str,
@@ -118,10 +119,10 @@ async fn shuffle(link: Link) -> Run {
     }
 }
 
-/// Compares a moment an hour ahead, at which nobody can have said anything: both hold the same.
+/// Compares a millisecond an hour ahead, in which no batch can be dated: both hold the same.
 async fn compare(ctx: CaseContext, link: Link) -> Run {
     link.ready().await?;
-    // The fingerprint of nothing: SHA-256 of a sum of zero and a count of zero, its first 16 bytes.
+    // The fingerprint of the empty set: the first 16 bytes of SHA-256 over a sum of zero and a count of zero.
     let nothing = Sha256::digest([0; 33]);
     let frame = [&[0x61, 0x00, 0x00, 0x01][..], &nothing[..16]].concat();
     let room = ctx.runner.link_config.room.as_str().to_owned();
@@ -169,7 +170,7 @@ async fn compare(ctx: CaseContext, link: Link) -> Run {
     Err(format!("RetryAfter, {MAX_POSTPONED} times"))
 }
 
-/// Offers a batch that there is not.
+/// Announces a batch that does not exist.
 async fn offer(ctx: CaseContext, link: Link) -> Run {
     let features = link.peer.as_ref().map_or(0, |core| core.features);
     if features & OFFERS == 0 {

@@ -1,4 +1,4 @@
-//! Peers that keep others waiting: whoever does not go on is closed in time, and gets nothing.
+//! Timeouts: a connection that makes no progress is closed in time and receives no gossip.
 //!
 //! Entry: [`CASES`].
 
@@ -18,7 +18,7 @@ use crate::identity::Identity;
 
 const FRAME_TIMEOUT: Duration = Duration::from_secs(3);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Four frames at this pace take more than 10 s, and each of them less than 3 s.
+/// Pause before each frame: four of them exceed the 10 s of a handshake, and none the 3 s of a frame.
 const PACE: Duration = Duration::from_millis(2_650);
 
 const fn case(
@@ -77,7 +77,7 @@ pub(super) const CASES: &[Case] = &[
 
 async fn just_in_time(ctx: CaseContext) -> Run {
     let mut told = Err(String::new());
-    // A busy machine may make one of our frames late.
+    // A busy machine may delay one of the kit's frames.
     for _ in 0..3 {
         let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
         let script = Script {
@@ -101,7 +101,7 @@ async fn no_handshake(ctx: CaseContext) -> Run {
     let since = match ctx.connector.role() {
         Role::Dialer => conn.at,
         Role::Listener => {
-            // From when its request begins to be sent.
+            // The timeout starts when the peer begins to send its request.
             let script = Script::mutated(ctx.party(&raw), CHALLENGE_1, Mutation::Withhold);
             let trace = run_handshake(&mut conn, Role::Listener, script).await;
             if trace.end != End::Withheld {
@@ -133,7 +133,7 @@ async fn waited(conn: &mut Conn, since: Instant, trace: HandshakeTrace) -> Run {
     Ok(Observation::new(came))
 }
 
-/// One ping, answered.
+/// Sends a ping and checks the answer.
 pub(super) async fn ping(mut stream: libp2p::swarm::Stream) -> Result<(), String> {
     let sent: [u8; 32] = rand::random();
     let mut came = [0; 32];
@@ -189,7 +189,7 @@ async fn no_last_frame(ctx: CaseContext) -> Run {
     stops(ctx, PASS_2, ANSWER_2, Mutation::Withhold).await
 }
 
-/// Half of our first frame, on a stream that stays open.
+/// Sends half of the first frame, on a stream that stays open.
 async fn half_a_frame(ctx: CaseContext) -> Run {
     stops(ctx, HELLO_1, CHALLENGE_1, Mutation::Truncate).await
 }
@@ -201,7 +201,7 @@ async fn gossip_before_pass(ctx: CaseContext) -> Run {
     if conn.is_gone() {
         return Ok(Observation::new(format!("{came}, connection closed")));
     }
-    // Half-way, while others talk.
+    // Again in the middle of a handshake.
     drop(conn);
     let (raw, mut conn) = ctx.connector.connect_again(raw).await?;
     let frame = match ctx.connector.role() {
@@ -221,7 +221,7 @@ async fn gossip_before_pass(ctx: CaseContext) -> Run {
     Ok(Observation::new(came))
 }
 
-/// How the peer gets rid of a gossip stream.
+/// Opens a gossip stream and returns how the peer refuses it.
 async fn refused(conn: &Conn, ctx: &CaseContext) -> Result<&'static str, String> {
     let mut stream = match conn.open(MESHSUB).await {
         Err(OpenError::Refused) => return Ok("na"),

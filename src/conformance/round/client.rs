@@ -11,16 +11,16 @@ use crate::handshake::message::Proof;
 use crate::handshake::transcript::{SEAL_TO_CLIENT, SEAL_TO_SERVER, Transcript};
 use crate::wire::proto::handshake as proto;
 
-/// A client that has made its Hello.
+/// State of a client that has sent its Hello.
 #[derive(Clone)]
 pub(crate) struct HelloSent {
     t1: Transcript,
     nonce: [u8; 32],
-    /// Which of the two tags is that of our network key.
+    /// The number of the tag, of the two, that is for the kit's network key.
     key: u32,
 }
 
-/// A client that has checked the Challenge.
+/// State of a client that has verified the Challenge.
 #[derive(Clone)]
 pub(crate) struct ChallengeChecked {
     t4: Transcript,
@@ -29,7 +29,7 @@ pub(crate) struct ChallengeChecked {
     pub(crate) peer: proto::Core,
 }
 
-/// A client that has made its Answer.
+/// State of a client that has sent its Answer.
 #[derive(Clone)]
 pub(crate) struct AnswerSent {
     pub(crate) end: [u8; 32],
@@ -45,7 +45,7 @@ impl Round {
             tags: Bytes::copy_from_slice(&tags),
             ..self.core(nonce)
         });
-        // A Core that is twisted so that it has no tag must be refused: no Challenge is looked into.
+        // A Core that was mutated to have no tag must be refused, so its key is never compared with a Challenge.
         let said = proto::Core::decode(&core[..]).unwrap_or_default();
         let key = self.tagged(client, server, &said).unwrap_or_default();
         let t1 = self.start(client, server).hello(&core);
@@ -54,7 +54,7 @@ impl Round {
         (asked, frame(proto::frame::Kind::Hello(hello)))
     }
 
-    /// Checks the peer's Challenge.
+    /// Verifies the peer's Challenge.
     pub(crate) fn on_challenge(
         &self,
         asked: &HelloSent,
@@ -131,7 +131,7 @@ impl Round {
         Ok((answered, frame(proto::frame::Kind::Answer(answer))))
     }
 
-    /// Checks the peer's Pass.
+    /// Verifies the peer's Pass.
     pub(crate) fn on_pass(&self, answered: &AnswerSent, body: &[u8]) -> Result<(), String> {
         match kind(body)? {
             proto::frame::Kind::Pass(pass) if pass.confirm == answered.pass[..] => Ok(()),

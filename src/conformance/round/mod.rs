@@ -1,9 +1,8 @@
-//! A side of the handshake that says what it is told to: the frames of an honest side, and those of
-//! one that holds its own keys and signs what it should not.
+//! One round of the handshake with honest or forged frames.
 //!
-//! Entry types: [`Party`], [`Round`]. The rule it keeps: whatever a case twists, all the rest is
-//! made to fit, so that a peer which lacks the one check goes on; and what the peer sends is checked
-//! as an honest side would check it.
+//! Entry types: [`Party`], [`Round`]. The rule they keep: only the mutated part is wrong and everything else fits it,
+//! so that a peer that lacks the one check continues; the peer's frames are verified as an honest side would verify
+//! them.
 
 mod client;
 mod sealing;
@@ -27,19 +26,19 @@ use crate::wire::proto::handshake as proto;
 
 pub(crate) use client::{AnswerSent, HelloSent};
 
-/// Who speaks.
+/// The kit's side of a handshake.
 #[derive(Clone)]
 pub(crate) struct Party {
     pub(crate) identity: Identity,
     pub(crate) network: Option<NetworkKey>,
     pub(crate) instance_id: [u8; 16],
-    /// The id by which it takes part: noise has authenticated it, but for a relay.
+    /// The id in the transcript. Noise has authenticated it, except for a relay.
     pub(crate) noise_id: PeerId,
-    /// It speaks for somebody whose connection this is not, so that the tags of the peer's Hello are not for it.
+    /// Whether it relays another peer's frames, so that the tags of the peer's Hello are not for it.
     pub(crate) relays: bool,
 }
 
-/// One round of a handshake with the peer that noise authenticated.
+/// One round of a handshake with the peer that noise has authenticated.
 #[derive(Clone)]
 pub(crate) struct Round {
     pub(crate) party: Party,
@@ -48,11 +47,11 @@ pub(crate) struct Round {
     pub(crate) prev: [u8; 32],
 }
 
-/// What a case makes of a Core before it is hashed.
+/// Changes a Core before it is hashed, and returns its bytes.
 pub(crate) type CoreMutation<'a> = &'a dyn Fn(proto::Core) -> Vec<u8>;
 
 impl Round {
-    /// The Core of an honest side, but for what only a Hello or only a Challenge has.
+    /// Returns the Core of an honest side, without the fields that only a Hello or only a Challenge has.
     fn core(&self, nonce: [u8; 32]) -> proto::Core {
         let identity = &self.party.identity;
         let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
@@ -77,13 +76,13 @@ impl Round {
         Transcript::start(self.stage, &client, &server, &self.prev)
     }
 
-    /// Our network key, as it is hashed.
+    /// Returns the kit's network key as it enters the key derivation, zeros for none.
     fn network_key(&self) -> [u8; 32] {
         let key = self.party.network.as_ref();
         key.map_or([0; 32], |key| *key.as_bytes())
     }
 
-    /// The tags of a Hello from `client` to `server`.
+    /// Returns the tags of a Hello from `client` to `server`.
     pub(crate) fn tags(&self, client: &PeerId, server: &PeerId, nonce: &[u8; 32]) -> [u8; 32] {
         let (client, server) = (client.to_bytes(), server.to_bytes());
         let between = Between {
@@ -94,7 +93,7 @@ impl Round {
         NetworkKeys::new(self.party.network.clone()).tags(between, &mut entropy())
     }
 
-    /// Which tag of a Hello from `client` to `server` is that of our network key.
+    /// Returns the number of the tag, in a Hello from `client` to `server`, that is for the kit's network key.
     fn tagged(&self, client: &PeerId, server: &PeerId, hello: &proto::Core) -> Result<u32, String> {
         let (client, server) = (client.to_bytes(), server.to_bytes());
         let between = Between {
@@ -109,7 +108,7 @@ impl Round {
         Ok(said.number())
     }
 
-    /// What every Core of an honest peer says.
+    /// Checks the fields of the peer's Core that every honest peer sets alike.
     fn check(&self, core: &Bytes) -> Result<proto::Core, String> {
         let core = proto::Core::decode(core.clone())
             .map_err(|e| format!("a Core that does not parse: {e}"))?;
@@ -149,7 +148,7 @@ impl Round {
     }
 }
 
-/// Nothing is twisted.
+/// Returns an unchanged Core.
 pub(crate) fn honest(core: proto::Core) -> Vec<u8> {
     core.encode_to_vec()
 }
@@ -158,13 +157,13 @@ fn frame(kind: proto::frame::Kind) -> Vec<u8> {
     proto::Frame { kind: Some(kind) }.encode_to_vec()
 }
 
-/// Which frame a body is.
+/// Decodes the kind of a frame from its body.
 pub(crate) fn kind(body: &[u8]) -> Result<proto::frame::Kind, String> {
     let frame = proto::Frame::decode(body).map_err(|e| format!("bytes that are no Frame: {e}"))?;
     frame.kind.ok_or_else(|| "a Frame of no kind".to_owned())
 }
 
-/// How a frame is called.
+/// Returns the name of a frame.
 pub(crate) fn name(kind: &proto::frame::Kind) -> &'static str {
     use proto::frame::Kind;
     match kind {
@@ -190,7 +189,7 @@ fn exact<const N: usize>(bytes: &[u8], field: &str) -> Result<[u8; N], String> {
         .map_err(|_| format!("a frame whose {field} has not {N} bytes"))
 }
 
-/// The same with one bit of the byte `at` changed.
+/// Flips one bit of the byte at `at`.
 fn with_bit_flipped(mut bytes: [u8; 32], at: usize) -> [u8; 32] {
     if let Some(byte) = bytes.get_mut(at) {
         *byte ^= 1;

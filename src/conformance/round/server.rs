@@ -7,7 +7,7 @@ use crate::handshake::crypto::{Keys, Secret};
 use crate::handshake::transcript::{SEAL_TO_CLIENT, SEAL_TO_SERVER, Transcript};
 use crate::wire::proto::handshake as proto;
 
-/// A server that has made its Challenge.
+/// State of a server that has sent its Challenge.
 #[derive(Clone)]
 pub(crate) struct ChallengeSent {
     t4: Transcript,
@@ -16,7 +16,7 @@ pub(crate) struct ChallengeSent {
     pub(crate) peer: proto::Core,
 }
 
-/// A server that has checked the Answer.
+/// State of a server that has verified the Answer.
 #[derive(Clone)]
 pub(crate) struct AnswerChecked {
     pub(crate) end: [u8; 32],
@@ -26,7 +26,7 @@ pub(crate) struct AnswerChecked {
 }
 
 impl Round {
-    /// Checks the peer's Hello and makes the Challenge.
+    /// Verifies the peer's Hello and returns the Challenge.
     pub(crate) fn challenge(
         &self,
         body: &[u8],
@@ -75,7 +75,7 @@ impl Round {
         Ok((served, frame(proto::frame::Kind::Challenge(challenge))))
     }
 
-    /// Checks the peer's Answer.
+    /// Verifies the peer's Answer.
     pub(crate) fn on_answer(
         &self,
         served: &ChallengeSent,

@@ -1,4 +1,4 @@
-//! What a Core says and must not: checks 5 to 13.
+//! The content of a Core: checks 5 to 13.
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -414,7 +414,7 @@ pub(super) const CASES: &[Case] = &[
         AUTH,
     ),
     Case {
-        // As dialer we show a key in round 1 already: only a listener's first is a Challenge.
+        // As dialer the kit shows its key in round 1: only a listener's first Core is in a Challenge.
         only: Some(Mode::Listen),
         ..mutation(
             "small-order-sealing-key-challenge",
@@ -427,7 +427,7 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// Changes one bit of the byte `at`.
+/// Flips one bit of the byte at `at`.
 fn flip(bytes: &mut Bytes, at: usize) {
     let mut changed = bytes.to_vec();
     if let Some(byte) = changed.get_mut(at) {
@@ -436,7 +436,7 @@ fn flip(bytes: &mut Bytes, at: usize) {
     *bytes = changed.into();
 }
 
-/// Our Challenge carries the nonce of the Hello that it answers, as if it were ours.
+/// The kit's Challenge repeats the nonce of the Hello that it answers.
 async fn nonce_sent_back(ctx: CaseContext) -> Run {
     let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
     let role = ctx.connector.role();
@@ -448,7 +448,7 @@ async fn nonce_sent_back(ctx: CaseContext) -> Run {
         .map(Observation::new)
 }
 
-/// A Core with these bytes after it.
+/// Appends these bytes to a Core.
 fn core_and(more: &'static [u8]) -> Mutation {
     Mutation::Core(Box::new(move |core| [&core.encode_to_vec(), more].concat()))
 }

@@ -1,4 +1,4 @@
-//! Frames that are no frame, or not the one that is due: checks 1 to 3.
+//! Malformed frames, and frames at the wrong time: checks 1 to 3.
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -134,7 +134,7 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-/// A Hello that was answered comes once more instead of the Answer.
+/// Sends a Hello that was already answered in place of the Answer.
 async fn hello_twice(ctx: CaseContext) -> Run {
     let (raw, conn) = ctx.connector.connect(Identity::generate()).await?;
     let round = first_round(ctx.party(&raw), conn.peer);
@@ -162,7 +162,8 @@ async fn hello_after_pass(ctx: CaseContext) -> Run {
         Err(End::Closed) => expectations::closed(&link.conn, left)
             .await
             .map(Observation::new),
-        // js and others negotiate for the whole node; what counts is that the link ends.
+        // js-libp2p and others negotiate for the whole node, so the stream may be refused; the link must end all the
+        // same.
         Err(End::Violation(_)) => expectations::closed(&link.conn, left)
             .await
             .map(Observation::new),

@@ -1,4 +1,4 @@
-//! What a peer must make anew in every round, and what it must keep as long as it runs.
+//! Values that a peer must generate anew in every round, and values that it must keep while it runs.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::conformance::script::{End, HandshakeTrace, Script};
 use crate::conformance::scripted_handshake::run_handshake;
 use crate::identity::Identity;
 
-/// Clocks of two machines that are kept right differ by less; a machine that was just started may need minutes.
+/// Clocks of two machines that are synchronised differ by less; a machine that was just started may need minutes.
 const MAX_CLOCK_SKEW_MS: u64 = 10 * 60 * 1000;
 
 pub(super) const CASES: &[Case] = &[
@@ -32,7 +32,7 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-/// Two handshakes, one after the other: what is new in the second may not have been in the first.
+/// Runs two handshakes, one after the other: no fresh value of the second may occur in the first.
 async fn fresh(ctx: CaseContext) -> Run {
     let role = ctx.connector.role();
     let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;

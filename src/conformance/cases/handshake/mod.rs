@@ -1,7 +1,7 @@
-//! Handshakes that must not pass: one frame of ours is wrong, all the rest fits it. The files are in the
-//! order of the checks.
+//! Handshakes that must not pass: one frame of the kit is wrong, and all others fit it. The files are in the order of
+//! the checks.
 //!
-//! Entry: [`CASES`]. The rule they keep: a peer that lacks the one check goes on, and is caught.
+//! Entry: [`CASES`]. The rule they keep: a peer that lacks the one check continues with the handshake, and is caught.
 
 mod cores;
 mod frames;
@@ -21,7 +21,8 @@ use crate::conformance::script::Mutation;
 use crate::handshake::{RejectCode, Stage};
 use crate::wire::proto::handshake as proto;
 
-/// By what is wrong: a frame, what a Core says, what proves it, where it belongs, or that it is not new.
+/// The cases by the part that is wrong: a frame, the content of a Core, a proof, the place of a frame, or its
+/// freshness.
 pub(super) const CASES: [&[Case]; 5] = [
     frames::CASES,
     cores::CASES,
@@ -65,7 +66,7 @@ const fn free(
     }
 }
 
-/// A frame of ours whose Core is changed, and then used as it is.
+/// Changes the Core of a frame of the kit; all that follows uses the changed Core.
 fn core(change: impl Fn(&mut proto::Core) + Send + Sync + 'static) -> Mutation {
     Mutation::Core(Box::new(move |mut core| {
         change(&mut core);
@@ -81,7 +82,7 @@ fn body(change: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static) -> Mutation {
     Mutation::Body(Box::new(move |_, body| change(&body)))
 }
 
-/// A key that is no use: its PublicKey message and the id that belongs to it.
+/// Sets a key that cannot be used: its PublicKey message and the matching id.
 fn set_key(core: &mut proto::Core, key: &[u8; 32]) {
     let message = [&[0x08, 0x01, 0x12, 0x20][..], key].concat();
     core.peer_id = [&[0x00, 0x24][..], &message].concat().into();
@@ -93,7 +94,7 @@ fn small_order() -> [u8; 32] {
     point.compress().to_bytes()
 }
 
-/// y = p + 3, which is y = 3 in a spelling that is not the least.
+/// Returns y = p + 3, a non-canonical encoding of y = 3.
 fn not_canonical() -> [u8; 32] {
     let mut key = [0xff; 32];
     key[0] = 0xf0;

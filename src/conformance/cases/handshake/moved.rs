@@ -1,4 +1,4 @@
-//! Frames that are right, in another place: replayed, reflected, relayed, exchanged.
+//! Valid frames in the wrong place: replayed, reflected, relayed, exchanged.
 
 use futures::FutureExt;
 
@@ -44,8 +44,8 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-/// The first frame of the peer's own is what it gets in round 2: the tags of its Hello are for the other direction, its
-/// Challenge is one of round 1.
+/// Sends the peer's own first frame back in round 2: the tags of its Hello are for the other direction, its Challenge
+/// is one of round 1.
 async fn reflection(ctx: CaseContext) -> Run {
     let role = ctx.connector.role();
     let (again, expect) = match role {
@@ -113,7 +113,7 @@ async fn replay(ctx: CaseContext) -> Run {
     }
 }
 
-/// All that another identity would say on a connection of its own.
+/// Relays everything that another identity would send on its own connection.
 async fn relay(ctx: CaseContext) -> Run {
     let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
     let role = ctx.connector.role();
@@ -127,13 +127,13 @@ async fn relay(ctx: CaseContext) -> Run {
     let frame = expectations::frame_number(FrameKind::FirstOfRound1, role);
     let script = Script::mutated(party, frame, Mutation::None);
     let trace = run_handshake(&mut conn, role, script).await;
-    // Its tags are for another connection: who sees that first names the network.
+    // The tags are for another connection: the side that notices this first rejects with NETWORK.
     expectations::refused(&conn, frame, Expect::Code(RejectCode::Network), &trace)
         .await
         .map(Observation::new)
 }
 
-/// Two handshakes at once, whose Answers change places.
+/// Runs two handshakes at once and exchanges their Answers.
 async fn crossed(ctx: CaseContext) -> Run {
     let (mut raws, mut conns, mut asked) = (Vec::new(), Vec::new(), Vec::new());
     let identity = Identity::generate();

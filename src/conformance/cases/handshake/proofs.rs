@@ -1,4 +1,4 @@
-//! Proofs that do not hold: checks 14 to 23.
+//! Invalid proofs: checks 14 to 23.
 
 use futures::FutureExt;
 
@@ -253,7 +253,7 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-/// Sends the tag of this network's key, as somebody may have seen it, and confirms with another key.
+/// Sends the tag of this network's key, which anybody may have observed, and confirms with another key.
 async fn tag_only(ctx: CaseContext) -> Run {
     let (raw, mut conn) = ctx.connector.connect(Identity::generate()).await?;
     let role = ctx.connector.role();
@@ -266,7 +266,7 @@ async fn tag_only(ctx: CaseContext) -> Run {
         .map(Observation::new)
 }
 
-/// A Pass whose confirm has one bit of this byte changed. The confirm is the last field of the frame.
+/// Flips one bit of this byte of a Pass's confirmation, which is the last field of the frame.
 fn pass_with(at: usize) -> Mutation {
     body(move |body| {
         let mut body = body.to_vec();
