@@ -1,5 +1,5 @@
-//! How fast a newcomer catches up with a room that has a long past, and what that costs those who talk
-//! meanwhile. Figures, printed: `cargo test --release --test it catch_up -- --ignored --nocapture`.
+//! Measures how fast a newcomer catches up with the long history of a room, and the cost to those that send meanwhile.
+//! Prints figures: `cargo test --release --test it catch_up -- --ignored --nocapture`.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ fn write_past(dir: &std::path::Path, batches: usize, now_ms: u64) {
     }
 }
 
-/// When each live message arrived, by its text, and how many came by data checking.
+/// Reports the time and text of each live message, and a `None` for each one that anti-entropy brought.
 fn listen(mut events: Events) -> mpsc::UnboundedReceiver<(Instant, Option<String>)> {
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -93,14 +93,14 @@ fn figures(what: &str, mut delays: Vec<Duration>) -> Duration {
     at(0.5)
 }
 
-/// How long the messages took that were said, of those that were heard.
+/// Returns the delays of those messages that arrived.
 fn delays(said: &[(Instant, String)], heard: &HashMap<String, Instant>) -> Vec<Duration> {
     said.iter()
         .filter_map(|(at, text)| heard.get(text).map(|heard| *heard - *at))
         .collect()
 }
 
-/// What has come so far of the live messages.
+/// Returns the live messages that have arrived so far.
 fn live(from: &mut mpsc::UnboundedReceiver<(Instant, Option<String>)>) -> HashMap<String, Instant> {
     let so_far = std::iter::from_fn(|| from.try_recv().ok());
     so_far.filter_map(|(at, text)| Some((text?, at))).collect()
@@ -131,7 +131,7 @@ async fn a_newcomer_catches_up_with_a_long_past_while_others_talk() {
         "a node with {batches} batches is online after {:?}",
         begun.elapsed()
     );
-    // Who talks has caught up before: only the newcomer's catching up is measured.
+    // The sender has caught up before: only the newcomer's catching up is measured.
     let b = member().await;
     let mut at_a = listen(a.node.events());
     let mut of_b = listen(b.node.events());

@@ -1,15 +1,15 @@
-//! The vocabulary of the tests: nodes on loopback, their events, and waiting for what must come.
+//! Helpers of the tests: nodes on loopback, their events, and waiting for expected ones.
 
 use std::time::Duration;
 
 use diatribe::{Address, Event, Events, Identity, Message, Node, NodeBuilder};
 use libp2p::PeerId;
 
-/// How long a test waits for what must come before it says that it did not. Generous, because the
-/// machine may be busy: a test that passes never waits for it.
+/// The time after which a test reports that an expected event has not happened. It is generous, because the machine may
+/// be busy: a test that passes never waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A node under test, and what it has told.
+/// A node under test and its events.
 pub(crate) struct Member {
     pub(crate) node: Node,
     pub(crate) events: Events,

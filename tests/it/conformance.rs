@@ -1,5 +1,4 @@
-//! The conformance kit finds nothing wrong with this program, whichever of the two dials, and says
-//! so only of what it has run.
+//! The conformance kit passes this program, whichever of the two dials, and reports only the cases that it has run.
 
 use std::time::Duration;
 
@@ -7,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::program_support::{Program, answer, diatribe, folder, parse, run, text};
 
-/// So many addresses the node dials: on the first the kit observes.
+/// Number of addresses that the node dials. The kit's observer uses the first.
 const LANES: usize = 4;
 
 /// The kit gives up a case in two minutes: a node that dials waits up to one before it tries again.
@@ -142,8 +141,7 @@ fn what_was_not_run_is_not_passed() {
     assert!(cases(&lines) > 100);
 }
 
-/// A machine that stands still for a moment loses one connection: that is no fault of the peer's, and
-/// no reason to run nothing else.
+/// A machine that stalls for a moment loses one connection: the peer is not at fault, and all other cases still run.
 #[test]
 fn a_first_connection_that_is_lost_is_made_again() {
     let a = Program::node(&[]);

@@ -16,12 +16,12 @@ use libp2p::swarm::Stream;
 use crate::cluster::{Member, PATIENCE, builder, start};
 use crate::raw_peer::RawPeer;
 
-/// What the nodes keep, and what the hostile member sends: three times as much.
+/// Maximum size of the nodes' logs. The hostile member sends three times as much.
 const LOG_BYTES: u64 = 4 << 20;
 const FLOOD: u64 = 200;
 const FLOOD_BYTES: usize = 60_000;
 
-/// What honest members say.
+/// Number of messages that honest members send.
 const SAID: usize = 300;
 
 fn lobby() -> RoomName {
@@ -36,7 +36,7 @@ async fn small() -> Member {
     start(builder().keep(keep)).await
 }
 
-/// A member that sends what it likes.
+/// A member that sends arbitrary messages.
 struct Hostile {
     raw: RawPeer,
     stream: Stream,
@@ -74,7 +74,7 @@ impl Hostile {
             let sealed = sealed.expect("a good batch");
             prev = vec![sealed.id()];
             self.send(&publish(&lobby().topic(), sealed.bytes())).await;
-            // It goes on answering what is asked of it.
+            // It keeps answering requests.
             tokio::task::yield_now().await;
         }
     }
@@ -91,7 +91,7 @@ async fn held(member: &Member, author: PeerId) -> usize {
     events.iter().filter(|event| event.is_ok()).count()
 }
 
-/// Waits until the log has made room because of somebody, and nothing has come for a while.
+/// Waits until the log has evicted batches because of one author, and nothing more has arrived for a while.
 async fn crowded(member: &mut Member) -> Crowding {
     let crowding = member.next("crowding", |event| match event {
         Event::Crowding(crowding) => Some(crowding.clone()),
@@ -147,10 +147,10 @@ async fn a_flood_takes_none_of_three_hundred_messages_from_any_log_and_is_named(
         let said = held(member, a.id()).await + held(member, b.id()).await;
         assert_eq!(said, SAID);
     }
-    // It came to each of them by the link that it has.
+    // It arrived at each of them on its only link.
     assert_eq!(a.node.crowding()[0].link, Some(hostile.raw.id()));
     assert_eq!(b.node.crowding()[0].link, Some(a.id()));
-    // The two settle, whatever each of them has removed.
+    // The two agree, although each of them has evicted other batches.
     let agreed = async {
         while a.node.status().await[0].agreed < 1 {
             let checked = |event: &Event| matches!(event, Event::Checked { .. }).then_some(());

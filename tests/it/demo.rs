@@ -1,4 +1,4 @@
-//! `diatribe demo`, which shows what the program is for: it ends by itself, and well.
+//! `diatribe demo`, which demonstrates the program: it ends by itself and successfully.
 
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What each module of the crate may name of the others.
+/// The modules that each module of the crate may import.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("clock", &[]),
@@ -64,7 +64,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What a file of pure rules may not name.
+/// The names that a file of pure rules must not import.
 const IMPURE: &[&str] = &[
     "tokio::",
     "libp2p::swarm",
@@ -79,7 +79,7 @@ const IMPURE: &[&str] = &[
 fn imports_go_down_only() {
     let mut wrong = Vec::new();
     for (path, text) in sources() {
-        // Tests may look sideways, for something real to stand behind a gate.
+        // Tests may import other protocols, to have something real behind a gate.
         if path
             .components()
             .any(|c| ["tests", "tests.rs"].contains(&c.as_os_str().to_str().unwrap_or("")))

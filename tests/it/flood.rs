@@ -1,5 +1,5 @@
-//! What others bring about as often as they like: little is told of it, nothing vanishes, and a flood hides nobody
-//! else's words.
+//! Rate limits of events and log lines that peers can trigger at will: few are reported, the rest is counted, and a
+//! flood hides no other peer's messages.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -31,7 +31,7 @@ fn now_ms() -> u64 {
     since.expect("after 1970").as_millis() as u64
 }
 
-/// What an author says in the lobby: so many events from this number on.
+/// Returns a batch of an author in the lobby, whose events are numbered from `first_seq`.
 fn said(author: &Identity, first_seq: u64, sent_at_ms: u64, texts: &[&str]) -> Vec<u8> {
     let author = Author::new(author.clone(), NetworkId::OPEN, [7; 16]);
     let events = texts
@@ -155,7 +155,8 @@ async fn a_thousand_hints_are_some_lines_and_a_number() {
     assert!(told < 30, "{told} of {HINTS} are told one by one");
 }
 
-/// More is to be written than can be before the end: what is left out is counted, and nothing is said to be whole.
+/// More is queued than can be written before the end: the rest is counted, and the output does not claim to be
+/// complete.
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_ends_before_all_is_written_says_how_much_it_leaves_out() {
@@ -276,7 +277,7 @@ async fn a_slow_reader_gets_a_flood_whole_and_everybody_elses_words_before_its_e
     child.wait().expect("a child of ours");
     let words = batches.div_ceil(batches / WORDS);
     assert_eq!(seqs, (1..=words).map(Some).collect::<Vec<_>>());
-    // What waited in memory, and what the program was about to write.
+    // Events that waited in memory, and those that the program was about to write.
     let waiting = MAX_WAITING_EVENTS as u64 * 5 / 4;
     assert!(
         over.is_some_and(|before| before <= waiting),

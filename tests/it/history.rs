@@ -1,4 +1,4 @@
-//! Nothing is lost: who was away catches up, nothing arrives twice, neighbours end equal.
+//! Nothing is lost: a node that was away catches up, nothing arrives twice, and neighbours end with equal logs.
 
 use std::collections::BTreeSet;
 

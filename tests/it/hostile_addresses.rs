@@ -1,4 +1,4 @@
-//! What a linked peer that lies about where others are can make a node dial.
+//! Limits on the addresses that a lying linked peer can make a node dial.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use prost::Message;
 use crate::cluster::{Member, PATIENCE, builder, member, start};
 use crate::raw_peer::{RawPeer, Up};
 
-/// A contact as whoever lies writes it.
+/// A contact as a lying peer encodes it.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Contact {
     #[prost(bytes = "vec", tag = "1")]
@@ -70,7 +70,7 @@ fn redirect(to: Contact) -> Request {
     }
 }
 
-/// A port of this machine that counts who comes, hangs up, and tells of each.
+/// A port of this machine that counts and reports connections, and closes them.
 struct Watched {
     at: SocketAddr,
     came: Arc<AtomicUsize>,
@@ -140,7 +140,8 @@ async fn ask(raw: &RawPeer, up: Up, request: &Request) -> NodeResponse {
         .expect("an answer in time")
 }
 
-/// Offers contacts until one of them, who is said to be at `witness`, is dialled: then what was offered before was read.
+/// Offers contacts until one of them, with the address of `witness`, is dialled: then all earlier offers have been
+/// read.
 async fn offer_until_dialled(
     raw: &RawPeer,
     up: Up,
@@ -227,7 +228,7 @@ async fn made_up_peers_at_one_address_have_it_dialled_once_a_minute_by_whoever_h
             "{told:?}"
         );
     }
-    // By the one that was told of it, and never by the other.
+    // Dialled by the node that received the contact, and never by the other.
     let minutes = begun.elapsed().as_secs() as usize / 60;
     assert!(victim.came() <= 1 + minutes, "{} dials", victim.came());
 }

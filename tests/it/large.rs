@@ -1,5 +1,5 @@
-//! Large messages: each node fetches each once, live, whoever is in between, and whatever the neighbours
-//! understand.
+//! Large messages: each node fetches each of them once and delivers it live, whatever nodes are in between and whatever
+//! the neighbours support.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ async fn say(member: &Member, n: u8) -> diatribe::Sent {
     said.await.expect("the event is sent")
 }
 
-/// The next `count` messages, each whole, and come once.
+/// Waits for the next `count` messages, each of them complete and delivered once.
 async fn hear(member: &mut Member, count: u8) -> BTreeSet<u8> {
     let mut heard = BTreeSet::new();
     for _ in 0..count {
@@ -33,7 +33,7 @@ async fn hear(member: &mut Member, count: u8) -> BTreeSet<u8> {
     heard
 }
 
-/// The same, each of them live: [`agree`] was waited for.
+/// Waits for the next `count` messages as [`hear`] does, all of them live: call it after [`agree`].
 async fn hear_live(member: &mut Member, count: u8) -> BTreeSet<u8> {
     let mut heard = BTreeSet::new();
     for _ in 0..count {
@@ -45,8 +45,8 @@ async fn hear_live(member: &mut Member, count: u8) -> BTreeSet<u8> {
     heard
 }
 
-/// Waits until each has compared the room with all of its neighbours: what is said just then is
-/// found by these comparisons, else, as often as it is fetched for the offer.
+/// Waits until each member has compared the room with all of its neighbours. A message sent before could be found by
+/// these comparisons as well as by its announcement.
 async fn agree(members: &mut [Member], neighbours: impl Fn(usize) -> usize) {
     for (m, member) in members.iter_mut().enumerate() {
         let all = neighbours(m);

@@ -1,5 +1,5 @@
-//! A link comes up when both sides have proved themselves, carries messages at once, and says why
-//! when it does not.
+//! A link is established when both sides have proved their identity, carries messages at once, and reports the reason
+//! when it fails.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ fn lobby() -> RoomName {
     "lobby".parse().expect("a room")
 }
 
-/// The link is up for the first although the second has said nothing of rooms, being in none.
+/// A link with a node that is in no room, and so sends no subscription.
 async fn linked_in_silence() -> (Member, Member) {
     let (mut a, mut b) = (member().await, member().await);
     assert!(b.node.leave(lobby()).await);

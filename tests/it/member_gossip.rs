@@ -1,4 +1,4 @@
-//! What a member may say on gossip: nothing that is wrong in itself stands in the way of what is right.
+//! Gossip of a member: an invalid message never blocks a valid one.
 
 use std::path::Path;
 
@@ -131,7 +131,7 @@ async fn gossip_is_spoken_in_its_three_protocols_and_in_no_other() {
     assert_eq!(opened.as_ref(), PROTOCOLS[0]);
 }
 
-/// What a log holds of the lobby by one author, in the order in which it came.
+/// Returns the batches of one author in the lobby from a log, in the order of arrival.
 fn said(dir: &Path, author: &Identity) -> Vec<VerifiedBatch> {
     let archive = Archive::open(dir).expect("a log");
     let pages = archive.reader().history(Query::default());

@@ -15,7 +15,7 @@ use crate::cluster::builder;
 /// How long a mesh may take to settle before a test says that it did not. Generous, because the
 /// machine may be busy: a test that passes never waits for it.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What is said while a third of the nodes dies.
+/// Number of messages sent while a third of the nodes dies.
 const SAID_MEANWHILE: usize = 40;
 
 /// Nodes with their overlay, watched through their events alone.
@@ -55,7 +55,7 @@ impl Mesh {
         node
     }
 
-    /// The same in a runtime of its own, so that it can be killed.
+    /// Starts a node in a runtime of its own, so that it can be killed.
     async fn start_mortal(&mut self, entry: Option<Address>) -> Node {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -156,7 +156,7 @@ impl Mesh {
         join_all(stopping).await;
     }
 
-    /// Ends a node as the end of its process would: in the middle of whatever it does.
+    /// Ends a node as the end of its process would, without any shutdown.
     fn kill(&mut self, id: PeerId) {
         let runtime = self.mortal.remove(&id).expect("a node that can be killed");
         runtime.shutdown_background();
@@ -164,7 +164,7 @@ impl Mesh {
         self.nodes.remove(&id);
     }
 
-    /// Looks at what the nodes have told already.
+    /// Reads the events that the nodes have already reported.
     fn catch_up(&mut self) {
         while let Ok((id, event)) = self.events.try_recv() {
             self.take(id, event);
@@ -190,7 +190,7 @@ impl Mesh {
     }
 }
 
-/// What came of the texts that were said while nodes died.
+/// Deliveries of the texts that were sent while nodes died.
 #[derive(Debug, Default)]
 struct Delivered {
     live: usize,
@@ -200,7 +200,7 @@ struct Delivered {
 }
 
 impl Mesh {
-    /// How often each of `texts` came to every node but `speaker`.
+    /// Counts the deliveries of each of `texts` to every node but `speaker`.
     fn delivered(&self, texts: &[String], speaker: PeerId) -> Delivered {
         let mut delivered = Delivered::default();
         for id in self.links.keys().filter(|id| **id != speaker) {

@@ -1,5 +1,5 @@
-//! Places on real links, with the node's defaults: peers that only hold them, peers that join and
-//! fall silent, and what a newcomer and the node itself get all the same.
+//! Slots on real links, with the node's defaults: peers that only hold links, peers that join and fall silent, and the
+//! links that a newcomer and the node itself get all the same.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -82,7 +82,7 @@ async fn a_node_whose_places_are_all_held_still_gets_a_link_of_its_own_choice() 
     first.node.shutdown().await;
     member.link_down(first_id).await;
     let holders = hold_all(&mut member).await;
-    // Now the entry node comes up.
+    // Now the entry node starts.
     let entry = builder()
         .identity(Identity::generate())
         .listen([at.multiaddr().clone()])

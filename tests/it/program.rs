@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cluster::PATIENCE;
 use crate::program_support::{Program, diatribe, folder};
 
-/// What is promised for SIGINT and SIGTERM.
+/// The promised time for a shutdown by SIGINT or SIGTERM.
 const ENDS_WITHIN: Duration = Duration::from_secs(2);
 
 #[test]
@@ -44,7 +44,7 @@ fn what_is_said_at_one_end_of_a_line_reaches_the_other_once() {
     let mut c = Program::node(&["--room", "lobby", "--room", "annex", "--dial", &b.address()]);
     c.next("link_up");
     b.next("link_up");
-    // What came twice would come before what is said last.
+    // A second delivery would arrive before the last message.
     a.say("one");
     a.say("two");
     a.say("three");

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::program_support::{complaint, diatribe, run, text};
 
-/// What a run's JSON object has, no more and no less.
+/// The exact keys of a run's JSON object.
 const NAMES: [&str; 14] = [
     "delivered",
     "expected",
@@ -43,7 +43,7 @@ fn figures(args: &[&str]) -> Vec<Value> {
     let output = run(&[&["bench", "--json"], args].concat());
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{args:?}: {out}{err}");
-    // What ends it is for terminals alone.
+    // A carriage return is for terminals alone.
     assert!(!err.contains('\r'), "{err:?}");
     out.lines()
         .map(|line| serde_json::from_str(line).expect("JSON"))
@@ -56,7 +56,7 @@ fn number(figures: &Value, name: &str) -> f64 {
         .unwrap_or_else(|| panic!("no {name}: {figures}"))
 }
 
-/// Every event came to every node but its publisher, once.
+/// Checks that every event arrived once at every node but its publisher.
 fn assert_whole(figures: &Value, deliveries: u64) {
     let names: BTreeSet<&str> = figures
         .as_object()
@@ -75,7 +75,7 @@ fn assert_whole(figures: &Value, deliveries: u64) {
     }
     let [p50, p99, max] = ["p50_us", "p99_us", "max_us"].map(|name| number(figures, name));
     assert!(0.0 < p50 && p50 <= p99 && p99 <= max, "{figures}");
-    // Each batch comes over a link once at least.
+    // Each batch is sent over a link at least once.
     assert!(number(figures, "copies") >= 1.0, "{figures}");
     assert!(number(figures, "deliveries_per_s") > 0.0, "{figures}");
 }
@@ -142,7 +142,7 @@ struct Running {
 
 #[cfg(unix)]
 impl Running {
-    /// Starts one, and reads what it says of itself until its nodes send.
+    /// Starts a run and reads its output until its nodes send.
     fn start() -> Running {
         let mut command = diatribe(&LONG);
         command.env("RUST_LOG", "diatribe=info");

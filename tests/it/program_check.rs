@@ -1,5 +1,5 @@
-//! `diatribe check` against what can stand behind an address: nodes, and what is no libp2p at all.
-//! What speaks libp2p and is no node of ours is in `program_check_others`.
+//! `diatribe check` against addresses with a node, and with services that do not speak libp2p. Other libp2p peers are
+//! in `program_check_others`.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -79,7 +79,7 @@ fn a_port_that_nobody_listens_on_fails_at_tcp() {
     assert!(reason.contains("nothing listens there"), "{reason}");
 }
 
-/// A port whose visitors are dealt with in this way, one after the other.
+/// Listens on a port and serves its connections one after the other.
 fn port(mut serve: impl FnMut(TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();

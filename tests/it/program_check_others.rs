@@ -77,7 +77,7 @@ fn transport(
         .boxed()
 }
 
-/// What a peer is made of.
+/// The parts of a peer.
 struct Other {
     security: &'static str,
     muxer: &'static str,

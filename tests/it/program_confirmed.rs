@@ -1,4 +1,4 @@
-//! `--sync neighbours`: what is said to be sent is at neighbours, too.
+//! `--sync neighbours`: an event that is reported as sent is also stored by neighbours.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use crate::program_support::{Program, answer, complaint, folder, parse};
 
-/// How long an answer may take that comes when the time for confirmations is over.
+/// Timeout of an answer that arrives when the time for confirmations is over.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
 fn say(node: &mut Program, text: &str) {
     node.line(&serde_json::json!({ "text": text }).to_string());
 }
 
-/// What becomes of something that is said.
+/// Sends a text and returns the line that answers it.
 fn told(node: &mut Program, text: &str) -> Value {
     say(node, text);
     loop {

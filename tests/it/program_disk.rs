@@ -1,5 +1,5 @@
-//! The log's files under a running node: removed, renamed, replaced by others, or with their whole directory. What was
-//! acknowledged is in a log again, or every event is answered with an error.
+//! The log's files under a running node: removed, renamed, replaced by others, or with their whole directory. Every
+//! acknowledged event is in a log again, or every event is answered with an error.
 
 use std::fs;
 use std::path::Path;
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::program_support::{Program, answer, folder, parse};
 
-/// What is done to a file, given its path and its name.
+/// A change to a file, given its path and its name.
 type Displace<'a> = &'a dyn Fn(&Path, &str);
 
-/// Two linked nodes, the first with its data in `path`, that has said "before".
+/// Starts two linked nodes. The first has its data in `path` and has sent "before".
 fn talking_in(path: &str) -> (Program, Program) {
     let mut other = Program::node(&[]);
     let mut own = Program::node_in(&["--data-dir", path, "--dial", &other.address()]);
@@ -31,13 +31,13 @@ fn log_files(path: &str) -> Vec<String> {
         .collect()
 }
 
-/// What `program` answers to `text`, and the other errors that it tells of meanwhile.
+/// Returns the answer of `program` to `text`, and the other errors that it reports meanwhile.
 fn answer_to(program: &mut Program, text: &str) -> (Value, Vec<String>) {
     program.line(&serde_json::json!({ "text": text }).to_string());
     let mut errors = Vec::new();
     loop {
         let line = program.next_of(&["sent", "error"]);
-        // What concerns an event of ours names its room.
+        // A line about an event of this node names its room.
         if line["type"] == "sent" || !line["room"].is_null() {
             return (line, errors);
         }
@@ -45,7 +45,7 @@ fn answer_to(program: &mut Program, text: &str) -> (Value, Vec<String>) {
     }
 }
 
-/// Waits until `program` has told of an error that says this, unless it is among `told`.
+/// Waits until `program` has reported an error with this text, unless `told` already has it.
 fn await_error(program: &mut Program, told: &[String], says: &str) {
     let mut told = told.to_vec();
     while !told.iter().any(|reason| reason.contains(says)) {
@@ -54,7 +54,7 @@ fn await_error(program: &mut Program, told: &[String], says: &str) {
     }
 }
 
-/// Ends `program` as a user does, and reads what its log in `path` holds.
+/// Ends `program` as a user does, and reads its log in `path`.
 #[cfg(unix)]
 fn texts_after_the_end(mut program: Program, path: &str) -> Vec<String> {
     program.signal(rustix::process::Signal::TERM);

@@ -16,10 +16,10 @@ const DISK_MIB: usize = 8;
 /// The part of it that something else takes, and gives back.
 const BALLAST_BYTES: usize = 2 << 20;
 
-/// Events that are sent in a row: several times what the disk holds.
+/// Number of events sent in a row: several times the size of the disk.
 const EVENTS: usize = 6000;
 
-/// A node whose data directory is a small disk of its own.
+/// A node that has a small disk of its own for its data directory.
 struct OnSmallDisk {
     node: Program,
     path: String,
@@ -53,7 +53,7 @@ impl OnSmallDisk {
         PathBuf::from(format!("/proc/{id}/root{}", self.path)).join(name)
     }
 
-    /// What the log holds, read while the node runs.
+    /// Returns the texts in the log, read while the node runs.
     fn shown(&self) -> Vec<String> {
         let id = self.node.process_id().to_string();
         let program = diatribe(&["log", "show", "--json", "--data-dir", &self.path]);
@@ -69,7 +69,7 @@ impl OnSmallDisk {
         shown.lines().map(one).collect()
     }
 
-    /// The answer to one of our own events; what else goes wrong is passed over.
+    /// Returns the answer to an event of this node, and skips other errors.
     fn answer(&mut self) -> Value {
         loop {
             let line = self.node.next_of(&["sent", "error"]);
@@ -117,7 +117,7 @@ fn a_node_whose_disk_was_full_stores_again_by_itself_when_space_comes_back() {
         }
         own.node.give_stdin(writing.join().expect("all is written"));
         assert!(refused > 0, "the disk was never full");
-        // Whatever is left of the disk is taken as well, so that nothing fits any more.
+        // The rest of the disk is filled as well, so that nothing fits any more.
         let mut rest = OpenOptions::new()
             .append(true)
             .open(own.file("ballast"))
@@ -125,7 +125,7 @@ fn a_node_whose_disk_was_full_stores_again_by_itself_when_space_comes_back() {
         while rest.write(&[1; 4096]).is_ok_and(|written| written > 0) {}
         drop(rest);
         fs::remove_file(own.file("ballast")).expect("the file");
-        // As many as would fill what has come back several times, were it not used again.
+        // Enough to fill the freed space several times, if the node did not reuse it.
         let mut said = 0;
         let deadline = std::time::Instant::now() + crate::cluster::PATIENCE;
         while said < 100 {

@@ -1,4 +1,4 @@
-//! Nothing is lost, with real processes: who was away, was killed or was stopped has everything in the end.
+//! Nothing is lost, with real processes: a node that was away, killed or stopped has everything in the end.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ fn name(line: &Value) -> Name {
     (id, line["seq"].as_u64().expect("a number"))
 }
 
-/// What the log in a data directory holds of the lobby. A node may run on it.
+/// Returns the events of the lobby in the log of a data directory. A node may use it at the same time.
 fn kept(path: &str) -> BTreeSet<Name> {
     let show = [
         "log",
@@ -123,7 +123,7 @@ impl Survivor {
         self.program = Some(Program::node_in(&args));
     }
 
-    /// Takes in what it has written so far.
+    /// Reads the lines that it has written so far.
     fn read(&mut self) {
         let Some(program) = &mut self.program else {
             return;
@@ -232,7 +232,7 @@ fn who_was_stopped_while_queues_overflowed_has_everything_in_the_end() {
     println!("of {} messages {backfill} came by data checking", all.len());
     assert!(backfill > 0, "the queue must overflow");
     assert_eq!(heard, all);
-    // A later line would show that one was told twice.
+    // A later line would show a second delivery.
     b.say("after");
     assert_eq!(
         b.written()
@@ -254,7 +254,7 @@ fn another_program_that_opens_and_closes_the_log_takes_nothing_from_under_a_runn
     b.next("link_up");
     let log = std::path::Path::new(&path).join("log.sqlite3");
     let mut said = BTreeSet::from([name(&b.say("before"))]);
-    // What a person does who looks at it with `sqlite3`.
+    // As a person does with `sqlite3`.
     let other = rusqlite::Connection::open(&log).expect("it can be opened");
     let readable = other.query_row("SELECT count(*) FROM readable", [], |row| {
         row.get::<_, i64>(0)

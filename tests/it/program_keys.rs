@@ -236,7 +236,7 @@ fn a_network_key_that_was_typed_is_warned_of() {
     answer(&["key", "network", random]);
     let complaints = |key: &str| {
         let to = ["check", "--data-dir", &data, "--network-key", key];
-        // Nothing listens there: the warning comes first.
+        // Nothing listens there: the warning precedes the error.
         text(&run(&[&to[..], &["127.0.0.1:1"]].concat()).stderr).to_owned()
     };
     let said = complaints(&typed);

@@ -1,4 +1,4 @@
-//! What was said is kept: `diatribe log`, and what a user sees of the log at the start of a node.
+//! Messages are stored: `diatribe log`, and the part of the log that a user sees at the start of a node.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::program_support::{
 
 const LOG: &str = "log.sqlite3";
 
-/// A node on `folder`, linked with another, that has said "from me" and heard "from you".
+/// Starts a node on `folder` that is linked with another, has sent "from me" and has received "from you".
 pub(crate) fn talk(folder: &str) -> (Program, Program) {
     let mut other = Program::node(&[]);
     let mut own = Program::node_in(&["--data-dir", folder, "--dial", &other.address()]);
@@ -26,7 +26,7 @@ pub(crate) fn talk(folder: &str) -> (Program, Program) {
 }
 
 pub(crate) fn end(program: Program) {
-    // Killed: what was acknowledged is there all the same.
+    // Killed: acknowledged messages are in the log all the same.
     drop(program);
 }
 
@@ -118,7 +118,7 @@ fn people_see_the_last_lines_when_their_node_starts_and_programs_do_not() {
     let mut program = Program::node_in(&["--data-dir", &path, "--last", "1"]);
     assert_eq!(program.texts(1), ["from you"]);
     end(program);
-    // Linked again it is told nothing twice, and the first message is a new one.
+    // After the next link nothing is delivered twice, and the first message is a new one.
     let mut program = Program::node_in(&["--data-dir", &path, "--dial", &other.address()]);
     assert_eq!(program.next("checked")["repaired"], 0);
     let mut other = other;
@@ -230,7 +230,7 @@ fn what_was_said_in_one_network_is_not_taken_into_the_log_of_another() {
         json_lines(&["log", "show", "--json", "--data-dir", &private]).len(),
         0
     );
-    // Nor is it taken for something said there when the export says so.
+    // Nor is it taken for a message of that network when the export claims so.
     let lines = std::fs::read_to_string(export).expect("the export");
     let open = "\"network\":\"".to_owned() + &"0".repeat(64);
     assert!(lines.contains(&open), "{lines}");
@@ -342,7 +342,7 @@ fn a_damaged_log_is_named_left_alone_and_repaired() {
     let told = answer(&["log", "repair", "--data-dir", &path]);
     assert!(told.contains("the old file is kept"), "{told}");
     assert!(answer(&["log", "check", "--data-dir", &path]).contains("found whole"));
-    // What could not be saved comes back from a neighbour.
+    // The node gets the lost messages back from a neighbour.
     let _again = Program::node_in(&["--data-dir", &path, "--dial", &other.address()]);
     let mut texts = Vec::new();
     for _ in 0..100 {

@@ -53,7 +53,7 @@ fn a_full_disk_is_named_and_nothing_that_was_acknowledged_is_lost() {
         assert!(sent < 100, "the disk is never full");
     };
     assert!(error.contains("no space is left"), "{error}");
-    // Before the end: what is still on its way to the only neighbour goes with the process.
+    // Before the end: messages still in flight to the only neighbour end with the process.
     assert_eq!(other.texts(sent).len(), sent);
     end(own);
     let kept = json_lines(&["log", "show", "--json", "--data-dir", &path]).len();
@@ -67,7 +67,7 @@ fn a_read_only_data_directory_is_named() {
     let mount = Mount::tmpfs(dir.path(), "size=8m,mode=700");
     end(talk(&path).0);
     mount.remount("ro");
-    // Killed, it left the last lines beside the log: they cannot be brought in, and that is said.
+    // After the kill the last lines are in the journal beside the log: they cannot be merged, and the program says so.
     let shown = run(&["log", "show", "--data-dir", &path]);
     let (out, err) = (text(&shown.stdout), text(&shown.stderr));
     assert!(
@@ -82,7 +82,7 @@ fn a_read_only_data_directory_is_named() {
         error.to_lowercase().contains("read-only") || error.contains("cannot be"),
         "{error}"
     );
-    // What was said can still be read.
+    // The log can still be read.
     let shown = answer(&["log", "show", "--data-dir", &path]);
     assert!(shown.contains("from you"), "{shown}");
 }

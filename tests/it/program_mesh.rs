@@ -13,7 +13,7 @@ use crate::program_support::{Program, complaint, folder};
 /// How long a node has had two links before it counts as one that has arrived.
 const ARRIVAL: Duration = Duration::from_secs(1);
 
-/// Processes, and what their lines say of their links.
+/// Processes and their links, as their lines report them.
 struct Watch {
     programs: Vec<Program>,
     lines: Receiver<(String, Value)>,

@@ -1,6 +1,8 @@
-//! The program on machines whose names and addresses are as they can be: no name server, one that comes later, a name with
-//! an address that is silent, and link-local addresses. They are namespaces of this machine, which take root on Linux: they
-//! are ignored by name, and run with `cargo test --test it namespace -- --ignored`.
+//! The program on machines with unusual names and addresses: no name server, one that appears later, a name with a
+//! silent address, and link-local addresses.
+//!
+//! The machines are namespaces of this one, which takes root on Linux. These tests are ignored, and run with `cargo
+//! test --test it namespace -- --ignored`.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -11,7 +13,7 @@ use crate::machine::Machine;
 
 /// A name server of the test's own, on this machine's loopback, where no other one listens.
 const NAME_SERVER: &str = "127.0.77.53";
-/// An interface whose other end is on no machine, with addresses, and neighbours that never answer.
+/// An interface with no machine at its other end, with addresses, and neighbours that never answer.
 const CABLE: &str = "ip link add v0 type veth peer name v1 && ip link set v0 up && ip link set v1 up && \
      ip addr add 10.9.0.1/24 dev v0 && ip -6 addr add fd00:9::1/64 dev v0 nodad && \
      ip -6 neigh add fd00:9::99 lladdr 02:00:00:00:00:99 dev v0 nud permanent && \
@@ -38,7 +40,7 @@ fn without_a_name_server_everything_works_but_names_that_only_one_knows() {
     let mut later = vec!["--dial", "later.test:9001"];
     later.extend(listen);
     let mut node = machine.node("a", &later);
-    // The first attempt comes to nothing, and says why.
+    // The first attempt fails and reports the reason.
     let refused = node.next("refused");
     assert_eq!(refused["stage"], "resolve", "{refused}");
     for address in ["127.0.0.1:9000", "9000", "localhost:9000"] {
@@ -75,13 +77,13 @@ fn name_server(name: &'static str) -> std::io::Result<()> {
             let question = &query[12..at + 5];
             let is_known = asked.join(".") == name && query[at + 1..at + 3] == [0, 1];
             let mut answer = query[..2].to_vec();
-            // A response; of what is not there, without an error: the name has other records.
+            // A response; for a missing record without an error: the name has other records.
             answer.extend([0x81, 0x80, 0, 1, 0, u8::from(is_known), 0, 0, 0, 0]);
             answer.extend(question);
             if is_known {
                 answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
             }
-            // Who has gone asks again.
+            // A resolver that is gone will ask again.
             let _ = socket.send_to(&answer, asker);
         }
     });
@@ -207,7 +209,7 @@ fn a_check_says_that_a_peer_on_the_internet_cannot_dial_a_private_address_back()
     let _node = there.node("a", &["--listen", "0.0.0.0:9000"]);
     for (address, expected) in [
         ("8.8.4.4:9000", json!(false)),
-        // On one network a firewall may stand in between, or not.
+        // On one network there may be a firewall in between.
         ("10.9.0.1:9000", Value::Null),
     ] {
         let lines = here.check(&[address]);

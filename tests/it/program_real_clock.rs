@@ -1,5 +1,5 @@
-//! The program on machines whose clock is wrong, or goes wrong while it runs. The clock is libfaketime's, which Debian
-//! packages as `faketime`: the tests are ignored by name, and run with `cargo test --test it real_clock -- --ignored`.
+//! The program on machines with a wrong clock, or one that changes while it runs. The clock is libfaketime's, which
+//! Debian packages as `faketime`. These tests are ignored, and run with `cargo test --test it real_clock -- --ignored`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -20,7 +20,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// One whose clock is off by this, in libfaketime's words: `+0`, `+40d`, `-1h`, or a date.
+    /// Returns a machine with this clock, in libfaketime's syntax: `+0`, `+40d`, `-1h`, or a date.
     fn with_clock(clock: &str) -> Machine {
         let (folder, path) = folder();
         let machine = Machine { folder, path };
@@ -60,7 +60,7 @@ impl Machine {
         node
     }
 
-    /// What the log of its node holds.
+    /// Returns the lines of its node's log.
     fn log(&self) -> Vec<Value> {
         let args = ["log", "show", "--json", "--data-dir", &self.path];
         let output = self.command(&args).output().expect("the program runs");
@@ -68,7 +68,7 @@ impl Machine {
     }
 }
 
-/// The library that stands between a program and the clock.
+/// Returns the path of the library that replaces the clock of a program.
 fn library() -> PathBuf {
     let libraries = std::fs::read_dir("/usr/lib").expect("a folder").flatten();
     let inside = libraries.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
@@ -125,7 +125,7 @@ fn a_clock_that_jumps_40_days_ahead_and_back_under_a_node_costs_nothing_and_is_s
         (&jumped["agreeing"], &jumped["neighbours"]),
         (&1.into(), &1.into())
     );
-    // So many that the log looks whether it holds what is too old.
+    // Enough for the log to check its retention.
     talk(&mut a, &mut b, 100);
     wrong.set("+0");
     clock(&mut a, "right");
@@ -145,7 +145,7 @@ fn a_node_that_starts_with_a_wrong_clock_says_so_and_removes_nothing() {
     drop(node);
     for (clock_is, is_ahead) in [("+40d", true), ("1970-01-02 00:00:00", false)] {
         machine.set(clock_is);
-        // Alone, and then with a neighbour whose clock is right.
+        // First alone, then with a neighbour that has the right time.
         for dial in [&[][..], &["--dial", &peer.address()]] {
             let mut node = machine.node(dial);
             let said = clock(&mut node, "unconfirmed");
@@ -174,7 +174,7 @@ fn an_author_whose_clock_is_ahead_is_told_that_nobody_takes_what_it_says_until_i
         let machine = Machine::with_clock(ahead);
         let mut reader = Program::node(&[]);
         let mut author = machine.node(&["--dial", &reader.address()]);
-        // Each says whose clock differs, and how.
+        // Each reports the peer that has a different clock, and the difference.
         let (here, there) = (clock(&mut author, "differs"), clock(&mut reader, "differs"));
         assert_eq!(
             (&here["peer_id"], &there["peer_id"]),
@@ -212,7 +212,7 @@ fn a_reader_whose_clock_is_behind_hears_of_it_and_of_whose_messages_it_refuses()
     let mut behind = machine.node(&["--dial", &addresses[0], "--dial", &addresses[1]]);
     behind.next("link_up");
     behind.next("link_up");
-    // Each of the others is told by the one that has two right ones to compare with, or takes part itself.
+    // Each wrong clock is reported by a node that has two right ones to compare with, or that takes part itself.
     assert_eq!(clock(&mut peer, "differs")["peer_id"], behind.id());
     assert_eq!(clock(&mut author, "differs")["peer_id"], behind.id());
     for n in 0..20 {
@@ -266,7 +266,7 @@ fn a_neighbour_whose_clock_is_set_is_known_to_have_the_right_time_while_the_link
     assert_eq!(author.next_of(&["sent", "error"])["type"], "error");
     machine.set("+0");
     clock(&mut behind, "confirmed");
-    // It says so with what it asks when the room is compared.
+    // It sends its clock with the request that compares the room.
     let said = (0..20).find(|n| {
         author.next("checked");
         say(&mut author, &n.to_string());

@@ -1,4 +1,4 @@
-//! What the program says when something is refused: a peer, an option, a file, a port.
+//! The program's messages when something is refused: a peer, an option, a file, a port.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -134,7 +134,7 @@ fn a_data_directory_belongs_to_one_node_at_a_time() {
     Program::node_in(&["--data-dir", &data]);
 }
 
-/// What an address with a path would say to a Redis server.
+/// The bytes that an address with a path would send to a Redis server.
 const INJECTED: &str =
     "/ip4/127.0.0.1/tcp/6379/x-parity-ws/%2F%20HTTP%2F1.1%0D%0ASET%20a%20b%0D%0A";
 

@@ -28,7 +28,7 @@ fn a_peer_that_the_lists_no_longer_admit_loses_its_link_and_the_others_keep_thei
             .is_some_and(|r| r.contains("peer lists")),
         "{down}"
     );
-    // Denied, it is refused when it comes again, which it may tell before it tells of the link's end.
+    // A denied peer is refused when it returns, which may be reported before the end of its link.
     let (mut is_down, mut is_refused) = (false, false);
     while !(is_down && is_refused) {
         let line = goes.next_of(&["link_down", "refused"]);

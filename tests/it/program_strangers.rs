@@ -1,4 +1,5 @@
-//! Who knocks at a node's port without being a peer that wants a link: health checks, browsers, `diatribe check`, crowds.
+//! Connections to a node's port by others than peers that want a link: health checks, browsers, `diatribe check`,
+//! crowds.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,7 +17,7 @@ fn connect(node: &Program) -> TcpStream {
     stream
 }
 
-/// What the port answers to a request.
+/// Sends a request to the port and returns the answer.
 fn answer(node: &Program, request: &str) -> String {
     let mut stream = connect(node);
     stream.write_all(request.as_bytes()).expect("it reads");
@@ -61,7 +62,7 @@ fn health_checks_are_told_from_this_side_and_only_now_and_then() {
     }
     let mut peer = Program::node(&["--dial", &node.address()]);
     peer.next("link_up");
-    // Whatever is told of them was told before the link, or is held back.
+    // All lines about them are before the link, or are suppressed.
     let mut told: Vec<Value> = Vec::new();
     loop {
         let line = node.next_of(&["refused", "link_up"]);

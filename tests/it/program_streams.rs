@@ -1,5 +1,5 @@
-//! The program when stdout or stderr cannot be written: informing nobody never stops a node, and a command whose answer
-//! was lost has failed.
+//! The program with a stdout or stderr that cannot be written: a failed log line never stops a node, and a command with
+//! a lost answer has failed.
 
 use std::net::TcpStream;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! The vocabulary of the tests that drive the real program: start it, type, read what it says.
+//! Helpers of the tests that run the real program: start it, type, read its output.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -44,7 +44,7 @@ pub(crate) fn run(args: &[&str]) -> Output {
     diatribe(args).output().expect("the program runs")
 }
 
-/// What a command that must succeed prints.
+/// Runs a command that must succeed, and returns its stdout.
 pub(crate) fn answer(args: &[&str]) -> String {
     let output = run(args);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -52,7 +52,7 @@ pub(crate) fn answer(args: &[&str]) -> String {
     out.trim_end().to_owned()
 }
 
-/// What a command that must fail with this exit code says on stderr.
+/// Runs a command that must fail with this exit code, and returns its stderr.
 pub(crate) fn complaint(args: &[&str], code: i32) -> String {
     let output = run(args);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -88,7 +88,7 @@ fn own(path: &Path) {
 #[cfg(not(unix))]
 fn own(_: &Path) {}
 
-/// A line, which must be what the schema says.
+/// Parses a line and checks it against the schema.
 pub(crate) fn parse(line: &str) -> Value {
     static SCHEMA: OnceLock<Validator> = OnceLock::new();
     let schema = SCHEMA.get_or_init(|| {
@@ -113,7 +113,7 @@ impl Program {
         program
     }
 
-    /// The same, whose arguments say which data directory.
+    /// Starts a node that is online, as [`Program::node`] does, with a data directory from `args`.
     pub(crate) fn node_in(args: &[&str]) -> Program {
         let fixed = [
             "node",
@@ -208,7 +208,7 @@ impl Program {
         self.next_within(PATIENCE, kinds)
     }
 
-    /// As [`Program::next_of`], for what may take longer.
+    /// Returns the next line of one of these types, with another timeout.
     pub(crate) fn next_within(&mut self, patience: Duration, kinds: &[&str]) -> Value {
         let deadline = Instant::now() + patience;
         let mut passed = Vec::new();
@@ -233,7 +233,7 @@ impl Program {
         }
     }
 
-    /// From now on each line goes to `to`, with the node's id, as soon as it comes.
+    /// From now on sends each line to `to`, with the node's id, as soon as it arrives.
     pub(crate) fn hand_on(&mut self, to: Sender<(String, Value)>) {
         let (id, lines) = (self.id(), std::mem::replace(&mut self.lines, channel().1));
         std::thread::spawn(move || {
@@ -245,7 +245,7 @@ impl Program {
         });
     }
 
-    /// What it has written since it was last asked; after [`Program::kill`], to the end.
+    /// Returns the lines written since the last call; after [`Program::kill`], up to the end.
     pub(crate) fn written(&mut self) -> Vec<Value> {
         let ended = matches!(self.child.try_wait(), Ok(Some(_)));
         let mut lines = Vec::new();
@@ -310,7 +310,7 @@ impl Program {
         rustix::process::kill_process(process, signal).expect("the process is there");
     }
 
-    /// Waits for its end, at most so long.
+    /// Waits at most `limit` for its end.
     pub(crate) fn ends_within(&mut self, limit: Duration) -> ExitStatus {
         let since = Instant::now();
         loop {

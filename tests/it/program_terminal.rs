@@ -1,4 +1,4 @@
-//! The program whose stdin is a terminal.
+//! The program with a terminal as its stdin.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};

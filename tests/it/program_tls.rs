@@ -21,7 +21,7 @@ struct Pair {
     key: String,
 }
 
-/// What a test wants of a certificate.
+/// The properties of a certificate for a test.
 struct Wanted<'a> {
     host: &'a str,
     years: (i32, i32),
@@ -96,7 +96,7 @@ fn a_renewed_certificate_is_taken_over_while_links_stay() {
     assert_eq!(node.texts(1), ["the link has stayed"]);
     #[cfg(unix)]
     {
-        // What cannot be used replaces nothing, and is named.
+        // A file that cannot be used replaces nothing, and is reported.
         std::fs::write(&used.key, "no key").expect("a file");
         node.signal(rustix::process::Signal::HUP);
         let reason = node.next("error")["reason"].to_string();
@@ -158,7 +158,7 @@ fn every_certificate_that_is_refused_says_what_is_wrong_with_it() {
         assert_eq!(stage, "tls");
         assert!(said.iter().all(|part| reason.contains(part)), "{reason}");
     }
-    // Nobody has said that it is to be trusted.
+    // Its authority is not trusted.
     let pair = self_signed(&folder, "unknown", &USUAL);
     let (_node, port) = node(&pair);
     let (_, _, reason) = failure(&[&address(&port)]);
@@ -271,7 +271,7 @@ fn tls_1_2_is_spoken_and_what_is_older_is_named() {
     let (folder, _path) = folder();
     let pair = self_signed(&folder, "old", &USUAL);
     let port = old_server(&pair);
-    // It comes as far as the web server behind TLS.
+    // The connection gets as far as the web server behind TLS.
     let (stage, _, reason) = failure(&["--tls-ca", &pair.certificate, &address(&port)]);
     assert_eq!(stage, "websocket", "{reason}");
     assert!(reason.contains("HTTP 404"), "{reason}");

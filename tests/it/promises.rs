@@ -21,7 +21,7 @@ const TOPIC: &str = "/diatribe/1/lobby";
 /// gossipsub's own.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// A neighbour in the lobby that announces what it likes.
+/// A neighbour in the lobby that announces arbitrary ids.
 struct Neighbour {
     _raw: RawPeer,
     to_it: Stream,
@@ -76,7 +76,7 @@ async fn send(stream: &mut Stream, rpc: &[u8]) {
     stream.flush().await.expect("the stream is open");
 }
 
-/// Reads what the node says, until it stops.
+/// Reads the node's RPCs until the stream ends.
 async fn hear(
     mut stream: Stream,
     wants: mpsc::UnboundedSender<Vec<u8>>,
@@ -117,7 +117,7 @@ fn made_up(n: u32) -> Vec<u8> {
 async fn an_id_that_a_liar_has_promised_is_soon_fetched_from_another() {
     let (mut a, mut author) = (member().await, member().await);
     let (mut liar, mut honest) = (Neighbour::of(&mut a).await, Neighbour::of(&mut a).await);
-    // Said where the honest neighbour hears it and the node does not.
+    // Sent where the honest neighbour receives it and the node does not.
     let mut source = Neighbour::of(&mut author).await;
     author.say("worth having").await;
     let data = source.heard.recv().await.expect("it is said");
@@ -153,7 +153,7 @@ async fn what_a_liar_is_asked_for_is_bounded_and_forgotten() {
     let heartbeats = begun.elapsed().as_secs() as usize + 2;
     assert!(asked.len() >= MAX_ASKED, "{} are asked for", asked.len());
     assert!(asked.len() <= heartbeats * MAX_ASKED, "{}", asked.len());
-    // What was promised first is forgotten by now, or soon, and asked for again.
+    // The first promise is forgotten by now, or soon, and its id is requested again.
     let first = asked.iter().min().expect("some are").clone();
     while liar.asked(Duration::from_millis(200)).await != Some(first.clone()) {
         assert!(begun.elapsed() < PATIENCE, "it is never asked for again");

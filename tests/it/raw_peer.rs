@@ -1,9 +1,8 @@
-//! A peer of our own making: real transport and real noise, and above that whatever a test wants
-//! to say. Frames of the handshake come from the library's own machine and can be changed, kept
-//! back, recorded or relayed on their way out.
+//! A scripted peer: real transport and noise, and above them only the data that a test sends. Frames of the handshake
+//! are made by the library's own machine and can be changed, withheld, recorded or relayed.
 //!
-//! Entry type: [`RawPeer`]. The rule it keeps: it never speaks by itself, but for identify and
-//! ping, and it never hangs up.
+//! Entry type: [`RawPeer`]. The rule it keeps: it sends nothing unasked except the answers of identify and ping, and it
+//! never closes a connection.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -34,7 +33,7 @@ pub(crate) const CHALLENGE_2: usize = 5;
 pub(crate) const ANSWER_2: usize = 6;
 pub(crate) const PASS_2: usize = 7;
 
-/// A connection that came up, and when.
+/// An established connection and its time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Up {
     pub(crate) peer: PeerId,
@@ -51,7 +50,7 @@ enum Command {
     ),
 }
 
-/// A peer that does as it is told.
+/// A peer that acts only on command.
 pub(crate) struct RawPeer {
     pub(crate) identity: Identity,
     pub(crate) address: Multiaddr,
@@ -61,7 +60,7 @@ pub(crate) struct RawPeer {
     commands: mpsc::UnboundedSender<Command>,
     up: mpsc::UnboundedReceiver<Up>,
     down: mpsc::UnboundedReceiver<(ConnectionId, Instant)>,
-    /// What was read from `down`.
+    /// The ends of connections that were read from `down`.
     ended: HashMap<ConnectionId, Instant>,
     inbound: mpsc::UnboundedReceiver<InboundStream>,
     driver: tokio::task::JoinHandle<()>,
@@ -73,7 +72,7 @@ impl Drop for RawPeer {
     }
 }
 
-/// What becomes of a frame of ours: these bytes leave, or none and the handshake stops there.
+/// The bytes to send for a frame, or none to stop the handshake there.
 pub(crate) type Fate = Option<Vec<u8>>;
 
 /// How a handshake of ours went.
@@ -93,7 +92,7 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Shaken {
     pub(crate) end: End,
-    /// The frames' bodies by their number: ours as the machine made them, theirs as they came.
+    /// The bodies of all frames by their number: as the machine made them, and as they were received.
     pub(crate) frames: HashMap<usize, Vec<u8>>,
     /// The stream on which the frame that was kept back would have answered: it stays open.
     #[allow(dead_code, reason = "it is held, not read")]
@@ -110,12 +109,12 @@ impl Shaken {
 }
 
 impl RawPeer {
-    /// One that tells who it is and answers pings.
+    /// Creates a peer that answers identify and pings.
     pub(crate) async fn new() -> RawPeer {
         RawPeer::with(Identity::generate(), true).await
     }
 
-    /// One with this key; `identify` says whether it tells who it is.
+    /// Creates a peer with this key; `identify` tells whether it answers identify.
     pub(crate) async fn with(identity: Identity, identify: bool) -> RawPeer {
         let (commands, commands_in) = mpsc::unbounded_channel();
         let (up_out, up) = mpsc::unbounded_channel();
@@ -160,12 +159,12 @@ impl RawPeer {
         self.connected().await
     }
 
-    /// The next connection that comes up.
+    /// Waits for the next established connection.
     pub(crate) async fn connected(&mut self) -> Up {
         patiently("connection", self.up.recv()).await
     }
 
-    /// Waits until the other side has closed this connection, and says how long it stood.
+    /// Waits until the other side has closed this connection, and returns its lifetime.
     pub(crate) async fn gone(&mut self, up: Up) -> Duration {
         loop {
             if let Some(at) = self.ended.get(&up.id) {
@@ -204,7 +203,7 @@ impl RawPeer {
         shaken
     }
 
-    /// A handshake whose frames of ours go through `fate`, as number and body.
+    /// Runs a handshake and passes each frame of this side, with its number, through `fate`.
     pub(crate) async fn shake(
         &mut self,
         up: Up,
@@ -213,7 +212,7 @@ impl RawPeer {
         mut fate: impl FnMut(usize, Vec<u8>) -> Fate,
     ) -> Shaken {
         let entropy = Box::new(StdRng::seed_from_u64(rand::random()));
-        // Its clock stands still: it is the node's deadlines that are tested.
+        // Its clock does not advance: the node's deadlines are tested.
         let mut machine = Machine::new(local, role, up.peer, Time::ZERO, entropy);
         let mut inputs = VecDeque::from([Input::Start]);
         let mut reply: Option<Stream> = None;

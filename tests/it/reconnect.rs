@@ -1,5 +1,5 @@
-//! However two nodes come to be connected, once, twice, crossing, again, half-dead, or under one
-//! key, they end with one link that works.
+//! However two nodes get connected, once, twice, crossing, again, half-dead, or under one key, they end with one link
+//! that works.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ async fn works(a: &mut Member, b: &mut Member, round: &str) {
     assert_eq!(b.node.peers().await.len(), 1, "{round}");
 }
 
-/// The texts of the next `n` messages that did not come from somebody's log.
+/// Returns the texts of the next `n` messages that were not fetched from a log.
 async fn live(member: &mut Member, n: usize) -> Vec<String> {
     let mut texts = Vec::new();
     while texts.len() < n {
@@ -75,7 +75,7 @@ async fn dials_that_cross_end_with_one_link_that_stays() {
 async fn several_dials_from_one_side_end_with_one_link_that_stays() {
     for round in 0..3 {
         let (mut a, mut b) = (member().await, member().await);
-        // One of them names whom it expects, the other does not.
+        // One of them names the expected peer, the other does not.
         let (address, other) = (b.address(), without_id(&b.address()));
         let (first, second) = tokio::join!(a.node.connect(address), a.node.connect(other));
         first.and(second).expect("the link comes up");

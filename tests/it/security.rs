@@ -1,4 +1,4 @@
-//! SECURITY.md: what it names is there.
+//! Every item that SECURITY.md names exists.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Slow lines: large messages come over them one after the other, once, in order, and cost nobody its link.
+//! Slow lines: large messages arrive one after the other, once, in order, and no link is lost.
 
 use diatribe::{Event, Message};
 
@@ -36,8 +36,8 @@ async fn agree(member: &mut Member, count: usize) {
     agreed.await;
 }
 
-/// The next messages of an author: large ones and what is said after them, each live and in this order, and
-/// no link is lost meanwhile.
+/// Waits for the next messages of an author: large ones and then `then`, each live and in this order, without a lost
+/// link.
 async fn hear(member: &mut Member, larges: u8, then: Option<&str>) {
     let wanted = (0..larges).map(large);
     let wanted = wanted.chain(then.map(|text| text.as_bytes().to_vec()));

@@ -1,4 +1,4 @@
-//! A slow line to a node: a TCP proxy that lets through so many bytes a second.
+//! A slow line to a node: a TCP proxy with a limited throughput.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,8 +16,7 @@ use tokio::time::Instant;
 
 use crate::cluster::Member;
 
-/// The ends of the line take no more than this into their buffers at once, so that who sends notices that it
-/// is slow.
+/// Size of the socket buffers at both ends of the line: small, so that the sender notices that it is slow.
 const BUFFER: u32 = 16 << 10;
 /// With the segments of loopback, of 64 KiB, a sender buffers a mebibyte before it notices anything.
 const SEGMENT: u32 = 1400;
@@ -65,7 +64,7 @@ impl Direction {
 }
 
 impl Line {
-    /// A line to `member` that carries so many bytes a second from it and to it.
+    /// Creates a line to `member` with these rates, in bytes a second, from it and to it.
     pub(crate) async fn to(member: &Member, from_it: u64, to_it: u64) -> Line {
         let address = member.node.addresses()[0].clone();
         let port_of = |part| match part {

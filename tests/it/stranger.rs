@@ -1,4 +1,4 @@
-//! Whoever does not pass the handshake gets nothing, says nothing, and is gone in time.
+//! A peer that does not pass the handshake receives nothing, delivers nothing, and is disconnected in time.
 
 use std::time::Duration;
 
@@ -13,9 +13,9 @@ use crate::raw_peer::{
     Up,
 };
 
-/// A listener's first Hello is due so long after the connection, and so is every later frame.
+/// Timeout of a listener's first Hello, and of every later frame.
 const FRAME: Duration = Duration::from_secs(3);
-/// The whole handshake is due so long after the connection.
+/// Timeout of the whole handshake.
 const WHOLE: Duration = Duration::from_secs(10);
 const TOLERANCE: Duration = Duration::from_millis(500);
 
@@ -33,8 +33,8 @@ pub(crate) async fn talkers() -> (Member, Member) {
     (a, b)
 }
 
-/// Nothing of what the stranger said has reached the application, and the others still hear each
-/// other: what is said now is the first that either hears.
+/// Checks that nothing from the stranger has reached the application, and that the others still receive each other's
+/// messages: each one's next message is the one sent now.
 pub(crate) async fn untouched(a: &mut Member, b: &mut Member) {
     passes(b, a, "still here").await;
     passes(a, b, "so am I").await;
@@ -46,7 +46,7 @@ async fn passes(from: &Member, to: &mut Member, text: &str) {
     assert_eq!(to.texts(1).await, [text]);
 }
 
-/// Everything that was said and refused until `last` was said.
+/// Returns all texts and refusals up to the message `last`.
 async fn told_until(a: &mut Member, last: &str) -> (Vec<String>, Vec<StageError>) {
     let (mut said, mut refused) = (Vec::new(), Vec::new());
     while said.last().is_none_or(|text| text != last) {
@@ -69,7 +69,7 @@ async fn who_skips_the_handshake_is_refused_every_gossip_stream_and_gone_after_t
         let (mut a, mut b) = talkers().await;
         let mut raw = RawPeer::with(Identity::generate(), identify).await;
         let up = raw.dial(&a.address()).await;
-        // At once, and then again and again for as long as the connection stands.
+        // At once, and then again and again while the connection is open.
         let mut refused = 0;
         let took = loop {
             assert!(
@@ -176,7 +176,7 @@ async fn connect(a: &Member, raw: &mut RawPeer, role: Role) -> Up {
 async fn who_is_only_ever_just_in_time_is_gone_after_ten_seconds() {
     let mut a = member().await;
     let mut raw = RawPeer::new().await;
-    // Hello, Answer, Challenge and Pass: the fourth would come at 11.2 s.
+    // Hello, Answer, Challenge and Pass: the fourth would be sent after 11.2 s.
     raw.pace = Duration::from_millis(2800);
     let up = raw.dial(&a.address()).await;
     let local = raw.local();

@@ -1,5 +1,4 @@
-//! What is no libp2p peer at all: it costs the node next to nothing, is gone in time, and keeps
-//! nobody out.
+//! Connections that do not speak libp2p: they cost the node next to nothing, are closed in time, and keep nobody out.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -152,7 +151,7 @@ async fn connections_without_a_handshake_of_one_address_keep_no_other_address_ou
 /// Set to make the test below the victim itself.
 const BE_THE_VICTIM: &str = "DIATRIBE_TEST_VICTIM";
 
-/// A node in a process of its own, whose memory is nobody else's.
+/// A node in a process of its own, so that its memory can be measured.
 struct Victim {
     process: Child,
     address: Address,
@@ -218,7 +217,7 @@ async fn the_victim_of_another_test() {
 #[tokio::test]
 async fn a_websocket_frame_over_the_limit_is_not_waited_for_nor_kept() {
     let victim = Victim::start();
-    // Whatever is loaded once, is loaded before it counts.
+    // Everything that is loaded once is loaded before the measurement.
     let mut honest = member().await;
     honest
         .node

@@ -1,5 +1,5 @@
-//! Handshake frames that are forged, borrowed, malformed or out of turn end the connection they
-//! came on, by name, and no other.
+//! Handshake frames that are forged, borrowed, malformed or out of turn end their own connection with a named reason,
+//! and no other connection.
 
 use std::sync::Arc;
 
@@ -21,10 +21,10 @@ fn stage(error: ConnectError) -> StageError {
     }
 }
 
-/// What a stranger makes of the first frame of a round.
+/// A malformed first frame of a round.
 struct Malformed {
     what: &'static str,
-    /// What the refusal says.
+    /// The expected text of the refusal.
     named: &'static str,
     bytes: fn(&[u8]) -> Vec<u8>,
 }
@@ -203,14 +203,14 @@ async fn a_nodes_own_frames_prove_nothing_when_they_come_back() {
             .expect("it answers")
             .expect_err("it did not pass"),
     );
-    // Its tags are for the other direction, and the Reject that they get is what it reads.
+    // Its tags are for the other direction, and it reads the Reject that they cause.
     assert_eq!(error.code, Some("NETWORK"), "{error}");
     raw.gone(up).await;
     second.gone(other).await;
     assert_eq!(a.node.peers().await, []);
 }
 
-/// What a relay does with a frame on its way from `a` (which dialled it) to `b`, or back.
+/// Changes a frame that a relay passes from `a`, which dialled it, to `b`, or back.
 type Meddle = fn(&RawPeer, Vec<u8>) -> Vec<u8>;
 
 #[tokio::test]

@@ -29,7 +29,7 @@ fn now_ms() -> u64 {
     since.expect("after 1970").as_millis() as u64
 }
 
-/// What an honest author would publish, dated `ahead` of now.
+/// Returns a batch of an honest author, dated `ahead` of now.
 fn batch(author: &Identity, room: &RoomName, ahead_ms: u64, text: &str) -> Vec<u8> {
     let events = vec![Event::new("chat", text.to_owned())];
     let author = Author::new(author.clone(), NetworkId::OPEN, [7; 16]);
@@ -99,7 +99,7 @@ const OFFENCES: [Offence; 7] = [
         named: "not an envelope",
         data: |author| {
             let data = batch(author, &lobby(), 0, "twice");
-            // The same length in one byte more.
+            // The same length, encoded in one byte more.
             let (len, rest) = (data[1], &data[2..]);
             let second = if len & 0x80 == 0 { 0 } else { rest[0] | 0x80 };
             let rest = if len & 0x80 == 0 { rest } else { &rest[1..] };
@@ -226,7 +226,7 @@ async fn a_link_on_which_gossip_has_given_up_is_renewed() {
     let reason = a.link_down(raw.id()).await;
     assert!(reason.contains("gossip stream died"), "{reason}");
     raw.gone(up).await;
-    // It is no offence: it may come back.
+    // It is no offence: the peer may return.
     let up = raw.dial(&a.address()).await;
     raw.pass(up, Role::Dialer).await;
     a.link_up(raw.id()).await;
@@ -239,7 +239,7 @@ async fn a_request_that_is_cut_short_costs_nothing_and_one_that_is_none_costs_th
         let mut a = start(builder().fixed_links(false)).await;
         let (raw, up, mut gossip) = linked(&mut a).await;
         for cut in [&[][..], &[100], &[100, 1, 2, 3]] {
-            // Who gives up, because the line is slow, ends the stream in the middle.
+            // A peer that gives up because the line is slow ends the stream in the middle.
             let mut request = raw.open(up, protocol).await.expect("a link takes it");
             request.write_all(cut).await.expect("the stream is open");
             request.close().await.expect("the stream is open");

@@ -1,5 +1,5 @@
-//! What a stranger learns of a node before it has passed the handshake: its key and its program, and nothing about where
-//! it is, who else is there, or which network it belongs to.
+//! The facts that a stranger learns of a node before it has passed the handshake: its key and its program, and nothing
+//! about its addresses, its links, or its network.
 
 use std::collections::HashSet;
 
@@ -43,7 +43,7 @@ async fn read(mut stream: Stream) -> Said {
     Said::decode_length_delimited(&bytes[..]).expect("an identify message")
 }
 
-/// Asks a node what it says of itself, and finds no address in it.
+/// Reads a node's identify message and checks that it has no address.
 async fn learns_no_address(raw: &RawPeer, up: Up, node: &Member) {
     let stream = raw.open(up, IDENTIFY).await.expect("every peer answers");
     let said = read(stream).await;
@@ -92,7 +92,7 @@ async fn a_stranger_that_is_dialled_is_told_no_address() {
     dial.abort();
 }
 
-/// The Hello that a node with this network key sends to a stranger whom it dials.
+/// Returns the Hello that a node with this network key sends to a stranger that it dials.
 async fn hello_of(identity: &Identity, key: u8) -> proto::Core {
     let key = NetworkKey::from_bytes(&[key; 32]);
     let node = start(builder().identity(identity.clone()).network_key(key)).await;
@@ -118,7 +118,7 @@ async fn a_hello_does_not_tell_which_network_a_node_belongs_to() {
         assert_eq!(core.tags.len(), 32);
         assert!(tags.insert(core.tags[..16].to_vec()), "the same tag again");
         assert!(tags.insert(core.tags[16..].to_vec()), "the same tag again");
-        // Whatever else there is belongs to the identity, to the process, or to this Hello.
+        // Everything else belongs to the identity, to the process, or to this Hello.
         let known = proto::Core {
             version: core.version,
             round: 1,

@@ -13,7 +13,8 @@ const HALF_OPEN: usize = 256;
 const PER_ADDRESS: usize = 8;
 /// Places for connections that wait for their handshake.
 const UNVERIFIED: usize = 64;
-/// Honest nodes that come while the places are taken: as many as one address may begin handshakes at once.
+/// Number of honest nodes that connect while the slots are taken: as many as may begin handshakes at once from one
+/// address.
 const HONEST: usize = 4;
 
 #[tokio::test]
@@ -28,7 +29,7 @@ async fn silent_sockets_of_many_addresses_of_one_network_keep_nobody_out() {
         let link = honest.node.connect(victim.address()).await;
         link.expect("there is a place for whoever says something");
     }
-    // The first of them have given way; what is left of the crowd is closed by its time-out.
+    // The first of them were evicted; the rest of the crowd is closed by its timeout.
     let mut byte = [0];
     for socket in &mut silent {
         let end = tokio::time::timeout(PATIENCE, socket.read(&mut byte)).await;
