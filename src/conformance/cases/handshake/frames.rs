@@ -9,8 +9,7 @@ use crate::conformance::case::{Case, CaseContext, Expect, FrameKind, Mode, Obser
 use crate::conformance::expectations;
 use crate::conformance::frame::framed;
 use crate::conformance::round;
-use crate::conformance::script::describe;
-use crate::conformance::script::{End, Mutation};
+use crate::conformance::script::{End, Mutation, describe};
 use crate::conformance::scripted_handshake::ask;
 use crate::identity::Identity;
 use crate::wire::proto::handshake as proto;

@@ -6,8 +6,7 @@ use futures::FutureExt;
 
 use crate::conformance::batch_builder::now_ms;
 use crate::conformance::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
-use crate::conformance::script::describe;
-use crate::conformance::script::{End, HandshakeTrace, Script};
+use crate::conformance::script::{End, HandshakeTrace, Script, describe};
 use crate::conformance::scripted_handshake::run_handshake;
 use crate::identity::Identity;
 

@@ -7,8 +7,7 @@ use crate::conformance::case::{Case, CaseContext, Expect, FrameKind, Mode, Obser
 use crate::conformance::expectations;
 use crate::conformance::frame::framed;
 use crate::conformance::round::{self, Party};
-use crate::conformance::script::describe;
-use crate::conformance::script::{ANSWER_1, CHALLENGE_1, End, HELLO_1, Mutation, Script};
+use crate::conformance::script::{ANSWER_1, CHALLENGE_1, End, HELLO_1, Mutation, Script, describe};
 use crate::conformance::scripted_handshake::{self, ask, run_handshake};
 use crate::handshake::{RejectCode, Role};
 use crate::identity::Identity;
