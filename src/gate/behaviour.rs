@@ -1,8 +1,7 @@
-//! Which connections are admitted, and what the inner behaviours hear of them.
+//! The gate as a libp2p behaviour: tracks admitted connections and filters the swarm's events for the inner behaviours.
 //!
-//! Entry type: [`Gate`]. The rule it keeps: the inner behaviours hear of a connection only
-//! after a [`Permit`] for it was shown, and every count they are given is over admitted
-//! connections alone.
+//! Entry type: [`Gate`]. The rule it keeps: the inner behaviours learn of a connection only after a [`Permit`] for it,
+//! and every count that they get covers admitted connections alone.
 
 use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll};
@@ -20,35 +19,45 @@ use super::Permit;
 use super::handler::{FromHandler, Handler, ToHandler};
 use super::strict_negotiation::Protocols;
 
-/// What the gate tells.
+/// Events of the gate and of the behaviours inside it.
 #[derive(Debug)]
 pub enum Event<E> {
-    /// The connection now takes the peer's gated streams: the handshake may go on.
+    /// The connection now accepts the peer's streams through the gate: the handshake may continue.
     Open {
-        /// Whose connection.
+        /// The peer of the connection.
         peer_id: PeerId,
-        /// Which connection.
+        /// The connection.
         connection_id: ConnectionId,
     },
-    /// A behaviour behind the gate has given up a protocol on this connection, for good: libp2p's
-    /// gossipsub does so after a few failed streams, and tells nobody.
+    /// An inner behaviour has stopped offering a protocol on this connection, for good. libp2p's gossipsub does so after
+    /// a few failed streams, without an event.
     GaveUp {
-        /// Whose connection.
+        /// The peer of the connection.
         peer_id: PeerId,
-        /// Which connection.
+        /// The connection.
         connection_id: ConnectionId,
     },
-    /// From the inner behaviours.
+    /// An event of an inner behaviour.
     Inner(E),
 }
 
 type Action<B> = ToSwarm<Event<<B as NetworkBehaviour>::ToSwarm>, ToHandler<THandler<B>>>;
 
-/// Wraps the behaviours that only verified peers may reach.
+/// Wraps behaviours that only verified peers may reach.
+///
+/// # Examples
+///
+/// ```
+/// use diatribe::gate::Gate;
+/// use libp2p::{PeerId, ping};
+///
+/// let gate = Gate::new(ping::Behaviour::default());
+/// assert!(!gate.is_open(&PeerId::random()));
+/// ```
 pub struct Gate<B: NetworkBehaviour> {
     inner: B,
     protocols: Protocols,
-    /// Every connection, admitted or not; bounded by the connection limits before the gate.
+    /// Every connection, admitted or not. The connection limits outside the gate bound their number.
     pub(super) connections: HashMap<ConnectionId, Entry>,
     actions: VecDeque<Action<B>>,
 }
@@ -70,7 +79,7 @@ impl<B: NetworkBehaviour> Gate<B> {
         }
     }
 
-    /// Lets `inner` speak these protocols only: others that it knows are neither proposed, nor taken, nor told by
+    /// Allows `inner` these protocols only. Others that it supports are neither proposed, nor accepted, nor listed by
     /// identify.
     #[must_use]
     pub fn speaking_only(mut self, protocols: &'static [&'static str]) -> Self {
@@ -78,23 +87,23 @@ impl<B: NetworkBehaviour> Gate<B> {
         self
     }
 
-    /// The behaviours behind the gate.
+    /// Returns the inner behaviours.
     pub fn inner(&self) -> &B {
         &self.inner
     }
 
-    /// The behaviours behind the gate.
+    /// Returns the inner behaviours for changes.
     pub fn inner_mut(&mut self) -> &mut B {
         &mut self.inner
     }
 
-    /// Whether `peer_id` has a connection whose gate is open.
+    /// Returns whether the gate is open for a connection of `peer_id`.
     pub fn is_open(&self, peer_id: &PeerId) -> bool {
         self.count_admitted(peer_id) > 0
     }
 
-    /// Takes the peer's streams on the permitted connection. [`Event::Open`] follows when it does.
-    /// A connection that is gone or admitted already is left as it is.
+    /// Admits the permitted connection: the peer may open streams to the inner behaviours. [`Event::Open`] follows when
+    /// it can. Does nothing if the connection is closed or admitted already.
     pub fn open_inbound(&mut self, permit: &impl Permit) {
         let (peer_id, connection_id) = (permit.peer_id(), permit.connection_id());
         let others = self.count_admitted(&peer_id);
@@ -153,7 +162,7 @@ impl<B: NetworkBehaviour> Gate<B> {
             }));
     }
 
-    /// Lets our own streams open on a connection whose inbound gate is open.
+    /// Lets the inner behaviours open streams on the permitted connection. Does nothing unless it is admitted.
     pub fn open_outbound(&mut self, permit: &impl Permit) {
         let connection_id = permit.connection_id();
         if self
@@ -176,7 +185,7 @@ impl<B: NetworkBehaviour> Gate<B> {
             .count()
     }
 
-    fn enter(&mut self, connection_id: ConnectionId, peer_id: PeerId, endpoint: ConnectedPoint) {
+    fn track(&mut self, connection_id: ConnectionId, peer_id: PeerId, endpoint: ConnectedPoint) {
         self.connections.insert(
             connection_id,
             Entry {
@@ -211,7 +220,7 @@ impl<B: NetworkBehaviour> Gate<B> {
         else {
             return Some(action.map_in(ToHandler::Inner));
         };
-        // "Any" must be one whose gate is open, not any at all.
+        // "Any" means any admitted connection, not any of the swarm's.
         let connection_id = match handler {
             NotifyHandler::One(id) => self.connections.get(&id).filter(|e| e.admitted).map(|_| id),
             NotifyHandler::Any => self
@@ -243,7 +252,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
             local_addr: local_addr.clone(),
             send_back_addr: send_back_addr.clone(),
         };
-        self.enter(connection_id, peer_id, endpoint);
+        self.track(connection_id, peer_id, endpoint);
         Ok(Handler::shut(self.protocols))
     }
 
@@ -260,13 +269,13 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
             role_override,
             port_use,
         };
-        self.enter(connection_id, peer_id, endpoint);
+        self.track(connection_id, peer_id, endpoint);
         Ok(Handler::shut(self.protocols))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            // Told when the gate opens, not before.
+            // The inner behaviours get this event when the gate opens.
             FromSwarm::ConnectionEstablished(_) => {}
             FromSwarm::ConnectionClosed(closed) => self.on_connection_closed(closed),
             FromSwarm::AddressChange(change) => {
@@ -278,7 +287,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
                     self.inner.on_swarm_event(event);
                 }
             }
-            // A connection that another behaviour denied after `handle_established_*`.
+            // Another behaviour denied the connection after `handle_established_*`.
             FromSwarm::DialFailure(failure) => {
                 self.connections.remove(&failure.connection_id);
                 self.inner.on_swarm_event(event);
@@ -287,7 +296,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gate<B> {
                 self.connections.remove(&failure.connection_id);
                 self.inner.on_swarm_event(event);
             }
-            // What a stranger says of itself is not for them either.
+            // Addresses that an unverified peer claims are withheld too.
             FromSwarm::NewExternalAddrOfPeer(new) if !self.is_open(&new.peer_id) => {}
             other => self.inner.on_swarm_event(other),
         }

@@ -1,7 +1,7 @@
-//! One connection's side of the gate: an empty handler into which the inner one is put later.
+//! The gate on one connection: an empty handler that receives the inner handler when the connection is admitted.
 //!
-//! Entry type: [`Handler`]. The rule it keeps: before the peer is admitted it offers no protocol,
-//! and no stream of the inner handler is requested before the gate is open outbound.
+//! Entry type: [`Handler`]. The rule it keeps: it offers no protocol before the connection is admitted, and requests no
+//! stream for the inner handler before the gate is open outbound.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,13 +16,13 @@ use libp2p::swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, Substream
 
 use super::strict_negotiation::{Protocols, StrictUpgrade, into_upgrade_error};
 
-/// What the gate's behaviour tells the handler of one connection.
+/// Commands of the gate's behaviour to the handler of one connection.
 pub enum ToHandler<H: ConnectionHandler> {
-    /// The peer is verified: take its streams from now on.
+    /// The peer is verified: accept its streams with this inner handler.
     Admit(Box<H>),
-    /// Our own streams may open.
+    /// The inner handler may open streams.
     OpenOutbound,
-    /// For the inner handler.
+    /// A command for the inner handler.
     Inner(H::FromBehaviour),
 }
 
@@ -36,14 +36,14 @@ impl<H: ConnectionHandler> fmt::Debug for ToHandler<H> {
     }
 }
 
-/// What the handler tells the gate's behaviour.
+/// Events of the handler for the gate's behaviour.
 #[derive(Debug)]
 pub enum FromHandler<E> {
-    /// The inner handler is in place and inbound streams are taken.
+    /// The inner handler is in place and accepts inbound streams.
     Admitted,
-    /// The inner handler offers fewer protocols than when it was admitted.
+    /// The inner handler offers fewer protocols than before.
     GaveUp,
-    /// From the inner handler.
+    /// An event of the inner handler.
     Inner(E),
 }
 
@@ -52,18 +52,18 @@ type OutboundRequest<H> = SubstreamProtocol<
     <H as ConnectionHandler>::OutboundOpenInfo,
 >;
 
-/// The handler of one connection: shut, admitted, or open.
+/// Connection handler of the gate: shut, admitted (inbound only), or open.
 pub struct Handler<H: ConnectionHandler> {
     inner: Option<H>,
     protocols: Protocols,
     outbound_open: bool,
-    /// What is still to be told.
-    announce: VecDeque<FromHandler<H::ToBehaviour>>,
-    /// How many protocols the inner handler offered when it was admitted.
+    /// Events that are queued for the behaviour.
+    events: VecDeque<FromHandler<H::ToBehaviour>>,
+    /// Number of protocols that the inner handler offered last.
     offered: usize,
-    /// Streams that the inner handler asked for before the gate was open outbound. Bounded by
-    /// what the inner handlers ask for unprompted: one stream of each protocol.
-    held: VecDeque<OutboundRequest<H>>,
+    /// Outbound streams that the inner handler requested before the gate was open outbound: at most one for each
+    /// protocol.
+    pending_outbound: VecDeque<OutboundRequest<H>>,
 }
 
 impl<H: ConnectionHandler> Handler<H> {
@@ -72,9 +72,9 @@ impl<H: ConnectionHandler> Handler<H> {
             inner: None,
             protocols,
             outbound_open: false,
-            announce: VecDeque::new(),
+            events: VecDeque::new(),
             offered: 0,
-            held: VecDeque::new(),
+            pending_outbound: VecDeque::new(),
         }
     }
 }
@@ -98,7 +98,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
     }
 
     fn connection_keep_alive(&self) -> bool {
-        // A link stays although nobody speaks; what is not verified has the handshake's deadline.
+        // A link stays open without traffic. The handshake's deadline closes an unverified connection.
         self.inner.is_some()
     }
 
@@ -111,11 +111,11 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         let Some(inner) = &mut self.inner else {
             return Poll::Pending;
         };
-        if let Some(event) = self.announce.pop_front() {
+        if let Some(event) = self.events.pop_front() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
         }
         if self.outbound_open
-            && let Some(protocol) = self.held.pop_front()
+            && let Some(protocol) = self.pending_outbound.pop_front()
         {
             let protocol = protocol.map_upgrade(|upgrade| StrictUpgrade(upgrade, self.protocols));
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
@@ -125,7 +125,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
                 Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
                     if !self.outbound_open =>
                 {
-                    self.held.push_back(protocol);
+                    self.pending_outbound.push_back(protocol);
                     continue;
                 }
                 Poll::Ready(event) => {
@@ -151,7 +151,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
             ToHandler::Admit(inner) => {
                 self.offered = offered(&*inner);
                 self.inner = Some(*inner);
-                self.announce.push_back(FromHandler::Admitted);
+                self.events.push_back(FromHandler::Admitted);
             }
             ToHandler::OpenOutbound => self.outbound_open = true,
             ToHandler::Inner(event) => {
@@ -175,7 +175,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         let Some(inner) = &mut self.inner else { return };
         let event = match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info }) => {
-                // Its first gated stream shows that the peer's gate is open: ours may speak.
+                // The peer's first stream through the gate shows that its own gate is open.
                 self.outbound_open = true;
                 let Some(info) = info else { return };
                 ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info })
@@ -202,7 +202,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         inner.on_connection_event(event);
         let still_offered = offered(inner);
         if still_offered < self.offered {
-            self.announce.push_back(FromHandler::GaveUp);
+            self.events.push_back(FromHandler::GaveUp);
         }
         self.offered = still_offered;
     }
@@ -212,7 +212,7 @@ fn offered<H: ConnectionHandler>(handler: &H) -> usize {
     handler.listen_protocol().upgrade().protocol_info().count()
 }
 
-/// An inbound upgrade that offers nothing while the gate is shut, and never what may not be spoken.
+/// An inbound upgrade that offers nothing while the gate is shut, and later only the allowed protocols.
 pub struct Gated<U>(Option<U>, Protocols);
 
 impl<U: UpgradeInfoSend> UpgradeInfo for Gated<U> {
@@ -235,7 +235,7 @@ impl<U: InboundUpgradeSend> upgrade::InboundUpgrade<Stream> for Gated<U> {
     fn upgrade_inbound(self, stream: Stream, info: U::Info) -> Self::Future {
         match self.0 {
             Some(upgrade) => futures::future::Either::Left(upgrade.upgrade_inbound(stream, info)),
-            // Not reached: no protocol was offered, so none was chosen. The stream is dropped.
+            // Unreachable: no protocol was offered, so the peer could not choose one. The stream is dropped.
             None => futures::future::Either::Right(futures::future::pending()),
         }
     }

@@ -1,21 +1,18 @@
-//! The gate: for the behaviours inside it, "connected" means "verified".
+//! Keeps connections of unverified peers away from the behaviours inside it.
 //!
-//! [`Gate`] wraps the behaviours that carry gossip, redirects and data checking. A
-//! connection comes up with an empty handler: it offers none of their protocols, so
-//! that a stranger's stream is refused with `na`, and the inner behaviours are not
-//! told that the peer exists. When the handshake yields its proof ([`Permit`]), the
-//! gate *admits* it: it asks the inner behaviours for their handler, sends it down to the
-//! connection and only then announces the connection to them.
+//! [`Gate`] wraps the behaviours for gossip, redirect hints and anti-entropy. A new connection gets an empty handler: it
+//! offers none of their protocols, a stream for one of them is refused with `na`, and the inner behaviours do not learn
+//! that the peer exists. The end of the handshake yields a [`Permit`]. With it the gate *admits* the connection: it asks
+//! the inner behaviours for a handler, sends that to the connection, and then announces the connection to them.
 //!
-//! A gate opens in two steps, because a gossip stream that reaches a side whose gate
-//! is still shut is refused, and gossipsub never tries again on that connection:
+//! The rule: for the behaviours inside, "connected" means "verified". A gate opens in two steps, because a gossip stream
+//! that reaches a shut gate is refused, and gossipsub never tries again on that connection:
 //!
-//! 1. [`Gate::open_inbound`]: the peer's streams are taken; our own wait. The caller hears
-//!    [`Event::Open`] once the connection really takes them, and only then says so to the
-//!    peer.
-//! 2. [`Gate::open_outbound`], or the peer's first gated stream: our own streams open too.
+//! 1. [`Gate::open_inbound`] accepts the peer's streams; our own wait. [`Event::Open`] follows when the connection
+//!    accepts them, and only then may the caller tell the peer.
+//! 2. [`Gate::open_outbound`], or the peer's first stream through the gate, lets our own streams open.
 //!
-//! A gate is never shut again: close the connection.
+//! An open gate never shuts again: close the connection instead.
 
 mod behaviour;
 mod handler;
@@ -29,10 +26,31 @@ pub use handler::Handler;
 use libp2p::PeerId;
 use libp2p::swarm::ConnectionId;
 
-/// The proof that opens a gate. Implemented by nothing but the handshake's result.
-pub trait Permit {
-    /// Whom the handshake proved.
+/// Proof that the handshake of a connection has succeeded: it opens the connection's gate.
+///
+/// The trait is sealed. In this crate the result of a handshake implements it, and no other crate can:
+///
+/// ```compile_fail
+/// struct Forged(libp2p::PeerId, libp2p::swarm::ConnectionId);
+///
+/// impl diatribe::gate::Permit for Forged {
+///     fn peer_id(&self) -> libp2p::PeerId {
+///         self.0
+///     }
+///     fn connection_id(&self) -> libp2p::swarm::ConnectionId {
+///         self.1
+///     }
+/// }
+/// ```
+pub trait Permit: sealed::Sealed {
+    /// Returns the peer that proved its key.
     fn peer_id(&self) -> PeerId;
-    /// On which connection.
+    /// Returns the connection on which it did.
     fn connection_id(&self) -> ConnectionId;
+}
+
+/// Seals [`Permit`].
+pub(crate) mod sealed {
+    /// A type that may be a [`Permit`](super::Permit).
+    pub trait Sealed {}
 }

@@ -1,45 +1,46 @@
-//! What is proposed to a peer for a stream, when it may choose.
+//! Strict negotiation: turns optimistic negotiation off for outbound upgrades that offer several protocols.
 //!
-//! Entry types: [`StrictUpgrade`], [`Protocols`]. The rules it keeps: what may not be spoken is not proposed; of several protocols none counts as agreed before the peer has said
-//! so. A single one may: whoever speaks it reads the answer, and finds the refusal there.
+//! Entry types: [`StrictUpgrade`], [`Protocols`]. The rules it keeps: a protocol that is not allowed is never proposed,
+//! and none of several protocols counts as agreed before the peer has confirmed it.
 //!
-//! The last protocol that is proposed is not waited for (multistream-select's `V1Lazy`). gossipsub only writes on
-//! the streams it opens, and would never find out that its last one was refused.
+//! With multistream-select's `V1Lazy` the dialer of a stream does not wait for the answer to its last proposal. gossipsub
+//! only writes on the streams that it opens, so it would never notice that its last protocol was refused. A single
+//! protocol may stay optimistic: its upgrade reads the response, and finds the refusal there.
 
 use futures::future::{Either, MapErr, Ready, TryFutureExt, err};
 use libp2p::core::upgrade::{OutboundUpgrade, UpgradeInfo};
 use libp2p::swarm::handler::{OutboundUpgradeSend, UpgradeInfoSend};
 use libp2p::swarm::{Stream, StreamUpgradeError};
 
-/// The protocols that the behaviours behind a gate may speak, whatever else they would.
+/// The protocols that the behaviours behind a gate may use; all of them if there is no list.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Protocols(pub(super) Option<&'static [&'static str]>);
 
 impl Protocols {
-    /// Whether the protocol may be spoken.
+    /// Returns whether `protocol` may be used.
     pub(super) fn allow(self, protocol: &str) -> bool {
         self.0.is_none_or(|allowed| allowed.contains(&protocol))
     }
 }
 
-/// An outbound upgrade, and what it may speak.
+/// An outbound upgrade that is limited to the allowed protocols and negotiates them strictly.
 pub struct StrictUpgrade<U>(pub(super) U, pub(super) Protocols);
 
-/// A protocol that is proposed.
+/// A proposal to the peer.
 #[derive(Clone, Debug)]
 pub enum Proposal<I> {
-    /// One of the upgrade's.
+    /// A protocol of the upgrade.
     Of(I),
-    /// The last of several once more, for the sake of who comes last.
+    /// The last protocol a second time, so that the real last one is not the one that goes unconfirmed.
     Sentinel(I),
 }
 
-/// Why there is no stream.
+/// Why a strict upgrade failed.
 #[derive(Debug)]
 pub enum StrictUpgradeError<E> {
-    /// The peer has refused every protocol.
+    /// The peer refused every protocol.
     Refused,
-    /// The upgrade's own.
+    /// The upgrade itself failed.
     Upgrade(E),
 }
 
@@ -56,8 +57,8 @@ impl<U: UpgradeInfoSend> UpgradeInfo for StrictUpgrade<U> {
     type InfoIter = Vec<Proposal<U::Info>>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        let may_be_spoken = |info: &U::Info| self.1.allow(info.as_ref());
-        let infos = self.0.protocol_info().filter(may_be_spoken);
+        let is_allowed = |info: &U::Info| self.1.allow(info.as_ref());
+        let infos = self.0.protocol_info().filter(is_allowed);
         let mut proposals: Vec<_> = infos.map(Proposal::Of).collect();
         if proposals.len() > 1
             && let Some(Proposal::Of(last)) = proposals.last().cloned()
@@ -87,7 +88,7 @@ impl<U: OutboundUpgradeSend> OutboundUpgrade<Stream> for StrictUpgrade<U> {
     }
 }
 
-/// The error as the upgrade's owner knows it.
+/// Converts the error into the one that the inner handler expects.
 pub(super) fn into_upgrade_error<E>(
     error: StreamUpgradeError<StrictUpgradeError<E>>,
 ) -> StreamUpgradeError<E> {

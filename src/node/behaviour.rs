@@ -12,7 +12,7 @@ use libp2p::{connection_limits, memory_connection_limits, ping};
 
 use super::identify::Identify;
 use crate::clock::Clock;
-use crate::gate::{Gate, Permit};
+use crate::gate::{self, Gate, Permit};
 use crate::gossip::{self, MessageIds};
 use crate::handshake::{self, HandshakeLimit, HandshakeRateLimiter, Local};
 use crate::identity::Identity;
@@ -70,6 +70,8 @@ pub(crate) struct Verified {
 }
 
 /// The one thing that opens a gate.
+impl gate::sealed::Sealed for handshake::Proof {}
+
 impl Permit for handshake::Proof {
     fn peer_id(&self) -> libp2p::PeerId {
         self.verified().peer_id()
