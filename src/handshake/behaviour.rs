@@ -21,7 +21,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Sleep;
 
-use super::event::{Event, Proof};
+use super::event::{Event, VerifiedConnection};
 use super::rate_limit::HandshakeRateLimiter;
 use super::session::Session;
 use super::{Failure, Input, Local, Output, REJECT_FLUSH, Reason, Refusal, Stage};
@@ -122,7 +122,7 @@ impl Behaviour {
                 });
             }
             Output::Verified(verified) => {
-                let proof = Proof::new(connection_id, verified);
+                let proof = VerifiedConnection::new(connection_id, verified);
                 session.proof = Some(proof.clone());
                 self.tell(Event::Verified(proof));
             }

@@ -1,6 +1,6 @@
 //! What the handshake tells the node, and the proof that it hands over.
 //!
-//! Entry types: [`Event`], [`Proof`]. The rule it keeps: a proof is made of a [`VerifiedPeer`] and of
+//! Entry types: [`Event`], [`VerifiedConnection`]. The rule it keeps: a proof is made of a [`VerifiedPeer`] and of
 //! nothing else.
 
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use super::{Failure, Role, VerifiedPeer};
 
 /// The proof that a connection's peer has passed: opens its gate.
 #[derive(Clone, Debug)]
-pub struct Proof {
+pub struct VerifiedConnection {
     connection_id: ConnectionId,
     verified: Arc<VerifiedPeer>,
 }
 
-impl Proof {
-    pub(super) fn new(connection_id: ConnectionId, verified: VerifiedPeer) -> Proof {
-        Proof {
+impl VerifiedConnection {
+    pub(super) fn new(connection_id: ConnectionId, verified: VerifiedPeer) -> VerifiedConnection {
+        VerifiedConnection {
             connection_id,
             verified: Arc::new(verified),
         }
@@ -60,11 +60,11 @@ pub enum Event {
         endpoint: ConnectedPoint,
     },
     /// Open the gate inbound, then call [`super::Behaviour::gate_open`].
-    Verified(Proof),
+    Verified(VerifiedConnection),
     /// Both sides hold the connection a pass: open the gate outbound.
     Passed {
         /// The proof that came with [`Event::Verified`].
-        proof: Proof,
+        proof: VerifiedConnection,
         /// Where the peer is.
         endpoint: ConnectedPoint,
         /// From the connection to the pass.

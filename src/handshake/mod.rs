@@ -40,7 +40,7 @@ pub const VISIT: u64 = 2;
 
 pub use behaviour::Behaviour;
 pub use crypto::Entropy;
-pub use event::{Event, Proof};
+pub use event::{Event, VerifiedConnection};
 pub use io::{Input, Output, Role};
 pub use message::{FrameKind, MAX_FRAME, PROTOCOL};
 pub use rate_limit::{HandshakeLimit, HandshakeRateLimiter};

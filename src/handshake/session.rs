@@ -10,7 +10,7 @@ use libp2p::request_response::ResponseChannel;
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 
-use super::event::Proof;
+use super::event::VerifiedConnection;
 use super::{Entropy, Local, MAX_FRAME, Machine, PROTOCOL, Role, TIMEOUT};
 use crate::clock::Time;
 use crate::wire::{Limits, RequestResponse, request_response};
@@ -28,7 +28,7 @@ pub(super) struct Session {
     pub(super) request_response: RequestResponse,
     /// Where the response to the request that is being served goes.
     pub(super) reply: Option<ResponseChannel<Vec<u8>>>,
-    pub(super) proof: Option<Proof>,
+    pub(super) proof: Option<VerifiedConnection>,
     /// The first request to a listener is its Hello: only that one is counted by [`super::HandshakeRateLimiter`].
     pub(super) hello_came: bool,
     pub(super) passed: bool,

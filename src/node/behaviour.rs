@@ -70,9 +70,9 @@ pub(crate) struct Verified {
 }
 
 /// The one thing that opens a gate.
-impl gate::sealed::Sealed for handshake::Proof {}
+impl gate::sealed::Sealed for handshake::VerifiedConnection {}
 
-impl Permit for handshake::Proof {
+impl Permit for handshake::VerifiedConnection {
     fn peer_id(&self) -> libp2p::PeerId {
         self.verified().peer_id()
     }

@@ -9,7 +9,7 @@ use libp2p::core::ConnectedPoint;
 use libp2p::{Multiaddr, PeerId};
 
 use super::Runner;
-use crate::handshake::{self, Proof, Refusal};
+use crate::handshake::{self, Refusal, VerifiedConnection};
 use crate::net::limits;
 use crate::net::stage::StageError;
 use crate::node::event::{Cause, Event, Kind};
@@ -20,7 +20,7 @@ use crate::node::failure;
 const VISIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether a peer that dialled this node has come to look, and not to stay.
-pub(super) fn is_visit(proof: &Proof) -> bool {
+pub(super) fn is_visit(proof: &VerifiedConnection) -> bool {
     !proof.is_dialer() && proof.verified().features() & handshake::VISIT != 0
 }
 
@@ -107,7 +107,7 @@ impl Runner {
 
     /// Somebody has looked whether this node can be linked with (`diatribe check`). It closes the connection by itself;
     /// until then it keeps its place among those without a link.
-    pub(super) fn on_visit(&mut self, proof: &Proof, endpoint: &ConnectedPoint) {
+    pub(super) fn on_visit(&mut self, proof: &VerifiedConnection, endpoint: &ConnectedPoint) {
         let until = self.clock.now() + VISIT_TIMEOUT;
         self.ending.push((until, proof.connection_id()));
         self.bus.emit(Event::Visit {
