@@ -1,7 +1,9 @@
-//! Rate limiter for lines and events that a remote peer can trigger at will.
+//! Token buckets and rate limiters for everything that a remote peer can trigger at will.
 //!
-//! Entry type: [`RateLimiter`]. The rule it keeps: what passes is bounded for each source and in all, what is
-//! held back is counted, and the count is reported at most once in [`SUMMARY_INTERVAL`], or in one of the limiter's own.
+//! Entry types: [`TokenBucket`], the one of the crate; [`SourceBuckets`], a bucket for each source with bounded memory;
+//! [`RateLimiter`], both together for log lines and events. The rules they keep: any interval grants at most the burst
+//! and the rate together, and a limiter counts what it holds back and reports the count at most once in
+//! [`SUMMARY_INTERVAL`] or an interval of its own.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,61 +11,157 @@ use std::time::Duration;
 
 use crate::clock::Time;
 
-/// Time between two summaries of what one limiter has held back: long enough that the summaries of a flood
-/// are no flood, short enough that whoever reads them is still there.
+/// Minimum time between two summaries of one limiter: long enough that the summaries of a flood are no flood, short
+/// enough to be read while it lasts.
 pub(crate) const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
-/// Maximum number of sources that one limiter remembers. Sources past it are bounded by the limit in all alone.
+/// Maximum number of sources that one [`RateLimiter`] remembers. Only the limit in all applies to sources beyond it.
 const MAX_SOURCES: usize = 256;
+/// A token counts as whole when this much of it is missing, so that rounding never puts it off for ever.
+const ROUNDING: f64 = 1e-6;
 
-/// How many may pass at once, and how many a second after that.
+/// The rate of a token bucket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
+    /// Number of tokens that can be taken at once.
     pub(crate) burst: f64,
+    /// Number of tokens that are added in a second.
     pub(crate) per_second: f64,
 }
 
-/// The two rates of a limiter: of one source, and of all together.
+/// A token bucket. It is full at first.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenBucket {
+    rate: Rate,
+    tokens: f64,
+    /// Time at which the bucket held `tokens`.
+    at: Time,
+}
+
+impl TokenBucket {
+    /// Returns a full bucket.
+    pub(crate) fn new(rate: Rate, now: Time) -> TokenBucket {
+        TokenBucket {
+            rate,
+            tokens: rate.burst,
+            at: now,
+        }
+    }
+
+    /// Takes a token and returns true, or returns false if there is none.
+    pub(crate) fn take(&mut self, now: Time) -> bool {
+        let has_token = self.has_token(now);
+        self.tokens = self.tokens_at(now);
+        self.at = self.at.max(now);
+        if has_token {
+            self.tokens = (self.tokens - 1.0).max(0.0);
+        }
+        has_token
+    }
+
+    /// Returns whether a token can be taken at `now`.
+    pub(crate) fn has_token(&self, now: Time) -> bool {
+        self.tokens_at(now) >= 1.0 - ROUNDING
+    }
+
+    /// Returns the earliest time at which a token can be taken; it may have passed.
+    pub(crate) fn next_token_at(&self) -> Time {
+        let missing = (1.0 - self.tokens).max(0.0);
+        self.at + Duration::from_secs_f64(missing / self.rate.per_second)
+    }
+
+    fn is_full(&self, now: Time) -> bool {
+        self.tokens_at(now) >= self.rate.burst
+    }
+
+    fn tokens_at(&self, now: Time) -> f64 {
+        let gained = now.since(self.at).as_secs_f64() * self.rate.per_second;
+        (self.tokens + gained).min(self.rate.burst)
+    }
+}
+
+/// A token bucket for each of a bounded number of sources.
+#[derive(Debug)]
+pub(crate) struct SourceBuckets<S> {
+    rate: Rate,
+    max_sources: usize,
+    buckets: HashMap<S, TokenBucket>,
+}
+
+impl<S: Eq + Hash> SourceBuckets<S> {
+    /// Returns buckets of this rate for at most `max_sources` sources.
+    pub(crate) fn new(rate: Rate, max_sources: usize) -> SourceBuckets<S> {
+        SourceBuckets {
+            rate,
+            max_sources,
+            buckets: HashMap::new(),
+        }
+    }
+
+    /// Returns the bucket of `source`, a full one for a new source. Forgets full buckets to make room for it, and returns
+    /// none if there is no room.
+    pub(crate) fn bucket_of(&mut self, now: Time, source: S) -> Option<&mut TokenBucket> {
+        if self.buckets.len() >= self.max_sources && !self.buckets.contains_key(&source) {
+            self.buckets.retain(|_, bucket| !bucket.is_full(now));
+            if self.buckets.len() >= self.max_sources {
+                return None;
+            }
+        }
+        let bucket = self.buckets.entry(source);
+        Some(bucket.or_insert_with(|| TokenBucket::new(self.rate, now)))
+    }
+
+    fn get(&self, source: &S) -> Option<&TokenBucket> {
+        self.buckets.get(source)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.buckets.len()
+    }
+}
+
+/// The two rates of a [`RateLimiter`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limit {
+    /// Rate of one source.
     pub(crate) per_source: Rate,
+    /// Rate of all sources together.
     pub(crate) in_all: Rate,
 }
 
-/// What a limiter has held back since its last summary.
+/// Summary of what a limiter has held back since the last summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HeldBack {
-    /// How many.
+    /// Number of items held back.
     pub(crate) count: u64,
-    /// Over what time: from the first of them until now.
+    /// Time from the first of them to the summary.
     pub(crate) over: Duration,
 }
 
-/// Token buckets of one kind: one for each source, and one for all.
+/// Rate limiter for log lines and events, with a bucket for each source and one for all.
 #[derive(Debug)]
 pub(crate) struct RateLimiter<S> {
-    limit: Limit,
     summary_interval: Duration,
-    all: Bucket,
-    sources: HashMap<S, Bucket>,
+    all: TokenBucket,
+    sources: SourceBuckets<S>,
     held_back: u64,
-    /// When the first of those was held back.
+    /// Time at which the first of `held_back` was held back.
     since: Time,
 }
 
 impl<S: Eq + Hash> RateLimiter<S> {
-    /// Returns a limiter that has let nothing pass yet.
+    /// Returns a limiter with full buckets.
     pub(crate) fn new(limit: Limit) -> RateLimiter<S> {
         RateLimiter {
-            limit,
             summary_interval: SUMMARY_INTERVAL,
-            all: Bucket::full(limit.in_all, Time::ZERO),
-            sources: HashMap::new(),
+            all: TokenBucket::new(limit.in_all, Time::ZERO),
+            sources: SourceBuckets::new(limit.per_source, MAX_SOURCES),
             held_back: 0,
             since: Time::ZERO,
         }
     }
 
-    /// Reports what is held back at most once in `interval` instead of [`SUMMARY_INTERVAL`].
+    /// Sets the minimum time between two summaries instead of [`SUMMARY_INTERVAL`].
     pub(crate) fn with_summary_interval(self, interval: Duration) -> RateLimiter<S> {
         RateLimiter {
             summary_interval: interval,
@@ -71,8 +169,8 @@ impl<S: Eq + Hash> RateLimiter<S> {
         }
     }
 
-    /// Lets one of `source` pass, or counts it as held back; whether it passes. Without a source only the
-    /// limit in all applies.
+    /// Lets an item of `source` pass and returns true, or counts it as held back and returns false. Without a source only
+    /// the limit in all applies.
     pub(crate) fn pass(&mut self, now: Time, source: Option<S>) -> bool {
         let passes = self.try_pass(now, source);
         if !passes {
@@ -81,20 +179,16 @@ impl<S: Eq + Hash> RateLimiter<S> {
         passes
     }
 
-    /// Lets one of `source` pass if the limits allow it, and counts nothing otherwise.
+    /// Lets an item of `source` pass and returns true, or returns false and counts nothing.
     pub(crate) fn try_pass(&mut self, now: Time, source: Option<S>) -> bool {
-        let (per_source, in_all) = (self.limit.per_source, self.limit.in_all);
-        let bucket =
-            source.and_then(|source| bucket_of(&mut self.sources, per_source, now, source));
+        let bucket = source.and_then(|source| self.sources.bucket_of(now, source));
         let Some(bucket) = bucket else {
-            return self.all.take(in_all, now);
+            return self.all.take(now);
         };
-        bucket.has_token(per_source, now)
-            && self.all.take(in_all, now)
-            && bucket.take(per_source, now)
+        bucket.has_token(now) && self.all.take(now) && bucket.take(now)
     }
 
-    /// Counts `count` as held back.
+    /// Counts `count` items as held back.
     pub(crate) fn hold_back(&mut self, now: Time, count: u64) {
         if self.held_back == 0 {
             self.since = now;
@@ -102,93 +196,29 @@ impl<S: Eq + Hash> RateLimiter<S> {
         self.held_back = self.held_back.saturating_add(count);
     }
 
-    /// When the next summary is due; none while nothing is held back.
+    /// Returns the time at which the next summary is due; none while nothing is held back.
     pub(crate) fn summary_deadline(&self) -> Option<Time> {
         (self.held_back > 0).then(|| self.since + self.summary_interval)
     }
 
-    /// Takes the summary of what was held back, if it is due by `now`.
+    /// Takes the summary if it is due by `now`.
     pub(crate) fn take_summary_due(&mut self, now: Time) -> Option<HeldBack> {
         let due = self.summary_deadline().is_some_and(|at| at <= now);
         due.then(|| self.take_summary(now)).flatten()
     }
 
-    /// Takes the summary of what was held back, due or not.
+    /// Takes the summary, due or not; none if nothing was held back.
     pub(crate) fn take_summary(&mut self, now: Time) -> Option<HeldBack> {
         let count = std::mem::take(&mut self.held_back);
         let over = now.since(self.since);
         (count > 0).then_some(HeldBack { count, over })
     }
 
-    /// When one of `source` could pass at the earliest.
+    /// Returns the earliest time at which an item of `source` can pass.
     pub(crate) fn passes_at(&self, source: &S) -> Time {
-        let all = self.all.has_token_at(self.limit.in_all);
+        let all = self.all.next_token_at();
         let bucket = self.sources.get(source);
-        bucket.map_or(all, |bucket| {
-            bucket.has_token_at(self.limit.per_source).max(all)
-        })
-    }
-}
-
-/// The bucket of `source`; none when there are too many already.
-fn bucket_of<S: Eq + Hash>(
-    sources: &mut HashMap<S, Bucket>,
-    rate: Rate,
-    now: Time,
-    source: S,
-) -> Option<&mut Bucket> {
-    if sources.len() >= MAX_SOURCES && !sources.contains_key(&source) {
-        sources.retain(|_, bucket| !bucket.is_full(rate, now));
-        if sources.len() >= MAX_SOURCES {
-            return None;
-        }
-    }
-    let bucket = sources.entry(source);
-    Some(bucket.or_insert_with(|| Bucket::full(rate, now)))
-}
-
-/// A token bucket; its rate is its owner's.
-#[derive(Debug)]
-struct Bucket {
-    tokens: f64,
-    at: Time,
-}
-
-impl Bucket {
-    fn full(rate: Rate, now: Time) -> Bucket {
-        Bucket {
-            tokens: rate.burst,
-            at: now,
-        }
-    }
-
-    fn tokens_at(&self, rate: Rate, now: Time) -> f64 {
-        let gained = now.since(self.at).as_secs_f64() * rate.per_second;
-        (self.tokens + gained).min(rate.burst)
-    }
-
-    fn is_full(&self, rate: Rate, now: Time) -> bool {
-        self.tokens_at(rate, now) >= rate.burst
-    }
-
-    fn has_token(&self, rate: Rate, now: Time) -> bool {
-        // What a float loses in adding up must not put a token off for ever.
-        self.tokens_at(rate, now) >= 1.0 - 1e-6
-    }
-
-    fn take(&mut self, rate: Rate, now: Time) -> bool {
-        let has_token = self.has_token(rate, now);
-        self.tokens = self.tokens_at(rate, now);
-        self.at = self.at.max(now);
-        if has_token {
-            self.tokens = (self.tokens - 1.0).max(0.0);
-        }
-        has_token
-    }
-
-    fn has_token_at(&self, rate: Rate) -> Time {
-        let lacking = (1.0 - self.tokens).max(0.0);
-        self.at + Duration::from_secs_f64(lacking / rate.per_second)
+        bucket.map_or(all, |bucket| bucket.next_token_at().max(all))
     }
 }
 
@@ -246,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn one_passes_at_the_time_that_is_told_and_not_before() {
+    fn an_item_passes_at_the_time_that_was_predicted_and_not_before() {
         let mut limiter = RateLimiter::new(LIMIT);
         while limiter.pass(Time::ZERO, Some(1)) {}
         let at = limiter.passes_at(&1);

@@ -1,31 +1,31 @@
-//! How many strangers may begin a handshake: token buckets, one for each source and one for all.
+//! Rate limiter for handshakes that strangers begin: a token bucket for each source and one for all.
 //!
-//! Entry type: [`HandshakeRateLimiter`]. The rule it keeps: a Hello past its source's or the node's rate is
+//! Entry type: [`HandshakeRateLimiter`]. The rule it keeps: a Hello over the limit of its source or of the node is
 //! answered with BUSY before it costs a key operation.
-
-use std::collections::HashMap;
 
 use libp2p::core::ConnectedPoint;
 
 use crate::clock::Time;
+use crate::rate_limit::{Rate, SourceBuckets, TokenBucket};
 use crate::wire::{Source, is_loopback};
 
-/// Hellos a second in all: at about 0.3 ms of key operations each, 1.5 % of a core.
-const PER_SECOND_IN_ALL: f64 = 50.0;
-/// Hellos in all that may come at once.
-const BURST_IN_ALL: f64 = 50.0;
-/// Sources remembered at once. The node's own rate fills it in half a minute at most, in which
-/// time a source's bucket is full again and can be forgotten.
+/// Rate of all sources together: at about 0.3 ms of key operations for each Hello, 1.5 % of a core.
+const RATE_IN_ALL: Rate = Rate {
+    burst: 50.0,
+    per_second: 50.0,
+};
+/// Maximum number of sources that are remembered. At the rate of all sources together they take 20 seconds to fill, and a
+/// source's bucket is full again, and can be forgotten, long before that.
 const MAX_SOURCES: usize = 1024;
 
-/// What one source may do.
+/// Limit on the handshakes that one source may begin.
 #[derive(Clone, Copy, Debug)]
 pub struct HandshakeLimit {
-    /// Hellos a second from one source.
+    /// Maximum rate of Hellos from one source, in Hellos per second.
     pub per_second: f64,
-    /// Hellos that one source may send at once.
+    /// Maximum number of Hellos that one source may send at once.
     pub burst: f64,
-    /// Whether loopback addresses are not counted, neither for themselves nor for all.
+    /// Whether loopback addresses are exempt from all limits.
     pub exempt_loopback: bool,
 }
 
@@ -39,81 +39,44 @@ impl Default for HandshakeLimit {
     }
 }
 
-/// Counts the Hellos of strangers.
+/// Limits the rate of handshakes by source address and in all.
 #[derive(Debug)]
 pub struct HandshakeRateLimiter {
     limit: HandshakeLimit,
-    all: Bucket,
-    sources: HashMap<Source, Bucket>,
+    all: TokenBucket,
+    sources: SourceBuckets<Source>,
 }
 
 impl HandshakeRateLimiter {
-    /// Full buckets.
+    /// Returns a limiter with full buckets.
     pub fn new(limit: HandshakeLimit) -> HandshakeRateLimiter {
+        let per_source = Rate {
+            burst: limit.burst,
+            per_second: limit.per_second,
+        };
         HandshakeRateLimiter {
             limit,
-            all: Bucket::full(BURST_IN_ALL, Time::ZERO),
-            sources: HashMap::new(),
+            all: TokenBucket::new(RATE_IN_ALL, Time::ZERO),
+            sources: SourceBuckets::new(per_source, MAX_SOURCES),
         }
     }
 
-    /// Whether the peer at `endpoint` may begin a handshake now.
+    /// Returns whether the peer at `endpoint` may begin a handshake at `now`, and counts it if it may. A source for which
+    /// there is no room is refused.
     pub fn admit(&mut self, now: Time, endpoint: &ConnectedPoint) -> bool {
         let address = endpoint.get_remote_address();
         if self.limit.exempt_loopback && is_loopback(address) {
             return true;
         }
-        let limit = self.limit;
         let source = Source::of(address);
-        if self.sources.len() >= MAX_SOURCES {
-            self.sources
-                .retain(|_, b| !b.is_full(now, limit.per_second, limit.burst));
-        }
-        if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&source) {
+        let Some(bucket) = self.sources.bucket_of(now, source) else {
+            return false;
+        };
+        if !bucket.take(now) {
+            tracing::info!(%source, "BUSY: over {} handshakes a second from one address; raise it with --per-address-limit", self.limit.per_second);
             return false;
         }
-        let bucket = self
-            .sources
-            .entry(source)
-            .or_insert_with(|| Bucket::full(limit.burst, now));
-        if !bucket.take(now, limit.per_second, limit.burst) {
-            tracing::info!(%source, "BUSY: over {} handshakes a second from one address; raise it with --per-address-limit", limit.per_second);
-            return false;
-        }
-        self.all.take(now, PER_SECOND_IN_ALL, BURST_IN_ALL)
-    }
-}
-
-#[derive(Debug)]
-struct Bucket {
-    tokens: f64,
-    at: Time,
-}
-
-impl Bucket {
-    fn full(burst: f64, now: Time) -> Bucket {
-        Bucket {
-            tokens: burst,
-            at: now,
-        }
-    }
-
-    fn refill(&mut self, now: Time, rate: f64, burst: f64) {
-        self.tokens = (self.tokens + (now - self.at).as_secs_f64() * rate).min(burst);
-        self.at = now;
-    }
-
-    fn is_full(&self, now: Time, rate: f64, burst: f64) -> bool {
-        self.tokens + (now - self.at).as_secs_f64() * rate >= burst
-    }
-
-    fn take(&mut self, now: Time, rate: f64, burst: f64) -> bool {
-        self.refill(now, rate, burst);
-        let enough = self.tokens >= 1.0;
-        if enough {
-            self.tokens -= 1.0;
-        }
-        enough
+        self.all.take(now)
     }
 }
 
