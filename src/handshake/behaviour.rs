@@ -1,8 +1,8 @@
-//! The handshake on real connections: one [`Machine`] and one libp2p request-response behaviour
-//! for each, so that a frame always travels on the connection it proves.
+//! The handshake as a libp2p behaviour. Each connection has a [`Machine`](super::Machine) and a request-response behaviour
+//! of its own, so that a frame always travels on the connection that it proves.
 //!
-//! Entry type: [`Behaviour`]. The rule it keeps: it decides nothing. Frames, failures and time go
-//! into the machine; what comes out is sent, told to the node, or closes the connection.
+//! Entry type: [`Behaviour`]. The rule it keeps: it decides nothing. It feeds frames, failures and time to the machine, and
+//! sends, reports or closes as the machine's outputs say.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -42,7 +42,7 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    /// A handshake in the name of `local`; `rate_limiter` bounds how many strangers may begin one.
+    /// Returns the behaviour of the node `local`. `rate_limiter` bounds the handshakes that strangers begin.
     pub fn new(local: Arc<Local>, clock: Clock, rate_limiter: HandshakeRateLimiter) -> Behaviour {
         Behaviour {
             local,
@@ -54,31 +54,36 @@ impl Behaviour {
         }
     }
 
-    /// The node's answer to [`Event::Authorize`].
+    /// Passes on the node's answer to [`Event::Authorize`].
     pub fn decide(&mut self, connection_id: ConnectionId, decision: Result<(), Refusal>) {
         self.feed(connection_id, Input::Decision(decision));
     }
 
-    /// The connection's gate takes the peer's streams: the handshake may finish.
+    /// Confirms that the connection's gate accepts the peer's streams: the handshake may finish.
     pub fn gate_open(&mut self, connection_id: ConnectionId) {
         self.feed(connection_id, Input::GateOpen);
     }
 
-    /// The node itself closes this connection: its end is no failure of the handshake.
+    /// Notes that the node closes this connection itself, so that its end is not reported as a failure.
     pub fn abandon(&mut self, connection_id: ConnectionId) {
         if let Some(session) = self.sessions.get_mut(&connection_id) {
             session.failed = true;
         }
     }
 
-    /// In which round a connection's handshake is; none when there is no such connection.
+    /// Returns the round of a connection's handshake; none if there is no such connection.
     pub fn stage(&self, connection_id: ConnectionId) -> Option<Stage> {
         self.sessions
             .get(&connection_id)
             .map(|session| session.machine.stage())
     }
 
-    fn enter(&mut self, connection_id: ConnectionId, peer_id: PeerId, endpoint: ConnectedPoint) {
+    fn open_session(
+        &mut self,
+        connection_id: ConnectionId,
+        peer_id: PeerId,
+        endpoint: ConnectedPoint,
+    ) {
         let session = Session::new(self.local.clone(), peer_id, endpoint, self.clock.now());
         self.sessions.insert(connection_id, session);
     }
@@ -113,7 +118,7 @@ impl Behaviour {
             } => {
                 let peer_id = peer;
                 let endpoint = session.endpoint.clone();
-                self.tell(Event::Authorize {
+                self.report(Event::Authorize {
                     connection_id,
                     peer_id,
                     instance_id,
@@ -124,7 +129,7 @@ impl Behaviour {
             Output::Verified(verified) => {
                 let proof = VerifiedConnection::new(connection_id, verified);
                 session.proof = Some(proof.clone());
-                self.tell(Event::Verified(proof));
+                self.report(Event::Verified(proof));
             }
             Output::Passed => {
                 let Some(proof) = session.proof.clone() else {
@@ -132,15 +137,15 @@ impl Behaviour {
                 };
                 session.passed = true;
                 let (endpoint, took) = (session.endpoint.clone(), now - session.since);
-                self.tell(Event::Passed {
+                self.report(Event::Passed {
                     proof,
                     endpoint,
                     took,
                 });
             }
             Output::Close(failure) if failure.reason == Reason::NotSpoken => {
-                // Who it is instead, identify may say in a moment.
-                session.closing_by = Some(now + REJECT_FLUSH);
+                // Identify may soon report which program the peer runs instead: wait for that before closing.
+                session.close_at = Some(now + REJECT_FLUSH);
                 self.fail(connection_id, failure);
             }
             Output::Close(failure) => {
@@ -148,13 +153,13 @@ impl Behaviour {
                 self.close(connection_id);
             }
             Output::CloseAfterResponse(failure) => {
-                session.closing_by = Some(now + REJECT_FLUSH);
+                session.close_at = Some(now + REJECT_FLUSH);
                 self.fail(connection_id, failure);
             }
         }
     }
 
-    fn tell(&mut self, event: Event) {
+    fn report(&mut self, event: Event) {
         self.actions.push_back(ToSwarm::GenerateEvent(event));
     }
 
@@ -164,7 +169,7 @@ impl Behaviour {
         };
         if !std::mem::replace(&mut session.failed, true) {
             let (peer_id, endpoint) = (session.peer_id, session.endpoint.clone());
-            self.tell(Event::Failed {
+            self.report(Event::Failed {
                 connection_id,
                 peer_id,
                 endpoint,
@@ -225,7 +230,7 @@ impl Behaviour {
             return;
         };
         session.reply = Some(channel);
-        if !std::mem::replace(&mut session.hello_came, true)
+        if !std::mem::replace(&mut session.hello_arrived, true)
             && !self.rate_limiter.admit(now, &session.endpoint)
         {
             self.feed(connection_id, Input::Busy);
@@ -237,8 +242,8 @@ impl Behaviour {
     }
 
     fn on_response_sent(&mut self, connection_id: ConnectionId) {
-        // After a Reject the client closes, once it has read it. Closing here at once could
-        // overtake the Reject on its way through the client's buffers: the deadline closes.
+        // The client closes when it has read the Reject. To close here at once could overtake the Reject in the client's
+        // buffers, so the deadline closes instead.
         if !self.is_closing(connection_id) {
             self.feed(connection_id, Input::ResponseSent);
         }
@@ -249,13 +254,13 @@ impl Behaviour {
             return self.feed(connection_id, Input::NotSpoken);
         }
         let reason = match error {
-            // The end of the connection tells, or the machine's own deadline.
+            // The end of the connection or the machine's own deadline reports these.
             OutboundFailure::ConnectionClosed
             | OutboundFailure::DialFailure
             | OutboundFailure::UnsupportedProtocols
             | OutboundFailure::Timeout => return,
-            // The end of the connection, if it is that, may come to us after that of its streams, and before the peer
-            // has agreed to their protocol.
+            // If the connection has ended, its streams may report it first, even before the peer has agreed to their
+            // protocol.
             OutboundFailure::Io(error)
                 if error.kind() == io::ErrorKind::UnexpectedEof
                     || FrameError::of(&error) == Some(&FrameError::Truncated) =>
@@ -269,8 +274,8 @@ impl Behaviour {
 
     fn on_inbound_failure(&mut self, connection_id: ConnectionId, error: InboundFailure) {
         tracing::debug!(%connection_id, %error, "the end of a handshake response was not taken");
-        // A peer may reset its stream as soon as it has read the response. If it has not read it,
-        // its own deadline tells, or the end of the connection does.
+        // A peer may reset its stream as soon as it has read the response. If it has not read it, a deadline or the end of
+        // the connection reports that.
         if matches!(error, InboundFailure::Io(_)) {
             self.on_response_sent(connection_id);
         }
@@ -279,11 +284,11 @@ impl Behaviour {
     fn is_closing(&self, connection_id: ConnectionId) -> bool {
         self.sessions
             .get(&connection_id)
-            .is_some_and(|s| s.closing_by.is_some())
+            .is_some_and(|s| s.close_at.is_some())
     }
 
     fn on_connection_closed(&mut self, connection_id: ConnectionId) {
-        // A peer that hangs up half-way is told to whoever waits for this connection.
+        // A connection that ends before the handshake is a failure, which the node reports to its caller.
         if self
             .sessions
             .get(&connection_id)
@@ -294,18 +299,18 @@ impl Behaviour {
         self.sessions.remove(&connection_id);
     }
 
-    /// Fires what is due; returns whether anything was.
-    fn fire(&mut self, now: Time) -> bool {
+    /// Handles expired deadlines; returns whether there were any.
+    fn handle_deadlines(&mut self, now: Time) -> bool {
         let due: Vec<(ConnectionId, bool)> = self
             .sessions
             .iter()
             .filter(|(_, s)| s.deadline().is_some_and(|d| d <= now))
-            .map(|(id, s)| (*id, s.closing_by.is_some()))
+            .map(|(id, s)| (*id, s.close_at.is_some()))
             .collect();
         for (connection_id, closing) in &due {
             if *closing {
                 if let Some(session) = self.sessions.get_mut(connection_id) {
-                    session.closing_by = None;
+                    session.close_at = None;
                 }
                 self.close(*connection_id);
             } else {
@@ -317,7 +322,7 @@ impl Behaviour {
 }
 
 impl Behaviour {
-    /// Waits for the next deadline; pending unless it has come meanwhile.
+    /// Waits for the next deadline; pending until it has passed.
     fn sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.sessions.values().filter_map(Session::deadline).min() else {
             return Poll::Pending;
@@ -344,7 +349,7 @@ impl NetworkBehaviour for Behaviour {
             local_addr: local_addr.clone(),
             send_back_addr: send_back_addr.clone(),
         };
-        self.enter(connection_id, peer_id, endpoint);
+        self.open_session(connection_id, peer_id, endpoint);
         match self.sessions.get_mut(&connection_id) {
             Some(session) => session
                 .request_response
@@ -371,7 +376,7 @@ impl NetworkBehaviour for Behaviour {
             role_override,
             port_use,
         };
-        self.enter(connection_id, peer_id, endpoint);
+        self.open_session(connection_id, peer_id, endpoint);
         match self.sessions.get_mut(&connection_id) {
             Some(session) => session
                 .request_response
@@ -390,7 +395,7 @@ impl NetworkBehaviour for Behaviour {
         match event {
             FromSwarm::ConnectionEstablished(mut established) => {
                 let connection_id = established.connection_id;
-                // Each request-response behaviour knows its own connection alone.
+                // Each request-response behaviour knows one connection only.
                 established.other_established = 0;
                 if let Some(session) = self.sessions.get_mut(&connection_id) {
                     session
@@ -400,7 +405,7 @@ impl NetworkBehaviour for Behaviour {
                 self.feed(connection_id, Input::Start);
             }
             FromSwarm::ConnectionClosed(closed) => self.on_connection_closed(closed.connection_id),
-            // Denied by a behaviour after this one had entered it.
+            // Another behaviour denied the connection after this one had accepted it.
             FromSwarm::DialFailure(failure) => {
                 self.sessions.remove(&failure.connection_id);
             }
@@ -433,12 +438,12 @@ impl NetworkBehaviour for Behaviour {
                 return Poll::Ready(action);
             }
             let mut progress = false;
-            let mut happened = Vec::new();
+            let mut events = Vec::new();
             for (connection_id, session) in &mut self.sessions {
                 while let Poll::Ready(action) = session.request_response.poll(cx) {
                     progress = true;
                     match action {
-                        ToSwarm::GenerateEvent(event) => happened.push((*connection_id, event)),
+                        ToSwarm::GenerateEvent(event) => events.push((*connection_id, event)),
                         ToSwarm::NotifyHandler {
                             peer_id,
                             handler,
@@ -448,16 +453,16 @@ impl NetworkBehaviour for Behaviour {
                             handler,
                             event,
                         }),
-                        // A dial for a connection that has just gone: nothing is to be done.
+                        // A dial for a connection that has just closed: ignored.
                         _ => {}
                     }
                 }
             }
-            for (connection_id, event) in happened {
+            for (connection_id, event) in events {
                 self.on_request_response_event(connection_id, event);
             }
             let now = self.clock.now();
-            progress |= self.fire(now);
+            progress |= self.handle_deadlines(now);
             if !progress && self.sleep(cx).is_pending() {
                 return Poll::Pending;
             }

@@ -1,7 +1,7 @@
-//! Sealing, opening, confirming: the handshake's uses of HPKE, HKDF and HMAC.
+//! The handshake's uses of HPKE (RFC 9180), HKDF and HMAC.
 //!
-//! Entry points: [`seal`], [`open`], [`Keys`]. The rule it keeps: secrets are wiped when they are
-//! dropped, and are compared in constant time.
+//! Entry points: [`seal`], [`open`], [`Keys`]. The rule it keeps: secrets are wiped when they are dropped, and are compared
+//! in constant time.
 
 use hkdf::Hkdf;
 use hmac::digest::CtOutput;
@@ -18,7 +18,7 @@ use super::message::CIPHERTEXT;
 use super::reason::Reason;
 use super::transcript::{self, Transcript};
 
-/// Where nonces, secrets and ephemeral keys come from: the operating system, but in tests.
+/// Source of nonces, secrets and ephemeral keys: the operating system, except in tests.
 pub type Entropy = Box<dyn CryptoRng + Send>;
 
 /// 32 bytes that are wiped when dropped.
@@ -30,7 +30,7 @@ pub(crate) fn random(entropy: &mut Entropy) -> Secret {
     bytes
 }
 
-/// Seals the peer's nonce and a secret of our own to the peer's key.
+/// Seals the peer's nonce and a secret of this side to the peer's key. Returns the encapsulated key and the ciphertext.
 pub(crate) fn seal(
     to: &[u8; 32],
     info: &[u8],
@@ -44,7 +44,7 @@ pub(crate) fn seal(
     text[32..].copy_from_slice(&secret[..]);
     let key =
         <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(to).map_err(|_| Reason::WeakSealingKey)?;
-    // The one way this fails is a key that makes every shared secret zero (RFC 9180 §7.1.4).
+    // This fails only for a key that makes every shared secret zero (RFC 9180 §7.1.4).
     let (enc, ciphertext) =
         hpke::single_shot_seal_with_rng::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
             &OpModeS::Base,
@@ -59,7 +59,7 @@ pub(crate) fn seal(
     Ok((enc.to_bytes().into(), ciphertext))
 }
 
-/// Opens what the peer sealed, and yields its secret when our nonce is in it.
+/// Opens the peer's sealed message, checks that it contains this side's nonce, and returns the peer's secret.
 pub(crate) fn open(
     with: &<X25519HkdfSha256 as Kem>::PrivateKey,
     info: &[u8],
@@ -89,7 +89,7 @@ pub(crate) fn open(
     Ok(Zeroizing::new(*theirs))
 }
 
-/// K: what both sides hold once each has opened what the other sealed.
+/// K, the keys that both sides derive once each has opened the other's sealed message.
 pub(crate) struct Keys(Zeroizing<[u8; 64]>);
 
 impl Keys {
@@ -111,17 +111,17 @@ impl Keys {
         Keys(keys)
     }
 
-    /// The client's confirmation, over h(T5, signature).
-    pub(crate) fn confirm(&self, said: &[u8; 32]) -> [u8; 32] {
-        mac(&self.0[..32], said)
+    /// Returns the client's confirmation, over h(T5, signature).
+    pub(crate) fn confirm(&self, hash: &[u8; 32]) -> [u8; 32] {
+        mac(&self.0[..32], hash)
     }
 
-    /// The server's pass, over T_end.
+    /// Returns the server's pass, over T_end.
     pub(crate) fn pass(&self, end: Transcript) -> [u8; 32] {
         mac(&self.0[32..], end.as_bytes())
     }
 
-    /// The server's proof of its referrals, over T_end and them.
+    /// Returns the server's proof of its referrals, over T_end and the referrals.
     pub(crate) fn referral_proof(&self, end: Transcript, referrals: &[u8]) -> [u8; 32] {
         mac(&self.0[32..], &end.to_prove(referrals))
     }
@@ -132,7 +132,7 @@ impl Keys {
     }
 }
 
-/// Whether two values are the same, in a time that does not tell where they differ.
+/// Returns whether two values are equal, in constant time.
 pub(crate) fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
     CtOutput::<Sha256>::new((*a).into()) == CtOutput::<Sha256>::new((*b).into())
 }

@@ -1,7 +1,7 @@
-//! What the handshake tells the node, and the proof that it hands over.
+//! Events of the handshake behaviour for the node, and the proof with which the node opens a gate.
 //!
-//! Entry types: [`Event`], [`VerifiedConnection`]. The rule it keeps: a proof is made of a [`VerifiedPeer`] and of
-//! nothing else.
+//! Entry types: [`Event`], [`VerifiedConnection`]. The rule it keeps: only the end of a handshake, a [`VerifiedPeer`],
+//! yields a [`VerifiedConnection`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use libp2p::swarm::ConnectionId;
 
 use super::{Failure, Role, VerifiedPeer};
 
-/// The proof that a connection's peer has passed: opens its gate.
+/// Proof that the peer of a connection has completed the handshake: it opens the connection's gate.
 #[derive(Clone, Debug)]
 pub struct VerifiedConnection {
     connection_id: ConnectionId,
@@ -27,58 +27,58 @@ impl VerifiedConnection {
         }
     }
 
-    /// The connection that was proved.
+    /// Returns the connection.
     pub fn connection_id(&self) -> ConnectionId {
         self.connection_id
     }
 
-    /// Whether this node dialled the connection.
+    /// Returns whether this node dialled the connection.
     pub fn is_dialer(&self) -> bool {
         self.verified.role() == Role::Dialer
     }
 
-    /// Who was proved on it.
+    /// Returns the peer that proved its key on the connection.
     pub fn verified(&self) -> &VerifiedPeer {
         &self.verified
     }
 }
 
-/// What the handshake tells the node.
+/// An event of a connection's handshake.
 #[derive(Debug)]
 pub enum Event {
-    /// The peer proved its key: answer with [`super::Behaviour::decide`].
+    /// The peer proved its key: decide whether it may stay, and call [`super::Behaviour::decide`].
     Authorize {
-        /// Which connection.
+        /// The connection.
         connection_id: ConnectionId,
-        /// Who proved its key.
+        /// The peer's public id.
         peer_id: PeerId,
-        /// The peer's process, as its Hello or Challenge named it.
+        /// The random id of the peer's running process, from its Hello or Challenge.
         instance_id: [u8; 16],
-        /// The features that it names.
+        /// The feature bits that the peer announces.
         features: u64,
-        /// Where it is.
+        /// Both ends of the connection.
         endpoint: ConnectedPoint,
     },
-    /// Open the gate inbound, then call [`super::Behaviour::gate_open`].
+    /// The peer proved its key in both rounds: open the gate inbound, then call [`super::Behaviour::gate_open`].
     Verified(VerifiedConnection),
-    /// Both sides hold the connection a pass: open the gate outbound.
+    /// Both sides have completed the handshake: open the gate outbound.
     Passed {
-        /// The proof that came with [`Event::Verified`].
+        /// The proof that [`Event::Verified`] carried.
         proof: VerifiedConnection,
-        /// Where the peer is.
+        /// Both ends of the connection.
         endpoint: ConnectedPoint,
-        /// From the connection to the pass.
+        /// Time from the connection to the end of the handshake.
         took: Duration,
     },
-    /// The handshake failed, or was broken afterwards; the connection is being closed.
+    /// The handshake failed, or the peer broke the protocol after it. The connection is being closed.
     Failed {
-        /// Which connection.
+        /// The connection.
         connection_id: ConnectionId,
-        /// Whose.
+        /// The peer as noise authenticated it.
         peer_id: PeerId,
-        /// Where it is.
+        /// Both ends of the connection.
         endpoint: ConnectedPoint,
-        /// What was wrong.
+        /// The round, the cause and the reason.
         failure: Failure,
     },
 }

@@ -1,7 +1,7 @@
-//! What goes into a handshake's machine and what comes out of it.
+//! Inputs and outputs of a handshake's state machine.
 //!
-//! Entry types: [`Input`], [`Output`]. The rule they keep: frames are whole bodies, and whatever the
-//! caller decides comes in as an answer to an output that asked for it.
+//! Entry types: [`Input`], [`Output`]. The rule they keep: frames are whole bodies, and every decision of the caller is the
+//! answer to an output that asked for it.
 
 use libp2p::PeerId;
 
@@ -12,60 +12,60 @@ use super::verified::VerifiedPeer;
 /// Which end of the connection this node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// It made the connection: client of round 1, server of round 2.
+    /// It dialled the connection: client of round 1, server of round 2.
     Dialer,
-    /// It took the connection: server of round 1, client of round 2.
+    /// It accepted the connection: server of round 1, client of round 2.
     Listener,
 }
 
-/// What happens to a handshake.
+/// An event for the state machine.
 #[derive(Debug)]
 pub enum Input {
-    /// The connection is up: the dialer begins. Nothing to a listener.
+    /// The connection is established: the dialer sends its Hello, a listener does nothing.
     Start,
     /// The peer opened a stream and sent this frame body.
     Request(Vec<u8>),
     /// The peer answered our request with this frame body.
     Response(Vec<u8>),
-    /// A response of ours left, and its stream is half-closed.
+    /// A response of ours has left, and its stream is half-closed.
     ResponseSent,
-    /// The answer to [`Output::Authorize`].
+    /// The caller's answer to [`Output::Authorize`].
     Decision(Result<(), Refusal>),
-    /// The answer to [`Output::Verified`]: the gate takes inbound streams now.
+    /// The caller's answer to [`Output::Verified`]: the gate accepts inbound streams now.
     GateOpen,
-    /// Too many handshakes: the next Hello is answered with BUSY and not looked into.
+    /// The rate limit for handshakes is reached: the next Hello is answered with BUSY and not parsed.
     Busy,
-    /// Time has passed; see [`Machine::deadline`](super::Machine::deadline).
+    /// The time of [`Machine::deadline`](super::Machine::deadline) has passed.
     Deadline,
-    /// A stream of the handshake failed, or what came over it was no frame.
+    /// A stream of the handshake failed, or its bytes were no frame.
     StreamFailed(String),
-    /// The peer refuses streams of the handshake.
+    /// The peer refuses streams of the handshake protocol.
     NotSpoken,
 }
 
-/// What is to be done about it, in this order.
+/// An action for the caller. Actions are to be taken in the order in which they are returned.
 #[derive(Debug)]
 pub enum Output {
     /// Open a stream and send this frame body.
     SendRequest(Vec<u8>),
-    /// Answer the request that came last with this frame body.
+    /// Answer the last request with this frame body.
     SendResponse(Vec<u8>),
-    /// The peer has proved its key: may it stay? Answer with [`Input::Decision`]. Asked once.
+    /// The peer has proved its key: decide whether it may stay, and answer with [`Input::Decision`]. Returned once.
     Authorize {
-        /// Who it is.
+        /// The peer's public id.
         peer: PeerId,
-        /// Which running process of it.
+        /// The random id of the peer's running process.
         instance_id: [u8; 16],
-        /// The features that it names.
+        /// The feature bits that the peer announces.
         features: u64,
     },
-    /// The peer is proved in both rounds: open the gate inbound (the dialer: in both directions),
-    /// then answer with [`Input::GateOpen`]. What tells the peer so leaves only after that.
+    /// The peer has proved its key in both rounds: open the gate inbound (the dialer: in both directions), then answer with
+    /// [`Input::GateOpen`]. The frame from which the peer learns of it leaves only after that.
     Verified(VerifiedPeer),
-    /// All is said. A listener may open outbound streams now.
+    /// Both rounds are complete. A listener may open outbound streams now.
     Passed,
-    /// Close the connection now.
+    /// Close the connection at once.
     Close(Failure),
-    /// Close the connection once the response before this has left, or after [`REJECT_FLUSH`](super::REJECT_FLUSH).
+    /// Close the connection when the response before this has left, or after [`REJECT_FLUSH`](super::REJECT_FLUSH).
     CloseAfterResponse(Failure),
 }

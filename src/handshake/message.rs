@@ -1,8 +1,7 @@
-//! Frames as bytes and as types: what a frame is, which lengths its fields have, in which order
-//! they are looked at.
+//! Frames of the handshake: bytes to types and back.
 //!
-//! Entry types: [`Frame`] for what arrives, [`encode`] for what leaves. The rule it keeps: what
-//! comes out of here has exact lengths, and whatever is hashed stays the bytes that arrived.
+//! Entry points: [`Frame::decode`] for inbound frames, [`encode`] for outbound ones. The rule it keeps: decoded fields have
+//! exact lengths, and everything that is hashed stays the bytes that arrived.
 
 use std::fmt;
 
@@ -16,30 +15,30 @@ use crate::wire::proto::handshake as proto;
 use crate::wire::schemas::handshake as schemas;
 use crate::wire::strict;
 
-/// The libp2p protocol id.
+/// The libp2p protocol id of the handshake.
 pub const PROTOCOL: &str = "/diatribe/handshake/1.0.0";
 
-/// The largest frame in bytes. The largest honest one, a Challenge, has some 450.
+/// Maximum size of a frame in bytes. The largest honest frame, a Challenge, has about 450.
 pub const MAX_FRAME: usize = 1024;
 
 /// The version of the handshake that this node speaks.
 pub(crate) const VERSION: u32 = 2;
 
-/// The bytes that HPKE adds to 32 bytes of nonce and 32 bytes of secret: one tag.
+/// Size of a ciphertext in bytes: 32 of nonce, 32 of secret, and HPKE's tag of 16.
 pub(crate) const CIPHERTEXT: usize = 80;
 
-/// The names of the frames.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FrameKind {
     /// Opens a round.
     Hello,
-    /// The server's proof.
+    /// Carries the server's proof.
     Challenge,
-    /// The client's proof.
+    /// Carries the client's proof.
     Answer,
-    /// The round is passed.
+    /// Ends the round with success.
     Pass,
-    /// The server refuses.
+    /// Ends the handshake: the server refuses.
     Reject,
 }
 
@@ -49,7 +48,7 @@ impl fmt::Display for FrameKind {
     }
 }
 
-/// A frame that arrived. Hello and Challenge still hold their Core as bytes, to be hashed.
+/// An inbound frame. Hello and Challenge hold their Core as bytes, which are hashed.
 #[derive(Debug)]
 pub(super) enum Frame {
     Hello(Hello),
@@ -78,7 +77,7 @@ pub(super) struct Answer(proto::Answer);
 #[derive(Debug)]
 pub(super) struct Pass(proto::Pass);
 
-/// A nonce and a secret as one side sealed them to the other, and what signs them.
+/// A nonce and a secret that one side sealed to the other, with the signature over them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Proof {
     pub(crate) enc: [u8; 32],
@@ -86,7 +85,7 @@ pub(crate) struct Proof {
     pub(crate) signature: [u8; 64],
 }
 
-/// Who a side says it is: fields of exact lengths, nothing about them believed yet.
+/// A side's introduction of itself: fields of exact lengths, unverified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Core {
     pub(super) round: u32,
@@ -101,8 +100,7 @@ pub(super) struct Core {
 }
 
 impl Frame {
-    /// Reads the body of a frame: which of the five it is. Its fields are looked at when its turn
-    /// has come.
+    /// Decodes the body of a frame. The lengths of its fields are checked later, when the frame is due.
     pub(super) fn decode(body: Vec<u8>) -> Result<Frame, Reason> {
         if body.len() > MAX_FRAME {
             return Err(Reason::Malformed);
@@ -178,7 +176,7 @@ impl Proof {
 }
 
 impl Core {
-    /// Reads a client's introduction, and the tags of its network keys.
+    /// Decodes a client's introduction and the tags of its network keys.
     pub(super) fn of_hello(bytes: &Bytes) -> Result<(Core, [u8; TAGS_BYTES]), Reason> {
         let core = parse(bytes)?;
         if core.key != 0 {
@@ -187,7 +185,7 @@ impl Core {
         Ok((Core::of(&core)?, exact(&core.tags, "tags")?))
     }
 
-    /// Reads a server's introduction, and which network key it has chosen.
+    /// Decodes a server's introduction and its choice of a network key.
     pub(super) fn of_challenge(bytes: &Bytes) -> Result<(Core, KeySlot), Reason> {
         let core = parse(bytes)?;
         if !core.tags.is_empty() {
@@ -197,7 +195,7 @@ impl Core {
         Ok((Core::of(&core)?, key))
     }
 
-    /// The fields that both have.
+    /// Checks the fields that both kinds of introduction have.
     fn of(core: &proto::Core) -> Result<Core, Reason> {
         Ok(Core {
             round: core.round,
@@ -248,7 +246,7 @@ impl Core {
     }
 }
 
-/// A Core of this version as a message: its version is looked at before anything else.
+/// Decodes a Core of this version. The version is checked before anything else.
 fn parse(bytes: &Bytes) -> Result<proto::Core, Reason> {
     let version = version_of(bytes)?;
     if version != VERSION {
@@ -258,7 +256,7 @@ fn parse(bytes: &Bytes) -> Result<proto::Core, Reason> {
     proto::Core::decode(bytes.clone()).map_err(|_| Reason::Malformed)
 }
 
-/// Frames on their way out.
+/// Encodes outbound frames.
 pub(super) mod encode {
     use super::*;
 
@@ -290,7 +288,7 @@ pub(super) mod encode {
         }))
     }
 
-    /// A refusal, and referrals with their proof.
+    /// Encodes a refusal, with referrals and their proof if there are any.
     pub(in super::super) fn reject(
         code: RejectCode,
         referrals: Option<(&Referrals, [u8; 32])>,
@@ -311,14 +309,14 @@ pub(super) mod encode {
     }
 }
 
-/// The version in an encoded Core, whatever a later version may have made of the types and lengths of its fields. The
-/// edges of the encoding hold for all versions.
+/// Returns the version of an encoded Core, also of a later version whose fields have other types and lengths. The strict
+/// encoding applies to all versions.
 fn version_of(core: &[u8]) -> Result<u32, Reason> {
     let mut version = 0;
     for field in strict::Fields::of(core) {
         let field = field.map_err(|_| Reason::Malformed)?;
         if let (1, strict::Value::Varint(value)) = (field.number, field.value) {
-            // Protobuf: the last one counts, and a uint32 is the low half of its varint.
+            // Protobuf: the last occurrence counts, and a uint32 is the low half of its varint.
             version = value as u32;
         }
     }

@@ -1,24 +1,24 @@
-//! What goes wrong in a handshake, by name: for logs, for people, for tests.
+//! Failures of a handshake, by name.
 //!
-//! Entry type: [`Failure`]. The rule it keeps: a stranger learns no more than a [`RejectCode`], and
-//! every failed proof has the same one; whoever runs this node learns exactly which check failed.
+//! Entry type: [`Failure`]. The rule it keeps: a stranger learns only a [`RejectCode`], the same for every failed proof;
+//! the operator of this node learns exactly which check failed.
 
 use std::fmt;
 
 use super::message::FrameKind;
 use super::referrals::Referrals;
 
-/// The two rounds. The connection's dialer is the client of the first, its listener of the second.
+/// A round of the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// The dialer asks, the listener proves its key first.
+    /// The dialer is the client, and the listener the server, which proves its key first.
     Round1,
-    /// The listener asks.
+    /// The listener is the client, and the dialer the server.
     Round2,
 }
 
 impl Stage {
-    /// The round as it stands on the wire.
+    /// Returns the round's number on the wire.
     pub(crate) const fn number(self) -> u8 {
         match self {
             Stage::Round1 => 1,
@@ -33,10 +33,10 @@ impl fmt::Display for Stage {
     }
 }
 
-/// What a server says when it refuses.
+/// The reason that a server gives to a peer that it refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RejectCode {
-    /// A malformed frame, or a proof that does not hold. Unknown codes count as this one.
+    /// A malformed frame or an invalid proof. Unknown codes count as this one.
     Auth,
     /// The versions differ.
     Version,
@@ -44,14 +44,14 @@ pub enum RejectCode {
     Network,
     /// Another live node already runs with this identity.
     DuplicateIdentity,
-    /// Too many handshakes at once.
+    /// The server is full, or over its rate limit for handshakes.
     Busy,
-    /// The operator's deny-list or allow-list.
+    /// The operator's deny-list or allow-list, or a ban.
     Policy,
 }
 
 impl RejectCode {
-    /// The code as it stands on the wire.
+    /// Returns the code's number on the wire.
     pub const fn number(self) -> u32 {
         match self {
             RejectCode::Auth => 1,
@@ -63,7 +63,7 @@ impl RejectCode {
         }
     }
 
-    /// The code behind a number from the wire.
+    /// Returns the code of a number from the wire.
     pub const fn from_number(number: u32) -> RejectCode {
         match number {
             2 => RejectCode::Version,
@@ -75,7 +75,7 @@ impl RejectCode {
         }
     }
 
-    /// The code's name in `proto/handshake.proto`.
+    /// Returns the code's name in `proto/handshake.proto`.
     pub const fn name(self) -> &'static str {
         match self {
             RejectCode::Auth => "AUTH",
@@ -94,35 +94,35 @@ impl fmt::Display for RejectCode {
     }
 }
 
-/// Who ended a handshake, or what.
+/// The origin of a failure: the side that ended the handshake, or the event that did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureOrigin {
-    /// This node found something wrong and refused.
+    /// This node: one of its checks failed.
     Local,
-    /// The remote refused, and said so.
+    /// The peer: it sent a Reject.
     Remote,
-    /// Time ran out.
+    /// A deadline.
     Timeout,
-    /// The remote broke the protocol's order.
+    /// A frame of the peer that was not due.
     Violation,
-    /// A stream failed underneath.
+    /// A failed stream.
     Stream,
 }
 
-/// A handshake that did not pass: where, by whom, and why.
+/// A failed handshake: its round, its origin, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{stage}: {reason}")]
 pub struct Failure {
-    /// In which round.
+    /// Round in which it failed.
     pub stage: Stage,
-    /// Who ended it.
+    /// Origin of the failure.
     pub origin: FailureOrigin,
-    /// The code that went over the wire, or would have if a server had found it; none for a
-    /// time-out, a violation of order or a failed stream.
+    /// Code that went over the wire, or would have if a server had failed; none for a timeout, a violation of the order
+    /// or a failed stream.
     pub code: Option<RejectCode>,
-    /// What exactly was wrong.
+    /// The check that failed.
     pub reason: Reason,
-    /// Whom a peer that had no room named instead; that they are the peer's, is proved.
+    /// Other nodes that a full peer referred to. The peer has proved that they are from it.
     pub referrals: Option<Referrals>,
 }
 
@@ -147,10 +147,10 @@ impl Failure {
     }
 }
 
-/// How the network keys of two nodes differ, as far as one of them can tell.
+/// Difference of two nodes' network keys, as far as one of them can see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkMismatch {
-    /// Both have a network key, and not the same one.
+    /// Both nodes have a network key, and the keys differ.
     KeysDiffer,
     /// The peer is on the open network, this node has a network key.
     PeerIsOpen,
@@ -174,7 +174,7 @@ impl fmt::Display for NetworkMismatch {
     }
 }
 
-/// The single check that failed.
+/// The check that failed, or the event that ended the handshake.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
@@ -184,37 +184,37 @@ pub enum Reason {
          update whichever of the two is older"
     )]
     Version(u32),
-    /// The bytes are no frame.
+    /// The bytes are not a frame.
     #[error("the peer sent bytes that are no handshake frame")]
     Malformed,
-    /// A field is longer or shorter than it must be.
+    /// A field has a wrong length.
     #[error("the field {0} of the peer's frame has a wrong length")]
     Length(&'static str),
-    /// A field that the frame must not have.
+    /// The frame has a field that it must not have.
     #[error("the peer's frame has a field {0}, which does not belong there")]
     Misplaced(&'static str),
     /// The network keys differ.
     #[error("{0}")]
     Network(NetworkMismatch),
-    /// A server chose a network key that it was not offered.
+    /// A server chose a network key that this node did not offer.
     #[error("the peer chose network key {0}, which this node did not offer")]
     NetworkKeyChoice(u32),
-    /// The introduction names another round than the one that is due.
+    /// The introduction is for another round than the one that is due.
     #[error("the peer's introduction is of another round")]
     Round,
-    /// Round 2 does not continue the round 1 of this connection.
+    /// Round 2 does not continue round 1 of this connection.
     #[error("the peer's introduction does not continue what this connection began")]
     Prev,
     /// The public key is not an Ed25519 key in its one encoding.
     #[error("the peer's public key is not a well-formed Ed25519 key")]
     PublicKey,
-    /// The public key is one of the few under which anyone can sign.
+    /// The public key is of small order: anyone can sign for it.
     #[error("the peer's public key is weak: anyone could sign with it")]
     WeakKey,
-    /// The peer claims a PeerId that is not its key's.
+    /// The peer claims a PeerId that does not belong to its public key.
     #[error("the peer claims a PeerId that does not belong to its public key")]
     ClaimedId,
-    /// The peer's key is not the one with which it holds this connection.
+    /// The peer's key is not the one that noise authenticated on this connection.
     #[error(
         "the peer's key is not the one that this connection was made with: \
          something may be relaying between the two"
@@ -226,55 +226,55 @@ pub enum Reason {
     /// The peer sent this node's nonce back.
     #[error("the peer sent this node's own nonce back")]
     OwnNonce,
-    /// The peer sent this node's instance back.
+    /// The peer sent this node's own instance id back.
     #[error("the peer claims to be this running instance")]
     OwnInstance,
-    /// The peer's instance is not that of round 1.
+    /// The peer's instance id is not that of round 1.
     #[error("the peer's instance is not the one of round 1")]
     InstanceChanged,
     /// The peer's sealing key is not that of round 1.
     #[error("the peer's sealing key is not the one of round 1")]
     SealingKeyChanged,
-    /// Nothing can be sealed to the peer's key.
+    /// The peer's sealing key makes every shared secret zero.
     #[error("the peer's sealing key is weak: what is sealed to it would be open to anyone")]
     WeakSealingKey,
-    /// The signature does not hold.
+    /// The peer's signature is invalid.
     #[error("the peer's signature does not fit what was said on this connection")]
     Signature,
-    /// What the peer sealed cannot be opened.
+    /// The peer's sealed message cannot be opened.
     #[error("what the peer sealed to this node does not open")]
     Sealed,
     /// The peer did not return this node's nonce.
     #[error("the peer did not return the nonce that it was sent")]
     Nonce,
-    /// The peer's confirmation does not hold.
+    /// The peer's confirmation is invalid.
     #[error("the peer's confirmation does not fit what was said on this connection")]
     Confirm,
-    /// The peer's pass does not hold.
+    /// The peer's pass is invalid.
     #[error("the peer's pass does not fit what was said on this connection")]
     Pass,
-    /// The peer proved its key, and this node refuses it all the same.
+    /// The peer proved its key, and this node refuses it for another reason.
     #[error("{}", ours(*.0))]
     RefusedByUs(RejectCode),
     /// The peer refused this node.
     #[error("{}", theirs(*.0))]
     RefusedByRemote(RejectCode),
-    /// A frame that is extra, repeated or out of order.
+    /// A frame is superfluous, repeated or out of order.
     #[error("the peer sent {0} where none was due")]
     Unexpected(FrameKind),
-    /// A frame did not come in time.
+    /// A frame did not arrive in time.
     #[error("the peer sent no {0} within 3 s")]
     NoFrame(FrameKind),
-    /// The peer did not take our Pass in time.
+    /// The peer did not read our Pass in time.
     #[error("the peer did not take this node's Pass within 3 s")]
     PassNotTaken,
-    /// The whole took too long.
+    /// The handshake as a whole took too long.
     #[error("the handshake did not pass within 10 s of the connection")]
     TooSlow,
-    /// A stream failed underneath.
+    /// A stream of the handshake failed.
     #[error("a handshake stream failed: {0}")]
     Stream(String),
-    /// The peer refuses streams of the handshake.
+    /// The peer refuses streams of the handshake protocol.
     #[error(
         "the peer does not speak {}: it is another libp2p program, or another version of diatribe",
         super::PROTOCOL
@@ -283,7 +283,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The one thing about it that a stranger is told.
+    /// Returns the code that a stranger may learn.
     pub(crate) fn code(&self) -> RejectCode {
         match self {
             Reason::Version(_) => RejectCode::Version,

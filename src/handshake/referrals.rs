@@ -1,22 +1,22 @@
-//! A refusal of a peer that has proved its key, and whom it may ask instead.
+//! Refusals of peers that have proved their key, and referrals to other nodes.
 //!
-//! Entry types: [`Refusal`], [`Referrals`]. The rule it keeps: referrals are bytes of a bounded length to the
-//! handshake; what stands in them is the overlay's affair.
+//! Entry types: [`Refusal`], [`Referrals`]. The rule it keeps: to the handshake, referrals are opaque bytes of a bounded
+//! length; the overlay encodes and decodes them.
 
 use bytes::Bytes;
 
 use super::reason::RejectCode;
 
-/// Maximum number of bytes of the referrals in a Reject: with the code and the proof they fit a frame of
-/// [`MAX_FRAME`](super::MAX_FRAME), and 4 contacts with 2 addresses each fit them.
+/// Maximum size of the referrals in a Reject, in bytes. With the code and the proof they fit into
+/// [`MAX_FRAME`](super::MAX_FRAME), and 4 contacts with 2 addresses each fit into them.
 pub const MAX_REFERRALS: usize = 768;
 
-/// Other nodes that a node without room names to a peer: an encoded `Contacts` of `proto/overlay.proto`.
+/// Other nodes that a full node names to a peer: an encoded `Contacts` of `proto/overlay.proto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Referrals(Bytes);
 
 impl Referrals {
-    /// Takes 1 to [`MAX_REFERRALS`] bytes; any other number is none.
+    /// Returns referrals of 1 to [`MAX_REFERRALS`] bytes; none for any other length.
     pub fn new(bytes: impl Into<Bytes>) -> Option<Referrals> {
         let bytes = bytes.into();
         (1..=MAX_REFERRALS)
@@ -24,18 +24,18 @@ impl Referrals {
             .then_some(Referrals(bytes))
     }
 
-    /// The encoded `Contacts`.
+    /// Returns the encoded `Contacts`.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// Why this node refuses a peer that has proved its key.
+/// The refusal of a peer that has proved its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the peer is told.
+    /// Code that the peer receives.
     pub code: RejectCode,
-    /// Whom it may ask instead. They are sent with BUSY and in round 1 alone, where the refused peer is the dialer.
+    /// Other nodes to try. They are sent only with BUSY and in round 1, where the refused peer is the dialer.
     pub referrals: Option<Referrals>,
 }
 
@@ -48,7 +48,7 @@ impl From<RejectCode> for Refusal {
     }
 }
 
-/// A Reject as it arrived.
+/// A Reject of the peer, unchecked.
 #[derive(Debug)]
 pub(super) struct Rejection {
     pub(super) code: RejectCode,

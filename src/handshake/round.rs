@@ -1,9 +1,9 @@
-//! One round, as a chain of steps that consume each other: whoever holds a step's value has done
-//! all the steps before it.
+//! One round of the handshake, as a chain of steps that consume each other: a step's value exists only after all steps
+//! before it.
 //!
 //! Client: [`hello`] → [`AwaitChallenge`] → [`AwaitPass`] → T_end.
 //! Server: [`challenge`] → [`AwaitAnswer`] → [`Accepted`].
-//! The rule it keeps: the checks stand in the protocol's order, and each has its own [`Reason`].
+//! The rule it keeps: the checks run in the protocol's order, and each has its own [`Reason`].
 
 use hpke::Deserializable;
 use hpke::kem::X25519HkdfSha256;
@@ -18,7 +18,7 @@ use super::transcript::{SEAL_TO_CLIENT, SEAL_TO_SERVER, Transcript};
 use super::verified::clock_offset_ms;
 use crate::identity::{Identity, NetworkKey, PublicKey, PublicKeyError};
 
-/// What this node brings into every handshake; all connections share one.
+/// This node's keys and ids, which all its handshakes share.
 #[derive(Debug)]
 pub struct Local {
     identity: Identity,
@@ -28,8 +28,8 @@ pub struct Local {
 }
 
 impl Local {
-    /// `network` is none on the open network; `instance_id` is random for each start of the
-    /// process, and tells apart two nodes that run with one key.
+    /// Returns the node with these keys. `network` is none on the open network. `instance_id` is random for each start of
+    /// the process, and distinguishes two nodes that run with one key.
     pub fn new(identity: Identity, network: Option<NetworkKey>, instance_id: [u8; 16]) -> Local {
         Local {
             identity,
@@ -39,12 +39,12 @@ impl Local {
         }
     }
 
-    /// The same, with these features, of which every peer is told.
+    /// Sets the feature bits that this node announces to every peer.
     pub fn with_features(self, features: u64) -> Local {
         Local { features, ..self }
     }
 
-    /// The same, and the network key that was in force before this one: peers that hold either of the two pass.
+    /// Adds the network key that was in force before the current one: peers that hold either of the two pass.
     pub fn with_older_network_key(self, older: NetworkKey) -> Local {
         Local {
             networks: self.networks.with_older(older),
@@ -52,41 +52,42 @@ impl Local {
         }
     }
 
-    /// The public id of this node.
+    /// Returns the public id of this node.
     pub fn peer_id(&self) -> PeerId {
         self.identity.peer_id()
     }
 
-    /// The random id of this running process.
+    /// Returns the random id of this running process.
     pub fn instance_id(&self) -> [u8; 16] {
         self.instance_id
     }
 }
 
-/// What a round stands on: who speaks to whom, which round, after what.
+/// The context of a round: both peers, the round, and the transcript before it. Everything in it is bound into the
+/// round's own transcript.
 pub(super) struct RoundContext<'a> {
     pub(super) local: &'a Local,
     /// The peer as noise authenticated it.
     pub(super) remote: PeerId,
     pub(super) round: Stage,
-    /// Zeros, or T_end of round 1.
+    /// T_end of round 1; zeros in round 1.
     pub(super) round1_transcript: [u8; 32],
-    /// In round 2, whom round 1 has shown.
+    /// The peer as it introduced itself in round 1; none in round 1.
     pub(super) round1_peer: Option<&'a Peer>,
     /// This node's Unix time in milliseconds.
     pub(super) unix_ms: u64,
 }
 
-/// A peer whose introduction holds together. That it has the key, only a signature shows.
+/// A peer whose introduction is consistent. Only a signature proves that it has the key.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) public_key: PublicKey,
     pub(super) core: Core,
-    /// How far its clock is ahead of this node's.
+    /// Milliseconds by which the peer's clock is ahead of this node's.
     pub(super) clock_offset_ms: i64,
 }
 
-/// A client that has sent Hello.
+/// A client that has sent its Hello.
 pub(super) struct AwaitChallenge {
     t1: Transcript,
     nonce: Secret,
@@ -104,18 +105,18 @@ pub(super) struct AwaitAnswer {
     nonce: Secret,
     secret: Secret,
     peer: Peer,
-    /// Which of this node's network keys counts.
+    /// The network key that both sides hold, by its slot in this node.
     key: KeySlot,
 }
 
-/// A server whose client has proved its key. Nothing stands against it but the operator's rules.
+/// A server whose client has proved its key. Only the caller's decision is missing.
 pub(super) struct Accepted {
     pub(super) peer: Peer,
     end: Transcript,
     keys: Keys,
 }
 
-/// Opens a round as its client.
+/// Begins a round as its client; returns the Hello frame to send.
 pub(super) fn hello(
     context: &RoundContext<'_>,
     entropy: &mut Entropy,
@@ -137,7 +138,7 @@ pub(super) fn hello(
 }
 
 impl AwaitChallenge {
-    /// Checks the server's proof and makes the client's.
+    /// Checks the server's proof and creates the client's; returns the Answer frame to send.
     pub(super) fn challenge(
         self,
         context: &RoundContext<'_>,
@@ -186,7 +187,7 @@ impl AwaitChallenge {
 }
 
 impl AwaitPass {
-    /// Checks the server's pass; yields T_end.
+    /// Checks the server's pass; returns T_end.
     pub(super) fn pass(self, pass: &Pass) -> Result<[u8; 32], Reason> {
         if !crypto::same(&pass.parse()?, &self.keys.pass(self.end)) {
             return Err(Reason::Pass);
@@ -194,7 +195,7 @@ impl AwaitPass {
         Ok(*self.end.as_bytes())
     }
 
-    /// Checks the referrals of a server that refuses with BUSY; none if there are none, or if they are not proved.
+    /// Returns the referrals of a server that refuses with BUSY, if there are any and their proof is valid.
     pub(super) fn referrals(&self, rejection: &Rejection) -> Option<Referrals> {
         if rejection.code != RejectCode::Busy {
             return None;
@@ -206,7 +207,7 @@ impl AwaitPass {
     }
 }
 
-/// Takes a client's Hello and makes the server's proof.
+/// Answers a client's Hello with the server's proof; returns the Challenge frame to send.
 pub(super) fn challenge(
     context: &RoundContext<'_>,
     hello: &Hello,
@@ -223,10 +224,10 @@ pub(super) fn challenge(
         server: &server,
         nonce: &core.nonce,
     };
-    let (key, said) = context.local.networks.common(&tags, between)?;
+    let (key, theirs) = context.local.networks.common(&tags, between)?;
     let peer = context.check(core, &nonce)?;
 
-    let ours = context.introduction(&nonce).encode_challenge(said);
+    let ours = context.introduction(&nonce).encode_challenge(theirs);
     let t1 = context.transcript(&client, &server).hello(&hello.core);
     let t2 = t1.challenge(&ours);
 
@@ -295,30 +296,30 @@ impl AwaitAnswer {
 }
 
 impl Accepted {
-    /// T_end.
+    /// Returns T_end.
     pub(super) fn end(&self) -> [u8; 32] {
         *self.end.as_bytes()
     }
 
-    /// The frame that says so.
+    /// Returns the Pass frame.
     pub(super) fn pass(&self) -> Vec<u8> {
         encode::pass(&self.keys.pass(self.end))
     }
 
-    /// Proves referrals to this client.
+    /// Returns the proof of referrals for this client.
     pub(super) fn prove(&self, referrals: &Referrals) -> [u8; 32] {
         self.keys.referral_proof(self.end, referrals.as_bytes())
     }
 }
 
 impl RoundContext<'_> {
-    /// This node's network key in a slot.
+    /// Returns this node's network key in a slot.
     fn network_key(&self, slot: KeySlot) -> Result<&[u8; 32], Reason> {
         let key = self.local.networks.get(slot);
         key.ok_or(Reason::NetworkKeyChoice(slot.number()))
     }
 
-    /// Checks what a peer says about itself, in the protocol's order.
+    /// Checks a peer's introduction, in the protocol's order.
     fn check(&self, core: Core, own_nonce: &Secret) -> Result<Peer, Reason> {
         if core.round != u32::from(self.round.number()) {
             return Err(Reason::Round);
@@ -347,7 +348,7 @@ impl RoundContext<'_> {
         if core.instance_id == self.local.instance_id {
             return Err(Reason::OwnInstance);
         }
-        // The key is that of round 1 because its id is the connection's in both.
+        // The public key is that of round 1, because its id is the connection's in both rounds.
         if let Some(round1_peer) = self.round1_peer {
             if core.instance_id != round1_peer.core.instance_id {
                 return Err(Reason::InstanceChanged);
@@ -364,7 +365,7 @@ impl RoundContext<'_> {
         })
     }
 
-    /// What this node says about itself.
+    /// Returns this node's introduction.
     fn introduction(&self, nonce: &Secret) -> Core {
         let identity = &self.local.identity;
         // The PeerId of an Ed25519 key is 00 24 and the key's 36 bytes.

@@ -1,8 +1,9 @@
-//! One connection's handshake: its machine, its request-response behaviour, and what is under way.
+//! The handshake of one connection: its state machine, its request-response behaviour, and the request in progress.
 //!
-//! Entry type: [`Session`]. The rule it keeps: one response at most waits for each request.
+//! Entry type: [`Session`]. The rule it keeps: each request gets at most one response.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use libp2p::PeerId;
 use libp2p::core::ConnectedPoint;
@@ -15,25 +16,28 @@ use super::{Entropy, Local, MAX_FRAME, Machine, PROTOCOL, Role, TIMEOUT};
 use crate::clock::Time;
 use crate::wire::{Limits, RequestResponse, request_response};
 
-/// Streams that a connection may have open at once for this protocol: the handshake needs one
-/// each way, a third arrives only with a violation, which must still be read to be named.
+/// Maximum number of open streams of this protocol on a connection. The handshake needs one each way; a third one is a
+/// violation of the protocol, which must be read to be named in the failure.
 const MAX_STREAMS: usize = 4;
 
-/// One connection's handshake.
+/// Maximum time in which a Reject must leave; the connection is closed after it in any case.
+pub const REJECT_FLUSH: Duration = Duration::from_millis(500);
+
+/// The handshake of one connection.
 pub(super) struct Session {
     pub(super) peer_id: PeerId,
     pub(super) endpoint: ConnectedPoint,
     pub(super) since: Time,
     pub(super) machine: Machine,
     pub(super) request_response: RequestResponse,
-    /// Where the response to the request that is being served goes.
+    /// Channel for the response to the last request.
     pub(super) reply: Option<ResponseChannel<Vec<u8>>>,
     pub(super) proof: Option<VerifiedConnection>,
-    /// The first request to a listener is its Hello: only that one is counted by [`super::HandshakeRateLimiter`].
-    pub(super) hello_came: bool,
+    /// Whether the first request to a listener, its Hello, has arrived. Only that one counts for the rate limiter.
+    pub(super) hello_arrived: bool,
     pub(super) passed: bool,
-    /// A `Reject` is on its way out: close by then at the latest.
-    pub(super) closing_by: Option<Time>,
+    /// Time at which to close the connection if the peer has not done so before.
+    pub(super) close_at: Option<Time>,
     pub(super) failed: bool,
 }
 
@@ -60,16 +64,16 @@ impl Session {
             request_response: request_response(PROTOCOL, limits, MAX_STREAMS, TIMEOUT, None),
             reply: None,
             proof: None,
-            hello_came: role == Role::Dialer,
+            hello_arrived: role == Role::Dialer,
             passed: false,
-            closing_by: None,
+            close_at: None,
             failed: false,
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        match (self.closing_by, self.failed) {
-            (Some(by), _) => Some(by),
+        match (self.close_at, self.failed) {
+            (Some(at), _) => Some(at),
             (None, true) => None,
             (None, false) => self.machine.deadline(),
         }
@@ -77,13 +81,13 @@ impl Session {
 
     pub(super) fn respond(&mut self, frame: Vec<u8>) {
         if let Some(channel) = self.reply.take() {
-            // An error means that the stream is gone: the connection's end or the deadline tells.
+            // An error means that the stream is gone. The end of the connection or the deadline reports it.
             let _ = self.request_response.send_response(channel, frame);
         }
     }
 }
 
-/// Nonces and keys come from the operating system alone.
+/// Returns the operating system's randomness, the only source of nonces and keys.
 fn system_entropy() -> Entropy {
     Box::new(UnwrapErr(SysRng))
 }

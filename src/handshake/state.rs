@@ -1,9 +1,7 @@
-//! The handshake of one connection, as a pure machine: frames and rulings in; frames, a verdict and
-//! a deadline out.
+//! State machine of one connection's handshake: takes frames and decisions, returns frames, a result and a deadline.
 //!
-//! Entry type: [`Machine`]. The rule it keeps: [`Output::Verified`] comes once, and only after the
-//! peer has proved its key in both rounds to this side; once it has said [`Output::Close`] or
-//! [`Output::CloseAfterResponse`] it says nothing more.
+//! Entry type: [`Machine`]. The rules it keeps: it returns [`Output::Verified`] once, and only after the peer has proved
+//! its key to this side in both rounds; after [`Output::Close`] or [`Output::CloseAfterResponse`] it returns nothing.
 //!
 //! ```text
 //! dialer                                   listener
@@ -22,12 +20,11 @@
 //!   (its ResponseSent) Passed                Passed
 //! ```
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use libp2p::PeerId;
+use std::sync::Arc;
 
 use super::crypto::Entropy;
+use super::deadlines::Deadlines;
 use super::io::{Input, Output, Role};
 use super::message::{Answer, Challenge, Frame, FrameKind, Hello, Pass, encode};
 use super::reason::{Failure, Reason, RejectCode, Stage};
@@ -38,15 +35,6 @@ use super::round::{
 use super::verified::VerifiedPeer;
 use crate::clock::Time;
 
-/// How long a side waits for each frame from when it is due.
-pub const FRAME_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How long the whole may take, from the connection to the pass.
-pub const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a Reject may take to leave before the connection is closed all the same.
-pub const REJECT_FLUSH: Duration = Duration::from_millis(500);
-
 /// The handshake of one connection.
 pub struct Machine {
     local: Arc<Local>,
@@ -55,21 +43,18 @@ pub struct Machine {
     entropy: Entropy,
     state: State,
     stage: Stage,
-    /// T_end of round 1, once there is one.
+    /// T_end of round 1; zeros until round 1 has ended.
     round1_transcript: [u8; 32],
-    /// Whom round 1 has shown.
+    /// The peer as it introduced itself in round 1.
     round1_peer: Option<Peer>,
-    /// Round 2's Hello, when it overtakes round 1's Pass.
+    /// Round 2's Hello, if it arrived before round 1's Pass.
     early_hello: Option<Vec<u8>>,
-    /// Responses of ours that are still on their way out.
+    /// Number of responses that have not left yet.
     responses_in_flight: u32,
     busy: bool,
-    /// This node's Unix time in milliseconds, as it was told last.
+    /// This node's Unix time in milliseconds, as the caller set it last.
     unix_ms: u64,
-    /// When the whole must have passed.
-    end: Time,
-    /// Until when the next step is due, and what is wrong when it has not come by then.
-    due: Option<(Time, Reason)>,
+    deadlines: Deadlines,
 }
 
 enum State {
@@ -81,27 +66,27 @@ enum State {
     AwaitAnswer(AwaitAnswer),
     /// A server waits for its caller's decision.
     AwaitDecision(Accepted),
-    /// Round 2's client waits for its gate, then answers.
+    /// Round 2's client waits for its gate to open, then sends its Answer.
     AwaitGateToAnswer(AwaitPass, Vec<u8>),
-    /// Round 2's server waits for its gate, then passes.
+    /// Round 2's server waits for its gate to open, then sends its Pass.
     AwaitGateToPass(Vec<u8>),
     /// A server waits for its Pass to leave.
     PassLeaves,
     Passed,
-    /// It has failed: nothing more is said or heard.
+    /// The handshake has failed: all further input is ignored.
     Over,
 }
 
-/// A frame that came out of turn, or one whose check failed.
-enum Trouble {
-    /// Close without a word.
+/// How a handshake ends when a frame is out of turn or fails a check.
+enum Abort {
+    /// Close the connection without a response.
     Close(Reason),
-    /// A server refuses by name.
+    /// Send a Reject with the reason's code, then close.
     Reject(Reason),
 }
 
 impl Machine {
-    /// A handshake on a connection that came up at `now`, with the peer that noise authenticated.
+    /// Returns the handshake of a connection that was established at `now`, with the peer that noise authenticated.
     pub fn new(
         local: Arc<Local>,
         role: Role,
@@ -109,9 +94,13 @@ impl Machine {
         now: Time,
         entropy: Entropy,
     ) -> Machine {
-        let (state, due) = match role {
-            Role::Dialer => (State::Idle, None),
-            Role::Listener => (State::AwaitHello, Some(frame_due(now, FrameKind::Hello))),
+        let mut deadlines = Deadlines::new(now);
+        let state = match role {
+            Role::Dialer => State::Idle,
+            Role::Listener => {
+                deadlines.expect_frame(now, FrameKind::Hello);
+                State::AwaitHello
+            }
         };
         Machine {
             local,
@@ -126,25 +115,25 @@ impl Machine {
             responses_in_flight: 0,
             busy: false,
             unix_ms: 0,
-            end: now + TIMEOUT,
-            due,
+            deadlines,
         }
     }
 
-    /// Sets this node's Unix time in milliseconds: before each input that may have a Core made or read.
+    /// Sets this node's Unix time in milliseconds, which goes into this node's Core and is compared with the peer's. To be
+    /// called before [`Machine::handle`].
     pub fn set_clock(&mut self, unix_ms: u64) {
         self.unix_ms = unix_ms;
     }
 
-    /// Takes what happened, and appends what is to be done.
+    /// Handles an input at `now`, and appends the actions to take to `out`.
     pub fn handle(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
         if matches!(self.state, State::Over) {
             return;
         }
-        if let Some(reason) = self.too_late(now) {
+        if let Some(reason) = self.expired(now) {
             return self.close(reason, out);
         }
-        let done = match input {
+        let result = match input {
             Input::Start => self.on_start(now, out),
             Input::Request(body) => self.on_request(now, body, out),
             Input::Response(body) => self.on_response(now, body, out),
@@ -156,73 +145,59 @@ impl Machine {
                 Ok(())
             }
             Input::Deadline => Ok(()),
-            Input::StreamFailed(what) => Err(Trouble::Close(Reason::Stream(what))),
-            Input::NotSpoken => Err(Trouble::Close(Reason::NotSpoken)),
+            Input::StreamFailed(error) => Err(Abort::Close(Reason::Stream(error))),
+            Input::NotSpoken => Err(Abort::Close(Reason::NotSpoken)),
         };
-        match done {
+        match result {
             Ok(()) => {}
-            Err(Trouble::Close(reason)) => self.close(reason, out),
-            Err(Trouble::Reject(reason)) => self.reject(reason, out),
+            Err(Abort::Close(reason)) => self.close(reason, out),
+            Err(Abort::Reject(reason)) => self.reject(reason, out),
         }
     }
 
-    /// When to feed [`Input::Deadline`]; none once the handshake has passed or failed.
+    /// Returns the time at which to feed [`Input::Deadline`]; none once the handshake has passed or failed.
     pub fn deadline(&self) -> Option<Time> {
         match self.state {
             State::Passed | State::Over => None,
-            _ => Some(
-                self.due
-                    .as_ref()
-                    .map_or(self.end, |(due, _)| self.end.min(*due)),
-            ),
+            _ => Some(self.deadlines.next()),
         }
     }
 
-    /// In which round the handshake stands.
+    /// Returns the round in which the handshake is.
     pub fn stage(&self) -> Stage {
         self.stage
     }
 
-    fn too_late(&self, now: Time) -> Option<Reason> {
-        if self.deadline()? > now {
-            return None;
-        }
-        Some(match &self.due {
-            Some((due, reason)) if *due <= self.end => reason.clone(),
-            _ => Reason::TooSlow,
-        })
+    fn expired(&self, now: Time) -> Option<Reason> {
+        self.deadline()?;
+        self.deadlines.expired(now)
     }
 
-    fn on_start(&mut self, now: Time, out: &mut Vec<Output>) -> Result<(), Trouble> {
+    fn on_start(&mut self, now: Time, out: &mut Vec<Output>) -> Result<(), Abort> {
         if let State::Idle = self.state {
-            self.ask(now, out);
+            self.send_hello(now, out);
         }
         Ok(())
     }
 
-    fn on_request(
-        &mut self,
-        now: Time,
-        body: Vec<u8>,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Trouble> {
-        match self.take() {
-            State::AwaitHello => match decode(body, Trouble::Reject)? {
+    fn on_request(&mut self, now: Time, body: Vec<u8>, out: &mut Vec<Output>) -> Result<(), Abort> {
+        match self.take_state() {
+            State::AwaitHello => match decode(body, Abort::Reject)? {
                 Frame::Hello(hello) => self.on_hello(now, &hello, out),
                 frame => Err(unexpected(&frame)),
             },
-            State::AwaitAnswer(state) => match decode(body, Trouble::Reject)? {
+            State::AwaitAnswer(state) => match decode(body, Abort::Reject)? {
                 Frame::Answer(answer) => self.on_answer(state, &answer, out),
                 frame => Err(unexpected(&frame)),
             },
-            // Streams overtake each other: round 2's Hello may come before round 1's Pass. One
-            // may, so that a stranger cannot make this grow.
+            // Streams overtake each other: round 2's Hello may arrive before round 1's Pass. Only one is kept, so that a
+            // stranger cannot make this grow.
             State::AwaitPass(state) if self.role == Role::Dialer && self.early_hello.is_none() => {
                 self.state = State::AwaitPass(state);
                 self.early_hello = Some(body);
                 Ok(())
             }
-            _ => Err(unexpected(&decode(body, Trouble::Close)?)),
+            _ => Err(unexpected(&decode(body, Abort::Close)?)),
         }
     }
 
@@ -231,15 +206,15 @@ impl Machine {
         now: Time,
         body: Vec<u8>,
         out: &mut Vec<Output>,
-    ) -> Result<(), Trouble> {
-        let frame = decode(body, Trouble::Close)?;
-        match (self.take(), frame) {
+    ) -> Result<(), Abort> {
+        let frame = decode(body, Abort::Close)?;
+        match (self.take_state(), frame) {
             (State::AwaitChallenge(state), Frame::Challenge(challenge)) => {
                 self.on_challenge(now, state, &challenge, out)
             }
             (State::AwaitPass(state), Frame::Pass(pass)) => self.on_pass(now, state, &pass, out),
             (State::AwaitChallenge(_), Frame::Reject(rejection)) => {
-                Err(Trouble::Close(Reason::RefusedByRemote(rejection.code)))
+                Err(Abort::Close(Reason::RefusedByRemote(rejection.code)))
             }
             (State::AwaitPass(state), Frame::Reject(rejection)) => {
                 self.on_reject(&state, &rejection, out);
@@ -249,7 +224,7 @@ impl Machine {
         }
     }
 
-    /// A client is refused after it has proved its key: the server may name others.
+    /// A client that has proved its key is refused: the Reject may carry referrals.
     fn on_reject(&mut self, state: &AwaitPass, rejection: &Rejection, out: &mut Vec<Output>) {
         let referrals = match self.stage {
             Stage::Round1 => state.referrals(rejection),
@@ -258,33 +233,33 @@ impl Machine {
         self.close_with(Reason::RefusedByRemote(rejection.code), referrals, out);
     }
 
-    /// A server takes a Hello.
-    fn on_hello(&mut self, now: Time, hello: &Hello, out: &mut Vec<Output>) -> Result<(), Trouble> {
+    /// A server receives a Hello: it sends its Challenge.
+    fn on_hello(&mut self, now: Time, hello: &Hello, out: &mut Vec<Output>) -> Result<(), Abort> {
         if self.busy {
-            return Err(Trouble::Reject(Reason::RefusedByUs(RejectCode::Busy)));
+            return Err(Abort::Reject(Reason::RefusedByUs(RejectCode::Busy)));
         }
         let (context, entropy) = self.context();
-        let (state, frame) = round::challenge(&context, hello, entropy).map_err(Trouble::Reject)?;
+        let (state, frame) = round::challenge(&context, hello, entropy).map_err(Abort::Reject)?;
         self.respond(frame, out);
-        self.wait(now, State::AwaitAnswer(state), FrameKind::Answer);
+        self.await_frame(now, State::AwaitAnswer(state), FrameKind::Answer);
         Ok(())
     }
 
-    /// A server takes an Answer: the peer has proved its key, now the caller judges.
+    /// A server receives an Answer: the peer has proved its key, and the caller decides whether it may stay.
     fn on_answer(
         &mut self,
         state: AwaitAnswer,
         answer: &Answer,
         out: &mut Vec<Output>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Abort> {
         let (context, _) = self.context();
-        let accepted = state.answer(&context, answer).map_err(Trouble::Reject)?;
+        let accepted = state.answer(&context, answer).map_err(Abort::Reject)?;
         out.push(Output::Authorize {
             peer: accepted.peer.public_key.peer_id(),
             instance_id: accepted.peer.core.instance_id,
             features: accepted.peer.core.features,
         });
-        self.pause(State::AwaitDecision(accepted));
+        self.await_caller(State::AwaitDecision(accepted));
         Ok(())
     }
 
@@ -293,10 +268,10 @@ impl Machine {
         now: Time,
         decision: Result<(), Refusal>,
         out: &mut Vec<Output>,
-    ) -> Result<(), Trouble> {
-        let accepted = match self.take() {
+    ) -> Result<(), Abort> {
+        let accepted = match self.take_state() {
             State::AwaitDecision(accepted) => accepted,
-            // Nobody asked: the decision of a question that a time-out has overtaken.
+            // The caller answers twice, or was not asked: ignored.
             state => {
                 self.state = state;
                 return Ok(());
@@ -311,81 +286,81 @@ impl Machine {
                 self.round1_transcript = accepted.end();
                 let pass = accepted.pass();
                 self.round1_peer = Some(accepted.peer);
-                self.pass(now, pass, out);
+                self.send_pass(now, pass, out);
             }
             Stage::Round2 => {
                 let pass = accepted.pass();
                 let peer = VerifiedPeer::new(accepted.peer, self.role);
                 out.push(Output::Verified(peer));
-                self.pause(State::AwaitGateToPass(pass));
+                self.await_caller(State::AwaitGateToPass(pass));
             }
         }
         Ok(())
     }
 
-    /// A client takes a Challenge. In round 2 that is the second proof of the peer's key: the gate
-    /// opens before the Answer leaves, for the peer opens its own when it has that.
+    /// A client receives a Challenge. In round 2 that is the second proof of the peer's key: the gate opens before the
+    /// Answer leaves, because the peer opens its own gate when it has the Answer.
     fn on_challenge(
         &mut self,
         now: Time,
         state: AwaitChallenge,
         challenge: &Challenge,
         out: &mut Vec<Output>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Abort> {
         let (context, entropy) = self.context();
         let (state, peer, answer) = state
             .challenge(&context, challenge, entropy)
-            .map_err(Trouble::Close)?;
+            .map_err(Abort::Close)?;
         match self.stage {
             Stage::Round1 => {
                 self.round1_peer = Some(peer);
                 out.push(Output::SendRequest(answer));
-                self.wait(now, State::AwaitPass(state), FrameKind::Pass);
+                self.await_frame(now, State::AwaitPass(state), FrameKind::Pass);
             }
             Stage::Round2 => {
                 out.push(Output::Verified(VerifiedPeer::new(peer, self.role)));
-                self.pause(State::AwaitGateToAnswer(state, answer));
+                self.await_caller(State::AwaitGateToAnswer(state, answer));
             }
         }
         Ok(())
     }
 
-    /// A client takes a Pass: its round is over.
+    /// A client receives a Pass: its round is over.
     fn on_pass(
         &mut self,
         now: Time,
         state: AwaitPass,
         pass: &Pass,
         out: &mut Vec<Output>,
-    ) -> Result<(), Trouble> {
-        let end = state.pass(pass).map_err(Trouble::Close)?;
+    ) -> Result<(), Abort> {
+        let end = state.pass(pass).map_err(Abort::Close)?;
         if self.stage == Stage::Round2 {
             self.finish(out);
             return Ok(());
         }
         self.round1_transcript = end;
         self.stage = Stage::Round2;
-        self.wait(now, State::AwaitHello, FrameKind::Hello);
+        self.await_frame(now, State::AwaitHello, FrameKind::Hello);
         match self.early_hello.take() {
             Some(body) => self.on_request(now, body, out),
             None => Ok(()),
         }
     }
 
-    fn on_gate_open(&mut self, now: Time, out: &mut Vec<Output>) -> Result<(), Trouble> {
-        match self.take() {
+    fn on_gate_open(&mut self, now: Time, out: &mut Vec<Output>) -> Result<(), Abort> {
+        match self.take_state() {
             State::AwaitGateToAnswer(state, answer) => {
                 out.push(Output::SendRequest(answer));
-                self.wait(now, State::AwaitPass(state), FrameKind::Pass);
+                self.await_frame(now, State::AwaitPass(state), FrameKind::Pass);
             }
-            State::AwaitGateToPass(pass) => self.pass(now, pass, out),
+            State::AwaitGateToPass(pass) => self.send_pass(now, pass, out),
             state => self.state = state,
         }
         Ok(())
     }
 
-    /// A Pass that has left ends the server's round; in round 1 the parts are then exchanged.
-    fn on_response_sent(&mut self, now: Time, out: &mut Vec<Output>) -> Result<(), Trouble> {
+    /// The server's round ends when its Pass has left. After round 1 the server becomes the client.
+    fn on_response_sent(&mut self, now: Time, out: &mut Vec<Output>) -> Result<(), Abort> {
         self.responses_in_flight = self.responses_in_flight.saturating_sub(1);
         if let State::PassLeaves = self.state
             && self.responses_in_flight == 0
@@ -393,7 +368,7 @@ impl Machine {
             match self.stage {
                 Stage::Round1 => {
                     self.stage = Stage::Round2;
-                    self.ask(now, out);
+                    self.send_hello(now, out);
                 }
                 Stage::Round2 => self.finish(out),
             }
@@ -401,19 +376,19 @@ impl Machine {
         Ok(())
     }
 
-    /// Opens the round as its client.
-    fn ask(&mut self, now: Time, out: &mut Vec<Output>) {
+    /// Begins the round as its client.
+    fn send_hello(&mut self, now: Time, out: &mut Vec<Output>) {
         let (context, entropy) = self.context();
         let (state, frame) = round::hello(&context, entropy);
         out.push(Output::SendRequest(frame));
-        self.wait(now, State::AwaitChallenge(state), FrameKind::Challenge);
+        self.await_frame(now, State::AwaitChallenge(state), FrameKind::Challenge);
     }
 
-    /// Ends the round as its server, but for the frame's way out.
-    fn pass(&mut self, now: Time, frame: Vec<u8>, out: &mut Vec<Output>) {
+    /// Sends the Pass of the round that this side serves.
+    fn send_pass(&mut self, now: Time, frame: Vec<u8>, out: &mut Vec<Output>) {
         self.respond(frame, out);
         self.state = State::PassLeaves;
-        self.due = Some((now + FRAME_TIMEOUT, Reason::PassNotTaken));
+        self.deadlines.expect_pass_taken(now);
     }
 
     fn respond(&mut self, frame: Vec<u8>, out: &mut Vec<Output>) {
@@ -421,21 +396,20 @@ impl Machine {
         out.push(Output::SendResponse(frame));
     }
 
-    /// The peer's turn.
-    fn wait(&mut self, now: Time, state: State, frame: FrameKind) {
+    /// Waits for a frame of the peer.
+    fn await_frame(&mut self, now: Time, state: State, frame: FrameKind) {
         self.state = state;
-        self.due = Some(frame_due(now, frame));
+        self.deadlines.expect_frame(now, frame);
     }
 
-    /// The caller's turn: no frame is due, but the whole still has its end.
-    fn pause(&mut self, state: State) {
+    /// Waits for an input of the caller.
+    fn await_caller(&mut self, state: State) {
         self.state = state;
-        self.due = None;
+        self.deadlines.expect_nothing();
     }
 
     fn finish(&mut self, out: &mut Vec<Output>) {
         self.state = State::Passed;
-        self.due = None;
         out.push(Output::Passed);
     }
 
@@ -444,7 +418,7 @@ impl Machine {
         self.reject_with(frame, reason, out);
     }
 
-    /// Refuses a peer that has proved its key. Only a dialer is told of others, for only it has somewhere to go.
+    /// Refuses a peer that has proved its key. Only a dialer gets referrals, because only it can try another node.
     fn refuse(&mut self, accepted: &Accepted, refusal: Refusal, out: &mut Vec<Output>) {
         let Refusal { code, referrals } = refusal;
         let referrals =
@@ -472,8 +446,8 @@ impl Machine {
         }));
     }
 
-    /// Takes the state out to be consumed; whoever does not put one back has failed.
-    fn take(&mut self) -> State {
+    /// Takes the state out to be consumed. A caller that puts none back has failed the handshake.
+    fn take_state(&mut self) -> State {
         std::mem::replace(&mut self.state, State::Over)
     }
 
@@ -490,14 +464,10 @@ impl Machine {
     }
 }
 
-fn frame_due(now: Time, kind: FrameKind) -> (Time, Reason) {
-    (now + FRAME_TIMEOUT, Reason::NoFrame(kind))
+fn decode(body: Vec<u8>, abort: fn(Reason) -> Abort) -> Result<Frame, Abort> {
+    Frame::decode(body).map_err(abort)
 }
 
-fn decode(body: Vec<u8>, trouble: fn(Reason) -> Trouble) -> Result<Frame, Trouble> {
-    Frame::decode(body).map_err(trouble)
-}
-
-fn unexpected(frame: &Frame) -> Trouble {
-    Trouble::Close(Reason::Unexpected(frame.kind()))
+fn unexpected(frame: &Frame) -> Abort {
+    Abort::Close(Reason::Unexpected(frame.kind()))
 }

@@ -1,9 +1,9 @@
-//! How two nodes find out that they hold the same network key, without telling it to anybody else.
+//! Private matching of network keys: two nodes find the key that both hold without revealing it to anybody else.
 //!
-//! Entry types: [`NetworkKeys`], [`KeySlot`]. A client's Hello has two tags, keyed by the network keys that it holds
-//! and bound to both PeerIds and to its nonce; the server looks which of its own keys makes one of them. The rule it
-//! keeps: who holds no key of the network cannot tell a tag from random bytes, nor two Hellos of one network from two
-//! of different ones, and a tag is of no use on another connection.
+//! Entry types: [`NetworkKeys`], [`KeySlot`]. A client's Hello has two tags, keyed by its network keys and bound to both
+//! PeerIds and to its nonce. The server tries which of its own keys yields one of them. The rule it keeps: without a key of
+//! the network, a tag looks like random bytes, two Hellos of one network look like those of two networks, and a tag is
+//! useless on another connection.
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
@@ -14,26 +14,26 @@ use super::crypto::Entropy;
 use super::reason::{NetworkMismatch, Reason};
 use crate::identity::NetworkKey;
 
-/// Bytes of one tag.
+/// Size of one tag in bytes.
 pub(crate) const TAG_BYTES: usize = 16;
-/// Bytes of the two tags of a Hello.
+/// Size of the two tags of a Hello in bytes.
 pub(crate) const TAGS_BYTES: usize = 2 * TAG_BYTES;
 
 const TAG_INFO: &[u8] = b"diatribe/handshake-tag/v1";
-/// What stands for the network key where there is none.
+/// Key of the open network, in place of a network key.
 const OPEN_NETWORK: [u8; 32] = [0; 32];
 
-/// Which of a node's two network keys, or of a Hello's two tags.
+/// Index of one of a node's two network keys, or of a Hello's two tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum KeySlot {
-    /// The first: the key that is in force.
+    /// The first slot: the current key.
     Newer,
-    /// The second: the key before it.
+    /// The second slot: the key before it.
     Older,
 }
 
 impl KeySlot {
-    /// The slot as `key` names it on the wire.
+    /// Returns the slot's number in the field `key` on the wire.
     pub(crate) const fn number(self) -> u32 {
         match self {
             KeySlot::Newer => 1,
@@ -41,7 +41,7 @@ impl KeySlot {
         }
     }
 
-    /// The slot behind a number from the wire.
+    /// Returns the slot of a number from the wire.
     pub(crate) const fn from_number(number: u32) -> Option<KeySlot> {
         match number {
             1 => Some(KeySlot::Newer),
@@ -51,7 +51,7 @@ impl KeySlot {
     }
 }
 
-/// Between whom a tag is: the PeerIds as noise authenticated them, and the nonce of the Hello.
+/// The handshake that a tag is bound to: both PeerIds as noise authenticated them, and the nonce of the Hello.
 #[derive(Clone, Copy)]
 pub(crate) struct Between<'a> {
     pub(crate) client: &'a [u8],
@@ -59,7 +59,7 @@ pub(crate) struct Between<'a> {
     pub(crate) nonce: &'a [u8; 32],
 }
 
-/// The network keys of a node: one, or two while its network changes from one to the next.
+/// The network keys of a node: one, or two during a change of the key.
 #[derive(Clone, Debug)]
 pub(crate) struct NetworkKeys {
     /// None on the open network.
@@ -68,7 +68,7 @@ pub(crate) struct NetworkKeys {
 }
 
 impl NetworkKeys {
-    /// One key, or none: the open network.
+    /// Returns the keys of a node with one key, or with none on the open network.
     pub(crate) fn new(key: Option<NetworkKey>) -> NetworkKeys {
         NetworkKeys {
             newer: key,
@@ -76,7 +76,7 @@ impl NetworkKeys {
         }
     }
 
-    /// The same keys, and the one that was in force before.
+    /// Adds the key that was in force before.
     pub(crate) fn with_older(self, older: NetworkKey) -> NetworkKeys {
         NetworkKeys {
             older: Some(older),
@@ -84,7 +84,7 @@ impl NetworkKeys {
         }
     }
 
-    /// The key in a slot, none when the node has none there. The open network's is 32 zeros.
+    /// Returns the key in a slot; none if the slot is empty. The key of the open network is 32 zeros.
     pub(crate) fn get(&self, slot: KeySlot) -> Option<&[u8; 32]> {
         match (slot, &self.newer) {
             (KeySlot::Newer, Some(key)) => Some(key.as_bytes()),
@@ -93,7 +93,7 @@ impl NetworkKeys {
         }
     }
 
-    /// The tags of a Hello: the newer key's, the older key's; random bytes in place of one that there is not.
+    /// Returns the tags of a Hello, of the newer key and the older key, with random bytes for a key that is missing.
     pub(crate) fn tags(&self, between: Between<'_>, entropy: &mut Entropy) -> [u8; TAGS_BYTES] {
         let mut tags = [0; TAGS_BYTES];
         let (newer, older) = tags.split_at_mut(TAG_BYTES);
@@ -106,12 +106,12 @@ impl NetworkKeys {
         tags
     }
 
-    /// Which key counts between a client that sent these tags and this server: the server's slot, and the tag that
-    /// belongs to it. Of several the server's newer key counts, and of two tags of one key the first.
+    /// Returns the key that this server shares with a client that sent these tags: the server's slot, and the slot of the
+    /// matching tag. The server's newer key has precedence, then the first tag.
     ///
     /// # Errors
     ///
-    /// [`Reason::Network`] when neither tag is that of a key of the server's, with what is known of the difference.
+    /// Returns [`Reason::Network`], with the known difference, when neither tag matches a key of the server.
     pub(crate) fn common(
         &self,
         tags: &[u8; TAGS_BYTES],
@@ -119,10 +119,10 @@ impl NetworkKeys {
     ) -> Result<(KeySlot, KeySlot), Reason> {
         let (newer, older) = tags.split_at(TAG_BYTES);
         let mut found = None;
-        // All are compared, so that the time does not tell which is there. What counts most comes last.
+        // All pairs are compared, so that the time does not reveal which one matches. The last match has precedence.
         for own in [KeySlot::Older, KeySlot::Newer] {
-            for (said, slot) in [(older, KeySlot::Older), (newer, KeySlot::Newer)] {
-                if self.get(own).is_some_and(|key| fits(key, between, said)) {
+            for (tag, slot) in [(older, KeySlot::Older), (newer, KeySlot::Newer)] {
+                if self.get(own).is_some_and(|key| fits(key, between, tag)) {
                     found = Some((own, slot));
                 }
             }
@@ -141,7 +141,7 @@ impl NetworkKeys {
     }
 }
 
-/// The tag of a network key, between these two.
+/// Returns the tag of a network key for a handshake.
 pub(crate) fn tag(key: &[u8; 32], between: Between<'_>) -> [u8; TAG_BYTES] {
     let full: [u8; 32] = mac(key, between).finalize().into_bytes().into();
     let mut tag = [0; TAG_BYTES];
@@ -149,7 +149,7 @@ pub(crate) fn tag(key: &[u8; 32], between: Between<'_>) -> [u8; TAG_BYTES] {
     tag
 }
 
-/// Whether a tag is this key's, in a time that does not tell where the two differ.
+/// Returns whether a tag is of this key, in constant time.
 fn fits(key: &[u8; 32], between: Between<'_>, tag: &[u8]) -> bool {
     mac(key, between).verify_truncated_left(tag).is_ok()
 }
@@ -165,7 +165,7 @@ fn mac(key: &[u8; 32], between: Between<'_>) -> Hmac<Sha256> {
     mac
 }
 
-/// The key of a network key's tags.
+/// Derives the key of the tags from a network key.
 pub(crate) fn tag_key(key: &[u8; 32]) -> Zeroizing<[u8; 32]> {
     let mut tag_key = Zeroizing::new([0; 32]);
     Hkdf::<Sha256>::new(None, key)
