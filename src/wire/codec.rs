@@ -1,7 +1,8 @@
-//! A frame is a minimal unsigned varint n, 1 ≤ n ≤ limit, then n bytes; one frame a direction.
+//! Codec of frames. A frame is a minimal unsigned varint n, 1 ≤ n ≤ limit, and then n bytes; a stream carries one frame in
+//! each direction.
 //!
-//! Entry type: [`FrameCodec`], one for each protocol. The rule it keeps: it never reserves more
-//! than the limit, never reads past the frame, and names each violation ([`FrameError`]).
+//! Entry type: [`FrameCodec`], one for each protocol. The rule it keeps: it never reserves more memory than the limit, never
+//! reads past the frame, and names each violation ([`FrameError`]).
 
 use std::io;
 use std::pin::Pin;
@@ -13,23 +14,23 @@ use libp2p::StreamProtocol;
 use libp2p::request_response;
 use unsigned_varint::{decode, encode};
 
-/// Bodies up to so many bytes are written together with their length, as one piece of the stream; a larger
-/// one is not copied for that.
-const TOGETHER: usize = 16 << 10;
+/// Maximum size of a body, in bytes, that is copied to be written in one piece with its length. Larger ones are written
+/// without a copy.
+const MAX_COPIED_BODY: usize = 16 << 10;
 
-/// Maximum number of bytes of a frame's length: they hold any `u32`, and every protocol's limit is far below that.
+/// Maximum size of a frame's length in bytes: they hold any `u32`, and every protocol's limit is far below that.
 const MAX_LENGTH_BYTES: usize = 5;
 
-/// The largest frames of a protocol, in bytes.
+/// Maximum sizes of a protocol's frames, in bytes of their bodies.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The largest request.
+    /// Maximum size of a request.
     pub request: usize,
-    /// The largest response.
+    /// Maximum size of a response.
     pub response: usize,
 }
 
-/// Why the bytes on a stream are no frame.
+/// A violation of the framing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The length is zero.
@@ -38,7 +39,7 @@ pub enum FrameError {
     /// The length is over the protocol's limit.
     #[error("the frame's length of {len} bytes is over the limit of {limit}")]
     TooLong {
-        /// The length that the frame claims.
+        /// The length that the frame claims, or the least that its length can be.
         len: u64,
         /// The protocol's limit.
         limit: usize,
@@ -55,7 +56,7 @@ pub enum FrameError {
 }
 
 impl FrameError {
-    /// The violation behind an I/O error of a stream, if it is one.
+    /// Returns the violation inside an I/O error of a stream, if there is one.
     pub fn of(error: &io::Error) -> Option<&FrameError> {
         error.get_ref()?.downcast_ref()
     }
@@ -67,11 +68,20 @@ impl From<FrameError> for io::Error {
     }
 }
 
-/// A request as it came: the frame's body, or why there is none. The violation is handed on as a
-/// request, because libp2p's request-response tells nobody of a request that cannot be read.
+/// An inbound request: the frame's body, or the violation. A violation is passed on as a request, because libp2p's
+/// request-response does not report requests that cannot be read.
 pub type Request = Result<Vec<u8>, FrameError>;
 
-/// The codec of one request-response protocol; requests and responses are the frames' bodies.
+/// Codec of one request-response protocol. Requests and responses are the bodies of frames.
+///
+/// # Examples
+///
+/// ```
+/// use diatribe::wire::{FrameCodec, Limits};
+///
+/// let codec = FrameCodec::new(Limits { request: 1024, response: 64 << 10 });
+/// # let _ = codec;
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct FrameCodec {
     limits: Limits,
@@ -79,12 +89,12 @@ pub struct FrameCodec {
 }
 
 impl FrameCodec {
-    /// A codec with these limits.
+    /// Returns a codec with these limits and no idle timeout.
     pub const fn new(limits: Limits) -> FrameCodec {
         FrameCodec { limits, idle: None }
     }
 
-    /// One that gives a frame up on which nothing has moved for so long. It needs tokio's timers.
+    /// Sets the time without progress after which a frame fails. It needs tokio's timers.
     pub const fn idle(self, idle: Duration) -> FrameCodec {
         FrameCodec {
             idle: Some(idle),
@@ -125,7 +135,7 @@ impl request_response::Codec for FrameCodec {
         T: AsyncWrite + Unpin + Send,
     {
         write_frame(io, &request?, self.limits.request, self.idle).await?;
-        // request-response half-closes next, and does not look at the time when that waits for the peer.
+        // request-response half-closes next, and applies no timeout while that waits for the peer.
         within(self.idle, io.close()).await
     }
 
@@ -173,7 +183,7 @@ async fn read_length<T: AsyncRead + Unpin>(
         if decode::is_last(bytes[at]) {
             return Ok(parse_length(&bytes[..=at], limit)?);
         }
-        // A length of more bytes than these can only be over the limit: refused before it is read.
+        // A length with more bytes than these is over the limit: it is refused before the rest arrives.
         let len = 1 << (7 * (at + 1));
         if len > limit as u64 {
             return Err(FrameError::TooLong { len, limit }.into());
@@ -191,14 +201,14 @@ fn parse_length(bytes: &[u8], limit: usize) -> Result<usize, FrameError> {
     }
 }
 
-/// Looks, without waiting, whether bytes follow the frame: its sender half-closes after it, but
-/// whoever answers need not wait for that.
+/// Checks, without waiting, that no bytes follow the frame. The sender half-closes after it, but the receiver need not
+/// wait for that before it answers.
 async fn refuse_trailing<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<()> {
     let mut byte = [0];
     futures::future::poll_fn(|cx| match Pin::new(&mut *io).poll_read(cx, &mut byte) {
         Poll::Ready(Ok(0)) | Poll::Pending => Poll::Ready(Ok(())),
         Poll::Ready(Ok(_)) => Poll::Ready(Err(FrameError::Trailing.into())),
-        // The frame is whole: what becomes of the stream afterwards concerns nobody.
+        // The frame is complete, so later errors of the stream do not matter.
         Poll::Ready(Err(_)) => Poll::Ready(Ok(())),
     })
     .await
@@ -220,7 +230,7 @@ async fn write_frame<T: AsyncWrite + Unpin>(
         }
         .into());
     }
-    let is_large = body.len() > TOGETHER;
+    let is_large = body.len() > MAX_COPIED_BODY;
     let copied = if is_large { 0 } else { body.len() };
     let mut frame = Vec::with_capacity(MAX_LENGTH_BYTES + copied);
     frame.extend_from_slice(encode::usize(body.len(), &mut encode::usize_buffer()));
@@ -248,7 +258,7 @@ async fn write_all<T: AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// What moves a frame on, which is given up when it takes so long.
+/// Runs one step of a frame, with a timeout of `idle` if there is one.
 async fn within<T>(
     idle: Option<Duration>,
     step: impl Future<Output = io::Result<T>>,
@@ -256,8 +266,8 @@ async fn within<T>(
     let Some(idle) = idle else {
         return step.await;
     };
-    let given_up = |_| io::Error::new(io::ErrorKind::TimedOut, "nothing has moved for too long");
-    tokio::time::timeout(idle, step).await.map_err(given_up)?
+    let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, "nothing has moved for too long");
+    tokio::time::timeout(idle, step).await.map_err(timed_out)?
 }
 
 #[cfg(test)]
@@ -324,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_large_frame_has_the_same_bytes_as_if_it_were_written_at_once() {
-        let body = vec![7; TOGETHER + 1];
+        let body = vec![7; MAX_COPIED_BODY + 1];
         let mut frame = vec![0x81, 0x80, 0x01];
         frame.extend(&body);
         assert_eq!(written(&body, 1 << 20), frame);
@@ -332,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_frame_that_moves_may_take_long_and_one_that_stands_still_is_given_up() {
+    async fn a_slow_frame_is_read_and_one_without_progress_times_out() {
         let idle = Duration::from_secs(30);
         let bytes = futures::stream::unfold([3, 1, 2, 3].into_iter(), |mut rest| async {
             tokio::time::sleep(Duration::from_secs(29)).await;
@@ -345,7 +355,7 @@ mod tests {
         assert_eq!(stuck.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
-    /// Takes everything, and is never done with its half-close.
+    /// Accepts all bytes, and never completes its half-close.
     struct NeverClosed;
 
     impl AsyncWrite for NeverClosed {
@@ -367,7 +377,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_to_a_peer_that_never_says_anything_is_given_up() {
+    async fn a_request_to_a_silent_peer_times_out() {
         use request_response::Codec as _;
         let limits = Limits {
             request: 1024,

@@ -1,8 +1,8 @@
-//! The one spelling of an envelope, and the id that data has in a topic.
+//! The canonical encoding of an envelope, and the message id of data in a topic.
 //!
-//! Entry points: [`split`], [`MessageId`]. The rule it keeps: an id says which room, which body and which
-//! signature; bytes that are no envelope of a room never have the id of any that are. Whether body and signature
-//! are right is not looked at here (`proto/README.md`, chapter 8).
+//! Entry points: [`split`], [`MessageId`]. The rule it keeps: an id covers the room, the body and the signature, and data
+//! that is not an envelope of a room never has the id of one that is. Body and signature are not verified here
+//! (`proto/README.md`, chapter 8).
 
 use std::ops::Range;
 
@@ -11,50 +11,60 @@ use sha2::{Digest, Sha256};
 use super::strict;
 use crate::model::TOPIC_PREFIX;
 
-/// The largest data of one event: what a link carries in a second or so; files are for other tools.
+/// Maximum size of one event's data in bytes: a link carries it in about a second, and larger files are for other tools.
 pub const MAX_EVENT_DATA: usize = 1024 * 1024;
 
-/// The largest envelope: the largest event, and room for everything around it.
+/// Maximum size of an envelope in bytes: the largest event, and 1 KiB for everything around it.
 pub const MAX_MESSAGE: usize = MAX_EVENT_DATA + 1024;
 
-/// Bytes of a signature.
+/// Size of a signature in bytes.
 pub const SIGNATURE_BYTES: usize = 64;
 
-/// Field 1: body, length-delimited.
+/// Key of field 1, the body, length-delimited.
 pub const BODY_TAG: u8 = 0x0a;
 
-/// Field 2: signature, length-delimited, 64 bytes.
+/// Key of field 2, the signature, length-delimited, and its length of 64.
 pub const SIGNATURE_HEADER: [u8; 2] = [0x12, 0x40];
 
-/// What the id of an envelope begins with.
+/// Domain separation of the id of an envelope.
 const ID_DOMAIN: &[u8; 20] = b"diatribe-batch-id-v2";
 
-/// What the id of anything else begins with.
+/// Domain separation of the id of other data.
 const BAD_ID_DOMAIN: &[u8; 15] = b"diatribe-bad-v2";
 
-/// Where body and signature stand in an envelope.
+/// Positions of body and signature in an envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parts {
-    /// The body, not empty.
+    /// Range of the body, not empty.
     pub body: Range<usize>,
-    /// The signature, [`SIGNATURE_BYTES`].
+    /// Range of the signature, of [`SIGNATURE_BYTES`].
     pub signature: Range<usize>,
 }
 
-/// Why data is no envelope.
+/// Reason why data is not an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoEnvelope {
-    /// More than [`MAX_MESSAGE`] bytes: how many.
+    /// The data has this many bytes, more than [`MAX_MESSAGE`].
     TooLarge(usize),
-    /// Not the one spelling.
+    /// The data is not the canonical encoding.
     Spelling(&'static str),
 }
 
-/// SHA-256 of a body: what the author signs, and what goes into the id.
+/// SHA-256 of a body. It goes into the text that the author signs and into the message id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyHash([u8; 32]);
 
-/// The id of an envelope in a room, and the hash of its body, which was made for it.
+/// The id of an envelope in a room, with the hash of its body, which is reused for the signature.
+///
+/// # Examples
+///
+/// ```
+/// use diatribe::wire::envelope::MessageId;
+///
+/// let envelope = [&[0x0a, 1, 7, 0x12, 0x40][..], &[0; 64]].concat();
+/// assert!(MessageId::of("lobby", &envelope).is_some());
+/// assert!(MessageId::of("lobby", b"anything else").is_none());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageId {
     id: [u8; 32],
@@ -62,26 +72,26 @@ pub struct MessageId {
 }
 
 impl BodyHash {
-    /// Hashes `body`.
+    /// Returns the hash of `body`.
     pub fn of(body: &[u8]) -> BodyHash {
         BodyHash(Sha256::digest(body).into())
     }
 
-    /// The hash.
+    /// Returns the hash as bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
 impl MessageId {
-    /// The id that `data` has in `room`, if it is an envelope; its body is hashed for it.
+    /// Returns the id of `data` in `room`, if it is an envelope. Hashes its body.
     pub fn of(room: &str, data: &[u8]) -> Option<MessageId> {
         let parts = split(data).ok()?;
         let body = BodyHash::of(&data[parts.body.clone()]);
         Some(MessageId::with(room, body, &data[parts.signature]))
     }
 
-    /// The id of the envelope that has a body of this hash and this signature, in `room`.
+    /// Returns the id of the envelope in `room` whose body has this hash, with this signature.
     pub fn with(room: &str, body: BodyHash, signature: &[u8]) -> MessageId {
         let id = Sha256::new()
             .chain_update(ID_DOMAIN)
@@ -95,18 +105,18 @@ impl MessageId {
         MessageId { id, body }
     }
 
-    /// The id.
+    /// Returns the id as bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.id
     }
 
-    /// The hash of the body.
+    /// Returns the hash of the body.
     pub fn body(&self) -> BodyHash {
         self.body
     }
 }
 
-/// The id of data that is no envelope, or came in a topic that is no room.
+/// Returns the id of data that is not an envelope, or whose topic is not a room.
 pub fn bad_id(topic: &str, data: &[u8]) -> [u8; 32] {
     Sha256::new()
         .chain_update(BAD_ID_DOMAIN)
@@ -116,7 +126,7 @@ pub fn bad_id(topic: &str, data: &[u8]) -> [u8; 32] {
         .into()
 }
 
-/// The id that `data` has in `room`, whatever it is.
+/// Returns the id of any `data` in `room`.
 pub fn id_in_room(room: &str, data: &[u8]) -> [u8; 32] {
     MessageId::of(room, data).map_or_else(
         || bad_id(&format!("{TOPIC_PREFIX}{room}"), data),
@@ -124,7 +134,11 @@ pub fn id_in_room(room: &str, data: &[u8]) -> [u8; 32] {
     )
 }
 
-/// Where body and signature stand in `data`, if it is exactly `0a` len body `12 40` signature.
+/// Splits an envelope, which is exactly `0a` len body `12 40` signature, into body and signature.
+///
+/// # Errors
+///
+/// Returns an error when `data` is too large, or not in the canonical encoding.
 pub fn split(data: &[u8]) -> Result<Parts, NoEnvelope> {
     use NoEnvelope::{Spelling, TooLarge};
     if data.len() > MAX_MESSAGE {

@@ -1,9 +1,8 @@
-//! How bytes become frames: one bounded codec for every request-response protocol, the types
-//! generated from `proto/`, the edges of their encoding, what an envelope of gossip looks like and is called, what
-//! a peer says to a protocol, and where bytes come from.
+//! Bytes on the wire: one bounded codec for every request-response protocol, the types generated from `proto/`, a strict
+//! reader of their encoding, the envelope of gossip with its message id, refused protocols, and source addresses.
 //!
-//! Entry types: [`FrameCodec`], [`strict::Fields`], [`envelope::MessageId`], [`Source`]. The rule it keeps: a length is checked against its
-//! protocol's limit before a byte of the frame is read or reserved.
+//! Entry types: [`FrameCodec`], [`strict::Fields`], [`envelope::MessageId`], [`Source`]. The rule it keeps: a length is
+//! checked against its protocol's limit before a byte of the frame is read or memory is reserved for it.
 
 mod codec;
 pub mod envelope;

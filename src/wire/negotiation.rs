@@ -1,8 +1,8 @@
-//! What a peer says to the protocol of a stream.
+//! Detection of protocols that the peer refuses.
 //!
-//! Entry functions: [`is_refusal`], [`is_unsupported`]. A stream whose only protocol is proposed sends it
-//! together with what is to be said (multistream-select's `V1Lazy`), which saves a round trip. The price: that the
-//! peer refuses is heard when its answer is read, and comes as an error of that.
+//! Entry functions: [`is_refusal`], [`is_unsupported`]. A stream with a single protocol sends the proposal together with
+//! its first data (multistream-select's `V1Lazy`), which saves a round trip. In return, a refusal is noticed only when the
+//! response is read, as an error of that read.
 
 use std::error::Error;
 use std::io;
@@ -10,12 +10,12 @@ use std::io;
 use libp2p::core::upgrade::NegotiationError;
 use libp2p::request_response::OutboundFailure;
 
-/// Whether an error says, itself or in what caused it, that the peer refused what was proposed to it.
+/// Returns whether an error, or one of its sources, is the peer's refusal of a protocol.
 pub fn is_refusal(error: &(dyn Error + 'static)) -> bool {
     if let Some(NegotiationError::Failed) = error.downcast_ref() {
         return true;
     }
-    // An I/O error names as its source that of the error in it.
+    // The source of an I/O error is the source of the error inside it, so that one must be looked at itself.
     let inside = error.downcast_ref().and_then(io::Error::get_ref);
     match inside {
         Some(inside) => is_refusal(inside),
@@ -23,7 +23,7 @@ pub fn is_refusal(error: &(dyn Error + 'static)) -> bool {
     }
 }
 
-/// Whether a request failed because the peer does not speak its protocol.
+/// Returns whether a request failed because the peer does not support its protocol.
 pub fn is_unsupported(failure: &OutboundFailure) -> bool {
     match failure {
         OutboundFailure::UnsupportedProtocols => true,
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_found_in_what_wraps_it_and_nothing_else_is_taken_for_one() {
+    fn a_wrapped_refusal_is_recognised_and_no_other_error_is() {
         let refused = || io::Error::from(NegotiationError::Failed);
         assert!(is_unsupported(&OutboundFailure::Io(refused())));
         assert!(is_unsupported(&OutboundFailure::Io(io::Error::other(

@@ -1,4 +1,4 @@
-//! A request-response behaviour over the bounded codec, the same for every protocol.
+//! The request-response behaviour of every protocol, over the bounded codec.
 //!
 //! Entry function: [`request_response`].
 
@@ -9,11 +9,11 @@ use libp2p::request_response::{Behaviour, Config, ProtocolSupport};
 
 use super::codec::{FrameCodec, Limits};
 
-/// libp2p's request-response over frames.
+/// libp2p's request-response behaviour over [`FrameCodec`].
 pub type RequestResponse = Behaviour<FrameCodec>;
 
-/// `protocol` with these limits, at most `streams` at once on a connection, each for at most `time`, and for at
-/// most `idle` without that anything moves, if that is given.
+/// Returns the behaviour of `protocol` with these frame limits. A connection has at most `streams` streams of it at once.
+/// A stream fails after `time`, and after `idle` without progress if that is given.
 pub fn request_response(
     protocol: &'static str,
     limits: Limits,

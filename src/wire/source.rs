@@ -1,7 +1,7 @@
-//! Where a connection comes from, as every per-address cap counts it.
+//! Source addresses, as every rate limit and quota per address counts them.
 //!
-//! Entry type: [`Source`]. The rule it keeps: one IPv4 address, or one IPv6 /64, is one source,
-//! since whoever has one IPv6 address commonly has the /64 around it.
+//! Entry type: [`Source`]. The rule it keeps: one IPv4 address, or one IPv6 /64, is one source, because the owner of one
+//! IPv6 address commonly has the /64 around it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,24 +9,37 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
-/// An IPv4 address, an IPv6 /64, or anything without an address.
+/// Source of a connection: an IPv4 address, an IPv6 /64, or none.
+///
+/// # Examples
+///
+/// ```
+/// use diatribe::wire::Source;
+///
+/// # fn main() -> Result<(), libp2p::multiaddr::Error> {
+/// let one = Source::of(&"/ip6/2001:db8::1/tcp/4001".parse()?);
+/// let other = Source::of(&"/ip6/2001:db8::2/tcp/4001".parse()?);
+/// assert_eq!(one, other);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
-    /// One IPv4 address, also when it came mapped into IPv6.
+    /// One IPv4 address, also if it is mapped into IPv6.
     V4(Ipv4Addr),
     /// The upper 64 bits of an IPv6 address.
     V6([u16; 4]),
-    /// A multiaddr without an IP address: all of them are one source.
+    /// No IP address: all multiaddrs without one are one source.
     Other,
 }
 
 impl Source {
-    /// The source of a peer's address.
+    /// Returns the source of a peer's address.
     pub fn of(address: &Multiaddr) -> Source {
         ip_of(address).map_or(Source::Other, Source::of_ip)
     }
 
-    /// The source of an IP address.
+    /// Returns the source of an IP address.
     pub fn of_ip(ip: IpAddr) -> Source {
         match ip.to_canonical() {
             IpAddr::V4(ip) => Source::V4(ip),
@@ -50,7 +63,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// Returns the IP address that a multiaddr begins with; the interface that may go before a link-local one is passed over.
+/// Returns the IP address at the beginning of a multiaddr; skips the interface that may precede a link-local one.
 pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     let mut parts = address
         .iter()
@@ -62,7 +75,7 @@ pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
-/// Whether a multiaddr begins with a loopback address.
+/// Returns whether a multiaddr begins with a loopback address.
 pub fn is_loopback(address: &Multiaddr) -> bool {
     ip_of(address).is_some_and(|ip| ip.to_canonical().is_loopback())
 }

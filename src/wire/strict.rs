@@ -1,52 +1,52 @@
-//! A strict reader of protocol buffers: the edges of the encoding on which libraries disagree are errors.
+//! Strict reader of protocol buffers: the edge cases of the encoding on which libraries disagree are errors.
 //!
-//! Entry types: [`Fields`], which goes over the fields of a message, and [`check`], which goes over a message and
-//! the messages in it as its [`Schema`] describes them. The rule it keeps: what passes is read alike by every
-//! library, and nothing is allocated to find that out (`proto/README.md`, chapter 4).
+//! Entry points: [`Fields`] iterates over the fields of a message; [`check`] validates a message and the messages in it
+//! against a [`Schema`]. The rule it keeps: every library decodes an accepted message alike, and the check allocates
+//! nothing (`proto/README.md`, chapter 4).
 
 use std::fmt;
 
 use unsigned_varint::decode;
 
-/// The largest key of a field has 32 bits, so 5 bytes.
+/// Maximum value of a field's key: 32 bits.
 const MAX_KEY: u64 = u32::MAX as u64;
 
-/// A varint of 64 bits has at most this many bytes.
+/// Maximum size of a varint in bytes, for 64 bits.
 const MAX_VARINT_BYTES: usize = 10;
 
-/// Why bytes are no message.
+/// A violation of the strict encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// The bytes end within a varint.
     #[error("a varint is cut short")]
     CutVarint,
-    /// A varint in more bytes than it needs.
+    /// A varint has more bytes than it needs.
     #[error("a varint has more bytes than it needs")]
     LongVarint,
-    /// A varint of more than 64 bits.
+    /// A varint has more than 64 bits.
     #[error("a varint has more than 64 bits")]
     LargeVarint,
-    /// A key of more than 32 bits.
+    /// A key has more than 32 bits.
     #[error("the key of a field has more than 32 bits")]
     LargeKey,
-    /// Field number 0.
+    /// A field has the number 0.
     #[error("a field has the number 0")]
     FieldZero,
-    /// A group, or a wire type that does not exist.
+    /// A field is a group, or has a wire type that does not exist.
     #[error("field {field} has wire type {wire_type}, which is not allowed")]
     WireType {
-        /// The field's number.
+        /// The number of the field.
         field: u32,
-        /// 3, 4, 6 or 7.
+        /// The wire type: 3, 4, 6 or 7.
         wire_type: u8,
     },
-    /// A value that goes past the end.
+    /// A value is longer than the rest of the message.
     #[error("field {0} goes past the end")]
     PastTheEnd(u32),
-    /// A known field with another wire type than its own.
+    /// A known field has another wire type than its schema says.
     #[error("field {0} has another wire type than its own")]
     OtherType(u32),
-    /// A text that is not UTF-8.
+    /// A text is not UTF-8.
     #[error("field {0} is not UTF-8")]
     NotUtf8(u32),
 }
@@ -54,9 +54,9 @@ pub enum Malformed {
 /// A field of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// Its number, 1 to 2^29 − 1.
+    /// Number of the field, 1 to 2^29 − 1.
     pub number: u32,
-    /// What it holds.
+    /// Value of the field.
     pub value: Value<'a>,
 }
 
@@ -74,7 +74,11 @@ pub enum Value<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The number that the field holds, when it is one that is known to be a varint.
+    /// Returns the number in a field that must be a varint.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Malformed::OtherType`] when the field has another wire type.
     pub fn varint(&self) -> Result<u64, Malformed> {
         match self.value {
             Value::Varint(value) => Ok(value),
@@ -82,7 +86,11 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The bytes that the field holds, when it is one that is known to hold bytes.
+    /// Returns the bytes in a field that must hold bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Malformed::OtherType`] when the field has another wire type.
     pub fn bytes(&self) -> Result<&'a [u8], Malformed> {
         match self.value {
             Value::Bytes(bytes) => Ok(bytes),
@@ -90,18 +98,35 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// The text that the field holds, when it is one that is known to hold text.
+    /// Returns the text in a field that must hold text.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Malformed::OtherType`] when the field has another wire type, and [`Malformed::NotUtf8`] when its bytes are
+    /// not UTF-8.
     pub fn text(&self) -> Result<&'a str, Malformed> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Malformed::NotUtf8(self.number))
     }
 }
 
-/// The fields of a message, one after the other. After an error there are none.
+/// Iterator over the fields of a message. It ends after the first error.
+///
+/// # Examples
+///
+/// ```
+/// use diatribe::wire::strict::{Fields, Value};
+///
+/// let mut fields = Fields::of(&[0x08, 0x2a]);
+/// let field = fields.next().expect("one field")?;
+/// assert_eq!((field.number, field.value), (1, Value::Varint(42)));
+/// assert!(fields.next().is_none());
+/// # Ok::<(), diatribe::wire::strict::Malformed>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// The fields of `message`.
+    /// Returns the fields of `message`.
     pub fn of(message: &'a [u8]) -> Fields<'a> {
         Fields(message)
     }
@@ -179,16 +204,16 @@ pub fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     Ok(value)
 }
 
-/// What a message may hold: its known fields, by number.
+/// The known fields of a message, by number.
 #[derive(Debug)]
 pub struct Schema(pub &'static [(u32, Kind)]);
 
-/// What a known field holds.
+/// Type of a known field.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// A number, truth value or enumeration, as a varint.
     Varint,
-    /// Any number of them: one by one, or packed.
+    /// Repeated varints, one by one or packed.
     Varints,
     /// A number of 8 bytes.
     Fixed64,
@@ -198,15 +223,16 @@ pub enum Kind {
     Bytes,
     /// UTF-8.
     Text,
-    /// Another message, which is looked into.
+    /// Another message, which is checked too.
     Message(&'static Schema),
 }
 
-/// Goes over `message` and the messages in it. No schema names itself, so that it goes as deep as the schemas do.
+/// Checks `message` and the messages in it. The depth is bounded by the schemas, because no schema contains itself. The
+/// contents of unknown fields are not checked.
 ///
 /// # Errors
 ///
-/// The first edge of the encoding that no message may have. Unknown fields are passed over, and not looked into.
+/// Returns the first violation of the strict encoding.
 pub fn check(message: &[u8], schema: &Schema) -> Result<(), Malformed> {
     for field in Fields::of(message) {
         let field = field?;
@@ -261,7 +287,7 @@ mod tests {
     ]);
 
     #[test]
-    fn what_every_library_reads_alike_passes() {
+    fn messages_that_every_library_reads_alike_pass() {
         for message in [
             &[][..],
             // Zero values that are present, out of order, and a scalar twice.
@@ -272,7 +298,7 @@ mod tests {
             &[0x32, 0x03, 0x0a, 0x01, b'x', 0x32, 0x00],
             // Packed and not.
             &[0x3a, 0x03, 0x01, 0x80, 0x01, 0x38, 0x07],
-            // Unknown fields of the four wire types; what is in the bytes is not looked into.
+            // Unknown fields of the four wire types; the contents of bytes are not checked.
             &[0x50, 0x01],
             &[0x51, 1, 2, 3, 4, 5, 6, 7, 8],
             &[0x52, 0x03, 0x0b, 0x00, 0xff],
@@ -339,7 +365,7 @@ mod tests {
             (&[0x29, 0, 0, 0, 0, 0, 0, 0, 0], OtherType(5)),
             (&[0x12, 0x01, 0xff], NotUtf8(2)),
             (&[0x32, 0x03, 0x0a, 0x01, 0xff], NotUtf8(1)),
-            // Surrogates have no place in UTF-8, nor have longer spellings.
+            // UTF-8 has neither surrogates nor overlong encodings.
             (&[0x12, 0x03, 0xed, 0xa0, 0x80], NotUtf8(2)),
             (&[0x12, 0x02, 0xc0, 0x80], NotUtf8(2)),
         ] {
@@ -368,16 +394,16 @@ mod tests {
     }
 
     proptest! {
-        /// What the library makes of its own messages passes, and what passes the library reads.
+        /// Messages that prost encodes pass, and prost decodes the messages that pass.
         #[test]
-        fn what_the_library_writes_passes(name in ".{0,20}", data in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn messages_that_prost_writes_pass(name in ".{0,20}", data in prop::collection::vec(any::<u8>(), 0..40)) {
             let event = gossip::Event { name, data: data.into() };
             let schema = Schema(&[(1, Kind::Text), (2, Kind::Bytes)]);
             prop_assert_eq!(check(&event.encode_to_vec(), &schema), Ok(()));
         }
 
         #[test]
-        fn what_passes_the_library_reads(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn messages_that_pass_are_read_by_prost(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             if check(&bytes, &crate::wire::schemas::overlay::REQUEST).is_ok() {
                 prop_assert!(overlay::Request::decode(&bytes[..]).is_ok());
             }
