@@ -1,9 +1,8 @@
-//! The identity on disk: one Ed25519 key as a libp2p `PrivateKey` message, so that other libp2p
-//! tools read it.
+//! The key file: one Ed25519 key as a libp2p `PrivateKey` message, so that other libp2p tools can read it.
 //!
-//! Entry: [`load_or_create`]. The rule kept here: a key file is whole, an Ed25519 key, and its
-//! owner's alone, or it is refused with the reason; an existing key is never overwritten unasked,
-//! because whoever loses it loses the PeerId with it.
+//! Entry function: [`load_or_create`]. The rules it keeps: a key file that is damaged, has another type of key, or is open
+//! to other users is refused with the reason; an existing key is overwritten only on request, because its PeerId would be
+//! lost.
 
 use std::path::{Path, PathBuf};
 
@@ -13,33 +12,33 @@ use zeroize::Zeroizing;
 use super::Identity;
 use super::secret_file::{self, IfExists, SecretFileError};
 
-/// The name of the key file in the data directory.
+/// Name of the key file in the data directory.
 pub const KEY_FILE_NAME: &str = "identity.key";
 
-/// Enough for the largest private key that libp2p knows, so that a key of another kind is named as
+/// Maximum size of a key file in bytes: the largest private key of libp2p fits, so that a key of another type is reported as
 /// such and not as too large.
 const MAX_KEY_FILE_BYTES: usize = 16 * 1024;
 
-/// What stands before the 64 bytes of an Ed25519 key: field 1, `KeyType` Ed25519; field 2, 64 bytes.
+/// Prefix of the 64 bytes of an Ed25519 key: field 1, `KeyType` Ed25519; field 2, 64 bytes.
 const PROTOBUF_PREFIX: [u8; 4] = [0x08, 0x01, 0x12, 0x40];
 
 const PROTOBUF_BYTES: usize = PROTOBUF_PREFIX.len() + 64;
 
-/// Why a key file was not read or not written.
+/// Error when a key file is read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// The file itself, or its surroundings.
+    /// The file or its directory cannot be used.
     #[error(transparent)]
     File(#[from] SecretFileError),
-    /// A key, but not one that diatribe uses.
+    /// The file holds a key of another type.
     #[error("{path} holds a key of the type {kind}: diatribe's keys are Ed25519")]
     NotEd25519 {
         /// The file.
         path: PathBuf,
-        /// What libp2p calls it.
+        /// libp2p's name of the type.
         kind: &'static str,
     },
-    /// Not a key, or no longer one.
+    /// The file is not a key, or is damaged.
     #[error(
         "{path} is damaged or not a key ({reason}): restore it from a copy, or move it away to be \
          given a new identity"
@@ -47,24 +46,30 @@ pub enum KeyFileError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What does not fit.
+        /// The difference from a key file.
         reason: &'static str,
     },
 }
 
-/// Where the key of the data directory `folder` is kept.
+/// Returns the path of the key file in the data directory `folder`.
 pub fn key_file_path(folder: &Path) -> PathBuf {
     folder.join(KEY_FILE_NAME)
 }
 
-/// Makes the data directory `folder`, for its owner alone, if it is not there; refuses one in which
-/// others may write.
+/// Creates the data directory `folder`, for its owner alone, unless it exists.
+///
+/// # Errors
+///
+/// Returns an error when it cannot be created, and when other users may write to an existing one.
 pub fn create_folder(folder: &Path) -> Result<(), KeyFileError> {
     Ok(secret_file::make_folder(folder)?)
 }
 
-/// The identity kept in the data directory `folder`; at the first time, a new one. The folder is
-/// made if need be.
+/// Loads the identity of the data directory `folder`; the first time, creates the directory and a new identity.
+///
+/// # Errors
+///
+/// Returns the errors of [`create_folder`], [`load`] and [`export`].
 pub fn load_or_create(folder: &Path) -> Result<Identity, KeyFileError> {
     secret_file::make_folder(folder)?;
     let path = key_file_path(folder);
@@ -75,13 +80,17 @@ pub fn load_or_create(folder: &Path) -> Result<Identity, KeyFileError> {
     let identity = Identity::generate();
     match export(&identity, &path, IfExists::Refuse) {
         Ok(()) => Ok(identity),
-        // Another process was quicker: its identity is the one that stands.
+        // Another process was quicker: use its identity.
         Err(KeyFileError::File(SecretFileError::Exists { .. })) => load(&path),
         Err(error) => Err(error),
     }
 }
 
-/// The identity in the key file `path`.
+/// Loads the identity from the key file `path`.
+///
+/// # Errors
+///
+/// Returns an error when the file cannot be read, is open to other users, is damaged, or has another type of key.
 pub fn load(path: &Path) -> Result<Identity, KeyFileError> {
     let bytes = secret_file::read_own(path, MAX_KEY_FILE_BYTES)?;
     let key: &[u8; 64] = match bytes.split_first_chunk::<4>() {
@@ -103,7 +112,11 @@ pub fn load(path: &Path) -> Result<Identity, KeyFileError> {
     Ok(Identity::from_seed(signing.as_bytes()))
 }
 
-/// Takes the key file `from` as the identity of the data directory `folder`.
+/// Copies the key file `from` into the data directory `folder`, and returns its identity.
+///
+/// # Errors
+///
+/// Returns the errors of [`load`], [`create_folder`] and [`export`].
 pub fn import(from: &Path, folder: &Path, if_exists: IfExists) -> Result<Identity, KeyFileError> {
     let identity = load(from)?;
     secret_file::make_folder(folder)?;
@@ -111,7 +124,11 @@ pub fn import(from: &Path, folder: &Path, if_exists: IfExists) -> Result<Identit
     Ok(identity)
 }
 
-/// Writes `identity` to the key file `to`, whose folder must be there.
+/// Writes `identity` to the key file `to`, whose directory must exist.
+///
+/// # Errors
+///
+/// Returns an error when the file cannot be written, or exists and `if_exists` refuses that.
 pub fn export(identity: &Identity, to: &Path, if_exists: IfExists) -> Result<(), KeyFileError> {
     let key = Zeroizing::new(identity.signing_key().to_keypair_bytes());
     let mut bytes = Zeroizing::new([0; PROTOBUF_BYTES]);
@@ -120,7 +137,7 @@ pub fn export(identity: &Identity, to: &Path, if_exists: IfExists) -> Result<(),
     Ok(secret_file::write(to, bytes.as_slice(), if_exists)?)
 }
 
-/// What bytes that are no Ed25519 key are, as far as they tell.
+/// Returns the error for bytes that are not an Ed25519 key.
 fn other_kind(path: &Path, bytes: &[u8]) -> KeyFileError {
     let kind = match bytes {
         [0x08, 0x00, 0x12, ..] => "RSA",

@@ -1,9 +1,9 @@
-//! Who a node is: one Ed25519 key, from a file or from a passphrase, and what follows from it —
-//! the public PeerId and the X25519 key to which others seal.
+//! The identity of a node: one Ed25519 key, from a file or a passphrase, and the keys derived from it, the public PeerId
+//! and the X25519 key to which others seal.
 //!
-//! Entry type: [`Identity`]. The rules kept here: no secret is ever printed or left behind in
-//! memory, a key file is whole and its owner's alone or it is refused, and every signature in the
-//! program is checked by [`PublicKey`], which has one answer where libraries differ.
+//! Entry type: [`Identity`]. The rules it keeps: secrets are never printed and are wiped from memory; a key file that is
+//! damaged or open to other users is refused; and [`PublicKey`] verifies every signature in the program, with one answer
+//! where libraries differ.
 
 mod key_file;
 mod network_key;
@@ -35,8 +35,17 @@ pub use passphrase::{
 pub use public_key::{PUBLIC_KEY_PROTOBUF_BYTES, PublicKey, PublicKeyError};
 pub use secret_file::{IfExists, SecretFileError, exposed_to_others, open_private, write_private};
 
-/// A node's key and what is derived from it. Cloning shares it; the secrets are wiped with the
-/// last clone.
+/// A node's key, and the keys derived from it. Clones share it, and the secrets are wiped with the last clone.
+///
+/// # Examples
+///
+/// ```
+/// use diatribe::Identity;
+///
+/// let identity = Identity::generate();
+/// let signature = identity.sign(b"hello");
+/// assert!(identity.public_key().verify(b"hello", &signature));
+/// ```
 #[derive(Clone)]
 pub struct Identity {
     keys: Arc<Keys>,
@@ -51,16 +60,16 @@ struct Keys {
 }
 
 impl Identity {
-    /// A new random identity.
+    /// Returns a new random identity.
     ///
     /// # Panics
     ///
-    /// When the operating system has no randomness to give.
+    /// Panics when the operating system has no randomness.
     pub fn generate() -> Identity {
         Identity::from_seed(&os_random())
     }
 
-    /// The identity of an Ed25519 seed (the secret key of RFC 8032).
+    /// Returns the identity of an Ed25519 seed (the secret key of RFC 8032).
     pub fn from_seed(seed: &[u8; 32]) -> Identity {
         let mut copy = *seed;
         let secret = ed25519::SecretKey::try_from_bytes(&mut copy)
@@ -79,30 +88,34 @@ impl Identity {
         }
     }
 
-    /// The identity of a passphrase and a salt (which may be empty): the same on every machine.
+    /// Derives the identity of a passphrase and a salt, which may be empty. It is the same on every machine.
     ///
-    /// Takes most of a second and 256 MiB: in async code call it where blocking is allowed. It
-    /// accepts every passphrase: estimate the strength of one that a person chose before you use it.
+    /// This takes most of a second and 256 MiB of memory, so async code must call it where blocking is allowed. It accepts
+    /// every passphrase: estimate the strength of one that a person chose before you use it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the passphrase is empty or too long, or when there is not enough memory.
     pub fn from_passphrase(passphrase: &str, salt: &str) -> Result<Identity, PassphraseError> {
         passphrase::derive_seed(passphrase, salt).map(|seed| Identity::from_seed(&seed))
     }
 
-    /// The key as libp2p takes it.
+    /// Returns the key as a libp2p key pair.
     pub fn keypair(&self) -> &Keypair {
         &self.keys.keypair
     }
 
-    /// The public id.
+    /// Returns the public id.
     pub fn peer_id(&self) -> PeerId {
         self.keys.public.peer_id()
     }
 
-    /// The public key, with which others check what this identity signs.
+    /// Returns the public key, which verifies the signatures of this identity.
     pub fn public_key(&self) -> &PublicKey {
         &self.keys.public
     }
 
-    /// The public key as a libp2p `PublicKey` message: 36 bytes.
+    /// Returns the public key as a libp2p `PublicKey` message of 36 bytes.
     pub fn public_key_protobuf(&self) -> Vec<u8> {
         self.keys.public.to_protobuf().to_vec()
     }
@@ -112,17 +125,17 @@ impl Identity {
         self.keys.signing.sign(message).to_bytes()
     }
 
-    /// The Ed25519 key itself.
+    /// Returns the Ed25519 signing key.
     pub fn signing_key(&self) -> &SigningKey {
         &self.keys.signing
     }
 
-    /// The X25519 secret that opens what was sealed to [`Identity::sealing_public`].
+    /// Returns the X25519 secret that opens messages sealed to [`Identity::sealing_public`].
     pub fn sealing_secret(&self) -> &[u8; 32] {
         &self.keys.sealing_secret
     }
 
-    /// The X25519 key to which others seal.
+    /// Returns the X25519 public key to which others seal messages.
     pub fn sealing_public(&self) -> [u8; 32] {
         self.keys.sealing_public
     }
@@ -134,8 +147,8 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Bytes from the operating system. Without them no secret may be made, so their absence ends the
-/// program; Linux, macOS and Windows do not fail once they have started.
+/// Returns random bytes from the operating system. No secret may be created without them, so their absence ends the
+/// program; Linux, macOS and Windows do not fail after boot.
 fn os_random<const N: usize>() -> Zeroizing<[u8; N]> {
     let mut bytes = Zeroizing::new([0; N]);
     rand::rngs::SysRng

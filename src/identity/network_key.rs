@@ -1,7 +1,7 @@
 //! The key of a private network: 32 random bytes that all its nodes share.
 //!
-//! Entry type: [`NetworkKey`]. The rule it keeps: it is exactly 32 bytes, in whichever of the usual
-//! forms a file holds them, and it is never printed.
+//! Entry type: [`NetworkKey`]. The rule it keeps: a key is exactly 32 bytes, in any of the usual file formats, and is never
+//! printed.
 
 use std::fmt;
 use std::path::Path;
@@ -20,60 +20,75 @@ const HEX_DIGITS: usize = 2 * KEY_BYTES;
 
 const NETWORK_ID_DOMAIN: &[u8] = b"diatribe/network/v1";
 
-/// The first line of libp2p's `swarm.key`; the second names the encoding of the third.
+/// First line of libp2p's `swarm.key`. The second line names the encoding of the third.
 const SWARM_KEY_HEADER: &[u8] = b"/key/swarm/psk/1.0.0/";
 
-/// Four times the longest of the forms.
+/// Maximum size of a key file in bytes: four times the longest format.
 const MAX_FILE_BYTES: usize = 512;
 
-/// A key with no more than this many different bytes is suspected; a random one has 30.
+/// Maximum number of different bytes in a weak key; a random key has about 30.
 const MAX_WEAK_BYTES: usize = 16;
-/// A key with so many equal bytes in a row is suspected.
+/// Minimum number of equal bytes in a row in a weak key.
 const MIN_WEAK_RUN: usize = 6;
-/// A key with no more than this many different steps from byte to byte is suspected: 1 in 00 01 02 …; a random one has 29.
+/// Maximum number of different steps from byte to byte in a weak key: 1 in 00 01 02 …; a random key has about 29.
 const MAX_WEAK_STEPS: usize = 14;
-/// A key with no more than this many different hex digits is suspected: it has decimal digits only, say; a random one
-/// has 16.
+/// Maximum number of different hex digits in a weak key, for example decimal digits only; a random key has 16.
 const MAX_WEAK_DIGITS: usize = 10;
 
-/// A network's shared secret.
+/// The shared secret of a private network.
+///
+/// # Examples
+///
+/// ```
+/// use diatribe::NetworkKey;
+///
+/// let key = NetworkKey::generate();
+/// let hex: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+/// assert_eq!(NetworkKey::parse(hex.as_bytes())?.as_bytes(), key.as_bytes());
+/// # Ok::<(), diatribe::identity::NetworkKeyError>(())
+/// ```
 #[derive(Clone)]
 pub struct NetworkKey(Zeroizing<[u8; KEY_BYTES]>);
 
-/// Why a network key was not read or not written.
+/// Error when a network key is read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkKeyError {
-    /// None of the forms that a key file may have.
+    /// The content has none of the formats of a key file.
     #[error(
         "not a network key ({reason}): expected are 32 random bytes, raw or as 64 hex digits, or \
          libp2p's swarm.key; `diatribe key network FILE` makes one"
     )]
     Malformed {
-        /// What does not fit.
+        /// The difference from the formats.
         reason: &'static str,
     },
-    /// The file itself.
+    /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] SecretFileError),
 }
 
 impl NetworkKey {
-    /// A new random key.
+    /// Returns a new random key.
     ///
     /// # Panics
     ///
-    /// When the operating system has no randomness to give.
+    /// Panics when the operating system has no randomness.
     pub fn generate() -> NetworkKey {
         NetworkKey(os_random())
     }
 
-    /// The key of these 32 bytes.
+    /// Returns the key of these 32 bytes.
     pub fn from_bytes(bytes: &[u8; KEY_BYTES]) -> NetworkKey {
         NetworkKey(Zeroizing::new(*bytes))
     }
 
-    /// Reads the content of a key file: 32 raw bytes, 64 hex digits with or without a newline, or
-    /// libp2p's `swarm.key`; text may have a byte order mark before it and empty lines behind.
+    /// Parses the content of a key file: 32 raw bytes, 64 hex digits with or without a newline, or libp2p's `swarm.key`.
+    /// Text may have a byte order mark before it and line ends behind it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NetworkKeyError::Malformed`] when the content has another format, and when it is probably a mistake: all
+    /// zeros, or 32 hex digits.
     pub fn parse(content: &[u8]) -> Result<NetworkKey, NetworkKeyError> {
         let text = text_file::without_mark(content);
         let key = match after_line(text, SWARM_KEY_HEADER) {
@@ -81,7 +96,7 @@ impl NetworkKey {
             None if content.len() == KEY_BYTES => copy_key(content)?,
             None => parse_hex(text)?,
         };
-        // Random bytes are neither, by all odds; mistakes are.
+        // Random bytes are practically never one of these; mistakes are.
         if key.iter().all(|byte| *byte == 0) {
             return Err(malformed("it is all zeros"));
         }
@@ -92,11 +107,19 @@ impl NetworkKey {
     }
 
     /// Reads the key file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the file cannot be read or is too large, and the errors of [`NetworkKey::parse`].
     pub fn read(path: &Path) -> Result<NetworkKey, NetworkKeyError> {
         NetworkKey::parse(&secret_file::read_any(path, MAX_FILE_BYTES)?)
     }
 
     /// Writes the key to `path` as 64 hex digits and a newline, for this user alone.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the file cannot be written, or exists and `if_exists` refuses that.
     pub fn write(&self, path: &Path, if_exists: IfExists) -> Result<(), NetworkKeyError> {
         let mut text = Zeroizing::new([b'\n'; HEX_DIGITS + 1]);
         hex::encode_to_slice(self.as_bytes(), &mut text[..HEX_DIGITS])
@@ -104,8 +127,8 @@ impl NetworkKey {
         Ok(secret_file::write(path, text.as_slice(), if_exists)?)
     }
 
-    /// Says what about the key a random one would not have, if there is anything: it was probably typed, or made up from
-    /// something that can be guessed. Of 10^8 random keys less than one is suspected.
+    /// Returns the pattern in a weak key, one that was probably typed or can be guessed; none for a random key. Fewer than
+    /// one of 10^8 random keys is taken for weak.
     pub fn weakness(&self) -> Option<&'static str> {
         let key = &self.0[..];
         let has_control = |text: &str| text.chars().any(char::is_control);
@@ -129,7 +152,7 @@ impl NetworkKey {
         }
     }
 
-    /// The key itself.
+    /// Returns the key as bytes.
     pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
@@ -141,33 +164,33 @@ impl fmt::Debug for NetworkKey {
     }
 }
 
-/// The id of a network: what its batches are bound to, and what a log says of the network that it belongs to. Equal
-/// for equal keys, and nothing more is to be learnt from it.
+/// The id of a network, derived from its key. Batches and logs are bound to it. It is equal for equal keys and reveals
+/// nothing else of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NetworkId([u8; 32]);
 
 impl NetworkId {
-    /// The open network, which has no key.
+    /// Id of the open network, which has no key.
     pub const OPEN: NetworkId = NetworkId([0; 32]);
 
-    /// The network of this key; without one, the open network.
+    /// Returns the id of the network with this key; without a key, the open network.
     pub fn of(key: Option<&NetworkKey>) -> NetworkId {
         NetworkId(network_id(key))
     }
 
-    /// The network that has this id.
+    /// Returns the network id of these bytes.
     pub fn from_bytes(id: [u8; 32]) -> NetworkId {
         NetworkId(id)
     }
 
-    /// The id, zeros for the open network.
+    /// Returns the id as bytes, zeros for the open network.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
 impl fmt::Display for NetworkId {
-    /// As people tell networks apart: by the first digits of the id.
+    /// Writes a short name for people: the first digits of the id.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             NetworkId::OPEN => f.write_str("the open network"),
@@ -182,8 +205,7 @@ impl fmt::Debug for NetworkId {
     }
 }
 
-/// What nodes tell each other about their network key: equal for equal keys, and nothing more is
-/// to be learnt from it. Zeros for the open network.
+/// Returns the bytes of [`NetworkId::of`]; zeros for the open network.
 pub fn network_id(key: Option<&NetworkKey>) -> [u8; 32] {
     key.map_or([0; 32], |key| {
         Sha256::new()
@@ -236,7 +258,7 @@ fn copy_key(bytes: &[u8]) -> Result<Zeroizing<[u8; KEY_BYTES]>, NetworkKeyError>
     Ok(Zeroizing::new(*bytes))
 }
 
-/// What follows the line `line`, if `content` begins with it.
+/// Returns the rest of `content` after the line `line`, if `content` begins with it.
 fn after_line<'a>(content: &'a [u8], line: &[u8]) -> Option<&'a [u8]> {
     let rest = content.strip_prefix(line)?;
     rest.strip_prefix(b"\r\n")

@@ -1,8 +1,8 @@
-//! Passphrases: read, generated, and turned into the seed of an identity.
+//! Passphrases: reading, generation, and derivation of the seed of an identity.
 //!
-//! Entry: [`crate::identity::Identity::from_passphrase`]. The rule kept here: the derivation is
-//! frozen. The same passphrase and salt give the same key on any machine, in any language, in every
-//! version 1; `proto/vectors/identity.json` holds examples.
+//! Entry function: [`crate::identity::Identity::from_passphrase`]. The rule it keeps: the derivation is frozen. The same
+//! passphrase and salt yield the same key on any machine, in any language, in every version 1;
+//! `proto/vectors/identity.json` has examples.
 
 use std::path::Path;
 
@@ -15,72 +15,74 @@ use super::os_random;
 use super::secret_file::{self, SecretFileError};
 use super::text_file::{self, without_line_ends};
 
-/// 256 MiB: PeerIds are public, so whoever wants to guess a passphrase can do so on machines of
-/// his own choosing; memory is what makes that dear.
+/// 256 MiB. PeerIds are public, so an attacker can guess passphrases on any machines; memory makes that expensive.
 const ARGON2_MEMORY_KIB: u32 = 262_144;
 const ARGON2_PASSES: u32 = 3;
 const ARGON2_LANES: u32 = 1;
 
 const SALT_DOMAIN: &[u8] = b"diatribe/identity/v1\0";
 
-/// The longest passphrase, in NFC: more than anyone types, and less than a file given by mistake.
+/// Maximum size of a passphrase in NFC, in bytes: more than anyone types, and less than a wrong file.
 pub const MAX_PASSPHRASE_BYTES: usize = 1024;
 
-/// Room for the longest passphrase before NFC has made it shorter, and for the newline.
+/// Maximum size of a passphrase file in bytes: the longest passphrase before NFC shortens it, and a newline.
 const MAX_PASSPHRASE_FILE_BYTES: usize = 4 * MAX_PASSPHRASE_BYTES;
 
-/// 2,048 English words of which no two begin with the same four letters: the list of BIP-39
-/// (public domain). Nothing else of BIP-39 is used.
+/// 2,048 English words, each with its own first four letters: the list of BIP-39 (public domain). Nothing else of BIP-39 is
+/// used.
 const WORDS: &str = include_str!("words.txt");
 
-/// 11 bits each: 77 bits, some 10^23 guesses.
+/// Number of words in a generated passphrase: with 11 bits for each, 77 bits, or about 10^23 guesses.
 const GENERATED_WORDS: usize = 7;
 
-/// What is wrong with a passphrase.
+/// An error in a passphrase, or in its derivation.
 #[derive(Debug, thiserror::Error)]
 pub enum PassphraseError {
-    /// Nothing was given.
+    /// The passphrase is empty.
     #[error("the passphrase is empty: give one, or have one made with `diatribe key passphrase`")]
     Empty,
-    /// Not text.
+    /// The passphrase is not text.
     #[error("the passphrase is not UTF-8 text: a passphrase is typed, not a binary key")]
     NotUtf8,
-    /// Longer than [`MAX_PASSPHRASE_BYTES`].
+    /// The passphrase is longer than [`MAX_PASSPHRASE_BYTES`].
     #[error("the passphrase has more than 1024 bytes: is it the right file?")]
     TooLong,
-    /// The file that should hold it cannot be read.
+    /// The file with the passphrase cannot be read.
     #[error(transparent)]
     File(#[from] SecretFileError),
-    /// The machine cannot give Argon2 its 256 MiB.
+    /// The machine does not have the 256 MiB that Argon2 needs.
     #[error("the passphrase cannot be turned into a key: {0}; 256 MiB of free memory are needed")]
     Derivation(argon2::Error),
 }
 
-/// Invents a passphrase of seven words: 77 bits from the operating system's randomness.
+/// Generates a passphrase of seven words, with 77 bits of the operating system's randomness.
 ///
 /// # Panics
 ///
-/// When the operating system has no randomness to give.
+/// Panics when the operating system has no randomness.
 pub fn generate_passphrase() -> Zeroizing<String> {
     let words: Vec<&str> = WORDS.lines().collect();
     let random = os_random::<{ GENERATED_WORDS * 2 }>();
     let longest = words.iter().map(|word| word.len()).max().unwrap_or(0);
-    // Reserved in full, so that no half-made passphrase is left behind by a reallocation.
+    // Reserved in full, so that no reallocation leaves a part of the passphrase behind.
     let mut passphrase = Zeroizing::new(String::with_capacity(GENERATED_WORDS * (longest + 1)));
     for (index, pair) in random.chunks_exact(2).enumerate() {
         if index > 0 {
             passphrase.push(' ');
         }
-        // 2,048 divides 65,536, so that every word is equally likely.
+        // 2,048 divides 65,536, so every word is equally likely.
         let pick = usize::from(pair[0]) << 8 | usize::from(pair[1]);
         passphrase.push_str(words[pick % words.len()]);
     }
     passphrase
 }
 
-/// A passphrase as it came from a file, from stdin or the environment: UTF-8, without a byte order mark and without the
-/// line ends behind it, in NFC. Editors add both, and neither can be typed: with them the identity would silently be
-/// another one.
+/// Reads a passphrase from bytes of a file, stdin or the environment: UTF-8, brought into NFC. Removes a byte order mark and
+/// the line ends behind it: editors add them, they cannot be typed, and they would silently change the identity.
+///
+/// # Errors
+///
+/// Returns an error when the bytes are not UTF-8, and when the passphrase is empty or too long.
 pub fn passphrase_from_bytes(bytes: &[u8]) -> Result<Zeroizing<String>, PassphraseError> {
     let text = std::str::from_utf8(without_line_ends(text_file::without_mark(bytes)))
         .map_err(|_| PassphraseError::NotUtf8)?;
@@ -88,12 +90,16 @@ pub fn passphrase_from_bytes(bytes: &[u8]) -> Result<Zeroizing<String>, Passphra
 }
 
 /// Reads a passphrase from the file at `path`, as [`passphrase_from_bytes`] does.
+///
+/// # Errors
+///
+/// Returns an error when the file cannot be read or is too large, and the errors of [`passphrase_from_bytes`].
 pub fn read_passphrase_file(path: &Path) -> Result<Zeroizing<String>, PassphraseError> {
     let bytes = secret_file::read_any(path, MAX_PASSPHRASE_FILE_BYTES)?;
     passphrase_from_bytes(&bytes)
 }
 
-/// The Ed25519 seed of a passphrase and a salt.
+/// Derives the Ed25519 seed of a passphrase and a salt.
 pub(super) fn derive_seed(
     passphrase: &str,
     salt: &str,
@@ -113,13 +119,12 @@ pub(super) fn derive_seed(
     Ok(seed)
 }
 
-/// `text` in NFC, so that the keyboards that compose accents and those that do not agree.
+/// Returns `text` in NFC, so that keyboards that compose accents agree with those that do not.
 fn normalized(text: &str) -> Result<Zeroizing<String>, PassphraseError> {
     if text.is_empty() {
         return Err(PassphraseError::Empty);
     }
-    // NFC makes UTF-8 at most three times as long (Unicode Standard Annex 15), so that the text
-    // is not left behind by a reallocation.
+    // NFC makes UTF-8 at most three times as long (Unicode Standard Annex 15), so no reallocation leaves the text behind.
     let mut composed = Zeroizing::new(String::with_capacity(3 * text.len()));
     composed.extend(text.nfc());
     if composed.len() > MAX_PASSPHRASE_BYTES {

@@ -1,8 +1,8 @@
-//! Files that hold a secret, or are for this user alone: read only when nobody else could have read or written them,
-//! written whole or not at all.
+//! Files with secrets, and other files for this user alone: read only if no other user could read or write them, and
+//! written completely or not at all.
 //!
-//! Entry: [`read_own`], [`write`], [`write_private`], [`open_private`]. The rule kept here: what is checked is the opened file itself,
-//! never its name a moment earlier, and an existing file is replaced only when that was asked for.
+//! Entry functions: [`read_own`], [`write`], [`write_private`], [`open_private`]. The rules it keeps: permissions are
+//! checked on the open file, never on its name, and an existing file is replaced only on request.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -13,37 +13,37 @@ use zeroize::Zeroizing;
 
 use super::os_random;
 
-/// What to do when the file to be written is there already.
+/// Policy for a file that exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IfExists {
-    /// Leave it as it is and say so.
+    /// Leave the existing file and return an error.
     Refuse,
-    /// Put the new one in its place, in one step.
+    /// Replace the existing file in one step.
     Replace,
 }
 
-/// Why a file with a secret was not read or not written. Each names the file and what to do.
+/// Error when a file with a secret is read or written. Each message names the file and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
-    /// It is not there.
+    /// The file does not exist.
     #[error("{path}: no such file")]
     Missing {
         /// The file.
         path: PathBuf,
     },
-    /// A symbolic link stands there.
+    /// The path is a symbolic link.
     #[error("{path} is a symbolic link: give the file it points to")]
     Symlink {
         /// The link.
         path: PathBuf,
     },
-    /// A directory, a device, a socket.
+    /// The path is a directory, a device or a socket.
     #[error("{path} is not a file: give the path of a file")]
     NotAFile {
-        /// What is no file.
+        /// The path.
         path: PathBuf,
     },
-    /// It, or the folder around it, belongs to another user, who may change it at will.
+    /// The file, or its directory, belongs to another user, who can change it.
     #[error(
         "{path} belongs to user {owner}, and this program runs as user {own}: run it as user \
          {owner}, or `chown {own} {path}`"
@@ -51,12 +51,12 @@ pub enum SecretFileError {
     ForeignOwner {
         /// The file or folder.
         path: PathBuf,
-        /// The user it belongs to.
+        /// The user id of its owner.
         owner: u32,
-        /// The user that this program runs as.
+        /// The user id of this program.
         own: u32,
     },
-    /// Others may read or write it.
+    /// Other users may read or write the file.
     #[error(
         "{path} is open to other users (mode {mode:04o}): run `chmod 600 {path}`, and if one of \
          them may have read it, make a new one"
@@ -67,7 +67,7 @@ pub enum SecretFileError {
         /// Its permission bits.
         mode: u32,
     },
-    /// Others may put files of theirs into the folder.
+    /// Other users may create files in the directory.
     #[error(
         "the folder {path} can be written by other users (mode {mode:04o}): run `chmod 700 {path}`"
     )]
@@ -77,39 +77,39 @@ pub enum SecretFileError {
         /// Its permission bits.
         mode: u32,
     },
-    /// Larger than anything of its kind.
+    /// The file is larger than any file of its kind.
     #[error("{path} is larger than {limit} bytes: is it the right file?")]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// The most that is read.
+        /// Maximum size in bytes.
         limit: usize,
     },
-    /// It is there already, and replacing it was not asked for.
+    /// The file exists already, and replacing it was not requested.
     #[error("{path} exists already and was left as it is: give another path, or move it away")]
     Exists {
         /// The file.
         path: PathBuf,
     },
-    /// The system refused to read it.
+    /// The file cannot be read.
     #[error("{path} cannot be read: {source}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The system refused to write it; nothing was left half-written under its name.
+    /// The file cannot be written. No part of it exists under its name.
     #[error("{path} cannot be written: {source}{}", remedy(source))]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
-/// What to do where a disk is full.
+/// Returns advice for a full disk.
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
@@ -119,7 +119,7 @@ fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
-/// What the system said, where it did; whoever reports it names the file.
+/// Returns the operating system's error if there is one; the caller adds the name of the file.
 impl From<SecretFileError> for io::Error {
     fn from(error: SecretFileError) -> io::Error {
         match error {
@@ -129,8 +129,8 @@ impl From<SecretFileError> for io::Error {
     }
 }
 
-/// Reads a secret that is to be this user's alone: a regular file, not a link, owned by this user,
-/// closed to all others, of at most `limit` bytes.
+/// Reads a secret of at most `limit` bytes that must be this user's alone: a regular file, not a link, owned by this user
+/// and closed to all others.
 pub(super) fn read_own(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     let file = open_unfollowed(path, OpenOptions::new().read(true))?;
     let metadata = file.metadata().map_err(|source| read_error(path, source))?;
@@ -141,8 +141,8 @@ pub(super) fn read_own(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, 
     read_bounded(file, path, limit)
 }
 
-/// Reads a secret of at most `limit` bytes that others provide: also through a link, from a pipe
-/// or with any owner, as container platforms hand secrets in. See [`exposed_to_others`].
+/// Reads a secret of at most `limit` bytes that others provide: also through a link, from a pipe or with any owner, as
+/// container platforms provide secrets. See [`exposed_to_others`].
 pub(super) fn read_any(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     let file = File::open(path).map_err(|source| read_error(path, source))?;
     let metadata = file.metadata().map_err(|source| read_error(path, source))?;
@@ -152,20 +152,20 @@ pub(super) fn read_any(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, 
     read_bounded(file, path, limit)
 }
 
-/// Whether other users may read or write the file at `path`: worth a warning when it holds a
-/// secret. False where files have no such permissions, and when it cannot be told.
+/// Returns whether other users may read or write the file at `path`, which deserves a warning if it holds a secret. Returns
+/// false where files have no such permissions, and on an error.
 pub fn exposed_to_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| platform::open_to_others(&metadata))
 }
 
-/// Writes `secret` to `path`, mode 0600: aside, synced to disk, then put in place in one step.
-/// After an error nothing stands under `path` that was not there before.
+/// Writes `secret` to `path` with mode 0600: to a temporary file, synced to disk, and then renamed in one step. An error
+/// leaves `path` as it was.
 pub(super) fn write(
     path: &Path,
     secret: &[u8],
     if_exists: IfExists,
 ) -> Result<(), SecretFileError> {
-    write_aside_and_place(path, secret, if_exists).map_err(|source| match source.kind() {
+    write_and_rename(path, secret, if_exists).map_err(|source| match source.kind() {
         ErrorKind::AlreadyExists => SecretFileError::Exists { path: path.into() },
         _ => SecretFileError::Write {
             path: path.into(),
@@ -174,21 +174,22 @@ pub(super) fn write(
     })
 }
 
-/// Writes `bytes` to `path`, mode 0600, in place of what is there: aside, synced to disk, then put in place in one step.
+/// Replaces the file at `path` by `bytes`, with mode 0600: writes a temporary file, syncs it to disk, and renames it in one
+/// step.
 ///
 /// # Errors
 ///
-/// Says what the system refused. Then what was there still is.
+/// Returns the operating system's error. The previous file is then unchanged.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), SecretFileError> {
     write(path, bytes, IfExists::Replace)
 }
 
-/// Opens the file at `path` to be read and written, mode 0600, and makes it if it is not there. What is in it stays.
+/// Opens the file at `path` for reading and writing, with mode 0600, and creates it if it does not exist. Keeps its content.
 ///
 /// # Errors
 ///
-/// Refuses a symbolic link, whatever is no file, and a file of another user's: who can put one of these there would
-/// choose what is written to.
+/// Returns an error for a symbolic link, for anything but a file, and for a file of another user: a user who can place one
+/// there could redirect the writes.
 pub fn open_private(path: &Path) -> Result<File, SecretFileError> {
     let failed = |source| SecretFileError::Write {
         path: path.into(),
@@ -214,8 +215,8 @@ pub fn open_private(path: &Path) -> Result<File, SecretFileError> {
     Ok(file)
 }
 
-/// Makes the folder `path`, with those above it, for this user alone (0700). One that is there
-/// already is refused when others may put files into it.
+/// Creates the directory `path` and its parents for this user alone (0700). An existing directory is refused when other
+/// users may create files in it.
 pub(super) fn make_folder(path: &Path) -> Result<(), SecretFileError> {
     let failed = |source| SecretFileError::Write {
         path: path.into(),
@@ -242,7 +243,7 @@ fn read_bounded(
     path: &Path,
     limit: usize,
 ) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
-    // Room for all of it at once, so that no copy is left behind by a reallocation.
+    // Reserved in full, so that no reallocation leaves a copy behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 2));
     file.take(limit as u64 + 1)
         .read_to_end(&mut bytes)
@@ -266,46 +267,45 @@ fn read_error(path: &Path, source: io::Error) -> SecretFileError {
     }
 }
 
-fn write_aside_and_place(path: &Path, secret: &[u8], if_exists: IfExists) -> io::Result<()> {
+fn write_and_rename(path: &Path, secret: &[u8], if_exists: IfExists) -> io::Result<()> {
     let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    let aside = Aside::create(folder, name)?;
-    (&aside.file).write_all(secret)?;
-    aside.file.sync_all()?;
+    let temp = TempFile::create(folder, name)?;
+    (&temp.file).write_all(secret)?;
+    temp.file.sync_all()?;
     match if_exists {
-        IfExists::Replace => fs::rename(&aside.path, path)?,
-        IfExists::Refuse => platform::place_new(&aside.path, path)?,
+        IfExists::Replace => fs::rename(&temp.path, path)?,
+        IfExists::Refuse => platform::place_new(&temp.path, path)?,
     }
     platform::sync_folder(folder)
 }
 
-/// A file beside the one to be written; gone when this is dropped, unless it was renamed.
-struct Aside {
+/// A temporary file in the target's directory. It is removed on drop, unless it was renamed.
+struct TempFile {
     path: PathBuf,
     file: File,
 }
 
-impl Aside {
-    fn create(folder: &Path, name: &OsStr) -> io::Result<Aside> {
-        let mut aside = OsStr::new(".").to_owned();
-        aside.push(name);
-        aside.push(format!(".{}.tmp", hex::encode(*os_random::<8>())));
-        let path = folder.join(aside);
+impl TempFile {
+    fn create(folder: &Path, name: &OsStr) -> io::Result<TempFile> {
+        let mut temp = OsStr::new(".").to_owned();
+        temp.push(name);
+        temp.push(format!(".{}.tmp", hex::encode(*os_random::<8>())));
+        let path = folder.join(temp);
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         platform::for_owner_alone(&mut options);
         let file = options.open(&path)?;
-        Ok(Aside { path, file })
+        Ok(TempFile { path, file })
     }
 }
 
-impl Drop for Aside {
+impl Drop for TempFile {
     fn drop(&mut self) {
-        // After a rename there is nothing left to remove; other failures leave a file that only
-        // its owner can read.
+        // After a rename nothing is left to remove. Other failures leave a file that only its owner can read.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -323,15 +323,15 @@ mod platform {
 
     /// All permission bits, without the type of the file.
     const MODE_BITS: u32 = 0o7777;
-    /// What group and others may do.
+    /// All permissions of group and others.
     const OTHERS: u32 = 0o077;
-    /// Writing by group and others.
+    /// Write permission of group and others.
     const OTHERS_WRITE: u32 = 0o022;
-    /// May do anything anyway, so that a folder of root's takes nothing away.
+    /// User id of root. Root can do anything, so a directory of root's is no risk.
     const ROOT: u32 = 0;
 
     pub(super) fn do_not_follow(options: &mut OpenOptions) {
-        // NONBLOCK: opening a pipe would otherwise wait for its writer.
+        // NONBLOCK, because opening a pipe would otherwise wait for its writer.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         options.custom_flags(flags.bits() as i32);
     }
@@ -401,26 +401,20 @@ mod platform {
         Ok(())
     }
 
-    /// Gives `aside` the name `path` unless that is taken.
-    pub(super) fn place_new(aside: &Path, path: &Path) -> io::Result<()> {
-        match fs::hard_link(aside, path) {
+    /// Renames `temp` to `path`, and fails if that exists.
+    pub(super) fn place_new(temp: &Path, path: &Path) -> io::Result<()> {
+        match fs::hard_link(temp, path) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
             // FAT and some network file systems have no hard links.
-            Err(_) => rename_new(aside, path),
+            Err(_) => rename_new(temp, path),
         }
     }
 
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-    fn rename_new(aside: &Path, path: &Path) -> io::Result<()> {
+    fn rename_new(temp: &Path, path: &Path) -> io::Result<()> {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
-        Ok(renameat_with(
-            CWD,
-            aside,
-            CWD,
-            path,
-            RenameFlags::NOREPLACE,
-        )?)
+        Ok(renameat_with(CWD, temp, CWD, path, RenameFlags::NOREPLACE)?)
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
@@ -428,7 +422,7 @@ mod platform {
         Err(ErrorKind::Unsupported.into())
     }
 
-    /// Makes the new name itself last through a power cut.
+    /// Syncs the directory, so that the new name survives a power cut.
     pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
         match File::open(folder)?.sync_all() {
             // Some network file systems do not sync folders; the file itself was synced.
@@ -445,7 +439,7 @@ mod platform {
     }
 }
 
-/// Elsewhere a user's own folders are closed to others by inheritance, and files have no mode.
+/// Other systems: a user's own directories are closed to other users by inheritance, and files have no mode.
 #[cfg(not(unix))]
 mod platform {
     use std::fs::{self, File, Metadata, OpenOptions};
@@ -482,8 +476,8 @@ mod platform {
         Ok(())
     }
 
-    pub(super) fn place_new(aside: &Path, path: &Path) -> io::Result<()> {
-        fs::hard_link(aside, path)
+    pub(super) fn place_new(temp: &Path, path: &Path) -> io::Result<()> {
+        fs::hard_link(temp, path)
     }
 
     pub(super) fn sync_folder(_: &Path) -> io::Result<()> {

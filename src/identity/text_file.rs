@@ -1,4 +1,4 @@
-//! What editors add to text files and nobody means: a byte order mark in front, empty lines behind.
+//! Removal of two things that editors add to text files: a byte order mark in front and line ends behind.
 
 /// U+FEFF in UTF-8, with which some editors begin a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";

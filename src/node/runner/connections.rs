@@ -12,7 +12,7 @@ use super::Runner;
 use super::overlay::why;
 use super::visitors::is_visit;
 use crate::clock::Time;
-use crate::handshake::{self, VerifiedConnection, Refusal, RejectCode};
+use crate::handshake::{self, Refusal, RejectCode, VerifiedConnection};
 use crate::net::half_open;
 use crate::net::stage::{Stage, StageError};
 use crate::node::behaviour::PING_TIMEOUT;
@@ -262,7 +262,12 @@ impl Runner {
         }
     }
 
-    pub(super) fn on_passed(&mut self, proof: &VerifiedConnection, endpoint: &ConnectedPoint, took: Duration) {
+    pub(super) fn on_passed(
+        &mut self,
+        proof: &VerifiedConnection,
+        endpoint: &ConnectedPoint,
+        took: Duration,
+    ) {
         if !self.is_up(proof.connection_id()) {
             // It ended while the handshake's last word was on its way here.
             return self.on_closed_before_link(proof.connection_id());
