@@ -11,6 +11,8 @@ mod horizon;
 mod item;
 mod record;
 mod room_name;
+#[cfg(feature = "serde")]
+pub(crate) mod serialize;
 #[cfg(test)]
 pub(crate) mod tests;
 

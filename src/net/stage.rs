@@ -7,6 +7,8 @@ use std::fmt;
 
 /// A stage of a link coming up, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Stage {
     /// The address itself: what it names, before anything is sent.
     Address,
@@ -25,8 +27,10 @@ pub enum Stage {
     /// What the peer says of itself.
     Identify,
     /// Round 1 of the handshake: the dialer is the client.
+    #[cfg_attr(feature = "serde", serde(rename = "handshake_1"))]
     Handshake1,
     /// Round 2 of the handshake: the listener is the client.
+    #[cfg_attr(feature = "serde", serde(rename = "handshake_2"))]
     Handshake2,
     /// The link is proved but not kept: limits, or a better connection to the same peer.
     Link,
@@ -68,6 +72,7 @@ pub(super) const SILENT: &str = "SILENT";
 
 /// What went wrong at a stage.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StageError {
     /// Where.
     pub stage: Stage,

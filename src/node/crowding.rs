@@ -20,10 +20,19 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 
 /// Somebody takes more than its share of a full log: its own oldest messages make room, not those of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Crowding {
     /// The author whose messages made room last.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::model::serialize::text")
+    )]
     pub author: PeerId,
     /// The neighbour that brought most of them first; none when this node said them, or it is not known.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::model::serialize::optional_text")
+    )]
     pub link: Option<PeerId>,
     /// Whether it is the neighbour that takes more than its share, by bringing what many new authors say.
     pub is_by_link: bool,

@@ -31,6 +31,8 @@ pub(crate) use resume::{Past, PastPage};
 
 /// Which side dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Direction {
     /// We did.
     Dialer,
@@ -189,6 +191,8 @@ pub enum Event {
 
 /// What shows that a message is back-dated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum DatedThan {
     /// It came live, later than a message that is on its way can come.
     Arrival,
@@ -208,12 +212,17 @@ impl DatedThan {
 
 /// One event of a room, as its author signed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Message {
     /// The batch it travelled in.
     pub id: BatchId,
     /// In which room.
     pub room: RoomName,
     /// Who signed it.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::model::serialize::text")
+    )]
     pub author: PeerId,
     /// The author's process.
     pub instance_id: [u8; 16],

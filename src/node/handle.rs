@@ -86,8 +86,13 @@ impl Sending {
 
 /// A link, as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct LinkInfo {
     /// Who is at the other end.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::model::serialize::text")
+    )]
     pub peer_id: PeerId,
     /// Where.
     pub address: Multiaddr,

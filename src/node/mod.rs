@@ -33,6 +33,8 @@ mod reorder_buffer;
 mod rooms;
 mod runner;
 mod said;
+#[cfg(all(test, feature = "serde"))]
+mod serialize_tests;
 mod store;
 mod supervisor;
 

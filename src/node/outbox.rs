@@ -30,6 +30,7 @@ const MAX_TOGETHER: usize = 8;
 
 /// An event that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Sent {
     /// The batch it travels in.
     pub id: BatchId,

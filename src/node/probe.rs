@@ -45,6 +45,7 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// A stage that is over.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ProbeStep {
     /// Which. TLS is part of [`Stage::Websocket`] unless it is what failed.
     pub stage: Stage,
@@ -56,8 +57,13 @@ pub struct ProbeStep {
 
 /// What a probe found behind an address.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Probed {
     /// Who answers there.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::model::serialize::text")
+    )]
     pub peer_id: PeerId,
     /// What program it says it is. It may say anything.
     pub agent: String,

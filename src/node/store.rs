@@ -12,6 +12,7 @@ use crate::store::Writer;
 
 /// How a room stands: what is kept of it, and how many neighbours hold the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RoomStatus {
     /// The room.
     pub room: String,

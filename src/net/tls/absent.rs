@@ -61,7 +61,7 @@ impl TlsContext {
 pub(crate) enum OwnCertificate {}
 
 impl OwnCertificate {
-    pub(crate) fn read_again(&self) -> Result<String, String> {
+    pub(crate) fn reload(&self) -> Result<String, String> {
         match *self {}
     }
 }

@@ -12,6 +12,8 @@ use crate::gossip::MAX_AHEAD_MS;
 
 /// What a [`ClockReport`] is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum ClockState {
     /// A linked peer's clock differs from this node's.
     Differs,
@@ -43,6 +45,8 @@ impl ClockState {
 
 /// Whose clock is wrong, as far as the other neighbours' clocks tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum WrongClock {
     /// This machine's.
     Own,
@@ -65,10 +69,15 @@ impl WrongClock {
 
 /// A clock that is, or was, wrong. As text it says what happened, what it means and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ClockReport {
     /// What it is about.
     pub state: ClockState,
     /// Whose clock or messages, if it is not this machine's clock.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "crate::model::serialize::optional_text")
+    )]
     pub peer_id: Option<PeerId>,
     /// Whose clock is wrong.
     pub wrong: WrongClock,
@@ -212,6 +221,7 @@ fn way(ahead_ms: i64, ahead: &'static str, behind: &'static str) -> &'static str
 
 /// How this machine's clock stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ClockStatus {
     /// Why this machine's clock is not followed, if it is not.
     pub in_doubt: Option<ClockReport>,
