@@ -14,7 +14,7 @@ use clap_complete::Shell;
 
 #[cfg(feature = "bench")]
 use super::bench::BenchArgs;
-use super::config::{Given, PASSPHRASE_VARIABLE};
+use super::config::{ArgSources, PASSPHRASE_VARIABLE};
 use crate::node::DEFAULT_ROOM;
 
 /// With what the variables of all options begin.
@@ -452,10 +452,10 @@ pub(crate) struct LogShowArgs {
 
 impl Args {
     /// Reads the process's arguments and environment.
-    pub(crate) fn read() -> Result<(Args, Given), clap::Error> {
+    pub(crate) fn read() -> Result<(Args, ArgSources), clap::Error> {
         let matches = Args::command().try_get_matches()?;
         let args = Args::from_arg_matches(&matches)?;
-        Ok((args, Given::new(innermost(&matches).clone())))
+        Ok((args, ArgSources::new(innermost(&matches).clone())))
     }
 
     /// Returns whether the command is `bench`.

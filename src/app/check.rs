@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::config::CheckConfig;
-use super::escape::{Quoted, Shown};
+use super::escape::{Escaped, Quoted};
 use super::failure::Failure;
 use super::identity;
 use super::output::{self, Check, CheckStage, JsonLines, MAX_MILLIS, People};
@@ -101,7 +101,7 @@ impl Report<'_> {
                 format!(
                     "  {}  {name:<20} {took:>10}{code}\n      {}\n",
                     self.people.bad("no"),
-                    Shown(&error.reason)
+                    Escaped(&error.reason)
                 )
             }
         }

@@ -25,7 +25,7 @@ use crate::node::{DEFAULT_ROOM, EPHEMERAL_BYTES};
 use crate::store::{self, Keep};
 
 /// The least that a log may be bounded to: its empty tables and indices take some of it.
-const LEAST_KEPT: u64 = 1 << 20;
+const MIN_KEEP_BYTES: u64 = 1 << 20;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -33,7 +33,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 pub(crate) const PASSPHRASE_VARIABLE: &str = "DIATRIBE_PASSPHRASE";
 
 /// What people see of a room's past when their node starts: about a screen.
-const LAST_FOR_PEOPLE: usize = 20;
+const DEFAULT_LAST: usize = 20;
 
 /// What `diatribe node` is to do.
 #[derive(Debug)]
@@ -155,11 +155,11 @@ pub(crate) struct NetworkConfig {
 
 /// Which options were typed, and which came from the environment.
 #[derive(Debug)]
-pub(crate) struct Given(ArgMatches);
+pub(crate) struct ArgSources(ArgMatches);
 
-impl Given {
-    pub(crate) fn new(matches: ArgMatches) -> Given {
-        Given(matches)
+impl ArgSources {
+    pub(crate) fn new(matches: ArgMatches) -> ArgSources {
+        ArgSources(matches)
     }
 
     fn source(&self, id: &str) -> Option<ValueSource> {
@@ -189,7 +189,7 @@ impl Given {
 }
 
 impl NodeConfig {
-    pub(crate) fn read(args: NodeArgs, given: &Given) -> Result<NodeConfig, Failure> {
+    pub(crate) fn read(args: NodeArgs, given: &ArgSources) -> Result<NodeConfig, Failure> {
         let listen = given.list("listen", args.listen);
         let lists = PeerLists {
             trust: trusted(given, args.trust)?,
@@ -229,7 +229,7 @@ impl NodeConfig {
             ephemeral: args.ephemeral,
             last: args
                 .last
-                .unwrap_or(if args.json { 0 } else { LAST_FOR_PEOPLE }),
+                .unwrap_or(if args.json { 0 } else { DEFAULT_LAST }),
             json: args.json,
             input: !args.no_input,
         })
@@ -246,7 +246,7 @@ impl DemoConfig {
 }
 
 impl CheckConfig {
-    pub(crate) fn read(args: CheckArgs, given: &Given) -> Result<CheckConfig, Failure> {
+    pub(crate) fn read(args: CheckArgs, given: &ArgSources) -> Result<CheckConfig, Failure> {
         Ok(CheckConfig {
             addresses: addresses(&args.addresses, "check")?,
             identity: IdentityConfig::read(args.identity, given)?,
@@ -257,7 +257,10 @@ impl CheckConfig {
 }
 
 impl ConformanceConfig {
-    pub(crate) fn read(args: ConformanceArgs, given: &Given) -> Result<ConformanceConfig, Failure> {
+    pub(crate) fn read(
+        args: ConformanceArgs,
+        given: &ArgSources,
+    ) -> Result<ConformanceConfig, Failure> {
         let listen = given.list("listen", args.listen);
         // An address that is typed goes before a variable that is meant for nodes.
         let listens = !listen.is_empty() && (args.address.is_none() || given.typed("listen"));
@@ -296,7 +299,7 @@ impl ConformanceConfig {
 }
 
 impl IdentityConfig {
-    pub(crate) fn read(args: IdentityArgs, given: &Given) -> Result<IdentityConfig, Failure> {
+    pub(crate) fn read(args: IdentityArgs, given: &ArgSources) -> Result<IdentityConfig, Failure> {
         let source = source(&args, given)?;
         if given.typed("salt") && matches!(source, Source::Kept) {
             return Err(Failure::usage(
@@ -313,7 +316,7 @@ impl IdentityConfig {
 }
 
 impl NetworkConfig {
-    fn read(args: NetworkArgs, given: &Given) -> Result<NetworkConfig, Failure> {
+    fn read(args: NetworkArgs, given: &ArgSources) -> Result<NetworkConfig, Failure> {
         let authorities: Vec<String> = args
             .tls_ca
             .iter()
@@ -336,7 +339,7 @@ impl NetworkConfig {
 
 /// Where the identity comes from: what is typed goes before the environment, and there is one
 /// answer at each of the two places.
-fn source(args: &IdentityArgs, given: &Given) -> Result<Source, Failure> {
+fn source(args: &IdentityArgs, given: &ArgSources) -> Result<Source, Failure> {
     let named = [
         ("passphrase_file", args.passphrase_file.is_some()),
         ("passphrase_stdin", args.passphrase_stdin),
@@ -394,7 +397,7 @@ impl PeerLists {
 }
 
 /// The allow-list. Without one, every peer that proves its key is let in: so one that is set and empty is refused.
-fn trusted(given: &Given, values: Vec<String>) -> Result<Vec<String>, Failure> {
+fn trusted(given: &ArgSources, values: Vec<String>) -> Result<Vec<String>, Failure> {
     let is_set = !values.is_empty();
     let values = given.list("trust", values);
     if is_set && values.is_empty() {
@@ -476,7 +479,7 @@ fn size(text: &str) -> Result<u64, &'static str> {
     };
     match number.checked_mul(1024_u64.pow(power)) {
         None => Err("that is more than any disk has"),
-        Some(bytes) if bytes < LEAST_KEPT => Err("a log takes at least 1M"),
+        Some(bytes) if bytes < MIN_KEEP_BYTES => Err("a log takes at least 1M"),
         Some(bytes) => Ok(bytes),
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use libp2p::Multiaddr;
 
 use super::config::{ConformanceConfig, ConformanceTarget};
-use super::escape::{Quoted, Shown};
+use super::escape::{Escaped, Quoted};
 use super::failure::Failure;
 use super::identity;
 use super::output::{self, CaseEnd, ConformanceEnd, JsonLines, People};
@@ -184,13 +184,13 @@ impl Report {
         let spec = self.people.dim(&format!("{:<24}", case.spec));
         let line = format!("  {mark}  {:<40} {spec} {took:>7}  ", case.name);
         match outcome {
-            Outcome::Passed | Outcome::Absent => format!("{line}{}\n", Shown(actual)),
+            Outcome::Passed | Outcome::Absent => format!("{line}{}\n", Escaped(actual)),
             Outcome::Failed => format!(
                 "{line}\n      expected: {}\n      came:     {}\n",
                 case.expected,
-                Shown(actual)
+                Escaped(actual)
             ),
-            Outcome::NotRun => format!("{line}not run: {}\n", Shown(actual)),
+            Outcome::NotRun => format!("{line}not run: {}\n", Escaped(actual)),
         }
     }
 

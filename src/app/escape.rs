@@ -1,6 +1,6 @@
 //! What strangers write, made safe for a terminal.
 //!
-//! Entry types: [`Shown`] for texts, [`Quoted`] for names. The rules they keep: no character reaches the terminal
+//! Entry types: [`Escaped`] for texts, [`Quoted`] for names. The rules they keep: no character reaches the terminal
 //! that moves the cursor, hides text, turns its direction or has no shape of its own; one line stays one line, of
 //! bounded length; and a name cannot be taken for what stands around it.
 //!
@@ -34,14 +34,14 @@ const EMOJI_STYLE: char = '\u{fe0f}';
 
 /// A stranger's text, as it may be shown: at most [`MAX_SHOWN`] characters, then `…`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shown<'a>(pub(crate) &'a str);
+pub(crate) struct Escaped<'a>(pub(crate) &'a str);
 
 /// A stranger's name for something, as it may be shown: as it is if it has letters, digits, single spaces and
 /// `-_.+/#` alone, in quotes otherwise, and in either case at most [`MAX_NAME`] characters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
-impl Display for Shown<'_> {
+impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut writer = Writer::new(f, MAX_SHOWN);
         match writer.write(self.0)? {
@@ -51,7 +51,7 @@ impl Display for Shown<'_> {
     }
 }
 
-impl Shown<'_> {
+impl Escaped<'_> {
     /// Whether the whole text is shown.
     pub(crate) fn is_whole(&self) -> bool {
         // A short text need not be gone through: nothing is longer than `\u{10ffff}`.

@@ -7,14 +7,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::{IdArgs, KeyCommand};
-use super::config::{Given, IdentityConfig, Source};
+use super::config::{ArgSources, IdentityConfig, Source};
 use super::failure::Failure;
 use super::folder::{self, Lock};
 use super::{identity, output};
 use crate::identity::{self as keys, IfExists, NetworkKey};
 
 /// Prints the PeerId.
-pub(crate) fn id(args: &IdArgs, given: &Given) -> Result<ExitCode, Failure> {
+pub(crate) fn id(args: &IdArgs, given: &ArgSources) -> Result<ExitCode, Failure> {
     let (id, json) = describe(args, given)?;
     match json {
         true => print_json(&id),
@@ -24,7 +24,7 @@ pub(crate) fn id(args: &IdArgs, given: &Given) -> Result<ExitCode, Failure> {
 }
 
 /// Does what the command says.
-pub(crate) fn run(command: KeyCommand, given: &Given) -> Result<ExitCode, Failure> {
+pub(crate) fn run(command: KeyCommand, given: &ArgSources) -> Result<ExitCode, Failure> {
     match command {
         KeyCommand::Passphrase => print(&keys::generate_passphrase()),
         KeyCommand::Network { file, force } => {
@@ -59,7 +59,7 @@ pub(crate) fn run(command: KeyCommand, given: &Given) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(args: &IdArgs, given: &Given) -> Result<(), Failure> {
+fn show(args: &IdArgs, given: &ArgSources) -> Result<(), Failure> {
     let (id, json) = describe(args, given)?;
     match json {
         true => print_json(&id),
@@ -79,7 +79,7 @@ fn import(file: &Path, folder: &Path, force: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn describe(args: &IdArgs, given: &Given) -> Result<(output::Id, bool), Failure> {
+fn describe(args: &IdArgs, given: &ArgSources) -> Result<(output::Id, bool), Failure> {
     let config = IdentityConfig::read(args.identity.clone(), given)?;
     let identity = identity::open(&config)?;
     let id = output::Id {

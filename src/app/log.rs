@@ -15,22 +15,22 @@ use jiff::{Span, Timestamp, ZonedDateTime};
 use libp2p::PeerId;
 
 use super::args::{LogCommand, LogShowArgs, WhichArgs};
-use super::config::{self, Given, IdentityConfig, Source};
-use super::escape::{Quoted, Shown};
+use super::config::{self, ArgSources, IdentityConfig, Source};
+use super::escape::{Escaped, Quoted};
 use super::failure::Failure;
 use super::folder::{self, Lock};
 use super::output::{self, JsonLines, People};
-use super::{identity, stamp::Stamp};
+use super::{identity, timestamp::TimestampFormatter};
 use crate::identity::{self as keys, NetworkId};
 use crate::model::RoomName;
 use crate::node::{self, HistoryQuery, Message};
 use crate::store::{self, Archive, Keep, LogError, Report};
 
 /// The data of all the lines that a node shows at its start: 64 MiB. The oldest give way.
-const LAST_BYTES_MOST: usize = 64 << 20;
+const MAX_LAST_BYTES: usize = 64 << 20;
 
 /// Does what the command says.
-pub(crate) fn run(command: LogCommand, given: &Given) -> Result<ExitCode, Failure> {
+pub(crate) fn run(command: LogCommand, given: &ArgSources) -> Result<ExitCode, Failure> {
     match command {
         LogCommand::Show(args) => show(args, given),
         LogCommand::Check { data } => check(&folder::resolve(data.data_dir)?),
@@ -98,7 +98,7 @@ pub(crate) fn last_of(
                 bytes += message.data.len();
                 found.push_back(message);
             }
-            while bytes > LAST_BYTES_MOST
+            while bytes > MAX_LAST_BYTES
                 && let Some(oldest) = found.pop_front()
             {
                 bytes -= oldest.data.len();
@@ -108,7 +108,7 @@ pub(crate) fn last_of(
     Ok(found.into())
 }
 
-fn show(args: LogShowArgs, given: &Given) -> Result<ExitCode, Failure> {
+fn show(args: LogShowArgs, given: &ArgSources) -> Result<ExitCode, Failure> {
     let query = query(&args.which)?;
     let config = IdentityConfig::read(args.identity, given)?;
     let archive = Archive::open(&config.folder).map_err(Failure::new)?;
@@ -165,7 +165,7 @@ fn check(folder: &Path) -> Result<ExitCode, Failure> {
 }
 
 fn told(report: &Report) -> String {
-    let mut stamp = Stamp::default();
+    let mut stamp = TimestampFormatter::default();
     let mut at = |ms: u64| stamp.at(i64::try_from(ms).unwrap_or(i64::MAX)).to_owned();
     let mut text = format!("{}\n", report.path.display());
     for room in &report.rooms {
@@ -180,7 +180,7 @@ fn told(report: &Report) -> String {
         text += &format!("{} batches are not what they were\n", report.altered);
     }
     for complaint in &report.complaints {
-        text += &format!("SQLite: {}\n", Shown(complaint));
+        text += &format!("SQLite: {}\n", Escaped(complaint));
     }
     text
 }

@@ -23,20 +23,20 @@ mod input;
 mod key;
 mod listen;
 mod log;
-mod logs;
 mod memory;
 mod output;
 mod peers;
 mod session;
 mod signals;
-mod stamp;
 mod stderr;
 mod strength;
+mod timestamp;
+mod tracing_setup;
 
 use std::process::ExitCode;
 
 use args::{Args, Command};
-use config::{CheckConfig, ConformanceConfig, DemoConfig, Given, NodeConfig};
+use config::{ArgSources, CheckConfig, ConformanceConfig, DemoConfig, NodeConfig};
 use failure::Failure;
 
 /// Runs the program with the process's own arguments. Exit codes: 0, 1 failure, 2 usage.
@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    logs::start(args.log_format);
+    tracing_setup::start(args.log_format);
     args::warn_of_unknown_variables();
     // The bench measures, and lets itself be measured; its keys are worth nothing.
     if !args.is_benchmark() {
@@ -71,7 +71,7 @@ pub fn main() -> ExitCode {
     code
 }
 
-fn run(command: Command, given: &Given) -> Result<ExitCode, Failure> {
+fn run(command: Command, given: &ArgSources) -> Result<ExitCode, Failure> {
     match command {
         Command::Node(args) => session::run(NodeConfig::read(*args, given)?),
         Command::Demo(args) => demo::run(DemoConfig::read(&args)),

@@ -24,12 +24,12 @@ use crate::net::Address;
 use crate::node::{Node, StartError};
 use crate::overlay::PeerAddress;
 
-/// For telling the peers. With [`FLUSH`] and [`LAST_LINE`] it stays under the two seconds that are promised.
-const FAREWELL: Duration = Duration::from_millis(1200);
+/// For telling the peers. With [`FLUSH_TIMEOUT`] and [`LAST_LINE_TIMEOUT`] it stays under the two seconds that are promised.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1200);
 /// For the rest of the output, of which there may be more than can be written in that time.
-const FLUSH: Duration = Duration::from_millis(400);
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(400);
 /// For the last line of the output, which says how much was left out; its reader may have stopped reading.
-const LAST_LINE: Duration = Duration::from_millis(100);
+const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(100);
 /// What a shell makes of SIGINT.
 const INTERRUPTED: i32 = 130;
 
@@ -121,7 +121,7 @@ async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
         signals.next().await;
         std::process::exit(INTERRUPTED);
     });
-    let told = timeout(FAREWELL, node.shutdown()).await;
+    let told = timeout(SHUTDOWN_TIMEOUT, node.shutdown()).await;
     if told.is_err() {
         tracing::warn!("not every peer could be told that this node ends");
     }
@@ -247,11 +247,11 @@ fn announce_one(address: &Address) -> Result<Multiaddr, Failure> {
 
 /// Waits for what is still to be written.
 async fn finish(mut written: Ended, end: &EndOutput) -> Result<(), Failure> {
-    if let Ok(ended) = timeout(FLUSH, &mut written).await {
+    if let Ok(ended) = timeout(FLUSH_TIMEOUT, &mut written).await {
         return judge(ended);
     }
     end.now();
-    match timeout(LAST_LINE, written).await {
+    match timeout(LAST_LINE_TIMEOUT, written).await {
         Ok(ended) => judge(ended),
         Err(_) => {
             tracing::warn!("stdout is not being read: its last lines are lost");

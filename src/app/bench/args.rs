@@ -11,7 +11,7 @@ use clap::value_parser;
 use crate::gossip::MAX_EVENT_DATA;
 
 /// What every event of the bench carries: its number and when it was sent.
-pub(crate) const LEAST_SIZE: usize = 16;
+pub(crate) const MIN_SIZE: usize = 16;
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -199,7 +199,7 @@ impl BenchArgs {
 
 fn size(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(size) if (LEAST_SIZE..=MAX_EVENT_DATA).contains(&size) => Ok(size),
-        _ => Err(format!("a number from {LEAST_SIZE} to {MAX_EVENT_DATA}")),
+        Ok(size) if (MIN_SIZE..=MAX_EVENT_DATA).contains(&size) => Ok(size),
+        _ => Err(format!("a number from {MIN_SIZE} to {MAX_EVENT_DATA}")),
     }
 }

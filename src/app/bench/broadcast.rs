@@ -18,7 +18,7 @@ use crate::gossip::MAX_ROOMS;
 use crate::model::RoomName;
 
 /// How long nothing may come before what is missing counts as lost: several rounds of data checking.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a run came to.
 pub(crate) struct Measured {

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::super::failure::Failure;
 use super::args::LoadArgs;
-use super::broadcast::{Measured, PATIENCE, folders, plan};
+use super::broadcast::{Measured, PROGRESS_TIMEOUT, folders, plan};
 use super::load;
 use super::machine::{self, Meter};
 use super::mesh::{self, Mesh};
@@ -22,9 +22,9 @@ use crate::model::RoomName;
 use crate::node::{Event, Events, Node};
 
 /// How often the links are looked at.
-const LOOK_AT_LINKS: Duration = Duration::from_millis(50);
+const LINK_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How often it is looked whether all has come.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Measures one run of all nodes in this process.
 pub(crate) async fn measure(
@@ -64,11 +64,11 @@ pub(crate) async fn measure(
 /// Waits until everything has come, or nothing does any more.
 async fn arrived(tally: &Tally) {
     let mut last = (0, Instant::now());
-    while tally.delivered() < tally.expected() && last.1.elapsed() < PATIENCE {
+    while tally.delivered() < tally.expected() && last.1.elapsed() < PROGRESS_TIMEOUT {
         if tally.delivered() > last.0 {
             last = (tally.delivered(), Instant::now());
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -105,7 +105,7 @@ impl Cluster {
             }
         }
         cluster.at_rest().await?;
-        tokio::time::sleep(mesh::SETTLE).await;
+        tokio::time::sleep(mesh::SETTLE_INTERVAL).await;
         Ok(cluster)
     }
 
@@ -120,7 +120,7 @@ impl Cluster {
             if mesh.is_at_rest()? {
                 return Ok(());
             }
-            tokio::time::sleep(LOOK_AT_LINKS).await;
+            tokio::time::sleep(LINK_POLL_INTERVAL).await;
         }
     }
 

@@ -27,11 +27,11 @@ use crate::net::Address;
 use crate::node::{DEFAULT_ROOM, Node};
 
 /// Until the node is online, or has its links.
-const PATIENCE: Duration = Duration::from_secs(60);
+const LINK_TIMEOUT: Duration = Duration::from_secs(60);
 /// What comes with new links has passed: more than a round of the overlay and one of data checking.
-const REST: Duration = Duration::from_secs(15);
+const SETTLE_INTERVAL: Duration = Duration::from_secs(15);
 /// How long a node may take to end.
-const FAREWELL: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Serialize)]
 struct Figures {
@@ -63,16 +63,16 @@ pub(super) async fn run(args: &IdleArgs) -> Result<ExitCode, Failure> {
 
     let links = u64::from(args.links);
     let others = link(&idle.address, args.links).await?;
-    idle.hear_until(PATIENCE, |idle| idle.links >= links)
+    idle.hear_until(LINK_TIMEOUT, |idle| idle.links >= links)
         .await?;
     if idle.links < links {
         return Err(Failure::new(format!(
             "the node has {} of {links} links after {} s: is the machine busy with something else?",
             idle.links,
-            PATIENCE.as_secs()
+            LINK_TIMEOUT.as_secs()
         )));
     }
-    idle.hear_until(REST, |_| false).await?;
+    idle.hear_until(SETTLE_INTERVAL, |_| false).await?;
     let meter = Meter::start();
     let begun = machine::cpu_of(idle.process.id());
     let seconds = Duration::from_secs(args.seconds.into());
@@ -153,7 +153,7 @@ impl Idle {
         let (teller, mut lines) = mpsc::unbounded_channel();
         let begun = Instant::now();
         let process = Process::start(command, move |line| drop(teller.send(line)))?;
-        let line = timeout_at((begun + PATIENCE).into(), lines.recv()).await;
+        let line = timeout_at((begun + LINK_TIMEOUT).into(), lines.recv()).await;
         let took = begun.elapsed();
         let line = line
             .ok()
@@ -206,7 +206,7 @@ impl Idle {
     /// Ends it as a user does.
     async fn end(mut self) -> Result<(), Failure> {
         self.process.terminate();
-        match self.process.ended(FAREWELL).await {
+        match self.process.ended(SHUTDOWN_TIMEOUT).await {
             Some(_) => Ok(()),
             None => Err(Failure::new("the node does not end")),
         }

@@ -18,7 +18,7 @@ use super::report;
 use crate::node::{Event, Events};
 
 /// A node that was started is given this long to come to rest.
-const REST: Duration = Duration::from_millis(5);
+const PAUSE_INTERVAL: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Serialize)]
 struct Figures {
@@ -41,7 +41,7 @@ pub(crate) async fn run(args: &LinksArgs) -> Result<ExitCode, Failure> {
     let whole = Meter::start();
     for _ in 0..args.count.get() {
         let (dialer, _events) = start_one(&rooms, None).await?;
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(PAUSE_INTERVAL).await;
         let address = address_of(&listener)?;
         let meter = Meter::start();
         let begun = Instant::now();

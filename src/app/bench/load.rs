@@ -13,7 +13,7 @@ use crate::node::{Node, Sending};
 
 /// Events whose answers are awaited later, for each publisher: a sender that is quick does not wait
 /// for one, but must hear of failures.
-const UNANSWERED: usize = 1024;
+const MAX_UNANSWERED: usize = 1024;
 
 /// Sends all events of the plan; resolves when the nodes have said that they are on their way.
 pub(crate) async fn send(nodes: &[Node], tally: &Arc<Tally>, rate: Rate) -> Result<(), Failure> {
@@ -50,7 +50,7 @@ pub(crate) async fn publish(
         let room = plan.room(number).as_str();
         let sending = node.enqueue(room, "bench", plan.data(number)).await;
         unanswered.push_back(sending.map_err(Failure::new)?);
-        while unanswered.len() > UNANSWERED {
+        while unanswered.len() > MAX_UNANSWERED {
             answered(&mut unanswered).await?;
         }
     }

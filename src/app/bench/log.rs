@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::store::{Keep, Log, Writer};
 
 /// Batches of one append, as the keeper hands them on.
-const TOGETHER: usize = 16;
+const BATCHES_PER_WRITE: usize = 16;
 
 #[derive(Debug, Serialize)]
 struct Figures {
@@ -50,7 +50,7 @@ pub(crate) async fn run(args: &LogArgs) -> Result<ExitCode, Failure> {
     let (stored, mut answers) = mpsc::unbounded_channel();
     let meter = Meter::start();
     let begun = Instant::now();
-    for batches in signed.chunks(TOGETHER) {
+    for batches in signed.chunks(BATCHES_PER_WRITE) {
         let stored = stored.clone();
         let done = move |appended| drop(stored.send(appended));
         writer.append_in_turn(batches, done).await;

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 use super::super::failure::Failure;
 
 /// No link comes or goes for this long: the nodes have found their places.
-const REST: Duration = Duration::from_secs(1);
+const QUIET_INTERVAL: Duration = Duration::from_secs(1);
 /// In a large mesh some link moves at any time: when there has been a way to everybody for this
 /// long, it is as much at rest as it will be.
-const WHOLE: Duration = Duration::from_secs(5);
+const CONNECTED_INTERVAL: Duration = Duration::from_secs(5);
 /// How long they may take for that, and how much longer for each node.
-const PATIENCE: Duration = Duration::from_secs(60);
-const PATIENCE_PER_NODE: Duration = Duration::from_secs(1);
+const MESH_TIMEOUT: Duration = Duration::from_secs(60);
+const MESH_TIMEOUT_PER_NODE: Duration = Duration::from_secs(1);
 /// How long the mesh is given to form once the links are there: more than a heartbeat.
-pub(crate) const SETTLE: Duration = Duration::from_millis(1500);
+pub(crate) const SETTLE_INTERVAL: Duration = Duration::from_millis(1500);
 
 type Links = BTreeMap<String, BTreeSet<String>>;
 
@@ -57,14 +57,14 @@ impl Mesh {
     /// error when that is not going to be.
     pub(crate) fn is_at_rest(&self) -> Result<bool, Failure> {
         let nodes = u32::try_from(self.links.len()).unwrap_or(u32::MAX);
-        if self.begun.elapsed() > PATIENCE + PATIENCE_PER_NODE * nodes {
+        if self.begun.elapsed() > MESH_TIMEOUT + MESH_TIMEOUT_PER_NODE * nodes {
             return Err(Failure::new(
                 "the nodes do not come to rest: is the machine busy with something else?",
             ));
         }
-        Ok(self
-            .whole_since
-            .is_some_and(|since| self.still_since.elapsed() >= REST || since.elapsed() >= WHOLE))
+        Ok(self.whole_since.is_some_and(|since| {
+            self.still_since.elapsed() >= QUIET_INTERVAL || since.elapsed() >= CONNECTED_INTERVAL
+        }))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::net::Address;
 use crate::node::{Events, Node};
 
 /// A node with fewer links looks for more at once: the default.
-const LEAST_LINKS: usize = 2;
+const MIN_LINKS: usize = 2;
 
 /// How a node is to be.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl NodePlan {
             .exempt_loopback(true)
             .dial(self.entry);
         builder = match self.links {
-            Some(most) => builder.links(most, LEAST_LINKS.min(most)),
+            Some(most) => builder.links(most, MIN_LINKS.min(most)),
             None => builder.fixed_links(true),
         };
         if let Some(folder) = self.folder {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// How often the line changes.
-const EVERY: Duration = Duration::from_millis(200);
+const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 /// The width of the bar.
 const WIDTH: u64 = 40;
 
@@ -35,7 +35,7 @@ impl Progress {
                     .collect();
                 // Who closed stderr does not want to see it.
                 let _ = write!(stderr(), "\r{what} [{bar}] {now}/{all}");
-                tokio::time::sleep(EVERY).await;
+                tokio::time::sleep(REPORT_INTERVAL).await;
             }
         })))
     }

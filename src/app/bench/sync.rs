@@ -22,9 +22,9 @@ use crate::node::{Event, Events};
 use crate::store::{Keep, Log};
 
 /// Batches of one transaction while the first node's log is made.
-const TOGETHER: usize = 4096;
+const BATCHES_PER_WRITE: usize = 4096;
 /// How long nothing may come before the rest counts as lost.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Serialize)]
 struct Figures {
@@ -48,7 +48,7 @@ pub(crate) async fn run(args: &SyncArgs) -> Result<ExitCode, Failure> {
     let mut log = Log::open(full.path(), Keep::default()).map_err(Failure::new)?;
     let signed: Vec<_> = batches::signed(&room, count, args.size).collect::<Result<_, _>>()?;
     let now_ms = signed.last().map_or(0, |batch| batch.sent_at_ms() + 1);
-    for batches in signed.chunks(TOGETHER) {
+    for batches in signed.chunks(BATCHES_PER_WRITE) {
         log.append(now_ms, batches).map_err(Failure::new)?;
     }
     drop((log, signed));
@@ -114,7 +114,7 @@ async fn catch_up(
     let mut numbers = HashSet::new();
     let mut last = Duration::ZERO;
     while (numbers.len() as u64) < count {
-        match tokio::time::timeout(PATIENCE, heard.next()).await {
+        match tokio::time::timeout(PROGRESS_TIMEOUT, heard.next()).await {
             Ok(Some(Event::Message(message))) => {
                 numbers.insert(message.seq);
                 came.store(numbers.len() as u64, Ordering::Relaxed);

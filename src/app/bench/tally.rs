@@ -11,7 +11,7 @@ use std::time::Duration;
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
 
-use super::args::LEAST_SIZE;
+use super::args::MIN_SIZE;
 use super::as_text;
 use super::histogram::Histogram;
 use super::machine;
@@ -59,7 +59,7 @@ impl Plan {
         let mut data = vec![FILLER; self.size];
         data[..8].copy_from_slice(&number.to_le_bytes());
         let now = u64::try_from(machine::monotonic().as_nanos()).unwrap_or(u64::MAX);
-        data[8..LEAST_SIZE].copy_from_slice(&now.to_le_bytes());
+        data[8..MIN_SIZE].copy_from_slice(&now.to_le_bytes());
         data
     }
 

@@ -5,9 +5,9 @@
 //!
 //! `view` is what is known of the nodes, `drawing` its picture, `telling` what is written.
 
-mod drawing;
-mod telling;
-mod view;
+mod ascii;
+mod narration;
+mod state;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -23,12 +23,12 @@ use super::output::CHAT;
 use crate::identity::Identity;
 use crate::net::Address;
 use crate::node::{DEFAULT_ROOM, Event, Events, Node};
-use telling::Telling;
-use view::{Heard, View};
+use narration::Narration;
+use state::{Delivery, MeshState};
 
 /// When the nodes are not done by then, they are not going to be: some ten times what fifty need on
 /// a slow machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEMO_TIMEOUT: Duration = Duration::from_secs(60);
 /// What the nodes tell and nobody has looked at yet; past that it waits with them.
 const MAX_WAITING: usize = 1024;
 
@@ -53,10 +53,10 @@ async fn show(config: &DemoConfig) -> Result<ExitCode, Failure> {
         fleet.start(Some(first.clone())).await?;
         fleet.catch_up();
     }
-    in_time = in_time && fleet.until(View::is_settled).await;
+    in_time = in_time && fleet.until(MeshState::is_settled).await;
     if in_time {
         fleet.telling.settled(&fleet.view);
-        in_time = fleet.say().await? && fleet.until(View::is_done).await;
+        in_time = fleet.say().await? && fleet.until(MeshState::is_done).await;
     }
     fleet.telling.end(&fleet.view, &fleet.ids());
     Ok(match in_time {
@@ -70,16 +70,16 @@ struct Fleet {
     /// The first is number 1.
     nodes: Vec<Node>,
     numbers: HashMap<PeerId, usize>,
-    teller: mpsc::Sender<Told>,
-    told: mpsc::Receiver<Told>,
-    view: View,
-    telling: Telling,
+    teller: mpsc::Sender<NodeEvent>,
+    told: mpsc::Receiver<NodeEvent>,
+    view: MeshState,
+    telling: Narration,
     deadline: Instant,
     said_at: Option<Instant>,
 }
 
 /// One event of one node.
-struct Told {
+struct NodeEvent {
     node: usize,
     at: Instant,
     event: Event,
@@ -94,9 +94,9 @@ impl Fleet {
             numbers: HashMap::new(),
             teller,
             told,
-            view: View::of(config.nodes),
-            telling: Telling::begin(begun, config.nodes, config.json),
-            deadline: begun + DEADLINE,
+            view: MeshState::of(config.nodes),
+            telling: Narration::begin(begun, config.nodes, config.json),
+            deadline: begun + DEMO_TIMEOUT,
             said_at: None,
         }
     }
@@ -138,12 +138,12 @@ impl Fleet {
         let sent = sent.map_err(|e| Failure::new(format!("node {number}: {e}")))?;
         self.telling.sent(number, &text, sent);
         let (after, backfill) = (Duration::ZERO, false);
-        self.view.heard(number, Heard { after, backfill });
+        self.view.heard(number, Delivery { after, backfill });
         Ok(true)
     }
 
     /// Takes what the nodes tell until `done`; whether that was in time.
-    async fn until(&mut self, done: impl Fn(&View) -> bool) -> bool {
+    async fn until(&mut self, done: impl Fn(&MeshState) -> bool) -> bool {
         while !done(&self.view) {
             match timeout_at(self.deadline.into(), self.told.recv()).await {
                 Ok(Some(told)) => self.take(told),
@@ -160,8 +160,8 @@ impl Fleet {
         }
     }
 
-    fn take(&mut self, told: Told) {
-        let Told { node, at, event } = told;
+    fn take(&mut self, told: NodeEvent) {
+        let NodeEvent { node, at, event } = told;
         let number = |peer: &PeerId| self.numbers.get(peer).copied();
         let changed = match &event {
             Event::LinkUp { peer_id, links, .. } => {
@@ -174,7 +174,7 @@ impl Fleet {
                 let said_at = self.said_at.unwrap_or(at);
                 let after = at.saturating_duration_since(said_at);
                 let backfill = message.backfill;
-                self.view.heard(node, Heard { after, backfill });
+                self.view.heard(node, Delivery { after, backfill });
                 true
             }
             _ => true,
@@ -188,10 +188,10 @@ impl Fleet {
 }
 
 /// Brings a node's events to where all are looked at, with the time at which they came.
-async fn hand_on(node: usize, mut events: Events, to: mpsc::Sender<Told>) {
+async fn hand_on(node: usize, mut events: Events, to: mpsc::Sender<NodeEvent>) {
     while let Some(event) = events.next().await {
         let at = Instant::now();
-        if to.send(Told { node, at, event }).await.is_err() {
+        if to.send(NodeEvent { node, at, event }).await.is_err() {
             return;
         }
     }

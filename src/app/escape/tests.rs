@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn shown(text: &str) -> String {
-    Shown(text).to_string()
+    Escaped(text).to_string()
 }
 
 fn quoted(text: &str) -> String {
@@ -81,7 +81,7 @@ fn what_scripts_and_emoji_need_stays() {
         "日本語　한국어",
     ] {
         assert_eq!(shown(text), text);
-        assert!(Shown(text).is_whole());
+        assert!(Escaped(text).is_whole());
     }
 }
 
@@ -113,10 +113,10 @@ fn marks_and_blanks_are_bounded() {
 fn a_long_text_is_cut_and_says_so() {
     let long = "a".repeat(1 << 20);
     assert_eq!(shown(&long).chars().count(), MAX_SHOWN + 1);
-    assert!(!Shown(&long).is_whole());
+    assert!(!Escaped(&long).is_whole());
     let short = "a".repeat(MAX_SHOWN);
     assert_eq!(shown(&short), short);
-    assert!(Shown(&short).is_whole());
+    assert!(Escaped(&short).is_whole());
     // What is shown as numbers counts as what is shown.
     assert!(shown(&"\u{e0001}".repeat(1000)).chars().count() <= MAX_SHOWN + 12);
 }

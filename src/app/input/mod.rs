@@ -4,8 +4,8 @@
 //! first; events are on their way before the ones before them are answered; whatever is wrong with a
 //! line concerns that line alone.
 
-mod command;
 mod lines;
+mod repl;
 mod request;
 
 use tokio::sync::mpsc;
@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use super::output::{Output, Record};
 use crate::model::RoomName;
 use crate::node::{BroadcastError, Node, Sending};
-use command::Desk;
 use lines::Line;
+use repl::Repl;
 
 /// Events that are on their way and not answered yet; past that no more are read.
 const MAX_IN_FLIGHT: usize = 1024;
@@ -53,7 +53,7 @@ pub(crate) async fn run(node: Node, output: Output, rooms: Vec<RoomName>, json: 
     };
     let end = match rooms.first() {
         Some(room) if json => serve_program(&sender, &mut lines, room).await,
-        _ => Desk::new(&sender, output, rooms).serve(&mut lines).await,
+        _ => Repl::new(&sender, output, rooms).serve(&mut lines).await,
     };
     drop(sender);
     // It ends with the last answer.

@@ -12,9 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use libp2p::{Multiaddr, PeerId};
 use serde::{Serialize, Serializer};
 
-use super::ends::{CaseEnd, Check, CheckStage, ConformanceEnd, DemoEnd, Id};
+use super::results::{CaseEnd, Check, CheckStage, ConformanceEnd, DemoEnd, Id};
 use super::{Record, Render};
-use crate::app::stamp::Stamp;
+use crate::app::timestamp::TimestampFormatter;
 use crate::model::BatchId;
 use crate::node::{Event, Message};
 
@@ -27,8 +27,8 @@ pub(crate) const MAX_MILLIS: i64 = (1 << 53) - 1;
 /// Renders lines, one object each.
 #[derive(Debug, Default)]
 pub(crate) struct JsonLines {
-    now: Stamp,
-    sent_at: Stamp,
+    now: TimestampFormatter,
+    sent_at: TimestampFormatter,
     names: HashMap<PeerId, String>,
     batch: Option<(BatchId, String)>,
     /// Which of several nodes the lines are of; none when there is one.
@@ -37,7 +37,7 @@ pub(crate) struct JsonLines {
 
 /// A line, and which of several nodes it is of.
 #[derive(Serialize)]
-struct Told<'a> {
+struct NodeLine<'a> {
     #[serde(flatten)]
     line: &'a Line<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -570,7 +570,7 @@ fn batch_text(last: &mut Option<(BatchId, String)>, id: BatchId) -> &str {
 
 fn put(node: Option<usize>, line: &Line<'_>, out: &mut Vec<u8>) {
     let before = out.len();
-    let told = Told { line, node };
+    let told = NodeLine { line, node };
     match serde_json::to_writer(&mut *out, &told) {
         Ok(()) => out.push(b'\n'),
         Err(error) => {

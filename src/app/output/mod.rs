@@ -5,9 +5,9 @@
 //! queue of events, gets the rest from the log, and is told what the log has no more, and what it did not get before
 //! the end.
 
-mod ends;
 mod json;
 mod people;
+mod results;
 
 use std::future::poll_fn;
 use std::io::{self, IsTerminal, Write};
@@ -22,15 +22,15 @@ use tokio::sync::{mpsc, oneshot};
 use crate::model::RoomName;
 use crate::node::{Event, Events, Message, Sent};
 
-pub(crate) use ends::{CaseEnd, Check, CheckStage, ConformanceEnd, DemoEnd, DemoNode, Id};
 pub(crate) use json::{JsonLines, MAX_MILLIS};
 pub(crate) use people::{CHAT, People, SHORT, count, short, told};
+pub(crate) use results::{CaseEnd, Check, CheckStage, ConformanceEnd, DemoEnd, DemoNode, Id};
 
 /// Answers that wait to be written; past that their senders wait.
 const MAX_WAITING: usize = 1024;
 /// Lines are handed to the system in pieces of about this size: large enough that the calls cost
 /// little, small enough that a reader soon has something to do.
-const PIECE: usize = 64 * 1024;
+const MAX_WRITE_BYTES: usize = 64 * 1024;
 
 /// Why the first [`print`] that failed did.
 static PRINT_ERROR: OnceLock<io::Error> = OnceLock::new();
@@ -184,7 +184,7 @@ enum Next {
 
 fn write_all(mut render: impl Render, first: Vec<Record>, mut sources: Sources) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    let mut out = Vec::with_capacity(2 * PIECE);
+    let mut out = Vec::with_capacity(2 * MAX_WRITE_BYTES);
     for record in first {
         render.record(&record, &mut out);
     }
@@ -194,7 +194,7 @@ fn write_all(mut render: impl Render, first: Vec<Record>, mut sources: Sources) 
             return put(&mut stdout, &mut out);
         }
         // What is there already goes out together; before the thread waits, all is written.
-        while out.len() < PIECE {
+        while out.len() < MAX_WRITE_BYTES {
             match sources.next().now_or_never() {
                 Some(Some(next)) => next.render(&mut render, &mut out),
                 Some(None) => return put(&mut stdout, &mut out),
@@ -216,7 +216,7 @@ fn put(stdout: &mut impl Write, out: &mut Vec<u8>) -> io::Result<()> {
     stdout.write_all(out)?;
     out.clear();
     // One very long line must not keep its memory for good.
-    out.shrink_to(4 * PIECE);
+    out.shrink_to(4 * MAX_WRITE_BYTES);
     stdout.flush()
 }
 

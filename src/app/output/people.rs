@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use libp2p::PeerId;
 
 use super::{Record, Render};
-use crate::app::escape::{Quoted, Shown};
+use crate::app::escape::{Escaped, Quoted};
 use crate::clock::span;
 use crate::node::{ClockState, Crowding, DatedThan, Direction, Event, Message};
 
@@ -108,7 +108,7 @@ impl People {
             name => format!(" ({})", Quoted(name)),
         };
         let bytes = message.data.len();
-        let _ = match std::str::from_utf8(&message.data).map(Shown) {
+        let _ = match std::str::from_utf8(&message.data).map(Escaped) {
             Ok(text) if text.is_whole() => writeln!(out, "{room} {author}{name}: {text}"),
             Ok(text) => {
                 let rest = format!("[{bytes} bytes in all: see `diatribe log show --json`]");
@@ -159,7 +159,7 @@ impl Render for People {
             // People see what they typed.
             Record::Sent { .. } => {}
             Record::Error { reason, .. } => {
-                self.line(out, RED, format_args!("! {}", Shown(reason)))
+                self.line(out, RED, format_args!("! {}", Escaped(reason)))
             }
             Record::Past(messages) => {
                 for message in messages {
@@ -191,7 +191,7 @@ impl Render for People {
                 let text = format!(
                     "+ {} linked, {how} {} ({})",
                     short(peer_id),
-                    Shown(&address.to_string()),
+                    Escaped(&address.to_string()),
                     count(*links)
                 );
                 self.line(out, GREEN, text);
@@ -204,14 +204,14 @@ impl Render for People {
                 let text = format!(
                     "- {} gone: {} ({})",
                     short(peer_id),
-                    Shown(reason),
+                    Escaped(reason),
                     count(*links)
                 );
                 self.line(out, YELLOW, text);
             }
             Event::Refused { address, error, .. } if error.is_of_stranger() => {
-                let (address, reason) = (address.to_string(), Shown(&error.reason));
-                let text = format!("- {}: {reason}", Shown(&address));
+                let (address, reason) = (address.to_string(), Escaped(&error.reason));
+                let text = format!("- {}: {reason}", Escaped(&address));
                 self.line(out, DIM, text);
             }
             Event::Visit { peer_id, address } => {
@@ -219,7 +219,7 @@ impl Render for People {
                 let text = format!(
                     "- {} at {} has checked whether it can link with this node, and has gone again",
                     short(peer_id),
-                    Shown(&address)
+                    Escaped(&address)
                 );
                 self.line(out, DIM, text);
             }
@@ -237,9 +237,9 @@ impl Render for People {
                     .unwrap_or_default();
                 let text = format!(
                     "! no link with {who}{}: {}{code}: {}",
-                    Shown(&address.to_string()),
+                    Escaped(&address.to_string()),
                     error.stage,
-                    Shown(&error.reason)
+                    Escaped(&error.reason)
                 );
                 self.line(out, RED, text);
             }
@@ -314,7 +314,7 @@ impl Render for People {
                     _ => self.line(out, YELLOW, format_args!("! {text}")),
                 }
             }
-            Event::Error { reason } => self.line(out, RED, format_args!("! {}", Shown(reason))),
+            Event::Error { reason } => self.line(out, RED, format_args!("! {}", Escaped(reason))),
             Event::Missed { author, events } => {
                 let text = super::missed(author.as_ref(), *events);
                 self.line(out, RED, format_args!("! {text}"));

@@ -18,26 +18,26 @@ use super::super::args::LoadArgs;
 use super::super::broadcast::folders;
 use super::super::mesh::{self, Mesh};
 use super::super::one::NodePlan;
+use super::ipc::{Answer, Order, Report};
 use super::process::Process;
-use super::words::{Answer, Order, Report};
 use crate::model::RoomName;
 use crate::net::Address;
 
 /// What starts a node, hidden from `--help`.
 const NODE: [&str; 2] = ["bench", "node"];
 /// How long a child may take for what is done at once, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const CHILD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a node may take to say good-bye.
-const FAREWELL: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long nothing is heard before whoever waits looks at the time.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long the system may take to say how a process ended whose output has.
-const END: Duration = Duration::from_secs(1);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The children, in their order.
 pub(super) struct Fleet {
     children: Vec<Process>,
-    told: Vec<Told>,
+    told: Vec<ChildReport>,
     mesh: Mesh,
     /// Events that came to all nodes, as far as they have told.
     came: Arc<AtomicU64>,
@@ -50,7 +50,7 @@ pub(super) struct Fleet {
 
 /// What one child has said.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct ChildReport {
     online: Option<(PeerId, Address)>,
     connected: usize,
     pub(super) ready: bool,
@@ -86,7 +86,7 @@ impl Fleet {
         while !fleet.mesh.is_at_rest()? {
             fleet.hear().await?;
         }
-        let settled = Instant::now() + mesh::SETTLE;
+        let settled = Instant::now() + mesh::SETTLE_INTERVAL;
         while Instant::now() < settled {
             fleet.hear().await?;
         }
@@ -108,7 +108,7 @@ impl Fleet {
         // Who does not hear any more has ended the child.
         let hear = move |line| drop(teller.send((n, line)));
         self.children.push(Process::start(NODE, hear)?);
-        self.told.push(Told::default());
+        self.told.push(ChildReport::default());
         tracing::info!("{}", self.name(n));
         self.order(n, &Order::Start(plan))?;
         self.until(n, "online", |told| told.online.is_some()).await
@@ -164,7 +164,7 @@ impl Fleet {
     pub(super) async fn until_all(
         &mut self,
         what: &str,
-        done: impl Fn(&Told) -> bool,
+        done: impl Fn(&ChildReport) -> bool,
     ) -> Result<(), Failure> {
         for n in 0..self.children.len() {
             self.until(n, what, &done).await?;
@@ -177,12 +177,12 @@ impl Fleet {
         &mut self,
         n: usize,
         what: &str,
-        done: impl Fn(&Told) -> bool,
+        done: impl Fn(&ChildReport) -> bool,
     ) -> Result<(), Failure> {
         let begun = Instant::now();
         while !done(&self.told[n]) {
-            if begun.elapsed() > PATIENCE {
-                let (name, seconds) = (self.name(n), PATIENCE.as_secs());
+            if begun.elapsed() > CHILD_TIMEOUT {
+                let (name, seconds) = (self.name(n), CHILD_TIMEOUT.as_secs());
                 return Err(Failure::new(format!(
                     "{name} is not {what} after {seconds} s: is the machine busy with something else?"
                 )));
@@ -194,7 +194,7 @@ impl Fleet {
 
     /// Takes in what one child says next, if it says something soon.
     pub(super) async fn hear(&mut self) -> Result<(), Failure> {
-        let Ok(Some((n, line))) = timeout(LOOK, self.lines.recv()).await else {
+        let Ok(Some((n, line))) = timeout(POLL_INTERVAL, self.lines.recv()).await else {
             return Ok(());
         };
         let Some(line) = line else {
@@ -231,7 +231,7 @@ impl Fleet {
     }
 
     async fn failure_of(&mut self, n: usize) -> Failure {
-        let how = match self.children[n].ended(END).await {
+        let how = match self.children[n].ended(EXIT_TIMEOUT).await {
             Some(status) => status.to_string(),
             None => "it closed its output".to_owned(),
         };
@@ -252,7 +252,7 @@ impl Fleet {
             child.end_stdin();
         }
         for n in 0..self.children.len() {
-            match self.children[n].ended(FAREWELL).await {
+            match self.children[n].ended(SHUTDOWN_TIMEOUT).await {
                 Some(status) if status.success() => {}
                 Some(_) => return Err(self.failure_of(n).await),
                 None => tracing::warn!("{} did not end, and is killed", self.name(n)),

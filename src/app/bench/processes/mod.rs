@@ -9,9 +9,9 @@
 //! * `node` is what the child does.
 
 mod fleet;
+mod ipc;
 pub(super) mod node;
 pub(super) mod process;
-mod words;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,13 +19,13 @@ use std::time::Instant;
 
 use super::super::failure::Failure;
 use super::args::{LoadArgs, Rate};
-use super::broadcast::{Measured, PATIENCE, plan};
+use super::broadcast::{Measured, PROGRESS_TIMEOUT, plan};
 use super::machine::{self, Cost, Meter};
 use super::progress::Progress;
 use super::tally::{Tally, Totals};
 use crate::model::RoomName;
 use fleet::Fleet;
-use words::Order;
+use ipc::Order;
 
 /// Measures one run of nodes that are processes.
 pub(super) async fn measure(
@@ -68,7 +68,7 @@ pub(super) async fn measure(
         if now > last.0 || sending {
             last = (now, Instant::now());
         }
-        if !sending && (now >= expected || last.1.elapsed() >= PATIENCE) {
+        if !sending && (now >= expected || last.1.elapsed() >= PROGRESS_TIMEOUT) {
             break;
         }
         fleet.hear().await?;

@@ -17,16 +17,16 @@ use super::super::machine::{self, Meter};
 use super::super::one::address_of;
 use super::super::tally::Tally;
 use super::super::{load, report};
-use super::words::{Answer, Order, Report};
+use super::ipc::{Answer, Order, Report};
 use crate::net::Address;
 use crate::node::{Event, Events, Node};
 
 /// Orders that wait: each but the first few waits for an answer.
 const MAX_WAITING: usize = 16;
 /// How often it is told how much has come.
-const EVERY: Duration = Duration::from_millis(50);
+const REPORT_INTERVAL: Duration = Duration::from_millis(50);
 /// For telling the peers that the node ends.
-const FAREWELL: Duration = Duration::from_millis(1500);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Does as it is told until nobody tells it any more.
 pub(crate) async fn run() -> Result<ExitCode, Failure> {
@@ -116,7 +116,7 @@ async fn serve(orders: &mut mpsc::Receiver<Result<Order, Failure>>) -> Result<()
         }
     }
     // A parent that is gone does not wait for more.
-    let _ = timeout(FAREWELL, node.shutdown()).await;
+    let _ = timeout(SHUTDOWN_TIMEOUT, node.shutdown()).await;
     Ok(())
 }
 
@@ -168,7 +168,7 @@ async fn tell_links(node: Node, bell: Arc<Notify>) {
 async fn tell_progress(tally: Arc<Tally>) {
     let mut told = 0;
     while told < tally.expected() {
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(REPORT_INTERVAL).await;
         let now = tally.delivered();
         if now > told && tell(&Answer::Came(now)).is_err() {
             return;

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal};
 use super::super::super::failure::Failure;
 
 /// How often it is looked whether a process has ended.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A running child.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Process {
         loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => return Some(status),
-                Ok(None) if begun.elapsed() < limit => tokio::time::sleep(LOOK).await,
+                Ok(None) if begun.elapsed() < limit => tokio::time::sleep(POLL_INTERVAL).await,
                 Ok(None) | Err(_) => return None,
             }
         }

@@ -10,7 +10,7 @@ use std::f64::consts::TAU;
 const DOTS_ACROSS: usize = 2;
 const DOTS_DOWN: usize = 4;
 /// Past so many the chords hide each other.
-const MOST_ON_A_CIRCLE: usize = 20;
+const MAX_ON_CIRCLE: usize = 20;
 /// Rows of a circle without nodes; each two nodes get one more.
 const ROWS: usize = 17;
 /// Between the ends of the chords and the middle of a node's number, in cells.
@@ -21,7 +21,7 @@ const MARGIN: usize = 4;
 /// Draws the nodes 1 to `nodes` and the links between them.
 pub(super) fn draw(nodes: usize, links: &[(usize, usize)]) -> Vec<String> {
     match nodes {
-        0..=MOST_ON_A_CIRCLE => circle(nodes, links),
+        0..=MAX_ON_CIRCLE => circle(nodes, links),
         _ => table(nodes, links),
     }
 }
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn links_are_chords_between_a_few_nodes() {
-        for nodes in [3, 8, MOST_ON_A_CIRCLE] {
+        for nodes in [3, 8, MAX_ON_CIRCLE] {
             let links: Vec<_> = (2..=nodes).map(|n| (1, n)).collect();
             assert!(has_dots(&draw(nodes, &links)));
         }

@@ -1,21 +1,21 @@
 //! What the demonstration writes: for people with numbers instead of PeerIds, for programs as JSON
 //! lines.
 //!
-//! Entry type: [`Telling`]. The rule it keeps: people read of a link once, when both ends have it;
+//! Entry type: [`Narration`]. The rule it keeps: people read of a link once, when both ends have it;
 //! programs read every line that a node of its own would have written, and which node it was.
 
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 
-use super::drawing;
-use super::view::{Heard, View};
-use crate::app::escape::Shown;
+use super::ascii;
+use super::state::{Delivery, MeshState};
+use crate::app::escape::Escaped;
 use crate::app::output::{self, DemoEnd, DemoNode, JsonLines, People, Record, Render, count};
 use crate::node::{DEFAULT_ROOM, Event, Node, Sent};
 
 /// Where the demonstration writes, and since when it runs.
-pub(super) struct Telling {
+pub(super) struct Narration {
     begun: Instant,
     /// None: for people.
     json: Option<JsonLines>,
@@ -23,8 +23,8 @@ pub(super) struct Telling {
     settled: Option<Duration>,
 }
 
-impl Telling {
-    pub(super) fn begin(begun: Instant, nodes: usize, json: bool) -> Telling {
+impl Narration {
+    pub(super) fn begin(begun: Instant, nodes: usize, json: bool) -> Narration {
         if !json {
             let text = format!(
                 "{nodes} nodes in this process, each with a websocket port of its own on loopback.\n\
@@ -32,7 +32,7 @@ impl Telling {
             );
             output::print(text.as_bytes());
         }
-        Telling {
+        Narration {
             begun,
             json: json.then(JsonLines::default),
             people: People::new(output::on_terminal()),
@@ -89,7 +89,7 @@ impl Telling {
             Event::LinkDown {
                 peer_id, reason, ..
             } if matters => {
-                let text = format!("{node:>3} ╌╌ {:<3} {}", name(peer_id), Shown(reason));
+                let text = format!("{node:>3} ╌╌ {:<3} {}", name(peer_id), Escaped(reason));
                 people.warning(&text)
             }
             Event::Redirected { peer_id, to, .. } => {
@@ -107,16 +107,16 @@ impl Telling {
             Event::Refused { error, .. } => people.dim(&format!(
                 "{node:>3}  {}: {}",
                 error.stage,
-                Shown(&error.reason)
+                Escaped(&error.reason)
             )),
-            Event::Error { reason } => people.bad(&format!("{node:>3}  {}", Shown(reason))),
+            Event::Error { reason } => people.bad(&format!("{node:>3}  {}", Escaped(reason))),
             _ => return,
         };
         self.line(at, &text);
     }
 
     /// Everyone has the links that were promised.
-    pub(super) fn settled(&mut self, view: &View) {
+    pub(super) fn settled(&mut self, view: &MeshState) {
         let took = self.begun.elapsed();
         self.settled = Some(took);
         if self.json.is_none() {
@@ -141,7 +141,7 @@ impl Telling {
     }
 
     /// How it ended.
-    pub(super) fn end(&mut self, view: &View, ids: &[PeerId]) {
+    pub(super) fn end(&mut self, view: &MeshState, ids: &[PeerId]) {
         let missing = view.missing();
         let mut out = Vec::new();
         match &mut self.json {
@@ -151,7 +151,7 @@ impl Telling {
         output::print(&out);
     }
 
-    fn picture(&self, view: &View, nodes: usize, missing: &[String]) -> String {
+    fn picture(&self, view: &MeshState, nodes: usize, missing: &[String]) -> String {
         let mut text = format!("\n{:>6}  {:>11}  linked with\n", "node", "heard after");
         for node in 1..=nodes {
             let links: Vec<String> = view.links_of(node).iter().map(usize::to_string).collect();
@@ -159,7 +159,7 @@ impl Telling {
             text += &format!("{node:>6}  {heard:>11}  {}\n", links.join(" "));
         }
         text += "\n";
-        for line in drawing::draw(nodes, &view.links()) {
+        for line in ascii::draw(nodes, &view.links()) {
             text += &format!("{}\n", format!("  {line}").trim_end());
         }
         text += "\n";
@@ -193,7 +193,7 @@ impl Telling {
     }
 }
 
-fn heard_text(heard: Option<Heard>, says: bool) -> String {
+fn heard_text(heard: Option<Delivery>, says: bool) -> String {
     match heard {
         _ if says => "says it".to_owned(),
         None => "never".to_owned(),
@@ -204,7 +204,12 @@ fn heard_text(heard: Option<Heard>, says: bool) -> String {
     }
 }
 
-fn end_of(view: &View, ids: &[PeerId], settled: Option<Duration>, missing: &[String]) -> DemoEnd {
+fn end_of(
+    view: &MeshState,
+    ids: &[PeerId],
+    settled: Option<Duration>,
+    missing: &[String],
+) -> DemoEnd {
     let id = |node: usize| ids.get(node.wrapping_sub(1)).map(ToString::to_string);
     let node = |node: usize| DemoNode {
         node,

@@ -1,6 +1,6 @@
 //! Who is linked to whom and who has heard what, as the nodes themselves tell it.
 //!
-//! Entry type: [`View`]. The rules it keeps: pure; a link counts when both of its ends have told of
+//! Entry type: [`MeshState`]. The rules it keeps: pure; a link counts when both of its ends have told of
 //! it, and no longer than until one of them tells that it is gone.
 
 use std::collections::BTreeSet;
@@ -8,36 +8,36 @@ use std::time::Duration;
 
 use crate::app::output;
 
-/// Every node should have as many links as this, and not more than [`MOST`].
-pub(super) const LEAST: usize = 2;
+/// Every node should have as many links as this, and not more than [`MAX_LINKS`].
+pub(super) const MIN_LINKS: usize = 2;
 /// The other end of the promise.
-pub(super) const MOST: usize = 5;
+pub(super) const MAX_LINKS: usize = 5;
 
 /// What is known of nodes numbered from 1.
 #[derive(Clone, Debug, Default)]
-pub(super) struct View {
+pub(super) struct MeshState {
     nodes: usize,
     /// (who tells, of whom).
     told: BTreeSet<(usize, usize)>,
-    heard: Vec<Option<Heard>>,
+    heard: Vec<Option<Delivery>>,
     most: usize,
 }
 
 /// When the message came to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct Delivery {
     /// After it was sent.
     pub(super) after: Duration,
     /// By data checking instead of live.
     pub(super) backfill: bool,
 }
 
-impl View {
-    pub(super) fn of(nodes: usize) -> View {
-        View {
+impl MeshState {
+    pub(super) fn of(nodes: usize) -> MeshState {
+        MeshState {
             nodes,
             heard: vec![None; nodes],
-            ..View::default()
+            ..MeshState::default()
         }
     }
 
@@ -53,7 +53,7 @@ impl View {
     }
 
     /// The message has come to `node`; the first time counts.
-    pub(super) fn heard(&mut self, node: usize, heard: Heard) {
+    pub(super) fn heard(&mut self, node: usize, heard: Delivery) {
         if let Some(slot) = self.heard.get_mut(node.wrapping_sub(1)) {
             slot.get_or_insert(heard);
         }
@@ -74,7 +74,7 @@ impl View {
         self.told.iter().filter(both).copied().collect()
     }
 
-    pub(super) fn when_heard(&self, node: usize) -> Option<Heard> {
+    pub(super) fn when_heard(&self, node: usize) -> Option<Delivery> {
         *self.heard.get(node.wrapping_sub(1))?
     }
 
@@ -109,9 +109,11 @@ impl View {
         let mut trouble = Vec::new();
         for node in 1..=self.nodes {
             let links = self.links_of(node).len();
-            if !(LEAST..=MOST).contains(&links) {
+            if !(MIN_LINKS..=MAX_LINKS).contains(&links) {
                 let links = output::count(links);
-                trouble.push(format!("node {node} has {links}, not {LEAST} to {MOST}"));
+                trouble.push(format!(
+                    "node {node} has {links}, not {MIN_LINKS} to {MAX_LINKS}"
+                ));
             }
         }
         let reached = self.reached_from_first();
@@ -148,8 +150,8 @@ pub(super) fn listed(nodes: &[usize]) -> String {
 mod tests {
     use super::*;
 
-    fn ring(nodes: usize) -> View {
-        let mut view = View::of(nodes);
+    fn ring(nodes: usize) -> MeshState {
+        let mut view = MeshState::of(nodes);
         for node in 1..=nodes {
             let next = node % nodes + 1;
             view.up(node, next, 2);
@@ -160,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_link_counts_when_both_ends_tell_of_it_until_one_tells_of_its_end() {
-        let mut view = View::of(2);
+        let mut view = MeshState::of(2);
         assert!(!view.up(1, 2, 1));
         assert!(view.links().is_empty());
         assert!(view.up(2, 1, 1));
@@ -173,7 +175,7 @@ mod tests {
     #[test]
     fn a_ring_is_settled_and_two_rings_are_not() {
         assert!(ring(4).is_settled());
-        let mut view = View::of(6);
+        let mut view = MeshState::of(6);
         for (a, b) in [(1, 2), (2, 3), (3, 1), (4, 5), (5, 6), (6, 4)] {
             view.up(a, b, 2);
             view.up(b, a, 2);
@@ -189,7 +191,7 @@ mod tests {
             let after = Duration::ZERO;
             view.heard(
                 node,
-                Heard {
+                Delivery {
                     after,
                     backfill: false,
                 },

@@ -1,6 +1,6 @@
 //! What people type: lines to say, and commands that begin with a slash.
 //!
-//! Entry type: [`Desk`]. The rule it keeps: a line is said in one room, and whoever types always
+//! Entry type: [`Repl`]. The rule it keeps: a line is said in one room, and whoever types always
 //! learns when it was not.
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::lines::Line;
 use super::{End, Sender};
-use crate::app::escape::{Quoted, Shown};
+use crate::app::escape::{Escaped, Quoted};
 use crate::app::output::{CHAT, Output, SHORT, short, told};
 use crate::model::RoomName;
 use crate::node::{ClockStatus, Direction, LinkInfo, RoomStatus};
@@ -26,7 +26,7 @@ a line that you type is said in the current room
 
 /// What a line asks for.
 #[derive(Debug, PartialEq, Eq)]
-enum Typed<'a> {
+enum ReplCommand<'a> {
     Nothing,
     Say(&'a str),
     Help,
@@ -39,45 +39,45 @@ enum Typed<'a> {
     Unknown(&'a str),
 }
 
-impl Typed<'_> {
-    fn read(line: &str) -> Typed<'_> {
+impl ReplCommand<'_> {
+    fn read(line: &str) -> ReplCommand<'_> {
         if line.trim().is_empty() {
-            return Typed::Nothing;
+            return ReplCommand::Nothing;
         }
         let Some(command) = line.strip_prefix('/') else {
-            return Typed::Say(line);
+            return ReplCommand::Say(line);
         };
         if command.starts_with('/') {
-            return Typed::Say(command);
+            return ReplCommand::Say(command);
         }
         let (word, rest) = command
             .split_once(char::is_whitespace)
             .unwrap_or((command, ""));
         let rest = rest.trim();
         match word {
-            "help" | "h" | "?" => Typed::Help,
-            "peers" => Typed::Peers,
-            "rooms" => Typed::Rooms,
-            "status" => Typed::Status,
-            "join" | "room" => Typed::Join(rest),
-            "leave" => Typed::Leave((!rest.is_empty()).then_some(rest)),
-            "quit" | "exit" | "q" => Typed::Quit,
-            _ => Typed::Unknown(word),
+            "help" | "h" | "?" => ReplCommand::Help,
+            "peers" => ReplCommand::Peers,
+            "rooms" => ReplCommand::Rooms,
+            "status" => ReplCommand::Status,
+            "join" | "room" => ReplCommand::Join(rest),
+            "leave" => ReplCommand::Leave((!rest.is_empty()).then_some(rest)),
+            "quit" | "exit" | "q" => ReplCommand::Quit,
+            _ => ReplCommand::Unknown(word),
         }
     }
 }
 
 /// Serves whoever sits at the terminal.
-pub(super) struct Desk<'a> {
+pub(super) struct Repl<'a> {
     sender: &'a Sender,
     output: Output,
     /// The rooms in the order in which they were entered: lines are said in the last.
     rooms: Vec<RoomName>,
 }
 
-impl<'a> Desk<'a> {
-    pub(super) fn new(sender: &'a Sender, output: Output, rooms: Vec<RoomName>) -> Desk<'a> {
-        Desk {
+impl<'a> Repl<'a> {
+    pub(super) fn new(sender: &'a Sender, output: Output, rooms: Vec<RoomName>) -> Repl<'a> {
+        Repl {
             sender,
             output,
             // Who begins with several begins in the first.
@@ -111,18 +111,18 @@ impl<'a> Desk<'a> {
     }
 
     async fn on_line(&mut self, line: &str) -> Option<End> {
-        match Typed::read(line) {
-            Typed::Nothing => {}
-            Typed::Say(text) => self.on_say(text).await,
-            Typed::Help => self.output.notice(HELP).await,
-            Typed::Peers => self.on_peers().await,
-            Typed::Rooms => self.on_rooms().await,
-            Typed::Status => self.on_status().await,
-            Typed::Join(name) => self.on_join(name).await,
-            Typed::Leave(name) => self.on_leave(name).await,
-            Typed::Quit => return Some(End::Quit),
-            Typed::Unknown(word) => {
-                let word = Shown(word);
+        match ReplCommand::read(line) {
+            ReplCommand::Nothing => {}
+            ReplCommand::Say(text) => self.on_say(text).await,
+            ReplCommand::Help => self.output.notice(HELP).await,
+            ReplCommand::Peers => self.on_peers().await,
+            ReplCommand::Rooms => self.on_rooms().await,
+            ReplCommand::Status => self.on_status().await,
+            ReplCommand::Join(name) => self.on_join(name).await,
+            ReplCommand::Leave(name) => self.on_leave(name).await,
+            ReplCommand::Quit => return Some(End::Quit),
+            ReplCommand::Unknown(word) => {
+                let word = Escaped(word);
                 let hint =
                     format!("there is no command /{word}: /help lists them; //{word} says it");
                 self.output.error(hint).await;
@@ -332,15 +332,21 @@ mod tests {
 
     #[test]
     fn what_is_typed_is_said_unless_it_is_a_command() {
-        assert_eq!(Typed::read("hello there"), Typed::Say("hello there"));
-        assert_eq!(Typed::read("//quit"), Typed::Say("/quit"));
-        assert_eq!(Typed::read("/quit"), Typed::Quit);
         assert_eq!(
-            Typed::read("/join  the kitchen "),
-            Typed::Join("the kitchen")
+            ReplCommand::read("hello there"),
+            ReplCommand::Say("hello there")
         );
-        assert_eq!(Typed::read("/leave"), Typed::Leave(None));
-        assert_eq!(Typed::read("/frobnicate x"), Typed::Unknown("frobnicate"));
-        assert_eq!(Typed::read("  "), Typed::Nothing);
+        assert_eq!(ReplCommand::read("//quit"), ReplCommand::Say("/quit"));
+        assert_eq!(ReplCommand::read("/quit"), ReplCommand::Quit);
+        assert_eq!(
+            ReplCommand::read("/join  the kitchen "),
+            ReplCommand::Join("the kitchen")
+        );
+        assert_eq!(ReplCommand::read("/leave"), ReplCommand::Leave(None));
+        assert_eq!(
+            ReplCommand::read("/frobnicate x"),
+            ReplCommand::Unknown("frobnicate")
+        );
+        assert_eq!(ReplCommand::read("  "), ReplCommand::Nothing);
     }
 }

@@ -1,6 +1,6 @@
 //! Times as they are written: RFC 3339 in UTC, with milliseconds.
 //!
-//! Entry type: [`Stamp`]. The rule it keeps: a stamp is made at most once a millisecond, however
+//! Entry type: [`TimestampFormatter`]. The rule it keeps: a stamp is made at most once a millisecond, however
 //! many lines want it.
 
 use std::fmt::Write;
@@ -9,12 +9,12 @@ use jiff::Timestamp;
 
 /// The text of the time that was asked for last.
 #[derive(Debug, Default)]
-pub(crate) struct Stamp {
+pub(crate) struct TimestampFormatter {
     millis: i64,
     text: String,
 }
 
-impl Stamp {
+impl TimestampFormatter {
     /// Now.
     pub(crate) fn now(&mut self) -> &str {
         self.at(Timestamp::now().as_millisecond())
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn a_time_has_milliseconds_and_no_zone_but_utc() {
-        let mut stamp = Stamp::default();
+        let mut stamp = TimestampFormatter::default();
         assert_eq!(stamp.at(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(stamp.at(1_700_000_000_120), "2023-11-14T22:13:20.120Z");
         assert!(stamp.at(i64::MAX).ends_with('Z'));
