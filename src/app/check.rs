@@ -1,7 +1,6 @@
-//! `diatribe check`: dials once and tells what happens.
+//! `diatribe check`: dials an address once and reports each stage.
 //!
-//! Entry function: [`run`]. The rule it keeps: every failure says what is wrong and what to do, and
-//! makes the exit code 1.
+//! Entry function: [`run`]. The rule it keeps: every failure names its cause and the remedy, and makes the exit code 1.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -107,7 +106,7 @@ impl Report<'_> {
         }
     }
 
-    /// What is to be said of the peer's clock, if anything is.
+    /// Returns a warning about the peer's clock when it differs too much.
     fn clock(&self, probed: &Probed) -> String {
         match ClockReport::of_peer(probed.peer_id, probed.clock_offset_ms) {
             Some(report) => format!("{}\n", self.people.warning(&format!("! {report}"))),
@@ -157,7 +156,7 @@ impl Report<'_> {
     }
 }
 
-/// What is to be said of whether the peer can dial this machine, where that is known.
+/// Returns whether the peer can dial this machine, in a sentence, where that is known.
 fn dial_back(probed: &Probed) -> &'static str {
     match probed.can_dial_back {
         Some(false) => {

@@ -32,7 +32,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Where the passphrase is when no option says where it is.
 pub(crate) const PASSPHRASE_VARIABLE: &str = "DIATRIBE_PASSPHRASE";
 
-/// What people see of a room's past when their node starts: about a screen.
+/// Number of earlier lines of a room that people see at the start: about a screen.
 const DEFAULT_LAST: usize = 20;
 
 /// What `diatribe node` is to do.

@@ -197,7 +197,7 @@ impl Report {
     /// Whether all is well.
     fn end(&mut self, mode: Option<Mode>, peer_info: &PeerInfo, asked: usize) -> bool {
         let [passed, absent, failed, told_not_run] = self.counts;
-        // What was asked for and never told did not run.
+        // A case without a verdict did not run.
         let not_run = told_not_run + asked.saturating_sub(self.counts.iter().sum());
         let ok = failed == 0 && not_run == 0 && asked > 0;
         let mut out = Vec::new();

@@ -1,11 +1,11 @@
-//! What strangers write, made safe for a terminal.
+//! Escapes text of strangers for a terminal.
 //!
 //! Entry types: [`Escaped`] for texts, [`Quoted`] for names. The rules they keep: no character reaches the terminal
 //! that moves the cursor, hides text, turns its direction or has no shape of its own; one line stays one line, of
-//! bounded length; and a name cannot be taken for what stands around it.
+//! bounded length; and a name cannot be confused with the text around it.
 //!
-//! Which character is what is Unicode's word, through `icu_properties`. Joiners and variation selectors stay where
-//! a script or an emoji needs them (RFC 5892, appendix A, and UTS #51), and are shown as numbers elsewhere.
+//! The classes of characters are Unicode's, through `icu_properties`. Joiners and variation selectors are kept where a
+//! script or an emoji needs them (RFC 5892, appendix A, and UTS #51), and are shown as numbers elsewhere.
 
 use std::fmt::{self, Display, Write};
 use std::iter::Peekable;
@@ -23,8 +23,8 @@ const MAX_SHOWN: usize = 2000;
 const MAX_NAME: usize = 48;
 /// Maximum number of marks above and below one letter: Hebrew with accents has five.
 const MAX_MARKS: usize = 6;
-/// Maximum number of blanks in a row: more of them would push what follows onto a line of its own, where it can
-/// look like somebody else's.
+/// Maximum number of blanks in a row: more of them would push the rest onto a line of its own, where it could look like
+/// another person's.
 const MAX_BLANKS: usize = 16;
 
 const ZWNJ: char = '\u{200c}';
@@ -85,7 +85,7 @@ fn is_plain(name: &str) -> bool {
         && !name.contains("  ")
 }
 
-/// Takes what is written and does nothing with it.
+/// A writer that discards its input.
 struct Nowhere;
 
 impl Write for Nowhere {
@@ -162,7 +162,7 @@ impl<'w, W: Write> Writer<'w, W> {
         Ok(())
     }
 
-    /// Writes what stands for a character; it joins nothing and carries no marks.
+    /// Writes the number of a character; it joins nothing and carries no marks.
     fn write_number(&mut self, text: &str) -> fmt::Result {
         (self.last, self.base) = (None, None);
         self.put_text(text)
@@ -254,7 +254,7 @@ fn is_blank(character: char) -> bool {
         || category(character) == GeneralCategory::SpaceSeparator
 }
 
-/// Marks that stand above, below or around the character before them.
+/// Returns whether the character is a mark above, below or around the one before it.
 fn is_mark(character: char) -> bool {
     matches!(
         category(character),

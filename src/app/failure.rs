@@ -1,7 +1,7 @@
-//! Why a command did not do as asked.
+//! The error with which a command ends.
 //!
-//! Entry type: [`Failure`]. The rule it keeps: the message stands alone, in one line, and says what
-//! to do when that is known.
+//! Entry type: [`Failure`]. The rule it keeps: the message is complete in one line, and names the remedy when it is
+//! known.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -14,12 +14,12 @@ use crate::node::NodeFailure;
 pub(crate) struct Failure {
     message: String,
     code: u8,
-    /// Programs have read it on stdout already.
+    /// A JSON line has reported it already.
     is_told: bool,
 }
 
 impl Failure {
-    /// Something went wrong: exit code 1.
+    /// Creates a failure with exit code 1.
     pub(crate) fn new(message: impl fmt::Display) -> Failure {
         Failure {
             message: message.to_string(),
@@ -28,7 +28,7 @@ impl Failure {
         }
     }
 
-    /// A failure that the node has told as an event already: it is said on stderr alone.
+    /// Creates a failure that the node has already reported as an event: it is printed on stderr only.
     pub(crate) fn of_node(failure: &NodeFailure) -> Failure {
         Failure {
             is_told: true,
@@ -36,7 +36,7 @@ impl Failure {
         }
     }
 
-    /// The command line makes no sense: exit code 2.
+    /// Creates a failure for wrong usage, with exit code 2.
     pub(crate) fn usage(message: impl fmt::Display) -> Failure {
         Failure {
             message: message.to_string(),
@@ -45,7 +45,7 @@ impl Failure {
         }
     }
 
-    /// Says it on stderr, and to programs on stdout too.
+    /// Prints the message on stderr, and for programs on stdout too.
     pub(crate) fn tell(&self, json: bool) {
         stderr::say(&format!("error: {}", self.message));
         if json && !self.is_told {

@@ -40,7 +40,11 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Makes the directory if need be and takes it, or says who has it.
+    /// Creates the directory if it is missing and locks it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when it cannot be created, or names the process that holds the lock.
     pub(crate) fn take(folder: &Path) -> Result<Lock, Failure> {
         identity::create_folder(folder).map_err(Failure::new)?;
         let path = folder.join(LOCK_FILE_NAME);
@@ -60,7 +64,7 @@ impl Lock {
             }
             Err(TryLockError::Error(e)) => return Err(failed(e)),
         }
-        // Only a help for whoever is refused: without it the lock holds all the same.
+        // The PID only makes the error of the next process clearer: without it the lock works all the same.
         let _ = file
             .set_len(0)
             .and_then(|()| write!(file, "{}", std::process::id()));
@@ -68,7 +72,7 @@ impl Lock {
     }
 }
 
-/// The node that says it has the lock, if it still runs: what a node that has ended left there names nobody.
+/// Returns the PID in the lock file, if that process still runs: a PID that an ended node left there is ignored.
 fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(MAX_PROCESS_ID).read_to_string(&mut text).ok()?;

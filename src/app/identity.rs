@@ -1,7 +1,7 @@
-//! The identity that the options ask for: from the key file, or from a passphrase wherever it is.
+//! Opens the identity that the options name: from the key file, or from a passphrase.
 //!
-//! Entry function: [`open`]. The rule it keeps: a passphrase is judged before it is used, and stands
-//! in no message.
+//! Entry function: [`open`]. The rule it keeps: the strength of a passphrase is checked before it is used, and no
+//! message contains it.
 
 use std::io::{BufRead, IsTerminal, Read};
 use std::path::Path;
@@ -95,7 +95,7 @@ fn parse(bytes: &[u8]) -> Result<Zeroizing<String>, Failure> {
     identity::passphrase_from_bytes(bytes).map_err(Failure::new)
 }
 
-/// Only the first line: what follows is the node's input.
+/// Reads only the first line: the rest is the node's input.
 fn first_line() -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE as usize));
     std::io::stdin()

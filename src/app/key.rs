@@ -23,7 +23,7 @@ pub(crate) fn id(args: &IdArgs, given: &ArgSources) -> Result<ExitCode, Failure>
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does what the command says.
+/// Runs the command.
 pub(crate) fn run(command: KeyCommand, given: &ArgSources) -> Result<ExitCode, Failure> {
     match command {
         KeyCommand::Passphrase => print(&keys::generate_passphrase()),
@@ -72,7 +72,7 @@ fn show(args: &IdArgs, given: &ArgSources) -> Result<(), Failure> {
 }
 
 fn import(file: &Path, folder: &Path, force: bool) -> Result<(), Failure> {
-    // A running node has read its key already, and would not be who the file says.
+    // A running node has read its key already, and would keep another identity than the file.
     let _lock = Lock::take(folder)?;
     let identity = keys::import(file, folder, if_exists(force)).map_err(|e| or_force(&e))?;
     print(&format!("this node is {} now", identity.peer_id()));

@@ -1,7 +1,7 @@
-//! Where to listen, as people write it: a multiaddr, `IP:PORT`, `[IPV6%INTERFACE]:PORT`, or a port.
+//! Parses addresses to listen on: a multiaddr, `IP:PORT`, `[IPV6%INTERFACE]:PORT`, or a port.
 //!
-//! Entry function: [`parse_all`]. The rule it keeps: what libp2p could not listen on over WebSocket
-//! is refused here, with what it should look like.
+//! Entry function: [`parse_all`]. The rule it keeps: an address that libp2p could not listen on over WebSocket is
+//! refused here, with the expected form.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -1,7 +1,7 @@
-//! `diatribe log`: what was said, read, looked after, carried away and back.
+//! `diatribe log`: shows, checks, repairs, exports and imports the log.
 //!
-//! Entry functions: [`run`], [`last_of`]. The rule they keep: reading writes nothing, and goes on while
-//! a node runs; what writes takes the data directory for itself.
+//! Entry functions: [`run`], [`last_of`]. The rule they keep: reading writes nothing and is possible while a node runs;
+//! writing locks the data directory.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -29,7 +29,7 @@ use crate::store::{self, Archive, Keep, LogError, Report};
 /// The data of all the lines that a node shows at its start: 64 MiB. The oldest give way.
 const MAX_LAST_BYTES: usize = 64 << 20;
 
-/// Does what the command says.
+/// Runs the command.
 pub(crate) fn run(command: LogCommand, given: &ArgSources) -> Result<ExitCode, Failure> {
     match command {
         LogCommand::Show(args) => show(args, given),
@@ -143,7 +143,7 @@ fn show(args: LogShowArgs, given: &ArgSources) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Who the node of these options is; unknown when it has no key yet. None is made.
+/// Returns the PeerId of the node of these options; none when it has no key yet. It creates no key.
 fn own(config: &IdentityConfig) -> Result<Option<PeerId>, Failure> {
     let kept = matches!(config.source, Source::Kept);
     if kept && !keys::key_file_path(&config.folder).exists() {
@@ -190,10 +190,10 @@ fn repair(folder: &Path, keep: Keep, named: Option<NetworkId>) -> Result<ExitCod
     let now_ms = unix_ms();
     let network = store::network_in(folder).or(named);
     let network = network.unwrap_or(NetworkId::OPEN);
-    // What was kept had been in time when it came, whatever the clock says today.
+    // Stored batches had a valid date when they arrived, independent of the clock today.
     let verify = |bytes: &[u8]| node::reopen(bytes, network, u64::MAX / 2);
     let repaired = store::repair(folder, keep, now_ms, verify).map_err(Failure::new)?;
-    // One whose network could not be read belongs to the one with which its batches were verified.
+    // A log without a readable network id belongs to the network that its batches were verified with.
     let log = store::Log::open(folder, keep).map_err(Failure::new)?;
     drop(log.of_network(network).map_err(Failure::new)?);
     let mut text = format!("{} batches were saved", repaired.saved);
@@ -211,7 +211,7 @@ fn repair(folder: &Path, keep: Keep, named: Option<NetworkId>) -> Result<ExitCod
     }
 }
 
-/// What a repair could not save, and what to do about it.
+/// Returns the losses of a repair and the remedy.
 fn not_whole(repaired: &store::Repaired) -> String {
     let lost = match (repaired.lost + repaired.refused, repaired.is_lost_known) {
         (0, _) => "some batches may be lost: too much is damaged to say how many".to_owned(),
@@ -318,7 +318,7 @@ fn import(
     }
 }
 
-/// What was refused and what to do, if anything was.
+/// Returns the batches that an import refused and the remedy, if there are any.
 fn refused(imported: &store::Imported, network: NetworkId) -> Option<String> {
     let (line, other) = imported.first_refused?;
     let of = match other.filter(|other| *other != network) {
@@ -375,7 +375,7 @@ fn since(text: &str, now: &ZonedDateTime) -> Result<u64, Failure> {
                  2026-01-02, 30m, 2h or 3d"
             ))
         })?;
-    // What was before 1970 has been sent since then.
+    // A time before 1970 selects everything.
     Ok(u64::try_from(moment.as_millisecond()).unwrap_or(0))
 }
 

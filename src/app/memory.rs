@@ -1,9 +1,9 @@
-//! Keeps what is in this process's memory, its keys among it, from being written to a disk by a crash.
+//! Keeps the memory of this process, which holds its keys, from being written to disk by a crash.
 //!
-//! Entry function: [`forbid_dumps`]. What it costs: there is no core dump to look into afterwards, and other programs of the
-//! same user (a debugger, a profiler, strace) cannot attach; those of root can.
+//! Entry function: [`forbid_dumps`]. The cost: there is no core dump to examine, and other programs of the same user (a
+//! debugger, a profiler, strace) cannot attach; those of root can.
 
-/// Forbids core dumps of this process. Where the system cannot be told, a warning says so, and the program goes on.
+/// Forbids core dumps of this process. Where the system refuses, it logs a warning and goes on.
 pub(crate) fn forbid_dumps() {
     if let Err(error) = platform::forbid_dumps() {
         tracing::warn!(%error, "a crash may write this program's memory, with its keys, to a disk: core dumps cannot be forbidden");
@@ -31,7 +31,7 @@ mod platform {
     }
 }
 
-/// Elsewhere what a crash leaves is for the system's settings.
+/// On other systems the settings of the system decide about dumps.
 #[cfg(not(unix))]
 mod platform {
     pub(super) fn forbid_dumps() -> std::io::Result<()> {

@@ -1,12 +1,13 @@
 //! The program: the command line in front of the library.
 //!
-//! Entry function: [`main`]. The rule it keeps: what people and programs read goes to stdout, what
-//! went wrong goes to stderr, and the exit code says which of the two it was.
+//! Entry function: [`main`]. The rule it keeps: results go to stdout, errors to stderr, and the exit code says whether
+//! the command succeeded.
 //!
-//! * `args` is the command line as it is typed, `config` what it means: plain values, made once.
-//! * `identity`, `folder`, `peers`, `listen` read what the arguments name.
+//! * `args` parses the command line, `config` turns it into plain values once.
+//! * `identity`, `folder`, `peers`, `listen` read the files and addresses that the arguments name.
 //! * `session` runs a node between `input` (stdin) and `output` (stdout).
-//! * `demo`, `check`, `conformance`, `key`, `log` are the other commands; `log` is what was said, `logs` goes to stderr.
+//! * `demo`, `check`, `conformance`, `key`, `log` and `bench` are the other commands.
+//! * `stderr` and `tracing_setup` write the program's own log lines.
 
 mod args;
 #[cfg(feature = "bench")]

@@ -1,7 +1,7 @@
-//! One run of `diatribe node`: a node between stdin and stdout, until it is told to end.
+//! Runs `diatribe node`: a node between stdin and stdout, until a signal or /quit ends it.
 //!
-//! Entry function: [`run`]. The rule it keeps: whatever ends it, the peers are told, what was
-//! written is whole, and it is over within two seconds.
+//! Entry function: [`run`]. The rule it keeps: whatever ends it, the links are closed in order, the output is whole,
+//! and it ends within two seconds.
 
 use std::io;
 use std::process::ExitCode;
@@ -30,10 +30,10 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1200);
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(400);
 /// For the last line of the output, which says how much was left out; its reader may have stopped reading.
 const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(100);
-/// What a shell makes of SIGINT.
+/// Exit code that shells report after SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// Runs a node until it is told to end.
+/// Runs a node until a signal, /quit or a failure ends it.
 pub(crate) fn run(config: NodeConfig) -> Result<ExitCode, Failure> {
     // A node that keeps nothing needs no place for it.
     let is_kept = !config.ephemeral || folder::is_writable(&config.identity.folder);
@@ -60,7 +60,7 @@ async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
     let unheard = |e| Failure::new(format!("signals cannot be heard: {e}"));
     let mut signals = Signals::listen().map_err(unheard)?;
     let reloads = Reloads::listen().map_err(unheard)?;
-    // Read before the node starts: what comes from now on is told as it comes, and only then.
+    // Read before the node starts: later messages are reported as events, and only once.
     let past = match config.ephemeral {
         true => Vec::new(),
         false => log::last_of(&config.identity.folder, &config.rooms, config.last)?,
@@ -140,8 +140,7 @@ async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
     result.and(written)
 }
 
-/// Reads the lists of peers and the TLS certificate again each time the system asks for it. What cannot be read changes
-/// nothing.
+/// Reads the lists of peers and the TLS certificate again on each SIGHUP. Files that cannot be read change nothing.
 async fn reload(mut reloads: Reloads, lists: PeerLists, node: Node, output: Output) {
     loop {
         reloads.next().await;
@@ -233,7 +232,8 @@ fn announced(addresses: &[Address], identity: &Identity) -> Result<Vec<Multiaddr
     }
 }
 
-/// A name is told to nobody, but whoever is given it may dial it. An IP address is told to peers, who take only some.
+/// Returns the address to announce. A name is announced to nobody, but people may dial it. An IP address is announced
+/// to peers, which refuse some kinds.
 fn announce_one(address: &Address) -> Result<Multiaddr, Failure> {
     let multiaddr = address.multiaddr();
     let is_ip = crate::wire::ip_of(multiaddr).is_some();
@@ -245,7 +245,7 @@ fn announce_one(address: &Address) -> Result<Multiaddr, Failure> {
     }
 }
 
-/// Waits for what is still to be written.
+/// Waits until the rest of the output is written.
 async fn finish(mut written: Ended, end: &EndOutput) -> Result<(), Failure> {
     if let Ok(ended) = timeout(FLUSH_TIMEOUT, &mut written).await {
         return judge(ended);
@@ -260,7 +260,8 @@ async fn finish(mut written: Ended, end: &EndOutput) -> Result<(), Failure> {
     }
 }
 
-/// What became of stdout. A reader that has gone away has read enough; anything else that keeps lines from it is a failure.
+/// Returns the result of writing to stdout. A reader that closed the pipe has read enough; any other error is a
+/// failure.
 fn judge(written: Result<io::Result<()>, RecvError>) -> Result<(), Failure> {
     match written {
         Ok(Ok(())) => Ok(()),

@@ -1,6 +1,7 @@
-//! What the system sends to a program: to end it, or to have it read its files again.
+//! Signals that end the program, or make it read its files again.
 //!
-//! Entry types: [`Signals`], [`Reloads`]. The rule they keep: a signal that comes before anybody waits for it is not lost.
+//! Entry types: [`Signals`], [`Reloads`]. The rule they keep: a signal that arrives before somebody waits for it is not
+//! lost.
 
 use std::io;
 
@@ -49,7 +50,7 @@ impl Reloads {
         })
     }
 
-    /// Waits for one. Several that come meanwhile are one.
+    /// Waits for a signal. Several in the meantime count as one.
     pub(crate) async fn next(&mut self) {
         if self.hang_up.recv().await.is_none() {
             std::future::pending().await

@@ -1,7 +1,7 @@
-//! stderr: one thread writes what the program logs and says there.
+//! stderr: one thread writes log lines and messages.
 //!
-//! Entry functions: [`writer`], [`say`], [`flush`]. The rule it keeps: nothing that informs somebody ends or holds up the
-//! program. stderr may be closed, on a full disk, or a pipe that nobody reads: lines are lost then, and counted.
+//! Entry functions: [`writer`], [`say`], [`flush`]. The rule it keeps: a message neither ends nor delays the program.
+//! stderr may be closed, on a full disk, or a pipe that nobody reads: lines are then lost, and counted.
 
 use std::io::{self, Write};
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Maximum number of lines that wait to be written. Further ones are lost, because whoever logs must not wait.
+/// Maximum number of lines in the queue. Further ones are lost, because logging must not block.
 const MAX_WAITING: usize = 1024;
 /// How long the end of the program waits for the last lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
@@ -23,11 +23,11 @@ static LOST: AtomicU64 = AtomicU64::new(0);
 
 enum Job {
     Line(Vec<u8>),
-    /// Whoever waits hears that all lines before this one are written when its sender is dropped.
+    /// All lines before this one are written when its sender is dropped.
     Flush(SyncSender<()>),
 }
 
-/// Returns what tracing writes its lines to. Writing never fails and never waits.
+/// Returns the writer for tracing. Writing never fails and never blocks.
 pub(crate) fn writer() -> Lines {
     Lines
 }
@@ -43,7 +43,7 @@ pub(crate) fn flush() {
     if let Some(thread) = thread()
         && thread.try_send(Job::Flush(sender)).is_ok()
     {
-        // Resolves with an error when the thread drops its end, which is what it does.
+        // The thread signals by dropping its end, which makes this an error.
         let _ = written.recv_timeout(FLUSH_TIMEOUT);
     }
 }

@@ -1,7 +1,7 @@
-//! Logs, on stderr.
+//! Sets up tracing: log lines on stderr.
 //!
-//! Entry function: [`start`]. The rule it keeps: unless RUST_LOG asks for more, only what concerns
-//! whoever runs the node is written.
+//! Entry function: [`start`]. The rule it keeps: unless RUST_LOG asks for more, only warnings for the operator are
+//! written.
 
 use std::io::IsTerminal;
 

@@ -10,7 +10,7 @@ use clap::value_parser;
 
 use crate::gossip::MAX_EVENT_DATA;
 
-/// What every event of the bench carries: its number and when it was sent.
+/// Minimum size of an event of the benchmark: its number and the time of sending.
 pub(crate) const MIN_SIZE: usize = 16;
 
 #[derive(Debug, clap::Args)]
@@ -22,31 +22,31 @@ pub(crate) struct BenchArgs {
     pub(crate) load: LoadArgs,
 }
 
-/// One part alone.
+/// A benchmark of one part alone.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Part {
-    /// How long a link takes from the dial to both handshakes, and what it costs
+    /// Measure the time from a dial to a link with both handshakes, and its cost
     Links(LinksArgs),
-    /// How many batches a second the log takes
+    /// Measure the number of batches that the log stores in a second
     Log(LogArgs),
-    /// How long a node that was away takes to catch up
+    /// Measure the time that a returning node takes to catch up
     Sync(SyncArgs),
-    /// What a node costs that has links and nothing to do, and how soon it is online
+    /// Measure the cost of an idle node with links, and the time until it is online
     Idle(IdleArgs),
-    /// A node of `--processes`: orders come by stdin
+    /// Run a node of `--processes`, which reads its orders from stdin
     #[command(hide = true)]
     Node,
 }
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LoadArgs {
-    /// Nodes, each with its own key, log and links
+    /// Number of nodes, each with its own key, log and links (default 8)
     #[arg(long, env = "DIATRIBE_NODES", value_name = "N", default_value = "8")]
     pub(crate) nodes: NonZeroUsize,
-    /// Links that a node has at most
+    /// Maximum number of links of a node (default 5)
     #[arg(long, env = "DIATRIBE_LINKS", value_name = "N", default_value = "5")]
     pub(crate) links: NonZeroUsize,
-    /// Events to send in all
+    /// Number of events to send in all (default 100000)
     #[arg(
         long,
         env = "DIATRIBE_COUNT",
@@ -54,10 +54,10 @@ pub(crate) struct LoadArgs {
         default_value = "100000"
     )]
     pub(crate) count: NonZeroU64,
-    /// Bytes of data of an event
+    /// Bytes of data in an event (default 256)
     #[arg(long, env = "DIATRIBE_SIZE", value_name = "BYTES", default_value = "256", value_parser = size)]
     pub(crate) size: usize,
-    /// Events a second in all, or as many as there can be
+    /// Number of events to send in a second, or max: as fast as the nodes accept them (default max)
     #[arg(
         long,
         env = "DIATRIBE_RATE",
@@ -65,10 +65,10 @@ pub(crate) struct LoadArgs {
         default_value = "max"
     )]
     pub(crate) rate: Rate,
-    /// Rooms, in which the events go round
+    /// Number of rooms; the events go to each in turn (default 1)
     #[arg(long, env = "DIATRIBE_ROOMS", value_name = "N", default_value = "1")]
     pub(crate) rooms: NonZeroUsize,
-    /// Nodes that send, in turn
+    /// Number of nodes that send, in turn (default 1)
     #[arg(
         long,
         env = "DIATRIBE_PUBLISHERS",
@@ -76,17 +76,17 @@ pub(crate) struct LoadArgs {
         default_value = "1"
     )]
     pub(crate) publishers: NonZeroUsize,
-    /// Make each node a process of its own, this program started again, as users run it. Peak memory
-    /// is then the largest node's, and CPU that of all nodes together
+    /// Run each node in a process of its own, as users do. Peak memory is then the largest node's, and CPU the sum
+    /// over all nodes
     #[arg(long, env = "DIATRIBE_PROCESSES", value_parser = FalseyValueParser::new())]
     pub(crate) processes: bool,
-    /// Link the nodes in a ring with chords instead of letting them find each other from one entry
+    /// Link the nodes in a ring with chords, instead of letting them find each other
     #[arg(long, env = "DIATRIBE_FIXED_LINKS", value_parser = FalseyValueParser::new())]
     pub(crate) fixed_links: bool,
     /// Keep the logs in memory instead of in a temporary directory
     #[arg(long, env = "DIATRIBE_EPHEMERAL", value_parser = FalseyValueParser::new())]
     pub(crate) ephemeral: bool,
-    /// How often to measure
+    /// Number of runs (default 1)
     #[arg(long, env = "DIATRIBE_RUNS", value_name = "N", default_value = "1")]
     pub(crate) runs: NonZeroU32,
     /// Write a JSON object for each run, for programs
@@ -96,7 +96,7 @@ pub(crate) struct LoadArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LinksArgs {
-    /// Links to set up, one after the other
+    /// Number of links to set up, one after the other (default 200)
     #[arg(long, env = "DIATRIBE_COUNT", value_name = "N", default_value = "200")]
     pub(crate) count: NonZeroU64,
     /// Write a JSON object, for programs
@@ -106,7 +106,7 @@ pub(crate) struct LinksArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LogArgs {
-    /// Batches to store
+    /// Number of batches to store (default 100000)
     #[arg(
         long,
         env = "DIATRIBE_COUNT",
@@ -127,7 +127,7 @@ pub(crate) struct LogArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SyncArgs {
-    /// Batches that one node holds and the other lacks
+    /// Number of batches that one node holds and the other lacks (default 100000)
     #[arg(
         long,
         env = "DIATRIBE_COUNT",
@@ -145,13 +145,13 @@ pub(crate) struct SyncArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct IdleArgs {
-    /// Links of the idle node
+    /// Number of links of the idle node (default 5)
     #[arg(long, env = "DIATRIBE_LINKS", value_name = "N", default_value_t = 5, value_parser = value_parser!(u8).range(0..=64))]
     pub(crate) links: u8,
-    /// How long to look at it once it is at rest
+    /// Seconds to measure once the node is at rest (default 30)
     #[arg(long, env = "DIATRIBE_SECONDS", value_name = "N", default_value_t = 30, value_parser = value_parser!(u32).range(1..=86_400))]
     pub(crate) seconds: u32,
-    /// How often to start it; the median counts
+    /// Number of starts, of which the median counts (default 5)
     #[arg(long, env = "DIATRIBE_STARTS", value_name = "N", default_value_t = 5, value_parser = value_parser!(u16).range(1..=1000))]
     pub(crate) starts: u16,
     /// Write a JSON object, for programs
@@ -159,12 +159,12 @@ pub(crate) struct IdleArgs {
     pub(crate) json: bool,
 }
 
-/// How quickly events are sent.
+/// The rate at which events are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rate {
-    /// As quickly as the nodes take them.
+    /// As fast as the nodes accept them.
     Max,
-    /// So many a second.
+    /// This number of events in a second.
     PerSecond(NonZeroU64),
 }
 
@@ -183,7 +183,7 @@ impl FromStr for Rate {
 }
 
 impl BenchArgs {
-    /// Whether a program reads what is written.
+    /// Returns whether the output is JSON for programs.
     pub(crate) fn json(&self) -> bool {
         match &self.part {
             None => self.load.json,
@@ -191,7 +191,7 @@ impl BenchArgs {
             Some(Part::Log(args)) => args.json,
             Some(Part::Sync(args)) => args.json,
             Some(Part::Idle(args)) => args.json,
-            // What it says is for its parent, in other words.
+            // Its output is for the parent process.
             Some(Part::Node) => false,
         }
     }

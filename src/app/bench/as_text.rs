@@ -1,4 +1,4 @@
-//! Lists of what is written as text, in JSON: for `#[serde(with = "as_text")]`.
+//! Serializes lists of values that JSON holds as text: for `#[serde(with = "as_text")]`.
 
 use std::fmt::Display;
 use std::str::FromStr;

@@ -9,7 +9,7 @@ use crate::gossip::{Author, Event, VerifiedBatch};
 use crate::identity::{Identity, NetworkId};
 use crate::model::RoomName;
 
-/// `count` batches of one event of `size` bytes each, by one author who sent one a millisecond until
+/// Returns `count` signed batches of one event of `size` bytes each, by one author, dated one millisecond apart up to
 /// now.
 pub(crate) fn signed(
     room: &RoomName,

@@ -1,6 +1,6 @@
-//! The bench itself: nodes, events, and what came of them.
+//! The broadcast benchmark: starts nodes, sends events and compares what each node received.
 //!
-//! Entry function: [`run`]. The rule it keeps: whatever is lost fails it.
+//! Entry function: [`run`]. The rule it keeps: a run that loses an event fails.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use super::{cluster, processes, report};
 use crate::gossip::MAX_ROOMS;
 use crate::model::RoomName;
 
-/// How long nothing may come before what is missing counts as lost: several rounds of data checking.
+/// Timeout without any delivery, after which missing events count as lost: several rounds of anti-entropy.
 pub(crate) const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a run came to.
+/// The measurements of a run.
 pub(crate) struct Measured {
     pub(crate) totals: Totals,
     /// When the first event was sent, on the clock of [`super::machine::monotonic`].

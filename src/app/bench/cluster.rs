@@ -23,7 +23,7 @@ use crate::node::{Event, Events, Node};
 
 /// How often the links are looked at.
 const LINK_POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How often it is looked whether all has come.
+/// Interval between checks whether every event has arrived.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Measures one run of all nodes in this process.
@@ -61,7 +61,7 @@ pub(crate) async fn measure(
     })
 }
 
-/// Waits until everything has come, or nothing does any more.
+/// Waits until every event has arrived, or none has for [`PROGRESS_TIMEOUT`].
 async fn arrived(tally: &Tally) {
     let mut last = (0, Instant::now());
     while tally.delivered() < tally.expected() && last.1.elapsed() < PROGRESS_TIMEOUT {
@@ -124,14 +124,14 @@ impl Cluster {
         }
     }
 
-    /// Begins to read what the nodes hear into `tally`.
+    /// Starts to read the nodes' events into `tally`.
     fn listen(&mut self, tally: &Arc<Tally>) {
         for (n, events) in self.events.drain(..).enumerate() {
             tokio::spawn(read(n, events, tally.clone()));
         }
     }
 
-    /// Messages that came over all links of all nodes, every copy counted.
+    /// Returns the number of messages received over all links of all nodes, every copy counted.
     fn copies(&self) -> u64 {
         self.nodes.iter().map(Node::message_copies).sum()
     }

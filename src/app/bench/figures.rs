@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::machine::Cost;
 use super::tally::Totals;
 
-/// What a run came to. What the system does not tell is null.
+/// The figures of a run. A figure that the system does not provide is null.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Figures {
-    /// Deliveries: events times the nodes that they came to.
+    /// Number of deliveries: the sum over all events of the nodes that received them.
     pub(crate) delivered: u64,
     pub(crate) expected: u64,
     pub(crate) lost: u64,
@@ -68,7 +68,7 @@ impl Figures {
     }
 }
 
-/// To so many decimals.
+/// Rounds `value` to this number of decimals.
 pub(crate) fn round(value: f64, decimals: i32) -> f64 {
     let factor = 10f64.powi(decimals);
     (value * factor).round() / factor

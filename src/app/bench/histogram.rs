@@ -1,7 +1,7 @@
-//! How long things took, in buckets.
+//! Durations, counted in buckets.
 //!
-//! Entry type: [`Histogram`]. The rule it keeps: its memory does not grow with what it is told, and
-//! what it answers is less than one percent off.
+//! Entry type: [`Histogram`]. The rule it keeps: its memory does not grow with the number of values, and a percentile
+//! is less than one percent off.
 
 use std::time::Duration;
 

@@ -1,8 +1,7 @@
-//! `diatribe bench idle`: what a node costs that has links and nothing to do.
+//! `diatribe bench idle`: measures a node that has links and nothing to do.
 //!
-//! Entry function: [`run`]. The rule it keeps: the node is `diatribe node` itself, in a process of
-//! its own, with a key file and a log on disk; who it is linked with is in this process and costs it
-//! nothing.
+//! Entry function: [`run`]. The rule it keeps: the node is `diatribe node` itself, in a process of its own, with a key
+//! file and a log on disk; its peers run in this process and do not count.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -28,7 +27,7 @@ use crate::node::{DEFAULT_ROOM, Node};
 
 /// Until the node is online, or has its links.
 const LINK_TIMEOUT: Duration = Duration::from_secs(60);
-/// What comes with new links has passed: more than a round of the overlay and one of data checking.
+/// Time for the work that new links cause: longer than a round of the overlay and one of anti-entropy.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(15);
 /// How long a node may take to end.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -175,7 +174,7 @@ impl Idle {
         Ok((idle, took.as_secs_f64() * 1e3))
     }
 
-    /// Takes in what it says until that is enough, at most so long.
+    /// Reads the node's output until `enough` holds, for at most `limit`.
     async fn hear_until(
         &mut self,
         limit: Duration,

@@ -1,7 +1,7 @@
-//! `diatribe bench links`: from the dial to a link that both nodes have, again and again.
+//! `diatribe bench links`: measures the time from a dial to a link at both nodes.
 //!
-//! Entry function: [`run`]. The rule it keeps: both ends are in this process, and what both cost is
-//! counted; nodes are started and stopped outside the measured time.
+//! Entry function: [`run`]. The rule it keeps: both ends run in this process and the cost of both is counted; nodes are
+//! started and stopped outside the measured time.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use super::one::{address_of, start_one};
 use super::report;
 use crate::node::{Event, Events};
 
-/// A node that was started is given this long to come to rest.
+/// Pause after the start of a node, for its own work to end.
 const PAUSE_INTERVAL: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Serialize)]
@@ -33,7 +33,7 @@ struct Figures {
 
 /// Sets up as many links as was asked for.
 pub(crate) async fn run(args: &LinksArgs) -> Result<ExitCode, Failure> {
-    // Nodes that share a room have the link as soon as they have told each other.
+    // A link is reported at once when both nodes are in a room.
     let rooms = ["bench".parse().map_err(Failure::new)?];
     let (listener, mut heard) = start_one(&rooms, None).await?;
     let mut took = Histogram::default();

@@ -1,4 +1,4 @@
-//! What the publishers send, and how quickly.
+//! The load: the events that the publishers send, and their rate.
 //!
 //! Entry function: [`send`].
 
@@ -11,11 +11,11 @@ use super::args::Rate;
 use super::tally::Tally;
 use crate::node::{Node, Sending};
 
-/// Events whose answers are awaited later, for each publisher: a sender that is quick does not wait
-/// for one, but must hear of failures.
+/// Maximum number of events in flight for each publisher: a fast sender need not wait for each answer, but must learn
+/// of failures.
 const MAX_UNANSWERED: usize = 1024;
 
-/// Sends all events of the plan; resolves when the nodes have said that they are on their way.
+/// Sends all events of the plan. Resolves when the nodes have acknowledged them.
 pub(crate) async fn send(nodes: &[Node], tally: &Arc<Tally>, rate: Rate) -> Result<(), Failure> {
     let publishers = tally.plan().publishers.len();
     let begun = Instant::now();

@@ -1,7 +1,6 @@
-//! `diatribe bench log`: what the log takes a second.
+//! `diatribe bench log`: measures how many batches the log stores in a second.
 //!
-//! Entry function: [`run`]. The rule it keeps: a batch counts when it is committed; signing is done
-//! before.
+//! Entry function: [`run`]. The rule it keeps: a batch counts when it is committed; signing is done beforehand.
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -1,6 +1,6 @@
-//! What the system says of this process, its children and the others on the machine.
+//! Resource use of this process, its children and the rest of the machine, as the system reports it.
 //!
-//! Entry type: [`Meter`]. The rule it keeps: what a system does not tell is left out, not guessed.
+//! Entry type: [`Meter`]. The rule it keeps: a figure that the system does not report is left out, not guessed.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub(crate) struct Meter {
     busy: Option<f64>,
 }
 
-/// What it came to.
+/// The resources that a measured interval took.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Cost {
     /// The processor time of the processes that are measured.
@@ -48,7 +48,7 @@ impl Meter {
         }
     }
 
-    /// What this process came to.
+    /// Returns the resources that this process has used since the start.
     pub(crate) fn stop(&self) -> Cost {
         let (cpu, peak) = (self.own(), memory("/proc/self/status", "VmHWM:"));
         Cost {
@@ -59,8 +59,8 @@ impl Meter {
         }
     }
 
-    /// What processes came to that measured themselves. This one is none of them, nor is it one of
-    /// the others.
+    /// Returns the sum for processes that measured themselves. This process is not one of them, nor does it count
+    /// as load from others.
     pub(crate) fn stop_for(&self, processes: &[Cost]) -> Cost {
         let cpu: Option<Duration> = processes.iter().map(|cost| cost.cpu).sum();
         let peaks: Option<Vec<u64>> = processes.iter().map(|cost| cost.peak_rss_bytes).collect();
@@ -91,7 +91,7 @@ impl Meter {
     }
 }
 
-/// Time on one clock for all processes of the machine, so that they can measure what is between them.
+/// Returns the time of a clock that all processes of the machine share, for intervals between processes.
 #[cfg(unix)]
 pub(crate) fn monotonic() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
@@ -164,7 +164,7 @@ pub(crate) fn open_more_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // What was allowed before stays allowed.
+    // The old limit stays when a higher one is refused.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 

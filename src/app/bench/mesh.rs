@@ -1,4 +1,4 @@
-//! Who is linked with whom: as it is to be, and whether it has come to rest.
+//! The links of the benchmark's nodes: the wanted graph, and whether the overlay has settled.
 //!
 //! Entry types: [`Mesh`]; entry function: [`graph`].
 
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::super::failure::Failure;
 
-/// No link comes or goes for this long: the nodes have found their places.
+/// Interval without a change of links after which the overlay counts as settled.
 const QUIET_INTERVAL: Duration = Duration::from_secs(1);
 /// In a large mesh some link moves at any time: when there has been a way to everybody for this
 /// long, it is as much at rest as it will be.
@@ -20,7 +20,7 @@ pub(crate) const SETTLE_INTERVAL: Duration = Duration::from_millis(1500);
 
 type Links = BTreeMap<String, BTreeSet<String>>;
 
-/// The links of all nodes, by their ids, and since when they stand.
+/// The links of all nodes, by their ids, with the time of the last change.
 #[derive(Debug)]
 pub(crate) struct Mesh {
     links: Links,
@@ -82,8 +82,8 @@ fn is_whole(links: &Links) -> bool {
     links.keys().all(|node| reached.contains(node))
 }
 
-/// Who dials whom: a ring with chords, at most `links` at each node. The chords grow by equal
-/// factors, so that the way across a large ring is short.
+/// Returns the pairs that dial each other: a ring with chords, at most `links` at each node. The chords grow by equal
+/// factors, so that the path across a large ring is short.
 pub(crate) fn graph(count: usize, links: usize) -> Vec<(usize, usize)> {
     let offsets = links / 2;
     let mut steps: Vec<usize> = (0..offsets)

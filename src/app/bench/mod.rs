@@ -1,13 +1,12 @@
-//! `diatribe bench`: how fast this machine carries what nodes say, and what it costs.
+//! `diatribe bench`: measures throughput, latency and cost of nodes on this machine.
 //!
-//! Entry function: [`run`]. The rule it keeps: what is measured is what a user has. The nodes are
-//! real, over websockets on loopback, with handshake, gate, log and data checking, and what was
-//! delivered is told by comparing sets, not by counting.
+//! Entry function: [`run`]. The rule it keeps: the nodes are those that a user runs, over websockets on loopback, with
+//! handshake, gate, log and anti-entropy; deliveries are verified by comparing sets, not by counting.
 //!
-//! * `broadcast` is the bench itself: nodes in a `cluster` or in `processes`, each of them `one`, linked
-//!   to a `mesh`; a `load` on them, a `tally` of what came.
+//! * `broadcast` is the main benchmark: nodes in a `cluster` or in `processes`, each of them `one`, linked to a `mesh`;
+//!   a `load` on them, and a `tally` of deliveries.
 //! * `links`, `log`, `sync`, `idle` measure one part alone.
-//! * `machine` asks the system what it cost, `figures` and `report` say it, `progress` meanwhile.
+//! * `machine` reads resource use from the system, `figures` and `report` print it, `progress` shows the progress.
 
 pub(super) mod args;
 mod as_text;
@@ -35,10 +34,14 @@ use super::failure::Failure;
 pub(crate) use args::BenchArgs;
 use args::Part;
 
-/// What a shell makes of SIGINT.
+/// Exit code that shells report after SIGINT.
 const INTERRUPTED: u8 = 130;
 
-/// Measures what was asked for and prints it. Fails when anything was lost.
+/// Runs the benchmark and prints its figures.
+///
+/// # Errors
+///
+/// Fails when an event was lost or a node failed.
 pub(crate) fn run(args: BenchArgs) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -49,7 +52,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<ExitCode, Failure> {
         let measuring = measure(args);
         tokio::select! {
             result = measuring => result,
-            // What is dropped here takes its files and its processes with it.
+            // Dropping the run removes its files and ends its processes.
             Ok(()) = tokio::signal::ctrl_c() => Ok(ExitCode::from(INTERRUPTED)),
         }
     });

@@ -25,7 +25,7 @@ pub(crate) struct NodePlan {
     pub(crate) rooms: Vec<RoomName>,
     /// Where its log is; in memory without.
     pub(crate) folder: Option<PathBuf>,
-    /// The most links that it finds itself; without, it links only as it is told.
+    /// Maximum number of links that the node makes by itself; none: it links only on order.
     pub(crate) links: Option<usize>,
     /// Where it enters.
     #[serde(with = "as_text")]
@@ -69,7 +69,7 @@ impl NodePlan {
     }
 }
 
-/// A node that links only as it is told, its log in `folder` if there is one.
+/// Starts a node that links only on order, with its log in `folder` if there is one.
 pub(crate) async fn start_one(
     rooms: &[RoomName],
     folder: Option<&Path>,

@@ -1,6 +1,6 @@
-//! A line that says how far it is, for who watches a terminal.
+//! A progress bar on a terminal.
 //!
-//! Entry type: [`Progress`]. The rule it keeps: nothing of it goes where no terminal is.
+//! Entry type: [`Progress`]. The rule it keeps: it writes nothing when stderr is not a terminal.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl Progress {
                 let bar: String = (0..WIDTH)
                     .map(|n| if n < filled { '#' } else { '.' })
                     .collect();
-                // Who closed stderr does not want to see it.
+                // A closed stderr is no failure.
                 let _ = write!(stderr(), "\r{what} [{bar}] {now}/{all}");
                 tokio::time::sleep(REPORT_INTERVAL).await;
             }

@@ -1,4 +1,4 @@
-//! What is printed: a JSON object a run for programs, a table for people.
+//! The output of a run: a JSON object for programs, a table for people.
 //!
 //! Entry functions: [`json`], [`table`].
 
@@ -11,7 +11,7 @@ use super::figures::Figures;
 
 type Figure = (&'static str, fn(&Figures) -> Option<f64>, usize);
 
-/// The rows of the table: what it is called, where it is, and its decimals.
+/// Rows of the table: title, path in the JSON object, decimals.
 const ROWS: [Figure; 14] = [
     ("delivered", |f| Some(f.delivered as f64), 0),
     ("expected", |f| Some(f.expected as f64), 0),

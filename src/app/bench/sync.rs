@@ -23,7 +23,7 @@ use crate::store::{Keep, Log};
 
 /// Batches of one transaction while the first node's log is made.
 const BATCHES_PER_WRITE: usize = 4096;
-/// How long nothing may come before the rest counts as lost.
+/// Timeout without any delivery, after which the rest counts as lost.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Serialize)]
@@ -104,7 +104,7 @@ pub(crate) async fn run(args: &SyncArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-/// How many distinct events came, and when the last one did.
+/// Returns the number of distinct events received, and the time of the last one.
 async fn catch_up(
     mut heard: Events,
     count: u64,

@@ -1,7 +1,7 @@
-//! What came of what was sent: a set for each node.
+//! Deliveries compared with the events sent: a set for each node.
 //!
-//! Entry type: [`Tally`], of all nodes or of those of one process. The rule it keeps: an event counts as delivered to a node when it came
-//! there whole, from its author, in its room; once, however often it came.
+//! Entry type: [`Tally`], of all nodes or of those of one process. The rule it keeps: an event counts as delivered to a
+//! node once, when it arrived there whole, from its author, in its room.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use super::machine;
 use crate::model::{BatchId, RoomName};
 use crate::node::Message;
 
-/// What fills the data behind its head.
+/// Byte that fills the data after its head.
 const FILLER: u8 = 0xab;
 
 /// Which events there are: number `n` is sent by publisher `n % publishers`, and its publishers go
@@ -44,7 +44,7 @@ impl Plan {
         &self.rooms[(turn % self.rooms.len() as u64) as usize]
     }
 
-    /// Events that must come to `node`: all but its own.
+    /// Returns the number of events that `node` must receive: all but its own.
     fn expected(&self, node: usize) -> u64 {
         let publishers = self.publishers.len();
         if node >= publishers {
@@ -84,7 +84,7 @@ fn is_filler(bytes: &[u8]) -> bool {
     bytes.chunks(256).all(|piece| differs(piece) == 0)
 }
 
-/// What came to these nodes.
+/// The deliveries of these nodes.
 #[derive(Debug)]
 pub(crate) struct Tally {
     plan: Plan,
@@ -105,20 +105,20 @@ struct Came {
     last: Duration,
 }
 
-/// What the sets say in the end.
+/// The sums over all sets at the end.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Totals {
     pub(crate) delivered: u64,
     pub(crate) expected: u64,
     pub(crate) duplicated: u64,
-    /// What came that nobody had sent so, or to whoever had sent it.
+    /// Number of events that differ from those sent, or that returned to their sender.
     pub(crate) foreign: u64,
-    /// What the readers say that they missed.
+    /// Number of events that the readers report as missed.
     pub(crate) missed: u64,
-    /// Batches that the events came in, over all nodes.
+    /// Number of batches that carried the events, over all nodes.
     pub(crate) batches: u64,
     pub(crate) took: Histogram,
-    /// When the last event came, on the clock of [`machine::monotonic`].
+    /// Time of the last delivery, by [`machine::monotonic`].
     pub(crate) last: Duration,
 }
 
@@ -161,14 +161,14 @@ impl Tally {
         self.delivered.load(Ordering::Relaxed)
     }
 
-    /// A message came to the `n`th of these nodes.
+    /// Records a message at the `n`th of these nodes.
     pub(crate) fn came(&self, n: usize, message: &Message) {
         let now = machine::monotonic();
         let mut came = self.nodes[n]
             .1
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        // What a publisher is told of its own stands for nothing that was to come.
+        // An event that a publisher receives from itself is not an expected delivery.
         let to_come = |(number, _): &(u64, _)| self.plan.publisher(*number) != self.nodes[n].0;
         let Some((number, sent)) = self.plan.read(message).filter(to_come) else {
             came.foreign += 1;
@@ -189,7 +189,7 @@ impl Tally {
         self.delivered.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Its reader was too slow for so many events.
+    /// Records that the reader of node `n` missed this number of events.
     pub(crate) fn missed(&self, n: usize, events: u64) {
         let mut came = self.nodes[n]
             .1
@@ -198,7 +198,7 @@ impl Tally {
         came.missed += events;
     }
 
-    /// Compares what came with what was sent.
+    /// Compares the deliveries with the events sent.
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for (node, came) in &self.nodes {

@@ -9,7 +9,7 @@ use std::f64::consts::TAU;
 /// A character cell holds two by four dots (Unicode's braille patterns).
 const DOTS_ACROSS: usize = 2;
 const DOTS_DOWN: usize = 4;
-/// Past so many the chords hide each other.
+/// Maximum number of nodes on the circle: with more, the chords hide each other.
 const MAX_ON_CIRCLE: usize = 20;
 /// Rows of a circle without nodes; each two nodes get one more.
 const ROWS: usize = 17;
@@ -30,7 +30,7 @@ pub(super) fn draw(nodes: usize, links: &[(usize, usize)]) -> Vec<String> {
 fn table(nodes: usize, links: &[(usize, usize)]) -> Vec<String> {
     let digit = |node: usize, place: usize| match (node / place, place) {
         (0, _) => ' ',
-        // Tens and hundreds stand where they change.
+        // Print tens and hundreds only where they change.
         (n, 10..) if node.is_multiple_of(10) => char::from_digit(n as u32 % 10, 10).unwrap_or(' '),
         (_, 10..) => ' ',
         (n, _) => char::from_digit(n as u32 % 10, 10).unwrap_or(' '),
@@ -99,7 +99,7 @@ impl Canvas {
         }
     }
 
-    /// Where a node is on a circle that is so much larger than the one of the chords.
+    /// Returns the position of a node on a circle that is `larger` times the circle of the chords.
     fn place(&self, node: usize, nodes: usize, larger: f64) -> (f64, f64) {
         let angle = TAU * (node - 1) as f64 / nodes as f64;
         let radius = self.radius + larger;
@@ -164,8 +164,8 @@ impl Cell {
     }
 }
 
-/// The dots of a pattern are numbered down the left column, then the right; the last row, which came
-/// later, has the last two bits.
+/// Returns the bit of a dot: they are numbered down the left column, then the right; the last row, a later addition to
+/// braille, has the last two bits.
 fn braille_bit(x: usize, y: usize) -> u8 {
     match (x, y) {
         (0, 3) => 0x40,

@@ -1,9 +1,9 @@
-//! `diatribe demo`: several nodes in one process find their links and hear each other.
+//! `diatribe demo`: several nodes in one process find their links and exchange a message.
 //!
-//! Entry function: [`run`]. The rules it keeps: the nodes are real and talk over real websockets;
-//! nothing is waited for but what they tell; the exit code is 0 only if all came out as promised.
+//! Entry function: [`run`]. The rules it keeps: the nodes are real and use real websockets; every wait is for an event
+//! of a node; the exit code is 0 only if all promises held.
 //!
-//! `view` is what is known of the nodes, `drawing` its picture, `telling` what is written.
+//! `state` is the state of the mesh, `ascii` its picture, `narration` the output.
 
 mod ascii;
 mod narration;
@@ -26,10 +26,9 @@ use crate::node::{DEFAULT_ROOM, Event, Events, Node};
 use narration::Narration;
 use state::{Delivery, MeshState};
 
-/// When the nodes are not done by then, they are not going to be: some ten times what fifty need on
-/// a slow machine.
+/// Timeout for the whole demonstration: some ten times the time that fifty nodes need on a slow machine.
 const DEMO_TIMEOUT: Duration = Duration::from_secs(60);
-/// What the nodes tell and nobody has looked at yet; past that it waits with them.
+/// Maximum number of unread events of the nodes; beyond it they wait in the nodes' own queues.
 const MAX_WAITING: usize = 1024;
 
 /// Runs the demonstration to its end.
@@ -65,7 +64,7 @@ async fn show(config: &DemoConfig) -> Result<ExitCode, Failure> {
     })
 }
 
-/// The nodes, and what they have told.
+/// The nodes and the state that they have reported.
 struct Fleet {
     /// The first is number 1.
     nodes: Vec<Node>,
@@ -142,7 +141,7 @@ impl Fleet {
         Ok(true)
     }
 
-    /// Takes what the nodes tell until `done`; whether that was in time.
+    /// Reads the nodes' events until `done` holds. Returns whether that was in time.
     async fn until(&mut self, done: impl Fn(&MeshState) -> bool) -> bool {
         while !done(&self.view) {
             match timeout_at(self.deadline.into(), self.told.recv()).await {
@@ -153,7 +152,7 @@ impl Fleet {
         true
     }
 
-    /// Takes what is there already.
+    /// Reads the events that are waiting.
     fn catch_up(&mut self) {
         while let Ok(told) = self.told.try_recv() {
             self.take(told);
@@ -187,7 +186,7 @@ impl Fleet {
     }
 }
 
-/// Brings a node's events to where all are looked at, with the time at which they came.
+/// Forwards a node's events to the shared queue, each with its time of arrival.
 async fn hand_on(node: usize, mut events: Events, to: mpsc::Sender<NodeEvent>) {
     while let Some(event) = events.next().await {
         let at = Instant::now();

@@ -1,8 +1,7 @@
-//! What the demonstration writes: for people with numbers instead of PeerIds, for programs as JSON
-//! lines.
+//! The output of the demonstration: numbers instead of PeerIds for people, JSON lines for programs.
 //!
-//! Entry type: [`Narration`]. The rule it keeps: people read of a link once, when both ends have it;
-//! programs read every line that a node of its own would have written, and which node it was.
+//! Entry type: [`Narration`]. The rule it keeps: people read of a link once, when both ends have it; programs read
+//! every line that a separate node would have written, with the number of the node.
 
 use std::time::{Duration, Instant};
 
@@ -58,7 +57,7 @@ impl Narration {
         }
     }
 
-    /// A node has told something; whether people need to hear of it, and who is who.
+    /// Writes an event of a node: for people only when it `matters`. `number` maps peers to the numbers of nodes.
     pub(super) fn event(
         &mut self,
         node: usize,
@@ -176,7 +175,7 @@ impl Narration {
         text
     }
 
-    /// Writes `record` for programs; whether that is who reads.
+    /// Writes `record` as a JSON line. Returns false when the output is for people.
     fn record(&mut self, node: usize, record: &Record) -> bool {
         let Some(json) = &mut self.json else {
             return false;
@@ -230,7 +229,7 @@ fn millis(took: Duration) -> f64 {
     (took.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Without the PeerId, which stands beside it.
+/// Returns the address without the PeerId, which is printed beside it.
 fn short_of_address(address: &libp2p::Multiaddr) -> String {
     let text = address.to_string();
     match text.split_once("/p2p/") {

@@ -1,7 +1,7 @@
-//! Who is linked to whom and who has heard what, as the nodes themselves tell it.
+//! The state of the mesh as its nodes report it: links and deliveries.
 //!
-//! Entry type: [`MeshState`]. The rules it keeps: pure; a link counts when both of its ends have told of
-//! it, and no longer than until one of them tells that it is gone.
+//! Entry type: [`MeshState`]. The rules it keeps: pure; a link counts from the report of its second end until the first
+//! report of its loss.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,17 +13,17 @@ pub(super) const MIN_LINKS: usize = 2;
 /// The other end of the promise.
 pub(super) const MAX_LINKS: usize = 5;
 
-/// What is known of nodes numbered from 1.
+/// Links and deliveries of nodes numbered from 1.
 #[derive(Clone, Debug, Default)]
 pub(super) struct MeshState {
     nodes: usize,
-    /// (who tells, of whom).
+    /// Pairs of the reporting node and its peer.
     told: BTreeSet<(usize, usize)>,
     heard: Vec<Option<Delivery>>,
     most: usize,
 }
 
-/// When the message came to a node.
+/// The delivery of the message at a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Delivery {
     /// After it was sent.
@@ -52,7 +52,7 @@ impl MeshState {
         self.told.remove(&(node, peer)) && self.told.contains(&(peer, node))
     }
 
-    /// The message has come to `node`; the first time counts.
+    /// Records the delivery of the message at `node`; the first one counts.
     pub(super) fn heard(&mut self, node: usize, heard: Delivery) {
         if let Some(slot) = self.heard.get_mut(node.wrapping_sub(1)) {
             slot.get_or_insert(heard);
@@ -93,7 +93,7 @@ impl MeshState {
         self.missing().is_empty()
     }
 
-    /// What is missing, each in a sentence; nothing when all is well.
+    /// Returns the unmet promises, each in a sentence; empty when all hold.
     pub(super) fn missing(&self) -> Vec<String> {
         let mut missing = self.trouble_with_links();
         let deaf: Vec<usize> = (1..=self.nodes)

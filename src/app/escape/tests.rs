@@ -1,4 +1,4 @@
-//! Whatever strangers write, a person sees what it is.
+//! Text of strangers is shown as it is.
 
 use proptest::prelude::*;
 
@@ -38,7 +38,7 @@ fn is_ignorable(character: char) -> bool {
     IGNORABLE.iter().any(within)
 }
 
-/// What may never be there, whatever stands around it.
+/// Returns whether a character may never be printed raw, in any context.
 fn is_never_raw(character: char) -> bool {
     let may_belong = matches!(character, ZWNJ | ZWJ | TEXT_STYLE | EMOJI_STYLE)
         || ('\u{180b}'..='\u{180f}').contains(&character);
@@ -102,7 +102,7 @@ fn marks_and_blanks_are_bounded() {
         shown(&zalgo),
         format!("z{}[994 more marks]!", "\u{301}".repeat(6))
     );
-    // A mark needs something to stand on that is not ours.
+    // A combining mark needs a base character of its own text.
     assert_eq!(shown("\u{301}a"), "\\u{301}a");
     let pushed = format!("hi{}[lobby] bob: hello", " \u{3000}\t".repeat(40));
     assert_eq!(shown(&pushed), "hi [120 blanks] [lobby] bob: hello");
@@ -117,7 +117,7 @@ fn a_long_text_is_cut_and_says_so() {
     let short = "a".repeat(MAX_SHOWN);
     assert_eq!(shown(&short), short);
     assert!(Escaped(&short).is_whole());
-    // What is shown as numbers counts as what is shown.
+    // Escapes count towards the maximum length.
     assert!(shown(&"\u{e0001}".repeat(1000)).chars().count() <= MAX_SHOWN + 12);
 }
 

@@ -1,7 +1,7 @@
-//! stdin in lines, read by a thread of its own.
+//! Reads stdin in lines on a thread of its own.
 //!
-//! Entry function: [`read`]. The rules it keeps: a line takes at most [`MAX_LINE`] bytes of memory;
-//! what is longer is passed over to its end, and a line that the terminal has cut is not taken for a whole one.
+//! Entry function: [`read`]. The rules it keeps: a line takes at most [`MAX_LINE`] bytes of memory; a longer one is
+//! skipped to its end, and a line that the terminal has cut is refused.
 
 use std::io::{self, BufRead, ErrorKind};
 
@@ -9,13 +9,13 @@ use tokio::sync::mpsc;
 
 use crate::gossip::MAX_EVENT_DATA;
 
-/// The largest event in base64, and 64 KiB more for what is around it: 1.5 MiB. Text that needs many
+/// Maximum size of a line in bytes, 1.5 MiB: the largest event in base64, and 64 KiB for the rest. Text that needs many
 /// escapes can be larger; as base64 it fits.
 const MAX_LINE: usize = MAX_EVENT_DATA / 2 * 3 + 64 * 1024;
-/// What was read at once is handed on together, and so many such pieces wait.
+/// Maximum number of chunks in the queue; the lines of one read form a chunk.
 const MAX_WAITING: usize = 4;
-/// Bytes of a line that a terminal of Linux hands over in canonical mode, without the newline. It drops what is typed or
-/// pasted beyond that, and tells neither the program nor the person (termios(3)).
+/// Bytes of a line that a terminal of Linux delivers in canonical mode, without the newline. It drops further input,
+/// and informs neither the program nor the person (termios(3)).
 const MAX_TERMINAL_LINE: usize = 4095;
 
 /// A line of input.
@@ -32,7 +32,8 @@ pub(crate) enum Line {
 }
 
 impl Line {
-    /// The line, unless it is as long as a terminal hands over and `is_canonical` says that it came from one.
+    /// Returns the line, or [`Line::Cut`] when it has the terminal's maximum length and `is_canonical` confirms
+    /// that a terminal delivered it.
     fn checked(self, is_canonical: &impl Fn() -> bool) -> Line {
         match self {
             Line::Text(text) if text.len() == MAX_TERMINAL_LINE && is_canonical() => Line::Cut,
@@ -40,7 +41,7 @@ impl Line {
         }
     }
 
-    /// What is wrong with a line that is no text.
+    /// Returns the error text of a line that is not [`Line::Text`].
     pub(crate) fn trouble(&self) -> String {
         match self {
             Line::Text(_) => String::new(),
@@ -103,7 +104,7 @@ fn stdin_is_canonical() -> bool {
     false
 }
 
-/// Cuts bytes into lines, across the pieces in which they come.
+/// Splits chunks of bytes into lines.
 #[derive(Debug, Default)]
 struct Cutter {
     begun: Vec<u8>,
@@ -123,7 +124,7 @@ impl Cutter {
         lines
     }
 
-    /// What stands after the last newline.
+    /// Returns the text after the last newline, if there is any.
     fn finish(&mut self) -> Vec<Line> {
         match self.begun.is_empty() && !self.passing_over {
             true => Vec::new(),

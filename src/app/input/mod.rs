@@ -1,8 +1,9 @@
-//! stdin: what is typed, or the JSON lines of a program, into events.
+//! stdin: turns typed lines, or the JSON lines of a program, into events.
 //!
-//! Entry function: [`run`]. The rules kept here: what was read first is sent first and answered
-//! first; events are on their way before the ones before them are answered; whatever is wrong with a
-//! line concerns that line alone.
+//! Entry function: [`run`]. The rules kept here: lines are sent and answered in the order of the input; an event is
+//! sent before the previous ones are acknowledged; an error in a line concerns that line alone.
+//!
+//! * `repl` serves people, `request` parses the lines of programs, `lines` reads both.
 
 mod lines;
 mod repl;
@@ -28,7 +29,7 @@ pub(crate) enum End {
     Closed,
 }
 
-/// Something to be said when its turn has come.
+/// The answer to a line, in the order of the input.
 enum Answer {
     /// An event on its way.
     Sending(RoomName, Sending),

@@ -1,7 +1,6 @@
-//! What people type: lines to say, and commands that begin with a slash.
+//! The commands and lines that people type.
 //!
-//! Entry type: [`Repl`]. The rule it keeps: a line is said in one room, and whoever types always
-//! learns when it was not.
+//! Entry type: [`Repl`]. The rule it keeps: a line goes to one room, and a person always learns when it was not sent.
 
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ a line that you type is said in the current room
   /quit         leave; so does Ctrl-D
   //text        say /text";
 
-/// What a line asks for.
+/// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
 enum ReplCommand<'a> {
     Nothing,
@@ -67,11 +66,11 @@ impl ReplCommand<'_> {
     }
 }
 
-/// Serves whoever sits at the terminal.
+/// Reads and carries out the lines of the person at the terminal.
 pub(super) struct Repl<'a> {
     sender: &'a Sender,
     output: Output,
-    /// The rooms in the order in which they were entered: lines are said in the last.
+    /// Rooms in the order of joining: lines go to the last.
     rooms: Vec<RoomName>,
 }
 
@@ -80,7 +79,7 @@ impl<'a> Repl<'a> {
         Repl {
             sender,
             output,
-            // Who begins with several begins in the first.
+            // With several rooms at the start, the first one is current.
             rooms: rooms.into_iter().rev().collect(),
         }
     }
@@ -249,7 +248,7 @@ fn age(age: Duration) -> String {
     }
 }
 
-/// How a room stands.
+/// Returns the line of a room in `/status`.
 fn standing(room: &RoomStatus) -> String {
     let agreement = match (room.neighbours, room.agreed, room.agreed_for) {
         (0, ..) => "no neighbour to compare with".to_owned(),
@@ -276,7 +275,7 @@ fn standing(room: &RoomStatus) -> String {
     )
 }
 
-/// How this machine's clock stands.
+/// Returns the lines about this machine's clock in `/status`.
 fn clocks(status: &ClockStatus) -> Vec<String> {
     let reports = status.in_doubt.iter().chain(&status.differing);
     let lines = reports.map(|report| format!("  ! {}", report.text(short)));

@@ -1,7 +1,7 @@
-//! One line of a program's input.
+//! Parses one line of a program's input.
 //!
-//! Entry function: [`parse`]. The rule it keeps: what is not understood is refused by name, because
-//! a field that is passed over in silence is a message that says something else than was meant.
+//! Entry function: [`parse`]. The rule it keeps: an unknown field is refused by name, because ignoring it would send a
+//! message that the program did not mean.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::app::output::CHAT;
 use crate::model::RoomName;
 
-/// What a program asks to be sent.
+/// An event that a program wants to send.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     /// None: the node's first room.

@@ -18,24 +18,24 @@ use crate::app::timestamp::TimestampFormatter;
 use crate::model::BatchId;
 use crate::node::{Event, Message};
 
-/// PeerIds whose text is kept: making it costs more than the rest of a short line.
+/// Maximum number of PeerIds whose text is cached: formatting one costs more than the rest of a short line.
 const MAX_NAMES: usize = 4096;
 
 /// The largest number that JSON's readers hold exactly in every language: peers' clocks may say anything.
 pub(crate) const MAX_MILLIS: i64 = (1 << 53) - 1;
 
-/// Renders lines, one object each.
+/// Renders lines, one JSON object each.
 #[derive(Debug, Default)]
 pub(crate) struct JsonLines {
     now: TimestampFormatter,
     sent_at: TimestampFormatter,
     names: HashMap<PeerId, String>,
     batch: Option<(BatchId, String)>,
-    /// Which of several nodes the lines are of; none when there is one.
+    /// Number of the node that the lines are about; none when there is only one.
     node: Option<usize>,
 }
 
-/// A line, and which of several nodes it is of.
+/// A line with the number of its node, if there are several.
 #[derive(Serialize)]
 struct NodeLine<'a> {
     #[serde(flatten)]
@@ -465,50 +465,50 @@ impl Render for JsonLines {
 }
 
 impl JsonLines {
-    /// What `write` writes is of this node among several.
+    /// Runs `write` and marks its lines with the number of this node.
     pub(crate) fn of_node(&mut self, node: usize, write: impl FnOnce(&mut JsonLines)) {
         self.node = Some(node);
         write(self);
         self.node = None;
     }
 
-    /// The end of `diatribe demo`.
+    /// Writes the result of `diatribe demo`.
     pub(crate) fn demo(&mut self, end: &DemoEnd, out: &mut Vec<u8>) {
         let time = self.now.now();
         put(None, &Line::Demo(DemoLine { time, end }), out);
     }
 
-    /// The line of `diatribe id`.
+    /// Writes the line of `diatribe id`.
     pub(crate) fn id(&mut self, id: &Id, out: &mut Vec<u8>) {
         let time = self.now.now();
         put(None, &Line::Id(IdLine { time, id }), out);
     }
 
-    /// A stage of `diatribe check`.
+    /// Writes a stage of `diatribe check`.
     pub(crate) fn stage(&mut self, stage: &CheckStage<'_>, out: &mut Vec<u8>) {
         let time = self.now.now();
         put(None, &Line::Stage(CheckStageLine { time, stage }), out);
     }
 
-    /// The end of `diatribe check`.
+    /// Writes the result of `diatribe check`.
     pub(crate) fn check(&mut self, check: &Check<'_>, out: &mut Vec<u8>) {
         let time = self.now.now();
         put(None, &Line::Check(CheckLine { time, check }), out);
     }
 
-    /// Where `diatribe conformance` is to be dialled.
+    /// Writes the address that the peer under test is to dial.
     pub(crate) fn listening(&mut self, address: &Multiaddr, out: &mut Vec<u8>) {
         let time = self.now.now();
         put(None, &Line::Listening { time, address }, out);
     }
 
-    /// A case of `diatribe conformance`.
+    /// Writes the verdict on a case of `diatribe conformance`.
     pub(crate) fn case(&mut self, case: &CaseEnd<'_>, out: &mut Vec<u8>) {
         let time = self.now.now();
         put(None, &Line::Case(CaseLine { time, case }), out);
     }
 
-    /// The end of `diatribe conformance`.
+    /// Writes the result of `diatribe conformance`.
     pub(crate) fn conformance(&mut self, end: &ConformanceEnd<'_>, out: &mut Vec<u8>) {
         let time = self.now.now();
         put(None, &Line::Conformance(ConformanceLine { time, end }), out);

@@ -1,9 +1,8 @@
-//! stdout: one thread writes what the node tells and what its input was answered.
+//! stdout: one thread writes the node's events and the answers to its input.
 //!
-//! Entry types: [`Output`], [`Record`]. The rules kept here: a line is whole; nothing waits in a
-//! buffer while the thread waits; a reader that is slow costs the node no more than its bounded
-//! queue of events, gets the rest from the log, and is told what the log has no more, and what it did not get before
-//! the end.
+//! Entry types: [`Output`], [`Record`]. The rules kept here: lines are written whole; the buffer is flushed before the
+//! thread waits; backpressure from a slow reader is bounded by the node's queue of events: the rest is read from the
+//! log, and lines that are lost are counted in a line of their own.
 
 mod json;
 mod people;
@@ -51,9 +50,9 @@ pub(crate) enum Record {
         reason: String,
         room: Option<RoomName>,
     },
-    /// What the log holds from before.
+    /// Events of the log from before the start.
     Past(Vec<Message>),
-    /// An answer for whoever typed a command.
+    /// An answer to a typed command.
     Notice(String),
 }
 
@@ -73,12 +72,12 @@ pub(crate) struct Output {
 /// How it ended: all written, or stdout could not be written to.
 pub(crate) type Ended = oneshot::Receiver<io::Result<()>>;
 
-/// Makes the thread that writes come to its end.
+/// Ends the output thread early.
 #[derive(Debug)]
 pub(crate) struct EndOutput(Arc<AtomicBool>);
 
 impl EndOutput {
-    /// Has the thread write how many events it leaves out, and end, once what it is writing has been taken.
+    /// Makes the thread write the number of events that it leaves out, and end, after its current write.
     pub(crate) fn now(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -114,22 +113,22 @@ impl Output {
         Ok((Output { records, is_over }, end))
     }
 
-    /// What makes it end before everything is written.
+    /// Returns the handle that ends the thread before everything is written.
     pub(crate) fn end(&self) -> EndOutput {
         EndOutput(Arc::clone(&self.is_over))
     }
 
-    /// Writes `record`; waits while many wait. What comes after the end is dropped.
+    /// Writes `record`; waits while the queue is full. After the end, records are dropped.
     pub(crate) async fn tell(&self, record: Record) {
         let _ = self.records.send(record).await;
     }
 
-    /// The same for a message to whoever typed a command.
+    /// Writes an answer to a typed command.
     pub(crate) async fn notice(&self, text: impl Into<String>) {
         self.tell(Record::Notice(text.into())).await;
     }
 
-    /// The same for an error.
+    /// Writes an error.
     pub(crate) async fn error(&self, reason: impl Into<String>) {
         let reason = reason.into();
         self.tell(Record::Error { reason, room: None }).await;
@@ -161,17 +160,17 @@ pub(crate) fn print_error(reason: &str) {
 pub(crate) fn print(lines: &[u8]) {
     let mut stdout = io::stdout().lock();
     if let Err(error) = stdout.write_all(lines).and_then(|()| stdout.flush()) {
-        // The first one says why; what follows it fails for the same reason.
+        // The first error names the cause; later ones repeat it.
         PRINT_ERROR.get_or_init(|| error);
     }
 }
 
-/// Returns what is to be said of a [`print`] that failed. A reader that has gone away has read enough: that is no failure.
+/// Returns the error of a [`print`] that failed. A reader that closed the pipe has read enough: that is no failure.
 pub(crate) fn take_error() -> Option<String> {
     PRINT_ERROR.get().and_then(not_written)
 }
 
-/// Returns what is to be said when writing to stdout failed with `error`.
+/// Returns the text for a write to stdout that failed with `error`; none when the reader closed the pipe.
 pub(crate) fn not_written(error: &io::Error) -> Option<String> {
     (error.kind() != io::ErrorKind::BrokenPipe)
         .then(|| format!("stdout cannot be written to: {error}"))
@@ -193,7 +192,7 @@ fn write_all(mut render: impl Render, first: Vec<Record>, mut sources: Sources) 
             sources.leave_out(&mut render, &mut out);
             return put(&mut stdout, &mut out);
         }
-        // What is there already goes out together; before the thread waits, all is written.
+        // Everything that is ready goes into one write; before the thread waits, all is written.
         while out.len() < MAX_WRITE_BYTES {
             match sources.next().now_or_never() {
                 Some(Some(next)) => next.render(&mut render, &mut out),
@@ -229,12 +228,12 @@ impl Next {
     }
 }
 
-/// Where lines come from. Each is asked first in turn, so that neither starves the other.
+/// The sources of lines. They take turns at being first, so that neither starves the other.
 struct Sources {
     events: Option<Events>,
     records: Option<mpsc::Receiver<Record>>,
     events_first: bool,
-    /// What is not written by now is left out.
+    /// Set when everything that is not yet written is to be left out.
     is_over: Arc<AtomicBool>,
 }
 
@@ -294,7 +293,7 @@ impl Sources {
     }
 }
 
-/// What a reader that was too slow is told.
+/// Returns the text that reports events lost by a slow reader.
 fn missed(author: Option<&PeerId>, events: u64) -> String {
     let whose = match author {
         Some(author) => format!("{events} messages of {author}"),

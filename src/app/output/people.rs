@@ -1,7 +1,7 @@
-//! Lines for people.
+//! Renders lines for people.
 //!
-//! Entry type: [`People`]. The rule it keeps: whatever a peer chose is shown escaped, and a line
-//! says who, in which room, without the reader having to know what a multihash is.
+//! Entry type: [`People`]. The rule it keeps: text that a peer chose is shown escaped, and a line names the peer and
+//! the room in a short form.
 
 use std::fmt::Display;
 use std::io::Write;
@@ -31,7 +31,7 @@ const AUTHORS: [&str; 4] = ["34", "35", "36", "94"];
 #[derive(Debug)]
 pub(crate) struct People {
     colours: bool,
-    /// Who this node is, once that is known: what it said is shown as said by "you".
+    /// This node's PeerId, once it is known: its own messages are shown as those of "you".
     own: Option<PeerId>,
 }
 
@@ -119,7 +119,7 @@ impl People {
     }
 }
 
-/// Who takes more than its share of the log, and what came of it.
+/// Returns the sentence that reports an author or a link that takes more than its share of the log.
 pub(crate) fn told(crowding: &Crowding) -> String {
     let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
     let (bytes, share) = (mib(crowding.bytes), mib(crowding.share));
@@ -156,7 +156,7 @@ impl Render for People {
                 let text = format!("in {}; /help says what can be typed", names.join(", "));
                 self.line(out, DIM, text);
             }
-            // People see what they typed.
+            // People see the line that they typed.
             Record::Sent { .. } => {}
             Record::Error { reason, .. } => {
                 self.line(out, RED, format_args!("! {}", Escaped(reason)))

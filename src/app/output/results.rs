@@ -1,10 +1,10 @@
-//! What the commands tell as JSON lines that run no node, or tell at their end.
+//! JSON lines of the commands that run no node, and the results at the end of a command.
 //!
 //! Entry types: one for each type of line in `proto/output.schema.json`.
 
 use serde::Serialize;
 
-/// What `diatribe id` and `diatribe key show` tell.
+/// The line of `diatribe id` and `diatribe key show`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Id {
     pub(crate) peer_id: String,
@@ -13,7 +13,7 @@ pub(crate) struct Id {
     pub(crate) source: &'static str,
 }
 
-/// One stage of `diatribe check`.
+/// A stage of `diatribe check`.
 #[derive(Debug, Serialize)]
 pub(crate) struct CheckStage<'a> {
     pub(crate) address: String,
@@ -26,7 +26,7 @@ pub(crate) struct CheckStage<'a> {
     pub(crate) code: Option<&'static str>,
 }
 
-/// The end of `diatribe check` for one address.
+/// The result of `diatribe check` for one address.
 #[derive(Debug, Serialize)]
 pub(crate) struct Check<'a> {
     pub(crate) address: String,
@@ -48,7 +48,7 @@ pub(crate) struct Check<'a> {
     pub(crate) reason: Option<&'a str>,
 }
 
-/// The end of one case of `diatribe conformance`.
+/// The verdict on one case of `diatribe conformance`.
 #[derive(Debug, Serialize)]
 pub(crate) struct CaseEnd<'a> {
     pub(crate) name: &'static str,
@@ -60,7 +60,7 @@ pub(crate) struct CaseEnd<'a> {
     pub(crate) ms: f64,
 }
 
-/// The end of `diatribe conformance`.
+/// The result of `diatribe conformance`.
 #[derive(Debug, Serialize)]
 pub(crate) struct ConformanceEnd<'a> {
     pub(crate) ok: bool,
@@ -76,7 +76,7 @@ pub(crate) struct ConformanceEnd<'a> {
     pub(crate) agent: Option<&'a str>,
 }
 
-/// The end of `diatribe demo`.
+/// The result of `diatribe demo`.
 #[derive(Debug, Serialize)]
 pub(crate) struct DemoEnd {
     pub(crate) ok: bool,
@@ -86,7 +86,7 @@ pub(crate) struct DemoEnd {
     pub(crate) missing: Vec<String>,
 }
 
-/// One node at the end of `diatribe demo`.
+/// One node in the result of `diatribe demo`.
 #[derive(Debug, Serialize)]
 pub(crate) struct DemoNode {
     pub(crate) node: usize,

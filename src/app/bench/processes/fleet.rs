@@ -1,7 +1,7 @@
-//! All nodes of a run, each a process, and what they have told.
+//! All nodes of a run, each in a child process, and the state that each has reported.
 //!
-//! Entry type: [`Fleet`]. The rule it keeps: whoever waits for something hears at once when a child
-//! has ended or cannot go on, and which.
+//! Entry type: [`Fleet`]. The rule it keeps: a wait ends at once, with the child's name, when a child has ended or
+//! cannot go on.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,15 +23,15 @@ use super::process::Process;
 use crate::model::RoomName;
 use crate::net::Address;
 
-/// What starts a node, hidden from `--help`.
+/// Arguments that start a child node, hidden from `--help`.
 const NODE: [&str; 2] = ["bench", "node"];
-/// How long a child may take for what is done at once, on a machine that is busy.
+/// Timeout for an immediate action of a child on a busy machine.
 const CHILD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a node may take to say good-bye.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long nothing is heard before whoever waits looks at the time.
+/// Interval at which a wait checks the time while no child reports.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long the system may take to say how a process ended whose output has.
+/// Timeout for the exit status of a child whose output has ended.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The children, in their order.
@@ -39,16 +39,16 @@ pub(super) struct Fleet {
     children: Vec<Process>,
     told: Vec<ChildReport>,
     mesh: Mesh,
-    /// Events that came to all nodes, as far as they have told.
+    /// Number of deliveries at all nodes, as far as reported.
     came: Arc<AtomicU64>,
     teller: mpsc::UnboundedSender<(usize, Option<String>)>,
-    /// Unbounded: what children say is little, and they wait for the next order.
+    /// Unbounded: children report little, and wait for the next order.
     lines: mpsc::UnboundedReceiver<(usize, Option<String>)>,
     /// Their logs, removed with it; after the children, which are before it.
     _folders: Option<TempDir>,
 }
 
-/// What one child has said.
+/// The reports of one child.
 #[derive(Debug, Default)]
 pub(super) struct ChildReport {
     online: Option<(PeerId, Address)>,
@@ -105,7 +105,7 @@ impl Fleet {
         let entry = entry.map(|(_, address)| address.clone());
         let plan = NodePlan::of(args, rooms, folders, n, entry)?;
         let teller = self.teller.clone();
-        // Who does not hear any more has ended the child.
+        // A closed channel means that the child is being ended.
         let hear = move |line| drop(teller.send((n, line)));
         self.children.push(Process::start(NODE, hear)?);
         self.told.push(ChildReport::default());
@@ -131,7 +131,7 @@ impl Fleet {
         online.take(count).map(|(peer_id, _)| *peer_id).collect()
     }
 
-    /// How many events have come, which grows as they are told.
+    /// Returns the counter of deliveries, which grows with the reports.
     pub(super) fn came(&self) -> Arc<AtomicU64> {
         self.came.clone()
     }
@@ -172,7 +172,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Hears what the children say until this one has said so.
+    /// Reads reports until `done` holds for this child.
     async fn until(
         &mut self,
         n: usize,
@@ -192,7 +192,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Takes in what one child says next, if it says something soon.
+    /// Reads the next report, if there is one within [`POLL_INTERVAL`].
     pub(super) async fn hear(&mut self) -> Result<(), Failure> {
         let Ok(Some((n, line))) = timeout(POLL_INTERVAL, self.lines.recv()).await else {
             return Ok(());

@@ -1,7 +1,7 @@
-//! What parent and child say to each other: one JSON object a line.
+//! Messages between parent and child: one JSON object a line.
 //!
-//! Entry types: [`Order`], [`Answer`]. The rule it keeps: both ends are the same program, so that
-//! nothing here need be understood by another version.
+//! Entry types: [`Order`], [`Answer`]. The rule it keeps: both ends are the same program, so no other version reads
+//! these lines.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU64;
@@ -13,7 +13,7 @@ use super::super::machine::Cost;
 use super::super::one::NodePlan;
 use super::super::tally::{Plan, Totals};
 
-/// What the parent wants, in this order. The end of the orders is the end of the child.
+/// An order of the parent, in this sequence. The child ends when its stdin does.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Order {
@@ -21,20 +21,20 @@ pub(crate) enum Order {
     Start(NodePlan),
     /// Dial.
     Connect { address: String },
-    /// Begin to count what comes to node `node`, and what it costs.
+    /// Start to count the deliveries at node `node` and their cost.
     Load { node: usize, plan: Plan },
-    /// Send what is this publisher's.
+    /// Send this publisher's events.
     Send {
         /// Events a second of all publishers together; as many as there can be without.
         rate: Option<NonZeroU64>,
         /// When the first of all events is due, on the clock that all processes share.
         begun: Duration,
     },
-    /// Tell what came.
+    /// Report the deliveries.
     Report,
 }
 
-/// What the child says.
+/// A report of the child.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
@@ -42,21 +42,21 @@ pub(crate) enum Answer {
     Online { peer_id: String, address: String },
     /// The dial that was ordered led to a link.
     Connected,
-    /// With whom the node is linked now.
+    /// The peers that the node is linked with now.
     Links(BTreeSet<String>),
-    /// Whatever comes from now on is counted.
+    /// Deliveries are counted from now on.
     Ready,
-    /// So many events have come so far.
+    /// Number of deliveries until now.
     Came(u64),
     /// All that this publisher had to send is on its way.
     Sent,
-    /// What came in all.
+    /// The complete result.
     Report(Box<Report>),
     /// It cannot go on.
     Failed(String),
 }
 
-/// What came to one node.
+/// The result of one node.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) totals: Totals,

@@ -1,12 +1,11 @@
-//! `--processes`: every node is a process of its own, this very program started again.
+//! `--processes`: every node runs in a process of its own, which is this program started again.
 //!
-//! Entry functions: [`measure`] of the parent, [`node::run`] of a child. The rule it keeps: a child
-//! that ends before it is told to fails the run, by name; and no child outlives its parent, since it
-//! ends when its stdin does.
+//! Entry functions: [`measure`] of the parent, [`node::run`] of a child. The rule it keeps: a child that ends early
+//! fails the run, by name; and no child outlives its parent, since it ends when its stdin does.
 //!
-//! They speak in JSON lines, `words`: orders on the child's stdin, answers on its stdout.
-//! * `process` is a child as its parent has it, `fleet` all of them.
-//! * `node` is what the child does.
+//! They exchange JSON lines (`ipc`): orders on the child's stdin, reports on its stdout.
+//! * `process` is a child as its parent sees it, `fleet` all of them.
+//! * `node` is the child's side.
 
 mod fleet;
 mod ipc;

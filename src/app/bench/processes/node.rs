@@ -23,12 +23,12 @@ use crate::node::{Event, Events, Node};
 
 /// Orders that wait: each but the first few waits for an answer.
 const MAX_WAITING: usize = 16;
-/// How often it is told how much has come.
+/// Interval between reports of the number of deliveries.
 const REPORT_INTERVAL: Duration = Duration::from_millis(50);
 /// For telling the peers that the node ends.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Does as it is told until nobody tells it any more.
+/// Carries out the orders until stdin ends.
 pub(crate) async fn run() -> Result<ExitCode, Failure> {
     let mut orders = orders()?;
     if let Err(failure) = serve(&mut orders).await {
@@ -38,7 +38,7 @@ pub(crate) async fn run() -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What has been counted since it was ordered.
+/// The counters since the last order to count.
 struct Counting {
     tally: Arc<Tally>,
     meter: Meter,
@@ -104,7 +104,7 @@ async fn serve(orders: &mut mpsc::Receiver<Result<Order, Failure>>) -> Result<()
             }
             Order::Report => {
                 let (_, counting) = counting.as_ref().ok_or_else(nothing_to_do)?;
-                // What reckons is no part of what is measured.
+                // Computing the result is not measured.
                 let cost = counting.meter.stop();
                 let copies = node.message_copies() - counting.copies;
                 tell(&Answer::Report(Box::new(Report {
@@ -124,7 +124,7 @@ fn nothing_to_do() -> Failure {
     Failure::new("the node was not told which events there are")
 }
 
-/// The orders, read on a thread of their own: who reads stdin in Tokio cannot end before a line comes.
+/// Starts a thread that reads the orders: a read of stdin in Tokio would keep the runtime from ending.
 fn orders() -> Result<mpsc::Receiver<Result<Order, Failure>>, Failure> {
     let (sender, orders) = mpsc::channel(MAX_WAITING);
     thread::Builder::new()
@@ -153,7 +153,7 @@ async fn read(mut events: Events, counted: Arc<OnceLock<Arc<Tally>>>, bell: Arc<
     }
 }
 
-/// Tells the links whenever one came or went.
+/// Reports the links after each change.
 async fn tell_links(node: Node, bell: Arc<Notify>) {
     loop {
         bell.notified().await;

@@ -33,7 +33,7 @@ impl Process {
         let failed = |e| Failure::new(format!("this program cannot be started again: {e}"));
         let mut command = Command::new(env::current_exe().map_err(failed)?);
         command.args(args);
-        // What was set for the parent is not meant for the node.
+        // Variables for the parent do not apply to the node.
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("DIATRIBE_") {
                 command.env_remove(name);
@@ -70,7 +70,7 @@ impl Process {
         }
     }
 
-    /// No more lines will come.
+    /// Closes the child's stdin.
     pub(crate) fn end_stdin(&mut self) {
         self.stdin = None;
     }

@@ -1,4 +1,4 @@
-//! Whatever a peer sends, a person sees one line of bounded length, in which it cannot pass for anybody else.
+//! A peer's text is always one line of bounded length, in which it cannot pass for anybody else.
 
 use proptest::prelude::*;
 
