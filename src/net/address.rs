@@ -1,8 +1,9 @@
-//! Addresses as people write them: a multiaddr, `[IPV6]:PORT`, `HOST:PORT`, a ws:// URL, or the port of this machine.
+//! Addresses in the forms that people write: a multiaddr, `[IPV6]:PORT`, `HOST:PORT`, a ws:// URL, or a port of this
+//! machine.
 //!
-//! Entry type: [`Address`]. The rules it keeps: what cannot be dialled over WebSocket is refused
-//! here, with what it should look like; and nothing of a text but a host and a port gets into what is sent when it is
-//! dialled. What a peer or a file names is held to more: see [`crate::overlay::PeerAddress`].
+//! Entry type: [`Address`]. The rules it keeps: an address that cannot be dialled over WebSocket is refused here, with
+//! the expected form in the error; and only a host and a port of the text reach the bytes that a dial sends. Addresses
+//! named by a peer or a file follow stricter rules: see [`crate::overlay::PeerAddress`].
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,10 +12,10 @@ use std::str::FromStr;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
-/// Maximum length of the name of a network interface, in bytes: Linux takes 15, others a little more.
+/// Maximum length of the name of a network interface, in bytes: Linux allows 15, others a little more.
 const MAX_INTERFACE_NAME: usize = 32;
 
-/// An address to dial, and who must answer there if that is known.
+/// An address to dial, with the id of the peer that must answer there if it is known.
 ///
 /// ```
 /// use diatribe::Address;
@@ -36,7 +37,7 @@ pub struct Address {
     peer_id: Option<PeerId>,
 }
 
-/// Why a text is no address to dial.
+/// A text is not an address that can be dialled. The message repeats the text and names the fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not an address to dial: {reason}")]
 pub struct AddressError {
@@ -45,19 +46,19 @@ pub struct AddressError {
 }
 
 impl AddressError {
-    /// Returns what is wrong with the text, without repeating it.
+    /// Returns the fault of the text, without repeating the text.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 }
 
 impl Address {
-    /// The address without the peer id.
+    /// Returns the address without the peer id.
     pub fn multiaddr(&self) -> &Multiaddr {
         &self.multiaddr
     }
 
-    /// The peer that must answer, when the address names one.
+    /// Returns the id of the peer that must answer, when the address names one.
     pub fn peer_id(&self) -> Option<PeerId> {
         self.peer_id
     }
@@ -73,7 +74,7 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Whether it is dialled with TLS.
+    /// Returns whether the address is dialled with TLS.
     pub(crate) fn is_secure(&self) -> bool {
         let mut parts = self.multiaddr.iter();
         parts.any(|part| matches!(part, Protocol::Tls | Protocol::Wss(_)))
@@ -180,7 +181,7 @@ impl FromStr for Address {
             let port: u16 = text
                 .parse()
                 .map_err(|_| wrong(format!("`{text}` is no port (1 to 65535)")))?;
-            // Whoever gives a port alone means a node on this machine.
+            // A port alone means a node on this machine.
             let local = Multiaddr::empty().with(Protocol::Dns("localhost".into()));
             return Address::try_from(
                 local
@@ -227,7 +228,7 @@ fn split_port(host_port: &str, default: Option<u16>) -> Result<(&str, u16), Stri
     let bare_v6 = split_zone(host_port).0.parse::<Ipv6Addr>().is_ok();
     let is_zone_last = bare_v6 && host_port.contains('%');
     match host_port.rsplit_once(':') {
-        // The port of `fe80::1%eth0:9000` is told apart by the interface before it.
+        // In `fe80::1%eth0:9000` the interface separates the address from the port.
         Some((host, port)) if (!bare_v6 || host.contains('%')) && !host_port.ends_with(']') => {
             let port = port
                 .parse()
@@ -249,14 +250,14 @@ fn split_port(host_port: &str, default: Option<u16>) -> Result<(&str, u16), Stri
 /// Splits an address from the network interface after it.
 fn split_zone(host: &str) -> (&str, Option<&str>) {
     match host.split_once('%') {
-        // In a URL the sign itself is written as %25 (RFC 6874).
+        // In a URL the percent sign is written as %25 (RFC 6874).
         Some((ip, zone)) => (ip, Some(zone.strip_prefix("25").unwrap_or(zone))),
         None => (host, None),
     }
 }
 
 fn parse_host(host: &str) -> Result<Vec<Protocol<'_>>, String> {
-    // Also `[fe80::1]%eth0`, as some programs write it.
+    // Some programs write `[fe80::1]%eth0`.
     let (ip, zone) = match (host.strip_prefix('['), host.strip_suffix(']')) {
         (Some(_), Some(_)) => split_zone(&host[1..host.len() - 1]),
         _ => split_zone(host),
@@ -287,13 +288,13 @@ fn parse_host(host: &str) -> Result<Vec<Protocol<'_>>, String> {
     Ok(vec![Protocol::Dns(host.into())])
 }
 
-/// Whether it can be the name of a network interface, or its number as on Windows.
+/// Returns whether the text can be the name of a network interface, or its number as on Windows.
 pub(crate) fn is_interface_name(zone: &str) -> bool {
     let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     (1..=MAX_INTERFACE_NAME).contains(&zone.len()) && zone.chars().all(is_fit)
 }
 
-/// Whether it has only what a host name has, so that it can stand in a request's `Host` line.
+/// Returns whether the text has only characters of a host name, so that it is safe in a request's `Host` header.
 fn is_host_name(host: &str) -> bool {
     let labels_fit = host.trim_end_matches('.').split('.').all(|label| {
         (1..=63).contains(&label.len())

@@ -1,14 +1,14 @@
-//! How much of what was published still waits for this node's own links.
+//! Backpressure: the bytes that are queued or announced on this node's links, so that a fast publisher waits for slow
+//! links.
 //!
-//! Entry types: [`SendWindows`], which the loop asks, and [`MeteredMuxer`], the muxer of a connection that
-//! tells it. The rule it keeps: a publisher that is quicker than its links waits for them, because
-//! gossipsub, whose queues cannot be asked, drops what they do not hold. A link on which nothing
-//! moves any more holds up nobody: data checking brings it what it missed.
+//! Entry types: [`SendWindows`], which the event loop queries, and [`MeteredMuxer`], the muxer of a connection that
+//! reports to it. The rule it keeps: a publisher that is faster than its links waits for them, because gossipsub drops
+//! messages that exceed its queues, whose length it does not reveal. A link without progress delays nobody:
+//! anti-entropy (data checking) delivers the missed batches to it later.
 //!
-//! What waits on a link is an estimate: what was handed to gossipsub for it, less what was written
-//! to it since. It is exact whenever the connection's task comes to the muxer with no stream
-//! waiting to write: then gossipsub's queue is empty. What a peer was offered and has not fetched comes
-//! to that; it is known exactly.
+//! The queued bytes of a link are an estimate: the bytes handed to gossipsub for it, minus the bytes written to it
+//! since. The estimate is exact whenever the connection's task polls the muxer with no stream waiting to write: then
+//! gossipsub's queue is empty. Batches that a peer was offered and has not fetched are added; their size is exact.
 
 use std::collections::HashMap;
 use std::io;
@@ -25,58 +25,56 @@ use tokio::sync::Notify;
 
 use crate::sync::Owed;
 
-/// What may wait on a link before the publisher does: a full batch, so that the link does not run dry
-/// while the next one is signed. With more the links of a publisher get further apart, and
-/// neighbours pass on to each other what is under way to them already.
+/// Maximum number of bytes queued on a link before the publisher waits: a full batch, so that the link does not run dry
+/// while the next one is signed. A larger window lets the links of a publisher drift apart, and neighbours then forward
+/// batches to each other that are in flight already.
 const MAX_QUEUED: u64 = 256 * 1024;
-/// What a peer may be offered and not have fetched before the publisher waits: while it fetches two of the
-/// largest batches, there are as many for the others to begin with.
+/// Maximum number of bytes that a peer was offered and has not fetched before the publisher waits: while it fetches two
+/// of the largest batches, others can fetch as many.
 const MAX_OFFERED: u64 = 6 << 20;
-/// What a message counts for at least, so that no more than half of gossipsub's queue for a link is
-/// filled, which is bounded by their number.
+/// Minimum number of bytes that a message counts for, so that at most half of gossipsub's queue for a link is used:
+/// that queue is bounded by the number of messages.
 const MIN_COUNTED: u64 = MAX_QUEUED / 512;
-/// A read of so many bytes is of something large; pings and most of gossip are smaller.
+/// Minimum number of bytes of a large read: pings and most of gossip are smaller.
 const LARGE_READ: usize = 4096;
-/// A link on which nothing has moved for this long is not waited for.
+/// A link without progress for this long is not waited for.
 const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What waits on the links of a node. Cloning shares it.
+/// The send windows of all links of a node. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SendWindows(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     windows: Mutex<HashMap<PeerId, Vec<Weak<SendWindow>>>>,
-    /// Batches of our own that are to be offered, once they are stored.
+    /// Number of own batches that are announced as soon as they are stored.
     pending_offers: AtomicUsize,
     writable: Notify,
 }
 
-/// One connection.
+/// The send window of one connection. Times are in milliseconds after `epoch`.
 #[derive(Debug)]
 struct SendWindow {
-    /// Bytes.
+    /// Bytes queued and not written yet; an estimate.
     queued: AtomicU64,
     /// Bytes that the peer was offered and has not fetched.
     offered: AtomicU64,
-    /// Whether a batch of our own that is among them is waited for, and if that is so until a certain time,
-    /// until when, in milliseconds after `epoch`.
+    /// Whether the peer still has to fetch a batch of our own, and the time until which that counts for [`Owed::For`].
     owed: Mutex<(Owed, u64)>,
-    /// Streams that could not write all they wanted to.
+    /// Number of streams with a blocked write.
     blocked: AtomicUsize,
-    /// When something moved last that waits or was offered, in milliseconds after `epoch`.
+    /// Time of the last progress on queued or offered data.
     progress_ms: AtomicU64,
-    /// When something was last read of a stream, or written to one that had to wait, in the same; 0
-    /// before that.
+    /// Time of the last read of a stream, or of the last write to one that had to wait; 0 before the first.
     activity_ms: AtomicU64,
-    /// When something large was last read of a stream, in the same.
+    /// Time of the last large read of a stream; 0 before the first.
     large_read_ms: AtomicU64,
     epoch: Instant,
     shared: Arc<Shared>,
 }
 
 impl SendWindows {
-    /// Begins to watch a connection with `peer_id`.
+    /// Wraps the muxer of a connection with `peer_id`, so that its traffic is counted.
     pub(crate) fn meter<M>(&self, peer_id: PeerId, muxer: M) -> MeteredMuxer<M> {
         let window = Arc::new(SendWindow {
             queued: AtomicU64::new(0),
@@ -101,7 +99,7 @@ impl SendWindows {
         MeteredMuxer { muxer, window }
     }
 
-    /// So many bytes were handed to gossipsub for each of `peers`.
+    /// Counts `bytes` as queued for each of `peers`: they were handed to gossipsub.
     pub(crate) fn add<'a>(&self, peers: impl Iterator<Item = &'a PeerId>, bytes: usize) {
         let windows = self.windows();
         for window in peers.filter_map(|peer_id| windows.get(peer_id)).flatten() {
@@ -111,7 +109,8 @@ impl SendWindows {
         }
     }
 
-    /// `peer_id` was offered so many bytes that it does not have yet, of our own batches among others.
+    /// Sets the number of bytes that `peer_id` was offered and has not fetched. `own` concerns our own batches among
+    /// them.
     pub(crate) fn set_offered(&self, peer_id: PeerId, bytes: usize, own: Owed) {
         let windows = self.windows();
         for window in windows.get(&peer_id).into_iter().flatten() {
@@ -121,7 +120,7 @@ impl SendWindows {
         }
     }
 
-    /// Whether a link to one of `peers` has enough to do.
+    /// Returns whether the window of a link to one of `peers` is full.
     pub(crate) fn is_full<'a>(&self, mut peers: impl Iterator<Item = &'a PeerId>) -> bool {
         let windows = self.windows();
         peers.any(|peer_id| {
@@ -130,14 +129,15 @@ impl SendWindows {
         })
     }
 
-    /// A batch of our own is on its way to the log, and is to be offered when it is there.
+    /// Announces that a batch of our own is on its way to the log and will be offered. It counts until the guard is
+    /// dropped.
     pub(crate) fn begin_offer(&self) -> OfferGuard {
         self.0.pending_offers.fetch_add(1, Ordering::Relaxed);
         OfferGuard(self.0.clone())
     }
 
-    /// Whether one of `peers` has still to fetch a batch of our own: what is gossiped now would be there
-    /// before it, at them and at all that are further on.
+    /// Returns whether one of `peers` still has to fetch a batch of our own: a gossiped batch would overtake it, there
+    /// and at every node behind.
     pub(crate) fn would_reorder<'a>(&self, mut peers: impl Iterator<Item = &'a PeerId>) -> bool {
         if self.0.pending_offers.load(Ordering::Relaxed) > 0 {
             return true;
@@ -149,7 +149,7 @@ impl SendWindows {
         })
     }
 
-    /// Whether `peer_id` has sent or taken something within this time.
+    /// Returns whether `peer_id` has sent or accepted data within this time.
     pub(crate) fn is_in_use(&self, peer_id: &PeerId, within: Duration) -> bool {
         let windows = self.windows();
         let mut of_peer = windows.get(peer_id).into_iter().flatten();
@@ -160,7 +160,7 @@ impl SendWindows {
         })
     }
 
-    /// Whether `peer_id` has sent something large within this time, or a piece of it.
+    /// Returns whether a large read from `peer_id` succeeded within this time.
     pub(crate) fn is_receiving(&self, peer_id: &PeerId, within: Duration) -> bool {
         let windows = self.windows();
         let mut of_peer = windows.get(peer_id).into_iter().flatten();
@@ -171,7 +171,7 @@ impl SendWindows {
         })
     }
 
-    /// Resolves when a link that had enough to do has room again.
+    /// Resolves when a window that was full has room again.
     pub(crate) async fn writable(&self) {
         self.0.writable.notified().await;
     }
@@ -191,14 +191,14 @@ impl SendWindow {
         }
     }
 
-    /// Bytes have left; `u64::MAX` for all.
+    /// Subtracts bytes that were written; `u64::MAX` for all.
     fn left(&self, bytes: u64) {
         let less = |queued: u64| Some(queued.saturating_sub(bytes));
         let before = self
             .queued
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
             .unwrap_or(0);
-        // A ping that is answered brings no batch any further.
+        // The answer to a ping is no progress of a batch.
         let is_batch =
             (MIN_COUNTED..u64::MAX).contains(&bytes) && self.offered.load(Ordering::Relaxed) > 0;
         if before > 0 || is_batch {
@@ -283,7 +283,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A batch of our own that is to be offered: until this is dropped, its neighbours wait to hear of it.
+/// A batch of our own that will be offered: while this guard lives, [`SendWindows::would_reorder`] is true.
 #[derive(Debug)]
 pub(crate) struct OfferGuard(Arc<Shared>);
 
@@ -294,7 +294,7 @@ impl Drop for OfferGuard {
     }
 }
 
-/// A muxer whose streams tell what they write.
+/// A muxer whose streams report their reads and writes.
 pub(crate) struct MeteredMuxer<M> {
     muxer: M,
     window: Arc<SendWindow>,
@@ -342,7 +342,7 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
-        // The swarm comes here when the handlers have written what they could.
+        // The swarm polls the muxer after the handlers have written all they could.
         if self.window.blocked.load(Ordering::Relaxed) == 0 {
             self.window.left(u64::MAX);
         }
@@ -350,7 +350,7 @@ where
     }
 }
 
-/// A stream that tells what it writes.
+/// A stream that reports its reads and writes.
 pub(crate) struct MeteredStream<S> {
     inner: S,
     window: Arc<SendWindow>,
@@ -405,7 +405,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         if let Poll::Ready(Ok(bytes)) = &written {
             self.window.left(*bytes as u64);
-            // What is written at once is written to a peer that is gone, too.
+            // A write without waiting says nothing about the peer: it succeeds even if the peer is gone.
             if self.blocked {
                 self.window.is_used();
             }

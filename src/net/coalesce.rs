@@ -1,11 +1,10 @@
-//! What a connection's streams have to write at one time leaves together.
+//! Coalesces yamux flushes: one flush per poll of the connection instead of one per frame.
 //!
-//! Entry type: [`CoalescedFlushes`], the upgrade of a connection to yamux. The rule it keeps: nothing waits for
-//! what may come later; only what is there at the same time is written as one.
+//! Entry type: [`CoalescedFlushes`], the upgrade of a connection to yamux. The rule it keeps: no data waits for later
+//! data; only frames that are ready in the same poll share a flush.
 //!
-//! yamux flushes after each of its frames, and a stream of a mebibyte is 64 of them. Each flush ends a
-//! noise message, a websocket frame and a system call, and wakes the other side: on small exchanges that is
-//! most of their cost. Here the flushes of one turn of the connection's task are done once, at its end.
+//! yamux flushes after each of its frames, and a mebibyte on a stream is 64 frames. Each flush ends a noise message, a
+//! websocket frame and a system call, and wakes the other side: on small exchanges that is most of their cost.
 
 use std::io;
 use std::pin::Pin;
@@ -18,7 +17,7 @@ use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 
-/// An upgrade to a muxer, over a connection whose flushes it puts together.
+/// An upgrade to a muxer over a connection whose flushes are coalesced.
 #[derive(Clone, Debug)]
 pub(super) struct CoalescedFlushes<U>(pub(super) U);
 
@@ -41,13 +40,13 @@ where
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
     fn upgrade_inbound(self, socket: C, info: Self::Info) -> Self::Future {
-        let (socket, hold) = BufferedFlush::new(socket);
+        let (socket, gate) = BufferedFlush::new(socket);
         let upgrade = self.0.upgrade_inbound(socket, info);
         upgrade
             .map(|muxer| {
                 Ok(FlushOncePerPoll {
                     muxer: muxer?,
-                    hold,
+                    gate,
                 })
             })
             .boxed()
@@ -64,43 +63,43 @@ where
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
     fn upgrade_outbound(self, socket: C, info: Self::Info) -> Self::Future {
-        let (socket, hold) = BufferedFlush::new(socket);
+        let (socket, gate) = BufferedFlush::new(socket);
         let upgrade = self.0.upgrade_outbound(socket, info);
         upgrade
             .map(|muxer| {
                 Ok(FlushOncePerPoll {
                     muxer: muxer?,
-                    hold,
+                    gate,
                 })
             })
             .boxed()
     }
 }
 
-/// What a muxer and the connection below it share.
+/// The state shared by a muxer and the connection below it.
 #[derive(Debug, Default)]
 struct FlushGate {
-    /// Whether flushes are put off.
-    is_on: AtomicBool,
-    /// Whether one was.
-    has_held: AtomicBool,
+    /// Whether flushes are deferred now.
+    is_deferring: AtomicBool,
+    /// Whether a flush was deferred.
+    has_deferred: AtomicBool,
 }
 
-/// A connection whose flushes can be put off.
+/// A connection whose flushes can be deferred.
 #[derive(Debug)]
 pub(super) struct BufferedFlush<C> {
     socket: C,
-    hold: Arc<FlushGate>,
+    gate: Arc<FlushGate>,
 }
 
 impl<C> BufferedFlush<C> {
     fn new(socket: C) -> (BufferedFlush<C>, Arc<FlushGate>) {
-        let hold = Arc::new(FlushGate::default());
-        let held = BufferedFlush {
+        let gate = Arc::new(FlushGate::default());
+        let buffered = BufferedFlush {
             socket,
-            hold: hold.clone(),
+            gate: gate.clone(),
         };
-        (held, hold)
+        (buffered, gate)
     }
 }
 
@@ -124,8 +123,8 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for BufferedFlush<C> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.hold.is_on.load(Ordering::Relaxed) {
-            self.hold.has_held.store(true, Ordering::Relaxed);
+        if self.gate.is_deferring.load(Ordering::Relaxed) {
+            self.gate.has_deferred.store(true, Ordering::Relaxed);
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.socket).poll_flush(cx)
@@ -136,11 +135,11 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for BufferedFlush<C> {
     }
 }
 
-/// A muxer that lets its connection flush at the end of each turn.
+/// A muxer that lets its connection flush at the end of each poll.
 #[derive(Debug)]
 pub(super) struct FlushOncePerPoll<M> {
     muxer: M,
-    hold: Arc<FlushGate>,
+    gate: Arc<FlushGate>,
 }
 
 impl<M: StreamMuxer + Unpin> StreamMuxer for FlushOncePerPoll<M> {
@@ -169,13 +168,13 @@ impl<M: StreamMuxer + Unpin> StreamMuxer for FlushOncePerPoll<M> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
-        self.hold.is_on.store(true, Ordering::Relaxed);
+        self.gate.is_deferring.store(true, Ordering::Relaxed);
         let polled = Pin::new(&mut self.muxer).poll(cx);
-        self.hold.is_on.store(false, Ordering::Relaxed);
-        if polled.is_ready() || !self.hold.has_held.swap(false, Ordering::Relaxed) {
+        self.gate.is_deferring.store(false, Ordering::Relaxed);
+        if polled.is_ready() || !self.gate.has_deferred.swap(false, Ordering::Relaxed) {
             return polled;
         }
-        // It has written all that there was, and flushes when there is nothing to write.
+        // All frames are written; with nothing left to write, the muxer flushes.
         Pin::new(&mut self.muxer).poll(cx)
     }
 }
@@ -186,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    /// Counts what is written and flushed.
+    /// Counts written and flushed bytes.
     #[derive(Default)]
     struct Counting {
         written: usize,
@@ -225,7 +224,7 @@ mod tests {
         }
     }
 
-    /// Flushes after each of so many frames that wait, and once more, as yamux does.
+    /// Flushes after each waiting frame, and once more, as yamux does.
     struct Frames {
         waiting: usize,
         socket: BufferedFlush<Counting>,
@@ -261,9 +260,9 @@ mod tests {
     }
 
     fn turns(waiting: usize) -> FlushOncePerPoll<Frames> {
-        let (socket, hold) = BufferedFlush::new(Counting::default());
+        let (socket, gate) = BufferedFlush::new(Counting::default());
         let muxer = Frames { waiting, socket };
-        FlushOncePerPoll { muxer, hold }
+        FlushOncePerPoll { muxer, gate }
     }
 
     #[test]

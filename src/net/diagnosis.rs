@@ -1,7 +1,7 @@
-//! The transport's errors as stages, in words that say what was found and what to do.
+//! Diagnosis of a failed connection: converts the transport's errors to stages, with the cause and a remedy.
 //!
-//! Entry functions: [`stage_of`] for an error of the whole transport, and one for each of its
-//! layers. The rule they keep: whoever reads the reason need not know libp2p.
+//! Entry functions: [`stage_of`] for an error of the whole transport, and one for each of its layers. The rule they
+//! keep: the reason needs no knowledge of libp2p.
 
 #[cfg(feature = "tls")]
 pub(super) mod tls;
@@ -17,7 +17,7 @@ use libp2p_websocket::error::Error as WebsocketError;
 use super::observed_upgrade::Alternative;
 use super::stage::{self, Stage, StageError};
 
-/// The stage and the reason behind an error of the boxed transport.
+/// Returns the stage and the reason behind an error of the boxed transport.
 pub(crate) fn stage_of(error: &TransportError<io::Error>) -> StageError {
     match error {
         TransportError::MultiaddrNotSupported(address) => StageError::new(
@@ -33,7 +33,7 @@ pub(crate) fn stage_of(error: &TransportError<io::Error>) -> StageError {
                 if let Some(staged) = error.downcast_ref::<StageError>() {
                     return staged.clone();
                 }
-                // Each boxed transport around another wraps its errors once more, and what is wrapped is not the source.
+                // Each boxed transport wraps errors once more, and the wrapped error is not the `source`.
                 source = match error
                     .downcast_ref::<io::Error>()
                     .and_then(io::Error::get_ref)
@@ -47,7 +47,7 @@ pub(crate) fn stage_of(error: &TransportError<io::Error>) -> StageError {
     }
 }
 
-/// An error and its causes, each once.
+/// Returns an error and its causes, each once.
 fn in_full(error: &dyn std::error::Error) -> String {
     let mut reason = error.to_string();
     let mut source = error.source();
@@ -97,10 +97,10 @@ pub(super) fn of_timeout(stage: Stage, error: TransportTimeoutError<StageError>)
     }
 }
 
-/// Why none of several addresses could be connected to, each with what became of it. `is_name`: they are those of a name,
-/// which the reader does not know.
+/// Returns why no address could be connected to, with the error of each. With `is_name` they are the addresses of a
+/// name, which the reader does not know.
 pub(super) fn of_addresses(mut failed: Vec<(SocketAddr, io::Error)>, is_name: bool) -> StageError {
-    // A machine without IPv6 learns nothing from being told so when IPv4 fails as well, nor the other way round.
+    // On a machine without IPv6 its absence explains nothing when IPv4 fails as well, nor the other way round.
     let is_missing = |(_, error): &(SocketAddr, io::Error)| is_family_missing(error);
     match failed.iter().all(is_missing) {
         false => failed.retain(|attempt| !is_missing(attempt)),
@@ -130,13 +130,13 @@ pub(super) fn of_addresses(mut failed: Vec<(SocketAddr, io::Error)>, is_name: bo
     StageError { code, ..error }
 }
 
-/// Whether the process, or the whole machine, has no file descriptor left.
+/// Returns whether the process, or the whole machine, has no file descriptor left.
 fn is_out_of_files(error: &io::Error) -> bool {
     let text = error.to_string();
     text.contains("Too many open files")
 }
 
-/// Whether this machine has no address of the family, or no way out with one.
+/// Returns whether this machine has no address of the family, or no route with one.
 fn is_family_missing(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -163,7 +163,7 @@ pub(super) fn of_websocket(error: WebsocketError<StageError>) -> StageError {
     StageError::new(Stage::Websocket, reason)
 }
 
-/// Why a visitor's request for WebSocket came to nothing, from the side of this node.
+/// Explains why a client's request for WebSocket failed, from the side of this node.
 pub(super) fn of_visitor(error: WebsocketError<StageError>) -> StageError {
     let reason = match error {
         WebsocketError::Transport(error) => return error,
@@ -183,7 +183,7 @@ pub(super) fn of_visitor(error: WebsocketError<StageError>) -> StageError {
     }
 }
 
-/// A visitor has not brought its connection up in time.
+/// Explains that a client did not finish its connection in time.
 pub(super) fn of_late_visitor(error: TransportTimeoutError<StageError>) -> StageError {
     match error {
         TransportTimeoutError::Timeout => StageError::new(
@@ -195,7 +195,7 @@ pub(super) fn of_late_visitor(error: TransportTimeoutError<StageError>) -> Stage
     }
 }
 
-/// Why an HTTP upgrade came to nothing.
+/// Explains why an HTTP upgrade failed.
 fn of_upgrade_to_websocket(reason: &str) -> String {
     if let Some((_, status)) = reason.split_once("status code = ") {
         return format!(
@@ -203,7 +203,7 @@ fn of_upgrade_to_websocket(reason: &str) -> String {
              A proxy in front of a node must pass WebSocket upgrades on"
         );
     }
-    // A server that speaks HTTP/1.0 knows no WebSocket.
+    // HTTP/1.0 has no WebSocket.
     if reason.contains("http version was not 1.1") {
         return "not a WebSocket peer: a web server answers there, in HTTP/1.0, which has no WebSocket; is the port right? A \
                 proxy in front of a node must speak HTTP/1.1"
@@ -222,7 +222,7 @@ fn of_upgrade_to_websocket(reason: &str) -> String {
     )
 }
 
-/// What noise and yamux are called on the wire, and what they are for.
+/// Returns the protocol name of noise or yamux, and its purpose.
 fn upgrade_of(stage: Stage) -> (&'static str, &'static str) {
     match stage {
         Stage::Noise => ("/noise", "encryption"),
@@ -248,7 +248,7 @@ fn of_upgrade(stage: Stage, error: &(dyn std::error::Error + 'static)) -> StageE
         return not_offered(stage, Some(name));
     }
     let reason = in_full(error);
-    // Found when negotiating, or, where one thing only was proposed, by what was to follow it.
+    // The negotiation reports this itself, or, with a single proposal, the first read after it.
     if reason.contains("negotiation failed") {
         return not_offered(stage, None);
     }
@@ -261,7 +261,7 @@ fn of_upgrade(stage: Stage, error: &(dyn std::error::Error + 'static)) -> StageE
     )
 }
 
-/// The peer speaks libp2p, but has not what diatribe needs.
+/// Explains that the peer speaks libp2p, but not the protocol that diatribe needs.
 fn not_offered(stage: Stage, instead: Option<&str>) -> StageError {
     let (protocol, purpose) = upgrade_of(stage);
     let instead = instead.map_or(String::new(), |name| format!(", but {name}"));
@@ -273,11 +273,11 @@ fn not_offered(stage: Stage, instead: Option<&str>) -> StageError {
     StageError::new(stage, reason).with_code("NOT_SPOKEN")
 }
 
-/// What is said of a peer that went away during noise or yamux.
+/// The reason for a peer that closed the connection during noise or yamux.
 const HUNG_UP: &str =
     "the peer closed the connection; it may have no place for another one at the moment";
 
-/// libp2p and the websocket library say it in many words.
+/// Returns whether libp2p or the websocket library reports a closed connection, which they word in several ways.
 pub(super) fn hung_up(reason: &str) -> bool {
     [
         "connection closed",

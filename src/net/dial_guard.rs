@@ -1,12 +1,13 @@
-//! Where a connection's socket really leads, whatever was typed to get there.
+//! Guards outbound dials: refuses malformed addresses and dials that the node did not request, and reports the socket
+//! address to which a name led.
 //!
-//! Entry types: [`DialGuard`], the outermost transport, and [`SocketAddresses`], the behaviour to which it speaks. The rules they
-//! keep: an address that has a path, or any other part that could put its author's text into what we send, is not dialled,
-//! wherever it comes from; and nothing but the node's own loop starts a dial.
+//! Entry types: [`DialGuard`], the outermost transport, and [`SocketAddresses`], the behaviour that receives its
+//! reports. The rules they keep: an address with a path, or any other part that could inject its author's text into our
+//! request, is never dialled, from any source; and only the node's own event loop starts a dial.
 //!
-//! A name is looked up below WebSocket, which needs the name for itself, so the swarm knows only what was dialled. The
-//! socket's address is noted by TCP while the dial's future is polled, and told to the swarm as what libp2p has for it: the
-//! connection's address has changed.
+//! Names are resolved below WebSocket, which needs the name for its own request, so that the swarm knows only the
+//! dialled address. TCP records the socket's address while the dial's future is polled, and the muxer reports it to the
+//! swarm as a change of the connection's address.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -33,19 +34,20 @@ use crate::overlay::{Direction, PeerAddress, Remote};
 use crate::wire::ip_of;
 
 tokio::task_local! {
-    /// The remote address of the socket that the dial which is being polled has made.
+    /// The remote address of the socket of the dial that is being polled.
     static SOCKET: Arc<OnceLock<SocketAddr>>;
 }
 
-/// Notes a socket's remote address, for the dial that has made it.
+/// Records a socket's remote address for the dial that is being polled.
 pub(super) fn record_socket(remote: io::Result<SocketAddr>) {
     if let Ok(remote) = remote {
-        // Outside of a dial, when the socket was accepted, there is nothing to note: that is its address anyway.
+        // An accepted socket belongs to no dial, and its address is known to the swarm.
         let _ = SOCKET.try_with(|socket| socket.set(remote));
     }
 }
 
-/// The other end of a connection: dialled or accepted at `address`, which is its socket's unless `socket` says otherwise.
+/// Returns the remote end of a connection that was dialled or accepted at `address`. `socket` is the address of its
+/// socket if it differs.
 pub(crate) fn remote_of(
     peer_id: PeerId,
     direction: Direction,
@@ -56,7 +58,7 @@ pub(crate) fn remote_of(
     let dialled = match (direction, socket) {
         (Direction::Inbound, _) => None,
         (Direction::Outbound, None) => Some(address),
-        // The certificate is for the name: nobody gets there by the IP address.
+        // The certificate is for the name: dialling the IP address would fail.
         (Direction::Outbound, Some(socket)) => Some(socket).filter(|_| !is_secure(address)),
     };
     let dialled = dialled.and_then(|at| PeerAddress::parse(at, Some(&peer_id)).ok());
@@ -68,14 +70,14 @@ fn is_secure(address: &Multiaddr) -> bool {
     parts.any(|part| matches!(part, Protocol::Tls | Protocol::Wss(_)))
 }
 
-/// `address` with the IP address and the port of `socket` in place of its name and port.
+/// Returns `address` with the IP address and the port of `socket` in place of its name and port.
 fn with_socket(address: &Multiaddr, socket: SocketAddr) -> Multiaddr {
     let rest = address.iter().skip(2);
     let at = Multiaddr::from(socket.ip().to_canonical()).with(Protocol::Tcp(socket.port()));
     rest.fold(at, Multiaddr::with)
 }
 
-/// A transport that dials only what [`Address`] takes, and says where a name has led.
+/// A transport that dials only valid [`Address`]es, and reports the socket address of a name.
 pub(super) struct DialGuard<T>(pub(super) T);
 
 impl<T> Transport for DialGuard<T>
@@ -137,7 +139,7 @@ where
     }
 }
 
-/// Whether a WebSocket in this address has a path of its own.
+/// Returns whether a WebSocket part of this address has a path.
 fn has_path(address: &Multiaddr) -> bool {
     let mut parts = address.iter();
     parts.any(|part| match part {
@@ -146,7 +148,7 @@ fn has_path(address: &Multiaddr) -> bool {
     })
 }
 
-/// A muxer that first says where its connection really leads.
+/// A muxer that first reports the address of its connection's socket.
 struct RemappedMuxer {
     muxer: StreamMuxerBox,
     moved: Option<Multiaddr>,
@@ -182,13 +184,13 @@ impl StreamMuxer for RemappedMuxer {
     }
 }
 
-/// Why a dial was not made that the node's loop did not ask for.
+/// A dial was denied because the event loop did not request it.
 #[derive(Debug, thiserror::Error)]
 #[error("a dial that this node did not ask for")]
 struct UnsolicitedDial;
 
-/// Denies dials that other behaviours ask for, for whatever addresses a peer may have told them, and knows where names
-/// have led.
+/// Denies dials that other behaviours request, to whatever addresses a peer may have given them, and knows the socket
+/// addresses of dialled names.
 #[derive(Default)]
 pub(crate) struct SocketAddresses {
     asked: HashSet<ConnectionId>,
@@ -196,12 +198,12 @@ pub(crate) struct SocketAddresses {
 }
 
 impl SocketAddresses {
-    /// The loop is about to make this dial.
+    /// Permits the dial that the event loop is about to make.
     pub(crate) fn expect_dial(&mut self, connection_id: ConnectionId) {
         self.asked.insert(connection_id);
     }
 
-    /// The address of a connection's socket, where it is not what was dialled.
+    /// Returns the address of a connection's socket if it differs from the dialled address.
     pub(crate) fn socket_of(&self, connection_id: ConnectionId) -> Option<&Multiaddr> {
         self.moved.get(&connection_id)
     }
@@ -283,7 +285,7 @@ mod tests {
     use super::*;
     use crate::overlay::Reach;
 
-    /// A transport that dials and listens on whatever it is told, and never gets anywhere.
+    /// A transport that accepts every address, and never connects.
     struct Anything;
 
     impl Transport for Anything {
@@ -379,7 +381,8 @@ mod tests {
                 None,
                 (Reach::Loopback, None),
             ),
-            // Where the socket has no scope, or was never seen, the peer may name the least.
+            // When the socket's address has no scope or is unknown, the peer gets the least permission to name
+            // addresses.
             (
                 Direction::Outbound,
                 "/dns/a.example/tcp/9000/ws",

@@ -1,15 +1,15 @@
-//! Streams that we opened are not half-closed before the peer has said something on them.
+//! Defers the half-close of an outbound stream until the peer has sent something on it.
 //!
-//! Entry type: [`DeferredHalfClose`], a muxer around another. The rule it keeps: nothing else waits, and nothing that came
-//! meanwhile is lost.
+//! Entry type: [`DeferredHalfClose`], a muxer around another. The rule it keeps: nothing else is delayed, and bytes
+//! that arrive meanwhile are kept.
 //!
-//! A request goes out with the name of its protocol, and its sender half-closes after it. js-libp2p (`@libp2p/utils` 7)
-//! loses what came early when the half-close came early, too: it hands on to a protocol what was read beyond its name,
-//! and may have shut the stream for that by then. The first that a peer says is that it negotiates, and what comes
-//! afterwards is kept. It says so before its response: who waits for a response loses no time.
+//! A request is sent together with the name of its protocol, and its sender half-closes the stream after it. js-libp2p
+//! (`@libp2p/utils` 7) loses early data after an early half-close: it passes the bytes after the name on to a protocol,
+//! and may have shut the stream by then. The first bytes of a peer are its part of the negotiation, and everything
+//! after them is kept. They arrive before the response, so waiting for them costs no time.
 //!
-//! A stream is half-closed once, however often that is asked for: yamux would say so each time, and some of its kind end
-//! the connection at the second.
+//! A stream is half-closed once, even if that is requested several times: yamux would send each, and some
+//! implementations close the connection at the second.
 
 use std::io;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use std::task::{Context, Poll, ready};
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 
-/// A muxer whose outbound streams half-close late.
+/// A muxer that defers the half-close of outbound streams.
 #[derive(Debug)]
 pub(crate) struct DeferredHalfClose<M>(pub(crate) M);
 
@@ -58,23 +58,23 @@ where
     }
 }
 
-/// A stream that may wait for the peer before it is half-closed.
+/// A stream whose half-close may wait for the peer.
 #[derive(Debug)]
 pub(crate) struct DeferredCloseStream<S> {
     stream: S,
-    /// Whether the peer has said something, or can no more; or need not, having opened the stream.
-    is_heard: bool,
-    /// What came while we waited.
-    came: Option<u8>,
+    /// Whether the half-close need not wait: the peer has sent something or ended the stream, or has opened it.
+    may_close: bool,
+    /// The byte that arrived while the half-close waited.
+    early_byte: Option<u8>,
     is_closed: bool,
 }
 
 impl<S> DeferredCloseStream<S> {
-    fn new(stream: S, is_heard: bool) -> DeferredCloseStream<S> {
+    fn new(stream: S, may_close: bool) -> DeferredCloseStream<S> {
         DeferredCloseStream {
             stream,
-            is_heard,
-            came: None,
+            may_close,
+            early_byte: None,
             is_closed: false,
         }
     }
@@ -87,13 +87,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for DeferredCloseStream<S> {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         if let Some(first) = buf.first_mut()
-            && let Some(byte) = self.came.take()
+            && let Some(byte) = self.early_byte.take()
         {
             *first = byte;
             return Poll::Ready(Ok(1));
         }
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.is_heard |= read.is_ready();
+        self.may_close |= read.is_ready();
         read
     }
 }
@@ -115,15 +115,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DeferredCloseStream<S> {
         if self.is_closed {
             return Poll::Ready(Ok(()));
         }
-        if !self.is_heard {
-            // What it is to answer must have left.
+        if !self.may_close {
+            // The peer can only answer bytes that have left.
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             let mut byte = [0];
-            // An end or an error will be there again for whoever reads next.
+            // The next read meets an end or an error again.
             if let Ok(1..) = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut byte)) {
-                self.came = Some(byte[0]);
+                self.early_byte = Some(byte[0]);
             }
-            self.is_heard = true;
+            self.may_close = true;
         }
         ready!(Pin::new(&mut self.stream).poll_close(cx))?;
         self.is_closed = true;
@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// A stream whose peer says what the test lets it.
+    /// A stream with a scripted peer.
     #[derive(Default)]
     struct Scripted {
         said: VecDeque<u8>,

@@ -1,7 +1,7 @@
 //! A transport whose half-open inbound connections can be closed from outside, which libp2p's swarm does not offer.
 //!
-//! Entry types: [`AbortableUpgrades`], [`HalfOpenConnections`]. The rule it keeps: a connection is known here from when its socket is there
-//! until it is up or has failed, and no longer.
+//! Entry types: [`AbortableUpgrades`], [`HalfOpenConnections`]. The rule it keeps: a connection is registered from the
+//! accepted socket until the upgrade has succeeded or failed, and no longer.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,8 +15,8 @@ use libp2p::{Multiaddr, Transport};
 
 use super::stage::{Stage, StageError};
 
-/// Both ends of a socket, the local one first: libp2p has no other name for it at this stage that transport and behaviours
-/// share.
+/// Both ends of a socket, the local one first: at this stage the only name of a connection that transport and
+/// behaviours share.
 type Ends = (Multiaddr, Multiaddr);
 
 /// The half-open inbound connections of a transport.
@@ -38,7 +38,7 @@ impl HalfOpenConnections {
     }
 }
 
-/// What is told of a connection that gave way to another.
+/// Returns the error of a connection that was evicted in favour of another.
 pub(crate) fn evicted() -> StageError {
     StageError::new(Stage::Link, GAVE_WAY).with_code("LIMIT")
 }
@@ -46,7 +46,7 @@ pub(crate) fn evicted() -> StageError {
 const GAVE_WAY: &str = "all places for connections that have not passed the handshake were taken, and this one had waited \
                         longest of the network that held most: it gave way to another";
 
-/// A transport that enters its half-open inbound connections into [`HalfOpenConnections`].
+/// A transport that registers its half-open inbound connections in [`HalfOpenConnections`].
 pub(crate) struct AbortableUpgrades<T> {
     inner: T,
     half_open: HalfOpenConnections,
@@ -76,7 +76,7 @@ impl<T> AbortableUpgrades<T> {
     }
 }
 
-/// An inbound connection on its way up.
+/// The upgrade of an inbound connection.
 pub(crate) struct Upgrade<F> {
     inner: Abortable<Pin<Box<F>>>,
     ends: Ends,
@@ -87,7 +87,7 @@ pub(crate) struct Upgrade<F> {
 impl<F> Drop for Upgrade<F> {
     fn drop(&mut self) {
         let mut handles = self.half_open.lock();
-        // The same two ends may have met again since.
+        // A later connection may have the same two ends.
         if let Some((number, _)) = handles.get(&self.ends)
             && *number == self.number
         {

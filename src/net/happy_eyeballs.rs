@@ -1,8 +1,8 @@
-//! Several addresses of one peer, tried so that one that is silent holds up none of the others (RFC 8305, "Happy
-//! Eyeballs").
+//! Connection attempts to several addresses of one peer, so that an unresponsive address does not delay the others (RFC
+//! 8305, "Happy Eyeballs").
 //!
-//! Entry functions: [`interleave_families`], [`race`]. The rule they keep: an attempt begins when the one before it has failed or has
-//! had its time for a head start; the first that succeeds wins; and of those that failed each is told.
+//! Entry functions: [`interleave_families`], [`race`]. The rules they keep: an attempt begins when the one before it
+//! has failed or [`ATTEMPT_DELAY`] has passed; the first success wins; and the error lists every failed address.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -11,13 +11,13 @@ use std::time::Duration;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
-/// The head start of an attempt over the next one: the Connection Attempt Delay that RFC 8305, section 5, recommends.
+/// Delay between the starts of two attempts: the Connection Attempt Delay recommended in RFC 8305, section 5.
 pub(super) const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// Maximum number of addresses that are tried of one name: whoever owns the name chooses how many it has.
+/// Maximum number of addresses that are tried for one name: the owner of the name chooses how many it has.
 pub(super) const MAX_ADDRESSES: usize = 16;
 
-/// Returns the addresses in the order in which they are to be tried: IPv6 and IPv4 in turn, IPv6 first, and within a family
-/// as the system has sorted them (RFC 8305, section 4). At most [`MAX_ADDRESSES`].
+/// Returns the addresses in the order of their attempts: IPv6 and IPv4 alternate, IPv6 first, and within a family the
+/// order of the system is kept (RFC 8305, section 4). Returns at most [`MAX_ADDRESSES`].
 pub(super) fn interleave_families<A>(addresses: Vec<A>, is_ipv6: impl Fn(&A) -> bool) -> Vec<A> {
     let (v6, v4): (Vec<A>, Vec<A>) = addresses.into_iter().partition(is_ipv6);
     let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
@@ -32,12 +32,12 @@ pub(super) fn interleave_families<A>(addresses: Vec<A>, is_ipv6: impl Fn(&A) -> 
     }
 }
 
-/// Tries the addresses one after the other, each [`ATTEMPT_DELAY`] after the one before, or as soon as that has failed.
-/// Returns what the first success has brought.
+/// Tries the addresses in order, each [`ATTEMPT_DELAY`] after the one before, or as soon as that one has failed.
+/// Returns the result of the first success.
 ///
 /// # Errors
 ///
-/// Every address, with what became of it.
+/// Every address with its error.
 pub(super) async fn race<T, E, F>(
     addresses: Vec<SocketAddr>,
     attempt: impl Fn(SocketAddr) -> F,
@@ -119,7 +119,7 @@ mod tests {
             }
         });
         assert_eq!(won.await, Ok(addresses[3]));
-        // The second failed at once, so that the third did not wait.
+        // The second attempt failed at once, so the third did not wait.
         assert_eq!(*begun_at.borrow(), [0, 250, 250, 500]);
     }
 

@@ -1,8 +1,9 @@
-//! How many strangers may stand before the gate: half-open sockets and connections that wait for
-//! their handshake, each by source and in all.
+//! Connection limits: the quota of half-open sockets and of connections that have not finished their handshake, for
+//! each source and in total.
 //!
 //! Entry type: [`Behaviour`], which denies connections and closes half-open ones. The rule it keeps is that of
-//! [`SlotTable`]: no source can use up the places of the others, and no network either.
+//! [`SlotTable`]: neither a source nor a network can use up the slots of the others. It reports in [`Event`]s, which
+//! the node logs at a limited rate.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -20,18 +21,18 @@ use super::half_open::HalfOpenConnections;
 use super::slots::{QuotaExceeded, SlotTable};
 use crate::wire::{Source, is_loopback};
 
-/// The caps before the gate.
+/// Maximum numbers of connections without a finished handshake.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caps {
-    /// Half-open inbound connections in all.
+    /// Maximum number of half-open inbound connections.
     pub(crate) pending: usize,
-    /// Half-open inbound connections of one source.
+    /// Maximum number of half-open inbound connections of one source.
     pub(crate) pending_per_source: usize,
-    /// Inbound connections that wait for their handshake, in all.
+    /// Maximum number of inbound connections that await their handshake.
     pub(crate) unverified: usize,
-    /// Inbound connections that wait for their handshake, of one source.
+    /// Maximum number of inbound connections of one source that await their handshake.
     pub(crate) unverified_per_source: usize,
-    /// Whether loopback addresses are left out of the caps by source.
+    /// Exempts loopback addresses from the quotas of a source.
     pub(crate) exempt_loopback: bool,
 }
 
@@ -47,7 +48,7 @@ impl Default for Caps {
     }
 }
 
-/// Why a connection was not taken.
+/// A connection was refused because its source has used up its quota.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     waiting: &'static str,
@@ -72,7 +73,7 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Refused {
-    /// Returns the source that has used up its share.
+    /// Returns the source that has used up its quota.
     pub(crate) fn source(&self) -> Source {
         self.source
     }
@@ -81,15 +82,15 @@ impl Refused {
 /// A report of the connection limits, for the node to act on or to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// An inbound connection lost its place to a newer one before its handshake finished: the node closes it.
+    /// An inbound connection lost its slot to a newer one before its handshake finished: the node closes it.
     Evicted(ConnectionId),
-    /// An inbound connection was refused because its source has used up its share.
+    /// An inbound connection was refused because its source has used up its quota.
     Refused(Refused),
-    /// All places of one kind were taken, so that a newer connection evicted an older one.
+    /// All slots of one kind were taken, so that a newer connection evicted an older one.
     Full(Full),
 }
 
-/// All places of one kind are taken.
+/// All slots of one kind are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Full {
     waiting: &'static str,
@@ -109,11 +110,11 @@ impl fmt::Display for Full {
 const HALF_OPEN: &str = "half-open connections";
 const UNVERIFIED: &str = "connections without a finished handshake";
 
-/// Denies inbound connections of a source over its share, and names those that give way when all places are taken.
+/// Denies inbound connections of a source over its quota, and evicts connections when all slots are taken.
 pub(crate) struct Behaviour {
     caps: Caps,
     pending: SlotTable<ConnectionId>,
-    /// The local and the remote end of each of `pending`.
+    /// The local and the remote end of each connection in `pending`.
     ends: HashMap<ConnectionId, (Multiaddr, Multiaddr)>,
     half_open: HalfOpenConnections,
     unverified: SlotTable<ConnectionId>,
@@ -121,7 +122,7 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    /// Caps with nobody waiting. `half_open` closes connections of the node's transport.
+    /// Creates the limits without any connection. `half_open` closes connections of the node's transport.
     pub(crate) fn new(caps: Caps, half_open: HalfOpenConnections) -> Behaviour {
         Behaviour {
             caps,
@@ -133,7 +134,7 @@ impl Behaviour {
         }
     }
 
-    /// The connection's peer has passed: it waits no longer.
+    /// Frees the slot of a connection that has finished its handshake.
     pub(crate) fn verified(&mut self, connection_id: ConnectionId) {
         self.unverified.release(connection_id);
     }
@@ -144,7 +145,7 @@ impl Behaviour {
         self.unverified.release(connection_id);
     }
 
-    /// Whether the shares of sources do not concern this address.
+    /// Returns whether this address is exempt from the quotas of a source.
     fn is_exempt(&self, address: &Multiaddr) -> bool {
         self.caps.exempt_loopback && is_loopback(address)
     }
@@ -239,7 +240,7 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        // Whatever fills this was called by the swarm, which polls afterwards.
+        // The swarm polls after each call that adds an event, so no waker is needed.
         match self.events.pop_front() {
             Some(event) => Poll::Ready(ToSwarm::GenerateEvent(event)),
             None => Poll::Pending,
@@ -298,7 +299,7 @@ mod tests {
             .is_ok()
     }
 
-    /// The connections that are to be closed.
+    /// Returns the evicted connections.
     fn gone(limits: &mut Behaviour) -> Vec<ConnectionId> {
         let evicted = |event| match event {
             Event::Evicted(connection_id) => Some(connection_id),
@@ -317,7 +318,7 @@ mod tests {
         assert_eq!(gone(&mut limits), []);
         assert!(establish(&mut limits, 100, "/ip4/198.51.100.1/tcp/7"));
         assert_eq!(gone(&mut limits), [ConnectionId::new_unchecked(0)]);
-        // Whoever has passed, holds no place: the next one finds a free one.
+        // A verified connection holds no slot, so the next one finds a free slot.
         limits.verified(ConnectionId::new_unchecked(1));
         assert!(establish(&mut limits, 101, "/ip4/198.51.100.2/tcp/7"));
         assert_eq!(gone(&mut limits), []);

@@ -1,7 +1,8 @@
-//! Listening on a link-local address of one interface, which libp2p's TCP transport cannot: its addresses have no interface.
+//! Listens on a link-local address of one interface, which libp2p's TCP transport cannot: its addresses have no
+//! interface.
 //!
-//! Entry type: [`LinkLocalListener`]. The rule it keeps: an error of the system while accepting is told and does not end the
-//! listener.
+//! Entry type: [`LinkLocalListener`]. The rule it keeps: a system error while accepting is reported and does not end
+//! the listener.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -23,8 +24,8 @@ use super::resolver;
 use super::stage::StageError;
 use super::tcp::BACKLOG;
 
-/// Pause after an error while accepting, such as too many open files: it lasts for a while, and is not to be met at every
-/// turn of the loop.
+/// Pause after an error while accepting, such as too many open files: such an error lasts, and must not recur at every
+/// turn of the event loop.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
 type Event = TransportEvent<Ready<Result<TcpStream, StageError>>, StageError>;
@@ -33,12 +34,12 @@ type Event = TransportEvent<Ready<Result<TcpStream, StageError>>, StageError>;
 pub(super) struct LinkLocalListener {
     id: ListenerId,
     address: Multiaddr,
-    /// None once it is closed.
+    /// None after [`LinkLocalListener::close`].
     listener: Option<TcpListener>,
     is_told: bool,
     is_over: bool,
     pause: Option<Pin<Box<Sleep>>>,
-    /// Whoever waits for the next connection.
+    /// Wakes the task that polls for the next connection.
     waker: Option<Waker>,
 }
 
@@ -56,7 +57,7 @@ impl LinkLocalListener {
     ) -> io::Result<LinkLocalListener> {
         let at = resolver::link_local_socket(ip, zone, port)?;
         let socket = TcpSocket::new_v6()?;
-        // Connections that linger from an earlier run do not count.
+        // Lingering connections of an earlier run do not block the port.
         socket.set_reuseaddr(true)?;
         socket.bind(at.into())?;
         let listener = socket.listen(BACKLOG)?;
@@ -79,7 +80,7 @@ impl LinkLocalListener {
         self.id
     }
 
-    /// Closes the socket. The end is told as any other listener's.
+    /// Closes the socket. The stream then ends with a `ListenerClosed` event.
     pub(super) fn close(&mut self) {
         self.listener = None;
         self.pause = None;
@@ -89,9 +90,9 @@ impl LinkLocalListener {
     }
 
     fn accepted(&self, stream: tokio::net::TcpStream, remote: SocketAddr) -> Event {
-        // Where it comes from is counted by its network, which is the same on every interface.
+        // The limits count remote addresses by network, which is the same on every interface.
         let send_back_addr = Multiaddr::from(remote.ip()).with(Protocol::Tcp(remote.port()));
-        // It is only a hint to the system: without it the connection works all the same.
+        // The option only improves latency: the connection works without it.
         let _ = stream.set_nodelay(true);
         TransportEvent::Incoming {
             listener_id: self.id,

@@ -1,7 +1,7 @@
-//! Listening: the addresses of a node that starts, and what to do about those that the machine lacks.
+//! Starts the listeners of a node, and decides about addresses that the machine lacks.
 //!
-//! Entry function: [`listen`]. The rule it keeps: a node is online on what the machine has, warns of what it lacks, and
-//! fails with a remedy when nothing is left; it never waits for an address that may not come.
+//! Entry function: [`listen`]. The rule it keeps: a node starts on the addresses that the machine has, warns of those
+//! it lacks, and fails with a remedy when none is left; it never waits for an address that may not appear.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -18,8 +18,8 @@ use super::tls::{CANNOT_LISTEN, TlsFiles};
 use super::{diagnosis, port_check};
 use crate::wire;
 
-/// How long the start waits for the interfaces behind `::` or `0.0.0.0`. The system names them at once; a machine without
-/// any of that family (IPv6 switched off, as in many containers) names none, ever.
+/// Timeout for the interfaces behind `::` or `0.0.0.0`. The system lists them at once; a machine without the family
+/// (IPv6 disabled, as in many containers) never lists any.
 const INTERFACES_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Events that a swarm emitted before its event loop ran.
@@ -32,20 +32,20 @@ pub(crate) enum ListenError {
     Address {
         /// The address as it was given.
         address: String,
-        /// The cause, and what to do.
+        /// The cause and the remedy.
         reason: String,
     },
-    /// No network interface of the machine is up. The text says what to do.
+    /// No network interface of the machine is up. The text names the remedy.
     NoInterface(String),
 }
 
-/// Listens on each of `wanted`, and waits until each address is really listened on. Returns the addresses,
-/// and the events that arrived meanwhile (a dial of the overlay, a first visitor), which the event loop has to handle.
+/// Listens on each of `wanted`, and waits until the system has confirmed each. Returns the addresses, and the events
+/// that arrived meanwhile (a dial of the overlay, a first client), which the event loop has to handle.
 ///
 /// # Errors
 ///
-/// An address that cannot be listened on, with what to do. One that stands for all interfaces (`::`, `0.0.0.0`) is only
-/// warned of when the machine lacks that family, as long as there is another one.
+/// An address that cannot be listened on, with a remedy. For an address that means all interfaces (`::`, `0.0.0.0`) a
+/// missing family is only logged, as long as another address remains.
 pub(crate) async fn listen<B: NetworkBehaviour>(
     swarm: &mut Swarm<B>,
     wanted: Vec<Multiaddr>,
@@ -71,7 +71,7 @@ pub(crate) async fn listen<B: NetworkBehaviour>(
     Ok((addresses, early))
 }
 
-/// A certificate that no address uses is a mistake: what was meant to be encrypted by TLS would be open.
+/// A certificate that no address uses is a mistake: traffic meant for TLS would be without it.
 fn check_certificate(wanted: &[Multiaddr], tls: &TlsFiles) -> Result<(), ListenError> {
     let Some(first) = wanted.first() else {
         return Ok(());
@@ -95,7 +95,7 @@ fn is_secure(address: &Multiaddr) -> bool {
     parts.any(|part| matches!(part, Protocol::Tls | Protocol::Wss(_)))
 }
 
-/// Begins to listen on each address.
+/// Starts a listener for each address.
 fn begin<B: NetworkBehaviour>(
     swarm: &mut Swarm<B>,
     wanted: Vec<Multiaddr>,
@@ -108,7 +108,7 @@ fn begin<B: NetworkBehaviour>(
             Ok(id) => {
                 waiting.insert(id, address);
             }
-            // A machine may lack IPv6, or IPv4: the other one will do.
+            // A machine may lack IPv6 or IPv4: the other family suffices.
             Err(error) if stands_for_all(&address) && is_missing_family(&error) => {
                 tracing::warn!(%address, "not listened on: the machine has no such addresses");
                 first_error.get_or_insert(listen_error(&address, &error, tls));
@@ -122,7 +122,8 @@ fn begin<B: NetworkBehaviour>(
     }
 }
 
-/// Waits until all that were begun are listened on; for the interfaces behind `::` and `0.0.0.0` not for ever.
+/// Waits until all listeners are confirmed; at most [`INTERFACES_TIMEOUT`] for the interfaces behind `::` and
+/// `0.0.0.0`.
 async fn wait<B: NetworkBehaviour>(
     swarm: &mut Swarm<B>,
     mut waiting: HashMap<ListenerId, Multiaddr>,
@@ -168,7 +169,7 @@ async fn wait<B: NetworkBehaviour>(
             "no network interface has an address of this family yet: nobody can dial this node there until one has"
         );
     }
-    // An address like `::` stands for several, which are known at once.
+    // An address like `::` expands to several, which are known at once.
     while let Some(event) = swarm.select_next_some().now_or_never() {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => addresses.push(address),
@@ -181,7 +182,7 @@ async fn wait<B: NetworkBehaviour>(
     Ok((addresses, early))
 }
 
-/// Whether the address stands for every interface of its family.
+/// Returns whether the address means every interface of its family.
 fn stands_for_all(address: &Multiaddr) -> bool {
     wire::ip_of(address).is_some_and(|ip| ip.is_unspecified())
 }

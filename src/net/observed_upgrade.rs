@@ -1,7 +1,7 @@
-//! A connection upgrade that tells when it is done, and what a peer offers in its place.
+//! A connection upgrade that reports its completion, and the protocols that a peer offers in its place.
 //!
-//! Entry type: [`ObservedUpgrade`]. The rule it keeps: what a peer offers instead is only ever named, never
-//! spoken; and a listener offers nothing but the upgrade itself.
+//! Entry type: [`ObservedUpgrade`]. The rule it keeps: an alternative of the peer is only named in the error, never
+//! spoken; and a listener offers only the upgrade itself.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade,
 use super::stage::Stage;
 use super::transport::{DialObserver, DialProgress};
 
-/// Encryption that other libp2p programs may have instead of noise.
+/// Encryption protocols that other libp2p programs may offer instead of noise.
 pub(super) const SECURITY: [&str; 3] = ["/tls/1.0.0", "/plaintext/2.0.0", "/secio/1.0.0"];
-/// Multiplexing that they may have instead of yamux.
+/// Multiplexing protocols that they may offer instead of yamux.
 pub(super) const MUXERS: [&str; 1] = ["/mplex/6.7.0"];
 
-/// An upgrade, what it is called, and what to ask for when a peer does not have it.
+/// An upgrade with its stage, and the alternatives to propose for diagnosis.
 #[derive(Clone)]
 pub(super) struct ObservedUpgrade<U> {
     pub(super) upgrade: U,
@@ -25,7 +25,7 @@ pub(super) struct ObservedUpgrade<U> {
     pub(super) observer: DialObserver,
 }
 
-/// A protocol that can be agreed upon.
+/// A protocol that can be negotiated.
 #[derive(Clone, Debug)]
 pub(super) enum Offer<I> {
     Ours(I),
@@ -41,14 +41,14 @@ impl<I: AsRef<str>> AsRef<str> for Offer<I> {
     }
 }
 
-/// Why there is no upgrade.
+/// The failure of an observed upgrade.
 #[derive(Debug)]
 pub(super) enum ObservedUpgradeError<E> {
     Upgrade(E),
     Other(Alternative),
 }
 
-/// What the peer has in the upgrade's place.
+/// The protocol that the peer offers in place of the upgrade.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the peer offers {0}")]
 pub(super) struct Alternative(pub(super) &'static str);

@@ -1,8 +1,8 @@
-//! Whether a port is free. libp2p listens with SO_REUSEPORT, so that two nodes on one port would
-//! share it in silence, each with half of the connections.
+//! Checks that a port is free. libp2p listens with SO_REUSEPORT, so that two nodes on one port would silently share it,
+//! each with half of the connections.
 //!
-//! Entry function: [`check_free`]. The rule it keeps: it refuses only what is really taken; any
-//! other trouble is left to listening itself.
+//! Entry function: [`check_free`]. The rule it keeps: it refuses only ports in use; the listener reports every other
+//! error.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +11,11 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use socket2::{Domain, Socket, Type};
 
-/// Refuses `address` when another socket listens on its port.
+/// Checks that no other socket listens on the port of `address`.
+///
+/// # Errors
+///
+/// The port is in use; the text names the remedy.
 pub(crate) fn check_free(address: &Multiaddr) -> Result<(), String> {
     let Some(socket_address) = socket_address(address) else {
         return Ok(());
@@ -31,7 +35,7 @@ fn bind(address: SocketAddr) -> io::Result<()> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // Connections that linger from an earlier run do not count.
+    // Lingering connections of an earlier run do not block the port.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(1)

@@ -1,9 +1,9 @@
-//! Host resolver to IP addresses, by the resolver of the operating system.
+//! Resolves host names to IP addresses with the resolver of the operating system.
 //!
-//! Entry type: [`Resolver`]. The rule it keeps: nothing of the machine's network configuration is read before a name needs it,
-//! and nothing of it is kept: the system reads its hosts file, its list of name servers and whatever else it has anew for
-//! each lookup. A dial that gives up does not end the lookup; the next dial of that name takes its result, so that a name
-//! server that answers later than a dial may take still brings the dialler to its goal.
+//! Entry type: [`Resolver`]. The rules it keeps: the machine's network configuration is read only when a name needs it,
+//! and is not cached: the system reads its hosts file and its list of name servers for each lookup. A lookup outlives a
+//! dial that gives up, and the next dial of that name uses its result, so that a dial succeeds in the end even if a
+//! name server takes longer than a dial may.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,25 +15,25 @@ use futures::future::{BoxFuture, FutureExt, Shared};
 
 use super::stage::{Stage, StageError};
 
-/// Maximum number of lookups at a time: each occupies a thread until the system answers, which can take tens of seconds when
-/// no name server does. Resolver come from the operator alone, who seldom gives more than a handful.
+/// Maximum number of lookups at a time: each occupies a thread until the system answers, which can take tens of seconds
+/// without a reachable name server. Only the operator names hosts, seldom more than a handful.
 const MAX_LOOKUPS: usize = 32;
 
-/// A lookup that is under way, or whose result nobody has taken yet.
+/// A lookup in progress, or a result that no dial has used yet.
 type Lookup = Shared<BoxFuture<'static, Result<Vec<IpAddr>, StageError>>>;
 
-/// Looks resolver up, each in a thread of its own: the system offers no other way.
+/// Runs each lookup in a thread of its own, because the system's interface blocks.
 #[derive(Clone, Default)]
 pub(super) struct Resolver {
     lookups: Arc<Mutex<HashMap<String, Lookup>>>,
 }
 
 impl Resolver {
-    /// Resolves to the IP addresses of `name`, at least one.
+    /// Returns the IP addresses of `name`, at least one.
     ///
     /// # Errors
     ///
-    /// Says at [`Stage::Resolve`] why there are none, and what to do.
+    /// An error of [`Stage::Resolve`] with the reason and a remedy.
     pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, StageError> {
         let lookup = self.begin(name)?;
         let found = lookup.clone().await;
@@ -44,13 +44,13 @@ impl Resolver {
         found
     }
 
-    /// The lookup of `name` that is under way, or a new one.
+    /// Returns the lookup of `name` in progress, or starts one.
     fn begin(&self, name: &str) -> Result<Lookup, StageError> {
         let mut lookups = self.lock();
         if let Some(lookup) = lookups.get(name) {
             return Ok(lookup.clone());
         }
-        // Results that nobody has come back for make room.
+        // Unused results are dropped to make room.
         if lookups.len() >= MAX_LOOKUPS {
             lookups.retain(|_, lookup| lookup.peek().is_none());
         }
@@ -70,12 +70,12 @@ impl Resolver {
     }
 }
 
-/// Asks the system in a thread that nothing waits for: a runtime that ends is not held up by it.
+/// Asks the system in a detached thread, so that the end of the runtime does not wait for it.
 fn spawn_lookup(name: String) -> Result<Lookup, StageError> {
     let (answer, answered) = oneshot::channel();
     let asked = name.clone();
     let ask = move || {
-        // Nobody may wait any more.
+        // The receiver may be gone.
         let _ = answer.send(addresses_of(&asked));
     };
     std::thread::Builder::new()
@@ -94,7 +94,7 @@ fn spawn_lookup(name: String) -> Result<Lookup, StageError> {
     Ok(found.boxed().shared())
 }
 
-/// Asks the system, and waits for its answer.
+/// Asks the system, and blocks until it answers.
 fn addresses_of(name: &str) -> Result<Vec<IpAddr>, StageError> {
     let found = (name, 0).to_socket_addrs();
     let mut addresses = Vec::new();
@@ -105,7 +105,7 @@ fn addresses_of(name: &str) -> Result<Vec<IpAddr>, StageError> {
     }
     match found {
         Ok(_) if !addresses.is_empty() => Ok(addresses),
-        // RFC 6761, 6.3: it is this machine, whether or not the hosts file says so.
+        // RFC 6761, section 6.3: localhost is this machine, whether or not the hosts file has it.
         _ if is_localhost(name) => Ok(vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()]),
         Ok(_) => Err(StageError::new(Stage::Resolve, no_such_host(name))),
         Err(error) => Err(StageError::new(Stage::Resolve, of_lookup(name, &error))),
@@ -117,13 +117,13 @@ fn is_localhost(name: &str) -> bool {
     name.eq_ignore_ascii_case("localhost")
 }
 
-/// Returns the socket address of a link-local address on an interface of this machine, which the system knows by name.
+/// Returns the socket address of a link-local address on the interface `zone` of this machine.
 ///
 /// # Errors
 ///
 /// The machine has no interface of that name.
 pub(super) fn link_local_socket(ip: Ipv6Addr, zone: &str, port: u16) -> io::Result<SocketAddrV6> {
-    // A number with an interface: no name server is asked.
+    // This is a numeric address with an interface: no name server is asked.
     let mut found = (format!("{ip}%{zone}").as_str(), port)
         .to_socket_addrs()
         .into_iter()
@@ -139,7 +139,7 @@ pub(super) fn link_local_socket(ip: Ipv6Addr, zone: &str, port: u16) -> io::Resu
         })
 }
 
-/// What the system says of a lookup that came to nothing, for people.
+/// Explains a failed lookup for people.
 fn of_lookup(name: &str, error: &io::Error) -> String {
     let text = error.to_string();
     let is_unknown = [

@@ -1,9 +1,9 @@
-//! The places before the gate: who holds one, and who gives way when all are taken.
+//! A bounded table of connection slots, with a quota for each source and eviction when all slots are taken.
 //!
-//! Entry type: [`SlotTable`], pure. The rule it keeps: no source has more than its share, and a newcomer takes the place of
-//! whoever has waited longest in the crowd: the network that holds the most places. A cap alone would let 33 addresses
-//! that say nothing lock everyone out. Honest peers are through within a second, so that the oldest of a crowd is not one
-//! of them unless the crowd is.
+//! Entry type: [`SlotTable`], pure. The rule it keeps: no source exceeds its quota, and a newcomer evicts the oldest
+//! entry of the crowd: the network that holds the most slots. With a bound alone, 33 silent addresses would lock
+//! everyone else out. An honest peer finishes its handshake within a second, so that the oldest entry of a crowd is
+//! hardly ever an honest peer.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -11,11 +11,11 @@ use std::net::Ipv4Addr;
 
 use crate::wire::Source;
 
-/// How much of an address is looked at to find the crowd, from the whole network to one source.
+/// The prefixes by which entries are counted to find the crowd, from the whole network to one source.
 ///
-/// A site is given an IPv6 /48 or a /56 (RIPE-690), and has every /64 in it: counted by /64 alone, one customer is 65,536
-/// strangers. Wider than that are providers, whose customers have nothing to do with each other. In IPv4 a /24 is the
-/// smallest network that is routed, and what a small provider or a rented rack has.
+/// A site has an IPv6 /48 or /56 (RIPE-690), with every /64 in it: counted by /64 alone, one customer would be 65,536
+/// sources. Wider prefixes belong to providers, whose customers are unrelated. In IPv4 a /24 is the smallest routed
+/// network, and the size of a small provider or a rented rack.
 const LEVELS: [Level; 3] = [Level::Network, Level::Subnet, Level::Source];
 
 #[derive(Clone, Copy)]
@@ -29,7 +29,7 @@ enum Level {
 }
 
 impl Level {
-    /// The part of a source that counts at this level, as the first source in it.
+    /// Returns the prefix of a source at this level, as the first source in it.
     fn of(self, source: Source) -> Source {
         match (self, source) {
             (Level::Network | Level::Subnet, Source::V4(ip)) => {
@@ -43,21 +43,21 @@ impl Level {
     }
 }
 
-/// A source that holds as many places as it may.
+/// A source has used up its quota of slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QuotaExceeded;
 
-/// A bounded number of places, and whose they are.
+/// A bounded number of slots, each held by a key of one source.
 #[derive(Debug)]
 pub(crate) struct SlotTable<K> {
     max: usize,
     max_per_source: usize,
-    /// Whoever has waited longest stands first. At most `max`, so that looking through them costs next to nothing.
+    /// The entries, oldest first. At most `max`, so that a scan costs next to nothing.
     taken: Vec<(K, Source)>,
 }
 
 impl<K: Copy + Eq + Hash> SlotTable<K> {
-    /// `max` free places, of which one source may have `max_per_source`.
+    /// Creates `max` free slots, with a quota of `max_per_source` for one source.
     pub(crate) fn new(max: usize, max_per_source: usize) -> SlotTable<K> {
         SlotTable {
             max,
@@ -66,12 +66,12 @@ impl<K: Copy + Eq + Hash> SlotTable<K> {
         }
     }
 
-    /// Takes a place. Returns whose place that was, if it was not free; that one has no place any more. The share of a
-    /// source that `is_exempt` is not looked at.
+    /// Claims a slot. Returns the evicted key if no slot was free. The quota does not apply to a source that
+    /// `is_exempt`.
     ///
     /// # Errors
     ///
-    /// The source has its share already.
+    /// The source has used up its quota.
     pub(crate) fn claim(
         &mut self,
         key: K,
@@ -83,7 +83,7 @@ impl<K: Copy + Eq + Hash> SlotTable<K> {
             return Err(QuotaExceeded);
         }
         let gives_way = match self.taken.len() >= self.max {
-            true => self.oldest_of_the_crowd(),
+            true => self.oldest_of_largest_network(),
             false => None,
         };
         if let Some(gone) = gives_way {
@@ -93,14 +93,14 @@ impl<K: Copy + Eq + Hash> SlotTable<K> {
         Ok(gives_way)
     }
 
-    /// Frees a place, if this one has one.
+    /// Frees the slot of `key`, if it holds one.
     pub(crate) fn release(&mut self, key: K) {
         self.taken.retain(|(taken, _)| *taken != key);
     }
 
-    /// Whoever has waited longest in the network that holds most places, in its subnet that holds most, from the source
-    /// there that holds most.
-    fn oldest_of_the_crowd(&self) -> Option<K> {
+    /// Returns the oldest entry of the network with the most slots, in its subnet with the most, of the source there
+    /// with the most.
+    fn oldest_of_largest_network(&self) -> Option<K> {
         let mut crowd: Vec<(K, Source)> = self.taken.clone();
         for level in LEVELS {
             let mut counts: HashMap<Source, usize> = HashMap::new();
@@ -108,7 +108,7 @@ impl<K: Copy + Eq + Hash> SlotTable<K> {
                 *counts.entry(level.of(*source)).or_default() += 1;
             }
             let most = counts.values().copied().max()?;
-            // Of several that are as large, the one with the oldest.
+            // Among crowds of the same size, the one with the oldest entry is chosen.
             let first = crowd.iter().map(|(_, source)| level.of(*source));
             let largest = first.into_iter().find(|part| counts[part] == most)?;
             crowd.retain(|(_, source)| level.of(*source) == largest);
@@ -129,7 +129,7 @@ mod tests {
         Source::V4(Ipv4Addr::new(a, b, c, d))
     }
 
-    /// Fills the places with what `crowd` makes of the numbers from 0 on; each must find a free one.
+    /// Fills the table with the sources that `crowd` returns for the numbers from 0 on; each must find a free slot.
     fn filled(max: usize, crowd: impl Fn(usize) -> Source) -> SlotTable<usize> {
         let mut places = SlotTable::new(max, max);
         for n in 0..max {
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(places.taken.len(), 256);
     }
 
-    /// 32 addresses with 8 sockets each fill the 256 places: of one IPv4 /24; of one /56, one /48, of the two mixed.
+    /// 32 addresses with 8 sockets each fill the 256 slots: of one IPv4 /24; of one /56, one /48, or both mixed.
     #[test]
     fn a_crowd_gives_way_to_everybody_else() {
         let crowds: [fn(usize) -> Source; 4] = [
@@ -179,13 +179,14 @@ mod tests {
         ];
         for crowd in crowds {
             let mut places = filled(256, crowd);
-            // Newcomers from all over, as many as the crowd: none of them gives way, as long as it is larger than they are.
+            // Newcomers of many networks, as many as the crowd: none is evicted while the crowd is larger than each of
+            // their networks.
             for n in 0..100 {
                 let newcomer = v4(203, n, 113, 5);
                 let gone = places.claim(1000 + n as usize, newcomer, false);
                 assert!(gone.unwrap().unwrap() < 256, "newcomer {n}");
             }
-            // And those who come again and again only push each other out.
+            // An address that reconnects repeatedly evicts only its own entries.
             for n in 0..2000 {
                 let gone = places.claim(5000 + n, crowd(n % 256), false).unwrap();
                 assert!(!(1000..1100).contains(&gone.unwrap()), "{gone:?}");
@@ -195,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_oldest_of_the_largest_source_of_the_largest_subnet_goes() {
-        // In one /48: a /56 with two /64 of 1 and 3 places, and another /56 with 2; outside a /64 with 4.
+        // In one /48: a /56 with two /64 of 1 and 3 slots, and another /56 with 2; outside of it a /64 with 4.
         let at = |subnet: u16| Source::V6([0x2001, 0xdb8, 7, subnet]);
         let all = [
             Source::V6([0x2001, 0xdb8, 8, 1]),

@@ -1,18 +1,18 @@
-//! The stages of a link coming up, and what went wrong at which.
+//! The stages of a connection, and the error of one stage.
 //!
-//! Entry types: [`Stage`], [`StageError`]. The rule they keep: an error says at which stage it
-//! happened, what was wrong, and what to do about it when that is known.
+//! Entry types: [`Stage`], [`StageError`]. The rule they keep: an error names the stage that failed, the cause, and a
+//! remedy when one is known.
 
 use std::fmt;
 
-/// A stage of a link coming up, in order.
+/// A stage of a connection until it is a link, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Stage {
-    /// The address itself: what it names, before anything is sent.
+    /// The address itself, before anything is sent.
     Address,
-    /// A DNS name to IP addresses.
+    /// The resolution of a DNS name to IP addresses.
     Resolve,
     /// The TCP connection.
     Tcp,
@@ -20,11 +20,11 @@ pub enum Stage {
     Tls,
     /// The HTTP upgrade to WebSocket.
     Websocket,
-    /// Encryption, and proof of the peer id.
+    /// Noise: encryption, and proof of the peer id.
     Noise,
-    /// Stream multiplexing.
+    /// Yamux: stream multiplexing.
     Yamux,
-    /// What the peer says of itself.
+    /// Identify: the peer's description of itself.
     Identify,
     /// Round 1 of the handshake: the dialer is the client.
     #[cfg_attr(feature = "serde", serde(rename = "handshake_1"))]
@@ -32,12 +32,12 @@ pub enum Stage {
     /// Round 2 of the handshake: the listener is the client.
     #[cfg_attr(feature = "serde", serde(rename = "handshake_2"))]
     Handshake2,
-    /// The link is proved but not kept: limits, or a better connection to the same peer.
+    /// The handshake succeeded, but the link is not kept: a limit, or a better connection to the same peer.
     Link,
 }
 
 impl Stage {
-    /// The name in messages and JSON lines.
+    /// Returns the name used in messages and JSON lines.
     pub fn name(self) -> &'static str {
         match self {
             Stage::Address => "address",
@@ -61,29 +61,29 @@ impl fmt::Display for Stage {
     }
 }
 
-/// The code of an error that is nothing but a connection that the other end has closed.
+/// Error code: the other end closed the connection, without any other fault.
 pub(crate) const HUNG_UP: &str = "HUNG_UP";
-/// The code of a visitor that asks for something else than WebSocket.
+/// Error code: a client requested something other than WebSocket.
 pub(super) const NOT_WEBSOCKET: &str = "NOT_WEBSOCKET";
-/// The code of a visitor with which TLS did not come up.
+/// Error code: TLS with a client failed.
 pub(super) const NOT_TLS: &str = "NOT_TLS";
-/// The code of a visitor that has connected and did not go on.
+/// Error code: a client connected and sent nothing in time.
 pub(super) const SILENT: &str = "SILENT";
 
-/// What went wrong at a stage.
+/// The failure of one stage of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct StageError {
-    /// Where.
+    /// The stage that failed.
     pub stage: Stage,
-    /// The code that went over the wire (AUTH, NETWORK, …), or a short word of our own.
+    /// The code that the peer sent (AUTH, NETWORK, …), or a short code of this program.
     pub code: Option<&'static str>,
-    /// What was wrong, and what to do when that is known.
+    /// The cause, and the remedy when one is known.
     pub reason: String,
 }
 
 impl StageError {
-    /// An error of `stage` with `reason`.
+    /// Creates an error of `stage` with `reason`, without a code.
     pub fn new(stage: Stage, reason: impl Into<String>) -> StageError {
         StageError {
             stage,
@@ -92,13 +92,13 @@ impl StageError {
         }
     }
 
-    /// Whether it tells of somebody who connected to this node and of whom nothing is known, not even that it is a peer.
+    /// Returns whether the error concerns an unknown client of this node that never proved to be a libp2p peer.
     pub(crate) fn is_of_stranger(&self) -> bool {
         let codes = [HUNG_UP, NOT_WEBSOCKET, NOT_TLS, SILENT];
         self.stage < Stage::Noise && self.code.is_some_and(|code| codes.contains(&code))
     }
 
-    /// The same, with a code.
+    /// Returns the error with `code` in place of its code.
     pub fn with_code(self, code: &'static str) -> StageError {
         StageError {
             code: Some(code),

@@ -1,9 +1,9 @@
-//! Several addresses of one peer in one dial: each has its turn, as the addresses of a name have (see [`super::happy_eyeballs`]). The
-//! swarm would try eight at once.
+//! Staggers the addresses of one peer within one swarm dial, as [`super::happy_eyeballs`] does for the addresses of a
+//! name. The swarm alone would try eight at once.
 //!
-//! Entry functions: [`stagger_dials`] around the start of the dial, and [`take_slot`] in the transport, which is asked for each address
-//! alone. The rule they keep: a turn comes when the one before it has failed or has had its head start, and a turn that is
-//! never taken holds up nobody.
+//! Entry functions: [`stagger_dials`] around the start of the dial, and [`take_slot`] in the transport, which the swarm
+//! calls for each address separately. The rules they keep: a slot opens when the one before it has failed or has had
+//! its head start, and a slot that is never taken delays no other.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,21 +19,21 @@ use super::happy_eyeballs::{ATTEMPT_DELAY, interleave_families};
 use crate::wire::ip_of;
 
 tokio::task_local! {
-    /// The turns of the dial that is being started.
+    /// The slots of the dial that is being started.
     static SLOTS: RefCell<HashMap<Multiaddr, DialSlot>>;
 }
 
-/// When an address is tried.
+/// The start signal for one address of a dial.
 #[derive(Debug)]
 pub(super) struct DialSlot {
-    /// Ends when the turn has come. None for the first.
+    /// Resolves when this slot opens. None for the first slot.
     go: Option<oneshot::Receiver<()>>,
-    /// Dropped when the next turn has come.
+    /// Dropped to open the next slot.
     next: oneshot::Sender<()>,
 }
 
-/// Starts a dial of these addresses of one peer, IPv6 and IPv4 in turn. `start` is given them in the order of their turns, and
-/// has the transport asked for each.
+/// Starts a dial of these addresses of one peer, alternating between IPv6 and IPv4. `start` receives them in the order
+/// of their slots, and must make the transport dial each.
 pub(crate) fn stagger_dials<T>(
     addresses: Vec<Multiaddr>,
     start: impl FnOnce(Vec<Multiaddr>) -> T,
@@ -52,7 +52,7 @@ pub(crate) fn stagger_dials<T>(
     SLOTS.sync_scope(RefCell::new(slots), || start(addresses))
 }
 
-/// The turn of this address in the dial that is being started; none when the dial has only one, or waits for nobody.
+/// Returns the slot of this address in the dial that is being started; none when the dial is not staggered.
 pub(super) fn take_slot(address: &Multiaddr) -> Option<DialSlot> {
     let address = bare(address.clone());
     let taken = SLOTS.try_with(|slots| slots.borrow_mut().remove(&address));
@@ -60,10 +60,10 @@ pub(super) fn take_slot(address: &Multiaddr) -> Option<DialSlot> {
 }
 
 impl DialSlot {
-    /// Makes `attempt` when the turn has come.
+    /// Runs `attempt` when the slot has opened.
     pub(super) async fn run<T>(self, attempt: impl Future<Output = T>) -> T {
         if let Some(go) = self.go {
-            // It is an error when it comes, because all that comes is the end of the sender.
+            // The result is always an error: the sender is dropped, never used.
             let _ = go.await;
         }
         let mut attempt = pin!(attempt);
@@ -78,7 +78,7 @@ impl DialSlot {
     }
 }
 
-/// Without the peer's id, which the swarm puts on.
+/// Returns the address without the peer id, which the swarm appends.
 fn bare(mut address: Multiaddr) -> Multiaddr {
     if let Some(Protocol::P2p(_)) = address.iter().last() {
         address.pop();
@@ -133,7 +133,7 @@ mod tests {
                 .is_err()
         );
         let [first, second, third] = [&given[2], &given[0], &given[1]].map(Multiaddr::clone);
-        // The second failed at once, so that the third did not wait.
+        // The second attempt failed at once, so the third did not wait.
         let expected = [(first, 0), (second, 250), (third, 250)];
         assert_eq!(*tried.lock().expect("no panic"), expected);
         assert!(
@@ -146,7 +146,7 @@ mod tests {
     async fn a_turn_that_nobody_takes_holds_up_nobody() {
         let given = ["/ip4/1.0.0.1/tcp/1/ws", "/ip4/1.0.0.2/tcp/1/ws"].map(address);
         let begun = Instant::now();
-        // The swarm leaves the first out: this node listens there.
+        // The swarm skips the first address, because this node listens there.
         let second = stagger_dials(given.to_vec(), |addresses| take_slot(&addresses[1]));
         let tried = second.expect("a slot").run(async { begun.elapsed() });
         assert_eq!(tried.await.as_millis(), 0);

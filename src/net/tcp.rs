@@ -1,7 +1,8 @@
-//! TCP as a node dials and listens: by IP address, by name, and by a link-local address with its interface.
+//! The TCP transport of a node: by IP address, by name, and by a link-local address with its interface.
 //!
-//! Entry type: [`Tcp`]. The rules it keeps: a name with several addresses is reached by whichever answers first (see
-//! [`super::happy_eyeballs`]); an error says which address failed how; and a listener goes on after an error of the system.
+//! Entry type: [`Tcp`]. The rules it keeps: a name with several addresses is reached by the first that answers (see
+//! [`super::happy_eyeballs`]); an error lists each address with its failure; and a listener survives errors of the
+//! system.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -26,12 +27,12 @@ use super::resolver::{self, Resolver};
 use super::stage::{Stage, StageError};
 use super::transport::{DialObserver, DialProgress};
 
-/// How long the lookup of a name and the connection together may take: three lost packets are sent again within 7 s.
+/// Timeout for the lookup of a name and the connection together: TCP retransmits three lost packets within 7 s.
 const TCP_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long the lookup alone may take. The system asks its name servers again after 5 s; what comes later serves the next
-/// dial, so that enough time is left for the connection.
+/// Timeout for the lookup alone. The system asks its name servers again after 5 s; a later answer serves the next dial,
+/// so that enough time is left for the connection.
 const LOOKUP_TIMEOUT: Duration = Duration::from_millis(5500);
-/// Listen backlog: a storm of newcomers waits in the kernel instead of being refused.
+/// Listen backlog: many simultaneous newcomers wait in the kernel instead of being refused.
 pub(super) const BACKLOG: u32 = 1024;
 
 /// The TCP transport.
@@ -39,11 +40,11 @@ pub(super) struct Tcp {
     listening: tcp::tokio::Transport,
     link_local: SelectAll<LinkLocalListener>,
     resolver: Resolver,
-    /// Told of each dial when its name is resolved, and when it is connected.
+    /// Receives the progress of each dial: name resolved, socket connected.
     observer: DialObserver,
 }
 
-/// What is dialled.
+/// The part of an address that TCP dials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
     Socket(SocketAddr),
@@ -51,7 +52,7 @@ enum Target {
     Name(String, Family, u16),
 }
 
-/// Which addresses of a name are wanted.
+/// The address families that a dial of a name accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Any,
@@ -103,7 +104,7 @@ impl Transport for Tcp {
         }
     }
 
-    /// The connection has a port of its own, whatever `opts` say: see `runner::linking`.
+    /// The connection has a port of its own, whatever `opts` demands: see `runner::connections`.
     fn dial(
         &mut self,
         address: Multiaddr,
@@ -140,7 +141,7 @@ impl Transport for Tcp {
         }
         Pin::new(&mut self.listening).poll(cx).map(|event| {
             let event = event.map_err(|error| of_tcp(&error));
-            // What is accepted is connected.
+            // An accepted socket is connected already.
             event.map_upgrade(|accepted| match accepted.into_inner() {
                 Ok(stream) => futures::future::ok(stream),
                 Err(error) => futures::future::err(of_tcp(&error)),
@@ -149,7 +150,7 @@ impl Transport for Tcp {
     }
 }
 
-/// The socket addresses to try, in order.
+/// Returns the socket addresses to try, in order.
 async fn addresses_of(target: Target, resolver: &Resolver) -> Result<Vec<SocketAddr>, StageError> {
     match target {
         Target::Socket(socket) => Ok(vec![socket]),
@@ -204,7 +205,7 @@ async fn connect(address: SocketAddr, deadline: Instant) -> io::Result<TcpStream
     }
 }
 
-/// What an address resolver; none when it is no TCP address. What follows the port is of no concern here.
+/// Returns the dial target of an address; none when it is not a TCP address. The parts after the port are ignored.
 fn target_of(address: &Multiaddr) -> Option<Target> {
     let mut parts = address.iter();
     let host = parts.next()?;

@@ -1,4 +1,4 @@
-//! TLS as a node speaks it: versions 1.2 and 1.3, for `/tls/ws` and `/wss`.
+//! TLS 1.2 and 1.3 for `/tls/ws` and `/wss`.
 //!
 //! Entry function: [`load`]. The rule it keeps: every error names the file and what is wrong with it. Without the feature
 //! `tls` the module `absent` replaces `certificate` and `context`.
@@ -29,6 +29,6 @@ pub(crate) use context::{TlsContext, load};
 pub(crate) struct TlsFiles {
     /// The node's certificate chain and its private key.
     pub(crate) certificate: Option<(PathBuf, PathBuf)>,
-    /// Certificates to trust when dialling, beside the usual authorities.
+    /// Certificates to trust in outbound connections, in addition to the public authorities.
     pub(crate) authorities: Vec<PathBuf>,
 }

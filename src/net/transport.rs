@@ -1,8 +1,9 @@
-//! tcp → TLS where it is wanted → websocket → noise → yamux, built by hand so that frames are bounded and every
-//! failure knows its stage.
+//! The composed transport: TCP, TLS if requested, WebSocket, noise, yamux. It is built by hand so that frames are
+//! bounded and every failure knows its stage.
 //!
-//! Entry function: [`build`]. The rules it keeps: an address with a path is not dialled, a redirect is not followed, and nothing that a stranger sends before noise makes
-//! the node hold more than [`MAX_WEBSOCKET_FRAME`], nor longer than [`INBOUND_TIMEOUT`].
+//! Entry function: [`build`]. The rules it keeps: an address with a path is not dialled, a redirect is not followed,
+//! and before noise a client cannot make the node hold more than [`MAX_WEBSOCKET_FRAME`], nor longer than
+//! [`INBOUND_TIMEOUT`].
 
 use std::io;
 use std::net::IpAddr;
@@ -29,58 +30,61 @@ use super::tcp::Tcp;
 use super::tls::TlsContext;
 use super::tls::layer::{PublicAddresses, TlsLayer};
 
-/// The largest websocket frame taken, in bytes. Noise frames have at most 64 KiB; the library's
-/// default of 256 MiB lets one stranger take as much before noise.
+/// Maximum size of an accepted websocket frame, in bytes. Noise frames have at most 64 KiB; with the library's default
+/// of 256 MiB one unknown client could occupy as much memory before noise.
 pub(crate) const MAX_WEBSOCKET_FRAME: usize = 1024 * 1024;
-/// How long a stranger may take from TCP to yamux.
+/// Timeout for an inbound connection from TCP to yamux.
 pub(crate) const INBOUND_TIMEOUT: Duration = Duration::from_secs(5);
-/// From the dial to the end of the websocket (and TLS) upgrade.
+/// Timeout from the dial to the end of the websocket (and TLS) upgrade.
 const WEBSOCKET_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the dial to the end of noise and yamux.
+/// Timeout from the dial to the end of noise and yamux.
 const OUTBOUND_TIMEOUT: Duration = Duration::from_secs(15);
-/// Streams that one connection may have open at once.
+/// Maximum number of concurrent streams of one connection.
 const MAX_STREAMS: usize = 64;
-/// What is written to a socket at once: a whole batch under load.
+/// Size of the write buffer of a socket, in bytes: holds a whole batch under load.
 const SOCKET_BUFFER: usize = 64 * 1024;
-/// What is read from a socket at once, when less is asked for: some ten small messages.
+/// Size of the read buffer of a socket, in bytes: holds some ten small messages.
 const READ_BUFFER: usize = 16 * 1024;
 
-/// What the transport tells of a dial.
+/// A step of a dial that the transport reports.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum DialProgress {
-    /// A stage is passed.
+    /// A stage succeeded.
     Passed(Stage),
     /// TCP is connected, between these addresses.
     Connected { local: IpAddr, remote: IpAddr },
 }
 
-/// Told of each dial as it goes on.
+/// Receives the progress of each dial.
 pub(crate) type DialObserver = Arc<dyn Fn(DialProgress) + Send + Sync>;
 
-/// The transport of a node, or of a probe that wants to know of each stage.
+/// Builds the transport of a node, or, with an observer, of a probe that reports each stage.
+///
+/// # Errors
+///
+/// The noise configuration cannot be made from the key.
 pub(crate) fn build(
     keypair: &Keypair,
     tls: TlsContext,
     observer: Option<DialObserver>,
     send_windows: SendWindows,
 ) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
-    // A node negotiates in one go; only a probe asks what a peer speaks instead.
-    // It waits for each answer, or it would believe the last thing it asks for to be there.
+    // A node negotiates without a round trip. A probe also proposes alternatives, and waits for each answer, since
+    // otherwise it would take its last proposal for accepted.
     let (version, security, muxers): (_, &[_], &[_]) = match observer {
         Some(_) => (Version::V1, &SECURITY, &MUXERS),
         None => (Version::V1Lazy, &[], &[]),
     };
     let observer = observer.unwrap_or_else(|| Arc::new(|_| {}));
-    // A websocket frame is written in two pieces: without a buffer each is a system call, and a
-    // packet of its own.
-    // One is read in pieces as small: its head, what of it has come, the rest.
+    // A websocket frame is written in two parts: without a buffer each would be a system call and a packet of its own.
+    // Reads are as small: the head of a frame, the available part of its body, the rest.
     let tcp = Tcp::new(observer.clone()).map(|stream, _| {
         let stream = BufWriter::with_capacity(SOCKET_BUFFER, stream);
         BufReader::with_capacity(READ_BUFFER, stream)
     });
     let mut ws = websocket::Config::new(TlsLayer::new(tcp, tls));
     ws.set_max_data_size(MAX_WEBSOCKET_FRAME);
-    // Wherever a web server sends us is a stranger's word.
+    // The target of a redirect is chosen by an unknown server.
     ws.set_max_redirects(0);
     let ws = TransportTimeout::with_outgoing_timeout(PublicAddresses(ws), WEBSOCKET_TIMEOUT)
         .map_err(|e| of_timeout(Stage::Websocket, e));

@@ -1,8 +1,9 @@
-//! Who knocks at a listening port: whoever wants WebSocket passes, and everybody else is told what the port is for.
+//! The first request of an inbound connection: a WebSocket upgrade passes, and any other client learns what the port is
+//! for.
 //!
-//! Entry function: [`read_upgrade_request`]. The rules it keeps: a request that asks for WebSocket goes on to the WebSocket library
-//! unchanged; any other HTTP request is answered with 426 and one sentence (RFC 9110, 15.5.22); what is said of visitors is
-//! said from this node's side; and nobody makes the node hold more than [`MAX_HEAD`].
+//! Entry function: [`read_upgrade_request`]. The rules it keeps: a request for WebSocket reaches the WebSocket library
+//! unchanged; any other HTTP request is answered with 426 and one sentence (RFC 9110, 15.5.22); errors describe the
+//! client from this node's side; and no client makes the node hold more than [`MAX_HEAD`].
 
 use std::io;
 use std::pin::Pin;
@@ -17,17 +18,17 @@ use super::stage::{self, Stage, StageError};
 const MAX_HEAD: usize = 16 * 1024;
 /// Maximum number of header lines: a browser behind several proxies sends some thirty.
 const MAX_HEADERS: usize = 64;
-/// Bytes that are read at a time: a usual request comes in one piece.
+/// Number of bytes read at a time: a usual request fits.
 const PIECE: usize = 1024;
 
 const ANSWER: &str =
     "This port speaks WebSocket for a peer-to-peer program: it has no pages for a browser.\n";
 
-/// Reads a visitor's request. Returns the stream as if nothing had been read, when it asks for WebSocket.
+/// Reads a client's request. If it requests WebSocket, returns the stream with the read bytes put back.
 ///
 /// # Errors
 ///
-/// Says what came instead; an HTTP request has been answered then.
+/// A description of the other request; an HTTP request has been answered by then.
 pub(super) async fn read_upgrade_request<S>(mut stream: S) -> Result<ReplayedStream<S>, StageError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -55,7 +56,7 @@ where
                 return Err(websocket("a visitor sends a request that does not end"));
             }
             FirstRequest::Page { is_head } => {
-                // Who has gone meanwhile needs no answer.
+                // A client that has left needs no answer.
                 let _ = answer(&mut stream, is_head).await;
                 return Err(websocket(
                     "a visitor asked for a web page (a browser, a health check or a crawler) and was told that this port \
@@ -77,13 +78,13 @@ where
     }
 }
 
-/// What a visitor has said so far.
+/// The kind of a client's first bytes.
 #[derive(Debug, PartialEq, Eq)]
 enum FirstRequest {
-    /// It asks for WebSocket, so far as this can be told here.
+    /// It requests WebSocket; the WebSocket library checks the details.
     Upgrade,
     Unfinished,
-    /// It asks for something else by HTTP; `is_head` for the head of the answer alone.
+    /// It is another HTTP request; `is_head` for HEAD, whose answer has no body.
     Page {
         is_head: bool,
     },
@@ -92,7 +93,7 @@ enum FirstRequest {
 }
 
 fn classify(read: &[u8]) -> FirstRequest {
-    // The record of a ClientHello: handshake, version 3.x.
+    // The record header of a TLS ClientHello: handshake, version 3.x.
     if let [0x16, 0x03, ..] = read {
         return FirstRequest::Tls;
     }
@@ -112,7 +113,7 @@ fn classify(read: &[u8]) -> FirstRequest {
                 },
             }
         }
-        // It is HTTP all the same.
+        // It is HTTP nevertheless.
         Err(httparse::Error::TooManyHeaders) => FirstRequest::Page { is_head: false },
         Err(_) => FirstRequest::NotHttp,
     }
@@ -152,7 +153,7 @@ fn hang_up(has_spoken: bool) -> StageError {
     StageError::new(Stage::Websocket, reason).with_code(stage::HUNG_UP)
 }
 
-/// A stream of which something was read already.
+/// A stream whose first bytes were read and are replayed.
 pub(super) struct ReplayedStream<S> {
     read: Vec<u8>,
     at: usize,
@@ -160,7 +161,7 @@ pub(super) struct ReplayedStream<S> {
 }
 
 impl<S> ReplayedStream<S> {
-    /// A stream of which nothing was read.
+    /// Wraps a stream from which nothing was read.
     pub(super) fn fresh(stream: S) -> ReplayedStream<S> {
         ReplayedStream {
             read: Vec::new(),

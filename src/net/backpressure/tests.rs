@@ -1,10 +1,10 @@
-//! What waits on links, and what does not.
+//! Tests of the send windows: which traffic fills them, and which empties them.
 
 use futures::AsyncWriteExt;
 
 use super::*;
 
-/// Takes so many bytes, then no more.
+/// Accepts this many bytes, then blocks.
 struct Narrow(usize);
 
 impl AsyncRead for Narrow {
@@ -44,7 +44,7 @@ impl AsyncWrite for Narrow {
     }
 }
 
-/// A muxer whose streams take so many bytes.
+/// A muxer whose streams accept this many bytes.
 struct Muxer(usize);
 
 impl StreamMuxer for Muxer {
@@ -100,7 +100,7 @@ fn a_link_has_enough_to_do_until_what_was_handed_to_it_is_written() {
 #[test]
 fn a_peer_that_has_not_fetched_what_it_was_offered_is_waited_for() {
     let (send_windows, peer_id, ..) = link(0);
-    // The connection is gone: it is forgotten.
+    // The connection is gone and has no window any more.
     send_windows.set_offered(peer_id, 100 << 20, Owed::Offered);
     assert!(!send_windows.is_full([peer_id].iter()));
 
@@ -109,7 +109,7 @@ fn a_peer_that_has_not_fetched_what_it_was_offered_is_waited_for() {
     assert!(!send_windows.is_full([peer_id].iter()));
     send_windows.set_offered(peer_id, MAX_OFFERED as usize + 1, Owed::Nothing);
     assert!(send_windows.is_full([peer_id].iter()));
-    // Not for what is written meanwhile, be it all that there is to write.
+    // Writing all queued data does not count as fetching the offer.
     assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
     assert!(send_windows.is_full([peer_id].iter()));
     send_windows.set_offered(peer_id, 0, Owed::Nothing);
@@ -161,7 +161,7 @@ fn what_is_written_at_once_is_no_sign_of_life_and_what_had_to_wait_is() {
 #[test]
 fn nothing_waits_on_a_link_whose_streams_have_nothing_to_write() {
     let (send_windows, peer_id, mut muxer, mut cx) = link(MORE);
-    // Counted for the link, but not sent on it: the peer did not want it.
+    // The bytes count as queued, but are never sent: the peer did not want the message.
     send_windows.add([peer_id].iter(), MORE);
     assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
     assert!(!send_windows.is_full([peer_id].iter()));
@@ -178,7 +178,7 @@ fn what_a_blocked_stream_could_not_write_still_waits() {
     assert!(futures::FutureExt::now_or_never(stream.write_all(&all)).is_none());
     assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
     assert!(send_windows.is_full([peer_id].iter()));
-    // The stream is given up, and nothing of it waits any more.
+    // The abandoned stream no longer counts as blocked.
     drop(stream);
     assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
     assert!(!send_windows.is_full([peer_id].iter()));

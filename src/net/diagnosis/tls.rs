@@ -1,7 +1,8 @@
-//! Why TLS did not come up, in words that say what to do.
+//! Explains failures of TLS with a cause and a remedy.
 //!
-//! Entry functions: [`of_connect`] for what is dialled, [`of_accept`] for visitors. The rule they keep: the reason is taken
-//! from what the library found, not from its words; and of what the other end names only a little is repeated.
+//! Entry functions: [`of_connect`] for outbound connections, [`of_accept`] for inbound ones. The rules they keep: the
+//! reason depends on the library's error variants, not on its texts; and only a bounded part of the peer's data is
+//! repeated.
 
 use std::io;
 
@@ -11,11 +12,12 @@ use super::{hung_up, in_full};
 use crate::net::stage::{self, Stage, StageError};
 use crate::net::tls::certificate::date;
 
-/// Maximum number of host names of a certificate that are repeated, and of characters of each: whoever made it chose both.
+/// Maximum number of a certificate's host names that are repeated, and of characters of each: the certificate's author
+/// chose both.
 const MAX_NAMES: usize = 4;
 const MAX_NAME_CHARS: usize = 64;
 
-/// Why TLS with a peer that was dialled did not come up.
+/// Explains why TLS of an outbound connection failed.
 pub(in crate::net) fn of_connect(error: &io::Error) -> StageError {
     let reason = match cause(error) {
         Some(Error::InvalidCertificate(error)) => of_certificate(error),
@@ -47,7 +49,7 @@ pub(in crate::net) fn of_connect(error: &io::Error) -> StageError {
 const TOO_OLD: &str = "the server speaks only a version of TLS that is older than 1.2, which is not spoken here because it is \
                        not safe: it must be updated or set up to speak 1.2 or 1.3";
 
-/// Why TLS with a visitor did not come up, from the side of this node.
+/// Explains why TLS of an inbound connection failed, from the side of this node.
 pub(in crate::net) fn of_accept(error: &io::Error) -> StageError {
     let reason = match cause(error) {
         Some(Error::AlertReceived(alert)) => match alert {
@@ -117,7 +119,7 @@ fn of_certificate(error: &CertificateError) -> String {
     }
 }
 
-/// The hosts that a certificate is for. The library quotes them in its own way.
+/// Lists the hosts that a certificate is for, without the library's quoting.
 fn names(presented: &[String]) -> String {
     if presented.is_empty() {
         return "no host at all".to_owned();

@@ -1,8 +1,8 @@
-//! The node's own TLS certificate, which is renewed in its files while the node runs.
+//! The node's own TLS certificate, with reload from its files while the node runs.
 //!
-//! Entry types: [`OwnCertificate`], [`Validity`]. The rules they keep: links stay when the certificate is swapped, since it
-//! matters only while a connection comes up; what cannot be used replaces nothing; and a certificate outside of its dates is
-//! named, once, to the operator.
+//! Entry types: [`OwnCertificate`], [`Validity`]. The rules they keep: a reload leaves links open, since the
+//! certificate matters only while a connection is set up; unusable files replace nothing; and the operator gets one
+//! warning for a certificate outside of its dates.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,11 +18,11 @@ use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
-/// How often the files are looked at: often enough that a renewed certificate is in use long before the old one ends, and
-/// seldom enough to cost nothing.
+/// Interval between checks of the files: a renewed certificate is in use long before the old one expires, at no
+/// noticeable cost.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A certificate chain and its key, as they were last read from their files.
+/// A certificate chain and its key, as last read from their files.
 #[derive(Debug)]
 pub(crate) struct OwnCertificate {
     chain: PathBuf,
@@ -37,28 +37,28 @@ struct Current {
     stamp: Stamp,
 }
 
-/// When the two files were last written, and their sizes; none for one that cannot be looked at.
+/// Modification times and sizes of the two files; none for a file without readable metadata.
 type Stamp = [Option<(SystemTime, u64)>; 2];
 
-/// From when until when a certificate is valid, in seconds of Unix time.
+/// The validity period of a certificate, in seconds of Unix time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dates {
     pub(super) not_before: u64,
     pub(super) not_after: u64,
 }
 
-/// How a certificate stands at a time.
+/// The validity of a certificate at a given time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Validity {
     Valid,
-    /// Until this time, in seconds of Unix time.
+    /// Not valid before this time, in seconds of Unix time.
     NotYet(u64),
-    /// Since this time, in seconds of Unix time.
+    /// Expired at this time, in seconds of Unix time.
     Expired(u64),
 }
 
 impl Dates {
-    /// How a certificate with these dates stands at `now`, in seconds of Unix time.
+    /// Returns the validity at `now`, in seconds of Unix time.
     pub(super) fn at(&self, now: u64) -> Validity {
         if now < self.not_before {
             Validity::NotYet(self.not_before)
@@ -75,7 +75,7 @@ impl OwnCertificate {
     ///
     /// # Errors
     ///
-    /// Names the file and what is wrong with it.
+    /// The name of the file and its fault.
     pub(super) fn read(chain: &Path, key: &Path) -> Result<OwnCertificate, String> {
         Ok(OwnCertificate {
             current: RwLock::new(read(chain, key)?),
@@ -84,12 +84,11 @@ impl OwnCertificate {
         })
     }
 
-    /// Reads the files again and uses what they hold for every connection from now on. Returns until when the certificate
-    /// is valid, for people.
+    /// Reads the files again and uses them for every new connection. Returns the end of the validity, for people.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with the files: the certificate stays what it was.
+    /// The fault of the files: the old certificate stays in use.
     pub(crate) fn reload(&self) -> Result<String, String> {
         let read = read(&self.chain, &self.key)?;
         let until = match read.dates {
@@ -112,8 +111,8 @@ impl OwnCertificate {
         dates.map_or(Validity::Valid, |dates| dates.at(now))
     }
 
-    /// What people are told of a certificate that is not valid.
-    fn complaint(&self, validity: Validity) -> Option<String> {
+    /// Returns a warning for a certificate that is not valid.
+    fn warning(&self, validity: Validity) -> Option<String> {
         let file = self.chain.display();
         match validity {
             Validity::Valid => None,
@@ -137,12 +136,12 @@ impl ResolvesServerCert for OwnCertificate {
     }
 }
 
-/// Watches the files and the dates for as long as anything uses the certificate: takes over what was renewed, and
-/// passes each problem to `report`.
+/// Watches the files and the dates while anything uses the certificate: reloads renewed files, and passes each warning
+/// to `report`.
 pub(crate) async fn watch(certificate: Weak<OwnCertificate>, report: impl Fn(String)) {
     let mut watch = CertificateWatch::default();
     while let Some(certificate) = certificate.upgrade() {
-        for reason in watch.look(&certificate, unix_seconds(SystemTime::now())) {
+        for reason in watch.check(&certificate, unix_seconds(SystemTime::now())) {
             report(reason);
         }
         drop(certificate);
@@ -150,17 +149,17 @@ pub(crate) async fn watch(certificate: Weak<OwnCertificate>, report: impl Fn(Str
     }
 }
 
-/// What was told of a certificate.
+/// The warnings that were given for a certificate.
 #[derive(Default)]
 struct CertificateWatch {
     told: Option<Validity>,
-    /// The files as they were when they could not be used, and whether that was told.
+    /// The stamp of unusable files, and whether a warning was given for them.
     unusable: Option<(Stamp, bool)>,
 }
 
 impl CertificateWatch {
-    /// Looks at the files and at the dates. Returns what is to be told.
-    fn look(&mut self, certificate: &OwnCertificate, now: u64) -> Vec<String> {
+    /// Checks the files and the dates. Returns the warnings to give.
+    fn check(&mut self, certificate: &OwnCertificate, now: u64) -> Vec<String> {
         let mut told = Vec::new();
         let stamp = stamp(&certificate.chain, &certificate.key);
         if stamp == certificate.current().stamp {
@@ -170,7 +169,7 @@ impl CertificateWatch {
         }
         let validity = certificate.validity(now);
         if self.told != Some(validity) {
-            told.extend(certificate.complaint(validity));
+            told.extend(certificate.warning(validity));
             self.told = Some(validity);
         }
         told
@@ -183,7 +182,7 @@ impl CertificateWatch {
                 self.unusable = None;
                 None
             }
-            // Of the two files the first may be written already and the second not: that is told when it lasts.
+            // One of the two files may be written before the other: the warning is given only if the fault lasts.
             Err(reason) => match self.unusable {
                 Some((known, told)) if known == stamp => {
                     self.unusable = Some((stamp, true));
@@ -201,7 +200,7 @@ impl CertificateWatch {
 }
 
 fn read(chain: &Path, key: &Path) -> Result<Current, String> {
-    // Looked at before they are read: what is written meanwhile is read once more.
+    // The stamp is taken before the read, so that a write in between causes another reload.
     let stamp = stamp(chain, key);
     let certificates = certificates(chain)?;
     let dates = certificates.first().and_then(dates_of);
@@ -234,7 +233,7 @@ fn stamp(chain: &Path, key: &Path) -> Stamp {
 ///
 /// # Errors
 ///
-/// Names the file and what is wrong with it.
+/// The name of the file and its fault.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -264,8 +263,8 @@ fn of_pem(error: &rustls_pki_types::pem::Error) -> String {
     }
 }
 
-/// The dates of a certificate; none when it cannot be read. The verifier names the one that it misses when it is asked about
-/// the beginning and about the end of time.
+/// Returns the dates of a certificate; none when it cannot be read. The verifier reports each date in its error for a
+/// check at the beginning and at the end of time.
 fn dates_of(certificate: &CertificateDer<'_>) -> Option<Dates> {
     let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     let provider = Arc::new(ring::default_provider());
@@ -289,7 +288,7 @@ fn dates_of(certificate: &CertificateDer<'_>) -> Option<Dates> {
             not_before,
             ..
         })) => not_before.as_secs(),
-        // It began with Unix time, or before.
+        // It is valid since the beginning of Unix time, or earlier.
         _ => 0,
     };
     Some(Dates {
@@ -298,7 +297,7 @@ fn dates_of(certificate: &CertificateDer<'_>) -> Option<Dates> {
     })
 }
 
-/// A time in seconds of Unix time, for people.
+/// Formats a time in seconds of Unix time for people.
 pub(in crate::net) fn date(seconds: u64) -> impl fmt::Display {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     match jiff::Timestamp::from_second(seconds) {

@@ -1,9 +1,10 @@
-//! TLS between TCP and WebSocket, as a layer of this node's own: libp2p's WebSocket transport has one certificate for its whole
-//! life, and no TLS 1.2.
+//! TLS between TCP and WebSocket. libp2p's WebSocket transport has TLS of its own, but cannot replace its certificate
+//! and lacks TLS 1.2.
 //!
-//! Entry types: [`TlsLayer`], below the WebSocket transport, and [`PublicAddresses`], above it. The rule they keep: to whoever stands
-//! above, addresses read as always (`/tls/ws`, `/wss`); to the WebSocket transport between the two each of them is plain
-//! `/ws`, so that it leaves TLS alone; how the address is spelt then says below what was meant.
+//! Entry types: [`TlsLayer`], below the WebSocket transport, and [`PublicAddresses`], above it. The rule they keep:
+//! above both, addresses have their public form (`/tls/ws`, `/wss`); the WebSocket transport between them sees only
+//! forms that it takes for plain `/ws`, so that it leaves TLS alone; and the form tells the layer below whether TLS is
+//! wanted.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -24,8 +25,8 @@ use crate::net::upgrade_request::{self, ReplayedStream};
 /// A stream with TLS, or without.
 type Stream<S> = ReplayedStream<Either<TlsStream<S>, S>>;
 
-/// Returns `address` as the WebSocket transport is to see it: `/tls/http/ws` for `/tls/ws`, `/https/ws` for `/wss`. Neither
-/// can be typed: both are refused as addresses to dial and to listen on.
+/// Returns the internal form of `address` for the WebSocket transport: `/tls/http/ws` for `/tls/ws`, `/https/ws` for
+/// `/wss`. Users cannot enter either: both are refused as addresses to dial and to listen on.
 fn below(address: &Multiaddr) -> Multiaddr {
     let mut spelt = Multiaddr::empty();
     let mut parts = address.iter().peekable();
@@ -45,7 +46,7 @@ fn below(address: &Multiaddr) -> Multiaddr {
     spelt
 }
 
-/// The opposite of [`below`].
+/// Returns the public form of an internal address; reverses [`below`].
 fn above(address: &Multiaddr) -> Multiaddr {
     let mut spelt = Multiaddr::empty();
     let mut parts = address.iter().peekable();
@@ -62,7 +63,7 @@ fn above(address: &Multiaddr) -> Multiaddr {
     spelt
 }
 
-/// The parts of an address by which [`below`] says that TLS is meant.
+/// The parts of an internal address that request TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
     TlsHttp,
@@ -70,7 +71,7 @@ enum Mark {
 }
 
 impl Mark {
-    /// Splits a mark off an address below the WebSocket transport.
+    /// Splits the mark off an internal address.
     fn split(address: &Multiaddr) -> (Multiaddr, Option<Mark>) {
         let mut rest = Multiaddr::empty();
         let mut mark = None;
@@ -94,7 +95,7 @@ impl Mark {
     }
 }
 
-/// A transport whose streams speak TLS where their address says so, and on which visitors have asked for WebSocket.
+/// A transport that applies TLS where the address requests it, and passes on inbound streams that request WebSocket.
 pub(in crate::net) struct TlsLayer<T> {
     inner: T,
     tls: TlsContext,
@@ -208,7 +209,7 @@ where
     }
 }
 
-/// Brings a visitor up to its request for WebSocket.
+/// Accepts TLS if there is an acceptor, then reads the client's request for WebSocket.
 async fn accept<S>(
     upgrade: impl Future<Output = Result<S, StageError>>,
     acceptor: Option<Acceptor>,

@@ -1,8 +1,7 @@
-//! Whose TLS certificates a node believes when it dials.
+//! Verification of the certificates of dialled servers.
 //!
-//! Entry type: [`Verifier`]. The rule it keeps: a certificate is believed when an authority that is trusted has signed it, as
-//! on the web, or when it is itself one of those that the operator has named; in either case it must be for the host that is
-//! dialled, and within its dates.
+//! Entry type: [`Verifier`]. The rule it keeps: a certificate is accepted when a trusted authority has signed it, as on
+//! the web, or when the operator has named it; in either case it must be for the dialled host, and within its dates.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,21 +15,21 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::certificate::certificates;
 
-/// Checks the certificates of those that are dialled.
+/// Verifies the certificates of dialled servers.
 #[derive(Debug)]
 pub(super) struct Verifier {
     by_authority: Arc<WebPkiServerVerifier>,
-    /// Certificates that the operator has named: believed as they are, also those that say of themselves that they are an
+    /// Certificates that the operator has named. They are accepted as they are, even if they claim to be an
     /// authority's, as `openssl req -x509` makes them.
     named: Vec<CertificateDer<'static>>,
 }
 
 impl Verifier {
-    /// Believes the usual authorities, and the certificates in these PEM files.
+    /// Trusts the public authorities, and the certificates in these PEM files.
     ///
     /// # Errors
     ///
-    /// Names the file and what is wrong with it.
+    /// The name of the file and its fault.
     pub(super) fn new(files: &[PathBuf]) -> Result<Verifier, String> {
         let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         let mut named = Vec::new();
@@ -66,7 +65,7 @@ impl ServerCertVerifier for Verifier {
             self.by_authority
                 .verify_server_cert(certificate, intermediates, name, ocsp, now);
         match checked {
-            // The dates are checked before anything else.
+            // The verifier checks the dates before anything else.
             Err(Error::InvalidCertificate(
                 CertificateError::ExpiredContext { .. }
                 | CertificateError::NotValidYetContext { .. },
@@ -104,8 +103,8 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Whether a certificate that the operator has named is for this host. One that names no host at all, as `openssl req
-/// -x509` makes it when it is only given a common name, stands for the one whom the operator means.
+/// Checks that a certificate named by the operator is for this host. One without any host name, as `openssl req -x509`
+/// makes it from a common name alone, is accepted for every host.
 fn is_for(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), Error> {
     match verify_server_name(&ParsedCertificate::try_from(certificate)?, name) {
         Err(Error::InvalidCertificate(CertificateError::NotValidForNameContext {

@@ -1,10 +1,10 @@
-//! Tests of the node's own certificate: its dates, its renewal, and files that cannot be used.
+//! Tests of the node's own certificate: its dates, its reload, and unusable files.
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 use super::*;
 
-/// A day in each of 2024, 2025 and 2026, in seconds of Unix time: before, within and after the certificates' time.
+/// Times in 2024, 2025 and 2026, in seconds of Unix time: before, within and after the validity of the certificates.
 const BEFORE: u64 = 1_717_200_000;
 const WITHIN: u64 = 1_748_736_000;
 const AFTER: u64 = 1_780_272_000;
@@ -26,7 +26,7 @@ impl Files {
         )
     }
 
-    /// A certificate that is valid from this year to the beginning of that one, and its key.
+    /// Returns a certificate that is valid between the beginnings of the two years, and its key.
     fn make(years: (i32, i32)) -> (String, String) {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
         params.not_before = date_time_ymd(years.0, 1, 1);
@@ -55,13 +55,13 @@ fn a_certificate_outside_of_its_dates_is_named_once() {
     files.write(&certificate, &key);
     let certificate = files.read().expect("it can be read");
     let mut watch = CertificateWatch::default();
-    let said = watch.look(&certificate, BEFORE);
+    let said = watch.check(&certificate, BEFORE);
     assert!(said[0].contains("not valid before 2025-01-01"), "{said:?}");
-    assert!(watch.look(&certificate, BEFORE).is_empty());
-    assert!(watch.look(&certificate, WITHIN).is_empty());
-    let said = watch.look(&certificate, AFTER);
+    assert!(watch.check(&certificate, BEFORE).is_empty());
+    assert!(watch.check(&certificate, WITHIN).is_empty());
+    let said = watch.check(&certificate, AFTER);
     assert!(said[0].contains("has expired on 2026-01-01"), "{said:?}");
-    assert!(watch.look(&certificate, AFTER).is_empty());
+    assert!(watch.check(&certificate, AFTER).is_empty());
 }
 
 #[test]
@@ -71,23 +71,23 @@ fn a_renewed_certificate_is_taken_over_and_half_of_one_is_not() {
     files.write(&old, &old_key);
     let certificate = files.read().expect("it can be read");
     let mut watch = CertificateWatch::default();
-    assert!(watch.look(&certificate, WITHIN).is_empty());
+    assert!(watch.check(&certificate, WITHIN).is_empty());
     let (new, new_key) = Files::make((2025, 2046));
-    // The key is not there yet: at first that is no fault.
+    // The key has not been written yet: at first that is no fault.
     files.write(&(new.clone() + "\n"), &old_key);
-    assert!(watch.look(&certificate, WITHIN).is_empty());
-    let said = watch.look(&certificate, WITHIN);
+    assert!(watch.check(&certificate, WITHIN).is_empty());
+    let said = watch.check(&certificate, WITHIN);
     assert!(
         said[0].contains("is not that of the certificate"),
         "{said:?}"
     );
-    assert!(watch.look(&certificate, WITHIN).is_empty(), "told once");
+    assert!(watch.check(&certificate, WITHIN).is_empty(), "told once");
     assert_eq!(
         certificate.validity(AFTER),
         Validity::Expired(1_767_225_600)
     );
     files.write(&(new + "\n\n"), &(new_key + "\n"));
-    assert!(watch.look(&certificate, WITHIN).is_empty());
+    assert!(watch.check(&certificate, WITHIN).is_empty());
     assert_eq!(certificate.validity(AFTER), Validity::Valid);
 }
 
