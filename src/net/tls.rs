@@ -1,7 +1,7 @@
 //! TLS 1.2 and 1.3 for `/tls/ws` and `/wss`.
 //!
-//! Entry function: [`load`]. The rule it keeps: every error names the file and what is wrong with it. Without the feature
-//! `tls` the module `absent` replaces `certificate` and `context`.
+//! Entry function: [`load`]. The rule it keeps: every error names the file and its fault. Without the feature `tls` the
+//! module `absent` replaces `certificate` and `context`.
 
 #[cfg(not(feature = "tls"))]
 pub(crate) mod absent;

@@ -1,7 +1,7 @@
-//! Who may stay once it has proved its key: allow-list, deny-list, and those sent away for a while.
+//! Admission of peers that have proved their key: allow-list, deny-list, and temporary bans.
 //!
-//! Entry type: [`Admission`], pure. The rule it keeps: a deny-list beats an allow-list, and what is
-//! remembered of offenders is bounded.
+//! Entry type: [`Admission`], pure. The rule it keeps: the deny-list takes precedence over the allow-list, and the
+//! memory of banned peers is bounded.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -11,15 +11,15 @@ use libp2p::PeerId;
 use crate::clock::Time;
 use crate::handshake::RejectCode;
 
-/// How long a peer that sent what no honest one sends is not let back.
+/// Duration of the ban of a peer that broke a rule of the protocol.
 const BANISHED: Duration = Duration::from_secs(60);
-/// The most peers that are remembered as banished: keys cost nothing, memory does.
+/// Maximum number of bans: keys cost nothing, memory does.
 const MAX_BANISHED: usize = 1024;
 
-/// The operator's lists, and the node's own.
+/// The operator's lists, and the node's own bans.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
-    /// Empty: any peer that proves its key.
+    /// The allow-list. When empty, any peer that proves its key is admitted.
     trust: HashSet<PeerId>,
     deny: HashSet<PeerId>,
     banished: HashMap<PeerId, Time>,
@@ -34,13 +34,17 @@ impl Admission {
         }
     }
 
-    /// Puts other lists in place of the operator's.
+    /// Replaces the operator's lists.
     pub(crate) fn set_lists(&mut self, trust: Vec<PeerId>, deny: Vec<PeerId>) {
         self.trust = trust.into_iter().collect();
         self.deny = deny.into_iter().collect();
     }
 
-    /// Whether `peer_id` may have a link.
+    /// Decides whether `peer_id` may have a link.
+    ///
+    /// # Errors
+    ///
+    /// The code with which the peer is refused.
     pub(crate) fn rule(&self, now: Time, peer_id: &PeerId) -> Result<(), RejectCode> {
         let banished = self.banished.get(peer_id).is_some_and(|until| now < *until);
         let trusted = self.trust.is_empty() || self.trust.contains(peer_id);
@@ -50,7 +54,7 @@ impl Admission {
         Ok(())
     }
 
-    /// Sends `peer_id` away for a while.
+    /// Bans `peer_id` for [`BAN_DURATION`].
     pub(crate) fn banish(&mut self, now: Time, peer_id: PeerId) {
         self.banished.retain(|_, until| now < *until);
         if self.banished.len() < MAX_BANISHED {

@@ -1,7 +1,7 @@
-//! The address book on disk: peers that were met, so that a node finds back after a restart.
+//! The address book on disk: known peers, for the bootstrap after a restart.
 //!
-//! Entry functions: [`load`], [`save`]. The rule they keep: the file is written whole or not at all,
-//! and one that cannot be read costs the book, not the node.
+//! Entry functions: [`load`], [`save`]. The rule they keep: the file is written atomically, and an unreadable file
+//! costs the book, not the node.
 
 use std::fs;
 use std::io;
@@ -15,10 +15,10 @@ use crate::overlay::{PeerAddress, Saved};
 
 /// The file's name in the data directory.
 const FILE: &str = "peers.json";
-/// The largest file that is read: the book has 30 peers of 2 addresses.
+/// Maximum size of a file that is read: the book has 30 peers with 2 addresses each.
 const MAX_BYTES: u64 = 256 * 1024;
 
-/// A peer as the file has it.
+/// A peer in the file.
 #[derive(Serialize, Deserialize)]
 struct Row {
     peer_id: String,
@@ -29,7 +29,7 @@ struct Row {
     anchor: bool,
 }
 
-/// The book of an earlier run; empty when there is none, or none that can be read.
+/// Loads the book of an earlier run; empty when there is none, or it cannot be read.
 pub(crate) fn load(directory: &Path) -> Vec<Saved<PeerId, PeerAddress>> {
     let path = directory.join(FILE);
     let rows = match read(&path) {
@@ -52,7 +52,7 @@ fn read(path: &Path) -> io::Result<Vec<Row>> {
     serde_json::from_slice(&fs::read(path)?).map_err(io::Error::other)
 }
 
-/// What a row says, but for what others could have put there and no node has.
+/// Parses a row, without addresses that no node writes and another program may have added.
 fn parse(path: &Path, row: Row) -> Option<Saved<PeerId, PeerAddress>> {
     let path = path.display();
     let Ok(id) = row.peer_id.parse() else {
@@ -76,7 +76,7 @@ fn parse(path: &Path, row: Row) -> Option<Saved<PeerId, PeerAddress>> {
     })
 }
 
-/// Writes the book aside, for this user alone, then puts it in place.
+/// Writes the book to a temporary file, readable by this user alone, then renames it.
 pub(crate) fn save(directory: &Path, book: &[Saved<PeerId, PeerAddress>]) -> io::Result<()> {
     let rows: Vec<Row> = book
         .iter()

@@ -1,8 +1,9 @@
-//! Whose clock is right: this machine's clock against the monotonic clock, the log and the neighbours' clocks.
+//! Compares this machine's clock with the monotonic clock, the log and the neighbours' clocks, and decides which time
+//! to trust.
 //!
 //! Entry type: [`Clocks`]. The rules it keeps: a clock that jumps is followed only when most neighbours' clocks agree
-//! with it, or when it has stayed so for long ([`CONFIRM_AFTER`]) and no neighbour speaks against it; every difference
-//! that matters is reported once, with whose clock it is as far as that can be told.
+//! with it, or after [`CONFIRM_AFTER`] without contradiction by a neighbour; every relevant difference is reported
+//! once, naming the wrong clock as far as that is known.
 
 mod report;
 #[cfg(test)]
@@ -18,67 +19,70 @@ pub use self::report::{ClockReport, ClockState, ClockStatus, WrongClock};
 use crate::clock::{MAX_CLOCK_STEP_MS, Time};
 use crate::gossip::MAX_AHEAD_MS;
 
-/// Clocks that differ by less are as good as equal: machines that nobody sets are off by a minute or two, and nothing
-/// comes of it. In milliseconds.
+/// Maximum difference between clocks that counts as none, in milliseconds: clocks that nobody sets are off by a minute
+/// or two, without any consequence.
 const MAX_DIFFERENCE_MS: u64 = 120_000;
 
-/// A jump that no neighbour confirms is followed after this, if none is linked that contradicts it: a machine that runs
-/// alone must have its log's bounds some day, and who sets a clock wrong by accident has noticed by then.
+/// A jump that no neighbour confirms is followed after this time, if no linked neighbour contradicts it: a machine that
+/// runs alone must apply its log's bounds eventually, and an operator who set the clock wrong by accident has noticed
+/// by then.
 pub(crate) const CONFIRM_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// A clock that says less has not been told: a peer that says none sends 0, to which the handshake's time is added. In
-/// milliseconds since 1970: no machine that has a link started its clock in that minute.
+/// A lower clock value means that the peer reported none: such a peer sends 0, to which the handshake's duration is
+/// added. In milliseconds since 1970.
 const MIN_CLOCK_MS: u64 = 60_000;
 
-/// How often the clocks are compared. A jump has no effect before that: [`crate::clock::UnixMs`] sees it at once.
+/// Interval between comparisons of the clocks. A jump has no effect before that: [`crate::clock::UnixMs`] notices it at
+/// once.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The time that is to be trusted from now on.
+/// The time to trust from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Trust {
     pub(crate) now_ms: u64,
-    /// Most neighbours' clocks agree with it.
+    /// Whether most neighbours' clocks agree with it.
     pub(crate) is_backed: bool,
 }
 
-/// Why most neighbours would not take a batch with this date.
+/// Most neighbours would refuse a batch with this date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DateRefused {
-    /// How far ahead of their clocks the date is, the one that differs least; negative when it is behind.
+    /// Difference between the date and the closest of the refusing clocks, in milliseconds; negative when the date is
+    /// behind.
     pub(crate) ahead_ms: i64,
-    /// How many would refuse it.
+    /// Number of neighbours that would refuse it.
     pub(crate) refusing: usize,
-    /// How many neighbours' clocks are known.
+    /// Number of neighbours with a known clock.
     pub(crate) neighbours: usize,
 }
 
 /// A system clock that is not trusted.
 #[derive(Clone, Debug)]
 struct Doubt {
-    /// Since when it has stood so, and nobody has contradicted it.
+    /// Time since when the clock has run steadily and without contradiction.
     since: Time,
-    /// The Unix time at which this node's clock started, by the system clock as it is now.
+    /// Unix time of the start of this node, by the current system clock.
     start_ms: i64,
-    /// Whether it is to be reported with the next check.
+    /// Whether the next check has to report it.
     is_new: bool,
-    /// What is reported of it, if anything is.
+    /// The report about it, if there is any.
     report: Option<ClockReport>,
 }
 
 /// This machine's clock, and the neighbours' clocks.
 #[derive(Debug)]
 pub(crate) struct Clocks {
-    /// The Unix time at which this node's clock started, by each neighbour's clock.
+    /// Unix time of the start of this node, by each neighbour's clock.
     peers: BTreeMap<PeerId, i64>,
     doubt: Option<Doubt>,
-    /// What is trusted is only the least that the time can be: that of the newest message in the log. However many
-    /// neighbours confirm it, nothing is dated by it.
+    /// Whether the trusted time is only a lower bound, taken from the newest message in the log. Nothing is dated by
+    /// it, even if neighbours confirm it.
     is_lower_bound: bool,
     keep: Duration,
 }
 
 impl Clocks {
-    /// Without neighbours, in a node that keeps messages for `keep`.
+    /// Creates the state of a node without neighbours that keeps messages for `keep`.
     pub(crate) fn new(keep: Duration) -> Clocks {
         Clocks {
             peers: BTreeMap::new(),
@@ -88,9 +92,10 @@ impl Clocks {
         }
     }
 
-    /// What is to be trusted at the start, when the system clock says `system_ms` and the newest message in the log is
-    /// of `newest_ms`, if there is any. A clock that is not soon after that message is in doubt: nothing is removed by
-    /// it. It is reported when all that the log holds would be too old by it, or when it is before that message.
+    /// Returns the time to trust at the start, given the system clock and the date of the newest message in the log, if
+    /// there is any. A clock that is not close to that date is in doubt: retention removes nothing by it. A report is
+    /// made when all messages in the log would be too old by that clock, or when the clock is before the newest of
+    /// them.
     pub(crate) fn start(
         &mut self,
         now: Time,
@@ -117,7 +122,7 @@ impl Clocks {
         self.trust(now, trusted_ms)
     }
 
-    /// Compares the system clock with what has been trusted so far and with the neighbours' clocks.
+    /// Compares the system clock with the trusted time and with the neighbours' clocks.
     pub(crate) fn check(
         &mut self,
         now: Time,
@@ -162,13 +167,13 @@ impl Clocks {
         self.trust(now, trusted_ms)
     }
 
-    /// The doubt about a system clock that says `system_ms`; a new one when it has jumped.
+    /// Returns the doubt about a system clock at `system_ms`; a new one when the clock has jumped.
     fn doubt_of(&mut self, now: Time, system_ms: u64, ahead_ms: i64) -> &mut Doubt {
         let start_ms = start_of(now, system_ms);
         let before = self
             .doubt
             .take_if(|doubt| doubt.start_ms.abs_diff(start_ms) > MAX_CLOCK_STEP_MS);
-        // It has moved from where it stood, however far that was from what is trusted.
+        // The jump is measured from the previous doubtful time, not from the trusted one.
         let ahead_ms = before.map_or(ahead_ms, |before| start_ms.saturating_sub(before.start_ms));
         self.doubt.get_or_insert(Doubt {
             since: now,
@@ -178,8 +183,8 @@ impl Clocks {
         })
     }
 
-    /// A peer's clock says `theirs_ms` while this node's time is `own_ms`. Reports a difference that matters, when it
-    /// was not reported before.
+    /// Records a peer's clock `theirs_ms` at this node's time `own_ms`. Returns a report when a relevant difference is
+    /// new.
     pub(crate) fn heard(
         &mut self,
         now: Time,
@@ -201,12 +206,12 @@ impl Clocks {
         is_news.then(|| self.difference(now, peer_id, start_ms, own_ms))
     }
 
-    /// The last link with a peer is gone.
+    /// Forgets the clock of a peer without a link.
     pub(crate) fn lost(&mut self, peer_id: &PeerId) {
         self.peers.remove(peer_id);
     }
 
-    /// Why most of these neighbours would refuse a batch that is dated `sent_at_ms`, if they would.
+    /// Returns the refusal of a batch dated `sent_at_ms`, if most of these neighbours would refuse it by their clocks.
     pub(crate) fn refusal<'a>(
         &self,
         now: Time,
@@ -236,14 +241,14 @@ impl Clocks {
         })
     }
 
-    /// Whether a neighbour's clock speaks for its taking what is dated `sent_at_ms`; true when it is not known.
+    /// Returns whether a neighbour would accept the date `sent_at_ms` by its clock; true when its clock is unknown.
     pub(crate) fn takes(&self, now: Time, sent_at_ms: u64, peer_id: &PeerId) -> bool {
         self.peers.get(peer_id).is_none_or(|start_ms| {
             !self.is_refused(start_of(now, sent_at_ms).saturating_sub(*start_ms))
         })
     }
 
-    /// How the clocks stand, by a node whose time is `own_ms`.
+    /// Returns the status of the clocks for a node with the time `own_ms`.
     pub(crate) fn status(&self, now: Time, own_ms: u64) -> ClockStatus {
         let reports = self.peers.iter().filter_map(|(peer_id, start_ms)| {
             let ahead_ms = start_ms.saturating_sub(start_of(now, own_ms));
@@ -258,7 +263,8 @@ impl Clocks {
         }
     }
 
-    /// Too far ahead for any node, or older than what a node keeps that is set as this one is.
+    /// Returns whether a date is too far ahead for any node, or older than the retention of a node with the same
+    /// settings.
     fn is_refused(&self, ahead_ms: i64) -> bool {
         ahead_ms > MAX_AHEAD_MS as i64 || ahead_ms < -millis(self.keep)
     }
@@ -284,7 +290,7 @@ impl Clocks {
         .with_neighbours(with_it.max(with_us), self.peers.len().saturating_sub(1))
     }
 
-    /// How many neighbours' clocks agree with this time, as nearly as the date of a message has to.
+    /// Returns the number of neighbours' clocks that agree with this time within [`MAX_CLOCK_STEP_MS`].
     fn agreeing(&self, now: Time, unix_ms: u64) -> usize {
         let start_ms = start_of(now, unix_ms);
         let agrees = |other: &&i64| other.abs_diff(start_ms) <= MAX_CLOCK_STEP_MS;
@@ -299,7 +305,7 @@ impl Clocks {
     }
 }
 
-/// The Unix time at which this node's clock started, by a clock that says `unix_ms` now.
+/// Returns the Unix time of the start of this node, by a clock that is at `unix_ms` now.
 fn start_of(now: Time, unix_ms: u64) -> i64 {
     let unix_ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
     unix_ms.saturating_sub(millis(now.since_start()))

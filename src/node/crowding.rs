@@ -1,7 +1,7 @@
-//! Who takes more than its share of the log: told to the application, and remembered for whoever asks.
+//! Sources that exceed their share of the log: reported to the application, and remembered for queries.
 //!
-//! Entry types: [`Crowding`], [`Crowders`]. The rule it keeps: it is said who, how much of what, and how many messages
-//! made room for it; what is remembered is bounded.
+//! Entry types: [`Crowding`], [`Crowders`]. The rule it keeps: a report names the source, its bytes and share, and the
+//! number of messages removed for it; the memory is bounded.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,40 +12,41 @@ use libp2p::identity::PublicKey;
 use crate::clock::{Clock, Time};
 use crate::store;
 
-/// The most that are remembered; past it the one that was seen longest ago is forgotten.
+/// Maximum number of remembered sources; the one seen longest ago is forgotten first.
 const MAX_CROWDERS: usize = 16;
 
-/// How long one is remembered after its batches made room last.
+/// Time for which a source is remembered after the last removal of its batches.
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
 
-/// Somebody takes more than its share of a full log: its own oldest messages make room, not those of others.
+/// An author or neighbour exceeds its share of a full log: its own oldest messages are removed, not those of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Crowding {
-    /// The author whose messages made room last.
+    /// The author of the messages removed last.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::model::serialize::text")
     )]
     pub author: PeerId,
-    /// The neighbour that brought most of them first; none when this node said them, or it is not known.
+    /// The neighbour that first delivered most of the author's messages; none when this node published them, or it is
+    /// not known.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::model::serialize::optional_text")
     )]
     pub link: Option<PeerId>,
-    /// Whether it is the neighbour that takes more than its share, by bringing what many new authors say.
+    /// Whether the neighbour exceeds its share, by delivering messages of many new authors.
     pub is_by_link: bool,
-    /// The bytes in the log of the author, or of all new authors that the neighbour brought.
+    /// Bytes in the log of the author, or of all new authors that the neighbour delivered.
     pub bytes: u64,
-    /// The bytes that it may have there while others have less.
+    /// Bytes that the source may occupy while others occupy less.
     pub share: u64,
-    /// How many of its batches have made room lately.
+    /// Number of its batches that were removed lately.
     pub batches: u64,
 }
 
 impl Crowding {
-    /// What the log said, unless it named no keys.
+    /// Converts the log's report; none when it has no valid keys.
     fn of(crowding: &store::Crowding) -> Option<Crowding> {
         let author = PublicKey::try_decode_protobuf(&crowding.author).ok()?;
         let link = crowding.link.as_ref();
@@ -59,7 +60,7 @@ impl Crowding {
         })
     }
 
-    /// Who takes more than its share: the link, or the author.
+    /// Returns the source that exceeds its share: the link or the author.
     pub fn who(&self) -> PeerId {
         match self.link {
             Some(link) if self.is_by_link => link,
@@ -68,7 +69,7 @@ impl Crowding {
     }
 }
 
-/// Those who took more than their share lately.
+/// The sources that exceeded their share lately.
 #[derive(Clone, Debug)]
 pub(crate) struct Crowders {
     clock: Clock,
@@ -83,12 +84,12 @@ impl Crowders {
         }
     }
 
-    /// Notes what the log said; returns what is to be told of it.
+    /// Records a report of the log. Returns the event for the application.
     pub(crate) fn note(&self, crowding: &store::Crowding) -> Option<Crowding> {
         self.note_at(self.clock.now(), crowding)
     }
 
-    /// Those of the last minutes, the last one first.
+    /// Returns the remembered sources, the latest first.
     pub(crate) fn lately(&self) -> Vec<Crowding> {
         self.lately_at(self.clock.now())
     }

@@ -1,7 +1,7 @@
-//! Addresses that a node keeps dialling until they answer: with back-off and jitter, for ever.
+//! Persistent dials: addresses that a node dials until they answer, with exponential back-off and jitter.
 //!
-//! Entry type: [`Dialing`], pure: time and randomness come in, addresses to dial go out. The rule
-//! it keeps: one dial at a time for each address, and none while its peer is linked.
+//! Entry type: [`Dialing`], pure: time and randomness are arguments, addresses to dial are results. The rule it keeps:
+//! one dial at a time for each address, and none while its peer is linked.
 
 use std::time::Duration;
 
@@ -12,34 +12,34 @@ use rand::{Rng, RngExt};
 use crate::clock::Time;
 use crate::net::address::Address;
 
-/// The wait after the first failure; it doubles with each.
+/// The wait after the first failure; it doubles with each failure.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// The wait for a busy peer doubles this often: up to 2 s.
+/// Maximum number of doublings for a busy peer: its wait grows up to 2 s.
 const BUSY_STEPS: u32 = 3;
-/// A busy peer is shown when it was busy this often in a row.
+/// Number of busy answers in a row after which the failure is reported.
 const SHOW_BUSY: u32 = 8;
-/// The longest wait.
+/// Maximum wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// The wait before an address that was the node's own is tried again: it may be another node's by then.
+/// The wait before an address of this node itself is tried again: another node may have it by then.
 const OWN_WAIT: Duration = Duration::from_secs(600);
-/// The other end of a dial of one's own, which the listener sees, ends about when the dial does: not later than this.
+/// Maximum time by which the listening end of a dial to this node itself ends after the dial.
 const OWN_ECHO: Duration = Duration::from_secs(10);
 
-/// Addresses to keep dialling.
+/// The addresses to keep dialling.
 #[derive(Debug, Default)]
 pub(crate) struct Dialing {
     targets: Vec<Target>,
-    /// When a dial last led to this node itself.
+    /// Time of the last dial that reached this node itself.
     own_at: Option<Time>,
 }
 
 #[derive(Debug)]
 struct Target {
     address: Address,
-    /// Who answered there last.
+    /// The peer that answered last.
     peer_id: Option<PeerId>,
     failures: u32,
-    /// It was found to be this node's own address, which was told.
+    /// Whether the address was found to be this node's own, which has been reported.
     is_own: bool,
     state: State,
 }
@@ -49,12 +49,12 @@ enum State {
     Waiting(Time),
     Dialing(ConnectionId),
     Linked(PeerId),
-    /// It has answered, and is not needed now.
+    /// The peer has answered, and no link is needed now.
     Spared,
 }
 
 impl Dialing {
-    /// Keeps dialling `address` from `now` on; an address that is kept already stays one.
+    /// Keeps dialling `address` from `now` on. A known address stays as it is.
     pub(crate) fn add(&mut self, now: Time, address: Address) {
         if self.targets.iter().any(|t| t.address == address) {
             return;
@@ -69,7 +69,7 @@ impl Dialing {
         });
     }
 
-    /// When [`Dialing::due`] has something to say.
+    /// Returns the time at which [`Dialing::due`] returns another address.
     pub(crate) fn deadline(&self) -> Option<Time> {
         self.targets
             .iter()
@@ -80,8 +80,7 @@ impl Dialing {
             .min()
     }
 
-    /// The addresses whose wait is over. The caller dials each and says so with
-    /// [`Dialing::started`].
+    /// Returns the addresses with an expired wait. The caller dials each and calls [`Dialing::started`].
     pub(crate) fn due(&self, now: Time) -> Vec<Address> {
         self.targets
             .iter()
@@ -90,14 +89,14 @@ impl Dialing {
             .collect()
     }
 
-    /// `address` is being dialled as this connection.
+    /// Records that `address` is being dialled as this connection.
     pub(crate) fn started(&mut self, address: &Address, connection_id: ConnectionId) {
         if let Some(target) = self.targets.iter_mut().find(|t| t.address == *address) {
             target.state = State::Dialing(connection_id);
         }
     }
 
-    /// What is being dialled as this connection.
+    /// Returns the address that is being dialled as this connection.
     pub(crate) fn address_of(&self, connection_id: ConnectionId) -> Option<Multiaddr> {
         let dialed = |t: &&Target| t.state == State::Dialing(connection_id);
         self.targets
@@ -106,8 +105,8 @@ impl Dialing {
             .map(|t| t.address.multiaddr().clone())
     }
 
-    /// The connection came to nothing. Whether people want to see it, at the first failure in a row,
-    /// or when a peer that is only busy stays so; none when it was not one of these dials.
+    /// Records a failed dial. Returns whether to report it: the first failure in a row, or a peer that stays busy; none
+    /// when it was not one of these dials.
     pub(crate) fn failed(
         &mut self,
         now: Time,
@@ -120,7 +119,7 @@ impl Dialing {
             .iter_mut()
             .find(|t| t.state == State::Dialing(connection_id))?;
         target.failures += 1;
-        // Places come free quickly: who is busy is asked again soon.
+        // A busy peer is retried soon, because slots become free quickly.
         let steps = if busy {
             target.failures.min(BUSY_STEPS)
         } else {
@@ -130,8 +129,8 @@ impl Dialing {
         Some(target.failures == if busy { SHOW_BUSY } else { 1 })
     }
 
-    /// The connection led to this node itself, as one list of addresses for all nodes makes it. Whether that is to be told,
-    /// which it is once; none when it was not one of these dials.
+    /// Records that a dial reached this node itself, as happens with one list of addresses for all nodes. Returns
+    /// whether to report it, which is true once; none when it was not one of these dials.
     pub(crate) fn led_to_self(&mut self, now: Time, connection_id: ConnectionId) -> Option<bool> {
         let target = self
             .targets
@@ -142,14 +141,15 @@ impl Dialing {
         Some(!std::mem::replace(&mut target.is_own, true))
     }
 
-    /// Whether a connection that this node has with itself may be one of these dials: one is under way, or has just ended.
+    /// Returns whether a connection of this node with itself may be one of these dials: one is in progress, or has just
+    /// ended.
     pub(crate) fn may_lead_to_self(&self, now: Time) -> bool {
         let mut targets = self.targets.iter();
         targets.any(|t| matches!(t.state, State::Dialing(_)))
             || self.own_at.is_some_and(|at| now.since(at) < OWN_ECHO)
     }
 
-    /// A peer is linked, whoever dialled.
+    /// Records that a peer is linked, no matter which end dialled.
     pub(crate) fn linked(&mut self, connection_id: ConnectionId, peer_id: PeerId) {
         for target in &mut self.targets {
             let dialled = target.state == State::Dialing(connection_id);
@@ -161,7 +161,7 @@ impl Dialing {
         }
     }
 
-    /// The peer answered but is not needed: it is dialled no more.
+    /// Records that the peer answered and is not needed: it is not dialled again.
     pub(crate) fn spare(&mut self, connection_id: ConnectionId) {
         for target in &mut self.targets {
             if target.state == State::Dialing(connection_id) {
@@ -170,7 +170,7 @@ impl Dialing {
         }
     }
 
-    /// The addresses that have answered, and who did.
+    /// Returns the addresses that have answered, with their peers.
     pub(crate) fn introduced(&self) -> Vec<(Option<PeerId>, Vec<Multiaddr>)> {
         self.targets
             .iter()
@@ -179,7 +179,7 @@ impl Dialing {
             .collect()
     }
 
-    /// Forgets who answered at addresses that name nobody; whether any was forgotten.
+    /// Forgets the peers of addresses without a peer id. Returns whether any was forgotten.
     pub(crate) fn forget_peers(&mut self) -> bool {
         let mut forgotten = false;
         for target in &mut self.targets {
@@ -189,7 +189,7 @@ impl Dialing {
         forgotten
     }
 
-    /// A peer's last link is gone: dial it again, soon.
+    /// Records that a peer has lost its last link, and schedules a dial soon.
     pub(crate) fn unlinked(&mut self, now: Time, peer_id: PeerId, rng: &mut impl Rng) {
         for target in &mut self.targets {
             if target.state == State::Linked(peer_id) {
@@ -199,7 +199,7 @@ impl Dialing {
     }
 }
 
-/// Exponential back-off with jitter over its upper half, so that a crowd does not return as one.
+/// Returns the exponential back-off with jitter over its upper half, so that many nodes do not retry at the same time.
 fn wait(failures: u32, rng: &mut impl Rng) -> Duration {
     let full = FIRST_WAIT
         .saturating_mul(1 << failures.saturating_sub(1).min(16))
@@ -286,7 +286,7 @@ mod tests {
                 .deadline()
                 .is_some_and(|d| d <= Time::from_millis(500))
         );
-        // It came back by itself.
+        // The peer has dialled this node itself.
         dialing.linked(ConnectionId::new_unchecked(2), peer);
         assert_eq!(dialing.deadline(), None);
     }

@@ -1,7 +1,7 @@
-//! What a node's calls answer when they cannot do as asked.
+//! Errors of the calls of a node.
 //!
-//! Entry types: [`StartError`], [`ConnectError`], [`BroadcastError`]. The rule they keep: each says
-//! what was wrong, whether anything was lost, and what to do.
+//! Entry types: [`StartError`], [`ConnectError`], [`BroadcastError`]. The rule they keep: each names the cause, whether
+//! anything was lost, and a remedy.
 
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use crate::model::RoomName;
 use crate::net::listening::ListenError;
 use crate::net::stage::StageError;
 
-/// Why a node did not start.
+/// A node could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address to listen on that cannot be.
+    /// An address cannot be listened on.
     #[error("cannot listen on {address}: {reason}")]
     Listen {
         /// The address as it was given.
         address: String,
-        /// Why, and what to do.
+        /// The cause and the remedy.
         reason: String,
     },
-    /// The certificate or its key.
+    /// The TLS certificate or its key cannot be used.
     #[error("cannot use the TLS certificate: {0}")]
     Tls(String),
-    /// More rooms than a node may be in.
+    /// More rooms were requested than a node may be in.
     #[error("a node can be in at most {max} rooms, {asked} were asked for")]
     TooManyRooms {
-        /// The most.
+        /// Maximum number of rooms.
         max: usize,
-        /// How many were asked for.
+        /// Number of requested rooms.
         asked: usize,
     },
-    /// The log.
+    /// The log cannot be opened.
     #[error("{0}")]
     Log(#[from] crate::store::LogError),
-    /// The system refused something a node cannot be without.
+    /// The system refused something that a node requires.
     #[error("the node cannot start: {0}")]
     System(String),
 }
@@ -49,10 +49,10 @@ impl From<ListenError> for StartError {
     }
 }
 
-/// Why a link did not come up.
+/// A link could not be established.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// It failed at a stage.
+    /// The connection failed at a stage.
     #[error("{0}")]
     Stage(StageError),
     /// The node has stopped.
@@ -60,53 +60,53 @@ pub enum ConnectError {
     Stopped,
 }
 
-/// Why an event was not broadcast. Nothing of it left the node, but for
-/// [`BroadcastError::NotKept`] and [`BroadcastError::NotConfirmed`].
+/// An event was not broadcast. Nothing of it left the node, except for [`BroadcastError::NotKept`] and
+/// [`BroadcastError::NotConfirmed`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BroadcastError {
-    /// The data is too large.
+    /// The data exceeds the limit.
     #[error(
         "the event has {bytes} bytes of data, the limit is {MAX_EVENT_DATA} bytes: send it in parts"
     )]
     TooLarge {
-        /// How large it is.
+        /// Size of the data, in bytes.
         bytes: usize,
     },
-    /// The name is too long.
+    /// The name exceeds the limit.
     #[error("the event's name has {bytes} bytes, the limit is {MAX_EVENT_NAME} bytes")]
     NameTooLong {
-        /// How long it is.
+        /// Length of the name, in bytes.
         bytes: usize,
     },
     /// The node is not in the room.
     #[error("this node is not in the room `{0}`: join it first")]
     NotInRoom(RoomName),
-    /// Nobody is there to take it.
+    /// No linked peer is in the room.
     #[error(
         "no linked peer is in the room `{0}`: nothing was sent; connect to one first, or wait for one"
     )]
     NoLinks(RoomName),
-    /// The events make no batch.
+    /// The events cannot form a batch.
     #[error("the event cannot be sent: {0}")]
     Unsendable(String),
-    /// It left the node and is stored there, but fewer neighbours than asked for have said that they stored it, too.
+    /// The event was sent and is stored here, but fewer neighbours than required have confirmed that they stored it.
     #[error(
         "the event was sent and is stored here, but only at {holders} of {needed} neighbours within {} s: the others get it when \
          they come; link with more nodes, or ask for fewer",
         within.as_secs()
     )]
     NotConfirmed {
-        /// How many have.
+        /// Number of neighbours that confirmed.
         holders: usize,
-        /// How many were asked for.
+        /// Number of required confirmations.
         needed: usize,
-        /// How long they had.
+        /// Time limit for the confirmations.
         within: Duration,
     },
-    /// It left the node, which could not store it.
+    /// The event was sent, but this node could not store it.
     #[error("the event was sent, but could not be kept: {0}")]
     NotKept(String),
-    /// Most linked peers would refuse it for its date: this machine's clock is wrong, or theirs are.
+    /// Most linked peers would refuse the event for its date: this machine's clock is wrong, or theirs are.
     #[error("the event was not sent: {0}")]
     ClockWrong(String),
     /// The node has stopped.
@@ -114,10 +114,10 @@ pub enum BroadcastError {
     Stopped,
 }
 
-/// Why a room was not joined.
+/// A room could not be joined.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
-    /// The node is in as many rooms as it may be.
+    /// The node is in the maximum number of rooms.
     #[error("this node is in {0} rooms already, the most it can be in: leave one first")]
     TooMany(usize),
     /// The node has stopped.

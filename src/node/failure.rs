@@ -1,7 +1,7 @@
-//! libp2p's errors as stages, in words that say what to do.
+//! Converts errors of the swarm to stages, with a cause and a remedy.
 //!
-//! Entry functions: one for each place where a connection can fail. The rule they keep: whoever
-//! reads the reason need not know libp2p.
+//! Entry functions: one for each place where a connection can fail. The rule they keep: the reason needs no knowledge
+//! of libp2p.
 
 use libp2p::core::transport::TransportError;
 use libp2p::swarm::{ConnectionDenied, ConnectionError, DialError, ListenError};
@@ -11,12 +11,12 @@ use crate::net::diagnosis::stage_of;
 use crate::net::limits;
 use crate::net::stage::{self, Stage, StageError};
 
-/// The code of a dial that led to this node itself.
+/// Error code: a dial reached this node itself.
 pub(crate) const OWN_ID: &str = "OWN_ID";
 const OWN_ID_REASON: &str = "that is this node itself, or a node with the same identity: \
      two nodes cannot share a passphrase or key file";
 
-/// Why a dial failed.
+/// Explains a failed dial.
 pub(crate) fn of_dial(error: &DialError) -> StageError {
     match error {
         DialError::LocalPeerId { .. } => {
@@ -35,7 +35,7 @@ pub(crate) fn of_dial(error: &DialError) -> StageError {
             .map(|(_, error)| stage_of(error))
             .max_by_key(|error| error.stage)
             .unwrap_or_else(|| StageError::new(Stage::Address, "no address to dial")),
-        // An address is always given; libp2p leaves out those on which this node listens.
+        // The node always passes an address; libp2p removes those on which this node listens.
         DialError::NoAddresses => StageError::new(Stage::Address, OWN_ID_REASON).with_code(OWN_ID),
         DialError::Aborted | DialError::DialPeerConditionFalse(_) => {
             StageError::new(Stage::Link, "the dial was given up")
@@ -43,22 +43,22 @@ pub(crate) fn of_dial(error: &DialError) -> StageError {
     }
 }
 
-/// Why an inbound connection came to nothing; none when it is not worth a line.
+/// Explains a failed inbound connection; none when it is not worth a line.
 pub(crate) fn of_incoming(error: &ListenError) -> Option<StageError> {
     match error {
         ListenError::LocalPeerId { .. } => {
             Some(StageError::new(Stage::Noise, OWN_ID_REASON).with_code(OWN_ID))
         }
         ListenError::Denied { cause } => Some(of_denied(cause)),
-        // Whoever goes away after it has asked for WebSocket is a dialer that has found another way: there is nothing to be
-        // told. One that goes before may be any program.
+        // A client that leaves after its request for WebSocket is a dialer that connected by another address: there is
+        // nothing to report. Before that it may be any program.
         ListenError::Transport(error) => Some(stage_of(error))
             .filter(|e| e.code != Some(stage::HUNG_UP) || e.stage < Stage::Noise),
         ListenError::WrongPeerId { .. } | ListenError::Aborted => None,
     }
 }
 
-/// Why a listener takes no connection at the moment.
+/// Explains why a listener cannot accept connections at the moment.
 pub(crate) fn of_listener(error: std::io::Error) -> String {
     let staged = stage_of(&TransportError::Other(error));
     staged.reason
@@ -75,7 +75,7 @@ fn of_denied(cause: &ConnectionDenied) -> StageError {
     StageError::new(Stage::Link, reason).with_code("LIMIT")
 }
 
-/// Why a handshake failed.
+/// Explains a failed handshake.
 pub(crate) fn of_handshake(failure: &handshake::Failure) -> StageError {
     let stage = match failure.stage {
         handshake::Stage::Round1 => Stage::Handshake1,
@@ -95,7 +95,7 @@ pub(crate) fn of_handshake(failure: &handshake::Failure) -> StageError {
     }
 }
 
-/// Why a link is gone that we did not close.
+/// Explains the loss of a link that this node did not close.
 pub(crate) fn of_close(cause: Option<&ConnectionError>) -> String {
     match cause {
         None => "closed".to_owned(),

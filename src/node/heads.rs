@@ -1,7 +1,7 @@
-//! Which batches of one's own the next one follows, room by room.
+//! The heads of this node's own batches: the batches that the next one follows, for each room.
 //!
-//! Entry type: [`Heads`]. The rule it keeps: the batch directly before it in this run of the node is always among
-//! them; batches that other runs with the same identity have sent are there once, until a batch has named them.
+//! Entry type: [`Heads`]. The rule it keeps: the heads always contain the previous batch of this run of the node;
+//! batches that other runs with the same identity have sent are heads until one batch has named them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,18 +11,18 @@ use libp2p::PeerId;
 use crate::gossip::{MAX_PREV, VerifiedBatch};
 use crate::model::{BatchId, RoomName};
 
-/// Ids that batches of other runs have named and that had not come by then, which are remembered in each room, so
-/// that one that comes late is not taken for a head.
+/// Maximum number of ids for each room that batches of other runs have named and that had not arrived by then. They are
+/// remembered so that a late arrival is not taken for a head.
 const MAX_FOLLOWED: usize = 64;
 
-/// A batch that an earlier run has left in the log.
+/// A batch of an earlier run in the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Left {
     pub(crate) id: BatchId,
     pub(crate) sent_at_ms: u64,
     /// Whether it is the last of its run.
     pub(crate) is_last: bool,
-    /// The batches that it names.
+    /// The batches that it names as predecessors.
     pub(crate) prev: Vec<BatchId>,
 }
 
@@ -36,13 +36,13 @@ pub(crate) struct Heads {
 
 #[derive(Debug, Default)]
 struct Room {
-    /// What the log holds has been read.
+    /// Whether the log's batches of this room have been read.
     is_read: bool,
     /// The last batch of this run.
     last: Option<BatchId>,
     /// The heads of other runs, the newest last.
     others: Vec<(u64, BatchId)>,
-    /// What other runs' batches have named.
+    /// The batches that batches of other runs have named.
     followed: VecDeque<BatchId>,
 }
 
@@ -55,12 +55,12 @@ impl Heads {
         }
     }
 
-    /// Whether what the log holds of this room is not known yet.
+    /// Returns whether the log's batches of this room have yet to be read.
     pub(crate) fn is_to_be_read(&self, room: &RoomName) -> bool {
         self.rooms().get(room).is_none_or(|room| !room.is_read)
     }
 
-    /// Takes in what the log holds of earlier runs.
+    /// Adds the batches of earlier runs in the log.
     pub(crate) fn read(&self, room: &RoomName, left: Vec<Left>) {
         let mut rooms = self.rooms();
         let room = rooms.entry(room.clone()).or_default();
@@ -68,7 +68,7 @@ impl Heads {
         for batch in &left {
             room.follow(&batch.prev);
         }
-        // Among them those that others of them name, in whatever order they came.
+        // Batches named by others in the list are not heads, in whatever order they arrived.
         let named: Vec<BatchId> = left.iter().flat_map(|batch| batch.prev.clone()).collect();
         for batch in left {
             if batch.is_last && !named.contains(&batch.id) {
@@ -77,7 +77,7 @@ impl Heads {
         }
     }
 
-    /// Takes in a batch that was stored: of interest when another run of this identity has sent it.
+    /// Adds a stored batch if another run of this identity has sent it.
     pub(crate) fn stored(&self, batch: &VerifiedBatch) {
         if batch.author() != self.own || batch.instance_id() == self.instance_id {
             return;
@@ -88,7 +88,7 @@ impl Heads {
         room.add(batch.sent_at_ms(), batch.id());
     }
 
-    /// The batches that the next one of this run follows.
+    /// Returns the batches that the next one of this run follows.
     pub(crate) fn next(&self, room: &RoomName) -> Vec<BatchId> {
         let rooms = self.rooms();
         let Some(room) = rooms.get(room) else {
@@ -98,7 +98,7 @@ impl Heads {
         room.last.into_iter().chain(others).take(MAX_PREV).collect()
     }
 
-    /// A batch of this run has left, which named `prev`.
+    /// Records a sent batch of this run that named `prev`.
     pub(crate) fn sent(&self, room: &RoomName, prev: &[BatchId], id: BatchId) {
         let mut rooms = self.rooms();
         let room = rooms.entry(room.clone()).or_default();
@@ -218,7 +218,7 @@ mod tests {
         let second = BatchId([101; 32]);
         heads.sent(&room(), &[first, next.id()], second);
         assert_eq!(heads.next(&room()), [second]);
-        // It is followed already, however late it comes.
+        // It is followed already, even if it arrives late.
         heads.stored(&theirs);
         assert_eq!(heads.next(&room()), [second]);
     }

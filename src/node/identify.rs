@@ -1,9 +1,9 @@
-//! libp2p's identify, which every peer must answer, without anything about where nodes are.
+//! libp2p's identify, which every peer must answer, without any addresses.
 //!
-//! Entry type: [`Identify`]. The rule it keeps: a peer learns by it which key, program and protocols this node has, and
-//! no address: neither one that this node listens on or announces, nor the one that this node sees of the peer, which
-//! would show what stands between the two. What peers say of their own addresses is not used either. Addresses are the
-//! overlay's affair, and it tells them to linked peers alone.
+//! Entry type: [`Identify`]. The rule it keeps: identify reveals this node's key, program and protocols, and no
+//! address: neither one that this node listens on or announces, nor the peer's address as seen from here, which would
+//! reveal routers in between. Addresses that peers report of themselves are ignored too. Only the overlay exchanges
+//! addresses, with linked peers.
 
 use std::task::{Context, Poll};
 
@@ -18,17 +18,17 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::identity::Identity;
 
-/// What identify says this program speaks.
+/// The protocol version of this program's identify report.
 const PROTOCOL_VERSION: &str = "/diatribe/1.0.0";
 
-/// What a node says of itself to any peer.
+/// The identify behaviour of a node.
 pub(crate) struct Identify(Behaviour);
 
 impl Identify {
     pub(crate) fn new(identity: &Identity) -> Identify {
         let config = Config::new(PROTOCOL_VERSION.to_owned(), identity.keypair().public())
             .with_agent_version(concat!("diatribe/", env!("CARGO_PKG_VERSION")).to_owned())
-            // By default it remembers where peers say they are, and gives that to whoever dials them.
+            // By default it caches the addresses that peers report, and offers them for dials.
             .with_cache_size(0)
             .with_hide_listen_addrs(true);
         Identify(Behaviour::new(config))
@@ -46,7 +46,7 @@ impl NetworkBehaviour for Identify {
         local: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        // In place of the peer's address: it goes into the answer as `observedAddr`.
+        // Replaces the peer's address, which the answer would contain as `observedAddr`.
         let nowhere = Multiaddr::empty();
         self.0
             .handle_established_inbound_connection(connection_id, peer, local, &nowhere)
@@ -66,7 +66,7 @@ impl NetworkBehaviour for Identify {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        // Everything else is about addresses.
+        // All other events concern addresses.
         if let FromSwarm::ConnectionEstablished(_) | FromSwarm::ConnectionClosed(_) = event {
             self.0.on_swarm_event(event);
         }
@@ -88,7 +88,7 @@ impl NetworkBehaviour for Identify {
     ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         loop {
             match self.0.poll(cx) {
-                // What a peer says about its own address or ours is no reason to believe it.
+                // A peer's report about its own address or ours is not trusted.
                 Poll::Ready(
                     ToSwarm::NewExternalAddrCandidate(_) | ToSwarm::NewExternalAddrOfPeer { .. },
                 ) => {}

@@ -1,7 +1,7 @@
-//! The links of a node: which connections have passed, and which one of two stays.
+//! The links of a node: its verified connections, and the choice between two of one peer.
 //!
-//! Entry type: [`Links`]. The rule it keeps: a peer counts as one link however many connections it
-//! has, and both ends of two connections choose the same one to keep.
+//! Entry type: [`Links`]. The rule it keeps: a peer counts as one link however many connections it has, and both ends
+//! of two connections keep the same one.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use libp2p::{Multiaddr, PeerId};
 use super::event::Direction;
 use crate::clock::Time;
 
-/// Two connections that passed within this time were dialled at once from both ends; a later one
-/// shows that the peer has lost the earlier. A guess: several times the handshake's deadline of 10 s
-/// would also do, a second would not.
+/// Maximum time between two verified connections that were dialled by both ends at once; a later one shows that the
+/// peer has lost the earlier. An estimate: a few times the handshake's deadline of 10 s is right, one second would be
+/// too short.
 const SIMULTANEOUS: Duration = Duration::from_secs(20);
 
-/// How long ago a link was heard of at most to count as alive when its peer's identity turns up in
-/// another process. A ping is answered every 5 s.
+/// Maximum time since the last sign of life of a link that counts as alive when another process uses its peer's
+/// identity. A ping is answered every 5 s.
 const ALIVE: Duration = Duration::from_secs(8);
 
-/// One proved connection.
+/// One verified connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) connection_id: ConnectionId,
@@ -32,27 +32,28 @@ pub(crate) struct Link {
     pub(crate) since: Time,
     pub(crate) heard: Time,
     pub(crate) rtt: Option<Duration>,
-    /// How many milliseconds the peer's clock is ahead of ours, by its own account in the handshake.
+    /// Difference between the peer's clock and ours in milliseconds, by its own account in the handshake; positive when
+    /// its clock is ahead.
     pub(crate) clock_offset_ms: i64,
 }
 
-/// What is to be done about a connection that has just passed.
+/// The consequence of a newly verified connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entered {
     /// The peer had no link before.
     New,
-    /// The peer has one already: close this connection, old or new, and keep the other.
+    /// The peer has a link already: this connection, old or new, must be closed.
     Close(ConnectionId),
 }
 
-/// All proved connections; a handful, so that looking through them costs nothing.
+/// All verified connections; so few that a scan costs nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     by_connection: HashMap<ConnectionId, Link>,
 }
 
 impl Links {
-    /// Peers with a link.
+    /// Returns the number of linked peers.
     pub(crate) fn count(&self) -> usize {
         let mut peers: Vec<&PeerId> = self.by_connection.values().map(|l| &l.peer_id).collect();
         peers.sort_unstable();
@@ -60,7 +61,7 @@ impl Links {
         peers.len()
     }
 
-    /// One link for each peer, longest standing first.
+    /// Returns one link for each peer, the oldest first.
     pub(crate) fn all(&self) -> Vec<&Link> {
         let mut links: Vec<&Link> = self.by_connection.values().collect();
         links.sort_by_key(|l| (l.since, l.connection_id));
@@ -69,7 +70,7 @@ impl Links {
         links
     }
 
-    /// The link of `peer_id`, if it has one.
+    /// Returns the link of `peer_id`, if it has one.
     pub(crate) fn of(&self, peer_id: &PeerId) -> Option<&Link> {
         self.by_connection
             .values()
@@ -77,7 +78,7 @@ impl Links {
             .min_by_key(|l| l.since)
     }
 
-    /// All proved connections of `peer_id`: two for a moment, when dials have crossed.
+    /// Returns all verified connections of `peer_id`: two for a moment, when dials have crossed.
     pub(crate) fn connections_of(&self, peer_id: &PeerId) -> Vec<ConnectionId> {
         self.by_connection
             .values()
@@ -86,18 +87,18 @@ impl Links {
             .collect()
     }
 
-    /// Whether the peer at the other end of this connection has another one.
+    /// Returns whether the peer of this connection has another verified connection.
     pub(crate) fn is_one_of_several(&self, connection_id: ConnectionId) -> bool {
         self.get(connection_id)
             .is_some_and(|l| self.connections_of(&l.peer_id).len() > 1)
     }
 
-    /// The proved connection, if it is one.
+    /// Returns the link of this connection, if it is verified.
     pub(crate) fn get(&self, connection_id: ConnectionId) -> Option<&Link> {
         self.by_connection.get(&connection_id)
     }
 
-    /// Something was heard from the peer on this connection.
+    /// Records a sign of life of the peer on this connection.
     pub(crate) fn heard(&mut self, connection_id: ConnectionId, now: Time, rtt: Option<Duration>) {
         if let Some(link) = self.by_connection.get_mut(&connection_id) {
             link.heard = now;
@@ -105,8 +106,8 @@ impl Links {
         }
     }
 
-    /// Whether another process with this identity is linked and was heard of lately. One that was
-    /// not is to be replaced: its machine may have lost power.
+    /// Returns whether another process with this identity is linked, and alive. A dead one is to be replaced: its
+    /// machine may have lost power.
     pub(crate) fn duplicate(
         &self,
         peer_id: &PeerId,
@@ -125,7 +126,7 @@ impl Links {
         }
     }
 
-    /// A connection passed.
+    /// Adds a verified connection.
     pub(crate) fn enter(&mut self, own: &PeerId, link: Link) -> Entered {
         let old = self.of(&link.peer_id).cloned();
         let entered = match &old {
@@ -136,7 +137,7 @@ impl Links {
         entered
     }
 
-    /// A connection is gone: the link it was, and whether its peer has none left.
+    /// Removes a closed connection. Returns its link, and whether its peer has none left.
     pub(crate) fn leave(&mut self, connection_id: ConnectionId) -> Option<(Link, bool)> {
         let link = self.by_connection.remove(&connection_id)?;
         let last = self.of(&link.peer_id).is_none();
@@ -144,24 +145,24 @@ impl Links {
     }
 }
 
-/// Whether an identity already runs elsewhere.
+/// Another process with the same identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Duplicate {
-    /// No other process of it is linked.
+    /// No other process is linked.
     None,
-    /// One is, and answers.
+    /// Another process is linked and answers.
     Alive,
-    /// One was, and does not answer: close its connection.
+    /// Another process was linked and does not answer: its connection must be closed.
     Dead(ConnectionId),
 }
 
 fn loser(own: &PeerId, old: &Link, new: &Link) -> ConnectionId {
     let crossed = old.direction != new.direction && new.since.since(old.since) < SIMULTANEOUS;
     if !crossed {
-        // Dialled again from the same end, or long after: the peer knows nothing of the old one.
+        // A later dial, or one from the same end, shows that the peer has lost the old connection.
         return old.connection_id;
     }
-    // Of two that crossed, the one dialled by the smaller PeerId stays, on both ends.
+    // Of two crossed dials, both ends keep the one from the smaller PeerId.
     let smaller_dialled = match new.direction {
         Direction::Dialer => own.to_bytes() < new.peer_id.to_bytes(),
         Direction::Listener => new.peer_id.to_bytes() < own.to_bytes(),
@@ -195,7 +196,7 @@ mod tests {
     fn both_ends_of_two_crossed_connections_keep_the_same_one() {
         for _ in 0..50 {
             let (a, b) = (PeerId::random(), PeerId::random());
-            // Connection 1 was dialled by a, 2 by b; each end may see them pass in either order.
+            // Connection 1 was dialled by a, 2 by b; each end may verify them in either order.
             let at_a = |first: usize| choose(a, b, first, |id| id == 1);
             let at_b = |first: usize| choose(b, a, first, |id| id == 2);
             assert_eq!(at_a(1), at_b(1));

@@ -1,7 +1,7 @@
-//! What was said before: the log read back as the application saw it.
+//! The history stream: the log read back as the application saw it.
 //!
-//! Entry types: [`HistoryQuery`], [`History`], [`Again`]. The rule it keeps: it is read page by page, so that
-//! its reader bounds the memory, and nothing is locked meanwhile.
+//! Entry types: [`HistoryQuery`], [`History`], [`LogReplay`]. The rule it keeps: the log is read page by page, so that
+//! its reader bounds the memory, and without a lock between pages.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -22,28 +22,28 @@ use crate::identity::NetworkId;
 use crate::model::{RoomName, Stored};
 use crate::store::{Cursor, LogError, NumberedPage, Numbers, Page, Query};
 
-/// How soon the log is read again for a slow reader of the events when it could not be read.
+/// Pause before another attempt when the log could not be read for a slow reader of the events.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// How often in a row the log may fail to be read for a slow reader, who then misses a stretch rather than wait for ever:
-/// half a minute, in which a disk that is only slow or busy comes back.
+/// Maximum number of failed reads in a row for a slow reader, which then skips a range of events instead of waiting for
+/// ever: half a minute, in which a slow or busy disk recovers.
 const MAX_FAILURES: usize = 30;
 
-/// What of the log is asked for. The default asks for everything.
+/// A query for events of the log. The default matches every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HistoryQuery {
-    /// Of this room only, in the order of sending; of all rooms, in the order of arrival.
+    /// Limits the query to this room, in the order of sending; without a room, events are in the order of arrival.
     pub room: Option<RoomName>,
-    /// By this author only.
+    /// Limits the query to this author.
     pub author: Option<PeerId>,
-    /// Sent at this Unix time in milliseconds or later.
+    /// Limits the query to events sent at this Unix time in milliseconds or later.
     pub since_ms: Option<u64>,
-    /// The last so many events only.
+    /// Limits the query to the last events, at most this many.
     pub last: Option<usize>,
 }
 
 impl HistoryQuery {
-    /// The same question to the log.
+    /// Converts the query to one of the log.
     pub(crate) fn to_log(&self) -> Query {
         Query {
             room: self.room.as_ref().map(|room| room.as_str().to_owned()),
@@ -60,7 +60,7 @@ pub struct History {
     store: Store,
     network: NetworkId,
     query: HistoryQuery,
-    /// The page that is being read, or the place where the next one begins.
+    /// The page in progress, or the cursor of the next page.
     next: Next,
     ready: VecDeque<Message>,
 }
@@ -82,7 +82,11 @@ impl History {
         }
     }
 
-    /// The next event; `None` after the last.
+    /// Returns the next event; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be read; the stream ends then.
     pub async fn next(&mut self) -> Option<Result<Message, LogError>> {
         futures::StreamExt::next(self).await
     }
@@ -101,21 +105,22 @@ impl History {
     }
 }
 
-/// The libp2p `PublicKey` of an author. The PeerId of an Ed25519 key is an identity multihash: two bytes, then the key.
+/// Returns the libp2p `PublicKey` of an author. The PeerId of an Ed25519 key is an identity multihash: two bytes, then
+/// the key.
 fn key_of(author: &PeerId) -> Vec<u8> {
     author.to_bytes().get(2..).unwrap_or_default().to_vec()
 }
 
-/// A node's log, as slow readers of its events read it again.
+/// Reads a node's log again for slow readers of its events.
 pub(crate) struct Again {
     store: Store,
     network: NetworkId,
-    /// Readers need not be on it.
+    /// The node's runtime: readers may run on another.
     runtime: Handle,
 }
 
 impl Again {
-    /// Must be called inside a Tokio runtime.
+    /// Creates a reader of `store`. Must be called inside a Tokio runtime.
     pub(crate) fn new(store: Store, network: NetworkId) -> Again {
         Again {
             store,
@@ -137,7 +142,7 @@ impl Past for Again {
         let (network, room, last) = (self.network, numbers.room.clone(), stretch.last);
         let reading = self.runtime.spawn(read_again(self.store.clone(), numbers));
         Box::pin(async move {
-            // A runtime that ends has closed the log.
+            // An ended runtime has closed the log.
             let page = reading.await.ok()??;
             let read_to = match page.batches.last() {
                 Some(stored) if page.has_more => stored.record.end_seq().saturating_sub(1),
@@ -153,7 +158,7 @@ impl Past for Again {
     }
 }
 
-/// Reads until it succeeds; none when the log is closed.
+/// Reads until it succeeds; returns none when the log is closed.
 async fn read_again(store: Store, numbers: Numbers) -> Option<NumberedPage> {
     let mut failures = 0;
     loop {
@@ -163,7 +168,7 @@ async fn read_again(store: Store, numbers: Numbers) -> Option<NumberedPage> {
         drop(log);
         match answer {
             Ok(Some(page)) => return Some(page),
-            // What was told is safe, and is there when it can be committed.
+            // Delivered events are stored, and can be read once the log commits.
             Ok(None) => {}
             Err(LogError::Closed) => return None,
             Err(error) if failures == MAX_FAILURES => {
@@ -190,7 +195,7 @@ pub(super) fn messages_of_page(network: NetworkId, page: Page) -> Vec<Message> {
     all
 }
 
-/// The events of a stored envelope. What was stored was verified; it is verified again, for a file
+/// Returns the events of a stored envelope. It was verified before it was stored, and is verified again, because a file
 /// may have been changed.
 fn messages_of(network: NetworkId, room: &str, bytes: Bytes) -> Vec<Message> {
     let opened = room

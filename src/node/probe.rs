@@ -1,8 +1,7 @@
-//! One dial, watched: which stage took how long, and at which it failed.
+//! A probe: one dial that reports the duration of each stage, and the stage that failed.
 //!
-//! Entry type: [`Probe`]. The rule it keeps: it proves and has proved what a node would, and does
-//! nothing else: it says that it only visits, so that it takes no place, and the connection is closed as soon as the
-//! handshake has passed.
+//! Entry type: [`Probe`]. The rule it keeps: it runs the handshake like a node, and nothing else: it announces itself
+//! as a visit, so that it takes no slot, and closes the connection as soon as the handshake has succeeded.
 
 use std::io;
 use std::net::IpAddr;
@@ -33,44 +32,45 @@ use crate::net::tls::{self, TlsFiles};
 use crate::net::transport::{self, DialProgress};
 use crate::overlay::{Reach, reach_of};
 
-/// How long identify may still take when the handshake is over: it was asked for before.
+/// Timeout for identify after the handshake: it was requested before.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The last word of the handshake is on its way when this side has passed: a connection that is
-/// closed at once can overtake it, and the peer would report a failure.
+/// Delay before closing after the handshake: the last message is still in flight when this side has finished, and an
+/// immediate close could overtake it, so that the peer would report a failure.
 const LINGER: Duration = Duration::from_millis(250);
-/// For saying goodbye.
+/// Timeout for the close of the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longer than the handshake may take.
+/// Idle timeout of the connection: longer than the handshake may take.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// A stage that is over.
+/// The result of one stage.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ProbeStep {
-    /// Which. TLS is part of [`Stage::Websocket`] unless it is what failed.
+    /// The stage. TLS is part of [`Stage::Websocket`] unless TLS itself failed.
     pub stage: Stage,
-    /// How long it took. Identify and the handshake run at the same time.
+    /// The duration of the stage. Identify and the handshake run at the same time.
     pub took: Duration,
-    /// How it ended.
+    /// Success, or the error of the stage.
     pub result: Result<(), StageError>,
 }
 
-/// What a probe found behind an address.
+/// The result of a successful probe.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Probed {
-    /// Who answers there.
+    /// The peer that answered.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::model::serialize::text")
     )]
     pub peer_id: PeerId,
-    /// What program it says it is. It may say anything.
+    /// The peer's agent string: its own account, unverified.
     pub agent: String,
-    /// Whether the peer could dial this machine, if a node listened here. None when the addresses do not tell: a firewall
-    /// may stand in between.
+    /// Whether the peer could dial this machine, if a node listened here. None when the addresses do not decide it: a
+    /// firewall may be in between.
     pub can_dial_back: Option<bool>,
-    /// How many milliseconds its clock is ahead of this machine's, by its own account; negative when it is behind.
+    /// Difference between the peer's clock and this machine's, in milliseconds, by the peer's own account; negative
+    /// when the peer's clock is behind.
     pub clock_offset_ms: i64,
 }
 
@@ -89,7 +89,7 @@ struct Behaviour {
 }
 
 impl Probe {
-    /// A probe that proves this identity.
+    /// Creates a probe with this identity.
     pub fn new(identity: Identity) -> Probe {
         Probe {
             identity,
@@ -98,23 +98,27 @@ impl Probe {
         }
     }
 
-    /// Probes nodes of this network.
+    /// Probes nodes of the private network with this key.
     #[must_use]
     pub fn network_key(mut self, key: NetworkKey) -> Probe {
         self.network = Some(key);
         self
     }
 
-    /// Trusts this certificate (a PEM file) beside the usual authorities.
+    /// Trusts this certificate (a PEM file) in addition to the public authorities.
     #[must_use]
     pub fn tls_ca(mut self, certificate: impl Into<PathBuf>) -> Probe {
         self.tls.authorities.push(certificate.into());
         self
     }
 
-    /// Dials `address` and tells each stage as it ends, in order, up to the first that fails.
+    /// Dials `address` and passes each stage to `tell` when it ends, in order, up to the first failure.
     ///
     /// Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The error of the stage that failed, which `tell` has received as well.
     pub async fn dial(
         &self,
         address: &Address,
@@ -155,7 +159,7 @@ impl Probe {
     }
 
     #[cfg(feature = "conformance")]
-    /// What a peer of this identity would dial with.
+    /// Builds the transport that a peer of this identity would dial with.
     pub(crate) fn transport(
         &self,
         identity: &Identity,
@@ -206,32 +210,32 @@ impl Probe {
     }
 }
 
-/// What the transport has told.
+/// The progress reported by the transport.
 type Passed = Arc<Mutex<OfTransport>>;
 
 #[derive(Default)]
 struct OfTransport {
-    /// Its stages, with the time at which each was passed.
+    /// The successful stages, each with the time of its end.
     stages: Vec<(Stage, Instant)>,
     /// The local and the remote address of the socket.
     ends: Option<(IpAddr, IpAddr)>,
 }
 
-/// Whether a peer at `remote` can dial this machine, which it sees as `local` or as a router in between: none when that
-/// cannot be told from the addresses.
+/// Returns whether a peer at `remote` can dial this machine, which it sees as `local` or as a router in between; none
+/// when the addresses do not decide it.
 fn can_dial_back(local: IpAddr, remote: IpAddr) -> Option<bool> {
     match (reach_of(local)?, reach_of(remote)?) {
         (Reach::Loopback, Reach::Loopback) => Some(true),
-        // Something between the two translates addresses, and takes in only what it was told to.
+        // A router translates addresses in between, and accepts only connections it was configured for.
         (Reach::Private, Reach::Public) => Some(false),
         _ => None,
     }
 }
 
-/// Tells stages in order, each with its own time.
+/// Reports stages in order, each with its own duration.
 struct Watch<F> {
     tell: F,
-    /// Whether TLS is due.
+    /// Whether the address requires TLS.
     secure: bool,
     since: Instant,
     passed: Passed,
@@ -239,7 +243,7 @@ struct Watch<F> {
     last: Option<Stage>,
 }
 
-/// What the connection has come to.
+/// The progress of the connection.
 #[derive(Default)]
 struct Progress {
     connection: Option<(ConnectionId, PeerId)>,
@@ -247,12 +251,12 @@ struct Progress {
     round_1: Option<Instant>,
     round_2: Option<Instant>,
     clock_offset_ms: i64,
-    /// The handshake is not spoken there: what is, identify will say, if it says anything.
+    /// The error of a peer without the handshake protocol: identify may explain it.
     not_spoken: Option<StageError>,
 }
 
 impl<F: FnMut(ProbeStep)> Watch<F> {
-    /// Follows the connection until it is a link or has failed.
+    /// Drives the connection until it has succeeded or failed.
     async fn connection(&mut self, swarm: &mut Swarm<Behaviour>) -> Result<Probed, StageError> {
         let mut progress = Progress::default();
         loop {
@@ -299,7 +303,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
         }
     }
 
-    /// Polls the swarm, and tells whatever was passed meanwhile.
+    /// Polls the swarm, and reports the stages that ended meanwhile.
     fn poll(
         &mut self,
         swarm: &mut Swarm<Behaviour>,
@@ -307,7 +311,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
         cx: &mut std::task::Context<'_>,
     ) -> Poll<Option<SwarmEvent<BehaviourEvent>>> {
         let event = swarm.poll_next_unpin(cx);
-        // Whether the right peer answers is known only when the connection is there.
+        // Noise has succeeded only when the peer id has been checked, at the end of the connection.
         self.tell_passed(Stage::Noise);
         if let (Some((connection_id, _)), None) = (progress.connection, progress.round_1) {
             let stage = swarm.behaviour().handshake.stage(connection_id);
@@ -349,7 +353,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
                     identify::Event::Received { info, .. } => {
                         progress.identified = Some(Identified::new(&info));
                     }
-                    // What is wrong shows in the handshake too, with a reason that is ours.
+                    // The handshake fails as well, with a reason of this program.
                     identify::Event::Error { error, .. } => {
                         tracing::debug!(%error, "identify failed");
                     }
@@ -375,7 +379,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
             handshake::Event::Authorize { connection_id, .. } => {
                 handshake.decide(connection_id, Ok(()))
             }
-            // There is no gate, and nothing behind one.
+            // A probe has no gate and no protocols behind one.
             handshake::Event::Verified(proof) => {
                 progress.round_1.get_or_insert_with(Instant::now);
                 progress.clock_offset_ms = proof.verified().clock_offset_ms();
@@ -397,7 +401,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
         Ok(())
     }
 
-    /// Tells the transport's stages before `end` that were passed and are not told yet.
+    /// Reports the transport's stages before `end` that have succeeded and are not reported yet.
     fn tell_passed(&mut self, end: Stage) {
         loop {
             let next = {
@@ -423,7 +427,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
         });
     }
 
-    /// A failure of the connection that was made.
+    /// Reports a failure of the established connection.
     fn fail_connected(&mut self, progress: &Progress, mut error: StageError) -> StageError {
         let connected = self.since;
         if let Some(identified) = &progress.identified {
@@ -439,7 +443,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
 
     fn fail(&mut self, mut error: StageError) -> StageError {
         self.tell_passed(error.stage);
-        // A time-out over several stages names the last of them: it was the next that took long.
+        // A timeout over several stages names the last of them, but the one after the last success took the time.
         if let (Some("TIMEOUT"), Some(last)) = (error.code, self.last) {
             error.stage = match last {
                 Stage::Resolve => Stage::Tcp,
@@ -459,14 +463,14 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
     }
 }
 
-/// Closes the connection, so that the peer is told instead of finding out.
+/// Closes the connection, so that the peer learns of it at once.
 async fn close(swarm: &mut Swarm<Behaviour>) {
     let peers: Vec<PeerId> = swarm.connected_peers().copied().collect();
     for peer in peers {
-        // An error means that it is closed already.
+        // An error means that the connection is closed already.
         let _ = swarm.disconnect_peer_id(peer);
     }
-    // Whoever does not take the goodbye finds out by itself.
+    // A peer that does not answer the close notices it by itself.
     let _ = timeout(CLOSE_TIMEOUT, wait_closed(swarm)).await;
 }
 

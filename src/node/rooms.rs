@@ -1,7 +1,7 @@
-//! The rooms a node is in, and which links have not yet said in which they are.
+//! The rooms of a node, and the links whose room subscriptions are not known yet.
 //!
-//! Entry type: [`Rooms`], pure but for the bell. The rule it keeps: what is sent right after a link
-//! came up waits, shortly, until gossipsub knows the peer's rooms.
+//! Entry type: [`Rooms`], pure except for the bell. The rule it keeps: a broadcast right after a new link waits
+//! shortly, until gossipsub knows the peer's subscriptions.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use crate::clock::Time;
 use crate::gossip::MAX_ROOMS;
 use crate::model::RoomName;
 
-/// How long a new link may take to say in which rooms it is; a peer in none says nothing.
+/// Time for which a broadcast waits for the subscriptions of a new link; a peer without rooms sends none.
 const SETTLE: Duration = Duration::from_millis(500);
-/// As long it may take when there is nobody else for what is to be sent: a far link, or a busy machine.
+/// Time for which a broadcast waits when no other peer is in the room: the link may be slow, or the machine busy.
 const SPEAK: Duration = Duration::from_secs(3);
 
-/// The node's rooms.
+/// The rooms of a node and the capabilities of its linked peers.
 #[derive(Debug)]
 pub(crate) struct Rooms {
     joined: BTreeSet<RoomName>,
-    /// Since when links are up that have not said in which rooms they are.
+    /// Links without known subscriptions, with the time at which each was established.
     silent: HashMap<PeerId, Time>,
-    /// Linked peers that do not speak data checking.
+    /// Linked peers without data checking.
     not_checking: HashSet<PeerId>,
     /// Linked peers that understand offers of large batches.
     taking_offers: HashSet<PeerId>,
@@ -34,7 +34,7 @@ pub(crate) struct Rooms {
 }
 
 impl Rooms {
-    /// In no room; `bell` is rung whenever a peer comes into one.
+    /// Creates the state of a node without rooms; `bell` is notified whenever a peer joins a room.
     pub(crate) fn new(bell: Arc<Notify>) -> Rooms {
         Rooms {
             joined: BTreeSet::new(),
@@ -53,7 +53,7 @@ impl Rooms {
         Ok(())
     }
 
-    /// Whether the node was in it.
+    /// Leaves a room. Returns whether the node was in it.
     pub(crate) fn leave(&mut self, room: &RoomName) -> bool {
         self.joined.remove(room)
     }
@@ -66,8 +66,8 @@ impl Rooms {
         self.joined.iter().cloned().collect()
     }
 
-    /// A link came up: until when to wait for it to say in which rooms it is. Not at all when it has:
-    /// what gossip tells may overtake what the handshake tells.
+    /// Records a new link. Returns the time until which to wait for its subscriptions: `now` if they are known, since
+    /// gossip can arrive before the end of the handshake.
     pub(crate) fn settling(&mut self, now: Time, peer_id: PeerId, has_said: bool) -> Time {
         if has_said {
             return now;
@@ -76,46 +76,46 @@ impl Rooms {
         now + SETTLE
     }
 
-    /// The peer has said in which rooms it is.
+    /// Records that the subscriptions of a peer are known.
     pub(crate) fn settled(&mut self, peer_id: &PeerId) {
         self.silent.remove(peer_id);
     }
 
-    /// The peer is gone.
+    /// Forgets a peer without a link.
     pub(crate) fn gone(&mut self, peer_id: &PeerId) {
         self.silent.remove(peer_id);
         self.not_checking.remove(peer_id);
         self.taking_offers.remove(peer_id);
     }
 
-    /// The peer has shown that it does not speak data checking.
+    /// Records that a peer does not support data checking.
     pub(crate) fn does_not_check(&mut self, peer_id: PeerId) {
         self.not_checking.insert(peer_id);
         self.taking_offers.remove(&peer_id);
     }
 
-    /// The peer has said that it understands offers.
+    /// Records that a peer understands offers.
     pub(crate) fn takes_offers(&mut self, peer_id: PeerId) {
         self.taking_offers.insert(peer_id);
     }
 
-    /// Whether all of `peers` understand offers; there is one at least.
+    /// Returns whether `peers` is not empty and all of them understand offers.
     pub(crate) fn all_take_offers<'a>(&self, peers: impl Iterator<Item = &'a PeerId>) -> bool {
         let mut peers = peers.peekable();
         peers.peek().is_some() && peers.all(|peer| self.taking_offers.contains(peer))
     }
 
-    /// Whether the peer may take part in data checking.
+    /// Returns whether the peer may take part in data checking.
     pub(crate) fn checks(&self, peer_id: &PeerId) -> bool {
         !self.not_checking.contains(peer_id)
     }
 
-    /// Until when to wait for links that have not said in which rooms they are.
+    /// Returns the time until which an ordinary broadcast waits for unknown subscriptions; none when it need not.
     pub(crate) fn unsettled_until(&self, now: Time) -> Option<Time> {
         self.silent_until(now, SETTLE)
     }
 
-    /// Until when to wait for them before it is certain that nobody is there.
+    /// Returns the time until which a broadcast without any peer in the room waits for unknown subscriptions.
     pub(crate) fn unspoken_until(&self, now: Time) -> Option<Time> {
         self.silent_until(now, SPEAK)
     }
@@ -125,7 +125,7 @@ impl Rooms {
         until.filter(|until| now < *until)
     }
 
-    /// Somebody came into a room.
+    /// Notifies waiting broadcasts that a peer joined a room.
     pub(crate) fn announce(&self) {
         self.bell.notify_waiters();
     }
@@ -175,7 +175,7 @@ mod tests {
         assert!(!rooms.all_take_offers([one, two].iter()));
         rooms.takes_offers(two);
         assert!(rooms.all_take_offers([one, two].iter()));
-        // One that refuses data checking cannot be asked either.
+        // A peer that refuses data checking cannot fetch either.
         rooms.does_not_check(two);
         assert!(!rooms.all_take_offers([one, two].iter()));
         rooms.gone(&one);

@@ -1,7 +1,7 @@
-//! What a probe found behind an address, in words: what the peer says of itself, and its silence.
+//! The identify report of a probed peer, and explanations that use it.
 //!
-//! Entry type: [`Identified`]. The rule it keeps: what a stranger says is cut short, and is told as
-//! its own account.
+//! Entry type: [`Identified`]. The rule it keeps: texts of an unknown peer are shortened, and quoted as its own
+//! account.
 
 use std::time::Instant;
 
@@ -10,13 +10,13 @@ use libp2p::identify;
 use crate::handshake;
 use crate::net::stage::{Stage, StageError};
 
-/// What the handshake's protocol is called in any version.
+/// Prefix of the handshake's protocol name in every version.
 const HANDSHAKES: &str = "/diatribe/handshake/";
-/// Versions that are named, and characters of what a peer says of itself.
+/// Maximum number of handshake versions that are named, and of characters of a peer's text.
 const MAX_VERSIONS: usize = 4;
 const MAX_SAID: usize = 100;
 
-/// What a peer says of itself.
+/// The identify report of a peer.
 pub(super) struct Identified {
     pub(super) at: Instant,
     pub(super) agent: String,
@@ -34,7 +34,7 @@ impl Identified {
         }
     }
 
-    /// Says with whose words a handshake came to nothing, where that may be the reason.
+    /// Adds the peer's identify agent string to version-mismatch errors.
     pub(super) fn explain(&self, mut error: StageError) -> StageError {
         let us = concat!("diatribe/", env!("CARGO_PKG_VERSION"));
         let them = &self.agent;
@@ -68,12 +68,12 @@ impl Identified {
     }
 }
 
-/// What a stranger says of itself, no longer than a person wants to read, and without what it is quoted with.
+/// Returns a peer's text, shortened for people and without the quotation mark used around it.
 fn shortened(text: &str) -> String {
     text.chars().filter(|c| *c != '`').take(MAX_SAID).collect()
 }
 
-/// What a silent peer may be.
+/// Explains the silence of a peer at `stage`.
 pub(super) fn silence(stage: Stage, secure: bool, reason: String) -> String {
     match stage {
         Stage::Websocket if secure => {

@@ -1,7 +1,7 @@
-//! The log of a running node, and how its rooms stand.
+//! The log of a running node, and the status of its rooms.
 //!
-//! Entry types: [`Store`], [`RoomStatus`]. The rule it keeps: whoever holds the store finds the log
-//! until the node has stopped, and then nothing.
+//! Entry types: [`Store`], [`RoomStatus`]. The rule it keeps: the log is available to all holders of the store until
+//! the node has stopped, and to none after that.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,21 +10,21 @@ use super::crowding::Crowders;
 use crate::clock::Clock;
 use crate::store::Writer;
 
-/// How a room stands: what is kept of it, and how many neighbours hold the same.
+/// The status of a room: its stored batches, and the neighbours in sync with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct RoomStatus {
-    /// The room.
+    /// The name of the room.
     pub room: String,
-    /// Batches that are kept and compared.
+    /// Number of stored batches that are compared.
     pub batches: usize,
-    /// Linked peers in the room that take part in data checking.
+    /// Number of linked peers in the room that take part in data checking.
     pub neighbours: usize,
-    /// Those that held the same when last compared.
+    /// Number of neighbours that held the same batches at the last comparison.
     pub agreed: usize,
-    /// How long at least one has agreed without a break.
+    /// Time for which at least one neighbour has been in sync without a break.
     pub agreed_for: Option<Duration>,
-    /// Batches that data checking has brought.
+    /// Number of batches fetched by data checking.
     pub repaired: u64,
 }
 
@@ -32,7 +32,7 @@ pub struct RoomStatus {
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     writer: Arc<Mutex<Option<Arc<Writer>>>>,
-    /// Who takes more than its share of it.
+    /// The sources that exceed their share of the log.
     pub(crate) crowders: Crowders,
 }
 
@@ -44,7 +44,7 @@ impl Store {
         }
     }
 
-    /// The log, unless the node has stopped.
+    /// Returns the log, unless the node has stopped.
     pub(crate) fn get(&self) -> Option<Arc<Writer>> {
         self.writer
             .lock()

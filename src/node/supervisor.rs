@@ -1,7 +1,7 @@
-//! Watches the tasks and threads of a node: when one of them panics, the node ends as a whole and says why.
+//! Supervises the tasks and threads of a node: when one of them panics, the whole node stops and reports why.
 //!
-//! Entry type: [`Supervisor`]. The rule it keeps: no part of a node ends unseen. A node of which only some tasks still
-//! run looks alive to whoever supervises the process, and neither sends nor receives.
+//! Entry type: [`Supervisor`]. The rule it keeps: no part of a node ends unnoticed. A node that has lost a task looks
+//! alive to a process supervisor, but neither sends nor receives.
 
 use std::any::Any;
 use std::future::Future;
@@ -17,13 +17,13 @@ use tokio::task::JoinHandle;
 use super::event::{Event, EventBus};
 use super::runner::Command;
 
-/// How long the remaining tasks may take to close the links and the log after one has failed. Longer than an ordinary
-/// shutdown takes, because a task that has failed may be one that others wait for.
+/// Timeout for the remaining tasks to close the links and the log after one has failed. Longer than an ordinary
+/// shutdown takes, because others may wait for the failed task.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Why a node ended by itself: one of its tasks panicked, which is a fault of the program.
+/// A node stopped because one of its tasks panicked, which is a fault of the program.
 ///
-/// What was acknowledged before is in the log. Start the node again, and report the message.
+/// Everything acknowledged before is in the log. Start the node again, and report the message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the node has stopped because its task `{task}` failed: {message}; what was acknowledged is in the log: \
@@ -33,11 +33,11 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 pub struct NodeFailure {
     /// Name of the task.
     pub task: &'static str,
-    /// What the task said when it panicked.
+    /// Text of the panic.
     pub message: String,
 }
 
-/// Starts the tasks of one node and ends the node when one of them panics. Cloning gives another handle.
+/// Starts the tasks of one node and stops the node when one of them panics. Clones share the state.
 #[derive(Clone, Debug)]
 pub(crate) struct Supervisor(Arc<Inner>);
 
@@ -51,7 +51,8 @@ struct Inner {
 }
 
 impl Supervisor {
-    /// A supervisor of the node that takes `commands` and reports on `bus`. Must be called inside a Tokio runtime.
+    /// Creates a supervisor of the node that receives `commands` and reports on `bus`. Must be called inside a Tokio
+    /// runtime.
     pub(crate) fn new(bus: EventBus, commands: &mpsc::Sender<Command>) -> Supervisor {
         Supervisor(Arc::new(Inner {
             runtime: Handle::current(),
@@ -61,7 +62,7 @@ impl Supervisor {
         }))
     }
 
-    /// Spawns `task`; a panic in it ends the node. The handle resolves in either case.
+    /// Spawns `task`; a panic in it stops the node. The handle resolves in either case.
     pub(crate) fn spawn(
         &self,
         name: &'static str,
@@ -75,7 +76,7 @@ impl Supervisor {
         })
     }
 
-    /// Ends the node because the task or thread `name` has failed. Only the first failure counts.
+    /// Stops the node because the task or thread `name` has failed. Only the first failure counts.
     pub(crate) fn fail(&self, name: &'static str, message: String) {
         let failure = NodeFailure {
             task: name,
@@ -89,18 +90,18 @@ impl Supervisor {
         let (bus, commands) = (self.0.bus.clone(), self.0.commands.clone());
         self.0.runtime.spawn(async move {
             let _ = tokio::time::timeout(STOP_TIMEOUT, shut_down(commands)).await;
-            // The loop closes the bus when it ends; it may be the loop that has failed.
+            // The loop closes the bus when it ends, but the loop itself may have failed.
             bus.close();
         });
     }
 
-    /// Returns why the node ended by itself, if it did.
+    /// Returns why the node stopped by itself, if it did.
     pub(crate) fn failure(&self) -> Option<NodeFailure> {
         self.0.failure.get().cloned()
     }
 }
 
-/// Has the loop close the links, which tells the peers. Returns when it has, or is gone.
+/// Asks the loop to close the links and notify the peers. Returns when it has, or is gone.
 async fn shut_down(commands: mpsc::WeakSender<Command>) {
     let Some(commands) = commands.upgrade() else {
         return;

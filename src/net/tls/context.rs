@@ -1,6 +1,6 @@
 //! The TLS configuration of a node, read from its files, and both ends of a TLS connection.
 //!
-//! Entry function: [`load`]. The rule it keeps: every error names the file or the host, and what is wrong with it.
+//! Entry function: [`load`]. The rule it keeps: every error names the file or the host, and its fault.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ pub(crate) const CANNOT_LISTEN: &str = "TLS needs a certificate: give --tls-cert
 /// A stream inside TLS.
 pub(crate) type TlsStream<S> = Either<client::TlsStream<S>, server::TlsStream<S>>;
 
-/// The configuration that the files hold, ready for use.
+/// The loaded configuration for both directions.
 #[derive(Clone)]
 pub(crate) struct TlsContext {
     client: TlsConnector,
-    /// None: nothing can be listened on with TLS.
+    /// None when the node cannot listen with TLS.
     server: Option<TlsAcceptor>,
     pub(crate) certificate: Option<Arc<OwnCertificate>>,
 }
@@ -39,7 +39,7 @@ pub(crate) struct TlsContext {
 ///
 /// # Errors
 ///
-/// Names the file and what is wrong with it.
+/// The name of the file and its fault.
 pub(crate) fn load(tls: &TlsFiles) -> Result<TlsContext, String> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Verifier::new(&tls.authorities)?;
@@ -68,7 +68,7 @@ pub(crate) fn load(tls: &TlsFiles) -> Result<TlsContext, String> {
 }
 
 impl TlsContext {
-    /// Returns what speaks TLS with the host that `address` names first.
+    /// Returns a TLS client for the host of `address`.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl TlsContext {
         })
     }
 
-    /// Returns what accepts TLS; none when the node has no certificate.
+    /// Returns the TLS server; none when the node has no certificate.
     pub(super) fn acceptor(&self) -> Option<Acceptor> {
         self.server.clone().map(Acceptor)
     }
@@ -93,11 +93,11 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Speaks TLS on `stream` as a client.
+    /// Starts TLS on `stream` as a client.
     ///
     /// # Errors
     ///
-    /// Says why TLS did not come up and what to do.
+    /// The cause of the failure and a remedy.
     pub(super) async fn connect<S>(self, stream: S) -> Result<TlsStream<S>, StageError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -111,11 +111,11 @@ impl Connector {
 pub(super) struct Acceptor(TlsAcceptor);
 
 impl Acceptor {
-    /// Speaks TLS on `stream` as a server.
+    /// Starts TLS on `stream` as a server.
     ///
     /// # Errors
     ///
-    /// Says why TLS did not come up and what to do.
+    /// The cause of the failure and a remedy.
     pub(super) async fn accept<S>(self, stream: S) -> Result<TlsStream<S>, StageError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -125,7 +125,7 @@ impl Acceptor {
     }
 }
 
-/// For whom the certificate must be: the name, or the IP address, that is dialled.
+/// Returns the dialled name or IP address, which the certificate must be for.
 fn server_name(address: &Multiaddr) -> Result<ServerName<'static>, StageError> {
     let mut parts = address
         .iter()

@@ -225,8 +225,7 @@ where
     upgrade_request::read_upgrade_request(stream).await
 }
 
-/// The WebSocket transport as others see it: with addresses as they are typed (see [`below`]), and with errors that say
-/// which side was to blame.
+/// The WebSocket transport with addresses in their public form (see [`below`]), and with errors of this program.
 pub(in crate::net) struct PublicAddresses<T>(pub(in crate::net) T);
 
 impl<T> Transport for PublicAddresses<T>

@@ -1,4 +1,4 @@
-//! What a node reports of clocks.
+//! Reports and status of clocks, with their texts for people.
 //!
 //! Entry types: [`ClockReport`], [`ClockStatus`].
 
@@ -10,7 +10,7 @@ use super::MAX_DIFFERENCE_MS;
 use crate::clock::span_ms;
 use crate::gossip::MAX_AHEAD_MS;
 
-/// What a [`ClockReport`] is about.
+/// The subject of a [`ClockReport`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -19,18 +19,18 @@ pub enum ClockState {
     Differs,
     /// This machine's clock has jumped while the node runs. It is not followed for now: nothing is removed by it.
     Jumped,
-    /// At the start this machine's clock fits badly to the newest message in the log. Nothing is removed by it for now.
+    /// At the start this machine's clock does not fit the newest message in the log. Nothing is removed by it for now.
     Unconfirmed,
-    /// A clock that had jumped, or was unconfirmed, is followed now: it has been confirmed.
+    /// A clock that had jumped, or was unconfirmed, has been confirmed and is followed now.
     Confirmed,
-    /// A clock that had jumped is back where it belongs.
+    /// A clock that had jumped has returned to the expected time.
     Right,
-    /// An author dates its messages too far ahead: they are refused here.
+    /// An author dates its messages too far ahead: this node refuses them.
     AuthorAhead,
 }
 
 impl ClockState {
-    /// The name in JSON lines.
+    /// Returns the name used in JSON lines.
     pub fn name(self) -> &'static str {
         match self {
             ClockState::Differs => "differs",
@@ -43,21 +43,21 @@ impl ClockState {
     }
 }
 
-/// Whose clock is wrong, as far as the other neighbours' clocks tell.
+/// The wrong clock of two, as far as the other neighbours' clocks decide it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum WrongClock {
-    /// This machine's.
+    /// This machine's clock is wrong.
     Own,
-    /// The peer's.
+    /// The peer's clock is wrong.
     Peer,
-    /// One of the two.
+    /// One of the two is wrong.
     Unknown,
 }
 
 impl WrongClock {
-    /// The name in JSON lines.
+    /// Returns the name used in JSON lines.
     pub fn name(self) -> &'static str {
         match self {
             WrongClock::Own => "own",
@@ -67,26 +67,26 @@ impl WrongClock {
     }
 }
 
-/// A clock that is, or was, wrong. As text it says what happened, what it means and what to do.
+/// A report that a clock is or was wrong. As text it says what happened, the consequence and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ClockReport {
-    /// What it is about.
+    /// The subject of the report.
     pub state: ClockState,
-    /// Whose clock or messages, if it is not this machine's clock.
+    /// The peer with the clock, or the author of the messages; none for this machine's clock.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::model::serialize::optional_text")
     )]
     pub peer_id: Option<PeerId>,
-    /// Whose clock is wrong.
+    /// The clock that is wrong.
     pub wrong: WrongClock,
-    /// By how many milliseconds the clock in question is ahead; behind when it is negative. That of the peer against
-    /// this node's, or this machine's against what it was before or against the newest message in the log.
+    /// Milliseconds by which the clock in question is ahead; negative when it is behind. A peer's clock is compared
+    /// with this node's; this machine's clock with its earlier time or with the newest message in the log.
     pub ahead_ms: i64,
-    /// How many neighbours' clocks speak for what is said.
+    /// Number of neighbours' clocks that support the report.
     pub agreeing: usize,
-    /// How many other neighbours' clocks are known.
+    /// Number of other neighbours with a known clock.
     pub neighbours: usize,
 }
 
@@ -102,7 +102,7 @@ impl ClockReport {
         }
     }
 
-    /// A message of `author` that was refused, because it is dated `ahead_ms` after this node's time.
+    /// Creates the report of a message of `author` that was refused for a date `ahead_ms` after this node's time.
     pub(crate) fn author_ahead(author: PeerId, ahead_ms: u64) -> ClockReport {
         let ahead_ms = i64::try_from(ahead_ms).unwrap_or(i64::MAX);
         ClockReport {
@@ -112,8 +112,8 @@ impl ClockReport {
         }
     }
 
-    /// Returns the report of a peer's clock that is `ahead_ms` milliseconds ahead of this machine's, when no other clock is
-    /// known; none when the difference is too small to matter.
+    /// Returns the report of a peer's clock that is `ahead_ms` milliseconds ahead of this machine's, when no other
+    /// clock is known; none when the difference is irrelevant.
     pub fn of_peer(peer_id: PeerId, ahead_ms: i64) -> Option<ClockReport> {
         (ahead_ms.unsigned_abs() > MAX_DIFFERENCE_MS).then(|| ClockReport {
             peer_id: Some(peer_id),
@@ -130,7 +130,7 @@ impl ClockReport {
         }
     }
 
-    /// The report as text, with the name that `name` gives to the peer.
+    /// Returns the report as text, with the peer named by `name`.
     pub fn text(&self, name: impl Fn(&PeerId) -> String) -> String {
         let peer = self.peer_id.as_ref().map(name).unwrap_or_default();
         let by = span_ms(self.ahead_ms.unsigned_abs());
@@ -208,7 +208,7 @@ impl fmt::Display for ClockReport {
     }
 }
 
-/// What to do about a clock.
+/// The remedy for a wrong clock.
 pub(crate) const CHECK_CLOCK: &str =
     "check it with `timedatectl`, and set it with `timedatectl set-ntp true` or `date`";
 
@@ -219,14 +219,14 @@ fn way(ahead_ms: i64, ahead: &'static str, behind: &'static str) -> &'static str
     }
 }
 
-/// How this machine's clock stands.
+/// The status of this machine's clock and of its neighbours'.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ClockStatus {
-    /// Why this machine's clock is not followed, if it is not.
+    /// The reason why this machine's clock is not followed; none when it is.
     pub in_doubt: Option<ClockReport>,
-    /// Linked peers whose clocks are known.
+    /// Number of linked peers with a known clock.
     pub neighbours: usize,
-    /// Those of them whose clocks differ.
+    /// The reports of linked peers with a differing clock.
     pub differing: Vec<ClockReport>,
 }

@@ -1,4 +1,4 @@
-//! What is trusted, and what is said, when clocks disagree.
+//! Tests of the trusted time and of the reports when clocks disagree.
 
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ fn peer(n: u8) -> PeerId {
     crate::identity::Identity::from_seed(&[n; 32]).peer_id()
 }
 
-/// A node whose clock says `own_ms` at the start, with neighbours whose clocks are ahead of [`NOW_MS`] by these.
+/// A node with the clock `own_ms` at the start, and neighbours with clocks ahead of [`NOW_MS`] by these.
 fn clocks(own_ms: u64, ahead_ms: &[i64]) -> (Clocks, Vec<ClockReport>) {
     let mut clocks = Clocks::new(KEEP);
     let mut reports = Vec::new();
@@ -25,7 +25,7 @@ fn clocks(own_ms: u64, ahead_ms: &[i64]) -> (Clocks, Vec<ClockReport>) {
     (clocks, reports)
 }
 
-/// What is trusted and reported when the system clock says this, after `after`, in a node that has followed its clock
+/// Returns the trusted time and the reports for this system clock, after `after`, in a node that has followed its clock
 /// from [`NOW_MS`] on.
 fn check(clocks: &mut Clocks, after: Duration, system_ms: u64) -> (Trust, Vec<ClockState>) {
     let now = Time::ZERO + after;
@@ -109,7 +109,7 @@ fn at_the_start_a_clock_that_makes_all_old_or_is_before_the_log_is_said_and_none
     for (newest_ms, is_said, is_trusted) in [
         (Some(NOW_MS), false, true),
         (Some(NOW_MS + 60_000), false, true),
-        // Switched off for a week: nothing is said, and nothing removed before somebody confirms it.
+        // Switched off for a week: nothing is reported, and nothing is removed without a confirmation.
         (Some(NOW_MS - 7 * DAY_MS), false, false),
         (Some(NOW_MS - 40 * DAY_MS), true, false),
         (Some(NOW_MS + HOUR_MS), true, false),
@@ -120,7 +120,7 @@ fn at_the_start_a_clock_that_makes_all_old_or_is_before_the_log_is_said_and_none
         let trust = clocks.start(Time::ZERO, NOW_MS, newest_ms, &mut reports);
         assert_eq!(!reports.is_empty(), is_said, "{newest_ms:?}: {reports:?}");
         assert_eq!(trust.now_ms == NOW_MS, is_trusted, "{newest_ms:?}");
-        // The first neighbour with the same clock settles it.
+        // The first neighbour with the same clock confirms it.
         clocks.heard(Time::ZERO, peer(1), NOW_MS, NOW_MS);
         let mut after = Vec::new();
         let trust = clocks.check(Time::ZERO, NOW_MS, trust.now_ms, &mut after);
@@ -152,7 +152,7 @@ fn the_newest_message_of_a_log_is_no_time_to_date_by_however_many_neighbours_say
     for (newest_ms, is_backed) in [
         (None, false),
         (Some(NOW_MS - 7 * DAY_MS), false),
-        // This machine's clock is before it: at least that much is wrong.
+        // This machine's clock is before it, so that it is wrong by at least that much.
         (Some(NOW_MS + HOUR_MS), true),
     ] {
         let mut clocks = Clocks::new(KEEP);
@@ -186,7 +186,7 @@ fn whose_clock_differs_is_said_with_whose_is_wrong_as_far_as_others_tell() {
     assert_eq!(wrong(&[0, -ahead]), (WrongClock::Peer, -ahead));
     assert_eq!(wrong(&[ahead, ahead + 500]), (WrongClock::Own, ahead + 500));
     assert_eq!(wrong(&[0, ahead, ahead]), (WrongClock::Unknown, ahead));
-    // Two minutes are nothing, and what was said is not said again.
+    // A difference of two minutes is ignored, and a report is not repeated.
     let (mut clocks, reports) = clocks(NOW_MS, &[100_000, ahead]);
     assert_eq!(reports.len(), 1);
     let heard = clocks.heard(Time::ZERO, peer(2), NOW_MS + 600_000, NOW_MS);
@@ -211,10 +211,10 @@ fn what_most_neighbours_refuse_for_its_date_is_known_beforehand() {
         (refused.ahead_ms, refused.refusing, refused.neighbours),
         (limit + 1, 1, 1)
     );
-    // One of two takes it.
+    // One of two accepts it.
     assert_eq!(refusal(&[0, -2 * limit], NOW_MS), None);
     assert!(refusal(&[0, -2 * limit, -3 * limit], NOW_MS).is_some());
-    // Older than what is kept.
+    // Older than the retention.
     assert_eq!(refusal(&[29 * DAY_MS as i64], NOW_MS), None);
     assert!(refusal(&[31 * DAY_MS as i64], NOW_MS).is_some_and(|it| it.ahead_ms < 0));
 }
@@ -263,8 +263,8 @@ fn each_report_names_by_how_much_and_what_to_do() {
 }
 
 proptest! {
-    /// Whatever neighbours' clocks say, and wherever the system clock goes, what is trusted moves only as the monotonic
-    /// clock does, or to the system clock; and to that only when most neighbours agree, or after a day without them.
+    /// For any clocks of neighbours and any jumps of the system clock, the trusted time moves only with the monotonic
+    /// clock, or to the system clock; and to that only when most neighbours agree, or after a day without them.
     #[test]
     fn what_is_trusted_is_never_made_up(
         neighbours in prop::collection::vec(any::<i64>(), 0..5),
