@@ -12,9 +12,9 @@ use crate::clock::Time;
 use crate::handshake::RejectCode;
 
 /// Duration of the ban of a peer that broke a rule of the protocol.
-const BANISHED: Duration = Duration::from_secs(60);
+const BAN_DURATION: Duration = Duration::from_secs(60);
 /// Maximum number of bans: keys cost nothing, memory does.
-const MAX_BANISHED: usize = 1024;
+const MAX_BANS: usize = 1024;
 
 /// The operator's lists, and the node's own bans.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub(crate) struct Admission {
     /// The allow-list. When empty, any peer that proves its key is admitted.
     trust: HashSet<PeerId>,
     deny: HashSet<PeerId>,
-    banished: HashMap<PeerId, Time>,
+    bans: HashMap<PeerId, Time>,
 }
 
 impl Admission {
@@ -30,7 +30,7 @@ impl Admission {
         Admission {
             trust: trust.into_iter().collect(),
             deny: deny.into_iter().collect(),
-            banished: HashMap::new(),
+            bans: HashMap::new(),
         }
     }
 
@@ -45,20 +45,20 @@ impl Admission {
     /// # Errors
     ///
     /// The code with which the peer is refused.
-    pub(crate) fn rule(&self, now: Time, peer_id: &PeerId) -> Result<(), RejectCode> {
-        let banished = self.banished.get(peer_id).is_some_and(|until| now < *until);
+    pub(crate) fn check(&self, now: Time, peer_id: &PeerId) -> Result<(), RejectCode> {
+        let is_banned = self.bans.get(peer_id).is_some_and(|until| now < *until);
         let trusted = self.trust.is_empty() || self.trust.contains(peer_id);
-        if banished || !trusted || self.deny.contains(peer_id) {
+        if is_banned || !trusted || self.deny.contains(peer_id) {
             return Err(RejectCode::Policy);
         }
         Ok(())
     }
 
     /// Bans `peer_id` for [`BAN_DURATION`].
-    pub(crate) fn banish(&mut self, now: Time, peer_id: PeerId) {
-        self.banished.retain(|_, until| now < *until);
-        if self.banished.len() < MAX_BANISHED {
-            self.banished.insert(peer_id, now + BANISHED);
+    pub(crate) fn ban(&mut self, now: Time, peer_id: PeerId) {
+        self.bans.retain(|_, until| now < *until);
+        if self.bans.len() < MAX_BANS {
+            self.bans.insert(peer_id, now + BAN_DURATION);
         }
     }
 }
@@ -71,29 +71,29 @@ mod tests {
     fn a_denied_peer_stays_denied_although_it_is_trusted() {
         let (a, b, c) = (PeerId::random(), PeerId::random(), PeerId::random());
         let admission = Admission::new(vec![a, b], vec![b]);
-        assert_eq!(admission.rule(Time::ZERO, &a), Ok(()));
-        assert_eq!(admission.rule(Time::ZERO, &b), Err(RejectCode::Policy));
-        assert_eq!(admission.rule(Time::ZERO, &c), Err(RejectCode::Policy));
+        assert_eq!(admission.check(Time::ZERO, &a), Ok(()));
+        assert_eq!(admission.check(Time::ZERO, &b), Err(RejectCode::Policy));
+        assert_eq!(admission.check(Time::ZERO, &c), Err(RejectCode::Policy));
     }
 
     #[test]
     fn an_offender_may_come_back_after_a_while() {
         let peer = PeerId::random();
         let mut admission = Admission::default();
-        admission.banish(Time::ZERO, peer);
+        admission.ban(Time::ZERO, peer);
         assert_eq!(
-            admission.rule(Time::from_millis(59_999), &peer),
+            admission.check(Time::from_millis(59_999), &peer),
             Err(RejectCode::Policy)
         );
-        assert_eq!(admission.rule(Time::from_millis(60_000), &peer), Ok(()));
+        assert_eq!(admission.check(Time::from_millis(60_000), &peer), Ok(()));
     }
 
     #[test]
     fn memory_of_offenders_is_bounded() {
         let mut admission = Admission::default();
         for _ in 0..5000 {
-            admission.banish(Time::ZERO, PeerId::random());
+            admission.ban(Time::ZERO, PeerId::random());
         }
-        assert!(admission.banished.len() <= MAX_BANISHED);
+        assert!(admission.bans.len() <= MAX_BANS);
     }
 }

@@ -26,9 +26,9 @@ use super::error::StartError;
 use super::event::{Event, EventBus, Events};
 use super::handle::{Node, Shared};
 use super::heads::Heads;
+use super::history_stream::LogReplay;
 use super::inbox::{self, Inbox};
 use super::ingest::{self, Ends, Keeper, Own};
-use super::past::Again;
 use super::runner::{Channels, ClockWatch, Command, Runner};
 use super::store::Store;
 use super::supervisor::{Supervisor, panic_message};
@@ -261,7 +261,7 @@ impl NodeBuilder {
         let unix = UnixClock::from(clock);
         let opened = self.open_log(keep, network, clock, &unix, &supervisor);
         let (store, notices, newest_ms) = opened.await?;
-        bus.set_past(Arc::new(Again::new(store.clone(), network)));
+        bus.set_past(Arc::new(LogReplay::new(store.clone(), network)));
         let clocks = ClockWatch::start(clock.now(), unix.clone(), bus.clone(), keep.age, newest_ms);
         let ends = Ends {
             inbox: Inbox::new(unix.clone(), network, incoming_in, verdicts),

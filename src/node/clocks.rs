@@ -185,7 +185,7 @@ impl Clocks {
 
     /// Records a peer's clock `theirs_ms` at this node's time `own_ms`. Returns a report when a relevant difference is
     /// new.
-    pub(crate) fn heard(
+    pub(crate) fn record_peer(
         &mut self,
         now: Time,
         peer_id: PeerId,
@@ -207,7 +207,7 @@ impl Clocks {
     }
 
     /// Forgets the clock of a peer without a link.
-    pub(crate) fn lost(&mut self, peer_id: &PeerId) {
+    pub(crate) fn forget_peer(&mut self, peer_id: &PeerId) {
         self.peers.remove(peer_id);
     }
 
@@ -242,7 +242,7 @@ impl Clocks {
     }
 
     /// Returns whether a neighbour would accept the date `sent_at_ms` by its clock; true when its clock is unknown.
-    pub(crate) fn takes(&self, now: Time, sent_at_ms: u64, peer_id: &PeerId) -> bool {
+    pub(crate) fn would_accept(&self, now: Time, sent_at_ms: u64, peer_id: &PeerId) -> bool {
         self.peers.get(peer_id).is_none_or(|start_ms| {
             !self.is_refused(start_of(now, sent_at_ms).saturating_sub(*start_ms))
         })

@@ -16,7 +16,7 @@ use crate::store;
 const MAX_CROWDERS: usize = 16;
 
 /// Time for which a source is remembered after the last removal of its batches.
-const REMEMBERED_FOR: Duration = Duration::from_secs(600);
+const MEMORY_DURATION: Duration = Duration::from_secs(600);
 
 /// An author or neighbour exceeds its share of a full log: its own oldest messages are removed, not those of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,19 +85,19 @@ impl Crowders {
     }
 
     /// Records a report of the log. Returns the event for the application.
-    pub(crate) fn note(&self, crowding: &store::Crowding) -> Option<Crowding> {
-        self.note_at(self.clock.now(), crowding)
+    pub(crate) fn record(&self, crowding: &store::Crowding) -> Option<Crowding> {
+        self.record_at(self.clock.now(), crowding)
     }
 
     /// Returns the remembered sources, the latest first.
-    pub(crate) fn lately(&self) -> Vec<Crowding> {
-        self.lately_at(self.clock.now())
+    pub(crate) fn recent(&self) -> Vec<Crowding> {
+        self.recent_at(self.clock.now())
     }
 
-    fn note_at(&self, now: Time, crowding: &store::Crowding) -> Option<Crowding> {
+    fn record_at(&self, now: Time, crowding: &store::Crowding) -> Option<Crowding> {
         let mut crowding = Crowding::of(crowding)?;
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|(at, _)| now.since(*at) < REMEMBERED_FOR);
+        all.retain(|(at, _)| now.since(*at) < MEMORY_DURATION);
         let who = (crowding.who(), crowding.is_by_link);
         if let Some(at) = all
             .iter()
@@ -112,9 +112,11 @@ impl Crowders {
         Some(crowding)
     }
 
-    fn lately_at(&self, now: Time) -> Vec<Crowding> {
+    fn recent_at(&self, now: Time) -> Vec<Crowding> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let lately = all.iter().filter(|(at, _)| now.since(*at) < REMEMBERED_FOR);
+        let lately = all
+            .iter()
+            .filter(|(at, _)| now.since(*at) < MEMORY_DURATION);
         lately.rev().map(|(_, crowding)| crowding.clone()).collect()
     }
 }
@@ -145,15 +147,15 @@ mod tests {
             batches: 4,
             ..first.clone()
         };
-        crowders.note_at(Time::ZERO, &first);
-        let told = crowders.note_at(Time::ZERO, &second).unwrap();
+        crowders.record_at(Time::ZERO, &first);
+        let told = crowders.record_at(Time::ZERO, &second).unwrap();
         assert_eq!((told.batches, told.link), (7, None));
-        assert_eq!(crowders.lately_at(Time::ZERO), [told]);
+        assert_eq!(crowders.recent_at(Time::ZERO), [told]);
         for _ in 0..100 {
-            crowders.note_at(Time::ZERO, &said(1, false));
+            crowders.record_at(Time::ZERO, &said(1, false));
         }
-        assert_eq!(crowders.lately_at(Time::ZERO).len(), MAX_CROWDERS);
-        assert_eq!(crowders.lately_at(Time::ZERO + REMEMBERED_FOR), []);
+        assert_eq!(crowders.recent_at(Time::ZERO).len(), MAX_CROWDERS);
+        assert_eq!(crowders.recent_at(Time::ZERO + MEMORY_DURATION), []);
     }
 
     #[test]
@@ -164,10 +166,10 @@ mod tests {
             author: said(1, true).author,
             ..first.clone()
         };
-        crowders.note_at(Time::ZERO, &first);
-        let told = crowders.note_at(Time::ZERO, &other).unwrap();
+        crowders.record_at(Time::ZERO, &first);
+        let told = crowders.record_at(Time::ZERO, &other).unwrap();
         assert_eq!(told.batches, 2);
         assert_eq!(Some(told.who()), told.link);
-        assert_eq!(crowders.lately_at(Time::ZERO).len(), 1);
+        assert_eq!(crowders.recent_at(Time::ZERO).len(), 1);
     }
 }

@@ -13,17 +13,17 @@ use crate::clock::Time;
 use crate::net::address::Address;
 
 /// The wait after the first failure; it doubles with each failure.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+const MIN_WAIT: Duration = Duration::from_millis(500);
 /// Maximum number of doublings for a busy peer: its wait grows up to 2 s.
-const BUSY_STEPS: u32 = 3;
+const MAX_BUSY_DOUBLINGS: u32 = 3;
 /// Number of busy answers in a row after which the failure is reported.
-const SHOW_BUSY: u32 = 8;
+const BUSY_REPORT_THRESHOLD: u32 = 8;
 /// Maximum wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 /// The wait before an address of this node itself is tried again: another node may have it by then.
-const OWN_WAIT: Duration = Duration::from_secs(600);
+const OWN_ADDRESS_RETRY_INTERVAL: Duration = Duration::from_secs(600);
 /// Maximum time by which the listening end of a dial to this node itself ends after the dial.
-const OWN_ECHO: Duration = Duration::from_secs(10);
+const OWN_DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The addresses to keep dialling.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ enum State {
     Dialing(ConnectionId),
     Linked(PeerId),
     /// The peer has answered, and no link is needed now.
-    Spared,
+    NotNeeded,
 }
 
 impl Dialing {
@@ -121,12 +121,12 @@ impl Dialing {
         target.failures += 1;
         // A busy peer is retried soon, because slots become free quickly.
         let steps = if busy {
-            target.failures.min(BUSY_STEPS)
+            target.failures.min(MAX_BUSY_DOUBLINGS)
         } else {
             target.failures
         };
         target.state = State::Waiting(now + wait(steps, rng));
-        Some(target.failures == if busy { SHOW_BUSY } else { 1 })
+        Some(target.failures == if busy { BUSY_REPORT_THRESHOLD } else { 1 })
     }
 
     /// Records that a dial reached this node itself, as happens with one list of addresses for all nodes. Returns
@@ -136,7 +136,7 @@ impl Dialing {
             .targets
             .iter_mut()
             .find(|t| t.state == State::Dialing(connection_id))?;
-        target.state = State::Waiting(now + OWN_WAIT);
+        target.state = State::Waiting(now + OWN_ADDRESS_RETRY_INTERVAL);
         self.own_at = Some(now);
         Some(!std::mem::replace(&mut target.is_own, true))
     }
@@ -146,7 +146,9 @@ impl Dialing {
     pub(crate) fn may_lead_to_self(&self, now: Time) -> bool {
         let mut targets = self.targets.iter();
         targets.any(|t| matches!(t.state, State::Dialing(_)))
-            || self.own_at.is_some_and(|at| now.since(at) < OWN_ECHO)
+            || self
+                .own_at
+                .is_some_and(|at| now.since(at) < OWN_DIAL_TIMEOUT)
     }
 
     /// Records that a peer is linked, no matter which end dialled.
@@ -162,19 +164,19 @@ impl Dialing {
     }
 
     /// Records that the peer answered and is not needed: it is not dialled again.
-    pub(crate) fn spare(&mut self, connection_id: ConnectionId) {
+    pub(crate) fn not_needed(&mut self, connection_id: ConnectionId) {
         for target in &mut self.targets {
             if target.state == State::Dialing(connection_id) {
-                target.state = State::Spared;
+                target.state = State::NotNeeded;
             }
         }
     }
 
     /// Returns the addresses that have answered, with their peers.
-    pub(crate) fn introduced(&self) -> Vec<(Option<PeerId>, Vec<Multiaddr>)> {
+    pub(crate) fn answered(&self) -> Vec<(Option<PeerId>, Vec<Multiaddr>)> {
         self.targets
             .iter()
-            .filter(|t| matches!(t.state, State::Linked(_) | State::Spared))
+            .filter(|t| matches!(t.state, State::Linked(_) | State::NotNeeded))
             .map(|t| (t.peer_id, vec![t.address.multiaddr().clone()]))
             .collect()
     }
@@ -201,9 +203,9 @@ impl Dialing {
 
 /// Returns the exponential back-off with jitter over its upper half, so that many nodes do not retry at the same time.
 fn wait(failures: u32, rng: &mut impl Rng) -> Duration {
-    let full = FIRST_WAIT
+    let full = MIN_WAIT
         .saturating_mul(1 << failures.saturating_sub(1).min(16))
-        .min(LONGEST_WAIT);
+        .min(MAX_WAIT);
     full.mul_f64(rng.random_range(0.5..1.0))
 }
 
@@ -234,7 +236,7 @@ mod tests {
             longest = longest.max(next.since(now));
             now = next;
         }
-        assert!(longest <= LONGEST_WAIT && longest > LONGEST_WAIT / 2);
+        assert!(longest <= MAX_WAIT && longest > MAX_WAIT / 2);
     }
 
     #[test]
@@ -250,7 +252,7 @@ mod tests {
             assert!(dialing.may_lead_to_self(now));
             let next = dialing.deadline().expect("it is tried again");
             assert!(!dialing.may_lead_to_self(next));
-            assert_eq!(next.since(now), OWN_WAIT);
+            assert_eq!(next.since(now), OWN_ADDRESS_RETRY_INTERVAL);
             now = next;
         }
         let other = ConnectionId::new_unchecked(9);
@@ -263,11 +265,11 @@ mod tests {
         let id = ConnectionId::new_unchecked(1);
         dialing.add(Time::ZERO, address());
         dialing.started(&address(), id);
-        assert!(dialing.introduced().is_empty());
-        dialing.spare(id);
+        assert!(dialing.answered().is_empty());
+        dialing.not_needed(id);
         assert_eq!(dialing.deadline(), None);
         assert_eq!(
-            dialing.introduced(),
+            dialing.answered(),
             [(None, vec![address().multiaddr().clone()])]
         );
     }

@@ -15,9 +15,9 @@ use super::clocks::ClockStatus;
 use super::crowding::Crowding;
 use super::error::{BroadcastError, ConnectError, JoinError};
 use super::event::{Direction, EventBus, Events};
+use super::history_stream::{History, HistoryQuery};
 use super::links::Link;
 use super::outbox::{self, Outgoing, Sent};
-use super::past::{History, HistoryQuery};
 use super::runner::Command;
 use super::store::{RoomStatus, Store};
 use super::supervisor::{NodeFailure, Supervisor};
@@ -307,7 +307,7 @@ impl Node {
     /// Who has taken more than its share of the log in the last ten minutes, the last one first: its own oldest messages
     /// made room for what came.
     pub fn crowding(&self) -> Vec<Crowding> {
-        self.shared.store.crowders.lately()
+        self.shared.store.crowders.recent()
     }
 
     /// How many copies of batches there were since the start: every one that came over a link by gossip

@@ -13,11 +13,11 @@ use crate::model::{BatchId, RoomName};
 
 /// Maximum number of ids for each room that batches of other runs have named and that had not arrived by then. They are
 /// remembered so that a late arrival is not taken for a head.
-const MAX_FOLLOWED: usize = 64;
+const MAX_NAMED: usize = 64;
 
 /// A batch of an earlier run in the log.
 #[derive(Clone, Debug)]
-pub(crate) struct Left {
+pub(crate) struct EarlierBatch {
     pub(crate) id: BatchId,
     pub(crate) sent_at_ms: u64,
     /// Whether it is the last of its run.
@@ -43,7 +43,7 @@ struct Room {
     /// The heads of other runs, the newest last.
     others: Vec<(u64, BatchId)>,
     /// The batches that batches of other runs have named.
-    followed: VecDeque<BatchId>,
+    named: VecDeque<BatchId>,
 }
 
 impl Heads {
@@ -56,12 +56,12 @@ impl Heads {
     }
 
     /// Returns whether the log's batches of this room have yet to be read.
-    pub(crate) fn is_to_be_read(&self, room: &RoomName) -> bool {
+    pub(crate) fn needs_earlier(&self, room: &RoomName) -> bool {
         self.rooms().get(room).is_none_or(|room| !room.is_read)
     }
 
     /// Adds the batches of earlier runs in the log.
-    pub(crate) fn read(&self, room: &RoomName, left: Vec<Left>) {
+    pub(crate) fn add_earlier(&self, room: &RoomName, left: Vec<EarlierBatch>) {
         let mut rooms = self.rooms();
         let room = rooms.entry(room.clone()).or_default();
         room.is_read = true;
@@ -78,7 +78,7 @@ impl Heads {
     }
 
     /// Adds a stored batch if another run of this identity has sent it.
-    pub(crate) fn stored(&self, batch: &VerifiedBatch) {
+    pub(crate) fn add_stored(&self, batch: &VerifiedBatch) {
         if batch.author() != self.own || batch.instance_id() == self.instance_id {
             return;
         }
@@ -99,7 +99,7 @@ impl Heads {
     }
 
     /// Records a sent batch of this run that named `prev`.
-    pub(crate) fn sent(&self, room: &RoomName, prev: &[BatchId], id: BatchId) {
+    pub(crate) fn record_sent(&self, room: &RoomName, prev: &[BatchId], id: BatchId) {
         let mut rooms = self.rooms();
         let room = rooms.entry(room.clone()).or_default();
         room.last = Some(id);
@@ -115,17 +115,17 @@ impl Room {
     fn follow(&mut self, prev: &[BatchId]) {
         for id in prev {
             self.others.retain(|(_, other)| other != id);
-            if !self.followed.contains(id) {
-                self.followed.push_back(*id);
+            if !self.named.contains(id) {
+                self.named.push_back(*id);
             }
         }
-        let surplus = self.followed.len().saturating_sub(MAX_FOLLOWED);
-        self.followed.drain(..surplus);
+        let surplus = self.named.len().saturating_sub(MAX_NAMED);
+        self.named.drain(..surplus);
     }
 
     fn add(&mut self, sent_at_ms: u64, id: BatchId) {
         let is_known = self.others.iter().any(|(_, other)| *other == id);
-        if is_known || self.followed.contains(&id) {
+        if is_known || self.named.contains(&id) {
             return;
         }
         self.others.push((sent_at_ms, id));
@@ -166,8 +166,8 @@ mod tests {
         batch(identity(), instance, seq, prev)
     }
 
-    fn left(id: u8, is_last: bool, prev: &[u8]) -> Left {
-        Left {
+    fn left(id: u8, is_last: bool, prev: &[u8]) -> EarlierBatch {
+        EarlierBatch {
             id: BatchId([id; 32]),
             sent_at_ms: u64::from(id),
             is_last,
@@ -182,8 +182,8 @@ mod tests {
     #[test]
     fn the_first_batch_of_a_run_follows_the_heads_in_the_log_the_newest_four() {
         let heads = heads();
-        assert!(heads.is_to_be_read(&room()));
-        heads.read(
+        assert!(heads.needs_earlier(&room()));
+        heads.add_earlier(
             &room(),
             vec![
                 left(5, true, &[4, 2]),
@@ -192,34 +192,34 @@ mod tests {
                 left(3, true, &[]),
             ],
         );
-        assert!(!heads.is_to_be_read(&room()));
+        assert!(!heads.needs_earlier(&room()));
         // 5 follows 2, and 4 is not the last of its run.
         assert_eq!(ids(&heads), [5, 3]);
-        heads.read(&room(), (10..20).map(|id| left(id, true, &[])).collect());
+        heads.add_earlier(&room(), (10..20).map(|id| left(id, true, &[])).collect());
         assert_eq!(ids(&heads), [19, 18, 17, 16]);
     }
 
     #[test]
     fn later_ones_follow_the_batch_before_and_what_other_runs_have_sent_meanwhile_once() {
         let heads = heads();
-        heads.read(&room(), vec![left(9, true, &[])]);
+        heads.add_earlier(&room(), vec![left(9, true, &[])]);
         let first = BatchId([100; 32]);
         let prev = heads.next(&room());
-        heads.sent(&room(), &prev, first);
+        heads.record_sent(&room(), &prev, first);
         assert_eq!(heads.next(&room()), [first]);
 
         let theirs = other(2, 1, &[]);
-        heads.stored(&theirs);
-        heads.stored(&theirs);
+        heads.add_stored(&theirs);
+        heads.add_stored(&theirs);
         assert_eq!(heads.next(&room()), [first, theirs.id()]);
         let next = other(2, 2, &[theirs.id()]);
-        heads.stored(&next);
+        heads.add_stored(&next);
         assert_eq!(heads.next(&room()), [first, next.id()]);
         let second = BatchId([101; 32]);
-        heads.sent(&room(), &[first, next.id()], second);
+        heads.record_sent(&room(), &[first, next.id()], second);
         assert_eq!(heads.next(&room()), [second]);
-        // It is followed already, even if it arrives late.
-        heads.stored(&theirs);
+        // It is named already, even if it arrives late.
+        heads.add_stored(&theirs);
         assert_eq!(heads.next(&room()), [second]);
     }
 
@@ -227,24 +227,24 @@ mod tests {
     fn what_was_not_named_stays_for_the_next_and_there_are_four_at_most() {
         let heads = heads();
         let last = BatchId([100; 32]);
-        heads.sent(&room(), &[], last);
+        heads.record_sent(&room(), &[], last);
         let others: Vec<_> = (0..9)
             .map(|n| other(10 + n, u64::from(n) + 1, &[]))
             .collect();
         for batch in &others {
-            heads.stored(batch);
+            heads.add_stored(batch);
         }
         let next = heads.next(&room());
         assert_eq!(next, [last, others[8].id(), others[7].id(), others[6].id()]);
-        heads.sent(&room(), &next, BatchId([101; 32]));
+        heads.record_sent(&room(), &next, BatchId([101; 32]));
         assert_eq!(heads.next(&room())[1..], [others[5].id()]);
     }
 
     #[test]
     fn batches_of_others_and_of_this_run_are_none_of_its_business() {
         let heads = heads();
-        heads.stored(&batch(Identity::from_seed(&[8; 32]), 2, 1, &[]));
-        heads.stored(&batch(identity(), 1, 1, &[]));
+        heads.add_stored(&batch(Identity::from_seed(&[8; 32]), 2, 1, &[]));
+        heads.add_stored(&batch(identity(), 1, 1, &[]));
         assert_eq!(heads.next(&room()), []);
     }
 }

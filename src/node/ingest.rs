@@ -377,7 +377,7 @@ impl Keeper {
         match notice {
             Notice::Pruned(pruned) => {
                 if let Some(crowding) = &pruned.crowding {
-                    let noted = self.store.crowders.note(crowding);
+                    let noted = self.store.crowders.record(crowding);
                     if let Some(crowding) = noted {
                         self.bus.emit(Event::Crowding(crowding));
                     }
@@ -459,7 +459,7 @@ impl Keeper {
         };
         for (batch, outcome) in batches.into_iter().zip(outcomes) {
             if matches!(outcome, Outcome::New { .. }) {
-                self.own.heads.stored(&batch);
+                self.own.heads.add_stored(&batch);
             }
             match outcome {
                 Outcome::New { follows } => {

@@ -15,11 +15,11 @@ use crate::clock::Time;
 /// Maximum time between two verified connections that were dialled by both ends at once; a later one shows that the
 /// peer has lost the earlier. An estimate: a few times the handshake's deadline of 10 s is right, one second would be
 /// too short.
-const SIMULTANEOUS: Duration = Duration::from_secs(20);
+const SIMULTANEOUS_DIAL_WINDOW: Duration = Duration::from_secs(20);
 
 /// Maximum time since the last sign of life of a link that counts as alive when another process uses its peer's
 /// identity. A ping is answered every 5 s.
-const ALIVE: Duration = Duration::from_secs(8);
+const ALIVE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// One verified connection.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub(crate) struct Link {
 
 /// The consequence of a newly verified connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Entered {
+pub(crate) enum Inserted {
     /// The peer had no link before.
     New,
     /// The peer has a link already: this connection, old or new, must be closed.
@@ -99,7 +99,12 @@ impl Links {
     }
 
     /// Records a sign of life of the peer on this connection.
-    pub(crate) fn heard(&mut self, connection_id: ConnectionId, now: Time, rtt: Option<Duration>) {
+    pub(crate) fn note_alive(
+        &mut self,
+        connection_id: ConnectionId,
+        now: Time,
+        rtt: Option<Duration>,
+    ) {
         if let Some(link) = self.by_connection.get_mut(&connection_id) {
             link.heard = now;
             link.rtt = rtt.or(link.rtt);
@@ -116,7 +121,7 @@ impl Links {
     ) -> Duplicate {
         match self.of(peer_id) {
             Some(link) if link.instance_id != *instance_id => {
-                if now.since(link.heard) < ALIVE {
+                if now.since(link.heard) < ALIVE_TIMEOUT {
                     Duplicate::Alive
                 } else {
                     Duplicate::Dead(link.connection_id)
@@ -127,18 +132,18 @@ impl Links {
     }
 
     /// Adds a verified connection.
-    pub(crate) fn enter(&mut self, own: &PeerId, link: Link) -> Entered {
+    pub(crate) fn insert(&mut self, own: &PeerId, link: Link) -> Inserted {
         let old = self.of(&link.peer_id).cloned();
-        let entered = match &old {
-            None => Entered::New,
-            Some(old) => Entered::Close(loser(own, old, &link)),
+        let inserted = match &old {
+            None => Inserted::New,
+            Some(old) => Inserted::Close(loser(own, old, &link)),
         };
         self.by_connection.insert(link.connection_id, link);
-        entered
+        inserted
     }
 
     /// Removes a closed connection. Returns its link, and whether its peer has none left.
-    pub(crate) fn leave(&mut self, connection_id: ConnectionId) -> Option<(Link, bool)> {
+    pub(crate) fn remove(&mut self, connection_id: ConnectionId) -> Option<(Link, bool)> {
         let link = self.by_connection.remove(&connection_id)?;
         let last = self.of(&link.peer_id).is_none();
         Some((link, last))
@@ -157,7 +162,8 @@ pub(crate) enum Duplicate {
 }
 
 fn loser(own: &PeerId, old: &Link, new: &Link) -> ConnectionId {
-    let crossed = old.direction != new.direction && new.since.since(old.since) < SIMULTANEOUS;
+    let crossed =
+        old.direction != new.direction && new.since.since(old.since) < SIMULTANEOUS_DIAL_WINDOW;
     if !crossed {
         // A later dial, or one from the same end, shows that the peer has lost the old connection.
         return old.connection_id;
@@ -219,11 +225,11 @@ mod tests {
                 Direction::Listener
             }
         };
-        links.enter(&own, link(first, peer, direction(first), 10));
+        links.insert(&own, link(first, peer, direction(first), 10));
         let second = 3 - first;
-        match links.enter(&own, link(second, peer, direction(second), 15)) {
-            Entered::Close(loser) => loser,
-            Entered::New => unreachable!("the peer has a link"),
+        match links.insert(&own, link(second, peer, direction(second), 15)) {
+            Inserted::Close(loser) => loser,
+            Inserted::New => unreachable!("the peer has a link"),
         }
     }
 
@@ -232,14 +238,14 @@ mod tests {
         let (own, peer) = (PeerId::random(), PeerId::random());
         let mut links = Links::default();
         assert_eq!(
-            links.enter(&own, link(1, peer, Direction::Dialer, 0)),
-            Entered::New
+            links.insert(&own, link(1, peer, Direction::Dialer, 0)),
+            Inserted::New
         );
-        let again = links.enter(&own, link(2, peer, Direction::Listener, 60_000));
-        assert_eq!(again, Entered::Close(ConnectionId::new_unchecked(1)));
+        let again = links.insert(&own, link(2, peer, Direction::Listener, 60_000));
+        assert_eq!(again, Inserted::Close(ConnectionId::new_unchecked(1)));
         assert_eq!(links.count(), 1);
         let (_, last) = links
-            .leave(ConnectionId::new_unchecked(1))
+            .remove(ConnectionId::new_unchecked(1))
             .expect("it was a link");
         assert!(!last);
     }
@@ -248,7 +254,7 @@ mod tests {
     fn another_process_with_a_linked_identity_is_a_duplicate_while_the_first_answers() {
         let (own, peer) = (PeerId::random(), PeerId::random());
         let mut links = Links::default();
-        links.enter(&own, link(1, peer, Direction::Listener, 0));
+        links.insert(&own, link(1, peer, Direction::Listener, 0));
         let at = |s: u64| Time::from_millis(s * 1000);
         assert_eq!(links.duplicate(&peer, &[1; 16], at(1)), Duplicate::None);
         assert_eq!(links.duplicate(&peer, &[2; 16], at(1)), Duplicate::Alive);

@@ -20,19 +20,19 @@ mod event;
 mod failure;
 mod handle;
 mod heads;
+mod history_stream;
 mod identify;
+mod identify_report;
 mod inbox;
 mod ingest;
 mod links;
 #[cfg(feature = "cli")]
 mod offline;
 mod outbox;
-mod past;
 mod probe;
 mod reorder_buffer;
 mod rooms;
 mod runner;
-mod said;
 #[cfg(all(test, feature = "serde"))]
 mod serialize_tests;
 mod store;
@@ -47,10 +47,10 @@ pub use event::{
     Message,
 };
 pub use handle::{LinkInfo, Node, Sending};
+pub use history_stream::{History, HistoryQuery};
 #[cfg(feature = "cli")]
 pub(crate) use offline::{pages, reopen};
 pub use outbox::Sent;
-pub use past::{History, HistoryQuery};
 pub use probe::{Probe, ProbeStep, Probed};
 pub use store::RoomStatus;
 pub use supervisor::NodeFailure;

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::event::Message;
-use super::past::{HistoryQuery, messages_of_page};
+use super::history_stream::{HistoryQuery, messages_of_page};
 use crate::gossip::{self, BatchError, VerifiedBatch};
 use crate::identity::NetworkId;
 use crate::store::{Archive, Cursor, LogError, Refused};

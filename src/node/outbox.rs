@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::error::BroadcastError;
-use super::heads::{Heads, Left};
+use super::heads::{EarlierBatch, Heads};
 use super::ingest::Note;
 use super::store::Store;
 use crate::clock::UnixClock;
@@ -172,7 +172,7 @@ impl Outbox {
     /// Signs batches, waits until the loop has handed them on, and has them stored. Events that
     /// nobody took give their numbers back, so that the numbers that left have no gap.
     async fn send(&mut self, room: &RoomName, batches: Vec<Vec<Outgoing>>) {
-        if self.heads.is_to_be_read(room) {
+        if self.heads.needs_earlier(room) {
             self.read_heads(room).await;
         }
         let first_seq = self.next_seq.get(room).copied().unwrap_or(1);
@@ -181,7 +181,7 @@ impl Outbox {
         let refused = signed.split_off(published.taken.len().min(signed.len()));
         for (batch, _) in &signed {
             self.next_seq.insert(room.clone(), batch.last_seq() + 1);
-            self.heads.sent(room, batch.prev(), batch.id());
+            self.heads.record_sent(room, batch.prev(), batch.id());
         }
         let error = published.refused.unwrap_or(BroadcastError::Stopped);
         for (_, waiting) in refused {
@@ -207,13 +207,13 @@ impl Outbox {
             tracing::warn!(%room, %error, "what this identity said before was not found");
             Vec::new()
         });
-        let left = said.into_iter().map(|said| Left {
+        let left = said.into_iter().map(|said| EarlierBatch {
             id: BatchId(said.id),
             sent_at_ms: said.sent_at_ms,
             is_last: said.is_last,
             prev: gossip::prev_of(&said.bytes),
         });
-        self.heads.read(room, left.collect());
+        self.heads.add_earlier(room, left.collect());
     }
 
     fn sign(

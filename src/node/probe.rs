@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::failure;
 use super::identify::Identify;
-use super::said::{Identified, silence};
+use super::identify_report::{IdentifyReport, explain_silence};
 use crate::clock::Clock;
 use crate::handshake::{self, HandshakeLimit, HandshakeRateLimiter, Local};
 use crate::identity::{Identity, NetworkKey};
@@ -36,11 +36,11 @@ use crate::overlay::{Reach, reach_of};
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay before closing after the handshake: the last message is still in flight when this side has finished, and an
 /// immediate close could overtake it, so that the peer would report a failure.
-const LINGER: Duration = Duration::from_millis(250);
+const CLOSE_DELAY: Duration = Duration::from_millis(250);
 /// Timeout for the close of the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Idle timeout of the connection: longer than the handshake may take.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The result of one stage.
 #[derive(Clone, Debug)]
@@ -132,12 +132,12 @@ impl Probe {
                 result: Err(error.clone()),
             });
         })?;
-        let mut watch = Watch {
+        let mut watch = StageReporter {
             tell,
             secure: address.is_secure(),
             since: Instant::now(),
             passed,
-            told: 0,
+            reported: 0,
             last: None,
         };
         let multiaddr = address.multiaddr().clone();
@@ -152,7 +152,7 @@ impl Probe {
         }
         let result = watch.connection(&mut swarm).await;
         if result.is_ok() {
-            let _ = timeout(LINGER, wait_closed(&mut swarm)).await;
+            let _ = timeout(CLOSE_DELAY, wait_closed(&mut swarm)).await;
         }
         close(&mut swarm).await;
         result
@@ -200,7 +200,7 @@ impl Probe {
                 HandshakeRateLimiter::new(HandshakeLimit::default()),
             ),
         };
-        let config = SwarmConfig::with_tokio_executor().with_idle_connection_timeout(IDLE);
+        let config = SwarmConfig::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
         Ok(Swarm::new(
             transport,
             behaviour,
@@ -211,10 +211,10 @@ impl Probe {
 }
 
 /// The progress reported by the transport.
-type Passed = Arc<Mutex<OfTransport>>;
+type Passed = Arc<Mutex<TransportProgress>>;
 
 #[derive(Default)]
-struct OfTransport {
+struct TransportProgress {
     /// The successful stages, each with the time of its end.
     stages: Vec<(Stage, Instant)>,
     /// The local and the remote address of the socket.
@@ -233,13 +233,13 @@ fn can_dial_back(local: IpAddr, remote: IpAddr) -> Option<bool> {
 }
 
 /// Reports stages in order, each with its own duration.
-struct Watch<F> {
+struct StageReporter<F> {
     tell: F,
     /// Whether the address requires TLS.
     secure: bool,
     since: Instant,
     passed: Passed,
-    told: usize,
+    reported: usize,
     last: Option<Stage>,
 }
 
@@ -247,15 +247,15 @@ struct Watch<F> {
 #[derive(Default)]
 struct Progress {
     connection: Option<(ConnectionId, PeerId)>,
-    identified: Option<Identified>,
+    identified: Option<IdentifyReport>,
     round_1: Option<Instant>,
     round_2: Option<Instant>,
     clock_offset_ms: i64,
-    /// The error of a peer without the handshake protocol: identify may explain it.
+    /// The error of a peer without the handshake protocol: identify may explain_handshake it.
     not_spoken: Option<StageError>,
 }
 
-impl<F: FnMut(ProbeStep)> Watch<F> {
+impl<F: FnMut(ProbeStep)> StageReporter<F> {
     /// Drives the connection until it has succeeded or failed.
     async fn connection(&mut self, swarm: &mut Swarm<Behaviour>) -> Result<Probed, StageError> {
         let mut progress = Progress::default();
@@ -312,7 +312,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
     ) -> Poll<Option<SwarmEvent<BehaviourEvent>>> {
         let event = swarm.poll_next_unpin(cx);
         // Noise has succeeded only when the peer id has been checked, at the end of the connection.
-        self.tell_passed(Stage::Noise);
+        self.report_passed(Stage::Noise);
         if let (Some((connection_id, _)), None) = (progress.connection, progress.round_1) {
             let stage = swarm.behaviour().handshake.stage(connection_id);
             if stage == Some(handshake::Stage::Round2) {
@@ -334,7 +334,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
                 connection_id,
                 ..
             } => {
-                self.tell_passed(Stage::Identify);
+                self.report_passed(Stage::Identify);
                 self.since = Instant::now();
                 progress.connection = Some((connection_id, peer_id));
                 Ok(())
@@ -351,7 +351,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
             SwarmEvent::Behaviour(BehaviourEvent::Identify(event)) => {
                 match event {
                     identify::Event::Received { info, .. } => {
-                        progress.identified = Some(Identified::new(&info));
+                        progress.identified = Some(IdentifyReport::new(&info));
                     }
                     // The handshake fails as well, with a reason of this program.
                     identify::Event::Error { error, .. } => {
@@ -402,16 +402,16 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
     }
 
     /// Reports the transport's stages before `end` that have succeeded and are not reported yet.
-    fn tell_passed(&mut self, end: Stage) {
+    fn report_passed(&mut self, end: Stage) {
         loop {
             let next = {
                 let passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-                passed.stages.get(self.told).copied()
+                passed.stages.get(self.reported).copied()
             };
             let Some((stage, at)) = next.filter(|(stage, _)| *stage < end) else {
                 return;
             };
-            self.told += 1;
+            self.reported += 1;
             let took = at.saturating_duration_since(self.since);
             self.since = at;
             self.pass(stage, took);
@@ -432,7 +432,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
         let connected = self.since;
         if let Some(identified) = &progress.identified {
             self.pass(Stage::Identify, identified.at - connected);
-            error = identified.explain(error);
+            error = identified.explain_handshake(error);
         }
         if let (Stage::Handshake2, Some(at)) = (error.stage, progress.round_1) {
             self.pass(Stage::Handshake1, at - connected);
@@ -442,7 +442,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
     }
 
     fn fail(&mut self, mut error: StageError) -> StageError {
-        self.tell_passed(error.stage);
+        self.report_passed(error.stage);
         // A timeout over several stages names the last of them, but the one after the last success took the time.
         if let (Some("TIMEOUT"), Some(last)) = (error.code, self.last) {
             error.stage = match last {
@@ -452,7 +452,7 @@ impl<F: FnMut(ProbeStep)> Watch<F> {
                 Stage::Noise => error.stage.max(Stage::Yamux),
                 _ => error.stage,
             };
-            error.reason = silence(error.stage, self.secure, error.reason);
+            error.reason = explain_silence(error.stage, self.secure, error.reason);
         }
         (self.tell)(ProbeStep {
             stage: error.stage,

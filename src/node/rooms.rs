@@ -16,16 +16,16 @@ use crate::gossip::MAX_ROOMS;
 use crate::model::RoomName;
 
 /// Time for which a broadcast waits for the subscriptions of a new link; a peer without rooms sends none.
-const SETTLE: Duration = Duration::from_millis(500);
+const SUBSCRIPTION_GRACE: Duration = Duration::from_millis(500);
 /// Time for which a broadcast waits when no other peer is in the room: the link may be slow, or the machine busy.
-const SPEAK: Duration = Duration::from_secs(3);
+const SUBSCRIPTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The rooms of a node and the capabilities of its linked peers.
 #[derive(Debug)]
 pub(crate) struct Rooms {
     joined: BTreeSet<RoomName>,
     /// Links without known subscriptions, with the time at which each was established.
-    silent: HashMap<PeerId, Time>,
+    awaiting_subscriptions: HashMap<PeerId, Time>,
     /// Linked peers without data checking.
     not_checking: HashSet<PeerId>,
     /// Linked peers that understand offers of large batches.
@@ -38,7 +38,7 @@ impl Rooms {
     pub(crate) fn new(bell: Arc<Notify>) -> Rooms {
         Rooms {
             joined: BTreeSet::new(),
-            silent: HashMap::new(),
+            awaiting_subscriptions: HashMap::new(),
             not_checking: HashSet::new(),
             taking_offers: HashSet::new(),
             bell,
@@ -68,34 +68,39 @@ impl Rooms {
 
     /// Records a new link. Returns the time until which to wait for its subscriptions: `now` if they are known, since
     /// gossip can arrive before the end of the handshake.
-    pub(crate) fn settling(&mut self, now: Time, peer_id: PeerId, has_said: bool) -> Time {
-        if has_said {
+    pub(crate) fn await_subscriptions(
+        &mut self,
+        now: Time,
+        peer_id: PeerId,
+        are_known: bool,
+    ) -> Time {
+        if are_known {
             return now;
         }
-        self.silent.insert(peer_id, now);
-        now + SETTLE
+        self.awaiting_subscriptions.insert(peer_id, now);
+        now + SUBSCRIPTION_GRACE
     }
 
     /// Records that the subscriptions of a peer are known.
-    pub(crate) fn settled(&mut self, peer_id: &PeerId) {
-        self.silent.remove(peer_id);
+    pub(crate) fn subscriptions_known(&mut self, peer_id: &PeerId) {
+        self.awaiting_subscriptions.remove(peer_id);
     }
 
     /// Forgets a peer without a link.
-    pub(crate) fn gone(&mut self, peer_id: &PeerId) {
-        self.silent.remove(peer_id);
+    pub(crate) fn forget(&mut self, peer_id: &PeerId) {
+        self.awaiting_subscriptions.remove(peer_id);
         self.not_checking.remove(peer_id);
         self.taking_offers.remove(peer_id);
     }
 
     /// Records that a peer does not support data checking.
-    pub(crate) fn does_not_check(&mut self, peer_id: PeerId) {
+    pub(crate) fn set_without_sync(&mut self, peer_id: PeerId) {
         self.not_checking.insert(peer_id);
         self.taking_offers.remove(&peer_id);
     }
 
     /// Records that a peer understands offers.
-    pub(crate) fn takes_offers(&mut self, peer_id: PeerId) {
+    pub(crate) fn set_takes_offers(&mut self, peer_id: PeerId) {
         self.taking_offers.insert(peer_id);
     }
 
@@ -106,27 +111,31 @@ impl Rooms {
     }
 
     /// Returns whether the peer may take part in data checking.
-    pub(crate) fn checks(&self, peer_id: &PeerId) -> bool {
+    pub(crate) fn supports_sync(&self, peer_id: &PeerId) -> bool {
         !self.not_checking.contains(peer_id)
     }
 
     /// Returns the time until which an ordinary broadcast waits for unknown subscriptions; none when it need not.
-    pub(crate) fn unsettled_until(&self, now: Time) -> Option<Time> {
-        self.silent_until(now, SETTLE)
+    pub(crate) fn subscription_grace_until(&self, now: Time) -> Option<Time> {
+        self.awaiting_until(now, SUBSCRIPTION_GRACE)
     }
 
     /// Returns the time until which a broadcast without any peer in the room waits for unknown subscriptions.
-    pub(crate) fn unspoken_until(&self, now: Time) -> Option<Time> {
-        self.silent_until(now, SPEAK)
+    pub(crate) fn subscription_timeout_until(&self, now: Time) -> Option<Time> {
+        self.awaiting_until(now, SUBSCRIPTION_TIMEOUT)
     }
 
-    fn silent_until(&self, now: Time, patience: Duration) -> Option<Time> {
-        let until = self.silent.values().max().map(|since| *since + patience);
+    fn awaiting_until(&self, now: Time, patience: Duration) -> Option<Time> {
+        let until = self
+            .awaiting_subscriptions
+            .values()
+            .max()
+            .map(|since| *since + patience);
         until.filter(|until| now < *until)
     }
 
     /// Notifies waiting broadcasts that a peer joined a room.
-    pub(crate) fn announce(&self) {
+    pub(crate) fn notify_joined(&self) {
         self.bell.notify_waiters();
     }
 }
@@ -140,12 +149,18 @@ mod tests {
         let mut rooms = Rooms::new(Arc::default());
         let (slow, quick) = (PeerId::random(), PeerId::random());
         let now = Time::ZERO;
-        assert_eq!(rooms.settling(now, quick, true), now);
-        assert_eq!(rooms.unsettled_until(now), None);
-        assert_eq!(rooms.settling(now, slow, false), now + SETTLE);
-        assert_eq!(rooms.unsettled_until(now), Some(now + SETTLE));
-        rooms.settled(&slow);
-        assert_eq!(rooms.unsettled_until(now), None);
+        assert_eq!(rooms.await_subscriptions(now, quick, true), now);
+        assert_eq!(rooms.subscription_grace_until(now), None);
+        assert_eq!(
+            rooms.await_subscriptions(now, slow, false),
+            now + SUBSCRIPTION_GRACE
+        );
+        assert_eq!(
+            rooms.subscription_grace_until(now),
+            Some(now + SUBSCRIPTION_GRACE)
+        );
+        rooms.subscriptions_known(&slow);
+        assert_eq!(rooms.subscription_grace_until(now), None);
     }
 
     #[test]
@@ -153,16 +168,28 @@ mod tests {
         let mut rooms = Rooms::new(Arc::default());
         let (first, second) = (PeerId::random(), PeerId::random());
         let later = Time::ZERO + Duration::from_secs(1);
-        rooms.settling(Time::ZERO, first, false);
-        assert_eq!(rooms.unsettled_until(later), None);
-        assert_eq!(rooms.unspoken_until(later), Some(Time::ZERO + SPEAK));
-        rooms.settling(later, second, false);
-        assert_eq!(rooms.unspoken_until(later), Some(later + SPEAK));
-        assert_eq!(rooms.unspoken_until(later + SPEAK), None);
-        rooms.gone(&second);
-        assert_eq!(rooms.unspoken_until(later), Some(Time::ZERO + SPEAK));
-        rooms.settled(&first);
-        assert_eq!(rooms.unspoken_until(later), None);
+        rooms.await_subscriptions(Time::ZERO, first, false);
+        assert_eq!(rooms.subscription_grace_until(later), None);
+        assert_eq!(
+            rooms.subscription_timeout_until(later),
+            Some(Time::ZERO + SUBSCRIPTION_TIMEOUT)
+        );
+        rooms.await_subscriptions(later, second, false);
+        assert_eq!(
+            rooms.subscription_timeout_until(later),
+            Some(later + SUBSCRIPTION_TIMEOUT)
+        );
+        assert_eq!(
+            rooms.subscription_timeout_until(later + SUBSCRIPTION_TIMEOUT),
+            None
+        );
+        rooms.forget(&second);
+        assert_eq!(
+            rooms.subscription_timeout_until(later),
+            Some(Time::ZERO + SUBSCRIPTION_TIMEOUT)
+        );
+        rooms.subscriptions_known(&first);
+        assert_eq!(rooms.subscription_timeout_until(later), None);
     }
 
     #[test]
@@ -170,15 +197,15 @@ mod tests {
         let mut rooms = Rooms::new(Arc::default());
         let (one, two) = (PeerId::random(), PeerId::random());
         assert!(!rooms.all_take_offers([].iter()));
-        rooms.takes_offers(one);
+        rooms.set_takes_offers(one);
         assert!(rooms.all_take_offers([one].iter()));
         assert!(!rooms.all_take_offers([one, two].iter()));
-        rooms.takes_offers(two);
+        rooms.set_takes_offers(two);
         assert!(rooms.all_take_offers([one, two].iter()));
         // A peer that refuses data checking cannot fetch either.
-        rooms.does_not_check(two);
+        rooms.set_without_sync(two);
         assert!(!rooms.all_take_offers([one, two].iter()));
-        rooms.gone(&one);
+        rooms.forget(&one);
         assert!(!rooms.all_take_offers([one].iter()));
     }
 }

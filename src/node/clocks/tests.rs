@@ -20,7 +20,7 @@ fn clocks(own_ms: u64, ahead_ms: &[i64]) -> (Clocks, Vec<ClockReport>) {
     clocks.start(Time::ZERO, own_ms, Some(own_ms), &mut reports);
     for (n, ahead_ms) in (1..).zip(ahead_ms) {
         let theirs_ms = NOW_MS.saturating_add_signed(*ahead_ms);
-        reports.extend(clocks.heard(Time::ZERO, peer(n), theirs_ms, own_ms));
+        reports.extend(clocks.record_peer(Time::ZERO, peer(n), theirs_ms, own_ms));
     }
     (clocks, reports)
 }
@@ -121,7 +121,7 @@ fn at_the_start_a_clock_that_makes_all_old_or_is_before_the_log_is_said_and_none
         assert_eq!(!reports.is_empty(), is_said, "{newest_ms:?}: {reports:?}");
         assert_eq!(trust.now_ms == NOW_MS, is_trusted, "{newest_ms:?}");
         // The first neighbour with the same clock confirms it.
-        clocks.heard(Time::ZERO, peer(1), NOW_MS, NOW_MS);
+        clocks.record_peer(Time::ZERO, peer(1), NOW_MS, NOW_MS);
         let mut after = Vec::new();
         let trust = clocks.check(Time::ZERO, NOW_MS, trust.now_ms, &mut after);
         assert_eq!(trust.now_ms, NOW_MS);
@@ -136,7 +136,7 @@ fn a_clock_that_is_set_before_it_was_confirmed_has_jumped_from_where_it_stood() 
     let trust = clocks.start(Time::ZERO, NOW_MS, None, &mut reports);
     let set_ms = NOW_MS + HOUR_MS;
     clocks.check(Time::ZERO, set_ms, trust.now_ms, &mut reports);
-    clocks.heard(Time::ZERO, peer(1), set_ms, set_ms);
+    clocks.record_peer(Time::ZERO, peer(1), set_ms, set_ms);
     clocks.check(Time::ZERO, set_ms, trust.now_ms, &mut reports);
     let said: Vec<_> = reports.iter().map(|it| (it.state, it.ahead_ms)).collect();
     let hour_ms = HOUR_MS as i64;
@@ -159,7 +159,7 @@ fn the_newest_message_of_a_log_is_no_time_to_date_by_however_many_neighbours_say
         let mut reports = Vec::new();
         clocks.start(Time::ZERO, NOW_MS, newest_ms, &mut reports);
         let trusted_ms = newest_ms.unwrap_or(MIN_CLOCK_MS);
-        clocks.heard(Time::ZERO, peer(1), trusted_ms, NOW_MS);
+        clocks.record_peer(Time::ZERO, peer(1), trusted_ms, NOW_MS);
         let trust = clocks.check(Time::ZERO, NOW_MS, trusted_ms, &mut reports);
         assert_eq!(trust.is_backed, is_backed, "{newest_ms:?}");
     }
@@ -168,7 +168,7 @@ fn the_newest_message_of_a_log_is_no_time_to_date_by_however_many_neighbours_say
 #[test]
 fn a_peer_that_does_not_say_its_time_is_none_that_differs() {
     let mut clocks = clocks(NOW_MS, &[]).0;
-    assert_eq!(clocks.heard(Time::ZERO, peer(1), 3_000, NOW_MS), None);
+    assert_eq!(clocks.record_peer(Time::ZERO, peer(1), 3_000, NOW_MS), None);
     let peers = [peer(1)];
     assert_eq!(clocks.refusal(Time::ZERO, NOW_MS, peers.iter()), None);
     assert_eq!(clocks.status(Time::ZERO, NOW_MS), ClockStatus::default());
@@ -189,10 +189,10 @@ fn whose_clock_differs_is_said_with_whose_is_wrong_as_far_as_others_tell() {
     // A difference of two minutes is ignored, and a report is not repeated.
     let (mut clocks, reports) = clocks(NOW_MS, &[100_000, ahead]);
     assert_eq!(reports.len(), 1);
-    let heard = clocks.heard(Time::ZERO, peer(2), NOW_MS + 600_000, NOW_MS);
+    let heard = clocks.record_peer(Time::ZERO, peer(2), NOW_MS + 600_000, NOW_MS);
     assert_eq!(heard, None);
     assert_eq!(clocks.status(Time::ZERO, NOW_MS).differing, reports);
-    clocks.lost(&peer(2));
+    clocks.forget_peer(&peer(2));
     assert_eq!(clocks.status(Time::ZERO, NOW_MS).differing, []);
 }
 

@@ -77,7 +77,7 @@ impl ClockWatch {
     /// A peer's clock says `theirs_ms`.
     pub(super) fn on_clock(&mut self, now: Time, peer_id: PeerId, theirs_ms: u64) {
         let own_ms = self.unix.now_ms();
-        let report = self.clocks.heard(now, peer_id, theirs_ms, own_ms);
+        let report = self.clocks.record_peer(now, peer_id, theirs_ms, own_ms);
         self.report(report);
         // It may confirm what is in doubt, or the first to confirm what is trusted.
         self.check(now);
@@ -85,7 +85,7 @@ impl ClockWatch {
 
     /// The last link with a peer is gone.
     pub(super) fn on_link_down(&mut self, peer_id: &PeerId) {
-        self.clocks.lost(peer_id);
+        self.clocks.forget_peer(peer_id);
     }
 
     /// How the clocks stand.
@@ -107,7 +107,7 @@ impl ClockWatch {
     /// How many of `peers` take a batch of this date, as far as their clocks tell.
     pub(super) fn takers(&self, now: Time, batch: &VerifiedBatch, peers: &[PeerId]) -> usize {
         let sent_at_ms = batch.sent_at_ms();
-        let takes = |peer_id: &&PeerId| self.clocks.takes(now, sent_at_ms, peer_id);
+        let takes = |peer_id: &&PeerId| self.clocks.would_accept(now, sent_at_ms, peer_id);
         peers.iter().filter(takes).count()
     }
 

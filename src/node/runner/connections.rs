@@ -21,7 +21,7 @@ use crate::node::event::{Direction, Event, Kind};
 use crate::node::failure;
 use crate::node::handle::LinkInfo;
 use crate::node::ingest::Note;
-use crate::node::links::{Duplicate, Entered, Link};
+use crate::node::links::{Duplicate, Inserted, Link};
 use crate::overlay::Reason;
 use crate::sync;
 use crate::wire::is_refusal;
@@ -52,7 +52,7 @@ impl Runner {
         let now = self.clock.now();
         let peers: Vec<PeerId> = self.links.all().iter().map(|link| link.peer_id).collect();
         for peer_id in peers {
-            if self.admission.rule(now, &peer_id).is_err() {
+            if self.admission.check(now, &peer_id).is_err() {
                 for connection_id in self.links.connections_of(&peer_id) {
                     self.close(connection_id, "the peer lists no longer admit this peer");
                 }
@@ -113,7 +113,7 @@ impl Runner {
         let busy = error.code == Some(RejectCode::Busy.name());
         if busy && !self.has_room() {
             // It answered, and there is no need of it now: it is a way in when links are lost.
-            self.dialing.spare(connection_id);
+            self.dialing.not_needed(connection_id);
             return self.tell_entries();
         }
         match self.dialing.failed(now, connection_id, busy, &mut self.rng) {
@@ -250,7 +250,7 @@ impl Runner {
         instance_id: &[u8; 16],
     ) -> Result<(), RejectCode> {
         let now = self.clock.now();
-        self.admission.rule(now, peer_id)?;
+        self.admission.check(now, peer_id)?;
         match self.links.duplicate(peer_id, instance_id, now) {
             Duplicate::None => Ok(()),
             Duplicate::Alive => Err(RejectCode::DuplicateIdentity),
@@ -322,12 +322,12 @@ impl Runner {
         let clocks = &mut self.channels.clocks;
         let theirs_ms = clocks.on_offset(now, peer_id, link.clock_offset_ms);
         self.note(Note::Clock(peer_id, theirs_ms));
-        match self.links.enter(self.swarm.local_peer_id(), link.clone()) {
-            Entered::New => {
+        match self.links.insert(self.swarm.local_peer_id(), link.clone()) {
+            Inserted::New => {
                 self.tell_overlay_of(&link);
                 self.note(Note::LinkUp(peer_id));
                 if proof.verified().features() & sync::OFFERS != 0 {
-                    self.rooms.takes_offers(peer_id);
+                    self.rooms.set_takes_offers(peer_id);
                     self.note(Note::TakesOffers(peer_id));
                 }
                 self.tell_rooms_of(peer_id);
@@ -335,10 +335,10 @@ impl Runner {
                 let has_said = gossip
                     .all_peers()
                     .any(|(peer, rooms)| *peer == peer_id && !rooms.is_empty());
-                let until = self.rooms.settling(now, peer_id, has_said);
+                let until = self.rooms.await_subscriptions(now, peer_id, has_said);
                 self.rising.push((until, info, proof.connection_id()));
             }
-            Entered::Close(loser) => {
+            Inserted::Close(loser) => {
                 if loser != proof.connection_id() && !proof.is_dialer() {
                     self.tell_overlay_of(&link);
                 }
@@ -378,7 +378,7 @@ impl Runner {
     }
 
     fn tell_entries(&mut self) {
-        let entries = self.dialing.introduced();
+        let entries = self.dialing.answered();
         if let Some(overlay) = self.overlay() {
             overlay.set_entries(entries);
         }
@@ -414,7 +414,7 @@ impl Runner {
     ) {
         let ours = self.closing.remove(&connection_id);
         self.retiring.retain(|(_, id)| *id != connection_id);
-        let Some((link, last)) = self.links.leave(connection_id) else {
+        let Some((link, last)) = self.links.remove(connection_id) else {
             // A handshake that is cut short says so itself, after this, and why.
             if ours.is_some() {
                 self.on_closed_before_link(connection_id);
@@ -430,7 +430,7 @@ impl Runner {
     pub(super) fn link_is_down(&mut self, link: &Link, reason: String) {
         let now = self.clock.now();
         self.rise(|(_, info, _)| info.peer_id == link.peer_id);
-        self.rooms.gone(&link.peer_id);
+        self.rooms.forget(&link.peer_id);
         self.channels.clocks.on_link_down(&link.peer_id);
         self.note(Note::LinkDown(link.peer_id));
         let ended = self.overlay().and_then(|o| o.link_down(link.peer_id));
@@ -468,7 +468,7 @@ impl Runner {
         match event.result {
             Ok(rtt) => self
                 .links
-                .heard(event.connection, self.clock.now(), Some(rtt)),
+                .note_alive(event.connection, self.clock.now(), Some(rtt)),
             Err(ping::Failure::Unsupported) => {}
             Err(ping::Failure::Other { error }) if is_refusal(&*error) => {}
             // It waits behind something large on a slow link.
@@ -479,7 +479,8 @@ impl Runner {
                     .is_in_use(&event.peer, PING_TIMEOUT) =>
             {
                 tracing::debug!(peer_id = %event.peer, %error, "no pong, but a sign of life");
-                self.links.heard(event.connection, self.clock.now(), None);
+                self.links
+                    .note_alive(event.connection, self.clock.now(), None);
             }
             Err(error) => {
                 if self.links.get(event.connection).is_some() {
@@ -500,7 +501,8 @@ impl Runner {
         } = event
         {
             tracing::debug!(%peer_id, agent = %info.agent_version, "identified");
-            self.links.heard(*connection_id, self.clock.now(), None);
+            self.links
+                .note_alive(*connection_id, self.clock.now(), None);
         }
     }
 }

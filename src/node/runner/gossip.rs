@@ -66,9 +66,9 @@ impl Runner {
                 self.on_message(propagation_source, message_id, message);
             }
             gossipsub::Event::Subscribed { peer_id, .. } => {
-                self.rooms.settled(&peer_id);
+                self.rooms.subscriptions_known(&peer_id);
                 self.rise(|(_, info, _)| info.peer_id == peer_id);
-                self.rooms.announce();
+                self.rooms.notify_joined();
                 self.tell_rooms_of(peer_id);
                 self.retry_deferred(self.clock.now());
             }
@@ -83,7 +83,7 @@ impl Runner {
             }
             gossipsub::Event::GossipsubNotSupported { peer_id } => {
                 tracing::debug!(%peer_id, "the peer does not speak gossipsub");
-                self.rooms.settled(&peer_id);
+                self.rooms.subscriptions_known(&peer_id);
                 self.rise(|(_, info, _)| info.peer_id == peer_id);
             }
         }
@@ -164,7 +164,7 @@ impl Runner {
     /// Closes the link of a peer that did what no honest one does, and does not let it back for a
     /// while.
     pub(super) fn send_away(&mut self, peer_id: PeerId, reason: &str, code: &'static str) {
-        self.admission.banish(self.clock.now(), peer_id);
+        self.admission.ban(self.clock.now(), peer_id);
         let Some(link) = self.links.of(&peer_id).cloned() else {
             return;
         };
@@ -188,14 +188,14 @@ impl Runner {
     pub(super) fn on_publish(&mut self, publish: Publish) {
         let now = self.clock.now();
         // A link that has just come up has not told its rooms yet: wait for it, shortly.
-        match self.rooms.unsettled_until(now) {
+        match self.rooms.subscription_grace_until(now) {
             Some(until) => self.deferred = Some((until, publish)),
             None => self.publish(now, publish),
         }
     }
 
     pub(super) fn retry_deferred(&mut self, now: Time) {
-        if self.rooms.unsettled_until(now).is_none()
+        if self.rooms.subscription_grace_until(now).is_none()
             && let Some((_, publish)) = self.deferred.take()
         {
             self.publish(now, publish);
@@ -215,7 +215,7 @@ impl Runner {
             }
             let peers = self.peers_in(&hash);
             if peers.is_empty()
-                && let Some(until) = self.rooms.unspoken_until(now)
+                && let Some(until) = self.rooms.subscription_timeout_until(now)
             {
                 self.deferred = Some((until, publish));
                 return;

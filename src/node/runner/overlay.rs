@@ -100,7 +100,7 @@ impl Runner {
         }
         if another && self.dialing.forget_peers() {
             // An entry node may have come back with another key: its address is what counts.
-            let entries = self.dialing.introduced();
+            let entries = self.dialing.answered();
             if let Some(overlay) = self.overlay() {
                 overlay.set_entries(entries);
             }
@@ -207,7 +207,7 @@ impl Runner {
         }
         for connection_id in connections {
             self.ending.push((at, connection_id));
-            if let Some((link, true)) = self.links.leave(connection_id) {
+            if let Some((link, true)) = self.links.remove(connection_id) {
                 self.link_is_down(&link, why(reason).to_owned());
             }
         }

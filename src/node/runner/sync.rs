@@ -128,7 +128,7 @@ impl Runner {
             } => {
                 tracing::debug!(peer_id = %peer, %error, "no answer in data checking");
                 if is_unsupported(&error) {
-                    self.rooms.does_not_check(peer);
+                    self.rooms.set_without_sync(peer);
                     self.note(Note::RoomsOf(peer, Vec::new()));
                 }
                 if let Some(token) = self.asked.remove(&request_id) {
@@ -151,7 +151,7 @@ impl Runner {
 
     /// Tells the keeper in which rooms a neighbour is, as gossipsub knows it.
     pub(super) fn tell_rooms_of(&mut self, peer_id: PeerId) {
-        if !self.rooms.checks(&peer_id) {
+        if !self.rooms.supports_sync(&peer_id) {
             return;
         }
         let gossip = &self.swarm.behaviour().gate.inner().gossip;

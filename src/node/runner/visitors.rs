@@ -101,7 +101,7 @@ impl Runner {
     /// Whether a peer that proved its key, only to look, may do so. It takes no place, and its identity may be that of a link,
     /// since it does not become one.
     pub(super) fn judge_visit(&self, peer_id: &PeerId) -> Result<(), Refusal> {
-        let ruling = self.admission.rule(self.clock.now(), peer_id);
+        let ruling = self.admission.check(self.clock.now(), peer_id);
         ruling.map_err(Refusal::from)
     }
 

@@ -23,11 +23,11 @@ use crate::model::{RoomName, Stored};
 use crate::store::{Cursor, LogError, NumberedPage, Numbers, Page, Query};
 
 /// Pause before another attempt when the log could not be read for a slow reader of the events.
-const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const READ_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of failed reads in a row for a slow reader, which then skips a range of events instead of waiting for
 /// ever: half a minute, in which a slow or busy disk recovers.
-const MAX_FAILURES: usize = 30;
+const MAX_READ_FAILURES: usize = 30;
 
 /// A query for events of the log. The default matches every event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,17 +112,17 @@ fn key_of(author: &PeerId) -> Vec<u8> {
 }
 
 /// Reads a node's log again for slow readers of its events.
-pub(crate) struct Again {
+pub(crate) struct LogReplay {
     store: Store,
     network: NetworkId,
     /// The node's runtime: readers may run on another.
     runtime: Handle,
 }
 
-impl Again {
+impl LogReplay {
     /// Creates a reader of `store`. Must be called inside a Tokio runtime.
-    pub(crate) fn new(store: Store, network: NetworkId) -> Again {
-        Again {
+    pub(crate) fn new(store: Store, network: NetworkId) -> LogReplay {
+        LogReplay {
             store,
             network,
             runtime: Handle::current(),
@@ -130,7 +130,7 @@ impl Again {
     }
 }
 
-impl Past for Again {
+impl Past for LogReplay {
     fn read(&self, stretch: &Stretch) -> BoxFuture<'static, Option<PastPage>> {
         let numbers = Numbers {
             room: stretch.room.as_str().to_owned(),
@@ -171,7 +171,7 @@ async fn read_again(store: Store, numbers: Numbers) -> Option<NumberedPage> {
             // Delivered events are stored, and can be read once the log commits.
             Ok(None) => {}
             Err(LogError::Closed) => return None,
-            Err(error) if failures == MAX_FAILURES => {
+            Err(error) if failures == MAX_READ_FAILURES => {
                 tracing::warn!(%error, "what a slow reader of the events has not read cannot be read from the log: it misses it");
                 return Some(NumberedPage::default());
             }
@@ -180,7 +180,7 @@ async fn read_again(store: Store, numbers: Numbers) -> Option<NumberedPage> {
                 tracing::debug!(%error, "the log cannot be read for a slow reader of the events: it is tried again");
             }
         }
-        tokio::time::sleep(READ_AGAIN_AFTER).await;
+        tokio::time::sleep(READ_RETRY_INTERVAL).await;
     }
 }
 

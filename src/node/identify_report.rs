@@ -1,6 +1,6 @@
 //! The identify report of a probed peer, and explanations that use it.
 //!
-//! Entry type: [`Identified`]. The rule it keeps: texts of an unknown peer are shortened, and quoted as its own
+//! Entry type: [`IdentifyReport`]. The rule it keeps: texts of an unknown peer are shortened, and quoted as its own
 //! account.
 
 use std::time::Instant;
@@ -11,23 +11,23 @@ use crate::handshake;
 use crate::net::stage::{Stage, StageError};
 
 /// Prefix of the handshake's protocol name in every version.
-const HANDSHAKES: &str = "/diatribe/handshake/";
+const HANDSHAKE_PREFIX: &str = "/diatribe/handshake/";
 /// Maximum number of handshake versions that are named, and of characters of a peer's text.
 const MAX_VERSIONS: usize = 4;
-const MAX_SAID: usize = 100;
+const MAX_TEXT_CHARS: usize = 100;
 
 /// The identify report of a peer.
-pub(super) struct Identified {
+pub(super) struct IdentifyReport {
     pub(super) at: Instant,
     pub(super) agent: String,
     handshakes: Vec<String>,
 }
 
-impl Identified {
-    pub(super) fn new(info: &identify::Info) -> Identified {
+impl IdentifyReport {
+    pub(super) fn new(info: &identify::Info) -> IdentifyReport {
         let protocols = info.protocols.iter().map(AsRef::<str>::as_ref);
-        let versions = protocols.filter(|protocol| protocol.starts_with(HANDSHAKES));
-        Identified {
+        let versions = protocols.filter(|protocol| protocol.starts_with(HANDSHAKE_PREFIX));
+        IdentifyReport {
             at: Instant::now(),
             agent: shortened(&info.agent_version),
             handshakes: versions.take(MAX_VERSIONS).map(shortened).collect(),
@@ -35,7 +35,7 @@ impl Identified {
     }
 
     /// Adds the peer's identify agent string to version-mismatch errors.
-    pub(super) fn explain(&self, mut error: StageError) -> StageError {
+    pub(super) fn explain_handshake(&self, mut error: StageError) -> StageError {
         let us = concat!("diatribe/", env!("CARGO_PKG_VERSION"));
         let them = &self.agent;
         match error.code {
@@ -70,11 +70,14 @@ impl Identified {
 
 /// Returns a peer's text, shortened for people and without the quotation mark used around it.
 fn shortened(text: &str) -> String {
-    text.chars().filter(|c| *c != '`').take(MAX_SAID).collect()
+    text.chars()
+        .filter(|c| *c != '`')
+        .take(MAX_TEXT_CHARS)
+        .collect()
 }
 
-/// Explains the silence of a peer at `stage`.
-pub(super) fn silence(stage: Stage, secure: bool, reason: String) -> String {
+/// Explains the explain_silence of a peer at `stage`.
+pub(super) fn explain_silence(stage: Stage, secure: bool, reason: String) -> String {
     match stage {
         Stage::Websocket if secure => {
             "the port is open, but nothing answers in TLS and WebSocket in time: another program \
