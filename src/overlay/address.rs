@@ -1,7 +1,7 @@
-//! What the overlay must know of an address, and what it makes of a list of them.
+//! Addresses as the overlay sees them: their scope, their host and their network.
 //!
-//! Entry types: [`Address`], [`Remote`]. The rule kept here: over a link only addresses of its own scope or of a wider one
-//! are named, so that nobody is told to dial into a network which whoever says so is not in.
+//! Entry types: [`Address`], [`Remote`]. The rule it keeps: over a link only addresses of its own scope or of a wider one are
+//! named, so that no peer can make this node dial into a network that the peer is not in.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -9,37 +9,42 @@ use std::hash::Hash;
 use super::options::MAX_ADDRESSES;
 use super::scope::Reach;
 
-/// What the overlay must know of an address. The simulation brings its own.
+/// The name of a node: a `PeerId` in the program, a number in the simulation.
+pub trait NodeId: Copy + Ord + Hash + Debug {}
+
+impl<T: Copy + Ord + Hash + Debug> NodeId for T {}
+
+/// An address as the overlay sees it. The simulation brings its own.
 pub trait Address: Clone + Eq + Hash + Debug {
-    /// What one owner commonly has for itself: an IPv4 address, or an IPv6 /64.
+    /// One owner's address block: an IPv4 address, or an IPv6 /64.
     type Host: Copy + Eq + Hash + Debug;
 
-    /// Its scope.
+    /// Returns the scope.
     fn reach(&self) -> Reach;
 
-    /// Whose it is, as far as the address tells.
+    /// Returns the host at this address.
     fn host(&self) -> Self::Host;
 
-    /// The network that a host belongs to, as those that share a node's places are counted: an IPv4 /24, or an IPv6 /64.
+    /// Returns the network of a host, by which a node's places are shared out: an IPv4 /24, or an IPv6 /64.
     fn network(host: Self::Host) -> Self::Host;
 }
 
-/// The other end of a connection, as its socket has it, whatever was typed to get there.
+/// The other end of a connection, by its socket, whichever name or address was dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote<A: Address> {
-    /// Where the connection really comes from or leads to.
+    /// The host at the other end of the socket.
     pub host: A::Host,
-    /// Its scope: what the peer may name over the connection.
+    /// The scope of the connection: the peer may name addresses of this scope or a wider one over it.
     pub reach: Reach,
-    /// Where the peer was dialled, if it can be dialled there again by others, too. None if it has dialled us, and where
-    /// only a name leads.
+    /// The address at which the peer was dialled, if others can dial it there, too. None if the peer has dialled this node, or
+    /// was dialled by a name.
     pub address: Option<A>,
 }
 
-/// Of a peer's addresses the first two that a link of this scope may name, those of its own scope first: the network that
-/// carries this link most likely carries the next one.
+/// Returns the first two of a peer's addresses that a link of this scope may name, those of its own scope first: the network
+/// that carries this link most likely carries the next one.
 pub(crate) fn in_scope<A: Address>(link: Option<Reach>, addresses: &[A]) -> Vec<A> {
-    // Without a link there is nothing to go by: only what is public may be named.
+    // Without a link only public addresses may be named.
     let link = link.unwrap_or(Reach::Public);
     let fits = |address: &&A| address.reach() >= link;
     let mut allowed: Vec<A> = addresses.iter().filter(fits).cloned().collect();

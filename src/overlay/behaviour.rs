@@ -20,7 +20,7 @@ use rand::rngs::StdRng;
 use tokio::time::Sleep;
 
 use super::address::Remote;
-use super::book::Saved;
+use super::peer_store::Saved;
 use super::event::{
     Admission, DialError, DialId, Direction, ExchangeError, ExchangeId, Input, Output, Purpose,
     Reason, Report, Target,
@@ -163,7 +163,7 @@ impl Behaviour {
 
     /// Whether there is anybody to dial: an entry node, or a peer of the address book.
     pub fn knows_somebody(&self) -> bool {
-        !self.entries.is_empty() || !self.state.book().is_empty()
+        !self.entries.is_empty() || !self.state.saved_peers().is_empty()
     }
 
     /// Whether more than `links` links are wanted.
@@ -299,7 +299,7 @@ impl Behaviour {
             }),
             Output::Report(report) => self.events.push_back(Event::Report(report)),
             Output::Persist => {
-                let book = self.state.book();
+                let book = self.state.saved_peers();
                 self.events.push_back(Event::Persist(book));
             }
         }
@@ -368,7 +368,7 @@ impl Behaviour {
         }
         let id = ExchangeId(self.last_reply);
         self.replies.insert(id, channel);
-        if self.state.links().iter().any(|link| link.peer == peer_id) {
+        if self.state.links().iter().any(|link| link.peer() == peer_id) {
             self.feed(Input::Request {
                 from: peer_id,
                 id,

@@ -1,303 +1,303 @@
-//! What goes into the overlay's state machine and what comes out of it.
+//! Inputs and outputs of the overlay's state machine.
 //!
-//! Entry types: [`Input`], [`Output`]. The rule they keep: they are plain values.
+//! Entry types: [`Input`], [`Output`]. The rule they keep: they are plain values, without handles or clocks.
 
 use std::sync::Arc;
 
 use super::address::{Address, Remote};
 use super::message::{Contact, Request, Response};
 
-/// Which side of a connection we are.
+/// The direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// The peer dialled us.
+    /// The peer dialled this node.
     Inbound,
-    /// We dialled the peer.
+    /// This node dialled the peer.
     Outbound,
 }
 
-/// Whether a peer that has proved its key may become a link.
+/// The decision whether a verified peer may become a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission<I, A> {
-    /// A place is reserved for it.
+    /// A place is reserved for the peer.
     Accept,
-    /// There is no place: refuse with BUSY. Whom it may try instead, when it is we who were dialled.
+    /// There is no place: the handshake is refused with BUSY.
     Busy {
-        /// Peers we have been in contact with.
+        /// Verified peers that an inbound peer may try instead. Empty for an outbound connection.
         referrals: Vec<Contact<I, A>>,
     },
 }
 
-/// Names a dial, until its link is up or it has failed.
+/// The name of a dial until its link is up or it has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DialId(pub u64);
 
-/// Names an exchange: ours in `Send` and `Response`, the driver's in `Request` and `Respond`.
+/// The name of an exchange: the overlay's own in `Send` and `Response`, the driver's in `Request` and `Respond`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExchangeId(pub u64);
 
-/// Why a dial brought no link.
+/// The reason for which a dial has led to no link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DialError<I, A: Address> {
-    /// Nobody answered, or not as a node should.
+    /// No node answered, or it broke the protocol.
     Failed,
     /// Another peer than the expected one answered.
     WrongPeer,
     /// The handshake was refused with BUSY.
     Busy {
-        /// The other end of the connection on which that was said.
+        /// The other end of the refused connection.
         remote: Remote<A>,
-        /// Whom the peer has named instead, if it did.
+        /// Peers that the node has named instead; may be empty.
         referrals: Vec<Contact<I, A>>,
     },
-    /// The handshake was refused for good: another network, not trusted, our own key.
+    /// The handshake was refused for good: another network, a peer that is not allowed, or this node's own key.
     Refused,
-    /// A link with this peer is already there.
+    /// A link with this peer is up already.
     Duplicate,
 }
 
-/// Why an exchange has no response.
+/// The reason for which a request has no response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExchangeError {
-    /// No response in time, or the link ended.
+    /// The response timed out, or the link ended.
     Lost,
     /// The peer does not speak the protocol: it becomes a plain link.
     Unsupported,
 }
 
-/// What has happened.
+/// An input of the state machine.
 #[derive(Clone, Debug)]
 pub enum Input<I, A: Address> {
-    /// A verified connection has become a link. One for each peer, however many connections.
+    /// A verified connection has become a link. Sent once for each peer, for any number of connections.
     LinkUp {
-        /// Who.
+        /// The peer at the other end.
         peer: I,
-        /// Which side we are.
+        /// The direction of the connection.
         direction: Direction,
-        /// The other end, as the connection's socket has it.
+        /// The other end of the connection's socket.
         remote: Remote<A>,
-        /// The dial that led to it, if it was one of ours.
+        /// The dial that led to the link, if the overlay asked for it.
         dial: Option<DialId>,
     },
     /// A link's last connection has ended.
     LinkDown {
-        /// Who.
+        /// The peer at the other end.
         peer: I,
     },
     /// A dial has failed.
     DialFailed {
-        /// Which.
+        /// The dial.
         dial: DialId,
-        /// Why.
+        /// The reason.
         error: DialError<I, A>,
     },
-    /// A link asks.
+    /// A peer has sent a request.
     Request {
-        /// Who.
+        /// The peer.
         from: I,
-        /// Name of the exchange.
+        /// The driver's name for the exchange.
         id: ExchangeId,
-        /// What.
+        /// The request.
         request: Request<I, A>,
     },
-    /// A link has answered, or not.
+    /// A request of this node's has been answered, or has failed.
     Response {
-        /// Who.
+        /// The peer that was asked.
         from: I,
-        /// As in `Send`.
+        /// The name of the exchange, as in `Send`.
         id: ExchangeId,
-        /// The answer.
+        /// The response.
         result: Result<Response<I, A>, ExchangeError>,
     },
     /// A link has brought a batch that was new here.
     Brought {
-        /// Who.
+        /// The peer at the other end.
         peer: I,
     },
-    /// A node that refused us with BUSY, whoever wanted the dial, has named others.
+    /// A node that refused this one with BUSY, on any dial, has named other peers.
     Referred {
-        /// The other end of the connection on which it did.
+        /// The other end of the refused connection.
         remote: Remote<A>,
-        /// Whom.
+        /// The peers that it has named.
         contacts: Vec<Contact<I, A>>,
     },
-    /// Time has passed; see `deadline`.
+    /// The time of `deadline` has passed.
     Tick,
-    /// The configured entry nodes, with or without their ids. Their addresses, which may be names, are the driver's: here
-    /// each is known by its place in the list.
+    /// The configured entry nodes, with or without their ids. Their addresses, which may be names, belong to the driver: the
+    /// overlay knows each by its position in the list.
     Entries(Vec<Option<I>>),
-    /// Where we listen, and whether others can dial us.
+    /// The addresses of this node have changed.
     Addresses {
-        /// Where.
+        /// The addresses at which this node listens.
         addresses: Vec<A>,
-        /// Whether others can dial us.
+        /// Whether other nodes can dial this one.
         dialable: bool,
     },
-    /// Stop: take leave of the links.
+    /// The node shuts down: send a Leave on all links, and close them.
     Shutdown,
 }
 
-/// Why we dial.
+/// The reason for a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose<I> {
     /// A configured entry node.
     Entry,
-    /// A peer of the book or the pool.
+    /// A known peer, because there are too few links.
     Seek,
-    /// An anchor, to keep links of our own choice.
+    /// An anchor, to keep links of this node's own choice.
     Anchor,
-    /// One link more than wanted, where there is room.
+    /// A known peer, for one link more than wanted.
     TopUp,
-    /// A redirect hint of this link.
+    /// The peer that a redirect hint of this link names.
     Hint(I),
 }
 
-/// Why we close a link, or why it ended.
+/// The reason for which a link is closed, or has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// It has moved to another peer.
+    /// The link has moved to another peer.
     Handover,
-    /// No room for it.
+    /// There is no room for the link.
     Surplus,
-    /// The peer refused to keep us.
+    /// The peer refused to keep the link.
     Refused,
-    /// A handover that it belonged to has failed.
+    /// The handover for which the link came up has failed.
     Aborted,
-    /// We or the peer stop.
+    /// This node or the peer shuts down.
     Leaving,
-    /// It brought nothing, and another peer needed its place.
+    /// The link was idle, and another peer needed its place.
     Idle,
-    /// Its network holds more than its share of the places, and a peer of another one needed one.
+    /// The peer's network holds more than its share of the places, and a peer of another network needed one.
     Crowded,
-    /// It was lost.
+    /// The connection was lost.
     Lost,
 }
 
-/// Where to dial.
+/// The target of a dial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target<A> {
-    /// The configured entry node that stands at this place of the last [`Input::Entries`].
+    /// The configured entry node at this position of the last [`Input::Entries`].
     Entry(usize),
-    /// These addresses of one peer, the likeliest first.
+    /// These addresses of one peer, the most likely one first.
     Addresses(Arc<[A]>),
 }
 
-/// How a redirect hint ended.
+/// The outcome of a redirect hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HintOutcome {
-    /// The link that it named is up.
+    /// The link that the hint asked for is up.
     Linked,
     /// The dial failed.
     Unreachable,
-    /// Another peer answered.
+    /// Another peer than the named one answered.
     WrongPeer,
-    /// The peer did not agree to it.
+    /// The peer refused the link.
     Rejected,
-    /// The teller took it back, or too much time passed.
+    /// The coordinator cancelled the handover, or it timed out.
     Cancelled,
-    /// It came from no link.
+    /// The sender is not linked.
     NotALink,
-    /// It named ourselves.
+    /// The hint names this node itself.
     Ourselves,
-    /// It named a peer we are linked with.
+    /// The hint names a peer that is linked already.
     AlreadyLinked,
-    /// It named no address that this link may name.
+    /// The hint names no address that its link may name.
     Scope,
-    /// There were too many, or this address too recently.
+    /// The rate limit for dials is used up, or the address was dialled too recently.
     TooMany,
-    /// We take part in a handover, or have no room.
+    /// This node takes part in another handover, or has no room.
     Busy,
-    /// Nobody can dial us.
+    /// No other node can dial this one.
     NotDialable,
 }
 
-/// What people should be told.
+/// An event for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report<I, A> {
-    /// We told a link to connect to a newcomer.
+    /// This node has sent a redirect hint that asks a link to dial a peer.
     Redirected {
-        /// Who was told.
+        /// The link that is to dial.
         told: I,
-        /// To whom.
+        /// The peer to be dialled.
         to: I,
-        /// Where.
+        /// The first address of that peer.
         address: Option<A>,
     },
-    /// A hint that we were told has ended.
+    /// A redirect hint to this node has ended.
     Hint {
-        /// Who told it.
+        /// The link that sent it.
         from: I,
-        /// Whom it named.
+        /// The peer that it names.
         to: I,
-        /// Where.
+        /// The first address that it names.
         address: Option<A>,
-        /// How.
+        /// The outcome.
         outcome: HintOutcome,
     },
     /// A link has ended.
     LinkEnded {
-        /// With whom.
+        /// The peer at the other end.
         peer: I,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// A peer broke a rule; told once for each link.
+    /// A peer broke a rule; reported once for each link.
     Offence {
-        /// Who.
+        /// The peer.
         peer: I,
-        /// What it did.
+        /// The offence.
         what: &'static str,
     },
-    /// There is no link, and nobody known has answered.
+    /// There is no link, and no known peer has answered.
     Searching {
-        /// Dials that have failed in a row.
+        /// Number of dials that have failed in a row.
         failures: u32,
-        /// How long until the next one.
+        /// Time until the next dial.
         backoff: std::time::Duration,
     },
 }
 
-/// What to do.
+/// An output of the state machine: an action for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output<I, A> {
-    /// Connect.
+    /// Dial a peer.
     Dial {
-        /// Name of the dial.
+        /// The name of the dial.
         dial: DialId,
-        /// Who must answer; `None` only for an entry node given without an id.
+        /// The peer that must answer; none only for an entry node without an id.
         peer: Option<I>,
-        /// Where.
+        /// The target.
         to: Target<A>,
-        /// What for.
+        /// The reason.
         purpose: Purpose<I>,
     },
-    /// Ask a link.
+    /// Send a request to a linked peer.
     Send {
-        /// Whom.
+        /// The peer.
         to: I,
-        /// Comes back with the response.
+        /// The name of the exchange, which its response must carry.
         id: ExchangeId,
-        /// What.
+        /// The request.
         request: Request<I, A>,
     },
-    /// Answer a link.
+    /// Send the response to a peer's request.
     Respond {
-        /// Whom.
+        /// The peer.
         to: I,
-        /// As in `Request`.
+        /// The name of the exchange, as in `Request`.
         id: ExchangeId,
-        /// What.
+        /// The response.
         response: Response<I, A>,
     },
-    /// Close all connections with this peer, after what was already sent has had its chance.
+    /// Close all connections with a peer, after a moment for the messages under way.
     Close {
-        /// Who.
+        /// The peer.
         peer: I,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// Tell people.
+    /// Report an event to people.
     Report(Report<I, A>),
-    /// The address book has changed: keep it, in time.
+    /// Save the verified peers, which have changed.
     Persist,
 }

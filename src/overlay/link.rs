@@ -1,167 +1,233 @@
-//! One link as the overlay sees it, and the lock that a handover puts on a node.
+//! One link as the overlay sees it.
 //!
-//! Entry types: [`Link`], [`Lock`]. The rule they keep: a node takes part in one handover at a
-//! time, and every lock has its end.
+//! Entry type: [`Link`]. The rule it keeps: a link is provisional until it is confirmed, and a confirmed link never becomes
+//! provisional again.
 
 use std::sync::Arc;
 
-use super::address::Address;
+use super::activity::Activity;
+use super::address::{Address, Remote};
 use super::event::Direction;
-use super::message::{Role, Terms};
 use super::scope::Reach;
 use crate::clock::Time;
 
-/// Who wanted a link.
+/// Which side wanted a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// We have picked the peer.
+    /// This node picked the peer.
     Chosen,
-    /// The peer came.
+    /// The peer dialled this node.
     Inbound,
-    /// Somebody else has picked it for us. At most half of all links: see `may_take_hint`.
+    /// A third node picked the peer by a redirect hint. At most half of all links: see `HandoverSlot::may_receive`.
     Hint,
 }
 
-/// A link.
+/// A link with a peer.
 #[derive(Clone, Debug)]
 pub struct Link<I, A: Address> {
-    /// With whom.
-    pub peer: I,
-    /// Which side we are.
-    pub direction: Direction,
-    /// Who wanted it.
-    pub origin: Origin,
-    /// Since when.
-    pub since: Time,
-    /// Where the peer listens, as far as we know.
-    pub listens: Arc<[A]>,
-    /// The scope of the connection: what the peer may name over it.
-    pub(crate) reach: Reach,
-    /// Where the connection comes from or leads to.
-    pub(crate) host: A::Host,
-    /// Whether it is here to stay; a visitor's is not yet.
-    pub settled: bool,
+    peer: I,
+    direction: Direction,
+    origin: Origin,
+    since: Time,
+    /// Addresses at which the peer listens, as far as they are known.
+    listens: Arc<[A]>,
+    reach: Reach,
+    host: A::Host,
+    is_confirmed: bool,
     /// The peer does not speak the overlay's protocol.
-    pub plain: bool,
-    /// The peer has sent its join.
-    pub(crate) joined: bool,
-    /// We have joined through it, and it may still take its consent back.
-    pub(crate) joined_through: bool,
-    /// We have agreed to do without it.
-    pub(crate) thinned: bool,
-    /// The peer has taken its leave.
-    pub(crate) leaving: bool,
-    /// When its last offer of contacts was read.
-    pub(crate) shuffled: Option<Time>,
-    /// When it last gave us a link to take.
-    pub(crate) took: Option<Time>,
-    /// An offence of it was reported.
-    pub(crate) reported: bool,
-    /// When it last brought something: a batch that was new here, contacts, its part in a move.
-    pub(crate) brought: Option<Time>,
-    /// It has answered a request of ours, or asked for more than a place.
-    pub(crate) spoke: bool,
-    /// The last request that it should have answered was left without an answer.
-    pub(crate) deaf: bool,
-    /// It was asked once whether it speaks, because it had not yet.
-    pub(crate) probed: bool,
+    is_plain: bool,
+    /// The peer has sent its Join.
+    has_joined: bool,
+    /// This node has joined through the peer, which may still revoke its consent.
+    is_revocable: bool,
+    /// This node has agreed to do without the link.
+    is_redundant: bool,
+    /// The peer has sent its Leave.
+    is_leaving: bool,
+    /// An offence of the peer was reported.
+    is_reported: bool,
+    /// Time at which the peer's last unsolicited contacts were read.
+    last_offer: Option<Time>,
+    /// Time at which this node last agreed to receive a link of the peer's.
+    last_take: Option<Time>,
+    activity: Activity,
 }
 
-/// What keeps a node from another handover.
-#[derive(Clone, Debug)]
-pub(crate) enum Lock<I, A> {
-    /// A sixth link has been let in and has yet to say what it wants, or to go.
-    Visit { peer: I, deadline: Time },
-    /// We move a link of ours (E).
-    Give(Give<I, A>),
-    /// A link of ours moves to another peer (F).
-    Yield(Part<I>),
-    /// We get a link (C).
-    Take(Part<I>),
-    /// A sixth link, of our own choice, is to take the place of one that came by itself.
-    Replace { peer: I, deadline: Time },
-}
+impl<I: Copy, A: Address> Link<I, A> {
+    /// Returns a provisional link that came up at `now`.
+    pub(super) fn new(now: Time, peer: I, direction: Direction, remote: Remote<A>) -> Link<I, A> {
+        let (origin, dialled_at) = match direction {
+            Direction::Outbound => (Origin::Chosen, remote.address),
+            Direction::Inbound => (Origin::Inbound, None),
+        };
+        Link {
+            peer,
+            direction,
+            origin,
+            since: now,
+            listens: dialled_at.into_iter().collect(),
+            reach: remote.reach,
+            host: remote.host,
+            is_confirmed: false,
+            is_plain: false,
+            has_joined: false,
+            is_revocable: false,
+            is_redundant: false,
+            is_leaving: false,
+            is_reported: false,
+            last_offer: None,
+            last_take: None,
+            activity: Activity::new(now),
+        }
+    }
 
-/// Why we move a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why<I> {
-    /// A newcomer gets it.
-    Split,
-    /// To have room for this visitor.
-    Room(I),
-    /// To mix the graph; the taker gives one back.
-    Flip,
-    /// The way back of a flip.
-    Return,
-    /// To have room for a link with an anchor.
-    Swap,
-}
+    /// Returns the peer at the other end.
+    pub fn peer(&self) -> I {
+        self.peer
+    }
 
-/// The giver's side of a handover.
-#[derive(Clone, Debug)]
-pub(crate) struct Give<I, A> {
-    pub(crate) why: Why<I>,
-    /// Takers still to be asked, the next one last.
-    pub(crate) takers: Vec<I>,
-    /// The taker that we ask, or that has agreed.
-    pub(crate) taker: I,
-    /// Its terms, once it has agreed.
-    pub(crate) terms: Option<Terms<I, A>>,
-    /// Links that may move, the next one last; drawn when the terms are known.
-    pub(crate) victims: Vec<I>,
-    /// The link that moves.
-    pub(crate) victim: Option<I>,
-    /// Neighbours that may still be asked to do without our link, when no taker has room.
-    pub(crate) thinning: Option<Vec<I>>,
-    pub(crate) taker_reported: bool,
-    pub(crate) victim_reported: bool,
-    /// Whose answer is awaited, and until when.
-    pub(crate) awaited: Option<(I, Time)>,
-    /// When all of it ends.
-    pub(crate) deadline: Time,
-}
+    /// Returns whether the link is confirmed; a provisional one may still be closed for want of room.
+    pub fn is_confirmed(&self) -> bool {
+        self.is_confirmed
+    }
 
-/// The part of the two that are to be linked: F's with C, C's with F.
-#[derive(Clone, Debug)]
-pub(crate) struct Part<I> {
-    /// Who moves the link.
-    pub(crate) giver: I,
-    pub(crate) nonce: u64,
-    /// Whom to be linked with, once the giver has said.
-    pub(crate) other: Option<I>,
-    /// Whether we dial.
-    pub(crate) role: Role,
-    /// Both sides have agreed on the link.
-    pub(crate) attached: bool,
-    /// Taken in a flip: we give one back.
-    pub(crate) pair: bool,
-    pub(crate) deadline: Time,
-}
+    pub(super) fn direction(&self) -> Direction {
+        self.direction
+    }
 
-impl<I, A: Address> Link<I, A> {
-    /// Where the peer listens, as far as that is more than its word: addresses of the host that the connection is with.
-    pub(crate) fn own_listens(&self) -> Arc<[A]> {
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    pub(super) fn since(&self) -> Time {
+        self.since
+    }
+
+    /// Returns the scope of the connection: the peer may name addresses of this scope or a wider one over it.
+    pub(super) fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Returns the network at the other end of the connection.
+    pub(super) fn network(&self) -> A::Host {
+        A::network(self.host)
+    }
+
+    pub(super) fn listens(&self) -> &Arc<[A]> {
+        &self.listens
+    }
+
+    pub(super) fn set_listens(&mut self, listens: Arc<[A]>) {
+        self.listens = listens;
+    }
+
+    /// Returns the peer's addresses on the host that the connection is with: only these are more than the peer's claim.
+    pub(super) fn own_listens(&self) -> Arc<[A]> {
         let listens = self.listens.iter();
         listens.filter(|a| a.host() == self.host).cloned().collect()
     }
-}
 
-impl<I> Part<I> {
-    /// Whether a connection of this direction is the one that the giver has told us of.
-    pub(crate) fn dialled_by(&self, direction: Direction) -> bool {
-        (self.role == Role::Dial) == (direction == Direction::Outbound)
+    /// Returns whether the link is of this node's own choice, and its peer speaks the overlay.
+    pub(super) fn is_own_choice(&self) -> bool {
+        self.origin == Origin::Chosen && !self.is_plain
     }
-}
 
-impl<I, A> Lock<I, A> {
-    pub(crate) fn deadline(&self) -> Time {
-        match self {
-            Lock::Visit { deadline, .. } | Lock::Replace { deadline, .. } => *deadline,
-            Lock::Give(give) => match give.awaited {
-                Some((_, until)) => until.min(give.deadline),
-                None => give.deadline,
-            },
-            Lock::Yield(part) | Lock::Take(part) => part.deadline,
+    /// Returns whether the link is confirmed and its peer speaks the overlay.
+    pub(super) fn is_full_member(&self) -> bool {
+        self.is_confirmed && !self.is_plain
+    }
+
+    pub(super) fn confirm(&mut self) {
+        self.is_confirmed = true;
+    }
+
+    /// Confirms the link with another origin than it came up with.
+    pub(super) fn confirm_as(&mut self, origin: Origin) {
+        (self.is_confirmed, self.origin) = (true, origin);
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
+    /// Records that the peer does not speak the overlay's protocol.
+    pub(super) fn mark_plain(&mut self) {
+        self.is_plain = true;
+    }
+
+    pub(super) fn has_joined(&self) -> bool {
+        self.has_joined
+    }
+
+    /// Records the peer's Join. Returns whether it had joined before.
+    pub(super) fn mark_joined(&mut self) -> bool {
+        std::mem::replace(&mut self.has_joined, true)
+    }
+
+    /// Records that the peer has dialled again before this node noticed the end of its connection: for the peer it is a new
+    /// link, on which it may join.
+    pub(super) fn reconnect(&mut self, direction: Direction) {
+        self.has_joined &= direction == Direction::Outbound;
+    }
+
+    pub(super) fn is_revocable(&self) -> bool {
+        self.is_revocable
+    }
+
+    /// Records that this node has joined through the peer, which may revoke its consent until it grants the link.
+    pub(super) fn mark_revocable(&mut self) {
+        self.is_revocable = true;
+    }
+
+    /// Confirms the link for good: the peer can no longer revoke its consent.
+    pub(super) fn grant(&mut self) {
+        (self.is_revocable, self.is_confirmed) = (false, true);
+    }
+
+    pub(super) fn is_redundant(&self) -> bool {
+        self.is_redundant
+    }
+
+    pub(super) fn set_redundant(&mut self, is_redundant: bool) {
+        self.is_redundant = is_redundant;
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving
+    }
+
+    pub(super) fn mark_leaving(&mut self) {
+        self.is_leaving = true;
+    }
+
+    /// Records that an offence of the peer was reported. Returns whether it is the first on this link.
+    pub(super) fn mark_reported(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_reported, true)
+    }
+
+    /// Rate limit for unsolicited contacts: returns whether an offer may be read, at most one in each `interval`.
+    pub(super) fn try_offer(&mut self, now: Time, interval: std::time::Duration) -> bool {
+        let is_due = self.last_offer.is_none_or(|at| now.since(at) >= interval);
+        if is_due {
+            self.last_offer = Some(now);
         }
+        is_due
+    }
+
+    /// Rate limit for ProposeHandover requests: returns whether `interval` has passed since the last one that was agreed to.
+    pub(super) fn may_take(&self, now: Time, interval: std::time::Duration) -> bool {
+        self.last_take.is_none_or(|at| now.since(at) >= interval)
+    }
+
+    pub(super) fn record_take(&mut self, now: Time) {
+        self.last_take = Some(now);
+    }
+
+    pub(super) fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    pub(super) fn activity_mut(&mut self) -> &mut Activity {
+        &mut self.activity
     }
 }

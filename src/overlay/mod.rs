@@ -1,45 +1,48 @@
-//! Five links: who is linked to whom, how a newcomer gets in, and how the mesh heals.
+//! The overlay: which nodes are linked, how a newcomer gets in, and how the mesh heals.
 //!
-//! A full node tells one of its links to connect to a newcomer (the redirect hint) and lets that
-//! link go once the two are connected: the newcomer stands between them, and nobody was without a
-//! link at any time. A node that loses links dials those it remembers. In every round a few links
-//! change places, so that the graph stays random: some log N hops wide, whole after a third of it
-//! has died, and owned by nobody who merely stays long enough.
+//! Each node keeps five links. A full node admits a newcomer by a handover: it sends a redirect hint, which asks one of its links
+//! to connect to the newcomer, and closes its own link with that peer once the two are linked. The newcomer is then between them,
+//! and no node was without a link at any time. A node that loses links dials the peers that it knows. In every round a few links
+//! move, so that the graph stays random: about log N hops wide, connected after a third of the nodes has died, and not in the hands
+//! of peers that merely stay for long.
 //!
-//! Entry type: [`Overlay`]. The rule it keeps: at most five links, and a sixth only while one
-//! handover runs.
+//! Entry type: [`Overlay`]. The rule it keeps: at most five links, and a sixth only during one handover.
 //!
-//! Reading order: `event` (what goes in and out), `link`, `state`, `admission`, `eviction`, `links`,
-//! `join`, `give`, `thin`, `handover`, `seek`, `upkeep`, then `book`, `budget`, `bucket`; `scope`, `address` and `peer_address` for
-//! where peers are; `message` for the bytes.
+//! Reading order: `event` (inputs and outputs), `link`, `activity`, `link_table`, `context` (shared state), `state`; `admission`,
+//! `waitlist`, `eviction`, `link_changes`; `joins` and `handover` (how links move); `dialer`, `dial_choice`, `upkeep`; then
+//! `peer_store`, `dial_rate_limit`, `token_bucket`; `scope`, `address` and `peer_address` for addresses; `message` for the bytes.
 
+mod activity;
 mod address;
 mod admission;
 mod behaviour;
-mod book;
-mod bucket;
-mod budget;
+mod context;
+mod dial_choice;
+mod dial_rate_limit;
+mod dialer;
 mod event;
 mod eviction;
-mod give;
 mod handover;
-mod join;
+mod joins;
 mod link;
-mod links;
+mod link_changes;
+mod link_table;
 mod message;
 mod options;
 mod peer_address;
+mod peer_store;
+mod penalties;
+mod requests;
 mod scope;
-mod seek;
 mod state;
 #[cfg(test)]
 mod tests;
-mod thin;
+mod token_bucket;
 mod upkeep;
+mod waitlist;
 
-pub use address::{Address, Remote};
+pub use address::{Address, NodeId, Remote};
 pub use behaviour::{Behaviour, Event, PROTOCOL};
-pub use book::Saved;
 pub use event::{
     Admission, DialError, DialId, Direction, ExchangeError, ExchangeId, HintOutcome, Input, Output,
     Purpose, Reason, Report, Target,
@@ -52,5 +55,6 @@ pub use message::{
 };
 pub use options::Options;
 pub use peer_address::{PeerAddress, PeerAddressError};
+pub use peer_store::Saved;
 pub use scope::{Reach, reach_of};
 pub use state::Overlay;

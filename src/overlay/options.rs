@@ -1,108 +1,102 @@
-//! What can be set of the overlay, with the reasons for what is set.
+//! Options of the overlay, with the reasons for their defaults.
 //!
-//! Entry type: [`Options`].
+//! Entry type: [`Options`]. The rule it keeps: the targets follow from the two limits that a person may set.
 
 use std::time::Duration;
 
-/// Addresses of one peer that are kept, told or tried: commonly one of each IP version. Each more would be one more place
-/// at which a peer can have others dial.
+/// Maximum number of addresses of one peer that are kept, named or dialled: commonly one of each IP version. Each address more
+/// would be one more that a peer can make others dial.
 pub(crate) const MAX_ADDRESSES: usize = 2;
-/// Addresses of our own from which those are chosen that a link is told: its scope decides.
+/// Maximum number of this node's own addresses. Each link gets those in its scope.
 pub(crate) const MAX_LISTENS: usize = 16;
-/// Contacts in one answer.
+/// Maximum number of contacts in one response.
 pub(crate) const MAX_CONTACTS: usize = 8;
-/// Contacts that are read from one offer: fewer than in an answer, since nobody has asked.
+/// Maximum number of contacts that are read from one offer: fewer than from a response, since they were not asked for.
 pub(crate) const MAX_OFFERED: usize = 4;
-/// Contacts that a peer gets when it is refused for want of room.
+/// Maximum number of contacts for a peer that is refused for want of room.
 pub(crate) const MAX_REFERRALS: usize = 4;
-/// Links that a peer may name as its own.
+/// Maximum number of links that a peer may name as its own.
 pub(crate) const MAX_NAMED_LINKS: usize = 8;
-/// Further candidates that a handover tries when one refuses.
+/// Maximum number of further links that a handover tries to move when one refuses.
 pub(crate) const MAX_RETRIES: usize = 3;
 
-/// The numbers that shape the overlay.
+/// The parameters of the overlay.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Most links, but for the one more while a handover runs.
+    /// Maximum number of links; one more is allowed during a handover.
     pub max_links: usize,
-    /// Below this a node is in distress: it seeks fast, and says so.
+    /// Minimum number of links: below it the node dials urgently, and reports that it searches.
     pub min_links: usize,
-    /// Below this it seeks: the hard target. One below `max_links`, so that there is room to give.
+    /// Number of links below which the node dials. One below `max_links`, so that there is room for newcomers.
     pub wanted_links: usize,
-    /// Dials in flight while there is no link at all. Otherwise one; two below `min_links`.
+    /// Maximum number of dials in flight while there is no link at all. With links it is one, and two below `min_links`.
     pub max_dials: usize,
-    /// The length of a round of upkeep: 100 one-way delays of 50 ms.
+    /// Length of a round of upkeep: 100 one-way delays of 50 ms.
     pub round: Duration,
-    /// How likely a shuffle is in a round.
+    /// Probability of a shuffle in a round.
     pub shuffle: f64,
-    /// How likely a flip is in a round.
+    /// Probability of a flip in a round.
     pub flip: f64,
-    /// How likely an anchor swap is in a round.
+    /// Probability of an anchor swap in a round.
     pub anchor_swap: f64,
-    /// How likely a node with one link fewer than `max_links` looks for it in a round. A guess: high
-    /// enough that mean degrees settle near 5 in some ten rounds, low enough to cost little.
+    /// Probability that a node with one link fewer than `max_links` dials for it in a round. A guess: high enough that mean
+    /// degrees get near 5 in some ten rounds, low enough to cost little.
     pub top_up: f64,
-    /// How long the giver of a link waits for a handover: as long as a connection and both handshake
-    /// rounds may take on a slow machine.
+    /// Timeout of a handover at its coordinator: the time that a connection and both handshake rounds may take on a slow
+    /// machine.
     pub give_timeout: Duration,
-    /// How long the two others wait: longer than the giver by more than any message takes, so that
-    /// the giver's word, whichever it is, arrives first.
+    /// Timeout of a handover at the moved node and the receiver: longer than the coordinator's by more than any message takes,
+    /// so that the coordinator's message arrives first.
     pub lock_timeout: Duration,
-    /// How long the sixth link may take to say what it wants.
+    /// Timeout for the Join on a provisional link beyond the limit.
     pub visit_timeout: Duration,
-    /// How long a proved peer's place is held until its link is up: the rest of the handshake.
+    /// Time for which the place of a verified peer is reserved until its link is up: the rest of the handshake.
     pub admit_timeout: Duration,
-    /// How long a dial may take until it counts as failed.
+    /// Timeout of a dial.
     pub connect_timeout: Duration,
-    /// First wait after a failed dial; doubled for each further one.
+    /// First back-off after a failed dial; doubled for each further one.
     pub backoff: Duration,
-    /// Longest wait before an entry node that failed is dialled again, or before looking anew when
-    /// nobody is left to dial.
+    /// Maximum back-off for an entry node that failed, and for the next search when there is no peer left to dial.
     pub max_backoff: Duration,
-    /// Longest wait after BUSY: the node is alive, and places come free quickly.
+    /// Maximum back-off after BUSY: the node is alive, and places become free quickly.
     pub max_busy_backoff: Duration,
-    /// Peers in the address book (HyParView's passive view has 30 as well).
+    /// Maximum number of verified peers that are kept (HyParView's passive view has 30 as well).
     pub book: usize,
-    /// Of how many peers that were met the book is a sample; those met before are forgotten bit by bit, since ever more of
+    /// Number of contacts of which the verified peers are a sample. Earlier ones are forgotten bit by bit, since ever more of
     /// them are gone.
     pub book_memory: usize,
-    /// Of these, anchors.
+    /// Maximum number of anchors among the verified peers.
     pub anchors: usize,
-    /// Peers known by hearsay.
-    pub pool: usize,
-    /// Addresses dialled at once on the word of others: hints, contacts, and what peers say of themselves.
+    /// Maximum number of peers known by hearsay.
+    pub hearsay: usize,
+    /// Burst of the rate limit for dials to addresses that others have named: hints, contacts, and peers' own announcements.
     pub dial_burst: u32,
-    /// Addresses dialled in a minute on the word of others. With 24 newcomers get in no faster (simulated: one
-    /// join a second through one node).
+    /// Rate limit for such dials, per minute. With 24 newcomers get in no faster (simulated: one join a second through one node).
     pub dials_per_minute: f64,
-    /// How long the same address is not dialled again on the word of others.
+    /// Minimum time between two such dials to the same address.
     pub dial_pause: Duration,
-    /// Whether something on this machine or beside it, such as a proxy, hands connections of strangers on to this node: then
-    /// the address that a connection comes from is no proof of being near, and all that come count as public.
+    /// Whether a proxy on this machine or network forwards connections to this node. The source address of an inbound connection
+    /// then proves nothing, and all inbound connections count as public.
     pub behind_proxy: bool,
-    /// How long a peer whose handover failed gets no other.
+    /// Time for which a peer whose handover failed gets no other.
     pub penalty: Duration,
-    /// How long a peer that let us in may take it back: longer than both moves by which it may look for room, one after the
-    /// other, and the visitor's leave. After that its link is as good as any other.
+    /// Time for which a peer may revoke a link through which this node has joined: longer than the two handovers by which it may
+    /// look for room, one after the other, and the newcomer's leave. After that the link is confirmed.
     pub granted_after: Duration,
-    /// How long one answer in a handover may take: a round trip, on a line with seconds of other
-    /// traffic before it.
+    /// Timeout of one answer in a handover: a round trip on a line with seconds of other traffic before it.
     pub answer_timeout: Duration,
-    /// How long a handover may take while others wait for the place: a connection and a handshake
-    /// at 200 ms each way.
+    /// Time that a handover without progress gets while newcomers wait: a connection and a handshake at 200 ms each way.
     pub contended_timeout: Duration,
-    /// How long a visitor may take to pass its handshake, and then to join, while others wait.
+    /// Time that a provisional link gets for its handshake, and then for its Join, while other newcomers wait.
     pub contended_visit: (Duration, Duration),
-    /// How long a link may take until it has brought something, before it counts as idle. One that
-    /// has answered has `idle_after`.
+    /// Time without use after which a link counts as idle when its peer has never answered.
     pub first_after: Duration,
-    /// How long a link that has brought something may bring nothing before it counts as idle. A
-    /// quiet link of an honest node brings contacts about every 25 s.
+    /// Time without use after which any other link counts as idle. A quiet link with an honest node brings contacts about every
+    /// 25 s.
     pub idle_after: Duration,
-    /// Links that came by themselves which one network (an IPv4 /24, an IPv6 /64) keeps while
-    /// peers of others wait.
+    /// Number of inbound links that one network (an IPv4 /24, an IPv6 /64) keeps while peers of other networks wait.
     pub network_links: usize,
-    /// Links of the node's own choice that it sees to have, though it is full.
+    /// Number of links of its own choice that a full node wants.
     pub own_links: usize,
 }
 
@@ -129,7 +123,7 @@ impl Default for Options {
             book: 30,
             book_memory: 1000,
             anchors: 8,
-            pool: 24,
+            hearsay: 24,
             dial_burst: 8,
             dials_per_minute: 12.0,
             dial_pause: Duration::from_secs(60),
@@ -148,7 +142,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Options for other limits than 5 and 2. The targets follow.
+    /// Returns options for other limits than 5 and 2. The targets follow from them.
     pub fn with_links(max_links: usize, min_links: usize) -> Options {
         let max_links = max_links.max(2);
         Options {

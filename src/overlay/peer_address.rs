@@ -1,8 +1,7 @@
-//! An address that a peer or a file has named: one spelling, and nothing in it that its author could choose but an IP
-//! address, a port and whether to speak TLS.
+//! An address that a peer or a file has named: one spelling, in which its author can choose only an IP address, a port and TLS.
 //!
-//! Entry type: [`PeerAddress`]. The rule it keeps: whatever is made of one, the bytes that go to whoever listens there are
-//! the same for everybody: no name is looked up, and no path or host of the author's is sent.
+//! Entry type: [`PeerAddress`]. The rule it keeps: a dial to such an address sends the same bytes for every author: no name is
+//! resolved, and no path or host of the author's is sent.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,16 +13,16 @@ use super::address::{Address, Remote};
 use super::scope::{Reach, behind, reach_of};
 use crate::wire::Source;
 
-/// The longest binary multiaddr that is read, in bytes: an IPv6 address with port, `/tls/ws` and a `/p2p` has 65.
+/// Maximum length of a binary multiaddr, in bytes: an IPv6 address with port, `/tls/ws` and a `/p2p` has 65.
 const MAX_BYTES: usize = 128;
-/// The longest text that is read, in bytes: the same has 118 as a text.
+/// Maximum length of a multiaddr as text, in bytes: that longest address has 118.
 const MAX_TEXT: usize = 256;
-/// Ports below this belong to a system's services, which are not to be dialled on another's word, HTTP and HTTPS apart:
-/// behind those stand the proxies of nodes.
-const FIRST_FREE_PORT: u16 = 1024;
+/// Lowest port that peers may name freely. Lower ports belong to system services, which no peer may make this node dial, except
+/// for HTTP and HTTPS, which proxies in front of nodes use.
+const MIN_FREE_PORT: u16 = 1024;
 const WEB_PORTS: [u16; 2] = [80, 443];
 
-/// Where a peer can be dialled, as a peer or a file has said it.
+/// An address of a peer, as a peer or a file has named it.
 ///
 /// ```
 /// use diatribe::overlay::{PeerAddress, PeerAddressError};
@@ -42,7 +41,7 @@ pub struct PeerAddress {
     reach: Reach,
 }
 
-/// Why an address that a peer or a file has named is not taken.
+/// The reason for which an address that a peer or a file has named is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerAddressError {
@@ -64,26 +63,26 @@ pub enum PeerAddressError {
     /// The WebSocket has a path.
     #[error("it has a path other than /")]
     Path,
-    /// Something else than `/ws`, `/tls/ws` or `/wss` follows the port.
+    /// The port is not followed by `/ws`, `/tls/ws` or `/wss`.
     #[error("something else than /ws, /tls/ws or /wss follows the port")]
     NotWebsocket,
-    /// The `/p2p` at its end is another peer's.
+    /// The `/p2p` at its end names another peer.
     #[error("it names another peer")]
     OtherPeer,
-    /// The port is 0, or one of a system's services.
+    /// The port is 0, or belongs to a system service.
     #[error("port {0} is not dialled on another's word: only 80, 443 and those from 1024 on")]
     Port(u16),
-    /// Nobody is to be dialled there: multicast, reserved, documentation, a tunnel.
+    /// No machine can be dialled there: multicast, reserved, documentation, a tunnel.
     #[error("{0} is no address of a machine that others can dial")]
     NoScope(IpAddr),
 }
 
 impl PeerAddress {
-    /// Reads a binary multiaddr that stands for `peer`.
+    /// Parses a binary multiaddr of `peer`.
     ///
     /// # Errors
     ///
-    /// Says what of the one form it does not have.
+    /// The first respect in which it differs from the one form.
     pub fn from_bytes(
         bytes: &[u8],
         peer: Option<&PeerId>,
@@ -95,11 +94,11 @@ impl PeerAddress {
         PeerAddress::parse(&address.map_err(|_| PeerAddressError::NotMultiaddr)?, peer)
     }
 
-    /// Reads the text of a multiaddr that stands for `peer`.
+    /// Parses the text of a multiaddr of `peer`.
     ///
     /// # Errors
     ///
-    /// Says what of the one form it does not have.
+    /// The first respect in which it differs from the one form.
     pub fn from_text(text: &str, peer: Option<&PeerId>) -> Result<PeerAddress, PeerAddressError> {
         if text.len() > MAX_TEXT {
             return Err(PeerAddressError::TooLong);
@@ -108,12 +107,12 @@ impl PeerAddress {
         PeerAddress::parse(&address.map_err(|_| PeerAddressError::NotMultiaddr)?, peer)
     }
 
-    /// Reads a multiaddr that stands for `peer`: an IP address, a TCP port, `/ws`, `/tls/ws` or `/wss`, and maybe the `/p2p`
-    /// of that very peer. IPv4 that is mapped into IPv6 is IPv4.
+    /// Converts a multiaddr of `peer`: an IP address, a TCP port, `/ws`, `/tls/ws` or `/wss`, and optionally the `/p2p` of that
+    /// peer. IPv4 mapped into IPv6 becomes IPv4.
     ///
     /// # Errors
     ///
-    /// Says what of the one form it does not have.
+    /// The first respect in which it differs from the one form.
     pub fn parse(
         address: &Multiaddr,
         peer: Option<&PeerId>,
@@ -155,10 +154,10 @@ impl PeerAddress {
 
     fn new(ip: IpAddr, port: u16, is_tls: bool) -> Result<PeerAddress, PeerAddressError> {
         let ip = ip.to_canonical();
-        if port < FIRST_FREE_PORT && !WEB_PORTS.contains(&port) {
+        if port < MIN_FREE_PORT && !WEB_PORTS.contains(&port) {
             return Err(PeerAddressError::Port(port));
         }
-        // What is local to a link means nothing without the interface, which no multiaddr here has.
+        // A link-local address has no meaning without its interface, which no multiaddr here has.
         let is_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
         let reach = reach_of(ip).filter(|_| !is_local);
         let reach = reach.ok_or(PeerAddressError::NoScope(ip))?;
@@ -175,7 +174,7 @@ impl PeerAddress {
         self.ip
     }
 
-    /// Returns it as a multiaddr, in its one spelling.
+    /// Returns the address as a multiaddr, in its one spelling.
     pub fn to_multiaddr(&self) -> Multiaddr {
         let address = Multiaddr::from(self.ip).with(Protocol::Tcp(self.port));
         let address = match self.is_tls {
@@ -209,8 +208,8 @@ impl Address for PeerAddress {
 }
 
 impl Remote<PeerAddress> {
-    /// The other end of a connection with a socket at `ip`, and where it was dialled. A socket whose address has no scope
-    /// counts as public: over it the least may be named.
+    /// Returns the other end of a connection with a socket at `ip`, which was dialled at `address`. A socket whose address has no
+    /// scope counts as public, which lets its peer name the least.
     pub fn at(ip: Option<IpAddr>, address: Option<PeerAddress>) -> Remote<PeerAddress> {
         Remote {
             host: ip.map_or(Source::Other, |ip| Source::of_ip(behind(ip))),
@@ -278,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_address_is_named() {
+    fn other_forms_are_refused_with_the_reason() {
         use PeerAddressError::*;
         let other = PeerId::random();
         let injected =
@@ -353,7 +352,7 @@ mod tests {
         );
     }
 
-    /// Parts of multiaddrs, of which some follow each other rightly.
+    /// Returns multiaddrs of random parts, of which some are in a valid order.
     fn parts() -> impl Strategy<Value = Multiaddr> {
         let part = prop_oneof![
             any::<[u8; 4]>().prop_map(|ip| Protocol::Ip4(ip.into())),
@@ -372,7 +371,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_read_reads_again_as_itself(address in parts(), bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn an_address_that_parses_parses_again_as_itself(address in parts(), bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let read = [PeerAddress::parse(&address, None), PeerAddress::from_bytes(&bytes, None)];
             for address in read.into_iter().flatten() {
                 let spelt = address.to_multiaddr();

@@ -1,7 +1,7 @@
 //! The scope of an IP address: this machine, a local network, the internet, or none at all.
 //!
-//! Entry function: [`reach_of`]. The rule it keeps: public is only what the IANA registries of special-purpose addresses
-//! (RFC 6890 and its updates) leave of global unicast; what is set aside for a tunnel, a translator or a text is none.
+//! Entry function: [`reach_of`]. The rule it keeps: public addresses are global unicast addresses outside the IANA registries of
+//! special-purpose addresses (RFC 6890 and its updates); addresses of tunnels, translators and documentation have no scope.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,7 +16,7 @@ pub enum Reach {
     Public,
 }
 
-/// A block of addresses and its scope; none: such an address is never dialled on another's word.
+/// A block of addresses and its scope; without one, no peer can make this node dial such an address.
 type Block<Ip> = (Ip, u32, Option<Reach>);
 
 /// The first block that an address is in decides; an address in no block is public.
@@ -82,19 +82,19 @@ const IPV6: &[Block<Ipv6Addr>] = &[
     ),
 ];
 
-/// Returns the scope of `ip`; none when it may not be dialled on another's word.
+/// Returns the scope of `ip`; none when no peer may make this node dial it.
 pub fn reach_of(ip: IpAddr) -> Option<Reach> {
     match behind(ip) {
         IpAddr::V4(v4) => {
             let reach = reach_of_v4(v4);
-            // A translator stands elsewhere: only what is public for everybody is known behind it.
+            // The translator is another machine: only public addresses mean the same behind it.
             reach.filter(|reach| is_native(ip) || *reach == Reach::Public)
         }
         IpAddr::V6(ip) => reach_of_v6(ip),
     }
 }
 
-/// Returns the address that a dial to `ip` comes to: IPv4 for IPv4 mapped into IPv6 and for the well-known prefix of
+/// Returns the address that a dial to `ip` reaches: IPv4 for IPv4 mapped into IPv6 and for the well-known prefix of
 /// NAT64 (64:ff9b::/96, RFC 6052), else `ip` itself.
 pub(crate) fn behind(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
@@ -109,7 +109,7 @@ pub(crate) fn behind(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether `ip` is spelt as what it is, and not behind a translator's prefix.
+/// Returns whether `ip` is the address of the machine itself, without a translator's prefix.
 fn is_native(ip: IpAddr) -> bool {
     behind(ip) == ip.to_canonical()
 }
@@ -131,7 +131,7 @@ fn reach_of_v6(ip: Ipv6Addr) -> Option<Reach> {
     IPV6.iter().find(within).and_then(|block| block.2)
 }
 
-/// Whether the lower half names an end of an ISATAP tunnel (RFC 5214), which leads to the IPv4 address in its last 4 bytes.
+/// Returns whether the lower half names an end of an ISATAP tunnel (RFC 5214) to the IPv4 address in its last 4 bytes.
 fn is_isatap(ip: Ipv6Addr) -> bool {
     let [.., upper, marker, _, _] = ip.segments();
     upper & !0x0200 == 0 && marker == 0x5efe
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_registries_leave_is_public() {
+    fn addresses_outside_the_registries_are_public() {
         use Reach::*;
         for (ip, reach) in [
             ("127.0.0.1", Some(Loopback)),

@@ -1,195 +1,103 @@
-//! The overlay's state machine: facts in, consequences out.
+//! The overlay's state machine: it takes inputs and appends the outputs that follow.
 //!
-//! Entry type: [`Overlay`]. The rules it keeps: at most `max_links` links, and one more only while
-//! a handover runs; an old link is dropped only when the new one is confirmed by both its ends.
+//! Entry type: [`Overlay`]. The rules it keeps: at most `max_links` links, and one more only during a handover or a visit; an old
+//! link is closed only when both ends have confirmed the new one.
 //!
-//! Its parts: `admission` (who gets a place), `links` (their coming and going), `join` (newcomers), `give` (the side that moves a link), `handover` (the two that get
-//! linked), `seek` (dials and back-off), `upkeep` (shuffle, flip, anchor swap), `budget` (what others can make us dial) and `book`.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! Its parts: `admission` (places), `link_changes` (links that come up and end), `joins` (newcomers), `handover` (links that
+//! move), `dialer` (dials and back-off), `upkeep` (shuffle, flip, anchor swap), `peer_store` (known peers).
 
 use rand::{Rng, RngExt};
 
-use super::address::{Address, in_scope};
-use super::book::{Book, Saved};
-use super::budget::DialBudget;
+use super::address::{Address, NodeId};
+use super::context::{Context, Core};
+use super::dialer::Dialer;
 use super::event::*;
-use super::link::{Link, Lock};
-use super::message::{Request, Response};
-use super::options::*;
-use super::scope::Reach;
+use super::eviction::Eviction;
+use super::handover::{Hint, HandoverSlot, Next};
+use super::joins::JoinServer;
+use super::link::Link;
+use super::message::{Answer, Request, Response};
+use super::options::{MAX_CONTACTS, Options};
+use super::peer_store::{PeerStore, Saved};
+use super::requests::Pending;
+use super::upkeep::{Upkeep, on_shuffle};
 use crate::clock::Time;
 
 /// The overlay of one node. `I` names peers, `A` addresses.
 #[derive(Clone, Debug)]
 pub struct Overlay<I, A: Address, R> {
-    pub(super) me: I,
-    pub(super) options: Options,
-    pub(super) rng: R,
-    /// HyParView's active view.
-    pub(super) links: Vec<Link<I, A>>,
-    /// Places held for peers that have proved their key, until when.
-    pub(super) reserved: Vec<(I, Time)>,
-    /// Links we have closed whose end has not been told yet.
-    pub(super) closing: Vec<(I, Reason)>,
-    pub(super) lock: Option<Lock<I, A>>,
-    pub(super) dials: Vec<Dialling<I>>,
-    pub(super) exchanges: Vec<(ExchangeId, I, Sent)>,
-    pub(super) book: Book<I, A>,
-    pub(super) entries: Vec<EntryNode<I>>,
-    pub(super) budget: DialBudget<A>,
-    pub(super) listens: Arc<[A]>,
-    pub(super) dialable: bool,
-    pub(super) seek_at: Time,
-    pub(super) failures: u32,
-    pub(super) upkeep_at: Time,
-    /// A link that we owe for a flip, and when to give it.
-    pub(super) owed: Option<(I, Time)>,
-    /// When a newcomer was last refused for want of room.
-    pub(super) turned_away: Option<Time>,
-    /// Networks whose newcomers were refused for want of room, and when, the last one first.
-    pub(super) waiting: Vec<(A::Host, Time)>,
-    /// Networks whose newcomers wasted a visit, and when, the last one first.
-    pub(super) wasted: Vec<(A::Host, Time)>,
-    /// When a move of upkeep was last allowed.
-    pub(super) moved: Time,
-    /// When a link of ours last moved to another peer, or the node began.
-    pub(super) handed_over: Time,
-    /// The last handover that gave us a link, and with whom.
-    pub(super) taken: Option<(u64, I)>,
-    /// Nonces of joins that we have served.
-    pub(super) nonces: Vec<u64>,
-    /// Peers whose handovers failed, until when they get no other.
-    pub(super) penalties: Vec<(I, Time)>,
-    pub(super) ever_linked: bool,
-    pub(super) stopped: bool,
-    next_id: u64,
+    pub(super) core: Core<I, A, R>,
+    pub(super) slot: HandoverSlot<I, A>,
+    pub(super) dialer: Dialer<I, A>,
+    joins: JoinServer,
+    upkeep: Upkeep<I>,
+    pub(super) was_ever_linked: bool,
+    pub(super) is_stopped: bool,
 }
 
-/// A dial in flight.
-#[derive(Clone, Debug)]
-pub(super) struct Dialling<I> {
-    pub(super) id: DialId,
-    pub(super) peer: Option<I>,
-    pub(super) purpose: Purpose<I>,
-    /// Which of the configured entry nodes, if it is one.
-    pub(super) entry: Option<usize>,
-    pub(super) started: Time,
-    pub(super) deadline: Time,
-}
+/// The outputs so far.
+pub(super) type Out<I, A> = Vec<Output<I, A>>;
 
-/// A configured entry node.
-#[derive(Clone, Debug)]
-pub(super) struct EntryNode<I> {
-    pub(super) id: Option<I>,
-    /// Who has answered there.
-    pub(super) seen: Option<I>,
-    pub(super) failures: u32,
-    pub(super) retry_at: Time,
-}
+/// A context, and the parts beside the state that it lends out.
+type Parts<'a, I, A, R> = (
+    Context<'a, I, A, R>,
+    &'a mut HandoverSlot<I, A>,
+    &'a mut Dialer<I, A>,
+);
 
-/// What an exchange was for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
-    Shuffle,
-    Join,
-    ProposeHandover,
-    Redirect(u64),
-    Attach(u64),
-    DropRedundantLink,
-    Word,
-}
-
-type Out<I, A> = Vec<Output<I, A>>;
-
-impl<I, A, R> Overlay<I, A, R>
-where
-    I: Copy + Ord + std::hash::Hash + std::fmt::Debug,
-    A: Address,
-    R: Rng,
-{
-    /// The overlay of the node `me`, with what an earlier run has kept of the address book.
+impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
+    /// Returns the overlay of the node `me`, with the peers that an earlier run has kept.
     pub fn new(now: Time, me: I, options: Options, mut rng: R, saved: Vec<Saved<I, A>>) -> Self {
-        let mut book = Book::new();
-        book.load(
-            &options,
-            saved.into_iter().filter(|saved| saved.id != me).collect(),
-        );
-        let first = options.round.mul_f64(rng.random_range(0.5..1.5));
+        let mut peers = PeerStore::new();
+        let others = saved.into_iter().filter(|saved| saved.id != me);
+        peers.load(&options, others.collect());
+        let first_round = options.round.mul_f64(rng.random_range(0.5..1.5));
         Overlay {
-            me,
-            budget: DialBudget::new(&options),
-            options,
-            rng,
-            links: Vec::new(),
-            reserved: Vec::new(),
-            closing: Vec::new(),
-            lock: None,
-            dials: Vec::new(),
-            exchanges: Vec::new(),
-            book,
-            entries: Vec::new(),
-            listens: Arc::new([]),
-            dialable: false,
-            seek_at: now,
-            failures: 0,
-            upkeep_at: now + first,
-            owed: None,
-            turned_away: None,
-            waiting: Vec::new(),
-            wasted: Vec::new(),
-            moved: now,
-            handed_over: now,
-            taken: None,
-            nonces: Vec::new(),
-            penalties: Vec::new(),
-            ever_linked: false,
-            stopped: false,
-            next_id: 0,
+            slot: HandoverSlot::new(),
+            dialer: Dialer::new(now, &options),
+            joins: JoinServer::new(),
+            upkeep: Upkeep::new(now + first_round),
+            core: Core::new(now, me, options, rng, peers),
+            was_ever_linked: false,
+            is_stopped: false,
         }
     }
 
-    /// The links, oldest first.
+    /// Returns the links, the oldest first.
     pub fn links(&self) -> &[Link<I, A>] {
-        &self.links
+        self.core.links.all()
     }
 
-    /// Whether a handover runs, or a visitor has yet to say what it wants.
-    pub fn locked(&self) -> bool {
-        self.lock.is_some()
+    /// Returns whether the node takes part in a handover, or has a provisional link beyond its limit whose peer has yet to join.
+    pub fn is_in_handover(&self) -> bool {
+        !self.slot.is_free()
     }
 
-    /// The address book, to be kept and given to [`Overlay::new`] after a restart.
-    pub fn book(&self) -> Vec<Saved<I, A>> {
-        self.book.saved()
+    /// Returns the verified peers, to be kept and given to [`Overlay::new`] after a restart.
+    pub fn saved_peers(&self) -> Vec<Saved<I, A>> {
+        self.core.peers.saved()
     }
 
-    /// When to call again with [`Input::Tick`] at the latest.
+    /// Returns the time at which [`Input::Tick`] is due at the latest.
     pub fn deadline(&self) -> Option<Time> {
-        let lock = self.lock.as_ref().map(Lock::deadline);
-        let reserved = self.reserved.iter().map(|(_, until)| *until);
-        let dials = self.dials.iter().map(|dial| dial.deadline);
-        let granted = self.links.iter().filter(|link| link.joined_through);
-        let granted = granted.map(|link| link.since + self.options.granted_after);
-        let work = if self.stopped {
-            [None; 3]
-        } else {
-            [
-                Some(self.upkeep_at),
-                self.owed.map(|(_, at)| at),
-                self.seek_deadline(),
-            ]
-        };
-        lock.into_iter()
-            .chain(reserved)
-            .chain(dials)
-            .chain(granted)
-            .chain(work.into_iter().flatten())
-            .min()
+        let links = &self.core.links;
+        let is_running = !self.is_stopped;
+        let own_work = is_running.then(|| self.upkeep.deadline());
+        let next_dial = self.dialer.next_dial(&self.core, self.slot.is_free());
+        [
+            self.slot.deadline(),
+            links.next_expiry(),
+            links.next_grant(self.core.options.granted_after),
+            self.dialer.next_timeout(),
+            own_work,
+            next_dial.filter(|_| is_running),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
-    /// Takes one fact and appends its consequences.
+    /// Handles one input and appends the outputs that follow.
     pub fn handle(&mut self, now: Time, input: Input<I, A>, out: &mut Out<I, A>) {
         match input {
             Input::LinkUp {
@@ -197,59 +105,116 @@ where
                 direction,
                 remote,
                 dial,
-            } => {
-                self.on_link_up(now, peer, direction, remote, dial, out);
-            }
+            } => self.on_link_up(now, peer, direction, remote, dial, out),
             Input::LinkDown { peer } => self.on_link_down(now, peer, out),
             Input::DialFailed { dial, error } => self.on_dial_failed(now, dial, error, out),
             Input::Request { from, id, request } => self.on_request(now, from, id, request, out),
             Input::Response { from, id, result } => self.on_response(now, from, id, result, out),
             Input::Brought { peer } => self.on_brought(now, peer),
-            Input::Referred { remote, contacts } => self.on_referred(now, &remote, contacts),
+            Input::Referred { remote, contacts } => {
+                let (mut cx, _, dialer) = self.split(now, out);
+                dialer.on_referrals(&mut cx, remote.reach, contacts);
+            }
             Input::Tick => {}
-            Input::Entries(entries) => self.on_entries(now, entries),
+            Input::Entries(entries) => self.dialer.set_entries(now, entries),
             Input::Addresses {
                 addresses,
                 dialable,
-            } => {
-                self.listens = addresses.into_iter().take(MAX_LISTENS).collect();
-                self.dialable = dialable && !self.listens.is_empty();
-            }
-            Input::Shutdown => self.on_shutdown(out),
+            } => self.core.set_listens(addresses, dialable),
+            Input::Shutdown => self.on_shutdown(now, out),
         }
-        self.turn(now, out);
+        self.after_input(now, out);
     }
 
-    /// What time brings, and what must hold after every fact.
-    fn turn(&mut self, now: Time, out: &mut Out<I, A>) {
-        self.reserved.retain(|(_, until)| *until > now);
-        while let Some(dial) = self
-            .dials
-            .iter()
-            .find(|dial| dial.deadline <= now)
-            .map(|d| d.id)
-        {
+    /// Runs expired timers and restores invariants; called after every input.
+    fn after_input(&mut self, now: Time, out: &mut Out<I, A>) {
+        self.core.links.release_expired(now);
+        while let Some(dial) = self.dialer.timed_out(now) {
             self.on_dial_failed(now, dial, DialError::Failed, out);
         }
-        if self
-            .lock
-            .as_ref()
-            .is_some_and(|lock| lock.deadline() <= now)
-        {
-            self.on_lock_timeout(now, out);
+        if self.slot.deadline().is_some_and(|at| at <= now) {
+            let (mut cx, slot, _) = self.split(now, out);
+            let next = slot.on_timeout(&mut cx);
+            self.follow(now, next, out);
         }
-        self.take_for_granted(now);
+        let timeout = self.core.options.granted_after;
+        self.core.links.grant_overdue(now, timeout);
         self.finish_replacing(now, out);
-        self.shed(out);
-        if !self.stopped {
-            self.upkeep(now, out);
-            self.seek(now, out);
+        self.enforce_max_links(now, out);
+        if !self.is_stopped {
+            self.run_own_work(now, out);
         }
-        if self.book.take_changed() {
+        if self.core.peers.take_changed() {
             out.push(Output::Persist);
         }
     }
 
+    /// Runs upkeep, and dials if there are too few links.
+    fn run_own_work(&mut self, now: Time, out: &mut Out<I, A>) {
+        let mut cx = Context {
+            now,
+            core: &mut self.core,
+            out,
+        };
+        self.upkeep.run(&mut cx, &mut self.slot, &mut self.dialer);
+        self.dialer.run(&mut cx, self.slot.is_free());
+    }
+
+    /// Lends out the shared state for one step, together with the slot and the dialer.
+    pub(super) fn split<'a>(&'a mut self, now: Time, out: &'a mut Out<I, A>) -> Parts<'a, I, A, R> {
+        let core = &mut self.core;
+        let cx = Context { now, core, out };
+        (cx, &mut self.slot, &mut self.dialer)
+    }
+
+    pub(super) fn eviction(&self, now: Time) -> Eviction<'_, I, A> {
+        Eviction::new(now, &self.core.options, &self.core.links)
+    }
+
+    /// Takes the step that follows one inside a handover.
+    pub(super) fn follow(&mut self, now: Time, next: Next<I, A>, out: &mut Out<I, A>) {
+        let (mut cx, _, dialer) = self.split(now, out);
+        match next {
+            Next::Nothing => {}
+            Next::DialAnchor => dialer.dial_anchor(&mut cx),
+            Next::DialHint {
+                from,
+                to,
+                addresses,
+            } => {
+                let at = Target::Addresses(addresses);
+                dialer.dial(&mut cx, Some(to), at, Purpose::Hint(from));
+            }
+            Next::ReturnLink(peer) => self.upkeep.owe_link(now, peer),
+        }
+    }
+
+    /// Handles a failed dial: one that followed a hint ends its handover, any other counts for the back-off.
+    fn on_dial_failed(
+        &mut self,
+        now: Time,
+        dial: DialId,
+        error: DialError<I, A>,
+        out: &mut Out<I, A>,
+    ) {
+        let (mut cx, slot, dialer) = self.split(now, out);
+        let Some(dial) = dialer.remove(dial) else {
+            return;
+        };
+        match (dial.purpose, dial.peer) {
+            (Purpose::Hint(_), Some(to)) => slot.on_hint_dial_failed(&mut cx, to, &error),
+            _ => dialer.on_failed(&mut cx, &dial, error),
+        }
+    }
+
+    /// Handles a batch of a peer's that was new here.
+    fn on_brought(&mut self, now: Time, peer: I) {
+        if let Some(link) = self.core.links.get_mut(peer) {
+            link.activity_mut().record_use(now);
+        }
+    }
+
+    /// Handles a peer's request: the response is the first output, and those that follow from the request are after it.
     fn on_request(
         &mut self,
         now: Time,
@@ -258,45 +223,13 @@ where
         request: Request<I, A>,
         out: &mut Out<I, A>,
     ) {
-        if !self.linked(from) {
-            // A hint of nobody's link: nothing is done, and the rest cannot happen behind the gate.
-            if let Request::Redirect { to, .. } = request {
-                let outcome = HintOutcome::NotALink;
-                out.push(Output::Report(Report::Hint {
-                    from,
-                    to: to.id,
-                    address: None,
-                    outcome,
-                }));
-            }
-            out.push(Output::Respond {
-                to: from,
-                id,
-                response: Response::Done { ok: false },
-            });
-            return;
-        }
-        self.note_request(now, from, &request);
-        // What an answer leads to follows the answer.
         let mut after = Vec::new();
-        let response = match request {
-            Request::Shuffle { offered } => self.on_shuffle(now, from, offered),
-            Request::Join { terms, need } => self.on_join(now, from, terms, need, &mut after),
-            Request::Redirect { nonce, role, to } => {
-                self.on_redirect(now, from, nonce, role, to, &mut after)
+        let response = match self.core.links.get_mut(from) {
+            Some(link) => {
+                link.activity_mut().record_request(now, &request);
+                self.respond(now, from, request, &mut after)
             }
-            Request::Attach { nonce } => self.on_attach(now, from, nonce, &mut after),
-            Request::Report { nonce, linked } => {
-                self.on_report(now, from, nonce, linked, &mut after)
-            }
-            Request::Cancel {
-                nonce,
-                keep,
-                contacts,
-            } => self.on_cancel(now, from, nonce, keep, contacts, &mut after),
-            Request::ProposeHandover { pair } => self.on_take(now, from, pair),
-            Request::DropRedundantLink { links } => self.on_thin(now, from, &links),
-            Request::Leave { contacts } => self.on_leave(from, contacts),
+            None => refuse_unlinked(from, request, out),
         };
         out.push(Output::Respond {
             to: from,
@@ -306,6 +239,83 @@ where
         out.append(&mut after);
     }
 
+    /// Dispatches the request of a linked peer.
+    fn respond(
+        &mut self,
+        now: Time,
+        from: I,
+        request: Request<I, A>,
+        out: &mut Out<I, A>,
+    ) -> Response<I, A> {
+        let mut cx = Context {
+            now,
+            core: &mut self.core,
+            out,
+        };
+        let (slot, limiter) = (&mut self.slot, &mut self.dialer.limiter);
+        let done = Response::Done { ok: true };
+        let (response, next) = match request {
+            Request::Shuffle { offered } => {
+                (on_shuffle(&mut cx, from, offered), Next::Nothing)
+            }
+            Request::Join { terms, need } => {
+                self.joins.on_join(&mut cx, slot, from, terms, need)
+            }
+            Request::Redirect { nonce, role, to } => {
+                let hint = Hint {
+                    from,
+                    nonce,
+                    role,
+                    to,
+                };
+                slot.on_redirect(&mut cx, limiter, hint)
+            }
+            Request::Attach { nonce } => slot.on_attach(&mut cx, from, nonce),
+            Request::Report { nonce, linked } => {
+                (done, slot.on_report(&mut cx, from, nonce, linked))
+            }
+            Request::Cancel {
+                nonce,
+                keep,
+                contacts,
+            } => {
+                cx.core.learn_from_link(from, contacts, MAX_CONTACTS);
+                slot.on_cancel(&mut cx, from, nonce);
+                self.on_verdict(now, from, keep, out);
+                return done;
+            }
+            Request::ProposeHandover { pair } => (slot.on_take(&mut cx, from, pair), Next::Nothing),
+            Request::DropRedundantLink { links } => {
+                (slot.on_prune_edge(&mut cx, from, &links), Next::Nothing)
+            }
+            Request::Leave { contacts } => {
+                self.on_leave(from, contacts);
+                return done;
+            }
+        };
+        self.follow(now, next, out);
+        response
+    }
+
+    /// Handles the verdict of a Cancel on a link through which this node has joined. Only a link that was not granted yet can be
+    /// revoked.
+    fn on_verdict(&mut self, now: Time, from: I, keep: bool, out: &mut Out<I, A>) {
+        let link = self.core.links.get(from);
+        if keep {
+            self.core.links.grant(from);
+        } else if link.is_some_and(Link::is_revocable) {
+            self.on_refused(now, from, out);
+        }
+    }
+
+    /// Closes a link through which this node has joined and whose peer has no room for it.
+    fn on_refused(&mut self, now: Time, from: I, out: &mut Out<I, A>) {
+        let (mut cx, _, dialer) = self.split(now, out);
+        dialer.on_refused(&mut cx, from);
+        cx.close(from, Reason::Refused);
+    }
+
+    /// Dispatches the response to a request of this node's.
     fn on_response(
         &mut self,
         now: Time,
@@ -314,136 +324,92 @@ where
         result: Result<Response<I, A>, ExchangeError>,
         out: &mut Out<I, A>,
     ) {
-        let ours = |(known, to, _): &(ExchangeId, I, Sent)| *known == id && *to == from;
-        let Some(at) = self.exchanges.iter().position(ours) else {
+        let Some(pending) = self.core.requests.take(from, id) else {
             return;
         };
-        let (_, _, sent) = self.exchanges.swap_remove(at);
-        self.note_response(now, from, &result);
-        if result == Err(ExchangeError::Unsupported)
-            && let Some(link) = self.link_mut(from)
-        {
-            link.plain = true;
+        if let Some(link) = self.core.links.get_mut(from) {
+            link.activity_mut().record_response(now, &result);
+            if result == Err(ExchangeError::Unsupported) {
+                link.mark_plain();
+            }
         }
-        match (sent, result) {
-            (Sent::Shuffle, Ok(Response::Contacts(contacts))) => {
-                self.learn(from, contacts, MAX_CONTACTS)
+        let is_agreed = result == Ok(Response::Done { ok: true });
+        let (mut cx, slot, _) = self.split(now, out);
+        let next = match pending {
+            Pending::Shuffle => {
+                if let Ok(Response::Contacts(contacts)) = result {
+                    cx.core.learn_from_link(from, contacts, MAX_CONTACTS);
+                }
+                Next::Nothing
             }
-            (Sent::Join, result) => self.on_joined(now, from, result, out),
-            (Sent::ProposeHandover, Ok(Response::HandoverReply(terms))) => {
-                self.on_taken(now, from, terms, out)
+            Pending::Join => return self.on_joined(now, from, result, out),
+            Pending::ProposeHandover => {
+                let terms = match result {
+                    Ok(Response::HandoverReply(terms)) => terms,
+                    _ => None,
+                };
+                slot.on_taken(&mut cx, from, terms)
             }
-            (Sent::ProposeHandover, _) => self.on_taken(now, from, None, out),
-            (Sent::Redirect(nonce), Ok(Response::Redirected { refusal, addresses })) => {
-                self.on_redirected(
-                    now,
-                    from,
-                    nonce,
-                    refusal.is_none().then_some(addresses),
-                    out,
-                );
+            Pending::Redirect(nonce) => {
+                let agreed = match result {
+                    Ok(Response::Redirected { refusal, addresses }) => {
+                        refusal.is_none().then_some(addresses)
+                    }
+                    _ => None,
+                };
+                slot.on_redirected(&mut cx, from, nonce, agreed)
             }
-            (Sent::Redirect(nonce), _) => self.on_redirected(now, from, nonce, None, out),
-            (Sent::Attach(nonce), result) => {
-                self.on_attached(
-                    now,
-                    from,
-                    nonce,
-                    result == Ok(Response::Done { ok: true }),
-                    out,
-                );
-            }
-            (Sent::DropRedundantLink, result) => {
-                self.on_thinned(now, from, result == Ok(Response::Done { ok: true }), out);
-            }
-            (Sent::Shuffle | Sent::Word, _) => {}
-        }
-    }
-
-    pub(super) fn linked(&self, peer: I) -> bool {
-        self.links.iter().any(|link| link.peer == peer)
-    }
-
-    pub(super) fn link_mut(&mut self, peer: I) -> Option<&mut Link<I, A>> {
-        self.links.iter_mut().find(|link| link.peer == peer)
-    }
-
-    pub(super) fn reach_of(&self, peer: I) -> Option<Reach> {
-        self.links
-            .iter()
-            .find(|link| link.peer == peer)
-            .map(|link| link.reach)
-    }
-
-    /// Where we can be dialled, as far as this link is to know.
-    pub(super) fn listens_for(&self, peer: I) -> Arc<[A]> {
-        match self.dialable {
-            true => in_scope(self.reach_of(peer), &self.listens).into(),
-            false => Arc::new([]),
-        }
-    }
-
-    pub(super) fn peers(&self) -> Vec<I> {
-        self.links.iter().map(|link| link.peer).collect()
-    }
-
-    pub(super) fn close(&mut self, peer: I, reason: Reason, out: &mut Out<I, A>) {
-        let Some(at) = self.links.iter().position(|link| link.peer == peer) else {
-            return;
+            Pending::Attach(nonce) => slot.on_attached(&mut cx, from, nonce, is_agreed),
+            Pending::DropRedundantLink => slot.on_pruned(&mut cx, from, is_agreed),
+            Pending::Notify => Next::Nothing,
         };
-        self.links.remove(at);
-        self.exchanges.retain(|(_, to, _)| *to != peer);
-        self.closing.push((peer, reason));
-        out.push(Output::Close { peer, reason });
+        self.follow(now, next, out);
     }
 
-    pub(super) fn send(&mut self, to: I, sent: Sent, request: Request<I, A>, out: &mut Out<I, A>) {
-        let id = ExchangeId(self.fresh_id());
-        self.exchanges.push((id, to, sent));
-        out.push(Output::Send { to, id, request });
-    }
-
-    pub(super) fn fresh_id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
-    }
-
-    pub(super) fn jitter(&mut self, duration: Duration) -> Duration {
-        duration.mul_f64(self.rng.random_range(0.5..1.5))
-    }
-
-    pub(super) fn offence(&mut self, peer: I, what: &'static str, out: &mut Out<I, A>) {
-        let Some(link) = self.link_mut(peer) else {
-            return;
-        };
-        if !std::mem::replace(&mut link.reported, true) {
-            out.push(Output::Report(Report::Offence { peer, what }));
-        }
-    }
-
-    pub(super) fn dial(
+    /// Handles the answer to this node's Join.
+    fn on_joined(
         &mut self,
         now: Time,
-        peer: Option<I>,
-        to: Target<A>,
-        purpose: Purpose<I>,
+        from: I,
+        result: Result<Response<I, A>, ExchangeError>,
         out: &mut Out<I, A>,
     ) {
-        let id = DialId(self.fresh_id());
-        let deadline = now + self.options.connect_timeout;
-        self.dials.push(Dialling {
-            id,
-            peer,
-            purpose,
-            entry: None,
-            started: now,
-            deadline,
-        });
-        out.push(Output::Dial {
-            dial: id,
-            peer,
-            to,
-            purpose,
-        });
+        let answer = match result {
+            Ok(Response::Joined { answer, contacts }) => {
+                self.core.learn_from_link(from, contacts, MAX_CONTACTS);
+                answer
+            }
+            // The peer does not speak the overlay, and has room if it has admitted this node.
+            Err(ExchangeError::Unsupported) => Answer::Accepted,
+            _ => Answer::Refused,
+        };
+        match answer {
+            Answer::Split | Answer::Pending => {}
+            Answer::Accepted => {
+                self.slot.end_receiving(from);
+                self.core.links.grant(from);
+            }
+            Answer::Refused => {
+                self.slot.end_receiving(from);
+                self.on_refused(now, from, out);
+            }
+        }
     }
+}
+
+/// Refuses the request of a peer without a link, and reports its redirect hint; no other request can pass the gate.
+fn refuse_unlinked<I: NodeId, A: Address>(
+    from: I,
+    request: Request<I, A>,
+    out: &mut Out<I, A>,
+) -> Response<I, A> {
+    if let Request::Redirect { to, .. } = request {
+        out.push(Output::Report(Report::Hint {
+            from,
+            to: to.id,
+            address: None,
+            outcome: HintOutcome::NotALink,
+        }));
+    }
+    Response::Done { ok: false }
 }

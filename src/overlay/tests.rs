@@ -142,8 +142,8 @@ impl Node {
     fn meet(&mut self, peer: u32) {
         let address = public(peer);
         let to = Target::Addresses(vec![address.clone()].into());
-        self.overlay
-            .dial(self.now, Some(peer), to, Purpose::Seek, &mut self.out);
+        let (mut cx, _, dialer) = self.overlay.split(self.now, &mut self.out);
+        dialer.dial(&mut cx, Some(peer), to, Purpose::Seek);
         let (dial, _) = self.dials()[0];
         self.feed(Input::LinkUp {
             peer,
@@ -238,7 +238,7 @@ impl Node {
     }
 
     fn peers(&self) -> Vec<u32> {
-        self.overlay.links().iter().map(|link| link.peer).collect()
+        self.overlay.links().iter().map(|link| link.peer()).collect()
     }
 }
 

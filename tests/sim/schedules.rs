@@ -45,8 +45,8 @@ fn watch_always(world: &mut World) {
         let Some(machine) = &world.nodes[id as usize].machine else {
             return;
         };
-        let peers: Vec<Id> = machine.links().iter().map(|link| link.peer).collect();
-        let most = if machine.locked() { 6 } else { 5 };
+        let peers: Vec<Id> = machine.links().iter().map(|link| link.peer()).collect();
+        let most = if machine.is_in_handover() { 6 } else { 5 };
         assert!(
             peers.len() <= most,
             "{id} has {} links, at most {most}",
@@ -59,7 +59,7 @@ fn watch_always(world: &mut World) {
                 "{id} is linked twice with {peer}"
             );
         }
-        if machine.locked() {
+        if machine.is_in_handover() {
             let since = *locked.entry(id).or_insert(world.now);
             assert!(
                 world.now.since(since) <= LONGEST_LOCK,
@@ -76,7 +76,7 @@ fn watch_always(world: &mut World) {
 fn components(world: &World) -> HashMap<Id, usize> {
     let granted = |a: Id, b: Id| {
         let machine = world.nodes[a as usize].machine.as_ref();
-        machine.is_some_and(|m| m.links().iter().any(|link| link.peer == b && link.settled))
+        machine.is_some_and(|m| m.links().iter().any(|link| link.peer() == b && link.is_confirmed()))
     };
     let mut graph = Graph::of(world, |_| true);
     for (at, edges) in graph.edges.iter_mut().enumerate() {
@@ -100,7 +100,7 @@ fn components(world: &World) -> HashMap<Id, usize> {
     }
     let member = |id: &Id| {
         let machine = world.nodes[*id as usize].machine.as_ref();
-        machine.is_some_and(|machine| machine.links().iter().any(|link| link.settled))
+        machine.is_some_and(|machine| machine.links().iter().any(|link| link.is_confirmed()))
     };
     component.retain(|id, _| member(id));
     component

@@ -500,7 +500,7 @@ impl World {
         if !node.hostile {
             self.counts.most_links = self.counts.most_links.max(links);
         }
-        if !node.hostile && !machine.locked() {
+        if !node.hostile && !machine.is_in_handover() {
             self.counts.most_links_unlocked = self.counts.most_links_unlocked.max(links);
         }
         if links >= 2 && node.second_link.is_none() {

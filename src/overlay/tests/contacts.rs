@@ -84,7 +84,7 @@ fn fakes_at_as_many_addresses_cause_no_more_dials_than_the_budget() {
 #[test]
 fn of_one_host_two_ports_a_minute_are_dialled_but_on_this_machine_all() {
     for (reach, most) in [(Reach::Public, 2), (Reach::Loopback, 6)] {
-        let mut budget = super::super::budget::DialBudget::new(&Options::default());
+        let mut budget = super::super::dial_rate_limit::DialRateLimiter::new(&Options::default());
         let now = Time::from_millis(1000);
         let granted = |port| budget.grant(now, &[Port(reach, port)]).len();
         assert_eq!((0..6).map(granted).sum::<usize>(), most);
@@ -124,15 +124,15 @@ fn hints_and_contacts_share_one_budget() {
                 contacts: vec![],
             },
         );
-        node.overlay.lock = None;
-        node.overlay.dials.clear();
+        node.overlay.slot.clear();
+        node.overlay.dialer.forget_dials();
     }
     assert_eq!(hinted, 8);
     // Nothing is left for contacts in the next five seconds.
     node.feed(Input::LinkDown { peer: 3 });
     node.feed(Input::LinkDown { peer: 4 });
     node.dials();
-    node.overlay.book = super::super::book::Book::new();
+    node.overlay.core.peers = super::super::peer_store::PeerStore::new();
     node.ask(1, shuffle(vec![fake(FAKES, 900)]));
     node.wait(Duration::from_secs(4));
     assert_eq!(node.dials(), []);
@@ -143,7 +143,7 @@ fn hints_and_contacts_share_one_budget() {
 #[test]
 fn whom_a_contact_is_found_at_its_address_costs_nothing() {
     let mut node = Node::linked(1);
-    node.overlay.book = super::super::book::Book::new();
+    node.overlay.core.peers = super::super::peer_store::PeerStore::new();
     let mut dialled = 0;
     for n in 0..200 {
         let offered = (0..4).map(|k| contact(FAKES + n * 4 + k)).collect();
@@ -211,7 +211,7 @@ fn a_peer_that_says_it_is_at_another_host_is_told_to_nobody_and_dialled_within_t
     node.ask(3, Request::Join { terms, need });
     let told = named(&node.ask(1, shuffle(vec![])));
     assert_eq!(told, [2]);
-    assert!(node.overlay.book().iter().all(|saved| saved.id != 3));
+    assert!(node.overlay.saved_peers().iter().all(|saved| saved.id != 3));
     for peer in 1..=3 {
         node.feed(Input::LinkDown { peer });
     }
@@ -254,7 +254,7 @@ fn a_link_is_told_of_our_addresses_those_of_its_own_scope_first_and_two_at_most(
         };
         let found: Vec<u32> = terms.addresses.iter().map(|place| place.1).collect();
         assert_eq!(found, told);
-        node.overlay.lock = None;
+        node.overlay.slot.clear();
     }
 }
 
@@ -266,14 +266,14 @@ fn behind_a_proxy_a_connection_from_this_machine_is_no_proof_of_being_near() {
     };
     for (behind_proxy, dials) in [(false, 1), (true, 0)] {
         let mut node = Node::new();
-        node.overlay.options.behind_proxy = behind_proxy;
+        node.overlay.core.options.behind_proxy = behind_proxy;
         node.link(1, Place(Reach::Loopback, 1));
         node.ask(1, hint(1, near()));
         assert_eq!(node.dials().len(), dials);
     }
     // Where we have dialled ourselves we know where we are.
     let mut node = Node::new();
-    node.overlay.options.behind_proxy = true;
+    node.overlay.core.options.behind_proxy = true;
     let up = Input::LinkUp {
         peer: 1,
         direction: Direction::Outbound,
@@ -281,7 +281,7 @@ fn behind_a_proxy_a_connection_from_this_machine_is_no_proof_of_being_near() {
         dial: None,
     };
     node.feed(up);
-    node.overlay.lock = None;
+    node.overlay.slot.clear();
     node.ask(1, hint(1, near()));
     assert_eq!(node.dials().len(), 1);
 }

@@ -76,7 +76,7 @@ fn who_holds_a_place_and_says_nothing_yields_to_a_newcomer_and_to_nobody_else() 
     assert_eq!(come(&mut node, 6, 2), Some(Answer::Accepted));
     assert_eq!(node.closed(), [(1, Reason::Idle)]);
     assert_eq!(node.peers(), [2, 3, 4, 5, 6]);
-    assert!(!node.overlay.locked());
+    assert!(!node.overlay.is_in_handover());
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_link_that_was_of_use_once_is_idle_after_a_minute_without_anything() {
         node.wait(Duration::from_secs(wait));
         come(&mut node, 6, 1);
         refuse_all(&mut node);
-        assert_eq!(node.peers().contains(&6) && !node.overlay.locked(), answer);
+        assert_eq!(node.peers().contains(&6) && !node.overlay.is_in_handover(), answer);
     }
 }
 
@@ -151,9 +151,9 @@ fn a_newcomer_that_joins_and_falls_silent_holds_the_lock_for_two_seconds() {
     let (victim, id, _) = node.sent().remove(0);
     node.answer(victim, id, agreed());
     node.wait(Duration::from_millis(1900));
-    assert!(node.overlay.locked());
+    assert!(node.overlay.is_in_handover());
     node.wait(Duration::from_millis(200));
-    assert!(!node.overlay.locked());
+    assert!(!node.overlay.is_in_handover());
     assert_eq!(node.peers(), [1, 2, 3, 4, 5]);
     node.feed(Input::LinkDown { peer: 6 });
     assert_eq!(node.admit(6), Admission::Busy { referrals: vec![] });
@@ -196,7 +196,7 @@ fn a_handover_that_leads_nowhere_ends_sooner_while_others_wait() {
     let to = contact(50);
     let role = Role::Expect;
     node.ask(1, Request::Redirect { nonce: 9, role, to });
-    assert!(node.overlay.locked());
+    assert!(node.overlay.is_in_handover());
     assert_eq!(node.admit(6), Admission::Busy { referrals: vec![] });
     node.wait(Duration::from_millis(4100));
     assert_eq!(node.admit(6), Admission::Accept);
@@ -205,7 +205,7 @@ fn a_handover_that_leads_nowhere_ends_sooner_while_others_wait() {
 #[test]
 fn a_full_node_gets_a_link_of_its_own_choice_although_nobody_lets_it_move_one() {
     let mut node = held_by(&[1, 2, 3, 4, 5]);
-    node.overlay.options.own_links = 1;
+    node.overlay.core.options.own_links = 1;
     node.feed(Input::Entries(vec![None]));
     let mut dials = Vec::new();
     for _ in 0..60 {
@@ -245,7 +245,7 @@ fn a_full_node_gets_a_link_of_its_own_choice_although_nobody_lets_it_move_one() 
 #[test]
 fn whoever_only_knocks_does_not_keep_a_full_node_from_moving_its_links() {
     let mut node = Node::linked(5);
-    node.overlay.options.flip = 1.0;
+    node.overlay.core.options.flip = 1.0;
     let mut moves = 0;
     for _ in 0..60 {
         node.admit(6);

@@ -25,7 +25,7 @@ fn victim_keeps_its_link_until_the_newcomer_confirms() {
     );
     assert_eq!(node.closed(), [(victim, Reason::Handover)]);
     assert_eq!(node.peers().len(), 5, "the giver's degree is as before");
-    assert!(!node.overlay.locked());
+    assert!(!node.overlay.is_in_handover());
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn the_newcomers_word_alone_moves_nothing() {
     node.wait(Duration::from_secs(20));
     assert!(node.peers().contains(&victim), "the old link stays");
     assert_eq!(node.peers().len(), 5);
-    assert!(!node.overlay.locked());
+    assert!(!node.overlay.is_in_handover());
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_full_node_lets_in_one_visitor_and_refuses_the_next() {
     assert_eq!(node.admit(7), Admission::Accept);
     node.wait(Duration::from_secs(10));
     assert!(
-        !node.overlay.locked(),
+        !node.overlay.is_in_handover(),
         "a visitor that never comes frees its place"
     );
 }
@@ -111,7 +111,7 @@ fn a_join_with_a_false_count_gets_two_links_at_most() {
     assert!(node.sent().len() <= 1);
     node.wait(Duration::from_secs(60));
     assert_eq!(node.peers().len(), 5);
-    assert!(!node.overlay.locked());
+    assert!(!node.overlay.is_in_handover());
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_peer_that_locks_and_falls_silent_is_put_out_and_gets_no_second_chance() {
     split(&mut node);
     node.wait(Duration::from_secs(12));
     assert_eq!(node.peers(), [1, 2, 3, 4, 5]);
-    assert!(!node.overlay.locked());
+    assert!(!node.overlay.is_in_handover());
     node.feed(Input::LinkDown { peer: 6 });
     node.out.clear();
     assert_eq!(node.admit(6), Admission::Busy { referrals: vec![] });
@@ -157,7 +157,7 @@ fn a_giver_that_never_lets_go_keeps_nobody_locked() {
         [1, 2, 3, 4, 5],
         "the new link goes, never the old one"
     );
-    assert!(!node.overlay.locked());
+    assert!(!node.overlay.is_in_handover());
 }
 
 #[test]

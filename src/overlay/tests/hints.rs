@@ -36,7 +36,7 @@ fn a_public_link_cannot_name_a_private_or_loopback_address_or_a_name() {
         );
     }
     assert_eq!(node.outcomes(), [HintOutcome::Scope; 3]);
-    assert!(!node.overlay.locked());
+    assert!(!node.overlay.is_in_handover());
     assert_eq!(node.dials(), []);
 }
 
@@ -74,7 +74,7 @@ fn a_hint_where_another_peer_answers_is_told_and_frees_the_node() {
         error: DialError::WrongPeer,
     });
     assert_eq!(node.outcomes(), [HintOutcome::WrongPeer]);
-    assert!(!node.overlay.locked());
+    assert!(!node.overlay.is_in_handover());
     let told: Vec<_> = node
         .sent()
         .into_iter()

@@ -65,9 +65,9 @@ fn a_link_that_was_granted_cannot_be_taken_back() {
 fn a_link_that_is_not_taken_back_in_time_is_granted() {
     let mut node = joined(Answer::Split);
     node.wait(Duration::from_secs(29));
-    assert!(!node.overlay.links()[0].settled);
+    assert!(!node.overlay.links()[0].is_confirmed());
     node.wait(Duration::from_secs(2));
-    assert!(node.overlay.links()[0].settled);
+    assert!(node.overlay.links()[0].is_confirmed());
     assert_eq!(take_back(&mut node), []);
 }
 
@@ -77,7 +77,7 @@ fn the_newcomer_is_not_blamed_for_neighbours_that_do_not_answer() {
     node.link(6, public(6));
     node.ask(6, join(6, 66, 2));
     node.wait(Duration::from_secs(12));
-    assert!(!node.overlay.locked());
+    assert!(!node.overlay.is_in_handover());
     let told = |sent: &(u32, ExchangeId, Request<u32, Place>)| match &sent.2 {
         Request::Redirect { role, .. } => Some((sent.0, *role)),
         _ => None,

@@ -42,9 +42,8 @@ fn a_peer_without_the_protocol_is_a_plain_link_and_never_redirected() {
     node.feed(Input::LinkDown { peer: 3 });
     for peer in [1, 2, 5] {
         let id = ExchangeId(1);
-        node.overlay
-            .exchanges
-            .push((id, peer, super::super::state::Sent::Shuffle));
+        let pending = super::super::requests::Pending::Shuffle;
+        node.overlay.core.requests.add(id, peer, pending);
         node.feed(Input::Response {
             from: peer,
             id,
@@ -123,7 +122,7 @@ fn with_one_link_and_nobody_else_known_an_entry_node_is_dialled_when_its_turn_co
     // Ten, each after 60 s at most and half as much again: between two of them there is less.
     for seed in 0..20 {
         let mut node = Node::linked(1);
-        node.overlay.rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        node.overlay.core.rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let longest = longest_without_an_entry_node(node, 10);
         assert!(longest < Duration::from_secs(60), "{seed}: {longest:?}");
     }
@@ -133,7 +132,7 @@ fn with_one_link_and_nobody_else_known_an_entry_node_is_dialled_when_its_turn_co
 fn a_book_of_the_dead_does_not_keep_a_node_from_its_entry_nodes() {
     for seed in 0..20 {
         let mut node = Node::linked(1);
-        node.overlay.rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+        node.overlay.core.rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         for peer in 100..130 {
             node.meet(peer);
         }
@@ -149,7 +148,7 @@ fn a_book_survives_a_restart_with_its_anchors() {
         node.meet(peer);
         node.dials();
     }
-    let saved = node.overlay.book();
+    let saved = node.overlay.saved_peers();
     assert_eq!(saved.len(), 12);
     assert_eq!(
         saved
@@ -160,7 +159,7 @@ fn a_book_survives_a_restart_with_its_anchors() {
     );
     let rng = Xoshiro256PlusPlus::seed_from_u64(2);
     let mut again = Overlay::new(Time::ZERO, ME, Options::default(), rng, saved.clone());
-    assert_eq!(again.book(), saved);
+    assert_eq!(again.saved_peers(), saved);
     let mut out = Vec::new();
     again.handle(Time::ZERO, Input::Tick, &mut out);
     let dials = out

@@ -26,7 +26,7 @@ fn a_place_that_was_held_in_vain_is_not_there_for_who_comes_late() {
     assert_eq!(node.closed(), [(6, Reason::Surplus)]);
     node.feed(up(7));
     assert_eq!(node.peers(), [1, 2, 3, 4, 5, 7]);
-    assert!(node.overlay.locked());
+    assert!(node.overlay.is_in_handover());
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn no_order_of_events_brings_a_seventh_link() {
             }
             node.out
                 .retain(|o| matches!(o, Output::Send { .. } | Output::Dial { .. }));
-            let (links, locked) = (node.peers().len(), node.overlay.locked());
+            let (links, locked) = (node.peers().len(), node.overlay.is_in_handover());
             assert!(
                 links <= 5 + usize::from(locked),
                 "seed {seed}, step {step}: {links} links, locked: {locked}"

@@ -108,7 +108,7 @@ fn most_steps() -> usize {
 
 fn has_few_links(net: &Net, id: Id) -> bool {
     let node = &net.nodes[id as usize];
-    node.links().len() <= net::most_links(id) + usize::from(node.locked())
+    node.links().len() <= net::most_links(id) + usize::from(node.is_in_handover())
 }
 
 /// Whether the three that were there are connected by links that one of their ends has granted.
@@ -117,7 +117,7 @@ fn are_connected(net: &Net) -> bool {
         let links = |node: &Overlay<_, _, _>, peer: Id| {
             node.links()
                 .iter()
-                .any(|link| link.peer == peer && link.settled)
+                .any(|link| link.peer() == peer && link.is_confirmed())
         };
         links(&net.nodes[a], b as Id) || links(&net.nodes[b], a as Id)
     };

@@ -156,7 +156,7 @@ impl Net {
             let linked = ends == 2 * most;
             match (0..self.under_way.len()).find(|at| self.may_arrive(*at)) {
                 Some(at) => self.step(&Step::Arrive(at)),
-                None if linked && !self.nodes.iter().any(Overlay::locked) => return,
+                None if linked && !self.nodes.iter().any(Overlay::is_in_handover) => return,
                 None => self.step(&Step::Wait),
             }
         }
@@ -210,8 +210,8 @@ impl Net {
         let settled = self.nodes[NEWCOMER as usize]
             .links()
             .iter()
-            .any(|link| link.settled);
-        let free = self.nodes.iter().all(|node| !node.locked());
+            .any(|link| link.is_confirmed());
+        let free = self.nodes.iter().all(|node| !node.is_in_handover());
         free && (settled || self.refused)
     }
 
@@ -261,7 +261,7 @@ impl Net {
             .sort_by_cached_key(|packet| format!("{packet:?}"));
         for (id, node) in self.nodes.iter().enumerate() {
             let since = self.locked[id].unwrap_or(self.now);
-            self.locked[id] = node.locked().then_some(since);
+            self.locked[id] = node.is_in_handover().then_some(since);
         }
     }
 

@@ -1,47 +1,46 @@
-//! What others can make this node dial, all of them together.
+//! Rate limiter for dials to addresses that others have named: by redirect hints, contacts, and their own announcements.
 //!
-//! Entry type: [`DialBudget`]. The rule it keeps: whatever hints, contacts and peers that speak of themselves say, this node
-//! dials at most `dial_burst` addresses at once and `dials_per_minute` after that, none of them twice and none of a host's
-//! more than [`MAX_DIALS_OF_A_HOST`] in a `dial_pause`, where nobody proves the key that was named.
+//! Entry type: [`DialRateLimiter`]. The rule it keeps: whatever peers say, this node dials at most `dial_burst` addresses at
+//! once and `dials_per_minute` after that, and in a `dial_pause` no address twice and no host more than
+//! [`MAX_DIALS_OF_A_HOST`] times. Dials at which the named peer proves its key do not count.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::address::Address;
-use super::bucket::Bucket;
+use super::token_bucket::TokenBucket;
 use super::options::{MAX_ADDRESSES, Options};
 use super::scope::Reach;
 use crate::clock::Time;
 
-/// Addresses of one host that are dialled within a `dial_pause`: whoever has several nodes behind one address still gets
-/// each of them dialled, and nobody is dialled more than twice a minute by one node. This machine's own do not count: they
-/// are as many as somebody starts there.
+/// Maximum number of dials to one host within a `dial_pause`: several nodes may share an address, and yet no host is dialled
+/// more than twice a minute by one node. Loopback addresses are exempt: a machine may run any number of nodes.
 const MAX_DIALS_OF_A_HOST: usize = 2;
 
-/// Counts what others have made us dial.
+/// Counts the dials to addresses that others have named.
 #[derive(Clone, Debug)]
-pub(crate) struct DialBudget<A> {
-    bucket: Bucket,
-    /// Dialled within the pause, the oldest first. Bounded by what the bucket grants in a pause.
+pub(crate) struct DialRateLimiter<A> {
+    bucket: TokenBucket,
+    /// Addresses dialled within the pause, the oldest first. Bounded by the grants of the bucket in a pause.
     recent: VecDeque<(Time, A)>,
     pause: Duration,
 }
 
-impl<A: Address> DialBudget<A> {
-    pub(crate) fn new(options: &Options) -> DialBudget<A> {
-        DialBudget {
-            bucket: Bucket::new(options.dial_burst, options.dials_per_minute),
+impl<A: Address> DialRateLimiter<A> {
+    pub(crate) fn new(options: &Options) -> DialRateLimiter<A> {
+        DialRateLimiter {
+            bucket: TokenBucket::new(options.dial_burst, options.dials_per_minute),
             recent: VecDeque::new(),
             pause: options.dial_pause,
         }
     }
 
-    /// Takes from the budget what there is for these addresses of one peer, and returns those that may be dialled now.
+    /// Counts dials to these addresses of one peer, and returns those that may be dialled now.
     pub(crate) fn grant(&mut self, now: Time, addresses: &[A]) -> Vec<A> {
         self.forget(now);
         let mut granted = Vec::new();
         for address in addresses.iter().take(MAX_ADDRESSES) {
-            if self.waits_until(address).is_none() && self.bucket.take(now) {
+            if self.waits_until(address).is_none() && self.bucket.try_take(now) {
                 self.recent.push_back((now, address.clone()));
                 granted.push(address.clone());
             }
@@ -49,21 +48,21 @@ impl<A: Address> DialBudget<A> {
         granted
     }
 
-    /// The peer that was named has proved its key at this address: the dial harmed nobody, and counts no more.
-    pub(crate) fn give_back(&mut self, address: &A) {
+    /// Stops counting the last dial to an address, because the named peer has proved its key there.
+    pub(crate) fn refund(&mut self, address: &A) {
         let dialled = self
             .recent
             .iter()
             .rposition(|(_, dialled)| dialled == address);
         if let Some(at) = dialled {
             self.recent.remove(at);
-            self.bucket.give();
+            self.bucket.refund();
         }
     }
 
-    /// When one of these addresses can be dialled at the earliest, as it looks now.
+    /// Returns the earliest time at which one of these addresses may be dialled, as seen at `now`.
     pub(crate) fn opens_at(&self, now: Time, addresses: &[A]) -> Time {
-        let bucket = self.bucket.next(now);
+        let bucket = self.bucket.next_token_at(now);
         let opens = |address: &A| self.waits_until(address).unwrap_or(now).max(bucket);
         let first = addresses.iter().take(MAX_ADDRESSES).map(opens).min();
         first.unwrap_or(bucket)
@@ -76,7 +75,7 @@ impl<A: Address> DialBudget<A> {
         }
     }
 
-    /// Until when this address is not dialled again, if it was lately, or others of its host were.
+    /// Returns the time until which an address is not dialled, because it or its host was dialled lately.
     fn waits_until(&self, address: &A) -> Option<Time> {
         let same = self
             .recent

@@ -1,9 +1,8 @@
-//! Whom we know: the address book of peers we have been in contact with, and the pool of those we
-//! have only heard of. Together they are HyParView's passive view (Leitão et al., 2007), split by
-//! what the knowledge is worth.
+//! The peers that this node knows: the address book of verified peers, with which it has been in contact, and hearsay, peers
+//! that others have named. Together they are HyParView's passive view (Leitão et al., 2007), split by trust.
 //!
-//! Entry type: [`Book`]. The rule it keeps: hearsay never pushes out experience, and an anchor is
-//! never dropped for a failure.
+//! Entry type: [`PeerStore`]. The rule it keeps: hearsay never pushes out a verified peer, and an anchor is never dropped for
+//! a failure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,36 +14,37 @@ use super::message::Contact;
 use super::options::{MAX_ADDRESSES, Options};
 use crate::clock::Time;
 
-/// Failures in a row after which a peer that is no anchor is forgotten.
+/// Number of failures in a row after which a peer that is no anchor is forgotten.
 const MAX_FAILURES: u32 = 5;
-/// Longest pause before a known peer is dialled again.
-const MAX_PAUSE: Duration = Duration::from_secs(600);
+/// Maximum time before a known peer is dialled again.
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(600);
 
-/// A peer as it is kept over a restart.
+/// A verified peer as it is kept over a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved<I, A> {
-    /// Who.
+    /// The peer.
     pub id: I,
-    /// Where.
+    /// The addresses at which it listens.
     pub addresses: Vec<A>,
-    /// Whether we have dialled it there ourselves.
+    /// Whether this node has dialled the peer there itself.
     pub proved: bool,
-    /// Whether it is an anchor.
+    /// Whether the peer is an anchor, which is kept although dials to it fail.
     pub anchor: bool,
 }
 
+/// A verified peer.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry<I, A> {
-    pub(crate) id: I,
-    pub(crate) addresses: Arc<[A]>,
-    /// We have dialled it there; otherwise it told us so itself, of the host that its link comes from.
-    pub(crate) proved: bool,
-    pub(crate) anchor: bool,
+struct Verified<I, A> {
+    id: I,
+    addresses: Arc<[A]>,
+    /// This node has dialled the peer there. Otherwise the peer has named an address on the host of its own connection.
+    proved: bool,
+    anchor: bool,
     failures: u32,
     retry_at: Time,
 }
 
-impl<I: Copy, A: Clone> Entry<I, A> {
+impl<I: Copy, A: Clone> Verified<I, A> {
     fn known(&self) -> Known<I, A> {
         let (id, addresses) = (self.id, self.addresses.clone());
         Known {
@@ -53,7 +53,7 @@ impl<I: Copy, A: Clone> Entry<I, A> {
         }
     }
 
-    /// When it may be dialled: what it has said of itself is another's word.
+    /// Returns the time from which it may be dialled. An address that it has named itself is under the rate limit, too.
     fn ready_at(&self, opens_at: impl Fn(&[A]) -> Time) -> Time {
         match self.proved {
             true => self.retry_at,
@@ -62,13 +62,14 @@ impl<I: Copy, A: Clone> Entry<I, A> {
     }
 }
 
+/// A peer that others have named.
 #[derive(Clone, Debug)]
-struct Heard<I, A> {
+struct Hearsay<I, A> {
     contact: Contact<I, A>,
     retry_at: Time,
 }
 
-impl<I: Copy, A: Clone> Heard<I, A> {
+impl<I: Copy, A: Clone> Hearsay<I, A> {
     fn known(&self) -> Known<I, A> {
         Known {
             contact: self.contact.clone(),
@@ -85,31 +86,31 @@ impl<I: Copy, A: Clone> Heard<I, A> {
 #[derive(Clone, Debug)]
 pub(crate) struct Known<I, A> {
     pub(crate) contact: Contact<I, A>,
-    /// We have dialled it there before. Otherwise the dial rests on another's word, and is counted as such.
+    /// This node has dialled the peer there before. Any other dial counts against the rate limit.
     pub(crate) proved: bool,
 }
 
-/// The address book and the pool.
+/// The known peers of one node.
 #[derive(Clone, Debug)]
-pub(crate) struct Book<I, A> {
-    entries: Vec<Entry<I, A>>,
-    pool: Vec<Heard<I, A>>,
-    /// Peers that were met, up to `book_memory`.
-    met: usize,
+pub(crate) struct PeerStore<I, A> {
+    verified: Vec<Verified<I, A>>,
+    hearsay: Vec<Hearsay<I, A>>,
+    /// Number of peers that were verified so far, up to `book_memory`.
+    contacts_seen: usize,
     changed: bool,
 }
 
-impl<I: Copy + Ord, A: Address> Book<I, A> {
-    pub(crate) fn new() -> Book<I, A> {
-        Book {
-            entries: Vec::new(),
-            pool: Vec::new(),
-            met: 0,
+impl<I: Copy + Ord, A: Address> PeerStore<I, A> {
+    pub(crate) fn new() -> PeerStore<I, A> {
+        PeerStore {
+            verified: Vec::new(),
+            hearsay: Vec::new(),
+            contacts_seen: 0,
             changed: false,
         }
     }
 
-    /// Takes over what an earlier run has kept.
+    /// Adds the peers that an earlier run has kept.
     pub(crate) fn load(&mut self, options: &Options, saved: Vec<Saved<I, A>>) {
         for Saved {
             id,
@@ -123,7 +124,7 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
             if !addresses.is_empty() && self.position(id).is_none() {
                 let addresses = addresses.into();
                 let retry_at = Time::ZERO;
-                self.entries.push(Entry {
+                self.verified.push(Verified {
                     id,
                     addresses,
                     proved,
@@ -135,35 +136,37 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
         }
     }
 
+    /// Returns the verified peers, to be kept over a restart.
     pub(crate) fn saved(&self) -> Vec<Saved<I, A>> {
-        let save = |entry: &Entry<I, A>| Saved {
+        let save = |entry: &Verified<I, A>| Saved {
             id: entry.id,
             addresses: entry.addresses.to_vec(),
             proved: entry.proved,
             anchor: entry.anchor,
         };
-        self.entries.iter().map(save).collect()
+        self.verified.iter().map(save).collect()
     }
 
-    /// Whether something worth keeping changed since the last call.
+    /// Returns whether the verified peers have changed since the last call.
     pub(crate) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
+    /// Returns whether no peer is verified.
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.verified.is_empty()
     }
 
-    pub(crate) fn anchors(&self) -> impl Iterator<Item = &Entry<I, A>> {
-        self.entries.iter().filter(|entry| entry.anchor)
+    fn anchors(&self) -> impl Iterator<Item = &Verified<I, A>> {
+        self.verified.iter().filter(|entry| entry.anchor)
     }
 
     fn position(&self, id: I) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.id == id)
+        self.verified.iter().position(|entry| entry.id == id)
     }
 
-    /// We are in contact with this peer, which listens at these addresses.
-    pub(crate) fn met<R: Rng>(
+    /// Records contact with a peer that listens at these addresses. `proved` says that this node has dialled it there.
+    pub(crate) fn add_verified<R: Rng>(
         &mut self,
         options: &Options,
         rng: &mut R,
@@ -171,13 +174,13 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
         addresses: Arc<[A]>,
         proved: bool,
     ) {
-        self.pool.retain(|heard| heard.contact.id != id);
+        self.hearsay.retain(|heard| heard.contact.id != id);
         if addresses.is_empty() {
             return;
         }
         let anchor = proved && self.anchors().count() < options.anchors;
         if let Some(at) = self.position(id) {
-            let entry = &mut self.entries[at];
+            let entry = &mut self.verified[at];
             entry.failures = 0;
             entry.retry_at = Time::ZERO;
             if proved || !entry.proved {
@@ -189,19 +192,19 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
             entry.anchor |= anchor;
             return;
         }
-        self.met = self.met.saturating_add(1).min(options.book_memory);
-        if self.entries.len() >= options.book {
-            // Of all that were met, one as likely as the other is in the book, so that it is a sample of the past and not
-            // only of its end: what an entry node tells newcomers would else be each other. One that fails goes first.
-            let failing = self.entries.iter().any(|e| !e.anchor && e.failures > 0);
-            let taken = failing || proved || rng.random_range(0..self.met) < options.book;
+        self.contacts_seen = self.contacts_seen.saturating_add(1).min(options.book_memory);
+        if self.verified.len() >= options.book {
+            // Reservoir sampling: every peer that was ever verified is in the book with equal likelihood. Otherwise an entry node
+            // would name only the latest newcomers to each other. A peer that fails is replaced first.
+            let failing = self.verified.iter().any(|e| !e.anchor && e.failures > 0);
+            let taken = failing || proved || rng.random_range(0..self.contacts_seen) < options.book;
             let Some(at) = self.evictable(rng).filter(|_| taken) else {
                 return;
             };
-            self.entries.swap_remove(at);
+            self.verified.swap_remove(at);
         }
         let retry_at = Time::ZERO;
-        self.entries.push(Entry {
+        self.verified.push(Verified {
             id,
             addresses,
             proved,
@@ -212,71 +215,73 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
         self.changed = true;
     }
 
+    /// Returns the position of a peer to replace: one that fails, or else a random one; never an anchor.
     fn evictable<R: Rng>(&self, rng: &mut R) -> Option<usize> {
-        let free = || (0..self.entries.len()).filter(|&at| !self.entries[at].anchor);
-        if let Some(at) = free().find(|&at| self.entries[at].failures > 0) {
+        let free = || (0..self.verified.len()).filter(|&at| !self.verified[at].anchor);
+        if let Some(at) = free().find(|&at| self.verified[at].failures > 0) {
             return Some(at);
         }
         let count = free().count();
         (count > 0).then(|| free().nth(rng.random_range(0..count)))?
     }
 
-    /// Somebody has named this peer.
-    pub(crate) fn heard<R: Rng>(&mut self, options: &Options, rng: &mut R, contact: Contact<I, A>) {
+    /// Adds a peer that another one has named, in place of a random one when the hearsay is full.
+    pub(crate) fn add_hearsay<R: Rng>(&mut self, options: &Options, rng: &mut R, contact: Contact<I, A>) {
         if contact.addresses.is_empty() || self.position(contact.id).is_some() {
             return;
         }
-        let heard = Heard {
+        let heard = Hearsay {
             contact,
             retry_at: Time::ZERO,
         };
         if let Some(known) = self
-            .pool
+            .hearsay
             .iter_mut()
             .find(|known| known.contact.id == heard.contact.id)
         {
             known.contact = heard.contact;
-        } else if self.pool.len() < options.pool {
-            self.pool.push(heard);
-        } else if !self.pool.is_empty() {
-            let at = rng.random_range(0..self.pool.len());
-            self.pool[at] = heard;
+        } else if self.hearsay.len() < options.hearsay {
+            self.hearsay.push(heard);
+        } else if !self.hearsay.is_empty() {
+            let at = rng.random_range(0..self.hearsay.len());
+            self.hearsay[at] = heard;
         }
     }
 
-    /// A dial to this peer has failed.
-    pub(crate) fn failed<R: Rng>(&mut self, now: Time, rng: &mut R, id: I) {
-        self.pool.retain(|heard| heard.contact.id != id);
+    /// Records that a dial to a peer has failed: it is retried with growing intervals, and forgotten after
+    /// [`MAX_FAILURES`] unless it is an anchor. Hearsay is forgotten at once.
+    pub(crate) fn record_failure<R: Rng>(&mut self, now: Time, rng: &mut R, id: I) {
+        self.hearsay.retain(|heard| heard.contact.id != id);
         let Some(at) = self.position(id) else { return };
-        let entry = &mut self.entries[at];
+        let entry = &mut self.verified[at];
         entry.failures = entry.failures.saturating_add(1);
         let pause = Duration::from_secs(1) * (1 << entry.failures.min(10));
-        entry.retry_at = now + pause.min(MAX_PAUSE).mul_f64(rng.random_range(0.5..1.5));
+        entry.retry_at = now + pause.min(MAX_RETRY_INTERVAL).mul_f64(rng.random_range(0.5..1.5));
         if !entry.anchor && entry.failures >= MAX_FAILURES {
-            self.entries.swap_remove(at);
+            self.verified.swap_remove(at);
             self.changed = true;
         }
     }
 
-    /// This peer had no place for us: it lives, and is left alone for a moment.
-    pub(crate) fn busy(&mut self, until: Time, id: I) {
+    /// Postpones the next dial to a peer that had no place for this node.
+    pub(crate) fn postpone(&mut self, until: Time, id: I) {
         if let Some(at) = self.position(id) {
-            self.entries[at].retry_at = until;
+            self.verified[at].retry_at = until;
         }
-        if let Some(heard) = self.pool.iter_mut().find(|heard| heard.contact.id == id) {
+        if let Some(heard) = self.hearsay.iter_mut().find(|heard| heard.contact.id == id) {
             heard.retry_at = until;
         }
     }
 
-    /// All waits end: everything that was known may work again.
+    /// Ends all back-offs, as after a loss of all links.
     pub(crate) fn retry_all(&mut self, now: Time) {
-        for entry in &mut self.entries {
+        for entry in &mut self.verified {
             entry.retry_at = entry.retry_at.min(now);
         }
     }
 
-    /// A random peer to dial: from the book and from the pool alternately by chance, so that
-    /// hearsay alone never decides. `opens_at` says when addresses may be dialled on another's word.
+    /// Returns a random peer to dial, verified or hearsay with equal likelihood, so that hearsay alone never decides. `opens_at`
+    /// returns the time at which the rate limit lets addresses that others have named be dialled.
     pub(crate) fn pick<R: Rng>(
         &self,
         now: Time,
@@ -284,10 +289,10 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
         suits: impl Fn(I) -> bool,
         opens_at: impl Fn(&[A]) -> Time,
     ) -> Option<Known<I, A>> {
-        let known = |rng: &mut R| self.pick_known(now, rng, &suits, &opens_at);
+        let known = |rng: &mut R| self.pick_verified(now, rng, &suits, &opens_at);
         let heard = |rng: &mut R| {
-            let fit = |h: &&Heard<I, A>| h.ready_at(&opens_at) <= now && suits(h.contact.id);
-            nth_random(rng, || self.pool.iter().filter(fit)).map(Heard::known)
+            let fit = |h: &&Hearsay<I, A>| h.ready_at(&opens_at) <= now && suits(h.contact.id);
+            nth_random(rng, || self.hearsay.iter().filter(fit)).map(Hearsay::known)
         };
         if rng.random_bool(0.5) {
             known(rng).or_else(|| heard(rng))
@@ -296,38 +301,38 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
         }
     }
 
-    /// A random peer of the book to dial, never hearsay.
-    pub(crate) fn pick_known<R: Rng>(
+    /// Returns a random verified peer to dial.
+    pub(crate) fn pick_verified<R: Rng>(
         &self,
         now: Time,
         rng: &mut R,
         suits: impl Fn(I) -> bool,
         opens_at: impl Fn(&[A]) -> Time,
     ) -> Option<Known<I, A>> {
-        let fit = |e: &&Entry<I, A>| e.ready_at(&opens_at) <= now && suits(e.id);
-        nth_random(rng, || self.entries.iter().filter(fit)).map(Entry::known)
+        let fit = |e: &&Verified<I, A>| e.ready_at(&opens_at) <= now && suits(e.id);
+        nth_random(rng, || self.verified.iter().filter(fit)).map(Verified::known)
     }
 
-    /// A random anchor to dial.
+    /// Returns a random anchor to dial.
     pub(crate) fn pick_anchor<R: Rng>(
         &self,
         now: Time,
         rng: &mut R,
         suits: impl Fn(I) -> bool,
     ) -> Option<Known<I, A>> {
-        let fit = |e: &&Entry<I, A>| e.retry_at <= now && suits(e.id);
-        nth_random(rng, || self.anchors().filter(fit)).map(Entry::known)
+        let fit = |e: &&Verified<I, A>| e.retry_at <= now && suits(e.id);
+        nth_random(rng, || self.anchors().filter(fit)).map(Verified::known)
     }
 
-    /// When the earliest wait of a suitable peer ends.
+    /// Returns the earliest time at which a suitable peer may be dialled.
     pub(crate) fn next_retry(
         &self,
         suits: impl Fn(I) -> bool,
         opens_at: impl Fn(&[A]) -> Time,
     ) -> Option<Time> {
-        let entries = self.entries.iter().map(|e| (e.id, e.ready_at(&opens_at)));
+        let entries = self.verified.iter().map(|e| (e.id, e.ready_at(&opens_at)));
         let heard = self
-            .pool
+            .hearsay
             .iter()
             .map(|h| (h.contact.id, h.ready_at(&opens_at)));
         entries
@@ -337,10 +342,10 @@ impl<I: Copy + Ord, A: Address> Book<I, A> {
             .min()
     }
 
-    /// Up to `count` random peers of the book that answer, for telling others: never one of the pool, since whoever passed
-    /// on what it has only heard would have others dial wherever somebody said.
+    /// Returns up to `count` random verified peers that answer, for other nodes. Hearsay is never passed on: a hostile node
+    /// could otherwise make the whole mesh dial an address of its choice.
     pub(crate) fn sample<R: Rng>(&self, rng: &mut R, count: usize) -> Vec<Contact<I, A>> {
-        let fit: Vec<&Entry<I, A>> = self.entries.iter().filter(|e| e.failures == 0).collect();
+        let fit: Vec<&Verified<I, A>> = self.verified.iter().filter(|e| e.failures == 0).collect();
         take_random(rng, fit, count)
             .into_iter()
             .map(|entry| entry.known().contact)
@@ -355,7 +360,7 @@ fn take_random<T, R: Rng>(rng: &mut R, mut from: Vec<T>, count: usize) -> Vec<T>
     from
 }
 
-/// A random item of an iterator that can be run twice.
+/// Returns a random item of an iterator that can be run twice.
 fn nth_random<T, R: Rng, It: Iterator<Item = T>>(rng: &mut R, items: impl Fn() -> It) -> Option<T> {
     let count = items().count();
     (count > 0).then(|| items().nth(rng.random_range(0..count)))?
