@@ -1,18 +1,18 @@
-//! One scenario for each goal, with its bound. `cargo test --release --test sim -- --nocapture`
-//! shows the figures.
+//! One scenario for each goal, with its bound. `cargo test --release --test sim -- --nocapture` prints the figures.
 //!
-//! The rule kept here: a connection costs what the real one does, 16 one-way delays, except where a
-//! goal counts messages alone; there it costs 2, and the test says so.
+//! The rule kept here: a connection costs 16 one-way delays, as a real one does, except where a goal counts messages alone: there
+//! it costs 2, and a comment notes it.
 
 use std::time::{Duration, Instant};
 
 use diatribe::clock::Time;
 use diatribe::overlay::Options;
 
+use super::conditions::{Conditions, Shared};
 use super::measure::Graph;
-use super::world::{DELAY, Id, Shared, Weather, World};
+use super::world::{DELAY, Id, World};
 
-/// One scale in a debug build, another where it is quick.
+/// Returns the scale of a scenario: smaller in a debug build, which is slow.
 const fn scale(debug: u32, release: u32) -> u32 {
     if cfg!(debug_assertions) {
         debug
@@ -21,10 +21,10 @@ const fn scale(debug: u32, release: u32) -> u32 {
     }
 }
 
-/// A world that has grown to `nodes` through node 0, evenly over so many delays. One in ten cannot
-/// be dialled; of a hundred, so many are hostile.
-fn grown(seed: u64, nodes: u32, over: u32, hostile: u32, weather: Weather) -> World {
-    let mut world = World::new(seed, weather, Options::default());
+/// Returns a world that has grown to `nodes` through node 0, evenly over `over` delays. One node in ten cannot be dialled;
+/// `hostile` percent are hostile.
+fn grown(seed: u64, nodes: u32, over: u32, hostile: u32, conditions: Conditions) -> World {
+    let mut world = World::new(seed, conditions, Options::default());
     world.add(Time::ZERO, true, false);
     for n in 1..nodes {
         let start = Time::ZERO + DELAY.mul_f64(f64::from(over) * f64::from(n) / f64::from(nodes));
@@ -36,7 +36,7 @@ fn grown(seed: u64, nodes: u32, over: u32, hostile: u32, weather: Weather) -> Wo
     world
 }
 
-/// How long nodes waited for their second link, in delays, at this quantile.
+/// Returns the time that nodes waited for their second link, in delays, at this quantile.
 fn second_link(world: &World, quantile: f64) -> f64 {
     let waited = |id: Id| {
         let node = &world.nodes[id as usize];
@@ -53,13 +53,13 @@ fn report(name: &str, world: &World, began: Instant) -> Graph {
     let nodes = graph.ids.len() as f64;
     let each = |count: u64| count as f64 / nodes;
     println!(
-        "{name}: {nodes} nodes, connected {:.4}, degrees 0–7 {:?}, mean {:.2}, most links {} (without a lock {}); \
+        "{name}: {nodes} nodes, connected {:.4}, degrees 0–7 {:?}, mean {:.2}, maximum links {} (outside handovers {}); \
          a node: {:.1} messages, {:.1} dials, {:.1} BUSY, {:.1} handovers; {} events in {:.1?}",
         graph.connected(),
         graph.degrees(),
         graph.mean_degree(),
-        world.counts.most_links,
-        world.counts.most_links_unlocked,
+        world.counts.max_links,
+        world.counts.max_links_outside_handovers,
         each(world.counts.messages),
         each(world.counts.dials),
         each(world.counts.busy),
@@ -67,15 +67,15 @@ fn report(name: &str, world: &World, began: Instant) -> Graph {
         world.counts.events,
         began.elapsed(),
     );
-    assert!(world.counts.most_links <= 6);
-    assert!(world.counts.most_links_unlocked <= 5);
+    assert!(world.counts.max_links <= 6);
+    assert!(world.counts.max_links_outside_handovers <= 5);
     graph
 }
 
-/// Grows, rests for ten rounds (the largest for five), and is measured.
+/// Grows a world, lets it rest for ten rounds (the largest for five), and measures it.
 fn growth(nodes: u32, over: u32, diameter: u32, mean: f64) {
     let began = Instant::now();
-    let mut world = grown(u64::from(nodes), nodes, over, 0, Weather::default());
+    let mut world = grown(u64::from(nodes), nodes, over, 0, Conditions::default());
     world.run_delays(if nodes > 10_000 { 500 } else { 1000 });
     let graph = report("growth", &world, began);
     let distances = graph.distances(if nodes > 2000 { 64 } else { 2000 });
@@ -98,12 +98,12 @@ fn growth(nodes: u32, over: u32, diameter: u32, mean: f64) {
 }
 
 #[test]
-fn a_thousand_nodes_that_came_through_one_are_eight_hops_wide() {
+fn a_thousand_nodes_that_joined_through_one_are_eight_hops_wide() {
     growth(1000, 2000, 8, 5.0);
 }
 
 #[test]
-fn a_thousand_nodes_that_came_slowly_are_as_close() {
+fn a_thousand_nodes_that_joined_slowly_are_as_close() {
     growth(1000, 20_000, 8, 5.0);
 }
 
@@ -132,9 +132,9 @@ fn a_newcomer_has_two_links_within_the_cost_of_two_connections() {
             nodes,
             20_000,
             0,
-            Weather {
+            Conditions {
                 setup,
-                ..Weather::default()
+                ..Conditions::default()
             },
         );
         let (median, found) = (second_link(&world, 0.5), second_link(&world, 0.99));
@@ -145,54 +145,54 @@ fn a_newcomer_has_two_links_within_the_cost_of_two_connections() {
     }
 }
 
-/// Everybody starts at once against one node; the share connected with it after so many delays.
-fn storm(nodes: u32, weather: Weather, after: u32) -> f64 {
+/// Starts all nodes at once with one entry node. Returns the share of nodes that are connected after `after` delays.
+fn storm(nodes: u32, conditions: Conditions, after: u32) -> f64 {
     let began = Instant::now();
     let name = format!(
         "storm, a connection costs {}, after {after} delays",
-        weather.setup
+        conditions.setup
     );
-    let mut world = grown(7, nodes, 1, 0, weather);
-    world.run(Time::ZERO + world.weather.delay * after);
+    let mut world = grown(7, nodes, 1, 0, conditions);
+    world.run(Time::ZERO + world.conditions.delay * after);
     report(&name, &world, began).connected()
 }
 
 #[test]
 fn a_storm_is_connected_soon() {
-    // The goal counts messages alone. With what connections cost it takes three times as long: each
-    // node can let others in only after its own connection, and each refusal costs 13 delays.
+    // The goal counts messages alone. With the real cost of connections it takes three times as long: each node can admit others
+    // only after its own connection, and each refusal costs 13 delays.
     let nodes = scale(2000, 10_000);
     assert_eq!(
         storm(
             nodes,
-            Weather {
+            Conditions {
                 setup: 2,
-                ..Weather::default()
+                ..Conditions::default()
             },
             200
         ),
         1.0
     );
-    assert!(storm(nodes, Weather::default(), 300) >= 0.90);
-    assert_eq!(storm(nodes, Weather::default(), 600), 1.0);
+    assert!(storm(nodes, Conditions::default(), 300) >= 0.90);
+    assert_eq!(storm(nodes, Conditions::default(), 600), 1.0);
 }
 
 #[test]
-fn fifty_nodes_pass_one_door_in_half_a_minute_even_without_referrals() {
-    // A slow machine: 5 ms each way make 80 ms a connection.
+fn fifty_nodes_join_through_one_in_half_a_minute_even_without_referrals() {
+    // A slow machine: with 5 ms each way a connection takes 80 ms.
     let delay = Duration::from_millis(5);
-    let weather = Weather {
+    let conditions = Conditions {
         referrals: false,
         delay,
-        ..Weather::default()
+        ..Conditions::default()
     };
-    assert_eq!(storm(50, weather.clone(), 6000), 1.0);
+    assert_eq!(storm(50, conditions.clone(), 6000), 1.0);
     assert_eq!(
         storm(
             50,
-            Weather {
+            Conditions {
                 referrals: true,
-                ..weather
+                ..conditions
             },
             2000
         ),
@@ -203,7 +203,7 @@ fn fifty_nodes_pass_one_door_in_half_a_minute_even_without_referrals() {
 #[test]
 fn the_survivors_of_a_third_are_one_again_within_a_round() {
     let began = Instant::now();
-    let mut world = grown(11, scale(1000, 10_000), 3000, 0, Weather::default());
+    let mut world = grown(11, scale(1000, 10_000), 3000, 0, Conditions::default());
     world.run_delays(1500);
     report("before 30 % die", &world, began);
     for id in world.alive().collect::<Vec<Id>>() {
@@ -230,7 +230,7 @@ fn the_survivors_of_a_third_are_one_again_within_a_round() {
 fn churn_costs_little_and_breaks_nothing() {
     let began = Instant::now();
     let nodes = scale(1000, 10_000);
-    let mut world = grown(13, nodes, 3000, 0, Weather::default());
+    let mut world = grown(13, nodes, 3000, 0, Conditions::default());
     world.run_delays(1500);
     let (mut worst, rounds) = (1.0f64, 20);
     let before = world.counts;
@@ -260,15 +260,15 @@ fn churn_costs_little_and_breaks_nothing() {
     assert!(spent <= 6.0);
 }
 
-/// The share of honest nodes' links that hostile ones hold, and how many honest nodes see only them.
-/// The hostile name only each other, let no link go, and say that they are linked when they are not.
+/// Returns the share of honest nodes' links that hostile ones hold, and the number of honest nodes that have no other links.
+/// Hostile nodes name only each other, never let a link move, and report new links that do not exist.
 fn hostile(percent: u32, greed: usize) -> (f64, usize) {
     let began = Instant::now();
-    let weather = Weather {
+    let conditions = Conditions {
         greed,
-        ..Weather::default()
+        ..Conditions::default()
     };
-    let mut world = grown(17, scale(1000, 5000), 3000, percent, weather);
+    let mut world = grown(17, scale(1000, 5000), 3000, percent, conditions);
     world.run_delays(scale(3000, 10_000));
     report(
         &format!("{percent} % hostile that want {greed} links"),
@@ -303,7 +303,7 @@ fn hostile_nodes_gain_little_by_staying() {
     let (share, eclipsed) = hostile(5, 5);
     assert!(share <= 0.10);
     assert_eq!(eclipsed, 0);
-    // Beyond the goal: nobody can count another's links, so who takes more gets more.
+    // Beyond the goal: no node can count another's links, so a greedy node gets more.
     let (greedy, eclipsed) = hostile(5, 20);
     assert!(greedy <= 0.15);
     assert!(eclipsed <= 5);
@@ -311,17 +311,17 @@ fn hostile_nodes_gain_little_by_staying() {
     assert!(many <= 0.20);
 }
 
-/// A world in which some of the nodes only hold places: they stay, ask for nothing and answer nothing.
-/// All of them are in one network, or each in its own.
+/// Measures a world in which some nodes only hold places: they stay, send no request and answer none. All of them are in one
+/// network, or each in its own.
 fn held(shared: Shared) {
     let began = Instant::now();
-    let weather = Weather {
+    let conditions = Conditions {
         mute: true,
         shared,
         greed: 10,
-        ..Weather::default()
+        ..Conditions::default()
     };
-    let mut world = grown(23, scale(1000, 5000), 3000, 5, weather);
+    let mut world = grown(23, scale(1000, 5000), 3000, 5, conditions);
     world.run_delays(scale(2000, 5000));
     report(&format!("5 % only hold places, {shared:?}"), &world, began);
     let is_hostile = |id: Id| world.nodes[id as usize].hostile;
@@ -350,14 +350,14 @@ fn nodes_that_only_hold_places_keep_nobody_out() {
 }
 
 #[test]
-fn newcomers_behind_one_prefix_come_in_like_any_others() {
+fn newcomers_behind_one_prefix_join_like_any_others() {
     let nodes = 1000;
-    let weather = Weather {
+    let conditions = Conditions {
         shared: Shared::Newcomers,
-        ..Weather::default()
+        ..Conditions::default()
     };
     let began = Instant::now();
-    let mut world = grown(29, nodes, 2000, 0, weather);
+    let mut world = grown(29, nodes, 2000, 0, conditions);
     world.run_delays(1000);
     let graph = report("behind one prefix", &world, began);
     assert_eq!(graph.connected(), 1.0);
@@ -370,7 +370,7 @@ fn newcomers_behind_one_prefix_come_in_like_any_others() {
 #[test]
 fn two_halves_reunite_within_a_round() {
     let began = Instant::now();
-    let mut world = grown(19, 1000, 2000, 0, Weather::default());
+    let mut world = grown(19, 1000, 2000, 0, Conditions::default());
     world.run_delays(1500);
     for id in 0..world.nodes.len() {
         world.nodes[id].side = (id % 2) as u8;

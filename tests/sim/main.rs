@@ -1,6 +1,6 @@
-//! The overlay with many nodes, in virtual time: the very state machine of the node, and the goals
-//! that it must meet.
+//! Simulation of the overlay with many nodes in virtual time: the node's own state machine, and the goals that it must meet.
 
+mod conditions;
 mod goals;
 mod measure;
 mod model;

@@ -1,10 +1,10 @@
-//! What a graph of links is like: components, degrees, distances.
+//! Measures of a graph of links: components, degrees, distances.
 //!
 //! Entry type: [`Graph`]. An edge counts when both of its ends have the link.
 
 use super::world::{Id, World};
 
-/// The links between living nodes at one moment.
+/// The links between live nodes at one moment.
 pub(crate) struct Graph {
     pub(crate) edges: Vec<Vec<u32>>,
     pub(crate) ids: Vec<Id>,
@@ -19,7 +19,7 @@ pub(crate) struct Distances {
 }
 
 impl Graph {
-    /// The graph of the nodes that `take` accepts.
+    /// Returns the graph of the nodes that `take` accepts.
     pub(crate) fn of(world: &World, take: impl Fn(Id) -> bool) -> Graph {
         let ids: Vec<Id> = world.alive().filter(|id| take(*id)).collect();
         let mut index = vec![u32::MAX; world.nodes.len()];
@@ -45,7 +45,7 @@ impl Graph {
         Graph { edges, ids }
     }
 
-    /// The share of nodes in the largest component.
+    /// Returns the share of nodes in the largest component.
     pub(crate) fn connected(&self) -> f64 {
         let mut seen = vec![false; self.ids.len()];
         let mut largest = 0;
@@ -68,7 +68,7 @@ impl Graph {
         largest as f64 / self.ids.len().max(1) as f64
     }
 
-    /// How many nodes have 0, 1, 2 … links.
+    /// Returns the numbers of nodes with 0, 1, 2 … links.
     pub(crate) fn degrees(&self) -> [usize; 8] {
         let mut degrees = [0; 8];
         for edges in &self.edges {
@@ -81,7 +81,7 @@ impl Graph {
         self.edges.iter().map(Vec::len).sum::<usize>() as f64 / self.ids.len().max(1) as f64
     }
 
-    /// Distances from at most `sources` nodes, spread evenly.
+    /// Returns the distances from at most `sources` nodes, spread evenly.
     pub(crate) fn distances(&self, sources: usize) -> Distances {
         let nodes = self.ids.len();
         let step = (nodes / sources.max(1)).max(1);

@@ -1,8 +1,8 @@
-//! The invariants under random schedules: joins, crashes, leaves, cuts, lost exchanges, messages out
-//! of order, nodes that cannot be dialled.
+//! Property tests: the invariants under random schedules of joins, crashes, leaves, partitions, lost exchanges, messages out of
+//! order, and nodes that cannot be dialled.
 //!
-//! A thousand schedules in an ordinary run; `DIATRIBE_SCHEDULES` asks for more, and
-//! `DIATRIBE_SEED` for a single one. A failure names its seed.
+//! An ordinary run has a thousand schedules; `DIATRIBE_SCHEDULES` sets another number, and `DIATRIBE_SEED` runs a single one. A
+//! failure names its seed.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,14 +14,15 @@ use diatribe::overlay::Options;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
+use super::conditions::Conditions;
 use super::measure::Graph;
-use super::world::{Id, Weather, World};
+use super::world::{Id, World};
 
-/// The longest that a node may be locked without a break: a visit, a handover that runs into its
-/// time-out, the visitor's leave; or a part in one handover. Two may follow each other at once.
-const LONGEST_LOCK: Duration = Duration::from_secs(40);
+/// Maximum time for which a node may be in handovers without a break: a visit, a handover that times out, and the newcomer's leave;
+/// or a part in one handover. Two may follow each other at once.
+const MAX_HANDOVER_TIME: Duration = Duration::from_secs(40);
 
-/// Runs as many schedules as were asked for, or the one.
+/// Runs the schedules, or the single one of `DIATRIBE_SEED`.
 fn each_seed(run: impl Fn(u64)) {
     let set = |name: &str| {
         std::env::var(name)
@@ -38,9 +39,9 @@ fn each_seed(run: impl Fn(u64)) {
     }
 }
 
-/// What must hold at a node after each of its events, whatever happens.
+/// Checks the invariants of a node after each of its events.
 fn watch_always(world: &mut World) {
-    let mut locked: HashMap<Id, Time> = HashMap::new();
+    let mut in_handover: HashMap<Id, Time> = HashMap::new();
     world.watch = Some(Box::new(move |world, id| {
         let Some(machine) = &world.nodes[id as usize].machine else {
             return;
@@ -60,23 +61,26 @@ fn watch_always(world: &mut World) {
             );
         }
         if machine.is_in_handover() {
-            let since = *locked.entry(id).or_insert(world.now);
+            let since = *in_handover.entry(id).or_insert(world.now);
             assert!(
-                world.now.since(since) <= LONGEST_LOCK,
-                "{id} is locked since {since:?}"
+                world.now.since(since) <= MAX_HANDOVER_TIME,
+                "{id} is in a handover since {since:?}"
             );
         } else {
-            locked.remove(&id);
+            in_handover.remove(&id);
         }
     }));
 }
 
-/// Which component each member is in. A member has a link that it was granted; a link that neither
-/// end has granted yet is a visit.
+/// Returns the component of each member. A member has a confirmed link; a link that is provisional at both ends does not count.
 fn components(world: &World) -> HashMap<Id, usize> {
     let granted = |a: Id, b: Id| {
         let machine = world.nodes[a as usize].machine.as_ref();
-        machine.is_some_and(|m| m.links().iter().any(|link| link.peer() == b && link.is_confirmed()))
+        machine.is_some_and(|m| {
+            m.links()
+                .iter()
+                .any(|link| link.peer() == b && link.is_confirmed())
+        })
     };
     let mut graph = Graph::of(world, |_| true);
     for (at, edges) in graph.edges.iter_mut().enumerate() {
@@ -113,14 +117,14 @@ fn redirects_never_part_nodes_that_are_connected() {
         let setup = rng.random_range(2..30);
         let referrals = rng.random_bool(0.8);
         let mut options = Options::default();
-        // More upkeep than in life: it is what moves links.
+        // More upkeep than in reality, since it moves links.
         (options.flip, options.anchor_swap) = (0.5, 0.2);
-        let weather = Weather {
+        let conditions = Conditions {
             setup,
             referrals,
-            ..Weather::default()
+            ..Conditions::default()
         };
-        let mut world = World::new(seed, weather, options);
+        let mut world = World::new(seed, conditions, options);
         watch_always(&mut world);
         let nodes = rng.random_range(3..25);
         for id in 0..nodes {
@@ -164,13 +168,13 @@ fn the_mesh_closes_again_after_any_schedule() {
             0
         };
         let silent = rng.random_range(0..100);
-        let weather = Weather {
+        let conditions = Conditions {
             setup,
             loss,
             silent,
-            ..Weather::default()
+            ..Conditions::default()
         };
-        let mut world = World::new(seed, weather, Options::default());
+        let mut world = World::new(seed, conditions, Options::default());
         watch_always(&mut world);
         for id in 0..rng.random_range(3..12) {
             world.add(
@@ -202,7 +206,7 @@ fn the_mesh_closes_again_after_any_schedule() {
             world.run_delays(rng.random_range(0..60));
         }
         world.cut = false;
-        world.weather.loss = 0;
+        world.conditions.loss = 0;
         world.run_delays(4000);
         let graph = Graph::of(&world, |_| true);
         let (connected, degrees) = (graph.connected(), graph.degrees());
@@ -211,7 +215,7 @@ fn the_mesh_closes_again_after_any_schedule() {
             .alive()
             .filter(|id| world.nodes[*id as usize].dialable)
             .count();
-        // Nodes that nobody can dial live of the places of those that can be dialled.
+        // Nodes that nobody can dial depend on the places of those that can be dialled.
         if dialable >= 4 && dialable * 4 >= graph.ids.len() * 3 {
             assert_eq!(degrees[..2], [0, 0], "degrees {degrees:?}");
         }

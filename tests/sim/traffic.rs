@@ -1,5 +1,4 @@
-//! What happens between the nodes: connections with what they cost, exchanges with what they lose,
-//! and what hostile nodes make of them.
+//! Traffic between the nodes: connections and their cost, exchanges and their loss, and the behaviour of hostile nodes.
 //!
 //! Entry type: [`World`], its `prove`, `proved`, `dial`, `ask`, `answer`, `close`.
 
@@ -8,7 +7,8 @@ use std::time::Duration;
 use diatribe::overlay::*;
 use rand::RngExt;
 
-use super::world::{Event, Id, Place, World};
+use super::conditions::Place;
+use super::world::{Event, Id, World};
 
 impl World {
     pub(super) fn prove(&mut self, from: Id, to: Id, dial: DialId) {
@@ -28,16 +28,16 @@ impl World {
         self.perform(to, out);
         match admission {
             Admission::Accept => {
-                let at = self.later(self.weather.setup / 4);
+                let at = self.later(self.conditions.setup / 4);
                 self.push(at, Event::Proved { from, to, dial });
             }
             Admission::Busy { mut referrals } => {
                 self.counts.busy += 1;
-                if !self.weather.referrals {
+                if !self.conditions.referrals {
                     referrals.clear();
                 }
                 if self.nodes[to as usize].hostile {
-                    self.friends(&mut referrals);
+                    self.accomplices(&mut referrals);
                 }
                 let remote = self.place(to).remote();
                 self.fail(from, dial, DialError::Busy { remote, referrals });
@@ -97,8 +97,8 @@ impl World {
         self.counts.dials += 1;
         let target = &self.nodes[to as usize];
         if target.machine.is_none() || !target.dialable || self.apart(from, to) {
-            let silent =
-                self.apart(from, to) || u64::from(to) * 37 % 100 < u64::from(self.weather.silent);
+            let silent = self.apart(from, to)
+                || u64::from(to) * 37 % 100 < u64::from(self.conditions.silent);
             let delays = if silent { 100 } else { 2 };
             let at = self.later(delays);
             let error = DialError::Failed;
@@ -111,7 +111,7 @@ impl World {
                 },
             );
         }
-        let at = self.later((self.weather.setup * 3 / 4).max(1));
+        let at = self.later((self.conditions.setup * 3 / 4).max(1));
         self.push(at, Event::Prove { from, to, dial });
     }
 
@@ -126,17 +126,17 @@ impl World {
             return;
         };
         self.counts.messages += 1;
-        if self.weather.mute && self.nodes[from as usize].hostile {
+        if self.conditions.mute && self.nodes[from as usize].hostile {
             return self.pretend(from, to, conn, id, &request);
         }
-        let mute = self.weather.mute && self.nodes[to as usize].hostile;
+        let mute = self.conditions.mute && self.nodes[to as usize].hostile;
         if mute || self.lost() {
             return self.give_up(from, to, conn, id);
         }
         if self.nodes[from as usize].hostile {
             match &mut request {
                 Request::Shuffle { offered: contacts } | Request::Cancel { contacts, .. } => {
-                    self.friends(contacts);
+                    self.accomplices(contacts);
                 }
                 Request::Report { linked, .. } => *linked = true,
                 _ => {}
@@ -145,7 +145,7 @@ impl World {
         // Never before the link is up at the other end, which takes at most two delays.
         let mut at = self.later(1);
         if self.conn(to, from) != Some(conn) {
-            at = at.max(self.now + self.weather.delay * 2);
+            at = at.max(self.now + self.conditions.delay * 2);
         }
         self.push(
             at,
@@ -176,9 +176,9 @@ impl World {
         if self.nodes[from as usize].hostile {
             match &mut response {
                 Response::Contacts(contacts) | Response::Joined { contacts, .. } => {
-                    self.friends(contacts)
+                    self.accomplices(contacts)
                 }
-                // It lets no link of its own go.
+                // It never lets a link of its own move.
                 Response::Redirected { refusal, .. } => *refusal = Some(Refusal::Busy),
                 _ => {}
             }
@@ -196,7 +196,7 @@ impl World {
         );
     }
 
-    /// A node that only holds places asks nobody for anything, and stays as if it had been taken.
+    /// Drops a request of a node that only holds places; the node behaves as if its Join had been accepted.
     fn pretend(
         &mut self,
         at: Id,
@@ -226,7 +226,7 @@ impl World {
     }
 
     fn lost(&mut self) -> bool {
-        self.weather.loss > 0 && self.rng.random_range(0..100_000) < self.weather.loss
+        self.conditions.loss > 0 && self.rng.random_range(0..100_000) < self.conditions.loss
     }
 
     fn give_up(&mut self, at: Id, from: Id, conn: u32, id: ExchangeId) {
@@ -244,8 +244,8 @@ impl World {
         );
     }
 
-    /// A hostile node names only its friends.
-    fn friends(&mut self, contacts: &mut Vec<Contact<Id, Place>>) {
+    /// Replaces contacts by hostile nodes: a hostile node names only its accomplices.
+    fn accomplices(&mut self, contacts: &mut Vec<Contact<Id, Place>>) {
         contacts.clear();
         for _ in 0..64 {
             let id = self.rng.random_range(0..self.nodes.len()) as Id;
@@ -267,8 +267,8 @@ impl World {
         if reason == Reason::Handover {
             self.counts.handovers += 1;
         }
-        // What was sent before arrives before.
-        let then = self.now + self.weather.delay.mul_f64(2.1);
+        // Messages that were sent earlier arrive earlier.
+        let then = self.now + self.conditions.delay.mul_f64(2.1);
         self.push(
             then,
             Event::Down {

@@ -1,7 +1,6 @@
 //! A network of nodes in virtual time, each of them the overlay's own state machine.
 //!
-//! Entry type: [`World`]. The rule it keeps: it invents nothing. A node learns only what a real
-//! connection would tell it, and pays for a connection what a real one costs.
+//! Entry type: [`World`]. The rule it keeps: a node gets only the information of a real connection, at the cost of a real one.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,91 +11,17 @@ use diatribe::overlay::*;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
+use super::conditions::{Conditions, Place, Shared};
+
 pub(crate) type Id = u32;
 pub(crate) type Machine = Overlay<Id, Place, Xoshiro256PlusPlus>;
 type In = Input<Id, Place>;
 type Out = Output<Id, Place>;
 
-/// The mean one-way delay. Rounds of the goals have a hundred of them: `Options::round`.
+/// Mean one-way delay. A round of the goals has a hundred of them: `Options::round`.
 pub(crate) const DELAY: Duration = Duration::from_millis(50);
 
-/// An address: the node's own number, and the network that it is in.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Place(pub Id, pub Id);
-
-impl Address for Place {
-    type Host = (Id, Id);
-
-    fn reach(&self) -> Reach {
-        Reach::Public
-    }
-
-    fn host(&self) -> (Id, Id) {
-        (self.0, self.1)
-    }
-
-    fn network((_, network): (Id, Id)) -> (Id, Id) {
-        (Id::MAX, network)
-    }
-}
-
-impl Place {
-    /// The other end of a connection with the node that is there.
-    pub(crate) fn remote(self) -> Remote<Place> {
-        Remote {
-            host: self.host(),
-            reach: Reach::Public,
-            address: Some(self),
-        }
-    }
-}
-
-/// What the network is like.
-#[derive(Clone, Debug)]
-pub(crate) struct Weather {
-    /// One-way delays from the first packet of a connection to a link. Counted over the real
-    /// stack: tcp 2, websocket 2, noise 3, yamux and streams 1, two handshake rounds 8.
-    pub(crate) setup: u32,
-    /// Of a hundred thousand exchanges, so many get no response.
-    pub(crate) loss: u32,
-    /// Whether a node that is full names others when it refuses (BUSY with referrals).
-    pub(crate) referrals: bool,
-    /// The mean one-way delay.
-    pub(crate) delay: Duration,
-    /// How many links a hostile node wants.
-    pub(crate) greed: usize,
-    /// Whether hostile nodes only hold places: they ask for nothing and answer nothing.
-    pub(crate) mute: bool,
-    /// Whether all hostile nodes, or all nodes but the first ten, are in one network.
-    pub(crate) shared: Shared,
-    /// Of a hundred dead nodes, so many let a dial run into its time-out instead of refusing it.
-    pub(crate) silent: u32,
-}
-
-/// Which nodes are behind one address prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shared {
-    Nobody,
-    Hostile,
-    Newcomers,
-}
-
-impl Default for Weather {
-    fn default() -> Weather {
-        Weather {
-            setup: 16,
-            loss: 0,
-            referrals: true,
-            delay: DELAY,
-            greed: 5,
-            mute: false,
-            shared: Shared::Nobody,
-            silent: 20,
-        }
-    }
-}
-
-/// What a node of the world is and sees.
+/// A node of the world.
 pub(crate) struct Node {
     pub(crate) machine: Option<Machine>,
     pub(crate) dialable: bool,
@@ -109,7 +34,7 @@ pub(crate) struct Node {
     ticking: Option<Time>,
 }
 
-/// What was counted.
+/// Counters of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) messages: u64,
@@ -118,11 +43,11 @@ pub(crate) struct Counts {
     pub(crate) redirects: u64,
     pub(crate) handovers: u64,
     pub(crate) events: u64,
-    pub(crate) most_links: usize,
-    pub(crate) most_links_unlocked: usize,
+    pub(crate) max_links: usize,
+    pub(crate) max_links_outside_handovers: usize,
 }
 
-/// Looks at a node after each of its events.
+/// A check that runs after each event of a node.
 pub(crate) type Watch = dyn FnMut(&World, Id);
 
 pub(super) enum Event {
@@ -175,12 +100,12 @@ pub(super) enum Event {
 pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) counts: Counts,
-    pub(crate) weather: Weather,
+    pub(crate) conditions: Conditions,
     pub(crate) options: Options,
     pub(crate) now: Time,
     /// Whether the two sides are cut apart.
     pub(crate) cut: bool,
-    /// How often links came, went or were spoken of: while it stands still, so does the graph.
+    /// Number of events that may have changed a link: while it stays the same, so does the graph.
     pub(crate) changes: u64,
     /// Called after every event in the property tests.
     pub(crate) watch: Option<Box<Watch>>,
@@ -193,11 +118,11 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, weather: Weather, options: Options) -> World {
+    pub(crate) fn new(seed: u64, conditions: Conditions, options: Options) -> World {
         World {
             nodes: Vec::new(),
             counts: Counts::default(),
-            weather,
+            conditions,
             options,
             now: Time::ZERO,
             cut: false,
@@ -212,7 +137,7 @@ impl World {
         }
     }
 
-    /// A node that will start at this time, with node 0 as its entry.
+    /// Adds a node that starts at this time, with node 0 as its entry node.
     pub(crate) fn add(&mut self, start: Time, dialable: bool, hostile: bool) -> Id {
         let id = self.nodes.len() as Id;
         self.nodes.push(Node {
@@ -229,9 +154,9 @@ impl World {
         id
     }
 
-    /// Where a node is.
+    /// Returns the address of a node.
     pub(crate) fn place(&self, id: Id) -> Place {
-        let shared = match self.weather.shared {
+        let shared = match self.conditions.shared {
             Shared::Nobody => false,
             Shared::Hostile => self.nodes[id as usize].hostile,
             Shared::Newcomers => id >= 10,
@@ -251,7 +176,7 @@ impl World {
         (0..self.nodes.len() as Id).filter(|id| self.nodes[*id as usize].machine.is_some())
     }
 
-    /// Runs until this time.
+    /// Runs the world until this time.
     pub(crate) fn run(&mut self, until: Time) {
         while let Some(Reverse((at, _, slot))) = self.queue.peek().copied() {
             if at > until {
@@ -281,12 +206,12 @@ impl World {
         self.now = until;
     }
 
-    /// Runs for so many mean one-way delays.
+    /// Runs the world for this number of mean one-way delays.
     pub(crate) fn run_delays(&mut self, delays: u32) {
         self.run(self.now + DELAY * delays);
     }
 
-    /// The node's process ends without a word; its neighbours see the connections reset.
+    /// Ends a node's process without a Leave; its neighbours see the connections reset.
     pub(crate) fn crash(&mut self, id: Id) {
         self.nodes[id as usize].machine = None;
         for (peer, conn) in std::mem::take(&mut self.nodes[id as usize].links) {
@@ -302,13 +227,13 @@ impl World {
         }
     }
 
-    /// The node takes its leave.
+    /// Shuts a node down with a Leave.
     pub(crate) fn leave(&mut self, id: Id) {
         self.feed(id, Input::Shutdown);
         self.crash(id);
     }
 
-    /// Cuts the network in two by each node's side: all links across are lost.
+    /// Partitions the network by each node's side: all links across are lost.
     pub(crate) fn cut(&mut self) {
         self.cut = true;
         for id in 0..self.nodes.len() {
@@ -351,12 +276,12 @@ impl World {
         self.queue.push(Reverse((at, self.sequence, slot)));
     }
 
-    /// So many one-way delays from now, each between half and one and a half of the mean.
+    /// Returns the time after `delays` one-way delays, each between half and one and a half of the mean.
     pub(super) fn later(&mut self, delays: u32) -> Time {
         let spread = 0.5 / f64::from(delays.max(1)).sqrt();
         self.now
             + self
-                .weather
+                .conditions
                 .delay
                 .mul_f64(f64::from(delays) * self.rng.random_range(1.0 - spread..1.0 + spread))
     }
@@ -452,7 +377,8 @@ impl World {
         let rng = Xoshiro256PlusPlus::seed_from_u64(self.rng.random());
         let mut options = self.options.clone();
         if self.nodes[id as usize].hostile {
-            (options.max_links, options.wanted_links) = (self.weather.greed, self.weather.greed);
+            (options.max_links, options.wanted_links) =
+                (self.conditions.greed, self.conditions.greed);
         }
         let mut machine = Overlay::new(self.now, id, options, rng, Vec::new());
         let mut out = Vec::new();
@@ -480,7 +406,7 @@ impl World {
         self.push(then, Event::DialFailed { at, dial, error });
     }
 
-    /// Feeds one fact to a node and does what follows.
+    /// Feeds one input to a node and performs its outputs.
     pub(crate) fn feed(&mut self, id: Id, input: In) {
         let Some(machine) = &mut self.nodes[id as usize].machine else {
             return;
@@ -496,12 +422,13 @@ impl World {
         let node = &mut self.nodes[id as usize];
         let Some(machine) = &node.machine else { return };
         let links = machine.links().len();
-        // A hostile node's limits are its own affair.
+        // Hostile nodes keep no limits.
         if !node.hostile {
-            self.counts.most_links = self.counts.most_links.max(links);
+            self.counts.max_links = self.counts.max_links.max(links);
         }
         if !node.hostile && !machine.is_in_handover() {
-            self.counts.most_links_unlocked = self.counts.most_links_unlocked.max(links);
+            self.counts.max_links_outside_handovers =
+                self.counts.max_links_outside_handovers.max(links);
         }
         if links >= 2 && node.second_link.is_none() {
             node.second_link = Some(now);

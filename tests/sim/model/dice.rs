@@ -1,4 +1,4 @@
-//! Random numbers for nodes whose states are compared.
+//! Random numbers for nodes with comparable states.
 //!
 //! Entry type: [`Dice`].
 
@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{SeedableRng, TryRng};
 
-/// A generator of random numbers that shows nothing of its state: runs which differ in nothing else are one.
+/// A random number generator that hides its state: runs that differ in nothing else count as one.
 #[derive(Clone)]
 pub(crate) struct Dice(Xoshiro256PlusPlus);
 

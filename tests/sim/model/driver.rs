@@ -1,12 +1,13 @@
-//! What a node's driver does between its overlay and the others: connections, exchanges, their ends.
+//! The drivers of the nodes: they carry connections and exchanges between the overlays.
 //!
 //! Entry type: [`Net`], its `arrive`.
 
 use diatribe::overlay::*;
 
-use super::net::{GIVER, NEWCOMER, Net};
+use super::net::{COORDINATOR, NEWCOMER, Net};
 use super::packet::Packet;
-use crate::world::{Id, Place};
+use crate::conditions::Place;
+use crate::world::Id;
 
 impl Net {
     pub(super) fn arrive(&mut self, packet: Packet) {
@@ -27,7 +28,7 @@ impl Net {
                 let links = &mut self.links[at as usize];
                 if let Some(found) = links.iter().position(|link| *link == (peer, conn)) {
                     links.remove(found);
-                    self.refused |= at == NEWCOMER && peer == GIVER;
+                    self.refused |= at == NEWCOMER && peer == COORDINATOR;
                     self.feed(at, Input::LinkDown { peer });
                 }
             }
@@ -38,13 +39,13 @@ impl Net {
                 id,
                 request,
             } if self.conn(at, from) == Some(conn) => {
-                let is_word = matches!(
+                let is_notification = matches!(
                     request,
                     Request::Report { .. } | Request::Cancel { .. } | Request::Leave { .. }
                 );
                 self.feed(at, Input::Request { from, id, request });
-                if is_word {
-                    self.hear_done(from, at, id);
+                if is_notification {
+                    self.deliver_response(from, at, id);
                 }
             }
             Packet::Ask { .. } => {}
@@ -62,8 +63,8 @@ impl Net {
         }
     }
 
-    /// The answer to a word of which nothing follows has no order among others: it comes at once.
-    fn hear_done(&mut self, at: Id, by: Id, exchange: ExchangeId) {
+    /// Delivers the response to a notification at once: it has no effect, so that its order does not matter.
+    fn deliver_response(&mut self, at: Id, by: Id, exchange: ExchangeId) {
         let done = |packet: &Packet| match packet {
             Packet::Answer {
                 at: to, from, id, ..
@@ -158,12 +159,12 @@ impl Net {
     fn perform(&mut self, from: Id, out: Vec<Output<Id, Place>>) {
         for output in out {
             match output {
-                // One that was refused tries others: that is another run.
+                // A refused newcomer would try other nodes: that is another run.
                 Output::Dial { .. } if from == NEWCOMER && self.refused => {}
                 Output::Dial { dial, to, .. } => {
                     let to = match to {
                         Target::Entry(at) if from == 2 => at as Id,
-                        Target::Entry(_) => GIVER,
+                        Target::Entry(_) => COORDINATOR,
                         Target::Addresses(addresses) => addresses[0].0,
                     };
                     self.under_way.push(Packet::Prove { from, to, dial });

@@ -1,9 +1,9 @@
-//! The handover, model-checked with `stateright`: whatever order messages come in, whatever one of them is lost,
-//! whoever of the four lies.
+//! Model check of the handover with `stateright`: any order of messages, the loss of any one of them, and a lie of any of the four
+//! nodes.
 //!
-//! Three nodes, of which the one that it joins through is full, and a newcomer. The state machine is
-//! the node's own. In each state the overlay's limits hold; and every run ends with nobody locked and with a newcomer
-//! that has a link or was told that it gets none. Without a fault all states are looked at, with one the nearest.
+//! The model has three nodes and a newcomer that joins through one of them, which is full. The state machine is the node's own. In
+//! each state the overlay's limits hold; and every run ends with no node in a handover, and with a newcomer that has a link or was
+//! refused. Without a fault all states are checked, with one the nearest.
 
 mod dice;
 mod driver;
@@ -18,15 +18,15 @@ use stateright::{Checker, Model, Property};
 
 use crate::world::Id;
 
-/// As in the random schedules: a visit, a handover that runs into its time-out, the visitor's leave, or a part in one.
-const LONGEST_LOCK: Duration = Duration::from_secs(40);
-/// A run that is not over by then does not end.
-const LONGEST_RUN: Duration = Duration::from_secs(120);
+/// Maximum time in handovers, as in the random schedules.
+const MAX_HANDOVER_TIME: Duration = Duration::from_secs(40);
+/// Maximum time of a run: one that takes longer never ends.
+const MAX_RUN_TIME: Duration = Duration::from_secs(120);
 
-/// Ways on which a model with a fault or a liar is followed, the shortest first; `DIATRIBE_MODEL_STEPS` asks for more.
-const MOST_STEPS: usize = 10_000;
+/// Maximum number of states of a model with a fault or a liar, the nearest first; `DIATRIBE_MODEL_STEPS` sets another number.
+const MAX_STEPS: usize = 10_000;
 
-/// What may happen to the four.
+/// The parameters of a model.
 #[derive(Clone, Copy, Debug)]
 struct Handover {
     shape: Shape,
@@ -59,11 +59,11 @@ impl Model for Handover {
                 "no more links than allowed",
                 |model: &Handover, net: &Net| model.honest().all(|id| has_few_links(net, id)),
             ),
-            Property::always("no lock for ever", |model: &Handover, net: &Net| {
-                let long = |id: Id| net.locked[id as usize].map(|at| net.now.since(at));
+            Property::always("no handover for ever", |model: &Handover, net: &Net| {
+                let long = |id: Id| net.in_handover[id as usize].map(|at| net.now.since(at));
                 model
                     .honest()
-                    .all(|id| long(id).is_none_or(|time| time <= LONGEST_LOCK))
+                    .all(|id| long(id).is_none_or(|time| time <= MAX_HANDOVER_TIME))
             }),
             Property::always(
                 "the three are never parted",
@@ -72,7 +72,7 @@ impl Model for Handover {
                 },
             ),
             Property::always("every run ends", |_, net: &Net| {
-                net.now.since(net.begun) <= LONGEST_RUN
+                net.now.since(net.begun) <= MAX_RUN_TIME
             }),
             Property::sometimes("the newcomer gets two links", |_, net: &Net| {
                 net.nodes[net::NEWCOMER as usize].links().len() == 2
@@ -86,8 +86,8 @@ impl Handover {
         (0..NODES as Id).filter(|id| Some(*id) != self.liar)
     }
 
-    /// Looks at all states, or at the nearest so many, and shows the way to the first that breaks a promise. How many
-    /// there were.
+    /// Checks all states, or the nearest `most`, and prints the path to the first that breaks a property. Returns the number of
+    /// states.
     fn check(self, most: Option<usize>) -> usize {
         let mut checker = self.checker();
         if let Some(most) = most {
@@ -99,19 +99,19 @@ impl Handover {
     }
 }
 
-fn most_steps() -> usize {
+fn max_steps() -> usize {
     let asked = std::env::var("DIATRIBE_MODEL_STEPS").ok();
     asked
         .and_then(|steps| steps.parse().ok())
-        .unwrap_or(MOST_STEPS)
+        .unwrap_or(MAX_STEPS)
 }
 
 fn has_few_links(net: &Net, id: Id) -> bool {
     let node = &net.nodes[id as usize];
-    node.links().len() <= net::most_links(id) + usize::from(node.is_in_handover())
+    node.links().len() <= net::max_links_of(id) + usize::from(node.is_in_handover())
 }
 
-/// Whether the three that were there are connected by links that one of their ends has granted.
+/// Returns whether the first three nodes are connected by links that one of their ends has confirmed.
 fn are_connected(net: &Net) -> bool {
     let granted = |a: usize, b: usize| {
         let links = |node: &Overlay<_, _, _>, peer: Id| {
@@ -136,7 +136,7 @@ fn are_connected(net: &Net) -> bool {
     (0..3).all(|id| found.contains(&id))
 }
 
-/// Both shapes, with a newcomer that can be dialled and with one that cannot.
+/// Returns both shapes, with a newcomer that can be dialled and with one that cannot.
 fn each_model(faults: u32, liar: Option<Id>) -> impl Iterator<Item = Handover> {
     let shapes = [Shape::Triangle, Shape::Star].into_iter();
     shapes.flat_map(move |shape| {
@@ -150,24 +150,24 @@ fn each_model(faults: u32, liar: Option<Id>) -> impl Iterator<Item = Handover> {
 }
 
 #[test]
-fn in_every_order_of_messages_the_newcomer_comes_in_and_nobody_is_parted() {
+fn in_every_order_of_messages_the_newcomer_joins_and_nobody_is_parted() {
     for model in each_model(0, None) {
         println!("{model:?}: {} states", model.check(None));
     }
 }
 
 #[test]
-fn whatever_one_message_is_lost_or_late_or_one_connection_ends_the_limits_hold() {
+fn with_one_lost_or_late_message_or_one_lost_connection_the_limits_hold() {
     for model in each_model(1, None) {
-        println!("{model:?}: {} states", model.check(Some(most_steps())));
+        println!("{model:?}: {} states", model.check(Some(max_steps())));
     }
 }
 
 #[test]
-fn whoever_of_the_four_lies_the_others_keep_their_limits_and_are_free_again() {
+fn with_one_liar_of_four_the_others_keep_their_limits_and_are_free_again() {
     for liar in 0..NODES as Id {
         for model in each_model(0, Some(liar)) {
-            println!("{model:?}: {} states", model.check(Some(most_steps())));
+            println!("{model:?}: {} states", model.check(Some(max_steps())));
         }
     }
 }

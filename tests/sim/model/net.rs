@@ -1,7 +1,7 @@
-//! A state of four nodes and of what is under way between them, and what may happen next.
+//! The state of four nodes and of the packets between them, and the steps that are possible next.
 //!
-//! Entry type: [`Net`]. The rule it keeps: a message comes on a connection that is up at its receiver, and before that
-//! connection's end; in all else any order is possible.
+//! Entry type: [`Net`]. The rule it keeps: a message arrives on a connection that is up at its receiver, and before that
+//! connection's end; otherwise any order is possible.
 
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
@@ -11,50 +11,51 @@ use diatribe::overlay::*;
 
 use super::dice::Dice;
 use super::packet::{Packet, is_late, lie, sender};
-use crate::world::{Id, Place};
+use crate::conditions::Place;
+use crate::world::Id;
 
 type Machine = Overlay<Id, Place, Dice>;
 
-/// Who lets the newcomer in.
-pub(crate) const GIVER: Id = 0;
-/// Who comes.
+/// The node through which the newcomer joins.
+pub(crate) const COORDINATOR: Id = 0;
+/// The node that joins.
 pub(crate) const NEWCOMER: Id = 3;
-/// How many nodes there are.
+/// Number of nodes.
 pub(crate) const NODES: usize = 4;
 
-/// How many links a node may have: the three are full, and the newcomer has room.
-pub(crate) fn most_links(id: Id) -> usize {
+/// Returns the maximum number of links of a node: the three are full, and the newcomer has room.
+pub(crate) fn max_links_of(id: Id) -> usize {
     match id {
         NEWCOMER => 4,
         _ => 2,
     }
 }
 
-/// One step.
+/// One step of the model.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Step {
-    /// What is at this place of the list arrives.
+    /// The packet at this position of the list arrives.
     Arrive(usize),
-    /// It is lost: its sender hears nothing for as long as an exchange may take.
+    /// It is lost: the exchange of its sender times out.
     Lose(usize),
-    /// It arrives as the liar's lie.
+    /// It arrives falsified by the liar.
     Lie(usize),
     /// The connection between these two is reset.
     Cut(Id, Id),
-    /// Nothing more is under way, or all of it is slow: the next deadline comes.
+    /// No packet is under way, or all are slow: the next deadline passes.
     Wait,
 }
 
-/// How the three that are there are linked. The giver has two links and is full in either.
+/// The links of the first three nodes. The coordinator has two links and is full in either shape.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shape {
-    /// Each with both others: a link more than allowed shows here.
+    /// Each is linked with both others: this shows a link above the limit.
     Triangle,
-    /// Both others with the giver only: a link that goes too early parts them.
+    /// The two others are linked with the coordinator only: a link that is closed too early parts them.
     Star,
 }
 
-/// The four nodes and what is under way.
+/// The four nodes and the packets under way.
 #[derive(Clone, Debug)]
 pub(crate) struct Net {
     pub(crate) nodes: Vec<Machine>,
@@ -62,18 +63,18 @@ pub(crate) struct Net {
     pub(crate) links: Vec<Vec<(Id, u32)>>,
     pub(crate) under_way: Vec<Packet>,
     pub(crate) now: Time,
-    /// When the newcomer came.
+    /// Time at which the newcomer starts.
     pub(crate) begun: Time,
-    /// How many things may still go wrong.
+    /// Number of faults that may still happen.
     pub(crate) faults: u32,
-    /// A connection was reset: who is connected with whom is then no promise.
+    /// A connection was reset: the nodes may be parted then.
     pub(crate) was_cut: bool,
-    /// Who lies, if anybody does.
+    /// The node that lies, if there is one.
     pub(crate) liar: Option<Id>,
-    /// The newcomer was told that there is no room for it, or its connection was closed.
+    /// The newcomer was refused, or its connection was closed.
     pub(crate) refused: bool,
-    /// Since when each node has been locked without a break.
-    pub(crate) locked: Vec<Option<Time>>,
+    /// Time since which each node has been in handovers without a break.
+    pub(crate) in_handover: Vec<Option<Time>>,
     pub(super) connections: u32,
 }
 
@@ -90,7 +91,7 @@ impl PartialEq for Net {
 }
 
 impl Net {
-    /// Three nodes that are there, to which a newcomer comes that knows the giver.
+    /// Returns three linked nodes, and a newcomer that knows the coordinator.
     pub(crate) fn new(shape: Shape, dialable: bool, faults: u32, liar: Option<Id>) -> Net {
         let (wanted, entries) = match shape {
             Shape::Triangle => (2, [vec![], vec![0], vec![0, 1]]),
@@ -105,10 +106,10 @@ impl Net {
         let machine = |id: Id| {
             let mut options = options.clone();
             if id == NEWCOMER {
-                // It looks for one link by itself; the second is the giver's to find. It has room for both.
+                // It dials for one link by itself; the coordinator provides the second. It has room for both.
                 options.wanted_links = 1;
             }
-            options.max_links = most_links(id);
+            options.max_links = max_links_of(id);
             let rng = Dice::new(u64::from(id) + 1);
             Overlay::new(now, id, options, rng, Vec::new())
         };
@@ -122,7 +123,7 @@ impl Net {
             was_cut: false,
             liar: None,
             refused: false,
-            locked: vec![None; NODES],
+            in_handover: vec![None; NODES],
             connections: 0,
         };
         for (id, entries) in entries.into_iter().enumerate() {
@@ -132,7 +133,7 @@ impl Net {
                 Shape::Star => id,
             });
         }
-        net.start(NEWCOMER, dialable, vec![GIVER]);
+        net.start(NEWCOMER, dialable, vec![COORDINATOR]);
         (net.begun, net.faults, net.liar) = (net.now, faults, liar);
         net
     }
@@ -149,7 +150,7 @@ impl Net {
         self.feed(id, Input::Entries(entries.into_iter().map(Some).collect()));
     }
 
-    /// All arrives in the order in which it was sent, until there are so many links.
+    /// Delivers all packets in the order in which they were sent, until there are `most` links.
     fn settle_down(&mut self, most: usize) {
         for _ in 0..500 {
             let ends: usize = self.links.iter().map(Vec::len).sum();
@@ -163,7 +164,7 @@ impl Net {
         panic!("the first nodes do not settle: {self:?}");
     }
 
-    /// Everything that may happen next.
+    /// Adds all steps that are possible next.
     pub(crate) fn steps(&self, steps: &mut Vec<Step>) {
         let arriving = (0..self.under_way.len()).filter(|at| self.may_arrive(*at));
         let quick: Vec<usize> = arriving
@@ -181,7 +182,7 @@ impl Net {
             if self.is_over() {
                 return;
             }
-            // What was lost is known to its sender only after the waits of the overlay itself, or before them.
+            // A sender learns of a loss before or after the overlay's own timeouts.
             steps.extend(
                 (0..self.under_way.len())
                     .filter(|at| self.may_arrive(*at))
@@ -205,7 +206,7 @@ impl Net {
         }
     }
 
-    /// Whether the newcomer has what it came for or was told that it gets nothing, and everybody is free.
+    /// Returns whether the newcomer has a link or was refused, and no node is in a handover.
     pub(crate) fn is_over(&self) -> bool {
         let settled = self.nodes[NEWCOMER as usize]
             .links()
@@ -256,16 +257,16 @@ impl Net {
                 }
             }
         }
-        // What is under way is a set: its order says nothing.
+        // The packets under way are a set: their order has no meaning.
         self.under_way
             .sort_by_cached_key(|packet| format!("{packet:?}"));
         for (id, node) in self.nodes.iter().enumerate() {
-            let since = self.locked[id].unwrap_or(self.now);
-            self.locked[id] = node.is_in_handover().then_some(since);
+            let since = self.in_handover[id].unwrap_or(self.now);
+            self.in_handover[id] = node.is_in_handover().then_some(since);
         }
     }
 
-    /// What a liar loses is no accident.
+    /// Counts a loss as a fault, unless the liar causes it.
     fn spend_fault(&mut self, packet: &Packet) {
         if self.liar.is_none() || sender(packet) != self.liar {
             self.faults -= 1;
@@ -292,7 +293,7 @@ impl Net {
         });
     }
 
-    /// Whether a packet may be the next to arrive.
+    /// Returns whether a packet may be the next to arrive.
     fn may_arrive(&self, at: usize) -> bool {
         match &self.under_way[at] {
             Packet::Ask { at, from, conn, .. } | Packet::Answer { at, from, conn, .. } => {

@@ -1,14 +1,15 @@
-//! What is under way between the nodes, and what a liar makes of it.
+//! Packets between the nodes, and their falsification by a liar.
 //!
 //! Entry type: [`Packet`].
 
 use diatribe::overlay::*;
 
-use crate::world::{Id, Place};
+use crate::conditions::Place;
+use crate::world::Id;
 
 type Reply = Result<Response<Id, Place>, ExchangeError>;
 
-/// What is under way.
+/// A packet between two nodes.
 #[derive(Clone, Debug)]
 pub(crate) enum Packet {
     /// The dialler's proof.
@@ -54,12 +55,12 @@ pub(crate) enum Packet {
     },
 }
 
-/// Whether a packet is the news that another one was lost, which comes after seconds.
+/// Returns whether a packet announces the loss of another one, which takes seconds.
 pub(super) fn is_late(packet: &Packet) -> bool {
     matches!(packet, Packet::Answer { result: Err(_), .. })
 }
 
-/// Who has sent a message of the overlay.
+/// Returns the sender of a message of the overlay.
 pub(super) fn sender(packet: &Packet) -> Option<Id> {
     match packet {
         Packet::Ask { from, .. } => Some(*from),
@@ -72,7 +73,7 @@ pub(super) fn sender(packet: &Packet) -> Option<Id> {
     }
 }
 
-/// The contrary of what a message says.
+/// Returns a packet that claims the opposite.
 pub(super) fn lie(mut packet: Packet) -> Packet {
     match &mut packet {
         Packet::Ask { request, .. } => match request {
