@@ -99,8 +99,8 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
         let core = &*cx.core;
         let has_share = core.links.inbound_of(network) >= core.options.network_links;
         let waitlist = &core.waitlist;
-        let may_visit = !cx.is_penalised(peer)
-            && waitlist.may_visit(now, network, has_share, &core.options);
+        let may_visit =
+            !cx.is_penalised(peer) && waitlist.may_visit(now, network, has_share, &core.options);
         if may_visit {
             slot.hold_provisional(peer, now + core.options.admit_timeout);
         }
@@ -110,9 +110,8 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
     /// Connects a full node to a peer of its own choice, if there is a link that it can replace. Returns whether there is.
     fn try_replace(&mut self, now: Time, peer: I) -> bool {
         let eviction = self.eviction(now);
-        let may_replace = self.dialer.is_chosen(peer)
-            && eviction.lacks_own_links()
-            && eviction.can_replace();
+        let may_replace =
+            self.dialer.is_chosen(peer) && eviction.lacks_own_links() && eviction.can_replace();
         if may_replace {
             let deadline = now + self.core.options.admit_timeout;
             self.slot.hold_replacement(peer, deadline);

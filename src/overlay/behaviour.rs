@@ -1,26 +1,21 @@
 //! The overlay on real links: the connection-limit behaviour that sends the redirect hints.
 //!
-//! Entry type: [`Behaviour`]. The rule it keeps: it decides nothing. Exchanges, links and time go
-//! into the state machine; what comes out is sent, or told to the node, which dials and closes.
+//! Entry type: [`Behaviour`]. The rule it keeps: it decides nothing. Exchanges, links and time are inputs of the state machine;
+//! its outputs are sent to peers, or passed to the node, which dials and closes.
+
+mod swarm;
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use libp2p::core::Endpoint;
-use libp2p::core::transport::PortUse;
 use libp2p::request_response::{self as rr, OutboundRequestId, ResponseChannel};
-use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm,
-};
 use libp2p::{Multiaddr, PeerId};
 use rand::rngs::StdRng;
 use tokio::time::Sleep;
 
 use super::address::Remote;
-use super::peer_store::Saved;
 use super::event::{
     Admission, DialError, DialId, Direction, ExchangeError, ExchangeId, Input, Output, Purpose,
     Reason, Report, Target,
@@ -30,55 +25,55 @@ use super::message::{
 };
 use super::options::Options;
 use super::peer_address::PeerAddress;
+use super::peer_store::Saved;
 use super::state::Overlay;
 use crate::clock::Clock;
 use crate::wire::{self, Limits, RequestResponse};
 
-/// The protocol's id.
+/// The id of the protocol.
 pub const PROTOCOL: &str = "/diatribe/overlay/1.0.0";
-/// Exchanges that may be open at once on a link.
-const STREAMS: usize = 8;
-/// Requests under way above which those that nobody waits for any more are forgotten: more than
-/// six links may have open at once.
+/// Maximum number of exchanges that may be open at once on a link.
+const MAX_STREAMS: usize = 8;
+/// Number of unanswered requests above which those of lost peers are forgotten: more than six links may have open at once.
 const MAX_REPLIES: usize = 64;
-/// How long an exchange may take.
-const TIME: Duration = Duration::from_secs(5);
-/// Requests of a peer that are held until its link is announced: the two ends of a link learn that
-/// it is up in either order.
+/// Timeout of an exchange.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of a peer's requests that are held until its link is up here: either end of a link may be the first to learn
+/// that it is up.
 const MAX_EARLY: usize = 4;
 
 type EarlyRequest = (ExchangeId, Request<PeerId, PeerAddress>);
 
-/// What the overlay wants of the node.
+/// An action that the overlay asks of the node.
 #[derive(Debug)]
 pub enum Event {
-    /// Connect.
+    /// Dial a peer.
     Dial {
-        /// Name of the dial.
+        /// The name of the dial.
         dial: DialId,
-        /// Who must answer, when it is known.
+        /// The peer that must answer, when it is known.
         peer_id: Option<PeerId>,
-        /// Where, the likeliest first.
+        /// The addresses, the most likely one first.
         addresses: Vec<Multiaddr>,
-        /// What for.
+        /// The reason.
         purpose: Purpose<PeerId>,
     },
-    /// Close a link, once what was sent on it has had its chance.
+    /// Close a link, after a moment for the messages under way.
     Close {
-        /// Whose.
+        /// The peer at the other end.
         peer_id: PeerId,
-        /// Why.
+        /// The reason.
         reason: Reason,
     },
-    /// Tell people.
+    /// Report an event to people.
     Report(Report<PeerId, PeerAddress>),
-    /// The address book has changed: keep it, in time.
+    /// Save the verified peers, which have changed.
     Persist(Vec<Saved<PeerId, PeerAddress>>),
-    /// The peer sent what is no message of the protocol.
+    /// Ban the peer: it has sent bytes that are no message of the protocol.
     Violation {
-        /// Who.
+        /// The peer.
         peer_id: PeerId,
-        /// What was wrong.
+        /// The offence.
         reason: String,
     },
 }
@@ -88,7 +83,7 @@ pub struct Behaviour {
     own: PeerId,
     state: Overlay<PeerId, PeerAddress, StdRng>,
     wanted: usize,
-    /// Addresses of the entry nodes, as they were typed.
+    /// Addresses of the entry nodes, as they were configured.
     entries: Vec<Vec<Multiaddr>>,
     exchange: RequestResponse,
     clock: Clock,
@@ -96,13 +91,13 @@ pub struct Behaviour {
     asked: HashMap<OutboundRequestId, ExchangeId>,
     replies: HashMap<ExchangeId, ResponseChannel<Vec<u8>>>,
     last_reply: u64,
-    /// Requests that came before their link was announced.
+    /// Requests that arrived before their link was up here.
     early: HashMap<PeerId, Vec<EarlyRequest>>,
     events: VecDeque<Event>,
 }
 
 impl Behaviour {
-    /// The overlay of the node `own`, with what an earlier run kept of the address book.
+    /// Returns the overlay of the node `own`, with the peers that an earlier run has kept.
     pub fn new(
         own: PeerId,
         options: Options,
@@ -119,7 +114,7 @@ impl Behaviour {
             wanted: options.wanted_links,
             entries: Vec::new(),
             state: Overlay::new(clock.now(), own, options, rng, saved),
-            exchange: wire::request_response(PROTOCOL, limits, STREAMS, TIME, None),
+            exchange: wire::request_response(PROTOCOL, limits, MAX_STREAMS, EXCHANGE_TIMEOUT, None),
             clock,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             asked: HashMap::new(),
@@ -130,8 +125,8 @@ impl Behaviour {
         }
     }
 
-    /// Decides whether a peer that has proved its key may become a link; if so, a place is held for
-    /// it. Otherwise returns whom it may ask instead.
+    /// Decides whether a verified peer may become a link, and reserves a place for it if so. Otherwise returns contacts that it may
+    /// try instead.
     pub fn admit(
         &mut self,
         peer_id: PeerId,
@@ -147,7 +142,7 @@ impl Behaviour {
         admission
     }
 
-    /// A node that had no place for us has named others.
+    /// Handles the contacts that a full node has named when it refused this one.
     pub fn referred(
         &mut self,
         remote: Remote<PeerAddress>,
@@ -156,23 +151,23 @@ impl Behaviour {
         self.feed(Input::Referred { remote, contacts });
     }
 
-    /// A link has brought a batch that was new here.
+    /// Records that a link has brought a batch that was new here.
     pub fn brought(&mut self, peer_id: PeerId) {
         self.feed(Input::Brought { peer: peer_id });
     }
 
-    /// Whether there is anybody to dial: an entry node, or a peer of the address book.
-    pub fn knows_somebody(&self) -> bool {
+    /// Returns whether there is a peer to dial: an entry node, or a verified peer.
+    pub fn knows_peers(&self) -> bool {
         !self.entries.is_empty() || !self.state.saved_peers().is_empty()
     }
 
-    /// Whether more than `links` links are wanted.
+    /// Returns whether more than `links` links are wanted.
     pub fn wants_more_than(&self, links: usize) -> bool {
         links < self.wanted
     }
 
-    /// Takes the next link that the overlay has given up and that is not closed yet, and why. These
-    /// come as events too, but a new link may pass before its turn.
+    /// Takes the next link that the overlay closes, and the reason. The same links are events, too, but a new link may be up before
+    /// an event is polled.
     pub fn take_close(&mut self) -> Option<(PeerId, Reason)> {
         let is_close = |event: &Event| matches!(event, Event::Close { .. });
         let at = self.events.iter().position(is_close)?;
@@ -182,12 +177,12 @@ impl Behaviour {
         }
     }
 
-    /// A peer that was admitted will not become a link.
+    /// Releases the place of a peer that was admitted and will not become a link.
     pub fn dismiss(&mut self, peer_id: PeerId) {
         self.state.dismiss(peer_id);
     }
 
-    /// A peer's first connection has passed.
+    /// Handles a peer's first verified connection.
     pub fn link_up(
         &mut self,
         peer_id: PeerId,
@@ -210,7 +205,7 @@ impl Behaviour {
         }
     }
 
-    /// A peer's last connection is gone; why, as far as the overlay knows.
+    /// Handles the end of a peer's last connection. Returns the reason, as far as the overlay knows it.
     pub fn link_down(&mut self, peer_id: PeerId) -> Option<Reason> {
         self.feed(Input::LinkDown { peer: peer_id });
         let ended = |event: &Event| match event {
@@ -222,12 +217,12 @@ impl Behaviour {
         reason
     }
 
-    /// A dial brought no link.
+    /// Handles a dial that has led to no link.
     pub fn dial_failed(&mut self, dial: DialId, error: DialError<PeerId, PeerAddress>) {
         self.feed(Input::DialFailed { dial, error });
     }
 
-    /// The addresses by which the node enters when it has lost all others.
+    /// Sets the entry nodes, by which the node bootstraps and returns after it has lost all links.
     pub fn set_entries(&mut self, entries: Vec<(Option<PeerId>, Vec<Multiaddr>)>) {
         let own = self.own;
         let others = |(id, addresses): &(Option<PeerId>, Vec<Multiaddr>)| {
@@ -238,7 +233,7 @@ impl Behaviour {
         self.feed(Input::Entries(ids));
     }
 
-    /// Where the node listens.
+    /// Sets the addresses at which the node listens.
     pub fn set_addresses(&mut self, addresses: Vec<PeerAddress>) {
         let dialable = !addresses.is_empty();
         self.feed(Input::Addresses {
@@ -247,7 +242,7 @@ impl Behaviour {
         });
     }
 
-    /// The node stops: take leave.
+    /// Shuts down: sends a Leave on all links, and closes them.
     pub fn stop(&mut self) {
         self.feed(Input::Shutdown);
     }
@@ -287,7 +282,7 @@ impl Behaviour {
             }
             Output::Respond { id, response, .. } => {
                 if let Some(channel) = self.replies.remove(&id) {
-                    // A peer that is gone wants no answer.
+                    // It fails when the peer is gone, and then nobody awaits the response.
                     let _ = self
                         .exchange
                         .send_response(channel, encode_response(&response));
@@ -336,7 +331,7 @@ impl Behaviour {
                 };
                 self.answered(peer, request_id, Err(error));
             }
-            // Its channel is dropped when the state machine answers.
+            // The channel is dropped when the state machine answers.
             rr::Event::InboundFailure { .. } | rr::Event::ResponseSent { .. } => {}
         }
     }
@@ -348,7 +343,7 @@ impl Behaviour {
         channel: ResponseChannel<Vec<u8>>,
     ) {
         if request == Err(wire::FrameError::Truncated) {
-            // Who asked has given up.
+            // The peer has given the request up.
             return;
         }
         let decoded = request
@@ -363,7 +358,7 @@ impl Behaviour {
         };
         self.last_reply += 1;
         if self.replies.len() >= MAX_REPLIES {
-            // Those whose peers went away before they were answered.
+            // Requests of peers that were lost before the response.
             self.replies.retain(|_, channel| channel.is_open());
         }
         let id = ExchangeId(self.last_reply);
@@ -408,7 +403,7 @@ impl Behaviour {
         }
     }
 
-    /// Waits for the next deadline; ready when it has come.
+    /// Waits for the next deadline; ready once it has passed.
     fn sleep(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.state.deadline() else {
             return Poll::Pending;
@@ -417,95 +412,5 @@ impl Behaviour {
             .as_mut()
             .reset(self.clock.instant(deadline).into());
         self.timer.as_mut().poll(cx)
-    }
-}
-
-impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler = THandler<RequestResponse>;
-    type ToSwarm = Event;
-
-    fn handle_established_inbound_connection(
-        &mut self,
-        connection_id: ConnectionId,
-        peer_id: PeerId,
-        local_addr: &Multiaddr,
-        send_back_addr: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.exchange.handle_established_inbound_connection(
-            connection_id,
-            peer_id,
-            local_addr,
-            send_back_addr,
-        )
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        connection_id: ConnectionId,
-        peer_id: PeerId,
-        address: &Multiaddr,
-        role_override: Endpoint,
-        port_use: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.exchange.handle_established_outbound_connection(
-            connection_id,
-            peer_id,
-            address,
-            role_override,
-            port_use,
-        )
-    }
-
-    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        if let FromSwarm::ConnectionClosed(closed) = &event
-            && closed.remaining_established == 0
-        {
-            self.early.remove(&closed.peer_id);
-        }
-        self.exchange.on_swarm_event(event);
-    }
-
-    fn on_connection_handler_event(
-        &mut self,
-        peer_id: PeerId,
-        connection_id: ConnectionId,
-        event: THandlerOutEvent<Self>,
-    ) {
-        self.exchange
-            .on_connection_handler_event(peer_id, connection_id, event);
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Poll::Ready(ToSwarm::GenerateEvent(event));
-            }
-            match self.exchange.poll(cx) {
-                Poll::Ready(ToSwarm::GenerateEvent(event)) => self.on_exchange(event),
-                Poll::Ready(ToSwarm::NotifyHandler {
-                    peer_id,
-                    handler,
-                    event,
-                }) => {
-                    return Poll::Ready(ToSwarm::NotifyHandler {
-                        peer_id,
-                        handler,
-                        event,
-                    });
-                }
-                // A request for a link that has just gone: it fails by itself.
-                Poll::Ready(ToSwarm::Dial { opts }) => {
-                    if let Some(peer_id) = opts.get_peer_id() {
-                        tracing::debug!(%peer_id, "a request for a link that is gone");
-                    }
-                }
-                Poll::Ready(_) => {}
-                Poll::Pending if self.sleep(cx).is_ready() => self.feed(Input::Tick),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
     }
 }

@@ -109,7 +109,7 @@ impl<I: NodeId, A: Address, R: Rng> Core<I, A, R> {
         duration.mul_f64(self.rng.random_range(0.5..1.5))
     }
 
-    /// Returns contacts for a peer whose connection has the scope `reach`: linked peers, and peers that this node has been in
+    /// Returns contacts for a peer with a connection of the scope `reach`: linked peers, and peers that this node has been in
     /// contact with, at most `count` and only with addresses that may be named there.
     pub(super) fn contacts_for(
         &mut self,
@@ -145,7 +145,7 @@ impl<I: NodeId, A: Address, R: Rng> Core<I, A, R> {
         self.contacts_for(peer, self.links.reach_of(peer), count)
     }
 
-    /// Adds the first `limit` contacts that came over a connection of this scope to the hearsay.
+    /// Adds the first `limit` contacts received over a connection of this scope to the hearsay.
     pub(super) fn learn(
         &mut self,
         reach: Option<Reach>,

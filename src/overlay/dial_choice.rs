@@ -35,7 +35,7 @@ impl<I: NodeId, A: Address> Dialer<I, A> {
             || (!is_entry_first && self.dial_entry(cx))
     }
 
-    /// Dials a random entry node whose back-off is over. Returns whether there was one.
+    /// Dials a random entry node without a running back-off. Returns whether there was one.
     fn dial_entry<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>) -> bool {
         let engaged = self.engaged(cx.core);
         let is_ready = |at: &usize| {
@@ -86,7 +86,12 @@ impl<I: NodeId, A: Address> Dialer<I, A> {
         }
         let mut entries = self.entries.iter();
         if let Some(at) = entries.position(|entry| entry.seen.is_some_and(is_free)) {
-            return self.dial(cx, self.entries[at].seen, Target::Entry(at), Purpose::Anchor);
+            return self.dial(
+                cx,
+                self.entries[at].seen,
+                Target::Entry(at),
+                Purpose::Anchor,
+            );
         }
         let opens_at = |addresses: &[A]| self.limiter.opens_at(cx.now, addresses);
         if let Some(known) = peers.pick_verified(cx.now, rng, is_free, opens_at) {
@@ -115,8 +120,7 @@ impl<I: NodeId, A: Address> Dialer<I, A> {
         let opens_at = |addresses: &[A]| self.limiter.opens_at(cx.now, addresses);
         let peers = &cx.core.peers;
         let known = peers.next_retry(|id| !engaged.contains(&id), opens_at);
-        let is_free =
-            |entry: &&EntryNode<I>| entry.seen.is_none_or(|id| !engaged.contains(&id));
+        let is_free = |entry: &&EntryNode<I>| entry.seen.is_none_or(|id| !engaged.contains(&id));
         let entries = self.entries.iter().filter(is_free);
         let entries = entries.map(|entry| entry.retry_at).min();
         let entries = entries.filter(|_| cx.core.links.len() < cx.core.options.min_links);

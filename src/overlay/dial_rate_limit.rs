@@ -8,9 +8,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::address::Address;
-use super::token_bucket::TokenBucket;
 use super::options::{MAX_ADDRESSES, Options};
 use super::scope::Reach;
+use super::token_bucket::TokenBucket;
 use crate::clock::Time;
 
 /// Maximum number of dials to one host within a `dial_pause`: several nodes may share an address, and yet no host is dialled

@@ -115,9 +115,8 @@ impl<I: NodeId, A: Address> Dialer<I, A> {
 
     /// Returns whether a dial to `peer` that follows a redirect hint is in flight.
     pub(super) fn is_dialling_hint(&self, peer: I) -> bool {
-        let hint = |dial: &Dial<I>| {
-            dial.peer == Some(peer) && matches!(dial.purpose, Purpose::Hint(_))
-        };
+        let hint =
+            |dial: &Dial<I>| dial.peer == Some(peer) && matches!(dial.purpose, Purpose::Hint(_));
         self.dials.iter().any(hint)
     }
 
@@ -146,7 +145,10 @@ impl<I: NodeId, A: Address> Dialer<I, A> {
             return Some(self.next_at);
         }
         // A dial that is slow by then no longer delays the next one.
-        let slow = self.dials.iter().map(|dial| dial.started + SLOW_DIAL_TIMEOUT);
+        let slow = self
+            .dials
+            .iter()
+            .map(|dial| dial.started + SLOW_DIAL_TIMEOUT);
         slow.filter(|at| *at > self.next_at && self.wants_dial(core, *at, is_free))
             .min()
     }

@@ -217,7 +217,7 @@ pub enum Report<I, A> {
     /// This node has sent a redirect hint that asks a link to dial a peer.
     Redirected {
         /// The link that is to dial.
-        told: I,
+        dialer: I,
         /// The peer to be dialled.
         to: I,
         /// The first address of that peer.

@@ -95,8 +95,7 @@ impl<'a, I: NodeId, A: Address> Eviction<'a, I, A> {
         if let Some(found) = self.for_newcomer(peer) {
             return found;
         }
-        let inbound =
-            |link: &&Link<I, A>| link.peer() != peer && link.origin() == Origin::Inbound;
+        let inbound = |link: &&Link<I, A>| link.peer() != peer && link.origin() == Origin::Inbound;
         let newest = self
             .links
             .iter()
@@ -119,8 +118,8 @@ impl<'a, I: NodeId, A: Address> Eviction<'a, I, A> {
         self.is_stuck() || self.has_idle()
     }
 
-    /// Returns whether no link has moved for so long that the neighbours seem to keep this node from choosing its links. Before
-    /// that a useful link is moved and not closed: it may be its peer's last one.
+    /// Returns whether no link has moved for [`MAX_WITHOUT_HANDOVER`]: the neighbours seem to keep this node from choosing its links.
+    /// Before that a useful link is moved and not closed: it may be its peer's last one.
     fn is_stuck(&self) -> bool {
         self.now.since(self.links.last_move()) >= MAX_WITHOUT_HANDOVER
     }

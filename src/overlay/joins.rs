@@ -94,7 +94,7 @@ impl JoinServer {
         let contacts = cx.core.contacts_for_link(from, MAX_CONTACTS);
         let is_visitor = slot.is_held_by(from);
         let link = cx.core.links.get(from);
-        // A link that had a place when it came up keeps it, though another peer was admitted meanwhile.
+        // A link that had a place from the beginning keeps it, though another peer was admitted meanwhile.
         let has_room = has_place || link.is_some_and(|link| link.is_confirmed());
         let may_hand_over = (slot.is_free() || is_visitor) && !cx.is_penalised(from);
         if has_room {
@@ -162,8 +162,7 @@ impl<I: NodeId, A: Address> Newcomer<I, A> {
     ) -> (Answer, Next<I, A>) {
         // Below the wanted number of links the newcomer is taken as it is; so is one with two links already while there is room,
         // which brings mean degrees from 4 near to 5.
-        let is_wanted =
-            self.others < cx.core.options.wanted_links || self.terms.links.len() > 2;
+        let is_wanted = self.others < cx.core.options.wanted_links || self.terms.links.len() > 2;
         if self.has_room && (is_wanted || !self.may_hand_over) {
             return (Answer::Accepted, Next::Nothing);
         }

@@ -49,12 +49,12 @@ pub struct Link<I, A: Address> {
     /// Time at which the peer's last unsolicited contacts were read.
     last_offer: Option<Time>,
     /// Time at which this node last agreed to receive a link of the peer's.
-    last_take: Option<Time>,
+    last_proposal: Option<Time>,
     activity: Activity,
 }
 
 impl<I: Copy, A: Address> Link<I, A> {
-    /// Returns a provisional link that came up at `now`.
+    /// Returns a provisional link that began at `now`.
     pub(super) fn new(now: Time, peer: I, direction: Direction, remote: Remote<A>) -> Link<I, A> {
         let (origin, dialled_at) = match direction {
             Direction::Outbound => (Origin::Chosen, remote.address),
@@ -76,7 +76,7 @@ impl<I: Copy, A: Address> Link<I, A> {
             is_leaving: false,
             is_reported: false,
             last_offer: None,
-            last_take: None,
+            last_proposal: None,
             activity: Activity::new(now),
         }
     }
@@ -141,7 +141,7 @@ impl<I: Copy, A: Address> Link<I, A> {
         self.is_confirmed = true;
     }
 
-    /// Confirms the link with another origin than it came up with.
+    /// Confirms the link with another origin than it began with.
     pub(super) fn confirm_as(&mut self, origin: Origin) {
         (self.is_confirmed, self.origin) = (true, origin);
     }
@@ -215,12 +215,13 @@ impl<I: Copy, A: Address> Link<I, A> {
     }
 
     /// Rate limit for ProposeHandover requests: returns whether `interval` has passed since the last one that was agreed to.
-    pub(super) fn may_take(&self, now: Time, interval: std::time::Duration) -> bool {
-        self.last_take.is_none_or(|at| now.since(at) >= interval)
+    pub(super) fn may_propose(&self, now: Time, interval: std::time::Duration) -> bool {
+        self.last_proposal
+            .is_none_or(|at| now.since(at) >= interval)
     }
 
-    pub(super) fn record_take(&mut self, now: Time) {
-        self.last_take = Some(now);
+    pub(super) fn record_proposal(&mut self, now: Time) {
+        self.last_proposal = Some(now);
     }
 
     pub(super) fn activity(&self) -> &Activity {

@@ -1,4 +1,4 @@
-//! Links as they come up and end.
+//! The beginning and the end of links.
 //!
 //! Entry type: [`Overlay`]. The rules kept here: nothing becomes a link without a place; a link is provisional until it is
 //! confirmed; and outside a handover at most `max_links` links survive.
@@ -101,11 +101,7 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
     }
 
     /// Returns the scope of a connection. Behind a proxy all inbound connections count as public.
-    pub(super) fn reach_of_connection(
-        &self,
-        direction: Direction,
-        remote: &Remote<A>,
-    ) -> Reach {
+    pub(super) fn reach_of_connection(&self, direction: Direction, remote: &Remote<A>) -> Reach {
         match direction {
             Direction::Inbound if self.core.options.behind_proxy => Reach::Public,
             _ => remote.reach,

@@ -18,7 +18,7 @@ pub(super) struct LinkTable<I, A: Address> {
     links: Vec<Link<I, A>>,
     /// Places reserved for verified peers, and when each reservation expires.
     reserved: Vec<(I, Time)>,
-    /// Links that this node has closed and whose connections have not ended yet.
+    /// Links that this node has closed, and that still have a connection.
     closing: Vec<(I, Reason)>,
     /// Time at which a link last moved to another peer, or the node began.
     last_move: Time,
@@ -108,9 +108,8 @@ impl<I: NodeId, A: Address> LinkTable<I, A> {
 
     /// Confirms links that were not revoked within `timeout` of their beginning.
     pub(super) fn grant_overdue(&mut self, now: Time, timeout: Duration) {
-        let overdue = |link: &&mut Link<I, A>| {
-            link.is_revocable() && now.since(link.since()) >= timeout
-        };
+        let overdue =
+            |link: &&mut Link<I, A>| link.is_revocable() && now.since(link.since()) >= timeout;
         for link in self.links.iter_mut().filter(overdue) {
             link.grant();
         }
@@ -122,7 +121,7 @@ impl<I: NodeId, A: Address> LinkTable<I, A> {
         revocable.map(|link| link.since() + timeout).min()
     }
 
-    /// Returns the number of links whose peers others have picked.
+    /// Returns the number of links with peers that others have picked.
     pub(super) fn hinted(&self) -> usize {
         let hinted = |link: &&Link<I, A>| link.origin() == Origin::Hint;
         self.links.iter().filter(hinted).count()
@@ -130,9 +129,7 @@ impl<I: NodeId, A: Address> LinkTable<I, A> {
 
     /// Returns the number of inbound links from `network`.
     pub(super) fn inbound_of(&self, network: A::Host) -> usize {
-        let of = |link: &&Link<I, A>| {
-            link.origin() == Origin::Inbound && link.network() == network
-        };
+        let of = |link: &&Link<I, A>| link.origin() == Origin::Inbound && link.network() == network;
         self.links.iter().filter(of).count()
     }
 
@@ -202,7 +199,11 @@ impl<I: NodeId, A: Address> LinkTable<I, A> {
     pub(super) fn engaged(&self) -> impl Iterator<Item = I> + '_ {
         let closing = self.closing.iter().map(|(id, _)| *id);
         let reserved = self.reserved.iter().map(|(id, _)| *id);
-        self.links.iter().map(Link::peer).chain(closing).chain(reserved)
+        self.links
+            .iter()
+            .map(Link::peer)
+            .chain(closing)
+            .chain(reserved)
     }
 
     /// Records that a link has moved to another peer.

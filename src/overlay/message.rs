@@ -1,8 +1,8 @@
-//! The overlay's messages as the state machine knows them, and as `proto/overlay.proto` writes them.
+//! The overlay's messages: the types of the state machine, and their bytes by `proto/overlay.proto`.
 //!
-//! Entry types: [`Request`], [`Response`], [`decode_request`], [`encode_request`]. The rule they
-//! keep: what a peer sends is cut to the limits here, a contact without a valid peer id never
-//! becomes a [`Contact`], and of addresses only the one form of [`PeerAddress`] gets through.
+//! Entry types: [`Request`], [`Response`], [`decode_request`], [`encode_request`]. The rule they keep: a peer's lists are cut to
+//! the limits here, a contact without a valid peer id never becomes a [`Contact`], and only addresses in the one form of
+//! [`PeerAddress`] are read.
 
 use std::sync::Arc;
 
@@ -16,174 +16,174 @@ use crate::wire::proto::overlay as pb;
 use crate::wire::schemas::overlay as schemas;
 use crate::wire::strict;
 
-/// The largest frame of the protocol, in bytes.
+/// Maximum size of a frame of the protocol, in bytes.
 pub const MAX_FRAME: usize = 8 * 1024;
 
-/// A peer, and where it listens.
+/// A peer and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contact<I, A> {
-    /// Who.
+    /// The peer.
     pub id: I,
-    /// Where.
+    /// The addresses at which it listens.
     pub addresses: Arc<[A]>,
 }
 
-/// Who dials whom in a handover.
+/// The part of a redirect hint's receiver in the new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The receiver dials.
+    /// The receiver of the hint dials.
     Dial,
-    /// The receiver is dialled.
+    /// The receiver of the hint is dialled.
     Expect,
 }
 
-/// What a link may ask.
+/// A request of a linked peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request<I, A> {
-    /// Exchange contacts.
+    /// Exchanges contacts.
     Shuffle {
-        /// The sender's.
+        /// The sender's contacts.
         offered: Vec<Contact<I, A>>,
     },
-    /// Keep me, or find me links.
+    /// Asks the receiver to keep the link, or to move another one to the sender.
     Join {
-        /// Names the handover that may follow, and for what its sender is known.
+        /// The sender's terms for the handover that may follow.
         terms: Terms<I, A>,
-        /// 2 split, 1 make room, 0 only if there is room.
+        /// 2 to get a second link by a split, 1 to have room made, 0 to stay only if there is room.
         need: u32,
     },
-    /// The redirect hint.
+    /// The redirect hint: asks the receiver to connect to a peer, or to expect it.
     Redirect {
-        /// The newcomer's.
+        /// The nonce in the terms of the handover's receiver.
         nonce: u64,
-        /// Who dials.
+        /// The side that dials.
         role: Role,
-        /// The peer.
+        /// The peer to connect to.
         to: Contact<I, A>,
     },
-    /// This link is the one that the handover of this nonce asked for.
+    /// Claims this link for the handover with this nonce.
     Attach {
-        /// The newcomer's.
+        /// The nonce in the terms of the handover's receiver.
         nonce: u64,
     },
-    /// The link is up, or will not be.
+    /// Reports to the coordinator whether the new link is up.
     Report {
-        /// The newcomer's.
+        /// The nonce in the terms of the handover's receiver.
         nonce: u64,
-        /// Which.
+        /// Whether the link is up.
         linked: bool,
     },
-    /// The handover ends without its aim.
+    /// Ends the handover without effect.
     Cancel {
-        /// The newcomer's.
+        /// The nonce in the terms of the handover's receiver.
         nonce: u64,
-        /// Whether the receiver's link with the sender stays.
+        /// Whether the link with the sender stays.
         keep: bool,
-        /// Whom to try instead.
+        /// Peers that may be tried instead.
         contacts: Vec<Contact<I, A>>,
     },
-    /// Take over one of my links.
+    /// Asks a neighbour to be the receiver of one of the sender's links.
     ProposeHandover {
-        /// And give one back.
+        /// Whether the receiver is to return a link afterwards.
         pair: bool,
     },
-    /// Do without our link: we have a neighbour in common.
+    /// Asks a neighbour to do without the link, because the two share another neighbour.
     DropRedundantLink {
-        /// The sender's links.
+        /// The sender's other links.
         links: Vec<I>,
     },
-    /// The sender stops.
+    /// Announces that the sender shuts down.
     Leave {
-        /// Its other links.
+        /// The sender's other links.
         contacts: Vec<Contact<I, A>>,
     },
 }
 
-/// What the taker of a link tells its giver.
+/// The terms on which the receiver of a handover takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms<I, A> {
-    /// Names the handover.
+    /// The random name of the handover.
     pub nonce: u64,
-    /// The taker's links: whom not to give it.
+    /// The receiver's links: peers that it cannot be linked with again.
     pub links: Vec<I>,
-    /// Whether others can dial it.
+    /// Whether others can dial the receiver.
     pub dialable: bool,
-    /// Where.
+    /// The addresses at which the receiver listens.
     pub addresses: Arc<[A]>,
 }
 
 /// The answer to a join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
-    /// Close the link.
+    /// There is no room: the newcomer closes the link.
     Refused,
-    /// It stays.
+    /// The link stays.
     Accepted,
-    /// It stays, and a redirect follows.
+    /// The link stays, and a redirect hint to the newcomer follows.
     Split,
-    /// It stays if room can be made.
+    /// The link stays if room can be made: a Report or a Cancel follows.
     Pending,
 }
 
-/// Why a redirect is not obeyed.
+/// The reason for which a redirect hint is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
-    /// In a handover, or no room.
+    /// The peer takes part in another handover, or has no room.
     Busy,
-    /// Against a rule.
+    /// The hint breaks a rule.
     Unsuitable,
-    /// Too many.
+    /// The rate limit for dials is used up.
     TooMany,
-    /// Nobody can dial the receiver.
+    /// No other node can dial the peer.
     NotDialable,
 }
 
-/// What a link may answer.
+/// A response of a linked peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response<I, A> {
-    /// To a shuffle.
+    /// Answers a Shuffle.
     Contacts(Vec<Contact<I, A>>),
-    /// To a join.
+    /// Answers a Join.
     Joined {
-        /// Yes or no.
+        /// The decision.
         answer: Answer,
-        /// Whom to try further.
+        /// Further peers that may be tried.
         contacts: Vec<Contact<I, A>>,
     },
-    /// To a redirect.
+    /// Answers a redirect hint.
     Redirected {
-        /// Why not, if not.
+        /// The reason of a refusal; none if the peer has agreed.
         refusal: Option<Refusal>,
-        /// Where the receiver can be dialled.
+        /// The addresses at which the peer can be dialled.
         addresses: Arc<[A]>,
     },
-    /// To the rest.
+    /// Answers any other request.
     Done {
-        /// Whether it was agreed to.
+        /// Whether the peer has agreed.
         ok: bool,
     },
-    /// To a take: the terms, if agreed.
+    /// Answers a ProposeHandover: the receiver's terms if it has agreed.
     HandoverReply(Option<Terms<I, A>>),
 }
 
-/// Why bytes are no message.
+/// The reason for which bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
-    /// Not the protobuf that it should be, or of an unknown kind.
+    /// The bytes are not the expected protobuf message, or its kind is unknown.
     #[error("the frame holds no overlay message")]
     Malformed,
-    /// A redirect without a peer id, or with one that is none.
+    /// A redirect hint has no valid peer id.
     #[error("a redirect names no valid peer id")]
     NoPeerId,
 }
 
-/// The messages of the real node.
+/// The requests of the real node.
 pub type NodeRequest = Request<PeerId, PeerAddress>;
 /// The responses of the real node.
 pub type NodeResponse = Response<PeerId, PeerAddress>;
 type NodeContact = Contact<PeerId, PeerAddress>;
 
-/// The body of a request's frame.
+/// Encodes a request as the body of a frame.
 pub fn encode_request(request: &NodeRequest) -> Vec<u8> {
     use pb::request::Kind;
     let kind = match request {
@@ -232,7 +232,11 @@ pub fn encode_request(request: &NodeRequest) -> Vec<u8> {
     pb::Request { kind: Some(kind) }.encode_to_vec()
 }
 
-/// The request in the body of a frame that `from` has sent.
+/// Decodes the request in the body of a frame that `from` has sent.
+///
+/// # Errors
+///
+/// The offence: no message of the protocol, or a redirect hint without a valid peer id.
 pub fn decode_request(body: &[u8], from: &PeerId) -> Result<NodeRequest, MessageError> {
     use pb::request::Kind;
     strict::check(body, &schemas::REQUEST).map_err(|_| MessageError::Malformed)?;
@@ -277,7 +281,7 @@ pub fn decode_request(body: &[u8], from: &PeerId) -> Result<NodeRequest, Message
     })
 }
 
-/// The body of a response's frame.
+/// Encodes a response as the body of a frame.
 pub fn encode_response(response: &NodeResponse) -> Vec<u8> {
     use pb::response::Kind;
     let kind = match response {
@@ -316,20 +320,28 @@ pub fn encode_response(response: &NodeResponse) -> Vec<u8> {
     pb::Response { kind: Some(kind) }.encode_to_vec()
 }
 
-/// The contacts that a handshake's refusal carries, as bytes.
+/// Encodes the contacts that a refusal of the handshake carries.
 pub fn encode_contacts(contacts: &[NodeContact]) -> Vec<u8> {
     let contacts = contacts_out(contacts);
     pb::Contacts { contacts }.encode_to_vec()
 }
 
-/// The contacts in a handshake's refusal.
+/// Decodes the contacts in a refusal of the handshake.
+///
+/// # Errors
+///
+/// [`MessageError::Malformed`] when the bytes hold no contacts.
 pub fn decode_contacts(bytes: &[u8]) -> Result<Vec<NodeContact>, MessageError> {
     strict::check(bytes, &schemas::CONTACTS).map_err(|_| MessageError::Malformed)?;
     let decoded = pb::Contacts::decode(bytes).map_err(|_| MessageError::Malformed)?;
     Ok(contacts_in(&decoded.contacts))
 }
 
-/// The response in the body of a frame that `from` has sent.
+/// Decodes the response in the body of a frame that `from` has sent.
+///
+/// # Errors
+///
+/// [`MessageError::Malformed`] when the body holds no message of the protocol.
 pub fn decode_response(body: &[u8], from: &PeerId) -> Result<NodeResponse, MessageError> {
     use pb::response::Kind;
     strict::check(body, &schemas::RESPONSE).map_err(|_| MessageError::Malformed)?;
@@ -431,7 +443,7 @@ fn contacts_in(contacts: &[pb::Contact]) -> Vec<NodeContact> {
         .collect()
 }
 
-/// The first addresses that are addresses of `peer`; all others are passed over.
+/// Returns the first valid addresses of `peer`, and skips all others.
 fn addresses_in(addresses: &[Bytes], peer: &PeerId) -> Arc<[PeerAddress]> {
     addresses
         .iter()

@@ -78,7 +78,7 @@ pub struct Options {
     /// Whether a proxy on this machine or network forwards connections to this node. The source address of an inbound connection
     /// then proves nothing, and all inbound connections count as public.
     pub behind_proxy: bool,
-    /// Time for which a peer whose handover failed gets no other.
+    /// Time for which a peer that failed in a handover gets no other.
     pub penalty: Duration,
     /// Time for which a peer may revoke a link through which this node has joined: longer than the two handovers by which it may
     /// look for room, one after the other, and the newcomer's leave. After that the link is confirmed.

@@ -192,7 +192,10 @@ impl<I: Copy + Ord, A: Address> PeerStore<I, A> {
             entry.anchor |= anchor;
             return;
         }
-        self.contacts_seen = self.contacts_seen.saturating_add(1).min(options.book_memory);
+        self.contacts_seen = self
+            .contacts_seen
+            .saturating_add(1)
+            .min(options.book_memory);
         if self.verified.len() >= options.book {
             // Reservoir sampling: every peer that was ever verified is in the book with equal likelihood. Otherwise an entry node
             // would name only the latest newcomers to each other. A peer that fails is replaced first.
@@ -226,7 +229,12 @@ impl<I: Copy + Ord, A: Address> PeerStore<I, A> {
     }
 
     /// Adds a peer that another one has named, in place of a random one when the hearsay is full.
-    pub(crate) fn add_hearsay<R: Rng>(&mut self, options: &Options, rng: &mut R, contact: Contact<I, A>) {
+    pub(crate) fn add_hearsay<R: Rng>(
+        &mut self,
+        options: &Options,
+        rng: &mut R,
+        contact: Contact<I, A>,
+    ) {
         if contact.addresses.is_empty() || self.position(contact.id).is_some() {
             return;
         }
@@ -256,7 +264,10 @@ impl<I: Copy + Ord, A: Address> PeerStore<I, A> {
         let entry = &mut self.verified[at];
         entry.failures = entry.failures.saturating_add(1);
         let pause = Duration::from_secs(1) * (1 << entry.failures.min(10));
-        entry.retry_at = now + pause.min(MAX_RETRY_INTERVAL).mul_f64(rng.random_range(0.5..1.5));
+        entry.retry_at = now
+            + pause
+                .min(MAX_RETRY_INTERVAL)
+                .mul_f64(rng.random_range(0.5..1.5));
         if !entry.anchor && entry.failures >= MAX_FAILURES {
             self.verified.swap_remove(at);
             self.changed = true;

@@ -1,4 +1,4 @@
-//! Penalties: peers whose handovers failed get no other for a while.
+//! Penalties: peers that failed in a handover get no other for a while.
 //!
 //! Entry type: [`Penalties`]. The rule it keeps: at most [`MAX_PENALTIES`] peers are remembered, the newest.
 

@@ -49,7 +49,7 @@ impl<I: Copy + PartialEq> Requests<I> {
         self.pending.retain(|(_, to, _)| *to != peer);
     }
 
-    /// Forgets the requests of a coordinator to `peer`, whose answers are no longer awaited.
+    /// Forgets the requests of a coordinator to `peer`: their answers are no longer awaited.
     pub(super) fn forget_coordination(&mut self, peer: I) {
         let of_coordinator = |pending: &Pending| {
             matches!(

@@ -3,7 +3,7 @@
 //! Entry type: [`Overlay`]. The rules it keeps: at most `max_links` links, and one more only during a handover or a visit; an old
 //! link is closed only when both ends have confirmed the new one.
 //!
-//! Its parts: `admission` (places), `link_changes` (links that come up and end), `joins` (newcomers), `handover` (links that
+//! Its parts: `admission` (places), `link_changes` (links that begin and end), `joins` (newcomers), `handover` (links that
 //! move), `dialer` (dials and back-off), `upkeep` (shuffle, flip, anchor swap), `peer_store` (known peers).
 
 use rand::{Rng, RngExt};
@@ -13,7 +13,7 @@ use super::context::{Context, Core};
 use super::dialer::Dialer;
 use super::event::*;
 use super::eviction::Eviction;
-use super::handover::{Hint, HandoverSlot, Next};
+use super::handover::{HandoverSlot, Hint, Next};
 use super::joins::JoinServer;
 use super::link::Link;
 use super::message::{Answer, Request, Response};
@@ -68,7 +68,7 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
         self.core.links.all()
     }
 
-    /// Returns whether the node takes part in a handover, or has a provisional link beyond its limit whose peer has yet to join.
+    /// Returns whether the node takes part in a handover, or awaits the Join on a provisional link beyond its limit.
     pub fn is_in_handover(&self) -> bool {
         !self.slot.is_free()
     }
@@ -255,12 +255,8 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
         let (slot, limiter) = (&mut self.slot, &mut self.dialer.limiter);
         let done = Response::Done { ok: true };
         let (response, next) = match request {
-            Request::Shuffle { offered } => {
-                (on_shuffle(&mut cx, from, offered), Next::Nothing)
-            }
-            Request::Join { terms, need } => {
-                self.joins.on_join(&mut cx, slot, from, terms, need)
-            }
+            Request::Shuffle { offered } => (on_shuffle(&mut cx, from, offered), Next::Nothing),
+            Request::Join { terms, need } => self.joins.on_join(&mut cx, slot, from, terms, need),
             Request::Redirect { nonce, role, to } => {
                 let hint = Hint {
                     from,
@@ -284,10 +280,13 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
                 self.on_verdict(now, from, keep, out);
                 return done;
             }
-            Request::ProposeHandover { pair } => (slot.on_take(&mut cx, from, pair), Next::Nothing),
-            Request::DropRedundantLink { links } => {
-                (slot.on_prune_edge(&mut cx, from, &links), Next::Nothing)
+            Request::ProposeHandover { pair } => {
+                (slot.on_propose_handover(&mut cx, from, pair), Next::Nothing)
             }
+            Request::DropRedundantLink { links } => (
+                slot.on_drop_redundant_link(&mut cx, from, &links),
+                Next::Nothing,
+            ),
             Request::Leave { contacts } => {
                 self.on_leave(from, contacts);
                 return done;
@@ -308,7 +307,7 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
         }
     }
 
-    /// Closes a link through which this node has joined and whose peer has no room for it.
+    /// Closes a link through which this node has joined, because its peer has no room.
     fn on_refused(&mut self, now: Time, from: I, out: &mut Out<I, A>) {
         let (mut cx, _, dialer) = self.split(now, out);
         dialer.on_refused(&mut cx, from);
@@ -348,7 +347,7 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
                     Ok(Response::HandoverReply(terms)) => terms,
                     _ => None,
                 };
-                slot.on_taken(&mut cx, from, terms)
+                slot.on_handover_reply(&mut cx, from, terms)
             }
             Pending::Redirect(nonce) => {
                 let agreed = match result {
@@ -360,7 +359,7 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
                 slot.on_redirected(&mut cx, from, nonce, agreed)
             }
             Pending::Attach(nonce) => slot.on_attached(&mut cx, from, nonce, is_agreed),
-            Pending::DropRedundantLink => slot.on_pruned(&mut cx, from, is_agreed),
+            Pending::DropRedundantLink => slot.on_drop_reply(&mut cx, from, is_agreed),
             Pending::Notify => Next::Nothing,
         };
         self.follow(now, next, out);

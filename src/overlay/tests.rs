@@ -1,5 +1,5 @@
-//! One node against peers that the test plays: the exact output of a split, and every way in which
-//! a peer may lie, repeat itself, fall silent or ask too much.
+//! One node against peers that the test plays: the exact output of a split, and peers that lie, repeat themselves, do not answer
+//! or ask too much.
 
 mod contacts;
 mod eviction;
@@ -47,7 +47,7 @@ fn public(n: u32) -> Place {
     Place(Reach::Public, n)
 }
 
-/// The other end of a connection that was dialled at this address, or has come from its host.
+/// The other end of a connection that was dialled at this address, or dialled here from its host.
 fn remote(address: &Place) -> Remote<Place> {
     Remote {
         host: address.host(),
@@ -60,7 +60,7 @@ const ME: u32 = 1000;
 /// From here on numbers are of entry nodes.
 const ENTRY: u32 = 1_000_000;
 
-/// The node under test, its time, and what it has put out since it was last asked.
+/// The node under test, its time, and its outputs since the last look.
 struct Node {
     overlay: Overlay<u32, Place, Xoshiro256PlusPlus>,
     now: Time,
@@ -238,7 +238,11 @@ impl Node {
     }
 
     fn peers(&self) -> Vec<u32> {
-        self.overlay.links().iter().map(|link| link.peer()).collect()
+        self.overlay
+            .links()
+            .iter()
+            .map(|link| link.peer())
+            .collect()
     }
 }
 
@@ -277,7 +281,7 @@ fn agreed() -> Response<u32, Place> {
     }
 }
 
-/// Lets the newcomer 6 join at a node with five links; the link that was told to dial it.
+/// Lets the newcomer 6 join at a node with five links; returns the link that the hint asks to dial it.
 fn split(node: &mut Node) -> u32 {
     node.link(6, public(6));
     let answer = node.ask(6, join(6, 66, 2));
@@ -294,7 +298,7 @@ fn split(node: &mut Node) -> u32 {
     let sent = node.sent();
     let [
         (
-            victim,
+            moved,
             id,
             Request::Redirect {
                 nonce: 66,
@@ -307,7 +311,7 @@ fn split(node: &mut Node) -> u32 {
         panic!("{sent:?}");
     };
     assert_eq!(*to, contact(6));
-    node.answer(*victim, *id, agreed());
+    node.answer(*moved, *id, agreed());
     let sent = node.sent();
     let [
         (
@@ -323,7 +327,7 @@ fn split(node: &mut Node) -> u32 {
     else {
         panic!("{sent:?}");
     };
-    assert_eq!(to.id, *victim);
+    assert_eq!(to.id, *moved);
     node.answer(6, *id, agreed());
-    *victim
+    *moved
 }

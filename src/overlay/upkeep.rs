@@ -52,7 +52,7 @@ impl<I: NodeId> Upkeep<I> {
         self.owed = Some((peer, now + RETURN_DELAY));
     }
 
-    /// Does what is due: returns a link, probes a silent peer, and starts a round.
+    /// Runs everything that is due: returns a link, probes a silent peer, and starts a round.
     pub(super) fn run<A: Address, R: Rng>(
         &mut self,
         cx: &mut Context<'_, I, A, R>,
@@ -106,8 +106,7 @@ fn start_move<I: NodeId, A: Address, R: Rng>(
     let eviction = cx.eviction();
     let (lacks_own, has_idle) = (eviction.lacks_own_links(), eviction.has_idle());
     // Without an idle link only in some rounds: the other moves keep the graph random, and go on meanwhile.
-    let wants_own =
-        is_full && lacks_own && (has_idle || cx.core.rng.random_bool(OWN_LINK_ROUNDS));
+    let wants_own = is_full && lacks_own && (has_idle || cx.core.rng.random_bool(OWN_LINK_ROUNDS));
     if wants_own {
         // By moving another link out of the way, or, when no neighbour takes part in that, in place of one.
         if !slot.start_move(cx, MoveReason::Swap) {
@@ -173,7 +172,11 @@ pub(super) fn on_shuffle<I: NodeId, A: Address, R: Rng>(
 /// Asks one link that has brought nothing yet for contacts, once: an honest peer that speaks the overlay answers.
 fn probe<I: NodeId, A: Address, R: Rng>(cx: &mut Context<'_, I, A, R>) {
     let (now, after) = (cx.now, cx.core.options.first_after / 2);
-    let mut links = cx.core.links.iter_mut().filter(|link| link.is_full_member());
+    let mut links = cx
+        .core
+        .links
+        .iter_mut()
+        .filter(|link| link.is_full_member());
     let silent = links.find_map(|link| {
         let is_due = link.activity_mut().try_probe(now, after);
         is_due.then(|| link.peer())

@@ -1,4 +1,4 @@
-//! Fairness at a full node: networks whose newcomers wait, networks that wasted a visit, and the node's own moves.
+//! Fairness at a full node: networks with waiting newcomers, networks that wasted a visit, and the node's own moves.
 //!
 //! Entry type: [`Waitlist`]. The rules it keeps: while other networks wait, one that has its share of the links, or wasted a
 //! visit lately, is served after them; and newcomers never keep the node from moving its own links for long.
@@ -20,9 +20,9 @@ const MAX_WITHOUT_MOVE: Duration = Duration::from_secs(30);
 pub(super) struct Waitlist<H> {
     /// Time at which a newcomer was last refused for want of room.
     last_refusal: Option<Time>,
-    /// Networks whose newcomers were refused for want of room, and when, the newest first.
+    /// Networks of newcomers that were refused for want of room, and when, the newest first.
     waiting: Vec<(H, Time)>,
-    /// Networks whose newcomers wasted a visit, and when, the newest first.
+    /// Networks of newcomers that wasted a visit, and when, the newest first.
     wasted: Vec<(H, Time)>,
     /// Time at which the node last had its turn to move a link for its own sake.
     last_own_turn: Time,

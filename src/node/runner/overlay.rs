@@ -215,8 +215,12 @@ impl Runner {
 
     fn on_report(&mut self, report: Report<PeerId, PeerAddress>) {
         match report {
-            Report::Redirected { told, to, address } => self.bus.emit(Event::Redirected {
-                peer_id: told,
+            Report::Redirected {
+                dialer,
+                to,
+                address,
+            } => self.bus.emit(Event::Redirected {
+                peer_id: dialer,
                 to,
                 address: address.map(Into::into),
             }),
@@ -245,7 +249,7 @@ impl Runner {
     /// Everybody known was dialled in vain. A first node that knows nobody has nothing to complain of.
     fn on_searching(&mut self, backoff: Duration) {
         let now = self.clock.now();
-        let knows = self.overlay().is_some_and(|o| o.knows_somebody());
+        let knows = self.overlay().is_some_and(|o| o.knows_peers());
         let lately = self
             .complained
             .is_some_and(|at| now.since(at) < COMPLAIN_EVERY);

@@ -4,8 +4,8 @@
 //! moved node have confirmed the new link; on any other outcome it stays.
 
 mod choice;
-mod prune_edge;
 mod redirect;
+mod redundant_link;
 mod timeouts;
 
 use rand::Rng;
@@ -17,7 +17,7 @@ use crate::overlay::event::Reason;
 use crate::overlay::message::{Request, Terms};
 use crate::overlay::requests::Pending;
 use choice::{movable_links, pick_candidates};
-pub(super) use prune_edge::may_prune_edge;
+pub(super) use redundant_link::is_redundant;
 
 /// The reason for which a link is moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +62,8 @@ pub(in crate::overlay) struct Coordinator<I, A> {
     movable: Vec<I>,
     /// The peer of the link that moves.
     moved: Option<I>,
-    /// Neighbours that may still be asked to prune the edge to them, when no receiver has room.
-    prunable: Option<Vec<I>>,
+    /// Neighbours that may still be asked to drop a redundant link, when no receiver has room.
+    droppable: Option<Vec<I>>,
     receiver_confirmed: bool,
     moved_confirmed: bool,
     /// The peer of which an answer is awaited, and its timeout.
@@ -86,7 +86,7 @@ impl<I: NodeId, A: Address> Coordinator<I, A> {
             terms: None,
             movable: Vec::new(),
             moved: None,
-            prunable: None,
+            droppable: None,
             receiver_confirmed: false,
             moved_confirmed: false,
             awaited: None,
@@ -128,19 +128,23 @@ impl<I: NodeId, A: Address> Coordinator<I, A> {
     ) -> Option<Coordinator<I, A>> {
         let receiver = candidates.pop()?;
         let mut coordinator = Coordinator::new(cx, reason, receiver, candidates);
-        coordinator.ask_receiver(cx, receiver);
+        coordinator.propose(cx, receiver);
         Some(coordinator)
     }
 
-    fn ask_receiver<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>, receiver: I) {
+    fn propose<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>, receiver: I) {
         self.receiver = receiver;
         let pair = self.reason == MoveReason::Flip;
         self.await_answer(cx, receiver);
-        cx.send(receiver, Pending::ProposeHandover, Request::ProposeHandover { pair });
+        cx.send(
+            receiver,
+            Pending::ProposeHandover,
+            Request::ProposeHandover { pair },
+        );
     }
 
     /// Takes a neighbour's answer to the question whether it receives a link.
-    pub(super) fn on_taken<R: Rng>(
+    pub(super) fn on_handover_reply<R: Rng>(
         &mut self,
         cx: &mut Context<'_, I, A, R>,
         from: I,
@@ -165,15 +169,15 @@ impl<I: NodeId, A: Address> Coordinator<I, A> {
         }
     }
 
-    /// Asks the next neighbour to receive the link, or else one to prune an edge.
+    /// Asks the next neighbour to receive the link, or else one to drop a redundant link.
     fn try_next_candidate<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>) -> Progress<I> {
         self.terms = None;
         match self.candidates.pop() {
             Some(receiver) => {
-                self.ask_receiver(cx, receiver);
+                self.propose(cx, receiver);
                 Progress::Running
             }
-            None => self.try_next_prune(cx),
+            None => self.try_drop_next(cx),
         }
     }
 

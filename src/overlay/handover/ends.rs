@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 
-use super::coordinator::may_prune_edge;
+use super::coordinator::is_redundant;
 use super::hint_guard::{Hint, outcome_of, refusal_of};
 use super::moved::Moved;
 use super::participant::Participant;
@@ -74,9 +74,8 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
         if let Some(part) = self.part_mut().filter(|part| part.other() != Some(to)) {
             part.drop_unattached(cx);
         }
-        let is_early = |link: &&Link<I, A>| {
-            link.direction() == Direction::Inbound && !link.has_joined()
-        };
+        let is_early =
+            |link: &&Link<I, A>| link.direction() == Direction::Inbound && !link.has_joined();
         let early = cx.core.links.get(to).filter(is_early);
         if early.is_some() && is_receiving && role == Role::Expect {
             // The link is up already, and its Attach is under way.
@@ -109,13 +108,13 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
     }
 
     /// Handles a neighbour's request to receive one of its links.
-    pub(in crate::overlay) fn on_take<R: Rng>(
+    pub(in crate::overlay) fn on_propose_handover<R: Rng>(
         &mut self,
         cx: &mut Context<'_, I, A, R>,
         from: I,
         is_flip: bool,
     ) -> Response<I, A> {
-        if !self.is_free() || !Receiver::try_take(cx, from, is_flip) {
+        if !self.is_free() || !Receiver::try_accept(cx, from, is_flip) {
             return Response::HandoverReply(None);
         }
         let nonce = cx.core.rng.random();
@@ -124,14 +123,14 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
         Response::HandoverReply(Some(cx.core.terms(from, nonce)))
     }
 
-    /// Handles a neighbour's request to prune the edge to it. If this node agrees, it awaits the end of the link.
-    pub(in crate::overlay) fn on_prune_edge<R: Rng>(
+    /// Handles a neighbour's request to drop the link with it. If this node agrees, it awaits the end of the link.
+    pub(in crate::overlay) fn on_drop_redundant_link<R: Rng>(
         &mut self,
         cx: &mut Context<'_, I, A, R>,
         from: I,
         links: &[I],
     ) -> Response<I, A> {
-        let ok = self.is_free() && may_prune_edge(cx, from, links);
+        let ok = self.is_free() && is_redundant(cx, from, links);
         if ok {
             self.hold_provisional(from, cx.now + cx.core.options.visit_timeout);
             if let Some(link) = cx.core.links.get_mut(from) {
@@ -141,7 +140,7 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
         Response::Done { ok }
     }
 
-    /// Names the handover over the expected link, which has come up, if this node has dialled it.
+    /// Names the handover over the expected link, which is up, if this node has dialled it.
     pub(in crate::overlay) fn on_expected_link<R: Rng>(
         &mut self,
         cx: &mut Context<'_, I, A, R>,
@@ -178,9 +177,7 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
         nonce: u64,
         is_agreed: bool,
     ) -> Next<I, A> {
-        let ours = |part: &&Participant<I>| {
-            part.nonce() == nonce && part.other() == Some(from)
-        };
+        let ours = |part: &&Participant<I>| part.nonce() == nonce && part.other() == Some(from);
         let Some(part) = self.part().filter(ours) else {
             return Next::Nothing;
         };
@@ -241,7 +238,10 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
     ) {
         let link = cx.core.links.get(to);
         let is_dialled = link.is_some_and(|link| link.direction() == Direction::Outbound);
-        let Some(part) = self.part().filter(|part| part.other() == Some(to) && !is_dialled) else {
+        let Some(part) = self
+            .part()
+            .filter(|part| part.other() == Some(to) && !is_dialled)
+        else {
             return;
         };
         part.report_hint(cx, to, outcome_of(error));

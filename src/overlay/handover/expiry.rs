@@ -45,7 +45,7 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
         Next::Nothing
     }
 
-    /// Ends a visit whose time is over. A peer that has sent no Join does not speak the overlay's protocol: it is kept if a
+    /// Ends a visit at its deadline. A peer that has sent no Join does not speak the overlay's protocol: it is kept if a
     /// neighbour has room for one of this node's links, or in place of an idle link. A peer that has joined has its answer.
     fn on_visit_timeout<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>, peer: I) {
         let Some(link) = cx.core.links.get_mut(peer) else {

@@ -1,8 +1,8 @@
 //! The guard for redirect hints: the rules and the rate limit by which a hint is accepted or refused.
 //!
 //! Entry type: [`Hint`]. The rules it keeps: a hint counts only from a linked peer that is under no penalty; it never leads to
-//! this node or to a peer that is linked already; and it is followed only to addresses in the scope of the link that it came
-//! over, within the rate limit that all addresses named by others share. So hints cannot be used to aim nodes at a victim.
+//! this node or to a peer that is linked already; and it is followed only to addresses in the scope of the link that
+//! carries it, within the rate limit that all addresses named by others share. So hints cannot be used to aim nodes at a victim.
 
 use std::sync::Arc;
 

@@ -37,7 +37,7 @@ use participant::Participant;
 /// The handover, or the visit that may lead to one, in which a node takes part.
 #[derive(Clone, Debug)]
 enum HandoverState<I, A> {
-    /// A full node has admitted one provisional link more, whose peer has yet to send its Join, or to go.
+    /// A full node has admitted one provisional link more, and awaits its Join or its end.
     Provisional { peer: I, deadline: Time },
     /// This node moves a link of its own.
     Coordinator(Coordinator<I, A>),

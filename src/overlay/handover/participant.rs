@@ -93,7 +93,7 @@ impl<I: NodeId> Participant<I> {
         self.nonce == nonce && self.coordinator != from && is_named && self.role == Role::Expect
     }
 
-    /// Names the handover to the other end, over the link that has just come up, if this node has dialled it.
+    /// Names the handover to the other end, over the new link, if this node has dialled it.
     pub(super) fn claim<A: Address, R: Rng>(
         &self,
         cx: &mut Context<'_, I, A, R>,
@@ -142,7 +142,10 @@ impl<I: NodeId> Participant<I> {
 
     /// Reports the outcome of a hint whose dial has not led to a link in time.
     pub(super) fn report_timeout<A: Address, R: Rng>(&self, cx: &mut Context<'_, I, A, R>) {
-        if let Some(other) = self.other.filter(|_| self.role == Role::Dial && !self.is_attached) {
+        if let Some(other) = self
+            .other
+            .filter(|_| self.role == Role::Dial && !self.is_attached)
+        {
             self.report_hint(cx, other, HintOutcome::Cancelled);
         }
     }
@@ -153,9 +156,8 @@ impl<I: NodeId> Participant<I> {
             return;
         };
         self.other = None;
-        let new_link = |link: &&Link<I, A>| {
-            !link.is_confirmed() && is_side_of(self.role, link.direction())
-        };
+        let new_link =
+            |link: &&Link<I, A>| !link.is_confirmed() && is_side_of(self.role, link.direction());
         if cx.core.links.get(other).filter(new_link).is_some() {
             cx.close(other, Reason::Aborted);
         }

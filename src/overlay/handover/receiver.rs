@@ -51,7 +51,7 @@ impl<I: NodeId> Receiver<I> {
 
     /// Decides whether this node receives a link that the neighbour `from` offers. A flip returns one such link, so that one more
     /// is allowed for its time. Rate limit: one in half a round from each neighbour.
-    pub(super) fn try_take<A: Address, R: Rng>(
+    pub(super) fn try_accept<A: Address, R: Rng>(
         cx: &mut Context<'_, I, A, R>,
         from: I,
         is_flip: bool,
@@ -65,9 +65,9 @@ impl<I: NodeId> Receiver<I> {
             return false;
         }
         let now = cx.now;
-        let fit = |link: &&mut Link<I, A>| link.is_confirmed() && link.may_take(now, interval);
+        let fit = |link: &&mut Link<I, A>| link.is_confirmed() && link.may_propose(now, interval);
         let link = cx.core.links.get_mut(from).filter(fit);
-        link.map(|link| link.record_take(now)).is_some()
+        link.map(|link| link.record_proposal(now)).is_some()
     }
 
     /// Completes the handover: both ends have agreed on the new link, and are in a handover at their other ends. Confirms both

@@ -27,7 +27,11 @@ pub(in crate::overlay) enum Next<I, A> {
     /// Dial an anchor: there is room for it.
     DialAnchor,
     /// Dial the peer that a redirect hint of `from` names.
-    DialHint { from: I, to: I, addresses: Arc<[A]> },
+    DialHint {
+        from: I,
+        to: I,
+        addresses: Arc<[A]>,
+    },
     /// Return a link to this coordinator, for a flip.
     ReturnLink(I),
 }
@@ -258,14 +262,14 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
     }
 
     /// Handles a neighbour's answer to a ProposeHandover.
-    pub(in crate::overlay) fn on_taken<R: Rng>(
+    pub(in crate::overlay) fn on_handover_reply<R: Rng>(
         &mut self,
         cx: &mut Context<'_, I, A, R>,
         from: I,
         terms: Option<Terms<I, A>>,
     ) -> Next<I, A> {
         if let Some(HandoverState::Coordinator(_)) = &self.state {
-            return self.coordinate(cx, |role, cx| role.on_taken(cx, from, terms));
+            return self.coordinate(cx, |role, cx| role.on_handover_reply(cx, from, terms));
         }
         if let Some(terms) = terms {
             cx.send_cancel(from, terms.nonce, true);
@@ -284,14 +288,14 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
         self.coordinate(cx, |role, cx| role.on_redirected(cx, from, nonce, agreed))
     }
 
-    /// Handles a neighbour's answer to the request to prune the edge to it.
-    pub(in crate::overlay) fn on_pruned<R: Rng>(
+    /// Handles a neighbour's answer to the request to drop a redundant link.
+    pub(in crate::overlay) fn on_drop_reply<R: Rng>(
         &mut self,
         cx: &mut Context<'_, I, A, R>,
         from: I,
         is_agreed: bool,
     ) -> Next<I, A> {
-        self.coordinate(cx, |role, cx| role.on_pruned(cx, from, is_agreed))
+        self.coordinate(cx, |role, cx| role.on_drop_reply(cx, from, is_agreed))
     }
 
     /// Handles a Report: from an end of the new link to the coordinator, or from the coordinator to a newcomer for which it has
@@ -328,11 +332,7 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
         }
     }
 
-    fn advance<R: Rng>(
-        &mut self,
-        cx: &Context<'_, I, A, R>,
-        progress: Progress<I>,
-    ) -> Next<I, A> {
+    fn advance<R: Rng>(&mut self, cx: &Context<'_, I, A, R>, progress: Progress<I>) -> Next<I, A> {
         match progress {
             Progress::Running => Next::Nothing,
             Progress::Ended => {

@@ -1,15 +1,15 @@
-//! What contacts can and cannot make a node dial and tell.
+//! Contacts: the dials that they can cause, and the peers that a node passes on.
 
 use std::time::Duration;
 
 use super::*;
 
-/// The host whose address the attacker gives to everybody it makes up.
+/// The host at which the attacker places all invented peers.
 const VICTIM: u32 = 77;
-/// From here on ids are made up.
+/// Ids from here on are invented.
 const FAKES: u32 = 10_000;
 
-/// Somebody who is said to be at this host.
+/// Returns an invented peer at this host.
 fn fake(id: u32, host: u32) -> Contact<u32, Place> {
     Contact {
         id,
@@ -21,7 +21,7 @@ fn shuffle(offered: Vec<Contact<u32, Place>>) -> Request<u32, Place> {
     Request::Shuffle { offered }
 }
 
-/// Who is named in an answer.
+/// Returns the peers that a response names.
 fn named(answer: &Response<u32, Place>) -> Vec<u32> {
     match answer {
         Response::Contacts(contacts) | Response::Joined { contacts, .. } => {
@@ -31,8 +31,8 @@ fn named(answer: &Response<u32, Place>) -> Vec<u32> {
     }
 }
 
-/// Has peer 1 name fakes for so many seconds, each at the host that `host` says, by everything that carries contacts.
-/// Every dial fails. How many were dialled, by host.
+/// Lets peer 1 name invented peers for this number of seconds, each at the host that `host` returns, by every message that
+/// carries contacts. Every dial fails. Returns the hosts that were dialled.
 fn attack(node: &mut Node, seconds: u32, host: impl Fn(u32) -> u32) -> Vec<u32> {
     let (mut next, mut dialled) = (FAKES, Vec::new());
     let mut four = || {
@@ -74,7 +74,7 @@ fn ten_thousand_fakes_at_one_address_have_it_dialled_once_a_minute() {
 }
 
 #[test]
-fn fakes_at_as_many_addresses_cause_no_more_dials_than_the_budget() {
+fn fakes_at_as_many_addresses_cause_no_more_dials_than_the_rate_limit() {
     let mut node = Node::linked(1);
     let dialled = attack(&mut node, 300, |id| id);
     // 8 at once and 12 a minute.
@@ -110,7 +110,7 @@ impl Address for Port {
 }
 
 #[test]
-fn hints_and_contacts_share_one_budget() {
+fn hints_and_contacts_share_one_rate_limit() {
     let mut node = Node::linked(4);
     let mut hinted = 0;
     for n in 0..20 {
@@ -141,7 +141,7 @@ fn hints_and_contacts_share_one_budget() {
 }
 
 #[test]
-fn whom_a_contact_is_found_at_its_address_costs_nothing() {
+fn a_contact_that_answers_at_its_address_does_not_count_against_the_rate_limit() {
     let mut node = Node::linked(1);
     node.overlay.core.peers = super::super::peer_store::PeerStore::new();
     let mut dialled = 0;
@@ -161,7 +161,7 @@ fn whom_a_contact_is_found_at_its_address_costs_nothing() {
 }
 
 #[test]
-fn referrals_count_like_all_that_others_say() {
+fn referrals_count_against_the_rate_limit() {
     let mut node = Node::new();
     node.feed(Input::Entries(vec![None]));
     let (entry, _) = node.dials()[0];
@@ -182,26 +182,26 @@ fn referrals_count_like_all_that_others_say() {
 }
 
 #[test]
-fn what_was_only_heard_is_told_to_nobody() {
+fn hearsay_is_passed_on_to_nobody() {
     let mut node = Node::linked(4);
     let offered = (0..4).map(|n| fake(FAKES + n, VICTIM)).collect();
     node.ask(1, shuffle(offered));
     node.meet(50);
     node.out.clear();
-    let told = named(&node.ask(2, shuffle(vec![])));
-    assert!(told.contains(&50), "whom we have dialled: {told:?}");
-    assert!(told.contains(&3), "a link, of its own host: {told:?}");
-    assert!(told.iter().all(|id| *id < FAKES), "{told:?}");
+    let found = named(&node.ask(2, shuffle(vec![])));
+    assert!(found.contains(&50), "whom we have dialled: {found:?}");
+    assert!(found.contains(&3), "a link, of its own host: {found:?}");
+    assert!(found.iter().all(|id| *id < FAKES), "{found:?}");
     node.link(5, public(5));
-    let told = named(&node.ask(5, join(5, 55, 0)));
+    let found = named(&node.ask(5, join(5, 55, 0)));
     assert!(
-        !told.is_empty() && told.iter().all(|id| *id < FAKES),
-        "{told:?}"
+        !found.is_empty() && found.iter().all(|id| *id < FAKES),
+        "{found:?}"
     );
 }
 
 #[test]
-fn a_peer_that_says_it_is_at_another_host_is_told_to_nobody_and_dialled_within_the_budget() {
+fn a_peer_that_claims_another_host_is_passed_on_to_nobody_and_dialled_within_the_rate_limit() {
     let mut node = Node::linked(2);
     node.link(3, public(3));
     let Request::Join { mut terms, need } = join(3, 33, 0) else {
@@ -209,8 +209,8 @@ fn a_peer_that_says_it_is_at_another_host_is_told_to_nobody_and_dialled_within_t
     };
     terms.addresses = vec![public(VICTIM), public(VICTIM + 1)].into();
     node.ask(3, Request::Join { terms, need });
-    let told = named(&node.ask(1, shuffle(vec![])));
-    assert_eq!(told, [2]);
+    let found = named(&node.ask(1, shuffle(vec![])));
+    assert_eq!(found, [2]);
     assert!(node.overlay.saved_peers().iter().all(|saved| saved.id != 3));
     for peer in 1..=3 {
         node.feed(Input::LinkDown { peer });
@@ -228,7 +228,7 @@ fn a_peer_that_says_it_is_at_another_host_is_told_to_nobody_and_dialled_within_t
 }
 
 #[test]
-fn a_link_is_told_of_our_addresses_those_of_its_own_scope_first_and_two_at_most() {
+fn a_link_gets_two_of_our_addresses_at_most_those_of_its_own_scope_first() {
     let mut node = Node::new();
     let own = |reach, n| Place(reach, n);
     node.feed(Input::Addresses {
@@ -240,7 +240,7 @@ fn a_link_is_told_of_our_addresses_those_of_its_own_scope_first_and_two_at_most(
         ],
         dialable: true,
     });
-    for (peer, reach, told) in [
+    for (peer, reach, named) in [
         (11, Reach::Loopback, [4, 3]),
         (12, Reach::Private, [3, 1]),
         (13, Reach::Public, [1, 2]),
@@ -253,7 +253,7 @@ fn a_link_is_told_of_our_addresses_those_of_its_own_scope_first_and_two_at_most(
             panic!("not taken by {peer}");
         };
         let found: Vec<u32> = terms.addresses.iter().map(|place| place.1).collect();
-        assert_eq!(found, told);
+        assert_eq!(found, named);
         node.overlay.slot.clear();
     }
 }

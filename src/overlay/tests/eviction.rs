@@ -1,11 +1,11 @@
-//! Whose place is taken when somebody needs one: links that bring nothing, networks that hold too
-//! many, visitors that do nothing; and that nobody is put out while nobody waits.
+//! Eviction: idle links, networks that hold too many links, and provisional links without a Join lose their place; and no link
+//! is evicted while nobody waits.
 
 use std::time::Duration;
 
 use super::*;
 
-/// A node that is full with inbound links of these peers, none of which has said anything.
+/// Returns a node that is full with inbound links of these peers, all of them silent.
 fn held_by(peers: &[u32]) -> Node {
     let mut node = Node::new();
     for peer in peers {
@@ -15,8 +15,8 @@ fn held_by(peers: &[u32]) -> Node {
     node
 }
 
-/// A newcomer comes and joins; what it is told.
-fn come(node: &mut Node, peer: u32, need: u32) -> Option<Answer> {
+/// Lets a newcomer connect and join. Returns the answer, if it is admitted.
+fn connect_and_join(node: &mut Node, peer: u32, need: u32) -> Option<Answer> {
     if node.admit(peer) != Admission::Accept {
         return None;
     }
@@ -38,7 +38,7 @@ fn brought(node: &mut Node, peers: &[u32]) {
     }
 }
 
-/// Refuses every request of the node's, but for those to 3, which never answers.
+/// Refuses every request of the node's, except for those to 3, which never answers.
 fn refuse_all(node: &mut Node) {
     for _ in 0..3 {
         refuse_once(node);
@@ -69,23 +69,23 @@ fn refuse_once(node: &mut Node) {
 }
 
 #[test]
-fn who_holds_a_place_and_says_nothing_yields_to_a_newcomer_and_to_nobody_else() {
+fn a_silent_link_yields_to_a_newcomer_and_to_nobody_else() {
     let mut node = held_by(&[1, 2, 3, 4, 5]);
     node.wait(Duration::from_secs(600));
     assert_eq!(node.peers(), [1, 2, 3, 4, 5], "nobody waits");
-    assert_eq!(come(&mut node, 6, 2), Some(Answer::Accepted));
+    assert_eq!(connect_and_join(&mut node, 6, 2), Some(Answer::Accepted));
     assert_eq!(node.closed(), [(1, Reason::Idle)]);
     assert_eq!(node.peers(), [2, 3, 4, 5, 6]);
     assert!(!node.overlay.is_in_handover());
 }
 
 #[test]
-fn who_brings_messages_or_answers_keeps_its_place_and_the_one_that_does_not_yields() {
+fn a_useful_link_keeps_its_place_and_an_idle_one_yields() {
     let mut node = held_by(&[1, 2, 3, 4, 5]);
     brought(&mut node, &[1, 2, 4, 5]);
     node.wait(Duration::from_secs(11));
     assert_eq!(
-        come(&mut node, 6, 1),
+        connect_and_join(&mut node, 6, 1),
         Some(Answer::Pending),
         "a link may move"
     );
@@ -95,22 +95,25 @@ fn who_brings_messages_or_answers_keeps_its_place_and_the_one_that_does_not_yiel
 }
 
 #[test]
-fn whoever_asks_only_if_there_is_room_puts_nobody_out() {
+fn a_newcomer_that_joins_only_if_there_is_room_evicts_nobody() {
     let mut node = held_by(&[1, 2, 3, 4, 5]);
     node.wait(Duration::from_secs(60));
-    assert_eq!(come(&mut node, 6, 0), Some(Answer::Refused));
+    assert_eq!(connect_and_join(&mut node, 6, 0), Some(Answer::Refused));
     assert_eq!(node.closed(), []);
 }
 
 #[test]
-fn a_link_that_was_of_use_once_is_idle_after_a_minute_without_anything() {
+fn a_link_that_was_useful_once_is_idle_after_a_minute_without_use() {
     for (wait, answer) in [(50, false), (61, true)] {
         let mut node = held_by(&[1, 2, 3, 4, 5]);
         brought(&mut node, &[1, 2, 3, 4, 5]);
         node.wait(Duration::from_secs(wait));
-        come(&mut node, 6, 1);
+        connect_and_join(&mut node, 6, 1);
         refuse_all(&mut node);
-        assert_eq!(node.peers().contains(&6) && !node.overlay.is_in_handover(), answer);
+        assert_eq!(
+            node.peers().contains(&6) && !node.overlay.is_in_handover(),
+            answer
+        );
     }
 }
 
@@ -119,7 +122,7 @@ fn a_network_that_holds_most_places_loses_one_to_another_and_none_to_its_own() {
     for (newcomer, lost) in [(401, Some((103, Reason::Crowded))), (104, None)] {
         let mut node = held_by(&[101, 102, 103, 201, 301]);
         brought(&mut node, &[101, 102, 103, 201, 301]);
-        come(&mut node, newcomer, 1);
+        connect_and_join(&mut node, newcomer, 1);
         refuse_all(&mut node);
         let mut closed = node.closed();
         closed.retain(|(peer, _)| *peer != newcomer);
@@ -145,11 +148,11 @@ fn while_another_network_waits_one_that_has_its_share_does_not_get_the_visit() {
 }
 
 #[test]
-fn a_newcomer_that_joins_and_falls_silent_holds_the_lock_for_two_seconds() {
+fn a_newcomer_that_joins_and_falls_silent_holds_the_slot_for_two_seconds() {
     let mut node = Node::linked(5);
-    assert_eq!(come(&mut node, 6, 2), Some(Answer::Split));
-    let (victim, id, _) = node.sent().remove(0);
-    node.answer(victim, id, agreed());
+    assert_eq!(connect_and_join(&mut node, 6, 2), Some(Answer::Split));
+    let (moved, id, _) = node.sent().remove(0);
+    node.answer(moved, id, agreed());
     node.wait(Duration::from_millis(1900));
     assert!(node.overlay.is_in_handover());
     node.wait(Duration::from_millis(200));
@@ -163,7 +166,7 @@ fn a_newcomer_that_joins_and_falls_silent_holds_the_lock_for_two_seconds() {
 #[test]
 fn a_neighbour_that_does_not_answer_in_a_handover_costs_two_seconds_and_is_asked_no_more() {
     let mut node = Node::linked(5);
-    assert_eq!(come(&mut node, 6, 2), Some(Answer::Split));
+    assert_eq!(connect_and_join(&mut node, 6, 2), Some(Answer::Split));
     let (silent, ..) = node.sent().remove(0);
     node.wait(Duration::from_millis(2100));
     let asked: Vec<u32> = node.sent().iter().map(|(to, ..)| *to).collect();
@@ -173,7 +176,7 @@ fn a_neighbour_that_does_not_answer_in_a_handover_costs_two_seconds_and_is_asked
 }
 
 #[test]
-fn a_visit_in_which_nothing_happens_goes_to_the_next_who_comes() {
+fn an_unused_visit_goes_to_the_next_newcomer() {
     // Its handshake does not end.
     let mut node = Node::linked(5);
     assert_eq!(node.admit(6), Admission::Accept);
@@ -191,7 +194,7 @@ fn a_visit_in_which_nothing_happens_goes_to_the_next_who_comes() {
 
 #[test]
 fn a_handover_that_leads_nowhere_ends_sooner_while_others_wait() {
-    // A neighbour tells us to expect somebody who never comes.
+    // A neighbour asks the node to expect a peer that never dials.
     let mut node = Node::linked(5);
     let to = contact(50);
     let role = Role::Expect;
@@ -243,7 +246,7 @@ fn a_full_node_gets_a_link_of_its_own_choice_although_nobody_lets_it_move_one() 
 }
 
 #[test]
-fn whoever_only_knocks_does_not_keep_a_full_node_from_moving_its_links() {
+fn newcomers_that_only_knock_do_not_keep_a_full_node_from_moving_its_links() {
     let mut node = Node::linked(5);
     node.overlay.core.options.flip = 1.0;
     let mut moves = 0;

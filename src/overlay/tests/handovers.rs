@@ -1,15 +1,15 @@
-//! Splits, joins, and peers that lie, repeat themselves or fall silent in one.
+//! Splits and joins, and peers that lie, repeat themselves or fall silent in one.
 
 use std::time::Duration;
 
 use super::*;
 
 #[test]
-fn victim_keeps_its_link_until_the_newcomer_confirms() {
+fn the_moved_node_keeps_its_link_until_the_newcomer_confirms() {
     let mut node = Node::linked(5);
-    let victim = split(&mut node);
+    let moved = split(&mut node);
     node.ask(
-        victim,
+        moved,
         Request::Report {
             nonce: 66,
             linked: true,
@@ -23,15 +23,19 @@ fn victim_keeps_its_link_until_the_newcomer_confirms() {
             linked: true,
         },
     );
-    assert_eq!(node.closed(), [(victim, Reason::Handover)]);
-    assert_eq!(node.peers().len(), 5, "the giver's degree is as before");
+    assert_eq!(node.closed(), [(moved, Reason::Handover)]);
+    assert_eq!(
+        node.peers().len(),
+        5,
+        "the coordinator's degree is as before"
+    );
     assert!(!node.overlay.is_in_handover());
 }
 
 #[test]
-fn the_newcomers_word_alone_moves_nothing() {
+fn the_newcomers_report_alone_moves_nothing() {
     let mut node = Node::linked(5);
-    let victim = split(&mut node);
+    let moved = split(&mut node);
     node.ask(
         6,
         Request::Report {
@@ -47,7 +51,7 @@ fn the_newcomers_word_alone_moves_nothing() {
         },
     );
     node.ask(
-        1 + victim % 5,
+        1 + moved % 5,
         Request::Report {
             nonce: 66,
             linked: true,
@@ -55,13 +59,13 @@ fn the_newcomers_word_alone_moves_nothing() {
     );
     assert_eq!((node.peers().len(), node.closed()), (6, vec![]));
     node.wait(Duration::from_secs(20));
-    assert!(node.peers().contains(&victim), "the old link stays");
+    assert!(node.peers().contains(&moved), "the old link stays");
     assert_eq!(node.peers().len(), 5);
     assert!(!node.overlay.is_in_handover());
 }
 
 #[test]
-fn a_full_node_lets_in_one_visitor_and_refuses_the_next() {
+fn a_full_node_admits_one_newcomer_and_refuses_the_next() {
     let mut node = Node::linked(5);
     assert_eq!(node.admit(6), Admission::Accept);
     assert_eq!(node.admit(7), Admission::Busy { referrals: vec![] });
@@ -70,7 +74,7 @@ fn a_full_node_lets_in_one_visitor_and_refuses_the_next() {
     node.wait(Duration::from_secs(10));
     assert!(
         !node.overlay.is_in_handover(),
-        "a visitor that never comes frees its place"
+        "a newcomer that never connects frees its place"
     );
 }
 
@@ -115,7 +119,7 @@ fn a_join_with_a_false_count_gets_two_links_at_most() {
 }
 
 #[test]
-fn a_peer_that_locks_and_falls_silent_is_put_out_and_gets_no_second_chance() {
+fn a_newcomer_that_falls_silent_in_a_handover_is_closed_and_gets_no_second_chance() {
     let mut node = Node::linked(5);
     split(&mut node);
     node.wait(Duration::from_secs(12));
@@ -128,7 +132,7 @@ fn a_peer_that_locks_and_falls_silent_is_put_out_and_gets_no_second_chance() {
 }
 
 #[test]
-fn a_giver_that_never_lets_go_keeps_nobody_locked() {
+fn a_coordinator_that_never_closes_the_old_link_keeps_nobody_in_the_handover() {
     let mut node = Node::linked(5);
     node.ask(1, hint(9, contact(50)));
     let (dial, _) = node.dials()[0];
@@ -161,7 +165,7 @@ fn a_giver_that_never_lets_go_keeps_nobody_locked() {
 }
 
 #[test]
-fn when_the_giver_lets_go_it_was_a_handover_and_no_loss() {
+fn when_the_coordinator_closes_the_old_link_it_was_a_handover_and_no_loss() {
     let mut node = Node::linked(5);
     node.ask(1, hint(9, contact(50)));
     let (dial, _) = node.dials()[0];

@@ -1,11 +1,11 @@
-//! What a redirect hint can and cannot make a node do.
+//! Redirect hints: the dials that they can cause, and those that they cannot.
 
 use std::time::Duration;
 
 use super::*;
 
 #[test]
-fn a_hint_of_nobodys_link_is_not_obeyed() {
+fn a_hint_of_an_unlinked_peer_is_refused() {
     let mut node = Node::linked(3);
     node.ask(99, hint(1, contact(50)));
     assert_eq!(node.outcomes(), [HintOutcome::NotALink]);
@@ -53,7 +53,7 @@ fn a_loopback_link_may_name_its_neighbours_on_the_machine() {
 }
 
 #[test]
-fn a_hint_to_ourselves_or_to_a_peer_we_have_is_not_obeyed() {
+fn a_hint_to_the_node_itself_or_to_a_linked_peer_is_refused() {
     let mut node = Node::linked(3);
     node.ask(1, hint(1, contact(ME)));
     node.ask(1, hint(2, contact(2)));
@@ -65,7 +65,7 @@ fn a_hint_to_ourselves_or_to_a_peer_we_have_is_not_obeyed() {
 }
 
 #[test]
-fn a_hint_where_another_peer_answers_is_told_and_frees_the_node() {
+fn a_hint_where_another_peer_answers_is_reported_and_frees_the_node() {
     let mut node = Node::linked(3);
     node.ask(1, hint(1, contact(50)));
     let dials = node.dials();
@@ -75,13 +75,13 @@ fn a_hint_where_another_peer_answers_is_told_and_frees_the_node() {
     });
     assert_eq!(node.outcomes(), [HintOutcome::WrongPeer]);
     assert!(!node.overlay.is_in_handover());
-    let told: Vec<_> = node
+    let sent: Vec<_> = node
         .sent()
         .into_iter()
         .map(|(to, _, request)| (to, request))
         .collect();
     assert_eq!(
-        told,
+        sent,
         [(
             1,
             Request::Report {

@@ -1,4 +1,4 @@
-//! Links of other kinds, and life without any.
+//! Plain links, lost links, and nodes without any.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn an_attach_without_our_nonce_is_refused() {
 }
 
 #[test]
-fn nobody_fills_the_pool_with_offers_nobody_asked_for() {
+fn no_peer_fills_the_hearsay_with_unsolicited_offers() {
     let mut node = Node::linked(4);
     for n in 0..100u32 {
         let offered = (0..8).map(|k| contact(500 + n * 8 + k)).collect();
@@ -65,8 +65,8 @@ fn a_peer_without_the_protocol_is_a_plain_link_and_never_redirected() {
         ),
         "{answer:?}"
     );
-    let told: Vec<u32> = node.sent().into_iter().map(|(to, ..)| to).collect();
-    assert!(told == [6] || told == [7], "{told:?}");
+    let hinted: Vec<u32> = node.sent().into_iter().map(|(to, ..)| to).collect();
+    assert!(hinted == [6] || hinted == [7], "{hinted:?}");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn a_node_that_lost_everybody_dials_at_once_and_never_stops() {
     assert!(searching > 10);
 }
 
-/// The longest time in which this node, to which the others are dead, dials none of the entry nodes.
+/// Returns the longest time in which this node, to which all others are dead, dials none of the entry nodes.
 fn longest_without_an_entry_node(mut node: Node, entries: u32) -> Duration {
     node.feed(Input::Entries((0..entries).map(|_| None).collect()));
     let (mut last, mut longest) = (node.now, Duration::ZERO);

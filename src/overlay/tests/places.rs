@@ -1,4 +1,4 @@
-//! Places: who gets one, for how long, and that no order of events brings a seventh link.
+//! Places: the peers that get one, for how long, and that no order of events brings a seventh link.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn up(peer: u32) -> Input<u32, Place> {
 }
 
 #[test]
-fn a_place_that_was_held_in_vain_is_not_there_for_who_comes_late() {
+fn an_expired_reservation_is_of_no_use_to_a_late_peer() {
     let mut node = Node::linked(5);
     assert_eq!(node.admit(6), Admission::Accept);
     // Its handshake takes longer than its place is held, and another one is let in meanwhile.
@@ -30,11 +30,11 @@ fn a_place_that_was_held_in_vain_is_not_there_for_who_comes_late() {
 }
 
 #[test]
-fn a_place_is_held_for_a_linked_peer_that_dials_again_and_loses_its_old_link_meanwhile() {
+fn a_place_is_reserved_for_a_linked_peer_that_dials_again_and_loses_its_old_link_meanwhile() {
     let mut node = Node::linked(5);
     assert_eq!(node.admit(1), Admission::Accept);
     node.feed(Input::LinkDown { peer: 1 });
-    // Its place counts as taken: who comes now is the one more that a full node lets in.
+    // Its place counts as taken: the next peer is the one more that a full node admits.
     assert_eq!(node.admit(6), Admission::Accept);
     assert_eq!(node.admit(7), Admission::Busy { referrals: vec![] });
     node.feed(up(1));
@@ -42,7 +42,7 @@ fn a_place_is_held_for_a_linked_peer_that_dials_again_and_loses_its_old_link_mea
     assert_eq!(node.peers(), [2, 3, 4, 5, 1, 6]);
 }
 
-/// One random event of what a network may bring, in any order: also links that nobody admitted.
+/// Feeds one random event of those that a network may bring, among them links that nobody admitted.
 fn anything(node: &mut Node, rng: &mut Xoshiro256PlusPlus) {
     let peer = rng.random_range(1..12);
     let direction = match rng.random_bool(0.7) {

@@ -1,7 +1,7 @@
 //! The choice of the neighbours that a coordinator asks, and of the links that it may move.
 //!
-//! Entry functions: [`pick_candidates`], [`movable_links`]. The rule they keep: only confirmed links take part whose peers speak
-//! the overlay and answer, in random order; the oldest link of this node's own choice is never moved.
+//! Entry functions: [`pick_candidates`], [`movable_links`]. The rule they keep: only confirmed links take part with peers that
+//! speak the overlay and answer, in random order; the oldest link of this node's own choice is never moved.
 
 use rand::Rng;
 use rand::seq::SliceRandom;

@@ -1,6 +1,6 @@
 //! Redirect hints of a coordinator: to the moved node first, and to the receiver once the moved node has agreed.
 //!
-//! The rule kept here: a peer is told only addresses that its link may name, and the next link is tried when an end refuses.
+//! The rule kept here: a hint names only addresses that its link may name, and the next link is tried when an end refuses.
 
 use std::sync::Arc;
 
@@ -22,11 +22,14 @@ impl<I: NodeId, A: Address> Coordinator<I, A> {
             return Progress::Running;
         };
         let (nonce, is_dialable) = (terms.nonce, terms.dialable);
-        let named =
-            |peer: I| in_scope(cx.core.links.reach_of(peer), &terms.addresses);
+        let named = |peer: I| in_scope(cx.core.links.reach_of(peer), &terms.addresses);
         // A peer that may not know the receiver's address cannot dial it.
-        let is_told = |peer: &I| !is_dialable || !named(*peer).is_empty();
-        while self.movable.last().is_some_and(|peer| !is_told(peer)) {
+        let is_dialable_by = |peer: &I| !is_dialable || !named(*peer).is_empty();
+        while self
+            .movable
+            .last()
+            .is_some_and(|peer| !is_dialable_by(peer))
+        {
             self.movable.pop();
         }
         let Some(moved) = self.movable.pop() else {
@@ -75,7 +78,7 @@ impl<I: NodeId, A: Address> Coordinator<I, A> {
         if role == Role::Dial {
             let address = addresses.first().cloned();
             cx.report(Report::Redirected {
-                told: receiver_of_hint,
+                dialer: receiver_of_hint,
                 to: id,
                 address,
             });

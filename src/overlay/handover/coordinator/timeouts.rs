@@ -29,7 +29,10 @@ impl<I: NodeId, A: Address> Coordinator<I, A> {
     }
 
     /// Takes the next timeout: of one answer, or of the whole handover.
-    pub(in crate::overlay::handover) fn on_timeout<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>) -> Progress<I> {
+    pub(in crate::overlay::handover) fn on_timeout<R: Rng>(
+        &mut self,
+        cx: &mut Context<'_, I, A, R>,
+    ) -> Progress<I> {
         match self.deadline > cx.now {
             true => self.on_answer_timeout(cx),
             false => self.on_handover_timeout(cx),
@@ -46,8 +49,8 @@ impl<I: NodeId, A: Address> Coordinator<I, A> {
         if let Some(link) = cx.core.links.get_mut(silent) {
             link.activity_mut().record_timeout();
         }
-        if self.prunable.is_some() {
-            return self.try_next_prune(cx);
+        if self.droppable.is_some() {
+            return self.try_drop_next(cx);
         }
         let Some(nonce) = self.nonce() else {
             return self.try_next_candidate(cx);
