@@ -1,4 +1,4 @@
-"""What must be true in the end, and the table that says whether it is."""
+"""The conditions that must hold at the end, and the table of their results."""
 
 import math
 import time
@@ -6,12 +6,12 @@ import time
 # How long the nodes may take to agree after the last word.
 SETTLE = 180
 JOIN = 90
-# A process makes room for what it needs while its log, its peers and its allocator's arenas grow to the size they keep:
+# A process grows while its log, its peers and its allocator's arenas grow to their final size:
 # most of that in its first quarter of an hour.
 WARM_UP = 20 * 60
 # A slope over less than this says more about the last allocation than about a leak.
 MIN_SPAN = 10 * 60
-# Growth of a node's memory after its log is full, in MiB an hour, from a run of so many minutes on.
+# Growth of a node's memory after its log is full, in MiB an hour, for runs of at least this number of minutes.
 MAX_SLOPE = 1.0
 JUDGED_FROM = 35
 MIN_SAMPLES = 30
@@ -53,7 +53,7 @@ class Verdict:
         self.sent = sent
 
     def settle(self):
-        """Waits until every log has everything and every reader was told, or it has taken too long."""
+        """Waits until every log has every message and every reader has received it, or the timeout expires."""
         until = time.monotonic() + SETTLE
         while True:
             self.look()
@@ -115,13 +115,13 @@ class Verdict:
         return good
 
     def curve(self, node):
-        """Ten samples, evenly spread: whether memory still grows in the end is seen better than told by a slope."""
+        """Ten samples, evenly spread: they show better than a slope whether memory still grows at the end."""
         samples = [sample for sample in node.samples if sample[0] <= self.ended]
         steps = samples[:: max(1, len(samples) // 10)]
         return " ".join(f"{(t - node.since) / 60:.0f}:{rss:.1f}" for t, rss in steps)
 
     def tell_when(self):
-        """Whose messages are missing where, and when they were sent."""
+        """Lists missing messages by author and node, with the time when they were sent."""
         for what, missing in (("not in the log of", self.lost), ("not told by", self.untold)):
             for name, keys in missing.items():
                 if what == "not told by" and name not in STAYED_UP:
@@ -141,7 +141,7 @@ class Verdict:
         slope = self.slope(node)
         first, last = (node.samples[0][1], node.samples[-1][1]) if node.samples else (0.0, 0.0)
         grows = "        -" if slope is None else f"{slope[0]:5.2f}±{slope[1]:.2f}"
-        # A node that was killed may have stored what it had not told yet.
+        # A killed node may have stored messages that it had not printed yet.
         shown = str(untold) if name in STAYED_UP else f"({untold})"
         print(
             f"{name:10} {node.starts:7} {sent:6} {node.refused:8} {len(node.told):6} {shown:>7} {twice:6} "

@@ -20,7 +20,7 @@ MIN_REMOVED = 256 - 64
 
 
 class Shared:
-    """What all nodes have said, and what was seen going wrong."""
+    """The messages that all nodes have sent, and the observed faults."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -171,7 +171,7 @@ class Node:
         return {(line["id"], line["seq"]) for line in lines if line["type"] == "message"}
 
     def look(self):
-        """Notes which batches the log has, and which have made room: what is in it now may make room before the end."""
+        """Notes which batches the log has, and which were removed: one that is in it now may be removed before the end."""
         if not self.expected_up or not self.is_online.is_set():
             return
         try:
@@ -184,7 +184,7 @@ class Node:
         except sqlite3.Error:
             # It is looked again soon, and in the end by the program itself.
             return
-        # Forgotten only when there are too many: until then what was in the log is there, or is known to have made room.
+        # Forgotten only when there are too many: until then a batch of the log is still there, or is known to be removed.
         if not self.log_forgets:
             gone = self.last_had.difference(had, removed)
             self.log_forgets = len(removed) >= MIN_REMOVED
@@ -205,7 +205,7 @@ class Node:
 
 
 class Joiner(Node):
-    """A node that comes at the end and writes to a file: every line must be there."""
+    """A node that starts at the end and writes to a file: every line must be there."""
 
     def lines(self):
         with open(self.folder + ".stdout", errors="replace") as file:

@@ -1,6 +1,6 @@
-"""The run itself: who speaks, what is done to whom and when, and what must be true in the end.
+"""The run itself: the traffic, the schedule of faults, and the conditions at the end.
 
-Six nodes speak in turn, one message a second each. `steady` is left alone; `killed` and `stopped` end and come back, until
+Six nodes speak in turn, one message a second each. `steady` is left alone; `killed` and `stopped` end and restart, until
 three fifths of the run are over, so that their memory can be measured after that; `clock` lives with jumps of its clock;
 `disk` has its log on a small tmpfs that is filled and freed; `partition` is stopped and goes on, and its stderr is full.
 """
@@ -19,9 +19,9 @@ from nodes import CONTINUE, KILL, STOP, TERMINATE, Joiner, Node, Shared
 MINUTES = int(sys.argv[1])
 # The log is full after about a third of the run: each node takes in some 0.35 MiB a minute.
 KEEP = f"{max(2, MINUTES // 10)}M"
-# The log, its WAL and what SQLite needs beside them.
+# The log, its WAL and SQLite's temporary files.
 TMPFS_MIB = 48
-# What is done to the nodes is done once in each round, which ends with some time in which nothing is done.
+# Each fault occurs once in each round, which ends with a time without faults.
 ROUND = min(300, MINUTES * 60 // 3)
 # At the end of the run nothing is done, so that all can agree.
 REST = min(180, MINUTES * 60 // 6)
@@ -98,7 +98,7 @@ class Soak:
         os.remove(f"{self.tmpfs}/ballast")
 
     def plan(self):
-        """What is done when, in seconds from the beginning."""
+        """The schedule of faults, in seconds from the beginning."""
         node, plan = self.nodes, []
         end = MINUTES * 60 - REST
         for number in range(int(end // ROUND) + 1):
@@ -148,7 +148,7 @@ class Soak:
         say("nobody speaks any more")
 
     def join(self):
-        """A newcomer whose stdout is a file."""
+        """A newcomer with a file as its stdout."""
         port = self.ports[-1]
         joiner = Joiner(self.shared, "joiner", f"{self.folder}/joiner", port, self.ports[:2], KEEP)
         joiner.start()
