@@ -4,7 +4,7 @@
 // with a neighbour; batches in flight by gossip are left out; a neighbour over its quota gets RetryAfter, and one that
 // does not wait is disconnected.
 
-import { Allowance } from './allowance.js'
+import { Quota } from './quota.js'
 import { BatchError } from './batch.js'
 import { toHex } from './bytes.js'
 import { Comparison, NotSubscribed, notifyLagging, windowOf } from './comparison.js'
@@ -31,7 +31,7 @@ export class Sync {
   #rooms
   #tell
   #onBatch
-  /** Per neighbour: `{ allowance, plain, rooms, due, running }`. */
+  /** Per neighbour: `{ quota, plain, rooms, due, running }`. */
   #neighbours = new Map()
   #claimed = new Set()
   #turn = 0
@@ -99,7 +99,7 @@ export class Sync {
     let neighbour = this.#neighbours.get(id)
     if (neighbour === undefined) {
       neighbour = {
-        allowance: new Allowance(Date.now()),
+        quota: new Quota(Date.now()),
         plain: false,
         /** The state of a neighbour in a room: `{ sinceMs, removed, agreed, notSubscribed, toldAt }`. */
         rooms: new Map(),
@@ -212,7 +212,7 @@ export class Sync {
     const request = decodeRequest(body)
     const log = this.#rooms.get(request.room)?.log
     if (log === undefined || this.#links.get(id) === undefined) return encodeResponse('notSubscribed', {})
-    const due = this.#of(id).allowance.ask(Date.now(), request.kind)
+    const due = this.#of(id).quota.ask(Date.now(), request.kind)
     if (due === 'offence') throw new Violation('the peer goes on asking although it was told to wait')
     if (due === 'retryAfter') return encodeResponse('retryAfter', { after_ms: RETRY_AFTER_MS })
     switch (request.kind) {
@@ -235,7 +235,7 @@ export class Sync {
 
   #onFetch (id, { ids }, log) {
     const batches = fill(ids, id => log.get(toHex(id)) ?? log.removedAt(toHex(id)))
-    this.#of(id).allowance.served(batches.envelopes.reduce((sum, envelope) => sum + envelope.length, 0))
+    this.#of(id).quota.served(batches.envelopes.reduce((sum, envelope) => sum + envelope.length, 0))
     return encodeResponse('batches', batches)
   }
 }

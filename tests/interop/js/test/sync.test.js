@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
-import { Allowance, MAX_IMPATIENT } from '../lib/allowance.js'
+import { Quota, MAX_IMPATIENT } from '../lib/quota.js'
 import { open, seal, topicOf } from '../lib/batch.js'
 import { concat, fromHex, random, toHex } from '../lib/bytes.js'
 import { answering, ask } from '../lib/exchange.js'
@@ -116,12 +116,12 @@ test('a stranger that asks without end is told to wait', async () => {
 })
 
 test('whoever waits is served on and on; whoever does not has broken a rule in the end', () => {
-  const patient = new Allowance(0)
+  const patient = new Quota(0)
   for (let now = 0; now < 600_000; now += 500) assert.equal(patient.ask(now, 'compare'), 'granted')
-  const greedy = new Allowance(0)
+  const greedy = new Quota(0)
   const answers = Array.from({ length: 200 }, () => greedy.ask(1, 'compare'))
   assert.deepEqual([answers.indexOf('retryAfter'), answers.indexOf('offence')], [64, 64 + MAX_IMPATIENT])
-  const fetching = new Allowance(0)
+  const fetching = new Quota(0)
   for (let i = 0; i < 1_024; i++) {
     assert.equal(fetching.ask(0, 'fetch'), 'granted')
     fetching.served(2 ** 20)

@@ -15,7 +15,7 @@ const FETCH_LEAST = 4_096
 /** Maximum number of requests in a row that ignore RetryAfter. */
 export const MAX_IMPATIENT = 64
 
-export class Allowance {
+export class Quota {
   #compares
   #fetched
   #impatient = 0
