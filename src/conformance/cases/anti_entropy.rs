@@ -31,7 +31,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "many-ranges",
         kind: Kind::Good,
-        spec: "10 Allowance",
+        spec: "10 Quota",
         expected: "each Compare with 19,000 ranges is answered within 5 s, with Ranges or RetryAfter; this link stays; or na",
         only: None,
         procedure: Procedure::OnLink(|ctx, link| many_ranges(ctx, link).boxed()),
@@ -39,7 +39,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "dated-ahead",
         kind: Kind::Good,
-        spec: "10 What makes room",
+        spec: "10 Retention by size",
         expected: "after 6 MB of batches that are dated 290 s ahead what the peer keeps does not begin in the future; this link stays; or na",
         only: None,
         procedure: Procedure::OnLink(|ctx, link| dated_ahead(ctx, link).boxed()),

@@ -143,7 +143,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     good(
         "unknown-fields-in-core",
-        "5 What a side makes",
+        "5 Messages and transcript",
         "hashed where they stand; it passes",
         Procedure::HarmlessMutation(FrameKind::Hello, || {
             Mutation::Core(Box::new(|core| more_fields(core.encode_to_vec())))
@@ -151,7 +151,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     good(
         "unknown-fields-in-core-of-challenge",
-        "5 What a side makes",
+        "5 Messages and transcript",
         "hashed where they stand; it passes",
         Procedure::HarmlessMutation(FrameKind::Challenge, || {
             Mutation::Core(Box::new(|core| more_fields(core.encode_to_vec())))

@@ -17,7 +17,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new(
         Kind::Good,
         "fresh-values",
-        "5 What a side makes",
+        "5 Messages and transcript",
         "nonces, secrets, encapsulated keys and tags are new in every round and on every connection; instance_id and \
          enc_key stay",
         Procedure::OwnConnections(|ctx| fresh(ctx).boxed()),
@@ -25,7 +25,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new(
         Kind::Good,
         "clock",
-        "5 What a side makes",
+        "5 Messages and transcript",
         "clock_ms is the peer's Unix time in milliseconds, in each of its Cores",
         Procedure::OwnConnections(|ctx| clock(ctx).boxed()),
     ),
