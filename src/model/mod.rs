@@ -7,8 +7,8 @@
 mod author_stream;
 mod batch_id;
 mod found;
-mod horizon;
 mod item;
+mod low_watermark;
 mod record;
 mod room_name;
 #[cfg(feature = "serde")]
@@ -19,9 +19,9 @@ pub(crate) mod tests;
 pub use author_stream::AuthorStream;
 pub use batch_id::BatchId;
 pub use found::Found;
-pub(crate) use horizon::{DEFAULT_KEEP_AGE, horizon_at};
-pub use horizon::{ITEMS_MOST, MIN_KEPT_MS};
 pub use item::Item;
+pub(crate) use low_watermark::{DEFAULT_KEEP_AGE, horizon_at};
+pub use low_watermark::{ITEMS_MOST, MIN_KEPT_MS};
 pub(crate) use record::Seal;
 pub use record::{EVENT_BYTES, Id, Outcome, Record, Stored, Verified};
 pub use room_name::{MAX_ROOM_NAME_BYTES, RoomName, RoomNameError, TOPIC_PREFIX};

@@ -11,12 +11,12 @@ use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::blob_store::Unsynced;
 use super::disk_space::free_bytes;
 use super::error::LogError;
-use super::keep::Keep;
 use super::log::Log;
+use super::retention_policy::Keep;
 use super::schema;
-use super::shelf::Unsynced;
 
 /// How often the background tries to move the last of them. Only when none is left does the WAL begin
 /// anew, and the writer may add some at any time.

@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::blob_store::{self, Shelf, Unsynced};
 use super::error::LogError;
-use super::front::{self, Front};
-use super::in_place::InPlace;
-use super::keep::Keep;
+use super::insert::{Names, Tables, append_one, head_of};
+use super::journal::{self, Kept, Tail};
+use super::opened_files::InPlace;
+use super::quota::Shares;
 use super::read::Reader;
-use super::rows::{Names, Tables, append_one, head_of};
+use super::retention_policy::Keep;
 use super::schema::{self, Lock, Sync};
-use super::share::Shares;
-use super::shelf::{self, Shelf, Unsynced};
-use super::tail::{self, Kept, Tail};
+use super::write_buffer::{self, Front};
 use crate::clock::UnixMs;
 use crate::identity::NetworkId;
 use crate::model::{Outcome, Record, Verified};
@@ -44,7 +44,7 @@ pub struct Log {
     /// Who fills it, counted as long as there is not room for all.
     pub(super) shares: Option<Shares>,
     /// What is acknowledged and not committed; the transaction that is open, or the next, takes it in.
-    pub(super) front: front::Shared,
+    pub(super) front: write_buffer::Shared,
     /// That it cannot be committed was said, and it could not since.
     is_stuck: bool,
     /// Whether the files are still where they were opened. None in memory.
@@ -79,9 +79,9 @@ impl Log {
 
     /// Stores what a process that was killed had acknowledged and not committed.
     fn read_the_tail(&mut self) -> Result<(), LogError> {
-        let path = tail::path_of(&self.path);
+        let path = journal::path_of(&self.path);
         let failed = |error| LogError::from_io(&path, error);
-        let kept = tail::read(&path).map_err(failed)?;
+        let kept = journal::read(&path).map_err(failed)?;
         if !kept.is_empty() {
             tracing::debug!(batches = kept.len(), "the log's tail is read");
             self.front.lock().take_up(kept);
@@ -121,7 +121,7 @@ impl Log {
             names,
             shelf: None,
             shares: None,
-            front: front::Shared::new(front),
+            front: write_buffer::Shared::new(front),
             is_stuck: false,
             in_place: lock.as_ref().map(|_| InPlace::of(&path)),
             wal_file_bytes: 0,
@@ -260,7 +260,7 @@ impl Log {
     }
 
     /// What is acknowledged and not committed, for those that store something by themselves.
-    pub(super) fn front(&self) -> front::Shared {
+    pub(super) fn front(&self) -> write_buffer::Shared {
         self.front.clone()
     }
 
@@ -379,7 +379,7 @@ impl Log {
         if self.keep.sync == Sync::Full
             && let Some(Err(error)) = self.shelf.as_mut().map(Shelf::sync)
         {
-            return Err(shelf::failure(&error));
+            return Err(blob_store::failure(&error));
         }
         self.look_for_the_files()?;
         self.conn.prepare_cached("COMMIT")?.execute([])?;
@@ -496,7 +496,7 @@ impl Drop for Log {
 /// Before the log in whose file `path` is only read: has what is in its tail brought into the file. A process
 /// that was killed can do so no more; one that runs is about to.
 pub(super) fn take_up_the_tail(path: &Path) {
-    let Ok(kept) = tail::read(&tail::path_of(path)) else {
+    let Ok(kept) = journal::read(&journal::path_of(path)) else {
         return;
     };
     let until = Instant::now() + TAIL_WAIT;
@@ -522,7 +522,7 @@ pub(super) fn take_up_the_tail(path: &Path) {
                 tracing::warn!(
                     %error,
                     "the last {missing} batches before the process was killed are safe in {}, but not in what is read",
-                    tail::path_of(path).display()
+                    journal::path_of(path).display()
                 );
                 return;
             }

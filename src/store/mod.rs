@@ -8,43 +8,43 @@
 //! The rule it keeps: what a neighbour sends is nothing until the verifier has said so; only a
 //! [`Verified`](crate::model::Verified) batch enters the log.
 
-mod care;
+mod author_history;
+mod blob_store;
 mod checkpoint;
 mod disk_space;
+mod disk_usage;
 mod error;
-mod front;
-mod in_place;
-mod keep;
+mod insert;
+mod journal;
 mod log;
-mod numbered;
-mod own;
-mod prune;
+mod maintenance;
+mod opened_files;
+mod quota;
 mod read;
-mod remake;
-mod removed;
+mod recreate;
 mod repair;
-mod rows;
+mod retention;
+mod retention_policy;
 mod salvage;
 mod schema;
-mod share;
-mod shelf;
-mod space;
-mod tail;
+mod sequence_range;
 #[cfg(test)]
 mod tests;
+mod tombstones;
+mod write_buffer;
+mod write_loop;
 mod writer;
-mod writing;
 
-pub use care::{Imported, Refused, Report, check, export, import};
+pub use author_history::Said;
 pub use error::LogError;
-pub use keep::Keep;
 pub use log::Log;
-pub use numbered::{NumberedPage, Numbers};
-pub use own::Said;
-pub use prune::{Crowding, Pruned};
+pub use maintenance::{Imported, Refused, Report, check, export, import};
 pub use read::{Archive, Cursor, History, PAGE_BYTES, PAGE_ROWS, Page, Query, Reader, RoomStats};
-pub use remake::Remade;
+pub use recreate::Remade;
 pub use repair::{Repaired, network_in, repair};
+pub use retention::{Crowding, Pruned};
+pub use retention_policy::Keep;
 pub use schema::{FILE_NAME, Sync};
+pub use sequence_range::{NumberedPage, Numbers};
+pub use write_loop::Notice;
 pub use writer::{Appended, QueueFull, Writer};
-pub use writing::Notice;

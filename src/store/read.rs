@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::blob_store::{self, Place};
 use super::error::LogError;
 use super::log::take_up_the_tail;
 use super::schema;
-use super::shelf::{self, Place};
 use crate::identity::NetworkId;
 use crate::model::{Found, Id, Item, Record, Stored};
 
@@ -317,7 +317,7 @@ impl<'a> Reader<'a> {
                 // What would not fit need not be read.
                 Some((_, Some(place))) if bytes > 0 && bytes + place.len() > most => break,
                 Some((inline, place)) => {
-                    shelf::whole_envelope(self.path, inline, place, room_name, id)?
+                    blob_store::whole_envelope(self.path, inline, place, room_name, id)?
                 }
                 None => None,
             };
@@ -457,7 +457,7 @@ pub(super) fn stored(log: &Path, row: &Row<'_>) -> rusqlite::Result<Stored> {
             first_seq: number(5)?,
             count: number(6)?,
             sent_at_ms: number(7)?,
-            bytes: shelf::envelope(log, row.get(10)?, Place::of(row, 15)?)?.into(),
+            bytes: blob_store::envelope(log, row.get(10)?, Place::of(row, 15)?)?.into(),
             brought_by: Bytes::new(),
         },
         stored_at_ms: number(8)?,

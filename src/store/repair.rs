@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::blob_store::{self, Place};
 use super::error::LogError;
-use super::keep::Keep;
+use super::journal;
 use super::log::Log;
+use super::retention_policy::Keep;
 use super::salvage::{Found, Salvage, envelopes};
 use super::schema::{self, FILE_NAME, Lock};
-use super::shelf::{self, Place};
-use super::tail;
 use crate::identity::NetworkId;
 use crate::model::{Id, Verified};
 
@@ -90,7 +90,7 @@ pub fn repair<C: Verified, E>(
     for suffix in ["", "-wal", "-shm", "-tail"] {
         let _ = fs::remove_file(schema::beside(&fresh, suffix));
     }
-    shelf::remove_all(&fresh).map_err(|error| LogError::from_io(&fresh, error))?;
+    blob_store::remove_all(&fresh).map_err(|error| LogError::from_io(&fresh, error))?;
     let kept = schema::beside(&path, &format!(".damaged-{now_ms}"));
     let repaired = {
         let mut log = Log::open_file(&fresh, keep)?;
@@ -131,7 +131,7 @@ fn put_in_place(path: &Path, fresh: &Path, kept: &Path) -> Result<(), LogError> 
         _ => Ok(()),
     };
     let large_moved = |from: &Path, to: &Path| {
-        shelf::rename_all(from, to).map_err(|error| LogError::from_io(from, error))
+        blob_store::rename_all(from, to).map_err(|error| LogError::from_io(from, error))
     };
     for suffix in ["-tail", "-wal", "-shm", ""] {
         moved(&schema::beside(path, suffix), &schema::beside(kept, suffix))?;
@@ -186,14 +186,14 @@ impl<C: Verified> Saving<'_, C> {
                 n, envelope, place, ..
             } if !self.is_read(n) => {
                 self.note(n, place);
-                match shelf::envelope(self.path, envelope, place) {
+                match blob_store::envelope(self.path, envelope, place) {
                     Ok(envelope) => self.take(&envelope),
                     Err(_) => Ok(()),
                 }
             }
             _ => Ok(()),
         })?;
-        for (_, record) in tail::read(&tail::path_of(self.path)).unwrap_or_default() {
+        for (_, record) in journal::read(&journal::path_of(self.path)).unwrap_or_default() {
             self.take(&record.bytes)?;
         }
         self.store()?;
@@ -250,7 +250,7 @@ impl<C: Verified> Saving<'_, C> {
                 continue;
             };
             self.note(n, place);
-            if let Ok(envelope) = shelf::envelope(self.path, inline, place) {
+            if let Ok(envelope) = blob_store::envelope(self.path, inline, place) {
                 self.take(&envelope)?;
             }
         }
@@ -262,7 +262,7 @@ impl<C: Verified> Saving<'_, C> {
         if lost.is_empty() {
             return Ok(());
         }
-        let gaps = shelf::gaps(self.path, &self.places)
+        let gaps = blob_store::gaps(self.path, &self.places)
             .map_err(|error| LogError::from_io(self.path, error))?;
         for gap in gaps {
             let bytes = gap.read(self.path);

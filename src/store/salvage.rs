@@ -9,8 +9,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use super::blob_store::Place;
 use super::schema;
-use super::shelf::Place;
 use crate::model::Id;
 use crate::wire::envelope::{BODY_TAG, SIGNATURE_BYTES, SIGNATURE_HEADER};
 use crate::wire::strict;

@@ -13,8 +13,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::checkpoint::WalBounds;
 use super::error::LogError;
-use super::in_place::FileId;
-use super::keep::Keep;
+use super::opened_files::FileId;
+use super::retention_policy::Keep;
 use crate::identity::{self, NetworkId};
 
 /// The log's file in the data directory.

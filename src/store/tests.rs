@@ -4,16 +4,16 @@ use super::{Keep, Sync};
 use crate::model::tests::*;
 use crate::model::{Outcome, Record, Verified};
 
+mod blob_store;
 mod bounds;
-mod care;
 mod crash;
 mod figures;
-mod front;
+mod journal;
 mod log;
-mod numbered;
-mod room_made;
-mod shelf;
-mod tail;
+mod maintenance;
+mod retention;
+mod sequence_range;
+mod write_buffer;
 
 pub(crate) fn keep() -> Keep {
     Keep::default()

@@ -22,12 +22,12 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::checkpoint::Checkpoints;
 use super::error::LogError;
-use super::front::{self, TAIL_AT_ONCE};
-use super::keep::Keep;
 use super::log::Log;
 use super::read::Reader;
+use super::retention_policy::Keep;
 use super::schema;
-use super::writing::{Command, Notice, ReadJob, Work};
+use super::write_buffer::{self, TAIL_AT_ONCE};
+use super::write_loop::{Command, Notice, ReadJob, Work};
 use crate::clock::UnixClock;
 use crate::model::{Outcome, Record, Verified};
 
@@ -49,7 +49,7 @@ pub struct Writer {
     reads: Option<Sender<(ReadJob, bool)>>,
     clock: UnixClock,
     keep: Keep,
-    front: front::Shared,
+    front: write_buffer::Shared,
     /// Whether anything is acknowledged that the reading thread would not see.
     is_behind: Arc<AtomicBool>,
     /// Appends that have queued, or are being stored.

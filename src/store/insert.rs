@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::removed;
-use super::share::{Owner, Shares};
-use super::shelf::{self, Shelf};
+use super::blob_store::{self, Shelf};
+use super::quota::{Owner, Shares};
+use super::tombstones;
 use crate::model::{Id, Outcome, Record, horizon_at};
 
 /// Instances whose numbers in the file are remembered; past this the memory starts anew.
@@ -85,7 +85,7 @@ pub(super) fn append_one(
     if record.sent_at_ms < oldest_ms.max(room.horizon_at(now_ms)) {
         return Ok(Outcome::TooOld);
     }
-    if room.removed > 0 && removed::is_removed(conn, &record.id)? {
+    if room.removed > 0 && tombstones::is_removed(conn, &record.id)? {
         return Ok(Outcome::Held);
     }
     let Instance {
@@ -102,7 +102,7 @@ pub(super) fn append_one(
         .as_ref()
         .filter(|before| before.end_seq > record.first_seq)
         .map(|b| b.id);
-    let place = match shelf.filter(|_| record.bytes.len() > shelf::LARGE) {
+    let place = match shelf.filter(|_| record.bytes.len() > blob_store::LARGE) {
         Some(_) if holds(conn, &record.id)? => return Ok(Outcome::Held),
         Some(shelf) => Some(shelf.add(&record.bytes)?),
         None => None,
@@ -206,7 +206,7 @@ impl Names {
     /// Those that are in the file.
     pub(super) fn read(conn: &Connection) -> rusqlite::Result<Names> {
         let mut rooms = rooms_of(conn)?;
-        for (n, count) in removed::count(conn)? {
+        for (n, count) in tombstones::count(conn)? {
             if let Some(room) = rooms.values_mut().find(|room| room.n == n) {
                 room.removed = count;
             }

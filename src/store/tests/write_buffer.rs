@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::Clock;
-use crate::store::{FILE_NAME, Log, Reader, Writer, schema, tail::Tail};
+use crate::store::{FILE_NAME, Log, Reader, Writer, journal::Tail, schema};
 
 /// As the writer does: by the front if that will take them, or by the tables.
 fn stored(log: &mut Log, batches: &[Batch]) -> (Vec<Outcome>, bool) {

@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::rows::Names;
+use super::insert::Names;
 use crate::model::{ITEMS_MOST, Id, horizon_at};
 
 /// The most that are remembered: a quarter of what is compared of a room.

@@ -176,7 +176,7 @@ fn the_tail_takes_all_of_what_is_handed_to_it_or_none() {
         }
         taken.extend(three.into_iter().map(|record| (7, record)));
     }
-    assert_eq!(tail::read(&path).unwrap(), taken);
+    assert_eq!(journal::read(&path).unwrap(), taken);
     assert!(fs::metadata(&path).unwrap().len() <= TAIL_BYTES as u64);
     assert!(taken.len() > 20);
 }
@@ -194,7 +194,7 @@ proptest! {
         tail.clear().unwrap();
         let second = records(101..=100 + kept, size);
         prop_assert!(tail.keep(2, &second).unwrap());
-        let read = tail::read(&path).unwrap();
+        let read = journal::read(&path).unwrap();
         if kept > 0 {
             let expected: Vec<_> = second.iter().cloned().map(|record| (2, record)).collect();
             prop_assert_eq!(&read, &expected, "what an earlier round left behind is not read");
@@ -202,12 +202,12 @@ proptest! {
 
         let whole = fs::read(&path).unwrap();
         fs::write(&path, &whole[..cut.min(whole.len())]).unwrap();
-        prop_assert!(read.starts_with(&tail::read(&path).unwrap()));
+        prop_assert!(read.starts_with(&journal::read(&path).unwrap()));
         let mut damaged = whole;
         if let Some(byte) = damaged.get_mut(flip) {
             *byte ^= 1;
         }
         fs::write(&path, damaged).unwrap();
-        prop_assert!(read.starts_with(&tail::read(&path).unwrap()));
+        prop_assert!(read.starts_with(&journal::read(&path).unwrap()));
     }
 }

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::blob_store;
 use super::error::LogError;
-use super::front::Front;
 use super::log::Log;
-use super::removed;
+use super::quota::{Owner, Payer, Shares, Why};
 use super::schema::{self, Sync};
-use super::share::{Owner, Payer, Shares, Why};
-use super::shelf;
+use super::tombstones;
+use super::write_buffer::Front;
 use crate::clock::UnixMs;
 use crate::model::Id;
 
@@ -175,7 +175,7 @@ impl Log {
         self.conn.execute_batch("BEGIN")?;
         if let Some(shelf) = &mut self.shelf {
             shelf.move_on(&self.conn, file)?;
-            shelf.sync().map_err(|error| shelf::failure(&error))?;
+            shelf.sync().map_err(|error| blob_store::failure(&error))?;
         }
         self.commit(front)
     }
@@ -195,7 +195,7 @@ impl Log {
         for going in going {
             self.remove(&going, &mut gone)?;
         }
-        let forgotten = removed::forget_before(&self.conn, n, horizon_ms)?;
+        let forgotten = tombstones::forget_before(&self.conn, n, horizon_ms)?;
         self.names.set_horizon(&self.conn, &room, horizon_ms)?;
         if let Some(room) = self.names.rooms.get_mut(&room) {
             room.removed = room.removed.saturating_sub(forgotten);
@@ -214,7 +214,8 @@ impl Log {
         };
         self.begin_empty()?;
         let gone = self.remove_crowded(&mut shares, over, now_ms)?;
-        let forgotten = removed::keep_bound(&self.conn, &mut self.names, self.keep.bytes, now_ms)?;
+        let forgotten =
+            tombstones::keep_bound(&self.conn, &mut self.names, self.keep.bytes, now_ms)?;
         self.forget_unused(&gone)?;
         self.commit(front)?;
         // Where nothing is found of those who are counted it is counted anew.
@@ -283,7 +284,7 @@ impl Log {
         if let Some(room) = rooms.find(|room| room.n == going.room)
             && going.sent_at_ms >= room.horizon_ms
         {
-            removed::remember(&self.conn, going.room, going.sent_at_ms, &going.id)?;
+            tombstones::remember(&self.conn, going.room, going.sent_at_ms, &going.id)?;
             room.removed += 1;
         }
         Ok(())

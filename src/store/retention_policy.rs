@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
+use super::blob_store;
 use super::checkpoint::WalBounds;
 use super::schema::Sync;
-use super::shelf;
 use crate::clock::UnixMs;
 use crate::model::DEFAULT_KEEP_AGE;
 
@@ -32,7 +32,7 @@ impl Keep {
     /// leaves a transaction open, as another program may, keeps the WAL from being cut.
     pub fn most_on_disk(&self) -> u64 {
         let wal = WalBounds::of(self.bytes).most as u64;
-        self.bytes + wal + 2 * shelf::file_bytes(self.bytes) + MARGIN_BYTES
+        self.bytes + wal + 2 * blob_store::file_bytes(self.bytes) + MARGIN_BYTES
     }
 
     /// Batches sent before this are not taken, in Unix milliseconds.

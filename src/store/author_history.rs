@@ -5,9 +5,9 @@
 use bytes::Bytes;
 use rusqlite::params;
 
+use super::blob_store::{self, Place};
 use super::error::LogError;
 use super::read::Reader;
-use super::shelf::{self, Place};
 use crate::model::Id;
 
 /// Instances that are looked at, those whose first batch came last.
@@ -67,7 +67,7 @@ impl Reader<'_> {
             while bytes < MAX_BYTES
                 && let Some(row) = rows.next()?
             {
-                let envelope = shelf::envelope(self.path(), row.get(2)?, Place::of(row, 3)?)?;
+                let envelope = blob_store::envelope(self.path(), row.get(2)?, Place::of(row, 3)?)?;
                 bytes += envelope.len();
                 all.push(Said {
                     id: row.get(0)?,

@@ -5,9 +5,9 @@
 use rusqlite::{Connection, ffi};
 
 use super::error::LogError;
-use super::in_place::{Displaced, InPlace};
 use super::log::Log;
-use super::{schema, shelf};
+use super::opened_files::{Displaced, InPlace};
+use super::{blob_store, schema};
 
 /// Pages of the file that may be free: removed batches leave some, which the next ones fill. 2 MiB.
 const MAX_FREE_PAGES: i64 = 64;
@@ -26,7 +26,7 @@ impl Log {
     }
 
     pub(super) fn used(&self) -> rusqlite::Result<u64> {
-        Ok(used_bytes(&self.conn)? + shelf::taken(&self.conn)?)
+        Ok(used_bytes(&self.conn)? + blob_store::taken(&self.conn)?)
     }
 
     /// Gives the disk back some of the file's pages that are free, when they are many: what others take of the bound,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::tail::{Kept, Tail};
+use super::journal::{Kept, Tail};
 use crate::model::{Record, horizon_at};
 
 /// Bytes of batches that are stored together above which the tail is of no use: they are as well written

@@ -13,13 +13,13 @@ use std::sync::atomic::Ordering;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::blob_store::Shelf;
 use super::error::LogError;
-use super::in_place::{FileId, InPlace};
+use super::insert::Names;
+use super::journal::{self, Tail};
 use super::log::Log;
-use super::rows::Names;
+use super::opened_files::{FileId, InPlace};
 use super::schema::{self, Lock};
-use super::shelf::Shelf;
-use super::tail::{self, Tail};
 
 /// The files of a log, by what their names end with, the log's own first.
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
@@ -123,7 +123,7 @@ impl Log {
     }
 
     /// Commits what is acknowledged, and begins a new tail.
-    fn tail_again(&mut self, front: &mut super::front::Front) -> Result<(), LogError> {
+    fn tail_again(&mut self, front: &mut super::write_buffer::Front) -> Result<(), LogError> {
         let path = self.path.clone();
         if !front.kept().is_empty() {
             self.begin(front)
@@ -131,7 +131,7 @@ impl Log {
                 .map_err(|error| LogError::from_sqlite(&path, error))?;
         }
         if front.take_tail().is_some() {
-            let tail_path = tail::path_of(&path);
+            let tail_path = journal::path_of(&path);
             let tail = Tail::create(tail_path.clone())
                 .map_err(|error| LogError::from_io(&tail_path, error))?;
             front.set_tail(tail);
