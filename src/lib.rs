@@ -92,4 +92,4 @@ pub use node::{
     NodeBuilder, NodeFailure, Probe, ProbeStep, Probed, RoomStatus, Sending, Sent, StartError,
     WrongClock,
 };
-pub use store::{Keep, LogError, Sync};
+pub use store::{LogError, RetentionPolicy, Sync};

@@ -22,7 +22,7 @@ use crate::identity::NetworkKey;
 use crate::model::RoomName;
 use crate::net::Address;
 use crate::node::{DEFAULT_ROOM, EPHEMERAL_BYTES};
-use crate::store::{self, Keep};
+use crate::store::{self, RetentionPolicy};
 
 /// The least that a log may be bounded to: its empty tables and indices take some of it.
 const MIN_KEEP_BYTES: u64 = 1 << 20;
@@ -55,7 +55,7 @@ pub(crate) struct NodeConfig {
     pub(crate) exempt_loopback: bool,
     /// The most links, and below how many to seek fast.
     pub(crate) links: (usize, usize),
-    pub(crate) keep: Keep,
+    pub(crate) keep: RetentionPolicy,
     /// How many neighbours must have stored what counts as sent.
     pub(crate) confirmed_by: usize,
     /// The log is in memory only.
@@ -431,7 +431,7 @@ fn confirmed_by(sync: SyncChoice, most: usize) -> Result<usize, Failure> {
 }
 
 /// The bounds of a log that no node writes.
-pub(crate) fn keep_of_log(args: &KeepArgs) -> Result<Keep, Failure> {
+pub(crate) fn keep_of_log(args: &KeepArgs) -> Result<RetentionPolicy, Failure> {
     match args.sync {
         SyncChoice::Neighbours(_) => Err(Failure::usage(
             "--sync neighbours is for a node, which has neighbours: give full or normal",
@@ -441,13 +441,13 @@ pub(crate) fn keep_of_log(args: &KeepArgs) -> Result<Keep, Failure> {
 }
 
 /// The bounds of a log.
-pub(crate) fn keep(args: &KeepArgs, ephemeral: bool) -> Result<Keep, Failure> {
-    let mut keep = Keep {
+pub(crate) fn keep(args: &KeepArgs, ephemeral: bool) -> Result<RetentionPolicy, Failure> {
+    let mut keep = RetentionPolicy {
         sync: match args.sync {
             SyncChoice::Full => store::Sync::Full,
             SyncChoice::Normal | SyncChoice::Neighbours(_) => store::Sync::Normal,
         },
-        ..Keep::default()
+        ..RetentionPolicy::default()
     };
     if let Some(days) = args.keep_days {
         keep.age = DAY * days;

@@ -24,7 +24,7 @@ use super::{identity, timestamp::TimestampFormatter};
 use crate::identity::{self as keys, NetworkId};
 use crate::model::RoomName;
 use crate::node::{self, HistoryQuery, Message};
-use crate::store::{self, Archive, Keep, LogError, Report};
+use crate::store::{self, Archive, LogError, Report, RetentionPolicy};
 
 /// The data of all the lines that a node shows at its start: 64 MiB. The oldest give way.
 const MAX_LAST_BYTES: usize = 64 << 20;
@@ -185,7 +185,11 @@ fn told(report: &Report) -> String {
     text
 }
 
-fn repair(folder: &Path, keep: Keep, named: Option<NetworkId>) -> Result<ExitCode, Failure> {
+fn repair(
+    folder: &Path,
+    keep: RetentionPolicy,
+    named: Option<NetworkId>,
+) -> Result<ExitCode, Failure> {
     let _lock = Lock::take(folder)?;
     let now_ms = unix_ms();
     let network = store::network_in(folder).or(named);
@@ -280,7 +284,7 @@ fn create(file: &Path, force: bool) -> Result<File, Failure> {
 fn import(
     folder: &Path,
     file: &Path,
-    keep: Keep,
+    keep: RetentionPolicy,
     named: Option<NetworkId>,
 ) -> Result<ExitCode, Failure> {
     let mut input: Box<dyn BufRead> = if file == Path::new("-") {

@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 
+use super::author_stream::AuthorStream;
+
 /// A batch's id: a hash of its room and envelope ([`crate::wire::envelope::id_in_room`]).
 pub type Id = [u8; 32];
 
@@ -48,6 +50,15 @@ pub const EVENT_BYTES: u64 = 64;
 const ROW_BYTES: u64 = 256;
 
 impl Record {
+    /// Returns the stream of events that the batch is part of.
+    pub fn stream(&self) -> AuthorStream {
+        AuthorStream {
+            room: self.room.clone(),
+            author: self.author.clone(),
+            instance: self.instance,
+        }
+    }
+
     /// The number after its last event.
     pub fn end_seq(&self) -> u64 {
         self.first_seq.saturating_add(self.count)

@@ -46,7 +46,7 @@ use crate::net::tls::certificate;
 use crate::net::tls::{self, TlsFiles};
 use crate::net::{listening, transport};
 use crate::overlay;
-use crate::store::{Keep, Log, LogError, Notice, Writer};
+use crate::store::{Log, LogError, Notice, RetentionPolicy, Writer};
 use crate::sync;
 
 /// Where a node listens when it is not told: IPv6 and IPv4 apart, because libp2p binds IPv6 alone.
@@ -80,7 +80,7 @@ pub struct NodeBuilder {
     per_address: Option<usize>,
     exempt_loopback: bool,
     data_dir: Option<PathBuf>,
-    keep: Option<Keep>,
+    keep: Option<RetentionPolicy>,
     links: Option<(usize, usize)>,
     fixed_links: bool,
     gossip_only: bool,
@@ -173,7 +173,7 @@ impl NodeBuilder {
     }
 
     /// How long and how much the log keeps, and what a power cut may take.
-    pub fn keep(mut self, keep: Keep) -> Self {
+    pub fn keep(mut self, keep: RetentionPolicy) -> Self {
         self.keep = Some(keep);
         self
     }
@@ -368,7 +368,7 @@ impl NodeBuilder {
         self.listen.clone().unwrap_or_else(|| defaults().collect())
     }
 
-    fn kept(&self) -> Keep {
+    fn kept(&self) -> RetentionPolicy {
         let mut keep = self.keep.unwrap_or_default();
         if self.data_dir.is_none() && self.keep.is_none() {
             keep.bytes = EPHEMERAL_BYTES;
@@ -378,7 +378,7 @@ impl NodeBuilder {
 
     async fn open_log(
         &self,
-        keep: Keep,
+        keep: RetentionPolicy,
         network: NetworkId,
         clock: Clock,
         unix: &UnixClock,

@@ -20,7 +20,7 @@ use super::store::Store;
 use crate::gossip;
 use crate::identity::NetworkId;
 use crate::model::{RoomName, Stored};
-use crate::store::{Cursor, LogError, NumberedPage, Numbers, Page, Query};
+use crate::store::{Cursor, LogError, SeqPage, SeqRange, Page, Query};
 
 /// Pause before another attempt when the log could not be read for a slow reader of the events.
 const READ_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -132,7 +132,7 @@ impl LogReplay {
 
 impl Past for LogReplay {
     fn read(&self, stretch: &Stretch) -> BoxFuture<'static, Option<PastPage>> {
-        let numbers = Numbers {
+        let numbers = SeqRange {
             room: stretch.room.as_str().to_owned(),
             author: key_of(&stretch.author),
             instance: stretch.instance_id,
@@ -159,12 +159,12 @@ impl Past for LogReplay {
 }
 
 /// Reads until it succeeds; returns none when the log is closed.
-async fn read_again(store: Store, numbers: Numbers) -> Option<NumberedPage> {
+async fn read_again(store: Store, numbers: SeqRange) -> Option<SeqPage> {
     let mut failures = 0;
     loop {
         let asked = numbers.clone();
         let log = store.get()?;
-        let answer = log.ask_whole(move |reader| reader.numbered(&asked)).await;
+        let answer = log.ask_whole(move |reader| reader.by_sequence(&asked)).await;
         drop(log);
         match answer {
             Ok(Some(page)) => return Some(page),
@@ -173,7 +173,7 @@ async fn read_again(store: Store, numbers: Numbers) -> Option<NumberedPage> {
             Err(LogError::Closed) => return None,
             Err(error) if failures == MAX_READ_FAILURES => {
                 tracing::warn!(%error, "what a slow reader of the events has not read cannot be read from the log: it misses it");
-                return Some(NumberedPage::default());
+                return Some(SeqPage::default());
             }
             Err(error) => {
                 failures += 1;

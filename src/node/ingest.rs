@@ -177,7 +177,7 @@ impl Keeper {
         clock: Clock,
         bus: EventBus,
         store: Store,
-        keep: store::Keep,
+        keep: store::RetentionPolicy,
         ends: Ends,
     ) -> Option<Keeper> {
         let writer = store.get()?;
@@ -343,12 +343,12 @@ impl Keeper {
             Back::Loaded(room, loaded) => {
                 self.loading -= 1;
                 match loaded {
-                    Ok((horizon_ms, items, removed)) => {
-                        let loaded = Input::Loaded(room.clone(), horizon_ms, items);
+                    Ok((low_watermark_ms, items, removed)) => {
+                        let loaded = Input::Loaded(room.clone(), low_watermark_ms, items);
                         self.check(loaded).await;
                         self.check(Input::Pruned {
                             room,
-                            horizon_ms,
+                            low_watermark_ms,
                             removed,
                         })
                         .await;
@@ -384,12 +384,12 @@ impl Keeper {
                 }
                 self.check(Input::Pruned {
                     room: pruned.room,
-                    horizon_ms: pruned.horizon_ms,
+                    low_watermark_ms: pruned.low_watermark_ms,
                     removed: pruned.removed,
                 })
                 .await;
             }
-            Notice::Remade(remade) => {
+            Notice::Recreated(remade) => {
                 let reason = remade.to_string();
                 tracing::error!("{reason}");
                 self.bus.emit(Event::Error { reason });

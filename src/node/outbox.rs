@@ -200,7 +200,7 @@ impl Outbox {
         let name = room.as_str().to_owned();
         let author = self.author.identity().public_key_protobuf();
         let said = log
-            .ask(move |reader| reader.newest_of(&name, &author))
+            .ask(move |reader| reader.newest_by_author(&name, &author))
             .await;
         let said = said.unwrap_or_else(|error| {
             // Batches that name none of them are as good.

@@ -1,11 +1,11 @@
 //! What one author has said in a room, from the newest backwards: where a run of a node finds what earlier runs left.
 //!
-//! Entry: [`Reader::newest_of`]. The rule it keeps: however much there is, a bounded part of it is read.
+//! Entry: [`Reader::newest_by_author`]. The rule it keeps: however much there is, a bounded part of it is read.
 
 use bytes::Bytes;
 use rusqlite::params;
 
-use super::blob_store::{self, Place};
+use super::blob_store::{self, BlobRef};
 use super::error::LogError;
 use super::read::Reader;
 use crate::model::Id;
@@ -21,7 +21,7 @@ const MAX_BYTES: usize = 512 * 1024;
 
 /// A batch of the author.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct AuthoredBatch {
     /// Its id.
     pub id: Id,
     /// When its author says it was sent, in Unix milliseconds.
@@ -38,12 +38,16 @@ impl Reader<'_> {
     /// # Errors
     ///
     /// When the log cannot be read.
-    pub fn newest_of(&self, room: &str, author: &[u8]) -> Result<Vec<Said>, LogError> {
+    pub fn newest_by_author(
+        &self,
+        room: &str,
+        author: &[u8],
+    ) -> Result<Vec<AuthoredBatch>, LogError> {
         self.newest(room, author)
             .map_err(|error| LogError::from_sqlite(self.path(), error))
     }
 
-    fn newest(&self, room: &str, author: &[u8]) -> rusqlite::Result<Vec<Said>> {
+    fn newest(&self, room: &str, author: &[u8]) -> rusqlite::Result<Vec<AuthoredBatch>> {
         let Some(room) = self.room_number(room)? else {
             return Ok(Vec::new());
         };
@@ -67,9 +71,10 @@ impl Reader<'_> {
             while bytes < MAX_BYTES
                 && let Some(row) = rows.next()?
             {
-                let envelope = blob_store::envelope(self.path(), row.get(2)?, Place::of(row, 3)?)?;
+                let envelope =
+                    blob_store::envelope(self.path(), row.get(2)?, BlobRef::of(row, 3)?)?;
                 bytes += envelope.len();
-                all.push(Said {
+                all.push(AuthoredBatch {
                     id: row.get(0)?,
                     sent_at_ms: row.get::<_, i64>(1)? as u64,
                     is_last,

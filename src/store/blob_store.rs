@@ -1,6 +1,6 @@
 //! Large envelopes, in plain files beside the log: SQLite would write each of them twice.
 //!
-//! Entry types: [`Shelf`], with which the log writes, and [`Place`], where an envelope lies. The rules it keeps: an
+//! Entry types: [`BlobStore`], with which the log writes, and [`BlobRef`], where an envelope lies. The rules it keeps: an
 //! envelope is there before the row that names it; a file is only ever added to, by one process, and goes when no
 //! row names it any more; after a power cut a row whose envelope did not reach the disk goes as well.
 
@@ -17,26 +17,26 @@ use crate::model::Id;
 use crate::wire::envelope::id_in_room;
 
 /// Envelopes of more bytes than this lie here.
-pub(super) const LARGE: usize = 64 << 10;
+pub(super) const MAX_INLINE_BYTES: usize = 64 << 10;
 
 /// A file that has so many bytes is not added to any more: it is the least that pruning can give back, and what is
 /// looked at after a power cut. Of a log that keeps little, an eighth of that.
-const FILE_BYTES: u64 = 32 << 20;
+const MAX_FILE_BYTES: u64 = 32 << 20;
 
 /// Bytes after which a file is not added to any more, in a log that keeps so many.
-pub(super) fn file_bytes(keep_bytes: u64) -> u64 {
-    FILE_BYTES.min(keep_bytes / 8)
+pub(super) fn max_file_bytes(keep_bytes: u64) -> u64 {
+    MAX_FILE_BYTES.min(keep_bytes / 8)
 }
 
 /// An envelope that claims more than this is none of ours.
-const ENVELOPE_MOST: u64 = 16 << 20;
+const MAX_ENVELOPE_BYTES: u64 = 16 << 20;
 
 /// What the names of the files end with, before their number.
 const SUFFIX: &str = "-large-";
 
 /// Where an envelope lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct BlobRef {
     pub(super) file: i64,
     pub(super) at: i64,
     pub(super) bytes: i64,
@@ -47,9 +47,9 @@ pub(super) type Unsynced = Arc<Mutex<Option<File>>>;
 
 /// The files, open for writing.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct BlobStore {
     log: PathBuf,
-    file_bytes: u64,
+    max_file_bytes: u64,
     /// The bytes of each.
     files: BTreeMap<i64, u64>,
     /// The number of the next. None is given twice: who reads a row may look for its file when that has gone.
@@ -68,13 +68,13 @@ pub(super) struct Shelf {
     pub(super) is_full: bool,
 }
 
-impl Place {
+impl BlobRef {
     /// Out of the three columns from `column` on; none when the envelope is in the row.
-    pub(super) fn of(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Place>> {
+    pub(super) fn of(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<BlobRef>> {
         let Some(file) = row.get::<_, Option<i64>>(column)? else {
             return Ok(None);
         };
-        Ok(Some(Place {
+        Ok(Some(BlobRef {
             file,
             at: row.get(column + 1)?,
             bytes: row.get(column + 2)?,
@@ -91,7 +91,7 @@ impl Place {
 pub(super) fn envelope(
     log: &Path,
     inline: Vec<u8>,
-    place: Option<Place>,
+    place: Option<BlobRef>,
 ) -> rusqlite::Result<Vec<u8>> {
     let Some(place) = place else {
         return Ok(inline);
@@ -109,7 +109,7 @@ pub(super) fn envelope(
 pub(super) fn whole_envelope(
     log: &Path,
     inline: Vec<u8>,
-    place: Option<Place>,
+    place: Option<BlobRef>,
     room: &str,
     id: &Id,
 ) -> rusqlite::Result<Option<Vec<u8>>> {
@@ -118,10 +118,10 @@ pub(super) fn whole_envelope(
     Ok(is_whole.then_some(envelope))
 }
 
-fn read(log: &Path, place: Place) -> io::Result<Vec<u8>> {
+fn read(log: &Path, place: BlobRef) -> io::Result<Vec<u8>> {
     let bytes = u64::try_from(place.bytes).unwrap_or(u64::MAX);
     let at = u64::try_from(place.at).unwrap_or(u64::MAX);
-    if bytes > ENVELOPE_MOST {
+    if bytes > MAX_ENVELOPE_BYTES {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let mut file = File::open(path_of(log, place.file))?;
@@ -177,7 +177,7 @@ impl Gap {
         let mut file = File::open(path_of(log, self.file))?;
         file.seek(SeekFrom::Start(self.at))?;
         let mut bytes = Vec::new();
-        file.take(self.bytes.min(FILE_BYTES + ENVELOPE_MOST))
+        file.take(self.bytes.min(MAX_FILE_BYTES + MAX_ENVELOPE_BYTES))
             .read_to_end(&mut bytes)?;
         Ok(bytes)
     }
@@ -220,10 +220,14 @@ pub(super) fn remove_all(log: &Path) -> io::Result<()> {
     Ok(())
 }
 
-impl Shelf {
+impl BlobStore {
     /// The files of the log `log`, which keeps so many bytes. What a power cut took is no more in the rows of
     /// `conn`, and what no row names is removed.
-    pub(super) fn open(log: &Path, keep_bytes: u64, conn: &Connection) -> rusqlite::Result<Shelf> {
+    pub(super) fn open(
+        log: &Path,
+        keep_bytes: u64,
+        conn: &Connection,
+    ) -> rusqlite::Result<BlobStore> {
         let mut files = files_of(log).map_err(|error| failure(&error))?;
         let is_fresh = !conn.prepare("SELECT 1 FROM room")?.exists([])?;
         if is_fresh && !files.is_empty() {
@@ -235,9 +239,9 @@ impl Shelf {
         }
         let named = named(conn)?;
         let last = files.keys().chain(&named).max();
-        let mut shelf = Shelf {
+        let mut blobs = BlobStore {
             log: log.to_owned(),
-            file_bytes: file_bytes(keep_bytes),
+            max_file_bytes: max_file_bytes(keep_bytes),
             next: last.copied().unwrap_or(0).max(0) + 1,
             files,
             current: None,
@@ -248,21 +252,21 @@ impl Shelf {
             #[cfg(test)]
             is_full: false,
         };
-        let lost = shelf.forget_lost(conn)?;
+        let lost = blobs.forget_lost(conn)?;
         if lost > 0 {
             tracing::warn!(
                 lost,
                 "large messages had not reached the disk: neighbours bring them again"
             );
         }
-        shelf.clear_out(conn)?;
-        shelf.commit();
-        Ok(shelf)
+        blobs.clear_out(conn)?;
+        blobs.commit();
+        Ok(blobs)
     }
 
     /// This one, as the shelf that takes the place of `old`: no number is given again, and who brings files to the disk in
     /// the background goes on.
-    pub(super) fn instead_of(mut self, old: &Shelf) -> Shelf {
+    pub(super) fn instead_of(mut self, old: &BlobStore) -> BlobStore {
         self.next = self.next.max(old.next);
         self.unsynced = old.unsynced();
         self.commit();
@@ -317,7 +321,7 @@ impl Shelf {
         let holes = |(file, bytes): (&i64, &u64)| {
             bytes.saturating_sub(live.get(file).copied().unwrap_or(0))
         };
-        if self.files.iter().map(holes).sum::<u64>() <= most + 2 * self.file_bytes {
+        if self.files.iter().map(holes).sum::<u64>() <= most + 2 * self.max_file_bytes {
             return Ok(None);
         }
         let current = self.current.as_ref().map(|(number, _)| *number);
@@ -361,15 +365,15 @@ impl Shelf {
     }
 
     /// Adds an envelope.
-    pub(super) fn add(&mut self, envelope: &[u8]) -> rusqlite::Result<Place> {
+    pub(super) fn add(&mut self, envelope: &[u8]) -> rusqlite::Result<BlobRef> {
         self.add_to_a_file(envelope)
             .map_err(|error| failure(&error))
     }
 
-    fn add_to_a_file(&mut self, envelope: &[u8]) -> io::Result<Place> {
+    fn add_to_a_file(&mut self, envelope: &[u8]) -> io::Result<BlobRef> {
         let current = self.current.take_if(|(number, _)| {
             let bytes = self.files.get(number).copied().unwrap_or(0);
-            bytes + envelope.len() as u64 > self.file_bytes
+            bytes + envelope.len() as u64 > self.max_file_bytes
         });
         if let Some((_, file)) = current {
             // Only two files may be on their way to the disk.
@@ -395,7 +399,7 @@ impl Shelf {
             }
         };
         let end = self.files.entry(*number).or_insert(0);
-        let place = Place {
+        let place = BlobRef {
             file: *number,
             at: *end as i64,
             bytes: envelope.len() as i64,
@@ -496,14 +500,14 @@ fn live_by_file(conn: &Connection) -> rusqlite::Result<BTreeMap<i64, u64>> {
 const HOLES_SHARE: u64 = 4;
 
 /// The bytes that the files may take, apart from two that are not full yet: those that rows name, and as many holes as
-/// [`Shelf::sparse`] leaves.
+/// [`BlobStore::sparse`] leaves.
 pub(super) fn taken(conn: &Connection) -> rusqlite::Result<u64> {
     let live: u64 = live_by_file(conn)?.values().sum();
     Ok(live + live / HOLES_SHARE)
 }
 
 /// A row that names a file: its number, id, room and place.
-type Named = (i64, Id, String, Option<Place>);
+type Named = (i64, Id, String, Option<BlobRef>);
 
 /// The rows that name `file`.
 fn rows_of(conn: &Connection, file: i64) -> rusqlite::Result<Vec<Named>> {
@@ -512,7 +516,7 @@ fn rows_of(conn: &Connection, file: i64) -> rusqlite::Result<Vec<Named>> {
          FROM batch JOIN room ON room.n = batch.room WHERE large_file = ?1",
     )?
     .query_map([file], |row| {
-        let place = Place::of(row, 3)?;
+        let place = BlobRef::of(row, 3)?;
         Ok((row.get(0)?, row.get(1)?, row.get(2)?, place))
     })?
     .collect()

@@ -15,7 +15,7 @@ use super::blob_store::Unsynced;
 use super::disk_space::free_bytes;
 use super::error::LogError;
 use super::log::Log;
-use super::retention_policy::Keep;
+use super::retention_policy::RetentionPolicy;
 use super::schema;
 
 /// How often the background tries to move the last of them. Only when none is left does the WAL begin
@@ -83,7 +83,7 @@ impl Checkpoints {
     /// For the log at `path`, and what a thread of its own runs.
     pub(super) fn new(
         path: PathBuf,
-        keep: Keep,
+        keep: RetentionPolicy,
         unsynced: Unsynced,
         generation: Arc<AtomicU64>,
     ) -> (Checkpoints, impl FnOnce() + Send) {
@@ -136,7 +136,7 @@ impl Checkpoints {
     }
 
     /// Has the WAL of `log` moved when it is time, which is later while batches come `in_bulk`.
-    pub(super) fn see_to_the_wal(&mut self, log: &Log, in_bulk: bool) {
+    pub(super) fn maybe_checkpoint(&mut self, log: &Log, in_bulk: bool) {
         let Ok(wal) = log.wal() else { return };
         self.seen = self.seen.min(wal.bytes);
         if wal.left > 0 && wal.bytes - self.seen > self.bounds.most {
@@ -160,10 +160,10 @@ impl Checkpoints {
     }
 
     /// After a commit: keeps the WAL within its bound, and, where it could fill the disk, far below.
-    pub(super) fn watch(&mut self, log: &Log) {
+    pub(super) fn limit_wal(&mut self, log: &Log) {
         let bytes = i64::try_from(log.wal_file_bytes()).unwrap_or(i64::MAX);
         if bytes > self.bounds.most {
-            self.see_to_the_wal(log, true);
+            self.maybe_checkpoint(log, true);
         } else if bytes > MAX_WAL_WHEN_TIGHT && self.is_tight(log) {
             self.relieve(log);
         }

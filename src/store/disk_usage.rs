@@ -6,7 +6,7 @@ use rusqlite::{Connection, ffi};
 
 use super::error::LogError;
 use super::log::Log;
-use super::opened_files::{Displaced, InPlace};
+use super::opened_files::{Displaced, OpenedFiles};
 use super::{blob_store, schema};
 
 /// Pages of the file that may be free: removed batches leave some, which the next ones fill. 2 MiB.
@@ -66,8 +66,8 @@ impl Log {
     }
 
     /// Fails when the log's files are not where they were opened: what is committed to them is in no log.
-    pub(super) fn look_for_the_files(&mut self) -> rusqlite::Result<()> {
-        match self.in_place.as_ref().map(InPlace::look) {
+    pub(super) fn check_files(&mut self) -> rusqlite::Result<()> {
+        match self.opened_files.as_ref().map(OpenedFiles::check) {
             Some(Err(Displaced)) => {
                 let code = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
                 Err(rusqlite::Error::SqliteFailure(code, None))

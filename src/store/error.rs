@@ -10,7 +10,7 @@ use rusqlite::{ErrorCode, ffi};
 
 use crate::identity::NetworkId;
 
-/// Why the log cannot be opened, written or read.
+/// EvictionReason the log cannot be opened, written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// Another process writes this log.
@@ -127,7 +127,7 @@ pub enum LogError {
         /// The log's file.
         path: PathBuf,
     },
-    /// Work was given to a log whose threads have ended.
+    /// WriteLoop was given to a log whose threads have ended.
     #[error("the log is closed: this was not stored")]
     Closed,
     /// An exported line that cannot be taken back.

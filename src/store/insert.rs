@@ -1,6 +1,6 @@
 //! A batch as rows of the log's tables.
 //!
-//! Entry point: [`append_one`]. The rules it keeps: a batch is there once, and does not come back when it has made
+//! Entry point: [`insert_record`]. The rules it keeps: a batch is there once, and does not come back when it has made
 //! room; two batches of an author with the same numbers are both there, and the later one is marked.
 
 use std::collections::HashMap;
@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::blob_store::{self, Shelf};
-use super::quota::{Owner, Shares};
+use super::blob_store::{self, BlobStore};
+use super::quota::{Owner, Usage};
 use super::tombstones;
-use crate::model::{Id, Outcome, Record, horizon_at};
+use crate::model::{Id, Outcome, Record, low_watermark_at};
 
 /// Instances whose numbers in the file are remembered; past this the memory starts anew.
-const INSTANCES_REMEMBERED: usize = 4096;
+const MAX_INSTANCES_REMEMBERED: usize = 4096;
 
 /// Links that have a number of their own; past that those that come count as one.
 const MAX_LINKS: usize = 256;
@@ -33,15 +33,15 @@ pub(super) struct Names {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     pub(super) n: i64,
-    pub(super) horizon_ms: u64,
+    pub(super) low_watermark_ms: u64,
     /// How many batches are remembered that made room.
     pub(super) removed: u64,
 }
 
 impl Room {
     /// What was sent before is not taken. Never in the last minutes, whatever time it was when it was set.
-    pub(super) fn horizon_at(&self, now_ms: u64) -> u64 {
-        horizon_at(self.horizon_ms, now_ms)
+    pub(super) fn low_watermark_at(&self, now_ms: u64) -> u64 {
+        low_watermark_at(self.low_watermark_ms, now_ms)
     }
 }
 
@@ -58,15 +58,15 @@ struct Instance {
 pub(super) struct Tables<'a> {
     pub(super) conn: &'a Connection,
     /// None in memory.
-    pub(super) shelf: Option<&'a mut Shelf>,
+    pub(super) blobs: Option<&'a mut BlobStore>,
     pub(super) names: &'a mut Names,
     /// None as long as there is room.
-    pub(super) shares: Option<&'a mut Shares>,
+    pub(super) usage: Option<&'a mut Usage>,
 }
 
 /// Stores `record` in the transaction that is open, unless it is held, has made room, or was sent before `oldest_ms`; a
 /// large envelope on the shelf, if there is one.
-pub(super) fn append_one(
+pub(super) fn insert_record(
     tables: Tables<'_>,
     now_ms: u64,
     oldest_ms: u64,
@@ -74,15 +74,15 @@ pub(super) fn append_one(
 ) -> rusqlite::Result<Outcome> {
     let Tables {
         conn,
-        shelf,
+        blobs,
         names,
-        shares,
+        usage,
     } = tables;
     if !record.fits() {
         return Ok(Outcome::OutOfRange);
     }
     let room = names.room(conn, &record.room)?;
-    if record.sent_at_ms < oldest_ms.max(room.horizon_at(now_ms)) {
+    if record.sent_at_ms < oldest_ms.max(room.low_watermark_at(now_ms)) {
         return Ok(Outcome::TooOld);
     }
     if room.removed > 0 && tombstones::is_removed(conn, &record.id)? {
@@ -102,9 +102,9 @@ pub(super) fn append_one(
         .as_ref()
         .filter(|before| before.end_seq > record.first_seq)
         .map(|b| b.id);
-    let place = match shelf.filter(|_| record.bytes.len() > blob_store::LARGE) {
+    let place = match blobs.filter(|_| record.bytes.len() > blob_store::MAX_INLINE_BYTES) {
         Some(_) if holds(conn, &record.id)? => return Ok(Outcome::Held),
-        Some(shelf) => Some(shelf.add(&record.bytes)?),
+        Some(blobs) => Some(blobs.add(&record.bytes)?),
         None => None,
     };
     let inline = match place {
@@ -135,9 +135,9 @@ pub(super) fn append_one(
             place.map(|place| place.bytes),
         ])?;
     if inserted > 0
-        && let Some(shares) = shares
+        && let Some(usage) = usage
     {
-        shares.add(Owner { author, link }, record.cost(), since_ms);
+        usage.add(Owner { author, link }, record.cost(), since_ms);
     }
     Ok(match conflict {
         _ if inserted == 0 => Outcome::Held,
@@ -219,18 +219,18 @@ impl Names {
     }
 
     /// Has a room begin at this time, unless it begins later.
-    pub(super) fn set_horizon(
+    pub(super) fn set_low_watermark(
         &mut self,
         conn: &Connection,
         room: &str,
-        horizon_ms: u64,
+        low_watermark_ms: u64,
     ) -> rusqlite::Result<()> {
         if let Some(room) = self.rooms.get_mut(room)
-            && horizon_ms > room.horizon_ms
+            && low_watermark_ms > room.low_watermark_ms
         {
-            room.horizon_ms = horizon_ms;
+            room.low_watermark_ms = low_watermark_ms;
             conn.prepare_cached("UPDATE room SET horizon_ms = ?2 WHERE n = ?1")?
-                .execute(params![room.n, horizon_ms as i64])?;
+                .execute(params![room.n, low_watermark_ms as i64])?;
         }
         Ok(())
     }
@@ -279,7 +279,7 @@ impl Names {
         conn.execute("INSERT INTO room (name) VALUES (?1)", [name])?;
         let room = Room {
             n: conn.last_insert_rowid(),
-            horizon_ms: 0,
+            low_watermark_ms: 0,
             removed: 0,
         };
         self.rooms.insert(name.to_owned(), room);
@@ -316,7 +316,7 @@ impl Names {
             author,
             since_ms,
         };
-        if self.instances.len() >= INSTANCES_REMEMBERED {
+        if self.instances.len() >= MAX_INSTANCES_REMEMBERED {
             self.instances.clear();
         }
         self.instances.insert(key, instance);
@@ -375,7 +375,7 @@ fn rooms_of(conn: &Connection) -> rusqlite::Result<HashMap<String, Room>> {
                 row.get(0)?,
                 Room {
                     n: row.get(1)?,
-                    horizon_ms: row.get::<_, i64>(2)? as u64,
+                    low_watermark_ms: row.get::<_, i64>(2)? as u64,
                     removed: 0,
                 },
             ))

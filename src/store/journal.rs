@@ -1,7 +1,7 @@
 //! The end of the log that is in no transaction of the file yet: a plain file beside it.
 //!
-//! Entry type: [`Tail`]. The rule it keeps: what [`Tail::keep`] has taken is there after the end of the
-//! process, however it ends, until [`Tail::clear`] says that the log's file has it.
+//! Entry type: [`Journal`]. The rule it keeps: what [`Journal::keep`] has taken is there after the end of the
+//! process, however it ends, until [`Journal::clear`] says that the log's file has it.
 //!
 //! A small batch alone costs SQLite four pages; here it costs one write of its own length, and the pages are
 //! written once for many. Each frame is a length, a number that all frames since the last clearing have
@@ -21,14 +21,14 @@ use crate::model::Record;
 use crate::wire::envelope::id_in_room;
 
 /// The most that waits here. It also bounds what is done again at the start after a crash.
-pub(super) const TAIL_BYTES: usize = 256 << 10;
+pub(super) const MAX_JOURNAL_BYTES: usize = 256 << 10;
 
 /// Length, round, checksum.
 const HEAD: usize = 4 + 8 + 8;
 
 /// The file.
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(super) struct Journal {
     /// None for a log in memory, which ends with the process.
     file: Option<(File, PathBuf)>,
     round: u64,
@@ -38,7 +38,7 @@ pub(super) struct Tail {
 }
 
 /// A batch, and when it was stored, in Unix milliseconds.
-pub(super) type Kept = (u64, Record);
+pub(super) type JournalEntry = (u64, Record);
 
 /// A [`Record`] as it lies here. Its id is made anew from the envelope.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -69,24 +69,29 @@ pub(super) fn path_of(log: &Path) -> PathBuf {
 }
 
 /// What an earlier process left at `path`.
-pub(super) fn read(path: &Path) -> io::Result<Vec<Kept>> {
+pub(super) fn read(path: &Path) -> io::Result<Vec<JournalEntry>> {
     let mut bytes = Vec::new();
     match File::open(path) {
-        Ok(file) => file.take(TAIL_BYTES as u64).read_to_end(&mut bytes)?,
+        Ok(file) => file
+            .take(MAX_JOURNAL_BYTES as u64)
+            .read_to_end(&mut bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
     Ok(parse(&bytes))
 }
 
-fn parse(mut rest: &[u8]) -> Vec<Kept> {
+fn parse(mut rest: &[u8]) -> Vec<JournalEntry> {
     let mut kept = Vec::new();
     let mut first = None;
     while let Some((round, entry, after)) = split(rest) {
         if *first.get_or_insert(round) != round {
             break;
         }
-        let Some(one) = Entry::decode(entry).ok().and_then(Entry::kept) else {
+        let Some(one) = Entry::decode(entry)
+            .ok()
+            .and_then(Entry::into_journal_entry)
+        else {
             break;
         };
         kept.push(one);
@@ -116,7 +121,7 @@ fn checksum(round: u64, entry: &[u8]) -> [u8; 8] {
 }
 
 impl Entry {
-    fn kept(self) -> Option<Kept> {
+    fn into_journal_entry(self) -> Option<JournalEntry> {
         let record = Record {
             id: id_in_room(&self.room, &self.envelope),
             room: self.room,
@@ -132,22 +137,22 @@ impl Entry {
     }
 }
 
-impl Tail {
+impl Journal {
     /// Makes an empty one at `path`, which only its owner may read, in place of what is there.
-    pub(super) fn create(path: PathBuf) -> io::Result<Tail> {
+    pub(super) fn create(path: PathBuf) -> io::Result<Journal> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        Ok(Tail {
+        Ok(Journal {
             file: Some((options.open(&path)?, path)),
-            ..Tail::in_memory()
+            ..Journal::in_memory()
         })
     }
 
     /// One that only counts.
-    pub(super) fn in_memory() -> Tail {
-        Tail {
+    pub(super) fn in_memory() -> Journal {
+        Journal {
             file: None,
             round: rand::random(),
             bytes: 0,
@@ -175,7 +180,7 @@ impl Tail {
                 brought_by: record.brought_by.clone(),
             };
             let entry = entry.encode_to_vec();
-            if self.bytes + frames.len() + HEAD + entry.len() > TAIL_BYTES {
+            if self.bytes + frames.len() + HEAD + entry.len() > MAX_JOURNAL_BYTES {
                 return Ok(false);
             }
             frames.extend_from_slice(&(entry.len() as u32).to_le_bytes());

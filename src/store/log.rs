@@ -2,7 +2,7 @@
 //!
 //! Entry type: [`Log`], which runs on whatever thread it is given ([`super::Writer`] gives it one).
 //! The rules it keeps: a batch is acknowledged only when its transaction is committed, or when its
-//! [`Front`] has it; a batch is there once; what was removed for its age does not come back.
+//! [`WriteBuffer`] has it; a batch is there once; what was removed for its age does not come back.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::blob_store::{self, Shelf, Unsynced};
+use super::blob_store::{self, BlobStore, Unsynced};
 use super::error::LogError;
-use super::insert::{Names, Tables, append_one, head_of};
-use super::journal::{self, Kept, Tail};
-use super::opened_files::InPlace;
-use super::quota::Shares;
+use super::insert::{Names, Tables, head_of, insert_record};
+use super::journal::{self, Journal, JournalEntry};
+use super::opened_files::OpenedFiles;
+use super::quota::Usage;
 use super::read::Reader;
-use super::retention_policy::Keep;
+use super::retention_policy::RetentionPolicy;
 use super::schema::{self, Lock, Sync};
-use super::write_buffer::{self, Front};
+use super::write_buffer::{SharedWriteBuffer, WriteBuffer};
 use crate::clock::UnixMs;
 use crate::identity::NetworkId;
 use crate::model::{Outcome, Record, Verified};
@@ -30,25 +30,25 @@ const INSERTED_AT_ONCE: usize = 16;
 
 /// How long a reader waits for a process that runs to commit what is in the tail, which takes it half a
 /// second at most, unless the disk is full.
-const TAIL_WAIT: Duration = Duration::from_secs(2);
+const JOURNAL_WAIT: Duration = Duration::from_secs(2);
 
 /// The log, open for writing. One process has it at a time.
 #[derive(Debug)]
 pub struct Log {
     pub(super) conn: Connection,
     pub(super) path: PathBuf,
-    pub(super) keep: Keep,
+    pub(super) keep: RetentionPolicy,
     pub(super) names: Names,
     /// None in memory.
-    pub(super) shelf: Option<Shelf>,
+    pub(super) blobs: Option<BlobStore>,
     /// Who fills it, counted as long as there is not room for all.
-    pub(super) shares: Option<Shares>,
+    pub(super) usage: Option<Usage>,
     /// What is acknowledged and not committed; the transaction that is open, or the next, takes it in.
-    pub(super) front: write_buffer::Shared,
+    pub(super) write_buffer: SharedWriteBuffer,
     /// That it cannot be committed was said, and it could not since.
     is_stuck: bool,
     /// Whether the files are still where they were opened. None in memory.
-    pub(super) in_place: Option<InPlace>,
+    pub(super) opened_files: Option<OpenedFiles>,
     /// The WAL's file had so many bytes before the last commit.
     pub(super) wal_file_bytes: u64,
     /// How often the log was made anew: who has a connection of its own opens it again.
@@ -58,72 +58,72 @@ pub struct Log {
 
 impl Log {
     /// Opens the log in the directory `dir`, or makes one.
-    pub fn open(dir: &Path, keep: Keep) -> Result<Log, LogError> {
+    pub fn open(dir: &Path, keep: RetentionPolicy) -> Result<Log, LogError> {
         Log::open_file(&dir.join(schema::FILE_NAME), keep)
     }
 
     /// Opens or makes the log whose file is `path`.
-    pub(super) fn open_file(path: &Path, keep: Keep) -> Result<Log, LogError> {
+    pub(super) fn open_file(path: &Path, keep: RetentionPolicy) -> Result<Log, LogError> {
         Log::open_locked(Lock::take(path)?, path, keep)
     }
 
-    fn open_locked(lock: Lock, path: &Path, keep: Keep) -> Result<Log, LogError> {
+    fn open_locked(lock: Lock, path: &Path, keep: RetentionPolicy) -> Result<Log, LogError> {
         let conn = schema::open(path, &keep)?;
-        let shelf = Shelf::open(path, keep.bytes, &conn);
-        let shelf = shelf.map_err(|error| LogError::from_sqlite(path, error))?;
+        let blobs = BlobStore::open(path, keep.bytes, &conn);
+        let blobs = blobs.map_err(|error| LogError::from_sqlite(path, error))?;
         let mut log = Log::over(conn, path.to_owned(), keep, Some(lock))?;
-        log.shelf = Some(shelf);
-        log.read_the_tail()?;
+        log.blobs = Some(blobs);
+        log.recover_journal()?;
         Ok(log)
     }
 
     /// Stores what a process that was killed had acknowledged and not committed.
-    fn read_the_tail(&mut self) -> Result<(), LogError> {
+    fn recover_journal(&mut self) -> Result<(), LogError> {
         let path = journal::path_of(&self.path);
         let failed = |error| LogError::from_io(&path, error);
         let kept = journal::read(&path).map_err(failed)?;
         if !kept.is_empty() {
-            tracing::debug!(batches = kept.len(), "the log's tail is read");
-            self.front.lock().take_up(kept);
+            tracing::debug!(batches = kept.len(), "the log's journal is read");
+            self.write_buffer.lock().take_up(kept);
             self.flush()?;
         }
-        let tail = Tail::create(path.clone()).map_err(failed)?;
+        let journal = Journal::create(path.clone()).map_err(failed)?;
         match self.keep.sync {
-            Sync::Normal => self.front.lock().set_tail(tail),
-            Sync::Full => tail.remove(),
+            Sync::Normal => self.write_buffer.lock().set_journal(journal),
+            Sync::Full => journal.remove(),
         }
         Ok(())
     }
 
     /// A log in memory, with the same bounds; it ends with the process.
-    pub fn ephemeral(keep: Keep) -> Result<Log, LogError> {
+    pub fn ephemeral(keep: RetentionPolicy) -> Result<Log, LogError> {
         let path = PathBuf::from(":memory:");
         let conn = schema::open_in_memory().map_err(|error| LogError::from_sqlite(&path, error))?;
         let log = Log::over(conn, path, keep, None)?;
-        log.front.lock().set_tail(Tail::in_memory());
+        log.write_buffer.lock().set_journal(Journal::in_memory());
         Ok(log)
     }
 
     fn over(
         conn: Connection,
         path: PathBuf,
-        keep: Keep,
+        keep: RetentionPolicy,
         lock: Option<Lock>,
     ) -> Result<Log, LogError> {
         let names = Names::read(&conn).map_err(|error| LogError::from_sqlite(&path, error))?;
-        let mut front = Front::default();
+        let mut buffer = WriteBuffer::default();
         for (name, room) in &names.rooms {
-            front.set_horizon(name, room.horizon_ms);
+            buffer.set_low_watermark(name, room.low_watermark_ms);
         }
         Ok(Log {
             conn,
             keep,
             names,
-            shelf: None,
-            shares: None,
-            front: write_buffer::Shared::new(front),
+            blobs: None,
+            usage: None,
+            write_buffer: SharedWriteBuffer::new(buffer),
             is_stuck: false,
-            in_place: lock.as_ref().map(|_| InPlace::of(&path)),
+            opened_files: lock.as_ref().map(|_| OpenedFiles::of(&path)),
             wal_file_bytes: 0,
             generation: Arc::default(),
             path,
@@ -185,7 +185,7 @@ impl Log {
     }
 
     /// The bounds it was opened with.
-    pub fn keep(&self) -> &Keep {
+    pub fn keep(&self) -> &RetentionPolicy {
         &self.keep
     }
 
@@ -203,16 +203,16 @@ impl Log {
     ) -> Result<Vec<Outcome>, LogError> {
         let records: Vec<Record> = batches.iter().map(Verified::record).collect();
         let records: Vec<&Record> = records.iter().collect();
-        let shared = self.front.clone();
-        let mut front = shared.lock();
-        let outcomes = self.insert(&mut front, now_ms.into(), &records)?;
-        self.commit(&mut front)
-            .map_err(|error| self.undo(&mut front, error))?;
-        front.forget();
+        let shared = self.write_buffer.clone();
+        let mut buffer = shared.lock();
+        let outcomes = self.insert(&mut buffer, now_ms.into(), &records)?;
+        self.commit(&mut buffer)
+            .map_err(|error| self.undo(&mut buffer, error))?;
+        buffer.forget();
         Ok(outcomes)
     }
 
-    /// As [`Log::append`], but of a few small batches only the [`Front`] hears for good: readers of the file see
+    /// As [`Log::append`], but of a few small batches only the [`WriteBuffer`] hears for good: readers of the file see
     /// them after [`Log::flush`].
     pub(super) fn append_soon(
         &mut self,
@@ -220,39 +220,39 @@ impl Log {
         records: &[&Record],
     ) -> Result<Vec<Outcome>, LogError> {
         let unix: UnixMs = unix.into();
-        let shared = self.front.clone();
-        let mut front = shared.lock();
-        let outcomes = self.insert(&mut front, unix, records)?;
+        let shared = self.write_buffer.clone();
+        let mut buffer = shared.lock();
+        let outcomes = self.insert(&mut buffer, unix, records)?;
         let stored = records.iter().zip(&outcomes);
         let stored = stored.filter(|(_, outcome)| outcome.is_stored());
         let new: Vec<Record> = stored.map(|(record, _)| Record::clone(record)).collect();
         let is_kept = match new.is_empty() {
             // There is nothing to commit, unless the transaction has more than that.
-            true => !front.kept().is_empty(),
-            false => front.keep(unix.now, &new),
+            true => !buffer.entries().is_empty(),
+            false => buffer.keep(unix.now, &new),
         };
         if is_kept {
-            front.note_inserted(new.len());
+            buffer.note_inserted(new.len());
         } else {
-            self.commit(&mut front)
-                .map_err(|error| self.undo(&mut front, error))?;
+            self.commit(&mut buffer)
+                .map_err(|error| self.undo(&mut buffer, error))?;
         }
-        self.learn(&mut front, records, &outcomes);
+        self.learn(&mut buffer, records, &outcomes);
         Ok(outcomes)
     }
 
     /// Tells the front how far the authors of `records` have come, so that it can take by itself what follows.
-    fn learn(&self, front: &mut Front, records: &[&Record], outcomes: &[Outcome]) {
+    fn learn(&self, buffer: &mut WriteBuffer, records: &[&Record], outcomes: &[Outcome]) {
         for (record, outcome) in records.iter().zip(outcomes) {
             if !matches!(outcome, Outcome::New { .. }) {
                 continue;
             }
-            let head = match front.knows(record) {
+            let head = match buffer.knows(record) {
                 true => Ok(Some(record.end_seq())),
                 false => head_of(&self.conn, &self.names, record),
             };
             match head {
-                Ok(Some(head)) => front.learn(record, head),
+                Ok(Some(head)) => buffer.learn(record, head),
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%error, "an author's last number was not found"),
             }
@@ -260,44 +260,44 @@ impl Log {
     }
 
     /// What is acknowledged and not committed, for those that store something by themselves.
-    pub(super) fn front(&self) -> write_buffer::Shared {
-        self.front.clone()
+    pub(super) fn write_buffer(&self) -> SharedWriteBuffer {
+        self.write_buffer.clone()
     }
 
     /// Whether there is anything that readers of the file do not see yet.
     pub(super) fn has_uncommitted(&self) -> bool {
-        !self.front.lock().kept().is_empty()
+        !self.write_buffer.lock().entries().is_empty()
     }
 
     /// Commits what was put off. After an error the front still has it, and it is tried again before anything
     /// else is stored.
     pub(super) fn flush(&mut self) -> Result<(), LogError> {
-        self.insert_ahead();
-        let shared = self.front.clone();
-        let mut front = shared.lock();
-        if front.kept().is_empty() {
+        self.insert_pending();
+        let shared = self.write_buffer.clone();
+        let mut buffer = shared.lock();
+        if buffer.entries().is_empty() {
             return Ok(());
         }
-        let begun = self.begin(&mut front);
-        if begun.and_then(|()| self.commit(&mut front)).is_ok() {
+        let begun = self.begin(&mut buffer);
+        if begun.and_then(|()| self.commit(&mut buffer)).is_ok() {
             return Ok(());
         }
-        self.store_again(&mut front)
+        self.store_again(&mut buffer)
             .map_err(|error| LogError::from_sqlite(&self.path, error))
     }
 
     /// Puts most of what is to be committed into a transaction, while others go on storing: they wait only for the
     /// rest of it, and for the commit.
-    fn insert_ahead(&mut self) {
-        let shared = self.front.clone();
+    fn insert_pending(&mut self) {
+        let shared = self.write_buffer.clone();
         loop {
-            let next: Vec<Kept> = {
-                let mut front = shared.lock();
-                if self.mind_a_lost_transaction(&mut front).is_err() {
+            let next: Vec<JournalEntry> = {
+                let mut buffer = shared.lock();
+                if self.recover_lost_transaction(&mut buffer).is_err() {
                     return;
                 }
-                front
-                    .ahead()
+                buffer
+                    .pending()
                     .iter()
                     .take(INSERTED_AT_ONCE)
                     .cloned()
@@ -306,12 +306,12 @@ impl Log {
             if next.len() < INSERTED_AT_ONCE {
                 return;
             }
-            let inserted = self.begin_empty().and_then(|()| self.insert_kept(&next));
-            let mut front = shared.lock();
+            let inserted = self.begin_empty().and_then(|()| self.insert_entries(&next));
+            let mut buffer = shared.lock();
             match inserted {
-                Ok(()) => front.note_inserted(next.len()),
+                Ok(()) => buffer.note_inserted(next.len()),
                 // It is tried once more with the commit.
-                Err(_) => return drop(self.roll_back(&mut front)),
+                Err(_) => return drop(self.roll_back(&mut buffer)),
             }
         }
     }
@@ -320,25 +320,26 @@ impl Log {
     /// acknowledged is safe, and none of them is in.
     fn insert(
         &mut self,
-        front: &mut Front,
+        buffer: &mut WriteBuffer,
         unix: UnixMs,
         records: &[&Record],
     ) -> Result<Vec<Outcome>, LogError> {
         let oldest_ms = self.keep.oldest_ms(unix);
-        self.begin(front)
+        self.begin(buffer)
             .and_then(|()| {
-                let one = |record: &&Record| append_one(self.tables(), unix.now, oldest_ms, record);
+                let one =
+                    |record: &&Record| insert_record(self.tables(), unix.now, oldest_ms, record);
                 records.iter().map(one).collect()
             })
-            .map_err(|error| self.undo(front, error))
+            .map_err(|error| self.undo(buffer, error))
     }
 
     fn tables(&mut self) -> Tables<'_> {
         Tables {
             conn: &self.conn,
-            shelf: self.shelf.as_mut(),
+            blobs: self.blobs.as_mut(),
             names: &mut self.names,
-            shares: self.shares.as_mut(),
+            usage: self.usage.as_mut(),
         }
     }
 
@@ -351,87 +352,90 @@ impl Log {
 
     /// After some errors, a reading statement's too, SQLite rolls the transaction back by itself: what was in it is
     /// in none then.
-    fn mind_a_lost_transaction(&mut self, front: &mut Front) -> rusqlite::Result<()> {
-        match self.conn.is_autocommit() && front.inserted() > 0 {
-            true => self.roll_back(front),
+    fn recover_lost_transaction(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
+        match self.conn.is_autocommit() && buffer.inserted() > 0 {
+            true => self.roll_back(buffer),
             false => Ok(()),
         }
     }
 
     /// Begins a transaction, if none is open, and takes in all that is acknowledged.
-    pub(super) fn begin(&mut self, front: &mut Front) -> rusqlite::Result<()> {
-        self.mind_a_lost_transaction(front)?;
+    pub(super) fn begin(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
+        self.recover_lost_transaction(buffer)?;
         self.begin_empty()?;
-        self.insert_kept(front.ahead())?;
-        front.note_inserted(front.ahead().len());
+        self.insert_entries(buffer.pending())?;
+        buffer.note_inserted(buffer.pending().len());
         Ok(())
     }
 
-    fn insert_kept(&mut self, kept: &[Kept]) -> rusqlite::Result<()> {
+    fn insert_entries(&mut self, kept: &[JournalEntry]) -> rusqlite::Result<()> {
         for (stored_at_ms, record) in kept {
             // Its age was looked at when it was taken, and the room's horizon does not move past it.
-            append_one(self.tables(), *stored_at_ms, 0, record)?;
+            insert_record(self.tables(), *stored_at_ms, 0, record)?;
         }
         Ok(())
     }
 
-    pub(super) fn commit(&mut self, front: &mut Front) -> rusqlite::Result<()> {
+    pub(super) fn commit(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
         if self.keep.sync == Sync::Full
-            && let Some(Err(error)) = self.shelf.as_mut().map(Shelf::sync)
+            && let Some(Err(error)) = self.blobs.as_mut().map(BlobStore::sync)
         {
             return Err(blob_store::failure(&error));
         }
-        self.look_for_the_files()?;
+        self.check_files()?;
         self.conn.prepare_cached("COMMIT")?.execute([])?;
-        if let Some(shelf) = &mut self.shelf {
-            shelf.commit();
+        if let Some(blobs) = &mut self.blobs {
+            blobs.commit();
         }
-        front.note_commit();
+        buffer.note_commit();
         self.is_stuck = false;
         Ok(())
     }
 
     /// The transaction is void: what was acknowledged goes into a new one, now or with the next append.
-    pub(super) fn undo(&mut self, front: &mut Front, error: rusqlite::Error) -> LogError {
-        // Said once, not with each batch that comes meanwhile.
-        if let Err(error) = self.store_again(front)
+    pub(super) fn undo(&mut self, buffer: &mut WriteBuffer, error: rusqlite::Error) -> LogError {
+        // AuthoredBatch once, not with each batch that comes meanwhile.
+        if let Err(error) = self.store_again(buffer)
             && !std::mem::replace(&mut self.is_stuck, true)
         {
-            tracing::warn!(%error, waiting = front.kept().len(), "what is in the log's tail cannot be committed yet");
+            tracing::warn!(%error, waiting = buffer.entries().len(), "what is in the log's journal cannot be committed yet");
         }
         LogError::from_sqlite(&self.path, error)
     }
 
     /// Ends the transaction that is open without its aim, and commits what the tail has in one of its own.
-    fn store_again(&mut self, front: &mut Front) -> rusqlite::Result<()> {
-        self.roll_back(front)?;
-        if front.kept().is_empty() {
+    fn store_again(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
+        self.roll_back(buffer)?;
+        if buffer.entries().is_empty() {
             return Ok(());
         }
-        let stored = self.begin(front).and_then(|()| self.commit(front));
-        stored.or_else(|error| self.roll_back(front).and(Err(error)))
+        let stored = self.begin(buffer).and_then(|()| self.commit(buffer));
+        stored.or_else(|error| self.roll_back(buffer).and(Err(error)))
     }
 
-    pub(super) fn roll_back(&mut self, front: &mut Front) -> rusqlite::Result<()> {
-        front.note_rollback();
+    pub(super) fn roll_back(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
+        buffer.note_rollback();
         // SQLite does it by itself after some errors.
         if !self.conn.is_autocommit() {
             self.conn.execute_batch("ROLLBACK")?;
         }
-        if let Some(shelf) = &mut self.shelf {
-            shelf.roll_back();
+        if let Some(blobs) = &mut self.blobs {
+            blobs.roll_back();
         }
         // The numbers of rooms and instances that the transaction had made are void, whatever comes next; so is what
         // was counted of it.
-        self.shares = None;
+        self.usage = None;
         self.names = Names::default();
         self.names = Names::read(&self.conn)?;
         Ok(())
     }
 
     /// The most recent batches sent before this are not held: `room`'s horizon.
-    pub fn horizon_ms(&self, room: &str) -> u64 {
-        self.names.rooms.get(room).map_or(0, |room| room.horizon_ms)
+    pub fn low_watermark_ms(&self, room: &str) -> u64 {
+        self.names
+            .rooms
+            .get(room)
+            .map_or(0, |room| room.low_watermark_ms)
     }
 
     /// Reads what is stored, this far.
@@ -441,19 +445,22 @@ impl Log {
 
     /// Files of large envelopes that are to be brought to the disk in the background.
     pub(super) fn unsynced(&self) -> Unsynced {
-        self.shelf.as_ref().map(Shelf::unsynced).unwrap_or_default()
+        self.blobs
+            .as_ref()
+            .map(BlobStore::unsynced)
+            .unwrap_or_default()
     }
 
     /// Whether there is one.
     pub(super) fn has_unsynced(&self) -> bool {
-        self.shelf.as_ref().is_some_and(Shelf::has_unsynced)
+        self.blobs.as_ref().is_some_and(BlobStore::has_unsynced)
     }
 
     /// Commits what was put off and moves everything into the log's file, so that a copy of that file and of the large
     /// envelopes beside it is the log. For a clean end; what fails here is in the tail or the WAL, as after a crash.
     pub(super) fn close(&mut self) -> Result<(), LogError> {
         self.flush()?;
-        self.look_for_the_files()
+        self.check_files()
             .map_err(|error| LogError::from_sqlite(&self.path, error))?;
         match self.is_ephemeral() {
             true => Ok(()),
@@ -464,8 +471,8 @@ impl Log {
     /// Lets the file grow to so many pages only, as a full disk would.
     #[cfg(test)]
     pub(super) fn limit_pages(&mut self, pages: Option<i64>) -> rusqlite::Result<()> {
-        if let Some(shelf) = &mut self.shelf {
-            shelf.is_full = pages.is_some();
+        if let Some(blobs) = &mut self.blobs {
+            blobs.is_full = pages.is_some();
         }
         let pages = pages.unwrap_or(i64::from(u32::MAX) - 1);
         self.conn
@@ -482,41 +489,42 @@ impl Log {
 impl Drop for Log {
     fn drop(&mut self) {
         if let Err(error) = self.flush() {
-            tracing::warn!(%error, "the log was closed with its tail, which the next start reads");
+            tracing::warn!(%error, "the log was closed with its journal, which the next start reads");
         }
-        let mut front = self.front.lock();
-        if front.kept().is_empty()
-            && let Some(tail) = front.take_tail()
+        let mut buffer = self.write_buffer.lock();
+        if buffer.entries().is_empty()
+            && let Some(journal) = buffer.take_journal()
         {
-            tail.remove();
+            journal.remove();
         }
     }
 }
 
 /// Before the log in whose file `path` is only read: has what is in its tail brought into the file. A process
 /// that was killed can do so no more; one that runs is about to.
-pub(super) fn take_up_the_tail(path: &Path) {
+pub(super) fn recover_before_reading(path: &Path) {
     let Ok(kept) = journal::read(&journal::path_of(path)) else {
         return;
     };
-    let until = Instant::now() + TAIL_WAIT;
+    let until = Instant::now() + JOURNAL_WAIT;
     loop {
         // A log that cannot be opened is named by whoever reads it.
         let Ok(conn) = schema::open_to_read(path) else {
             return;
         };
         let reader = Reader::new(&conn, path);
-        let missing = |(_, record): &&Kept| reader.holds(&record.id).is_ok_and(|held| !held);
+        let missing =
+            |(_, record): &&JournalEntry| reader.holds(&record.id).is_ok_and(|held| !held);
         let missing = kept.iter().filter(missing).count();
         if missing == 0 {
             return;
         }
-        let opened =
-            Lock::try_take(path).and_then(|lock| Log::open_locked(lock, path, Keep::default()));
+        let opened = Lock::try_take(path)
+            .and_then(|lock| Log::open_locked(lock, path, RetentionPolicy::default()));
         match opened {
             Ok(_) => return,
             Err(LogError::InUse { .. }) if Instant::now() < until => {
-                std::thread::sleep(TAIL_WAIT / 200);
+                std::thread::sleep(JOURNAL_WAIT / 200);
             }
             Err(error) => {
                 tracing::warn!(

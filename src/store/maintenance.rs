@@ -20,10 +20,10 @@ use crate::model::{Outcome, Stored, Verified};
 use crate::wire::envelope::id_in_room;
 
 /// Complaints of SQLite that a [`Report`] holds at most.
-const COMPLAINTS_MOST: usize = 20;
+const MAX_COMPLAINTS: usize = 20;
 
 /// The longest line of an export: the largest envelope in base64, and the rest.
-const LINE_MOST: u64 = 4 << 20;
+const MAX_LINE_BYTES: u64 = 4 << 20;
 
 /// Batches stored in one transaction while importing.
 const AT_ONCE: usize = 1000;
@@ -50,7 +50,7 @@ impl Report {
     }
 }
 
-/// Why an envelope is not taken in.
+/// EvictionReason an envelope is not taken in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// It is not its author's in the log's network: said in another one, or forged.
@@ -130,7 +130,7 @@ pub fn check(dir: &Path) -> Result<Report, LogError> {
 }
 
 fn complaints_of(conn: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut query = conn.prepare(&format!("PRAGMA integrity_check({COMPLAINTS_MOST})"))?;
+    let mut query = conn.prepare(&format!("PRAGMA integrity_check({MAX_COMPLAINTS})"))?;
     let lines = query.query_map([], |row| row.get::<_, String>(0))?;
     lines
         .filter(|line| !matches!(line, Ok(line) if line == "ok"))
@@ -205,7 +205,10 @@ pub fn import<C: Verified, E: Into<Refused>>(
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        let read = input.by_ref().take(LINE_MOST).read_until(b'\n', &mut line);
+        let read = input
+            .by_ref()
+            .take(MAX_LINE_BYTES)
+            .read_until(b'\n', &mut line);
         let read = read.map_err(|source| LogError::Io {
             path: PathBuf::from("the import"),
             source,

@@ -1,7 +1,7 @@
 //! Whether the log's files are still those that were opened: other programs, such as cleaners of /tmp, may remove, rename
 //! or replace them while a node runs, and SQLite would go on writing into files that nobody can open any more.
 //!
-//! Entry type: [`InPlace`]. The rule it keeps: a look costs two `stat` calls, and changes nothing.
+//! Entry type: [`OpenedFiles`]. The rule it keeps: a look costs two `stat` calls, and changes nothing.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -43,7 +43,7 @@ impl FileId {
 
 /// The files that were opened: the log's own and its WAL.
 #[derive(Debug)]
-pub(super) struct InPlace {
+pub(super) struct OpenedFiles {
     log: PathBuf,
     wal: PathBuf,
     log_id: Option<FileId>,
@@ -54,11 +54,11 @@ pub(super) struct InPlace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Displaced;
 
-impl InPlace {
+impl OpenedFiles {
     /// The files of the log at `path`, which has just been opened.
-    pub(super) fn of(path: &Path) -> InPlace {
+    pub(super) fn of(path: &Path) -> OpenedFiles {
         let wal = schema::beside(path, "-wal");
-        InPlace {
+        OpenedFiles {
             log_id: FileId::at(path),
             wal_id: FileId::at(&wal),
             log: path.to_owned(),
@@ -72,7 +72,7 @@ impl InPlace {
     ///
     /// [`Displaced`] when one of them is missing or another file has its name. A system that answers neither (a network
     /// file system that is away) is no reason: what is written next tells.
-    pub(super) fn look(&self) -> Result<u64, Displaced> {
+    pub(super) fn check(&self) -> Result<u64, Displaced> {
         // One that was not there when it was looked for first cannot be missed.
         let bytes = |path: &Path, id: Option<FileId>| match (fs::metadata(path), id) {
             (Ok(found), Some(id)) if FileId::of(&found) != id => Err(Displaced),

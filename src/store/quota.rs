@@ -1,6 +1,6 @@
 //! Who fills the log, and who makes room when it is full.
 //!
-//! Entry type: [`Shares`]. The rules it keeps: what makes room is taken from who fills the log, the largest first, so
+//! Entry type: [`Usage`]. The rules it keeps: what makes room is taken from who fills the log, the largest first, so
 //! that nobody's messages remove those of somebody who holds less; keys cost nothing, so that all authors who are new
 //! count together beside those who are not; what is remembered is bounded, however many authors there are.
 
@@ -40,9 +40,9 @@ struct Author {
     links: Vec<(i64, u64)>,
 }
 
-/// Why somebody is to make room.
+/// EvictionReason somebody is to make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum EvictionReason {
     /// It holds more than an author's share.
     Author,
     /// All new authors hold more than their share, and those that the link brought most of it.
@@ -53,12 +53,12 @@ pub(super) enum Why {
 
 /// Who is to make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Payer {
+pub(super) struct Victim {
     /// Its oldest batches go.
     pub(super) author: i64,
     /// The link that brought most of what it holds; 0 for none.
     pub(super) link: i64,
-    pub(super) why: Why,
+    pub(super) reason: EvictionReason,
     /// What it holds; what all new authors hold that the link brought, when they are why.
     pub(super) bytes: u64,
     /// What may be held while others make room.
@@ -69,7 +69,7 @@ pub(super) struct Payer {
 
 /// What each author holds in the log, and what each link brought.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shares {
+pub(super) struct Usage {
     authors: HashMap<i64, Author>,
     /// What authors hold that are not counted one by one, by the link that brought it.
     others: HashMap<i64, u64>,
@@ -114,7 +114,7 @@ impl Author {
     }
 }
 
-impl Shares {
+impl Usage {
     /// Counts a batch of an author whose first one was stored at `since_ms`.
     pub(super) fn add(&mut self, owner: Owner, bytes: u64, since_ms: u64) {
         let author = self.authors.entry(owner.author).or_default();
@@ -146,7 +146,7 @@ impl Shares {
     /// 2. Of authors that are new, when they hold more than theirs together, the largest of those that the link
     ///    brought which brought most of them.
     /// 3. The largest author.
-    pub(super) fn payer(&self, log_bytes: u64, now_ms: u64) -> Option<Payer> {
+    pub(super) fn victim(&self, log_bytes: u64, now_ms: u64) -> Option<Victim> {
         let largest = |link: Option<i64>| {
             let of_link = |author: &Author| {
                 link.is_none_or(|link| author.is_new(now_ms) && author.main_link() == link)
@@ -168,10 +168,10 @@ impl Shares {
             }
             first.map(|(n, author)| (n, author, second))
         };
-        let payer = |(n, author, second): (i64, &Author, u64), why, bytes, share| Payer {
+        let victim = |(n, author, second): (i64, &Author, u64), reason, bytes, share| Victim {
             author: n,
             link: author.main_link(),
-            why,
+            reason,
             bytes,
             share,
             surplus: author.bytes.saturating_sub(second).max(1),
@@ -180,7 +180,7 @@ impl Shares {
         let first = largest(None)?;
         let held = first.1.bytes;
         if held > share {
-            return Some(payer(first, Why::Author, held, share));
+            return Some(victim(first, EvictionReason::Author, held, share));
         }
         let newcomers = self.newcomers(now_ms);
         let new_share = log_bytes / NEW_SHARE;
@@ -191,10 +191,10 @@ impl Shares {
             if let Some((link, bytes)) = link
                 && let Some(new) = largest(Some(*link))
             {
-                return Some(payer(new, Why::Link, *bytes, new_share));
+                return Some(victim(new, EvictionReason::Link, *bytes, new_share));
             }
         }
-        Some(payer(first, Why::Largest, held, share))
+        Some(victim(first, EvictionReason::Largest, held, share))
     }
 
     /// What authors hold that are new, and those who are too many to be counted, by the link that brought most
@@ -255,14 +255,14 @@ mod tests {
     }
 
     /// Removes a batch at a time until all fit; what is left of each author.
-    fn settle(shares: &mut Shares, batches: &mut Vec<(Owner, u64)>) {
-        while shares.total() > LOG {
-            let payer = shares.payer(LOG, NOW).unwrap();
+    fn settle(usage: &mut Usage, batches: &mut Vec<(Owner, u64)>) {
+        while usage.total() > LOG {
+            let victim = usage.victim(LOG, NOW).unwrap();
             let at = batches
                 .iter()
-                .position(|(owner, _)| owner.author == payer.author);
+                .position(|(owner, _)| owner.author == victim.author);
             let (owner, bytes) = batches.remove(at.expect("it holds something"));
-            shares.remove(owner, bytes);
+            usage.remove(owner, bytes);
         }
     }
 
@@ -276,23 +276,23 @@ mod tests {
             others in prop::collection::vec((2i64..12, 1i64..5, 1u64..20_000, prop_oneof![Just(OLD), Just(NOW)]), 0..60),
             flood in prop::collection::vec((1i64..5, 1u64..60_000), 0..200),
         ) {
-            let mut shares = Shares::default();
+            let mut usage = Usage::default();
             let mut batches = Vec::new();
             for (author, link, bytes, since_ms) in others {
-                let is_within = shares.of(author) + bytes <= LOG / AUTHOR_SHARE
-                    && shares.total() + bytes <= LOG - LOG / AUTHOR_SHARE;
+                let is_within = usage.of(author) + bytes <= LOG / AUTHOR_SHARE
+                    && usage.total() + bytes <= LOG - LOG / AUTHOR_SHARE;
                 if is_within {
-                    shares.add(owner(author, link), bytes, since_ms);
+                    usage.add(owner(author, link), bytes, since_ms);
                     batches.push((owner(author, link), bytes));
                 }
             }
-            let held: Vec<u64> = (2..12).map(|author| shares.of(author)).collect();
+            let held: Vec<u64> = (2..12).map(|author| usage.of(author)).collect();
             for (link, bytes) in flood {
-                shares.add(owner(1, link), bytes, NOW);
+                usage.add(owner(1, link), bytes, NOW);
                 batches.push((owner(1, link), bytes));
-                settle(&mut shares, &mut batches);
+                settle(&mut usage, &mut batches);
             }
-            prop_assert_eq!((2..12).map(|author| shares.of(author)).collect::<Vec<_>>(), held);
+            prop_assert_eq!((2..12).map(|author| usage.of(author)).collect::<Vec<_>>(), held);
         }
 
         /// Whatever one link brings of new authors, however many, those who were here before keep theirs; and so do new ones
@@ -303,15 +303,15 @@ mod tests {
             new in prop::collection::vec((20i64..25, 2i64..4, 1u64..9_000), 0..30),
             flood in prop::collection::vec((100i64..300, 1u64..30_000), 0..400),
         ) {
-            let mut shares = Shares::default();
+            let mut usage = Usage::default();
             let mut batches = Vec::new();
             let mut total = 0;
             for (author, bytes) in old {
-                if shares.of(author) + bytes <= LOG / AUTHOR_SHARE
+                if usage.of(author) + bytes <= LOG / AUTHOR_SHARE
                     && total + bytes <= LOG - LOG / NEW_SHARE
                 {
                     total += bytes;
-                    shares.add(owner(author, 1), bytes, OLD);
+                    usage.add(owner(author, 1), bytes, OLD);
                     batches.push((owner(author, 1), bytes));
                 }
             }
@@ -319,7 +319,7 @@ mod tests {
             for (author, link, bytes) in new {
                 if new_total + bytes <= LOG / NEW_SHARE / 4 {
                     new_total += bytes;
-                    shares.add(owner(author, link), bytes, NOW);
+                    usage.add(owner(author, link), bytes, NOW);
                     batches.push((owner(author, link), bytes));
                 }
             }
@@ -329,9 +329,9 @@ mod tests {
             };
             let before = held(&batches);
             for (author, bytes) in flood {
-                shares.add(owner(author, 1), bytes, NOW);
+                usage.add(owner(author, 1), bytes, NOW);
                 batches.push((owner(author, 1), bytes));
-                settle(&mut shares, &mut batches);
+                settle(&mut usage, &mut batches);
             }
             prop_assert_eq!(held(&batches), before);
         }
@@ -339,29 +339,29 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded_and_nothing_of_it_is_lost() {
-        let mut shares = Shares::default();
+        let mut usage = Usage::default();
         for author in 0..10_000 {
-            shares.add(owner(author, author % 3), 100, NOW);
+            usage.add(owner(author, author % 3), 100, NOW);
         }
-        shares.add(owner(3, 1), 5_000, NOW);
-        assert!(shares.authors.len() <= MAX_AUTHORS && shares.others.len() <= 3);
-        assert_eq!(shares.total(), 10_000 * 100 + 5_000);
+        usage.add(owner(3, 1), 5_000, NOW);
+        assert!(usage.authors.len() <= MAX_AUTHORS && usage.others.len() <= 3);
+        assert_eq!(usage.total(), 10_000 * 100 + 5_000);
         for author in 0..10_000 {
-            shares.remove(owner(author, author % 3), 100);
+            usage.remove(owner(author, author % 3), 100);
         }
         // What was counted together may leave a rest with those who were counted again.
-        assert!(shares.total() <= 5_000 + 100 * MAX_AUTHORS as u64);
+        assert!(usage.total() <= 5_000 + 100 * MAX_AUTHORS as u64);
     }
 
     #[test]
     fn of_those_who_hold_the_same_the_last_to_come_makes_room() {
-        let mut shares = Shares::default();
-        shares.add(owner(7, 1), 100, OLD);
-        shares.add(owner(5, 1), 100, NOW);
-        shares.add(owner(6, 1), 100, OLD);
-        let payer = shares.payer(LOG, NOW).unwrap();
-        assert_eq!((payer.author, payer.bytes, payer.surplus), (5, 100, 1));
-        assert_eq!(payer.share, LOG / AUTHOR_SHARE);
-        assert_eq!(Shares::default().payer(LOG, NOW), None);
+        let mut usage = Usage::default();
+        usage.add(owner(7, 1), 100, OLD);
+        usage.add(owner(5, 1), 100, NOW);
+        usage.add(owner(6, 1), 100, OLD);
+        let victim = usage.victim(LOG, NOW).unwrap();
+        assert_eq!((victim.author, victim.bytes, victim.surplus), (5, 100, 1));
+        assert_eq!(victim.share, LOG / AUTHOR_SHARE);
+        assert_eq!(Usage::default().victim(LOG, NOW), None);
     }
 }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::blob_store::{self, Place};
+use super::blob_store::{self, BlobRef};
 use super::error::LogError;
-use super::log::take_up_the_tail;
+use super::log::recover_before_reading;
 use super::schema;
 use crate::identity::NetworkId;
 use crate::model::{Found, Id, Item, Record, Stored};
@@ -74,7 +74,7 @@ pub struct RoomStats {
     /// How many batches.
     pub batches: u64,
     /// Nothing sent before this Unix time in milliseconds is kept.
-    pub horizon_ms: u64,
+    pub low_watermark_ms: u64,
     /// When the oldest and the newest were sent.
     pub span_ms: Option<(u64, u64)>,
 }
@@ -91,7 +91,7 @@ impl Archive {
     /// a node that runs is waited for, up to 2 s, and what a killed one left beside the file is brought in.
     pub fn open(dir: &Path) -> Result<Archive, LogError> {
         let path = dir.join(schema::FILE_NAME);
-        take_up_the_tail(&path);
+        recover_before_reading(&path);
         let conn = schema::open_to_read(&path)?;
         Ok(Archive { conn, path })
     }
@@ -310,7 +310,7 @@ impl<'a> Reader<'a> {
         for id in ids {
             let held = query
                 .query_row(params![id, room], |row| {
-                    Ok((row.get(0)?, Place::of(row, 1)?))
+                    Ok((row.get(0)?, BlobRef::of(row, 1)?))
                 })
                 .optional()?;
             let envelope = match held {
@@ -352,7 +352,7 @@ impl<'a> Reader<'a> {
     }
 
     fn newest_items(&self, room: &str, most: usize) -> rusqlite::Result<(u64, Vec<Item>)> {
-        let Some((n, horizon)) = self
+        let Some((n, low_watermark)) = self
             .conn
             .prepare_cached("SELECT n, horizon_ms FROM room WHERE name = ?1")?
             .query_row([room], |row| {
@@ -377,12 +377,12 @@ impl<'a> Reader<'a> {
             })?
             .collect::<rusqlite::Result<_>>()?;
         items.reverse();
-        let horizon = match items.first() {
+        let low_watermark = match items.first() {
             // Of the first item's millisecond some may be cut off.
-            Some(first) if items.len() == most => horizon.max(first.sent_at_ms + 1),
-            _ => horizon,
+            Some(first) if items.len() == most => low_watermark.max(first.sent_at_ms + 1),
+            _ => low_watermark,
         };
-        Ok((horizon, items))
+        Ok((low_watermark, items))
     }
 
     pub(super) fn room_number(&self, name: &str) -> rusqlite::Result<Option<i64>> {
@@ -405,7 +405,7 @@ impl<'a> Reader<'a> {
                 Ok(RoomStats {
                     room: row.get(0)?,
                     batches: row.get::<_, i64>(1)? as u64,
-                    horizon_ms: row.get::<_, i64>(2)? as u64,
+                    low_watermark_ms: row.get::<_, i64>(2)? as u64,
                     span_ms: span.0.zip(span.1).map(|(a, b)| (a as u64, b as u64)),
                 })
             })?
@@ -457,7 +457,7 @@ pub(super) fn stored(log: &Path, row: &Row<'_>) -> rusqlite::Result<Stored> {
             first_seq: number(5)?,
             count: number(6)?,
             sent_at_ms: number(7)?,
-            bytes: blob_store::envelope(log, row.get(10)?, Place::of(row, 15)?)?.into(),
+            bytes: blob_store::envelope(log, row.get(10)?, BlobRef::of(row, 15)?)?.into(),
             brought_by: Bytes::new(),
         },
         stored_at_ms: number(8)?,

@@ -1,6 +1,6 @@
 //! Making the log anew where it was opened, when another program has removed, renamed or replaced its files.
 //!
-//! Entry point: [`Log::remake`]. The rules it keeps: what the files held is copied out of the files that are still open;
+//! Entry point: [`Log::recreate`]. The rules it keeps: what the files held is copied out of the files that are still open;
 //! what is acknowledged and not committed stays in memory until it is in the new log; a file that another program has put
 //! in the log's place is renamed, not removed.
 
@@ -13,12 +13,12 @@ use std::sync::atomic::Ordering;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::blob_store::Shelf;
+use super::blob_store::BlobStore;
 use super::error::LogError;
 use super::insert::Names;
-use super::journal::{self, Tail};
+use super::journal::{self, Journal};
 use super::log::Log;
-use super::opened_files::{FileId, InPlace};
+use super::opened_files::{FileId, OpenedFiles};
 use super::schema::{self, Lock};
 
 /// The files of a log, by what their names end with, the log's own first.
@@ -26,7 +26,7 @@ const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
 /// A log that was made anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remade {
+pub struct Recreated {
     /// The log's file.
     pub path: PathBuf,
     /// How many batches the new one holds.
@@ -39,7 +39,7 @@ pub struct Remade {
 }
 
 /// What happened, what it means and what to do.
-impl fmt::Display for Remade {
+impl fmt::Display for Recreated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -73,11 +73,11 @@ impl Log {
     ///
     /// [`LogError::DirectoryGone`], [`LogError::InUse`] when another process has made a log there meanwhile, or whatever
     /// keeps a file from being written.
-    pub(super) fn remake(&mut self) -> Result<Remade, LogError> {
-        let shared = self.front.clone();
-        let mut front = shared.lock();
-        front.set_displaced(true);
-        self.roll_back(&mut front)
+    pub(super) fn recreate(&mut self) -> Result<Recreated, LogError> {
+        let shared = self.write_buffer.clone();
+        let mut buffer = shared.lock();
+        buffer.set_displaced(true);
+        self.roll_back(&mut buffer)
             .map_err(|error| LogError::from_sqlite(&self.path, error))?;
         let path = self.path.clone();
         let directory = schema::directory_of(&path);
@@ -99,22 +99,22 @@ impl Log {
         if let Some(network) = network {
             schema::set_network(&conn, network).map_err(failed)?;
         }
-        let shelf = Shelf::open(&path, self.keep.bytes, &conn).map_err(failed)?;
-        self.shelf = Some(match self.shelf.take() {
-            Some(old) => shelf.instead_of(&old),
-            None => shelf,
+        let blobs = BlobStore::open(&path, self.keep.bytes, &conn).map_err(failed)?;
+        self.blobs = Some(match self.blobs.take() {
+            Some(old) => blobs.instead_of(&old),
+            None => blobs,
         });
         let old = std::mem::replace(&mut self.conn, conn);
         abandon(old);
-        self.in_place = Some(InPlace::of(&path));
+        self.opened_files = Some(OpenedFiles::of(&path));
         self.names = Names::read(&self.conn).map_err(failed)?;
-        self.shares = None;
-        front.forget();
+        self.usage = None;
+        buffer.forget();
         self.generation.fetch_add(1, Ordering::AcqRel);
         let batches = count(&self.conn).map_err(failed)?;
-        self.tail_again(&mut front)?;
-        front.set_displaced(false);
-        Ok(Remade {
+        self.restart_journal(&mut buffer)?;
+        buffer.set_displaced(false);
+        Ok(Recreated {
             path,
             batches,
             lost: held.saturating_sub(batches),
@@ -123,18 +123,21 @@ impl Log {
     }
 
     /// Commits what is acknowledged, and begins a new tail.
-    fn tail_again(&mut self, front: &mut super::write_buffer::Front) -> Result<(), LogError> {
+    fn restart_journal(
+        &mut self,
+        buffer: &mut super::write_buffer::WriteBuffer,
+    ) -> Result<(), LogError> {
         let path = self.path.clone();
-        if !front.kept().is_empty() {
-            self.begin(front)
-                .and_then(|()| self.commit(front))
+        if !buffer.entries().is_empty() {
+            self.begin(buffer)
+                .and_then(|()| self.commit(buffer))
                 .map_err(|error| LogError::from_sqlite(&path, error))?;
         }
-        if front.take_tail().is_some() {
-            let tail_path = journal::path_of(&path);
-            let tail = Tail::create(tail_path.clone())
-                .map_err(|error| LogError::from_io(&tail_path, error))?;
-            front.set_tail(tail);
+        if buffer.take_journal().is_some() {
+            let journal_path = journal::path_of(&path);
+            let journal = Journal::create(journal_path.clone())
+                .map_err(|error| LogError::from_io(&journal_path, error))?;
+            buffer.set_journal(journal);
         }
         Ok(())
     }
@@ -182,7 +185,10 @@ impl Log {
     /// another program has put there gets another name, which is returned.
     fn clear_the_place(&self) -> Result<Option<PathBuf>, LogError> {
         let failed = |error| LogError::from_io(&self.path, error);
-        let is_own = self.in_place.as_ref().is_some_and(InPlace::has_own_file);
+        let is_own = self
+            .opened_files
+            .as_ref()
+            .is_some_and(OpenedFiles::has_own_file);
         let is_there = FileId::at(&self.path).is_some();
         if is_own || !is_there {
             for suffix in SUFFIXES {

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::blob_store::{self, Place};
+use super::blob_store::{self, BlobRef};
 use super::error::LogError;
 use super::journal;
 use super::log::Log;
-use super::retention_policy::Keep;
+use super::retention_policy::RetentionPolicy;
 use super::salvage::{Found, Salvage, envelopes};
 use super::schema::{self, FILE_NAME, Lock};
 use crate::identity::NetworkId;
@@ -57,7 +57,7 @@ pub fn network_in(dir: &Path) -> Option<NetworkId> {
         return said;
     }
     let mut network = None;
-    let looked = Salvage::open(&path).ok()?.look(|found| match found {
+    let looked = Salvage::open(&path).ok()?.scan(|found| match found {
         Found::Network(id) => {
             network = Some(NetworkId::from_bytes(id));
             Err(())
@@ -79,7 +79,7 @@ pub fn network_in(dir: &Path) -> Option<NetworkId> {
 /// from being written.
 pub fn repair<C: Verified, E>(
     dir: &Path,
-    keep: Keep,
+    keep: RetentionPolicy,
     now_ms: u64,
     mut verify: impl FnMut(&[u8]) -> Result<C, E>,
 ) -> Result<Repaired, LogError> {
@@ -181,7 +181,7 @@ impl<C: Verified> Saving<'_, C> {
             Err(error @ (LogError::Newer { .. } | LogError::Foreign { .. })) => return Err(error),
             Err(_) => false,
         };
-        pages.look(|found| match found {
+        pages.scan(|found| match found {
             Found::Row {
                 n, envelope, place, ..
             } if !self.is_read(n) => {
@@ -199,7 +199,7 @@ impl<C: Verified> Saving<'_, C> {
         self.store()?;
         let mut lost = HashSet::new();
         let mut more = 0;
-        pages.look(|found| {
+        pages.scan(|found| {
             match found {
                 Found::Known(id) | Found::Row { id, .. } if !self.log.reader().holds(&id)? => {
                     match lost.len() < MAX_SOUGHT {
@@ -213,7 +213,7 @@ impl<C: Verified> Saving<'_, C> {
         })?;
         self.save_large(&mut lost)?;
         self.repaired.lost = (lost.len() as u64 + more).saturating_sub(self.too_old);
-        self.repaired.is_lost_known = is_walked || pages.is_all_read();
+        self.repaired.is_lost_known = is_walked || pages.check_all_read();
         Ok(())
     }
 
@@ -242,10 +242,10 @@ impl<C: Verified> Saving<'_, C> {
         })
         .max()
         .unwrap_or(0);
-        // Numbers grow with each batch that was ever held: a damaged one is not counted up to.
+        // SeqRange grow with each batch that was ever held: a damaged one is not counted up to.
         for n in 1..=last.min(max_rows.saturating_mul(1 << 10)) {
             // No row with this number, or one that cannot be read.
-            let row = query.query_row([n], |row| Ok((row.get(0)?, Place::of(row, 1)?)));
+            let row = query.query_row([n], |row| Ok((row.get(0)?, BlobRef::of(row, 1)?)));
             let Ok((inline, place)) = row else {
                 continue;
             };
@@ -285,7 +285,7 @@ impl<C: Verified> Saving<'_, C> {
         bits >> (n & 63) & 1 == 1
     }
 
-    fn note(&mut self, n: i64, place: Option<Place>) {
+    fn note(&mut self, n: i64, place: Option<BlobRef>) {
         *self.read.entry(n >> 6).or_default() |= 1 << (n & 63);
         if let Some(place) = place {
             let file = self.places.entry(place.file).or_default();

@@ -11,10 +11,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::blob_store;
 use super::error::LogError;
 use super::log::Log;
-use super::quota::{Owner, Payer, Shares, Why};
+use super::quota::{EvictionReason, Owner, Usage, Victim};
 use super::schema::{self, Sync};
 use super::tombstones;
-use super::write_buffer::Front;
+use super::write_buffer::WriteBuffer;
 use crate::clock::UnixMs;
 use crate::model::Id;
 
@@ -39,7 +39,7 @@ pub struct Pruned {
     /// The room.
     pub room: String,
     /// Nothing sent before this, in Unix milliseconds, is taken or compared any more.
-    pub horizon_ms: u64,
+    pub low_watermark_ms: u64,
     /// How many batches went.
     pub batches: u64,
     /// How many batches of the room are remembered that made room, and count as held when it is compared.
@@ -67,7 +67,7 @@ pub struct Crowding {
 }
 
 /// A batch that is to go.
-struct Going {
+struct Candidate {
     n: i64,
     id: Id,
     room: i64,
@@ -80,7 +80,7 @@ struct Going {
 
 /// What went in one transaction.
 #[derive(Default)]
-struct Gone {
+struct Removal {
     bytes: u64,
     /// How many of each room.
     rooms: BTreeMap<i64, u64>,
@@ -90,7 +90,7 @@ struct Gone {
     crowding: Option<Crowding>,
 }
 
-impl Gone {
+impl Removal {
     fn batches(&self) -> u64 {
         self.rooms.values().sum()
     }
@@ -101,21 +101,21 @@ impl Log {
     /// answer says that it is within them.
     pub fn prune(&mut self, unix: impl Into<UnixMs>) -> Result<Vec<Pruned>, LogError> {
         self.flush()?;
-        self.count_shares()
+        self.count_usage()
             .map_err(|error| LogError::from_sqlite(&self.path, error))?;
-        let shared = self.front.clone();
-        let mut front = shared.lock();
-        self.make_room(&mut front, unix.into())
-            .map_err(|error| self.undo(&mut front, error))
+        let shared = self.write_buffer.clone();
+        let mut buffer = shared.lock();
+        self.make_room(&mut buffer, unix.into())
+            .map_err(|error| self.undo(&mut buffer, error))
     }
 
     /// Counts who fills the log, when that is not known and it is full. This goes through an index with some 20
     /// bytes for each batch; from then on it is counted as they come and go.
-    fn count_shares(&mut self) -> rusqlite::Result<()> {
-        if self.shares.is_some() || self.used()? <= self.keep.bytes {
+    fn count_usage(&mut self) -> rusqlite::Result<()> {
+        if self.usage.is_some() || self.used()? <= self.keep.bytes {
             return Ok(());
         }
-        let mut shares = Shares::default();
+        let mut usage = Usage::default();
         let mut query = self.conn.prepare(
             "SELECT author, link, bytes, since_ms FROM batch INDEXED BY batch_by_author
              JOIN author ON author.n = batch.author ORDER BY author",
@@ -127,61 +127,69 @@ impl Log {
                 link: row.get(1)?,
             };
             let (bytes, since_ms): (i64, i64) = (row.get(2)?, row.get(3)?);
-            shares.add(owner, bytes as u64, since_ms as u64);
+            usage.add(owner, bytes as u64, since_ms as u64);
         }
-        self.shares = Some(shares);
+        self.usage = Some(usage);
         Ok(())
     }
 
     /// With the front at hand: what is acknowledged meanwhile would be lost behind the room's new horizon.
-    fn make_room(&mut self, front: &mut Front, unix: UnixMs) -> rusqlite::Result<Vec<Pruned>> {
-        if !front.kept().is_empty() {
-            self.begin(front)?;
-            self.commit(front)?;
+    fn make_room(
+        &mut self,
+        buffer: &mut WriteBuffer,
+        unix: UnixMs,
+    ) -> rusqlite::Result<Vec<Pruned>> {
+        if !buffer.entries().is_empty() {
+            self.begin(buffer)?;
+            self.commit(buffer)?;
         }
-        let mut pruned = self.prune_aged(front, unix)?;
+        let mut pruned = self.prune_aged(buffer, unix)?;
         if pruned.is_empty() {
-            pruned = self.prune_crowded(front, unix.now)?;
+            pruned = self.prune_crowded(buffer, unix.now)?;
         }
         if pruned.is_empty() {
-            self.close_holes(front)?;
+            self.close_holes(buffer)?;
         }
         Ok(pruned)
     }
 
     /// Gives space back that removed envelopes took in files which others are in.
-    fn close_holes(&mut self, front: &mut Front) -> rusqlite::Result<()> {
-        let Some(shelf) = &self.shelf else {
+    fn close_holes(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
+        let Some(blobs) = &self.blobs else {
             return Ok(());
         };
-        let Some(file) = shelf.sparse(&self.conn)? else {
+        let Some(file) = blobs.sparse(&self.conn)? else {
             return self.give_pages_back().map(drop);
         };
         // What had reached the disk must be there again before its old place goes, envelopes and rows.
         schema::set_sync(&self.conn, Sync::Full)?;
-        let moved = self.move_on(front, file);
+        let moved = self.move_on(buffer, file);
         if moved.is_err() {
-            self.roll_back(front)?;
+            self.roll_back(buffer)?;
         }
         schema::set_sync(&self.conn, self.keep.sync)?;
         moved?;
-        match &mut self.shelf {
-            Some(shelf) => shelf.clear_out(&self.conn),
+        match &mut self.blobs {
+            Some(blobs) => blobs.clear_out(&self.conn),
             None => Ok(()),
         }
     }
 
-    fn move_on(&mut self, front: &mut Front, file: i64) -> rusqlite::Result<()> {
+    fn move_on(&mut self, buffer: &mut WriteBuffer, file: i64) -> rusqlite::Result<()> {
         self.conn.execute_batch("BEGIN")?;
-        if let Some(shelf) = &mut self.shelf {
-            shelf.move_on(&self.conn, file)?;
-            shelf.sync().map_err(|error| blob_store::failure(&error))?;
+        if let Some(blobs) = &mut self.blobs {
+            blobs.move_on(&self.conn, file)?;
+            blobs.sync().map_err(|error| blob_store::failure(&error))?;
         }
-        self.commit(front)
+        self.commit(buffer)
     }
 
     /// Removes some of what is too old, of the room with the oldest.
-    fn prune_aged(&mut self, front: &mut Front, unix: UnixMs) -> rusqlite::Result<Vec<Pruned>> {
+    fn prune_aged(
+        &mut self,
+        buffer: &mut WriteBuffer,
+        unix: UnixMs,
+    ) -> rusqlite::Result<Vec<Pruned>> {
         let before_ms = self.keep.oldest_ms(unix);
         let Some((room, n)) = self.room_before(before_ms)? else {
             return Ok(Vec::new());
@@ -190,59 +198,64 @@ impl Log {
         let going = aged(&self.conn, n, before_ms)?;
         let is_all = going.len() < PRUNED_AT_ONCE;
         let last_ms = going.last().map_or(before_ms, |going| going.sent_at_ms);
-        let horizon_ms = if is_all { before_ms } else { last_ms };
-        let mut gone = Gone::default();
+        let low_watermark_ms = if is_all { before_ms } else { last_ms };
+        let mut gone = Removal::default();
         for going in going {
             self.remove(&going, &mut gone)?;
         }
-        let forgotten = tombstones::forget_before(&self.conn, n, horizon_ms)?;
-        self.names.set_horizon(&self.conn, &room, horizon_ms)?;
+        let forgotten = tombstones::forget_before(&self.conn, n, low_watermark_ms)?;
+        self.names
+            .set_low_watermark(&self.conn, &room, low_watermark_ms)?;
         if let Some(room) = self.names.rooms.get_mut(&room) {
             room.removed = room.removed.saturating_sub(forgotten);
         }
         self.forget_unused(&gone)?;
-        self.commit(front)?;
+        self.commit(buffer)?;
         gone.rooms.entry(n).or_default();
-        self.tell(front, gone)
+        self.tell(buffer, gone)
     }
 
     /// Has who takes most make room, when the log is full.
-    fn prune_crowded(&mut self, front: &mut Front, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
+    fn prune_crowded(
+        &mut self,
+        buffer: &mut WriteBuffer,
+        now_ms: u64,
+    ) -> rusqlite::Result<Vec<Pruned>> {
         let over = self.used()?.saturating_sub(self.keep.bytes);
-        let (Some(mut shares), true) = (self.shares.take(), over > 0) else {
+        let (Some(mut usage), true) = (self.usage.take(), over > 0) else {
             return Ok(Vec::new());
         };
         self.begin_empty()?;
-        let gone = self.remove_crowded(&mut shares, over, now_ms)?;
+        let gone = self.remove_crowded(&mut usage, over, now_ms)?;
         let forgotten =
             tombstones::keep_bound(&self.conn, &mut self.names, self.keep.bytes, now_ms)?;
         self.forget_unused(&gone)?;
-        self.commit(front)?;
+        self.commit(buffer)?;
         // Where nothing is found of those who are counted it is counted anew.
-        self.shares = Some(shares).filter(|_| gone.batches() > 0);
+        self.usage = Some(usage).filter(|_| gone.batches() > 0);
         let mut gone = gone;
         if let Some(room) = forgotten {
             gone.rooms.entry(room).or_default();
         }
-        self.tell(front, gone)
+        self.tell(buffer, gone)
     }
 
     fn remove_crowded(
         &mut self,
-        shares: &mut Shares,
+        usage: &mut Usage,
         over: u64,
         now_ms: u64,
-    ) -> rusqlite::Result<Gone> {
+    ) -> rusqlite::Result<Removal> {
         let (least, most) = MIN_PRUNED_BYTES;
         let need = over.max((self.keep.bytes / 1024).clamp(least, most));
         let need = need.min(PRUNED_BYTES_AT_ONCE as u64);
-        let mut gone = Gone::default();
+        let mut gone = Removal::default();
         while gone.bytes < need
             && let Some(left) = PRUNED_AT_ONCE.checked_sub(gone.batches() as usize)
             && left > 0
-            && let Some(payer) = shares.payer(self.keep.bytes, now_ms)
+            && let Some(victim) = usage.victim(self.keep.bytes, now_ms)
         {
-            let going = oldest_of(&self.conn, payer.author, left, payer.surplus.min(need))?;
+            let going = oldest_of(&self.conn, victim.author, left, victim.surplus.min(need))?;
             if going.is_empty() {
                 break;
             }
@@ -251,9 +264,9 @@ impl Log {
                     break;
                 }
                 let is_recent = now_ms < going.stored_at_ms.saturating_add(CROWDING_MS);
-                if is_recent && payer.why != Why::Largest {
+                if is_recent && victim.reason != EvictionReason::Largest {
                     gone.crowding = match gone.crowding.take() {
-                        None => crowding(&self.conn, payer)?,
+                        None => crowding(&self.conn, victim)?,
                         known => known,
                     };
                     if let Some(crowding) = &mut gone.crowding {
@@ -261,14 +274,14 @@ impl Log {
                     }
                 }
                 self.remove(&going, &mut gone)?;
-                shares.remove(going.owner, going.bytes);
+                usage.remove(going.owner, going.bytes);
                 self.remember(&going)?;
             }
         }
         Ok(gone)
     }
 
-    fn remove(&self, going: &Going, gone: &mut Gone) -> rusqlite::Result<()> {
+    fn remove(&self, going: &Candidate, gone: &mut Removal) -> rusqlite::Result<()> {
         self.conn
             .prepare_cached("DELETE FROM batch WHERE n = ?1")?
             .execute([going.n])?;
@@ -279,10 +292,10 @@ impl Log {
     }
 
     /// What made room counts as held, unless it is too old to be compared.
-    fn remember(&mut self, going: &Going) -> rusqlite::Result<()> {
+    fn remember(&mut self, going: &Candidate) -> rusqlite::Result<()> {
         let mut rooms = self.names.rooms.values_mut();
         if let Some(room) = rooms.find(|room| room.n == going.room)
-            && going.sent_at_ms >= room.horizon_ms
+            && going.sent_at_ms >= room.low_watermark_ms
         {
             tombstones::remember(&self.conn, going.room, going.sent_at_ms, &going.id)?;
             room.removed += 1;
@@ -290,17 +303,17 @@ impl Log {
         Ok(())
     }
 
-    fn forget_unused(&mut self, gone: &Gone) -> rusqlite::Result<()> {
+    fn forget_unused(&mut self, gone: &Removal) -> rusqlite::Result<()> {
         let instances = gone.instances.iter().copied();
         self.names.forget_unused(&self.conn, instances)
     }
 
     /// What went, room by room, once it is committed.
-    fn tell(&mut self, front: &mut Front, gone: Gone) -> rusqlite::Result<Vec<Pruned>> {
+    fn tell(&mut self, buffer: &mut WriteBuffer, gone: Removal) -> rusqlite::Result<Vec<Pruned>> {
         if gone.bytes > 0
-            && let Some(shelf) = &mut self.shelf
+            && let Some(blobs) = &mut self.blobs
         {
-            shelf.clear_out(&self.conn)?;
+            blobs.clear_out(&self.conn)?;
         }
         let mut crowding = gone.crowding;
         let mut pruned = Vec::new();
@@ -311,10 +324,10 @@ impl Log {
             let Some(room) = self.names.rooms.get(&name) else {
                 continue;
             };
-            front.set_horizon(&name, room.horizon_ms);
+            buffer.set_low_watermark(&name, room.low_watermark_ms);
             pruned.push(Pruned {
                 room: name,
-                horizon_ms: room.horizon_ms,
+                low_watermark_ms: room.low_watermark_ms,
                 batches: *batches,
                 removed: room.removed,
                 crowding: crowding.take(),
@@ -343,7 +356,7 @@ impl Log {
 }
 
 /// The oldest of a room, of those that were sent before this time: as many as go at once.
-fn aged(conn: &Connection, room: i64, before_ms: u64) -> rusqlite::Result<Vec<Going>> {
+fn aged(conn: &Connection, room: i64, before_ms: u64) -> rusqlite::Result<Vec<Candidate>> {
     let mut query = conn.prepare_cached(
         "SELECT n, id, room, instance, author, link, sent_at_ms, stored_at_ms, bytes FROM batch
          WHERE room = ?1 AND sent_at_ms < ?2 ORDER BY sent_at_ms, id LIMIT ?3",
@@ -354,7 +367,7 @@ fn aged(conn: &Connection, room: i64, before_ms: u64) -> rusqlite::Result<Vec<Go
     while bytes < PRUNED_BYTES_AT_ONCE as u64
         && let Some(row) = rows.next()?
     {
-        let next = Going::of(row)?;
+        let next = Candidate::of(row)?;
         bytes += next.bytes;
         going.push(next);
     }
@@ -367,7 +380,7 @@ fn oldest_of(
     author: i64,
     most: usize,
     most_bytes: u64,
-) -> rusqlite::Result<Vec<Going>> {
+) -> rusqlite::Result<Vec<Candidate>> {
     let mut query = conn.prepare_cached(
         "SELECT n, id, room, instance, author, link, sent_at_ms, stored_at_ms, bytes FROM batch
          INDEXED BY batch_by_author WHERE author = ?1 ORDER BY sent_at_ms LIMIT ?2",
@@ -377,17 +390,17 @@ fn oldest_of(
     while bytes < most_bytes
         && let Some(row) = rows.next()?
     {
-        let next = Going::of(row)?;
+        let next = Candidate::of(row)?;
         bytes += next.bytes;
         going.push(next);
     }
     Ok(going)
 }
 
-impl Going {
-    fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Going> {
+impl Candidate {
+    fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Candidate> {
         let number = |column: usize| row.get::<_, i64>(column).map(|value| value as u64);
-        Ok(Going {
+        Ok(Candidate {
             n: row.get(0)?,
             id: row.get(1)?,
             room: row.get(2)?,
@@ -404,22 +417,22 @@ impl Going {
 }
 
 /// Who takes more than its share, by name.
-fn crowding(conn: &Connection, payer: Payer) -> rusqlite::Result<Option<Crowding>> {
+fn crowding(conn: &Connection, victim: Victim) -> rusqlite::Result<Option<Crowding>> {
     let bytes = |row: &rusqlite::Row<'_>| row.get::<_, Vec<u8>>(0).map(Bytes::from);
     let author = conn
         .prepare_cached("SELECT key FROM author WHERE n = ?1")?
-        .query_row([payer.author], bytes)
+        .query_row([victim.author], bytes)
         .optional()?;
     let link = conn
         .prepare_cached("SELECT peer FROM link WHERE n = ?1")?
-        .query_row([payer.link], bytes)
+        .query_row([victim.link], bytes)
         .optional()?;
     Ok(author.map(|author| Crowding {
         author,
         link,
-        is_by_link: payer.why == Why::Link,
-        bytes: payer.bytes,
-        share: payer.share,
+        is_by_link: victim.reason == EvictionReason::Link,
+        bytes: victim.bytes,
+        share: victim.share,
         batches: 0,
     }))
 }

@@ -1,6 +1,6 @@
 //! What a log keeps, and what it takes on the disk for that.
 //!
-//! Entry type: [`Keep`].
+//! Entry type: [`RetentionPolicy`].
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use super::blob_store;
 use super::checkpoint::WalBounds;
 use super::schema::Sync;
 use crate::clock::UnixMs;
-use crate::model::DEFAULT_KEEP_AGE;
+use crate::model::DEFAULT_RETENTION_AGE;
 
 /// How long and how much the log keeps, and what a power cut may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keep {
+pub struct RetentionPolicy {
     /// Batches sent longer ago are removed.
     pub age: Duration,
     /// The most that the file's pages in use and the large envelopes beside it may take, holes between these included;
@@ -26,13 +26,13 @@ pub struct Keep {
 /// since the bound was last looked at, free pages, the tail.
 const MARGIN_BYTES: u64 = 8 << 20;
 
-impl Keep {
+impl RetentionPolicy {
     /// The most that all files of the log take on the disk together, in bytes, at any time: the bound, the WAL (an eighth
     /// of the bound, but 8 MiB at least and 128 MiB at most), two files of large envelopes, and 8 MiB. A reader that
     /// leaves a transaction open, as another program may, keeps the WAL from being cut.
     pub fn most_on_disk(&self) -> u64 {
         let wal = WalBounds::of(self.bytes).most as u64;
-        self.bytes + wal + 2 * blob_store::file_bytes(self.bytes) + MARGIN_BYTES
+        self.bytes + wal + 2 * blob_store::max_file_bytes(self.bytes) + MARGIN_BYTES
     }
 
     /// Batches sent before this are not taken, in Unix milliseconds.
@@ -41,10 +41,10 @@ impl Keep {
     }
 }
 
-impl Default for Keep {
-    fn default() -> Keep {
-        Keep {
-            age: DEFAULT_KEEP_AGE,
+impl Default for RetentionPolicy {
+    fn default() -> RetentionPolicy {
+        RetentionPolicy {
+            age: DEFAULT_RETENTION_AGE,
             bytes: 1 << 30,
             sync: Sync::default(),
         }

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::blob_store::Place;
+use super::blob_store::BlobRef;
 use super::schema;
 use crate::model::Id;
 use crate::wire::envelope::{BODY_TAG, SIGNATURE_BYTES, SIGNATURE_HEADER};
@@ -43,7 +43,7 @@ pub(super) enum Found {
         n: i64,
         id: Id,
         envelope: Vec<u8>,
-        place: Option<Place>,
+        place: Option<BlobRef>,
     },
     /// The index by id knows a batch.
     Known(Id),
@@ -107,7 +107,7 @@ impl Salvage {
     }
 
     /// Gives `found` all that is on the pages, in their order, until it fails.
-    pub(super) fn look<E>(
+    pub(super) fn scan<E>(
         &mut self,
         mut found: impl FnMut(Found) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -128,9 +128,9 @@ impl Salvage {
         Ok(())
     }
 
-    /// After [`Salvage::look`]: whether each page was one of those that a log has, so that what is known of it is all. The
+    /// After [`Salvage::scan`]: whether each page was one of those that a log has, so that what is known of it is all. The
     /// first page has nothing but the schema.
-    pub(super) fn is_all_read(&mut self) -> bool {
+    pub(super) fn check_all_read(&mut self) -> bool {
         let has_map = self.page(1).and_then(|page| u32_at(&page, 52)) != Some(0);
         // Where a file whose free pages can be given back has the map of its pages.
         let interval = (self.usable / 5 + 1) as u32;
@@ -243,7 +243,7 @@ impl Salvage {
             return None;
         }
         let place = match columns[ENVELOPE_COLUMN + 1].number() {
-            Some(file) => Some(Place {
+            Some(file) => Some(BlobRef {
                 file,
                 at: columns[ENVELOPE_COLUMN + 2].number()?,
                 bytes: columns[ENVELOPE_COLUMN + 3].number()?,

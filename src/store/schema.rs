@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use super::checkpoint::WalBounds;
 use super::error::LogError;
 use super::opened_files::FileId;
-use super::retention_policy::Keep;
+use super::retention_policy::RetentionPolicy;
 use crate::identity::{self, NetworkId};
 
 /// The log's file in the data directory.
@@ -29,7 +29,7 @@ const APPLICATION_ID: i64 = 0x6469_6174;
 
 /// 32 KiB pages: a node that is as busy as it can be spends a quarter less on an event than with 8 KiB, for
 /// SQLite writes each page with two calls (measured). Small batches share theirs; one that is alone
-/// writes four, which is why they wait for each other (`FLUSH_AFTER` in `writing.rs`).
+/// writes four, which is why they wait for each other (`FLUSH_INTERVAL` in `writing.rs`).
 const PAGE_SIZE: u32 = 32768;
 
 /// The writer's page cache in KiB: holds the inner pages of the indices of a full log.
@@ -130,7 +130,7 @@ CREATE VIEW readable AS
 ";
 
 /// Opens the log at `path` to write it, and makes it when there is none.
-pub(super) fn open(path: &Path, keep: &Keep) -> Result<Connection, LogError> {
+pub(super) fn open(path: &Path, keep: &RetentionPolicy) -> Result<Connection, LogError> {
     let failed = |error| LogError::from_sqlite(path, error);
     refuse_orphans(path)?;
     let fresh = make_private(path)?;
@@ -198,7 +198,7 @@ fn refuse_orphans(path: &Path) -> Result<(), LogError> {
 /// An empty log in memory.
 pub(super) fn open_in_memory() -> rusqlite::Result<Connection> {
     let mut conn = Connection::open_in_memory()?;
-    set_up(&conn, &Keep::default())?;
+    set_up(&conn, &RetentionPolicy::default())?;
     create_tables(&mut conn)?;
     Ok(conn)
 }
@@ -265,7 +265,7 @@ fn version_of(conn: &Connection, path: &Path) -> Result<i64, LogError> {
     }
 }
 
-fn set_up(conn: &Connection, keep: &Keep) -> rusqlite::Result<()> {
+fn set_up(conn: &Connection, keep: &RetentionPolicy) -> rusqlite::Result<()> {
     conn.busy_timeout(BUSY)?;
     // The writer alone makes rows, and makes the rooms and instances that they name before: looking that up
     // again for each batch would find nothing else.
@@ -336,7 +336,10 @@ pub(super) fn wal(conn: &Connection) -> rusqlite::Result<Wal> {
 }
 
 /// A connection that does nothing but [`checkpoint`].
-pub(super) fn open_to_checkpoint(path: &Path, keep: &Keep) -> Result<Connection, LogError> {
+pub(super) fn open_to_checkpoint(
+    path: &Path,
+    keep: &RetentionPolicy,
+) -> Result<Connection, LogError> {
     let failed = |error| LogError::from_sqlite(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(failed)?;

@@ -1,6 +1,6 @@
 //! Reading what one process of an author said in a room by the numbers of its events.
 //!
-//! Entry point: [`Reader::numbered`]. The rule it keeps: an answer is no larger than a page of history, and a batch that
+//! Entry point: [`Reader::by_sequence`]. The rule it keeps: an answer is no larger than a page of history, and a batch that
 //! its author's equivocation put second is not in it.
 
 use rusqlite::params;
@@ -11,7 +11,7 @@ use crate::model::Stored;
 
 /// A stretch of the events of one process of an author in a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Numbers {
+pub struct SeqRange {
     /// The room.
     pub room: String,
     /// The author's libp2p `PublicKey`.
@@ -26,7 +26,7 @@ pub struct Numbers {
 
 /// What the log holds of a stretch, from its beginning on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NumberedPage {
+pub struct SeqPage {
     /// The batches with these events, in the order of their numbers. The first and the last may have others too.
     pub batches: Vec<Stored>,
     /// Whether there may be more of the stretch in the log.
@@ -40,14 +40,14 @@ impl Reader<'_> {
     /// # Errors
     ///
     /// [`LogError`] when the log cannot be read.
-    pub fn numbered(&self, numbers: &Numbers) -> Result<NumberedPage, LogError> {
-        self.read_numbered(numbers)
+    pub fn by_sequence(&self, numbers: &SeqRange) -> Result<SeqPage, LogError> {
+        self.read_range(numbers)
             .map_err(|error| LogError::from_sqlite(self.path(), error))
     }
 
-    fn read_numbered(&self, numbers: &Numbers) -> rusqlite::Result<NumberedPage> {
+    fn read_range(&self, numbers: &SeqRange) -> rusqlite::Result<SeqPage> {
         let Some(room) = self.room_number(&numbers.room)? else {
-            return Ok(NumberedPage::default());
+            return Ok(SeqPage::default());
         };
         let column = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         // Batches that count do not overlap: of those that begin before the stretch only the last reaches into it.
@@ -70,7 +70,7 @@ impl Reader<'_> {
             column(numbers.first),
             column(numbers.last)
         ])?;
-        let mut page = NumberedPage::default();
+        let mut page = SeqPage::default();
         let mut bytes = 0;
         while let Some(row) = rows.next()? {
             let stored = stored(self.path(), row)?;

@@ -1,6 +1,6 @@
 //! The tests of the log.
 
-use super::{Keep, Sync};
+use super::{RetentionPolicy, Sync};
 use crate::model::tests::*;
 use crate::model::{Outcome, Record, Verified};
 
@@ -15,6 +15,6 @@ mod retention;
 mod sequence_range;
 mod write_buffer;
 
-pub(crate) fn keep() -> Keep {
-    Keep::default()
+pub(crate) fn keep() -> RetentionPolicy {
+    RetentionPolicy::default()
 }

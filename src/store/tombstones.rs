@@ -7,10 +7,10 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::insert::Names;
-use crate::model::{ITEMS_MOST, Id, horizon_at};
+use crate::model::{Id, MAX_ITEMS, low_watermark_at};
 
 /// The most that are remembered: a quarter of what is compared of a room.
-const MAX_REMOVED: u64 = ITEMS_MOST as u64 / 4;
+const MAX_REMOVED: u64 = MAX_ITEMS as u64 / 4;
 
 /// What one of them counts for, in bytes of the log: itself, and its place in the order of sending.
 const REMOVED_BYTES: u64 = 128;
@@ -95,6 +95,6 @@ pub(super) fn keep_bound(
     };
     let (n, name) = (room.n, name.clone());
     room.removed -= forget_before(conn, n, before_ms)?.min(room.removed);
-    names.set_horizon(conn, &name, horizon_at(before_ms, now_ms))?;
+    names.set_low_watermark(conn, &name, low_watermark_at(before_ms, now_ms))?;
     Ok(Some(n))
 }

@@ -1,7 +1,7 @@
 //! What the log has acknowledged and not committed, and how far each author has come: enough to store a small
 //! batch without the tables.
 //!
-//! Entry type: [`Front`], shared by the log's thread and those that have something to store. The rule it keeps:
+//! Entry type: [`WriteBuffer`], shared by the log's thread and those that have something to store. The rule it keeps:
 //! what it takes is in the tail; by itself it takes only what comes next of an author, which is in no table
 //! and in conflict with nothing there.
 
@@ -10,18 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
-use super::journal::{Kept, Tail};
-use crate::model::{Record, horizon_at};
+use super::journal::{Journal, JournalEntry};
+use crate::model::{AuthorStream, Record, low_watermark_at};
 
 /// Bytes of batches that are stored together above which the tail is of no use: they are as well written
 /// where they belong.
-pub(super) const TAIL_AT_ONCE: usize = 16 << 10;
+pub(super) const MAX_BUFFERED_BYTES: usize = 16 << 10;
 
 /// How many authors' last numbers are remembered; past this the memory starts anew. Few in the tests, so that
 /// it does.
-const SPEAKERS_REMEMBERED: usize = if cfg!(test) { 3 } else { 4096 };
+const MAX_STREAMS: usize = if cfg!(test) { 3 } else { 4096 };
 
 /// A write to the tail goes into the system's memory, and takes microseconds. One that took this long waited
 /// for the disk.
@@ -30,58 +28,40 @@ const SLOW_WRITE: Duration = Duration::from_millis(5);
 /// Whoever has other things to do writes nothing himself for this long after that: the log's thread does.
 const SLOW_FOR: Duration = Duration::from_secs(10);
 
-/// A front, and who shares it.
+/// A front, and who usage it.
 #[derive(Clone, Debug)]
-pub(super) struct Shared(Arc<Mutex<Front>>);
+pub(super) struct SharedWriteBuffer(Arc<Mutex<WriteBuffer>>);
 
-impl Shared {
-    pub(super) fn new(front: Front) -> Shared {
-        Shared(Arc::new(Mutex::new(front)))
+impl SharedWriteBuffer {
+    pub(super) fn new(buffer: WriteBuffer) -> SharedWriteBuffer {
+        SharedWriteBuffer(Arc::new(Mutex::new(buffer)))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Front> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, WriteBuffer> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// None when somebody else has it.
-    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Front>> {
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, WriteBuffer>> {
         self.0.try_lock().ok()
-    }
-}
-
-/// One run of an author's process, in one room.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Speaker {
-    author: Bytes,
-    instance: [u8; 16],
-    room: String,
-}
-
-impl Speaker {
-    fn of(record: &Record) -> Speaker {
-        Speaker {
-            author: record.author.clone(),
-            instance: record.instance,
-            room: record.room.clone(),
-        }
     }
 }
 
 /// What is acknowledged, and what is known without the tables.
 #[derive(Debug, Default)]
-pub(super) struct Front {
+pub(super) struct WriteBuffer {
     /// None when each commit waits for the disk.
-    tail: Option<Tail>,
+    journal: Option<Journal>,
     /// What the tail has taken.
-    kept: Vec<Kept>,
+    kept: Vec<JournalEntry>,
     /// How many of those, from the first on, are in the transaction that is open.
     inserted: usize,
     /// Whether anything is kept: readers of the file do not see it.
     is_behind: Arc<AtomicBool>,
     /// The number after the last that is stored of a speaker.
-    heads: HashMap<Speaker, u64>,
+    heads: HashMap<AuthorStream, u64>,
     /// What was sent before is not taken any more, by room.
-    horizons: HashMap<String, u64>,
+    low_watermarks: HashMap<String, u64>,
     /// Batches and bytes that were taken since it was asked.
     taken: (usize, usize),
     slow_until: Option<Instant>,
@@ -89,14 +69,14 @@ pub(super) struct Front {
     is_displaced: bool,
 }
 
-impl Front {
+impl WriteBuffer {
     /// Takes what an earlier process left in its tail.
-    pub(super) fn take_up(&mut self, kept: Vec<Kept>) {
+    pub(super) fn take_up(&mut self, kept: Vec<JournalEntry>) {
         self.kept = kept;
     }
 
-    pub(super) fn set_tail(&mut self, tail: Tail) {
-        self.tail = Some(tail);
+    pub(super) fn set_journal(&mut self, journal: Journal) {
+        self.journal = Some(journal);
     }
 
     /// While the log's files are not where they were opened, the tail takes nothing.
@@ -104,17 +84,17 @@ impl Front {
         self.is_displaced = is_displaced;
     }
 
-    pub(super) fn take_tail(&mut self) -> Option<Tail> {
-        self.tail.take()
+    pub(super) fn take_journal(&mut self) -> Option<Journal> {
+        self.journal.take()
     }
 
     /// Told whether there is anything that readers of the file do not see.
-    pub(super) fn is_behind(&self) -> Arc<AtomicBool> {
+    pub(super) fn behind_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_behind)
     }
 
     /// What is acknowledged and not committed.
-    pub(super) fn kept(&self) -> &[Kept] {
+    pub(super) fn entries(&self) -> &[JournalEntry] {
         &self.kept
     }
 
@@ -124,7 +104,7 @@ impl Front {
     }
 
     /// That of it which is in no transaction.
-    pub(super) fn ahead(&self) -> &[Kept] {
+    pub(super) fn pending(&self) -> &[JournalEntry] {
         self.kept.get(self.inserted..).unwrap_or_default()
     }
 
@@ -145,34 +125,34 @@ impl Front {
             return;
         }
         self.is_behind.store(false, Ordering::Release);
-        if let Some(Err(error)) = self.tail.as_mut().map(Tail::clear) {
+        if let Some(Err(error)) = self.journal.as_mut().map(Journal::clear) {
             // It fills up, and then is not used any more.
-            tracing::warn!(%error, "the log's tail could not be begun anew");
+            tracing::warn!(%error, "the log's journal could not be begun anew");
         }
     }
 
     /// Takes `records`, which are small and come next of their speakers, all or none, on the thread of whoever
     /// has them: nothing waits for the disk, unless the disk is slow, and then not again for a while.
-    pub(super) fn take_next(&mut self, now_ms: u64, oldest_ms: u64, records: &[Record]) -> bool {
+    pub(super) fn try_accept(&mut self, now_ms: u64, oldest_ms: u64, records: &[Record]) -> bool {
         if self.slow_until.is_some_and(|until| Instant::now() < until) {
             return false;
         }
-        let mut heads: Vec<(Speaker, u64)> = Vec::with_capacity(records.len());
+        let mut heads: Vec<(AuthorStream, u64)> = Vec::with_capacity(records.len());
         for record in records {
-            let speaker = Speaker::of(record);
-            let latest = heads.iter().rev().find(|(other, _)| *other == speaker);
+            let stream = record.stream();
+            let latest = heads.iter().rev().find(|(other, _)| *other == stream);
             let head = latest
                 .map(|(_, head)| head)
-                .or_else(|| self.heads.get(&speaker));
-            let horizon_ms = self.horizons.get(&record.room).copied().unwrap_or(0);
-            let horizon_ms = horizon_at(horizon_ms, now_ms);
+                .or_else(|| self.heads.get(&stream));
+            let low_watermark_ms = self.low_watermarks.get(&record.room).copied().unwrap_or(0);
+            let low_watermark_ms = low_watermark_at(low_watermark_ms, now_ms);
             let is_next = head == Some(&record.first_seq)
                 && record.fits()
-                && record.sent_at_ms >= oldest_ms.max(horizon_ms);
+                && record.sent_at_ms >= oldest_ms.max(low_watermark_ms);
             if !is_next {
                 return false;
             }
-            heads.push((speaker, record.end_seq()));
+            heads.push((stream, record.end_seq()));
         }
         let is_kept = self.keep(now_ms, records);
         if is_kept {
@@ -186,19 +166,19 @@ impl Front {
         is_kept
     }
 
-    /// Takes `records`, all or none, which are in the transaction that is open if [`Front::note_inserted`] is called with them.
+    /// Takes `records`, all or none, which are in the transaction that is open if [`WriteBuffer::note_inserted`] is called with them.
     pub(super) fn keep(&mut self, now_ms: u64, records: &[Record]) -> bool {
         let bytes: usize = records.iter().map(|record| record.bytes.len()).sum();
-        let Some(tail) = self
-            .tail
+        let Some(journal) = self
+            .journal
             .as_mut()
-            .filter(|_| bytes <= TAIL_AT_ONCE && !self.is_displaced)
+            .filter(|_| bytes <= MAX_BUFFERED_BYTES && !self.is_displaced)
         else {
             return false;
         };
         let begun = Instant::now();
-        let is_kept = tail.keep(now_ms, records).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the log's tail could not be written: the log is");
+        let is_kept = journal.keep(now_ms, records).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the log's journal could not be written: the log is");
             false
         });
         if begun.elapsed() >= SLOW_WRITE {
@@ -214,20 +194,20 @@ impl Front {
 
     /// Whether it is known how far the speaker of `record` has come.
     pub(super) fn knows(&self, record: &Record) -> bool {
-        self.heads.contains_key(&Speaker::of(record))
+        self.heads.contains_key(&record.stream())
     }
 
     /// The numbers of `record`'s speaker are stored up to `head`, and none after it.
     pub(super) fn learn(&mut self, record: &Record, head: u64) {
-        let speaker = Speaker::of(record);
-        if let Some(known) = self.heads.get_mut(&speaker) {
+        let stream = record.stream();
+        if let Some(known) = self.heads.get_mut(&stream) {
             *known = head.max(*known);
             return;
         }
-        if self.heads.len() >= SPEAKERS_REMEMBERED {
+        if self.heads.len() >= MAX_STREAMS {
             self.heads.clear();
         }
-        self.heads.insert(speaker, head);
+        self.heads.insert(stream, head);
     }
 
     /// Nothing is known any more of how far anybody has come.
@@ -236,11 +216,12 @@ impl Front {
     }
 
     /// What was sent before is not taken any more.
-    pub(super) fn set_horizon(&mut self, room: &str, horizon_ms: u64) {
-        self.horizons.insert(room.to_owned(), horizon_ms);
+    pub(super) fn set_low_watermark(&mut self, room: &str, low_watermark_ms: u64) {
+        self.low_watermarks
+            .insert(room.to_owned(), low_watermark_ms);
     }
 
-    /// Batches and bytes that [`Front::take_next`] has taken since it was asked last.
+    /// Batches and bytes that [`WriteBuffer::try_accept`] has taken since it was asked last.
     pub(super) fn taken(&mut self) -> (usize, usize) {
         std::mem::take(&mut self.taken)
     }

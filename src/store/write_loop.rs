@@ -1,6 +1,6 @@
 //! The thread that writes the log: what has queued is stored together, and what was put off is committed.
 //!
-//! Entry type: [`Work`]. The rule it keeps: appends are stored and answered in the order in which they queued.
+//! Entry type: [`WriteLoop`]. The rule it keeps: appends are stored and answered in the order in which they queued.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use super::checkpoint::Checkpoints;
 use super::error::LogError;
 use super::log::Log;
 use super::read::Reader;
-use super::recreate::Remade;
+use super::recreate::Recreated;
 use super::retention::{PRUNED_AT_ONCE, PRUNED_BYTES_AT_ONCE, Pruned};
 use super::writer::Appended;
 use crate::clock::UnixClock;
@@ -34,21 +34,21 @@ const MIN_COMMIT_KIB: u32 = 256;
 
 /// Batches, and bytes of them, that are stored before it is looked whether the log is over its bounds and
 /// how far the WAL has grown. Each look takes several statements, and the bounds hold but for this much.
-const LOOK_AFTER_BATCHES: usize = 64;
-const LOOK_AFTER_KIB: u32 = 1 << 10;
+const BOUNDS_CHECK_BATCHES: usize = 64;
+const BOUNDS_CHECK_KIB: u32 = 1 << 10;
 
 /// Transactions in which batches are removed in addition, when larger ones have taken the place of small ones.
 const EXTRA_ROUNDS: usize = 16;
 
 /// When nothing has been stored for so long, it is seen to what such a time has left.
-const QUIET: Duration = Duration::from_secs(1);
+const IDLE_DELAY: Duration = Duration::from_secs(1);
 
-/// How long small batches are only in the log's tail, and readers of the file wait for them. The longer, the
+/// How long small batches are only in the log's journal, and readers of the file wait for them. The longer, the
 /// more of them share a page: this bounds what is written at a few messages a second.
-const FLUSH_AFTER: Duration = Duration::from_millis(500);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How soon a commit of them that failed is tried again, if nothing is stored meanwhile.
-const FLUSH_AGAIN_AFTER: Duration = Duration::from_secs(5);
+const FLUSH_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) type Done = Box<dyn FnOnce(Appended) + Send>;
 /// Told too whether the reader sees everything that was acknowledged: not while the disk is full, for example.
@@ -62,7 +62,7 @@ pub(super) enum Command {
         done: Done,
     },
     /// There is something in the front.
-    Mind,
+    ScheduleFlush,
     Prune,
     Read(ReadJob),
 }
@@ -74,13 +74,13 @@ pub enum Notice {
     Pruned(Pruned),
     /// Its files had been removed, renamed or replaced, and it was made anew where they were. What is held of its rooms
     /// may be less than before: read them again.
-    Remade(Remade),
-    /// Batches that were acknowledged cannot be committed: they are in memory, or in the log's tail, and it is tried again.
+    Recreated(Recreated),
+    /// Batches that were acknowledged cannot be committed: they are in memory, or in the log's journal, and it is tried again.
     NotCommitted(LogError),
 }
 
 /// The writing thread.
-pub(super) struct Work {
+pub(super) struct WriteLoop {
     pub(super) log: Log,
     pub(super) clock: UnixClock,
     pub(super) notify: Box<dyn FnMut(Notice) + Send>,
@@ -91,12 +91,12 @@ pub(super) struct Work {
     /// When what is in the log's front is to be committed.
     pub(super) flush_at: Option<Instant>,
     /// Batches and KiB that were stored since it was looked how full the log is.
-    pub(super) unlooked: (usize, u32),
+    pub(super) since_last_bounds_check: (usize, u32),
     /// Nothing was stored since it was looked, after a pause, how far the WAL has grown.
-    pub(super) is_quiet: bool,
+    pub(super) is_idle: bool,
 }
 
-impl Work {
+impl WriteLoop {
     pub(super) fn run(mut self, queue: &Receiver<Command>) {
         let mut next = None;
         let most = commit_kib(self.log.keep().bytes);
@@ -129,23 +129,26 @@ impl Work {
                         }
                     }
                     let stored: usize = group.iter().map(|(records, _, _)| records.len()).sum();
-                    self.is_quiet = false;
+                    self.is_idle = false;
                     self.store(group);
-                    self.unlooked.0 += stored;
-                    self.unlooked.1 = self.unlooked.1.saturating_add(total);
+                    self.since_last_bounds_check.0 += stored;
+                    self.since_last_bounds_check.1 =
+                        self.since_last_bounds_check.1.saturating_add(total);
                     match self.flush_at {
                         Some(at) if at <= Instant::now() => {
                             self.flush();
                         }
                         // What came meanwhile must not take the log far past its bound.
-                        Some(_) if self.unlooked.1 >= LOOK_AFTER_KIB => self.look(),
+                        Some(_) if self.since_last_bounds_check.1 >= BOUNDS_CHECK_KIB => {
+                            self.enforce_bounds()
+                        }
                         Some(_) => {}
-                        None => self.look(),
+                        None => self.enforce_bounds(),
                     }
                 }
-                Command::Mind => {
-                    self.is_quiet = false;
-                    self.mind_the_front();
+                Command::ScheduleFlush => {
+                    self.is_idle = false;
+                    self.schedule_flush();
                 }
                 Command::Prune => while self.prune_once() {},
                 Command::Read(job) => {
@@ -157,7 +160,7 @@ impl Work {
                 }
             }
         }
-        if let Err(error) = self.mending(Log::close) {
+        if let Err(error) = self.with_recovery(Log::close) {
             tracing::warn!(%error, "the log could not be put into one file at its end; the next start does that");
         }
     }
@@ -167,7 +170,7 @@ impl Work {
         loop {
             let time = match self.flush_at {
                 Some(at) => at.saturating_duration_since(Instant::now()),
-                None if !self.is_quiet => QUIET,
+                None if !self.is_idle => IDLE_DELAY,
                 None => return queue.recv().ok(),
             };
             match queue.recv_timeout(time) {
@@ -177,8 +180,8 @@ impl Work {
                     self.flush();
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.is_quiet = true;
-                    self.see_to_the_wal(false);
+                    self.is_idle = true;
+                    self.maybe_checkpoint(false);
                 }
             }
         }
@@ -187,7 +190,7 @@ impl Work {
     fn store(&mut self, group: Vec<(Vec<Record>, OwnedSemaphorePermit, Done)>) {
         let unix = self.clock.read();
         let all: Vec<&Record> = group.iter().flat_map(|(records, ..)| records).collect();
-        let stored = self.mending(|log| log.append_soon(unix, &all));
+        let stored = self.with_recovery(|log| log.append_soon(unix, &all));
         let appends = group.len();
         match stored {
             Ok(outcomes) => {
@@ -204,83 +207,86 @@ impl Work {
                 }
             }
         }
-        self.watch_the_wal();
-        self.mind_the_front();
+        self.limit_wal();
+        self.schedule_flush();
         // Only now: what comes after them is not to be heard of before.
         self.queued.fetch_sub(appends, Ordering::AcqRel);
     }
 
-    /// Commits what is in the log's tail; whether it could.
+    /// Commits what is in the log's journal; whether it could.
     fn flush(&mut self) -> bool {
-        match self.mending(Log::flush) {
+        match self.with_recovery(Log::flush) {
             Ok(()) => {
                 self.flush_at = None;
-                self.watch_the_wal();
-                self.mind_the_front();
-                self.look();
+                self.limit_wal();
+                self.schedule_flush();
+                self.enforce_bounds();
                 true
             }
             Err(error) => {
                 (self.notify)(Notice::NotCommitted(error));
-                self.flush_at = Some(Instant::now() + FLUSH_AGAIN_AFTER);
+                self.flush_at = Some(Instant::now() + FLUSH_RETRY_INTERVAL);
                 false
             }
         }
     }
 
     /// Does `act`, and once more when it failed for a reason that could be removed.
-    fn mending<T>(&mut self, act: impl Fn(&mut Log) -> Result<T, LogError>) -> Result<T, LogError> {
+    fn with_recovery<T>(
+        &mut self,
+        act: impl Fn(&mut Log) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
         let done = act(&mut self.log);
-        let is_mended = match &done {
+        let is_recovered = match &done {
             Err(LogError::Full { .. }) => match &mut self.checkpoints {
                 Some(checkpoints) => checkpoints.relieve(&self.log),
                 None => false,
             },
             Err(LogError::Displaced { .. }) => {
-                let remade = self.log.remake()?;
-                (self.notify)(Notice::Remade(remade));
+                let remade = self.log.recreate()?;
+                (self.notify)(Notice::Recreated(remade));
                 true
             }
             _ => false,
         };
-        match is_mended {
+        match is_recovered {
             true => act(&mut self.log),
             false => done,
         }
     }
 
-    fn watch_the_wal(&mut self) {
+    fn limit_wal(&mut self) {
         if let Some(checkpoints) = &mut self.checkpoints {
-            checkpoints.watch(&self.log);
+            checkpoints.limit_wal(&self.log);
         }
     }
 
-    fn see_to_the_wal(&mut self, in_bulk: bool) {
+    fn maybe_checkpoint(&mut self, in_bulk: bool) {
         if let Some(checkpoints) = &mut self.checkpoints {
-            checkpoints.see_to_the_wal(&self.log, in_bulk);
+            checkpoints.maybe_checkpoint(&self.log, in_bulk);
         }
     }
 
-    fn mind_the_front(&mut self) {
+    fn schedule_flush(&mut self) {
         if !self.log.has_uncommitted() {
             self.flush_at = None;
         } else if self.flush_at.is_none() {
-            self.flush_at = Some(Instant::now() + FLUSH_AFTER);
+            self.flush_at = Some(Instant::now() + FLUSH_INTERVAL);
         }
     }
 
     /// Sees to the bounds when enough has been stored since that was done last.
-    fn look(&mut self) {
-        let (batches, bytes) = self.log.front().lock().taken();
-        self.unlooked.0 += batches;
+    fn enforce_bounds(&mut self) {
+        let (batches, bytes) = self.log.write_buffer().lock().taken();
+        self.since_last_bounds_check.0 += batches;
         let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
-        self.unlooked.1 = self.unlooked.1.saturating_add(kib);
-        let (batches, kib) = self.unlooked;
-        if batches < LOOK_AFTER_BATCHES && kib < LOOK_AFTER_KIB {
+        self.since_last_bounds_check.1 = self.since_last_bounds_check.1.saturating_add(kib);
+        let (batches, kib) = self.since_last_bounds_check;
+        if batches < BOUNDS_CHECK_BATCHES && kib < BOUNDS_CHECK_KIB {
             return;
         }
-        let (stored, kib) = std::mem::take(&mut self.unlooked);
-        let in_bulk = kib >= LOOK_AFTER_KIB;
+        let (stored, kib) = std::mem::take(&mut self.since_last_bounds_check);
+        let in_bulk = kib >= BOUNDS_CHECK_KIB;
         // As many go as came, and what they take more than those before them, so that the bound holds under any load.
         let came = (stored / PRUNED_AT_ONCE).max(kib as usize / (PRUNED_BYTES_AT_ONCE >> 10));
         let rounds = came + EXTRA_ROUNDS;
@@ -289,15 +295,15 @@ impl Work {
                 break;
             }
         }
-        self.see_to_the_wal(in_bulk);
+        self.maybe_checkpoint(in_bulk);
     }
 
     /// Removes some of the oldest, when it is time; whether there may be more.
     fn prune_once(&mut self) -> bool {
         let unix = self.clock.read();
-        match self.mending(|log| log.prune(unix)) {
+        match self.with_recovery(|log| log.prune(unix)) {
             Ok(pruned) => {
-                self.watch_the_wal();
+                self.limit_wal();
                 let more = !pruned.is_empty();
                 pruned
                     .into_iter()

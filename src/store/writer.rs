@@ -24,10 +24,10 @@ use super::checkpoint::Checkpoints;
 use super::error::LogError;
 use super::log::Log;
 use super::read::Reader;
-use super::retention_policy::Keep;
+use super::retention_policy::RetentionPolicy;
 use super::schema;
-use super::write_buffer::{self, TAIL_AT_ONCE};
-use super::write_loop::{Command, Notice, ReadJob, Work};
+use super::write_buffer::{MAX_BUFFERED_BYTES, SharedWriteBuffer};
+use super::write_loop::{Command, Notice, ReadJob, WriteLoop};
 use crate::clock::UnixClock;
 use crate::model::{Outcome, Record, Verified};
 
@@ -48,8 +48,8 @@ pub struct Writer {
     /// Where reads go; the writer's own thread for a log in memory.
     reads: Option<Sender<(ReadJob, bool)>>,
     clock: UnixClock,
-    keep: Keep,
-    front: write_buffer::Shared,
+    keep: RetentionPolicy,
+    buffer: SharedWriteBuffer,
     /// Whether anything is acknowledged that the reading thread would not see.
     is_behind: Arc<AtomicBool>,
     /// Appends that have queued, or are being stored.
@@ -115,11 +115,11 @@ impl Writer {
             threads.push(spawn("log-checkpoint", Box::new(background))?);
         }
         let (commands, queue) = mpsc::channel();
-        let front = log.front();
-        let is_behind = front.lock().is_behind();
+        let buffer = log.write_buffer();
+        let is_behind = buffer.lock().behind_flag();
         let queued = Arc::new(AtomicUsize::new(0));
         let keep = *log.keep();
-        let work = Work {
+        let work = WriteLoop {
             log,
             clock: clock.clone(),
             notify: Box::new(notify),
@@ -127,8 +127,8 @@ impl Writer {
             reads: reads.clone(),
             queued: Arc::clone(&queued),
             flush_at: None,
-            unlooked: (0, 0),
-            is_quiet: true,
+            since_last_bounds_check: (0, 0),
+            is_idle: true,
         };
         threads.push(spawn("log-writer", Box::new(move || work.run(&queue)))?);
         let room = Arc::new(Semaphore::new(QUEUE_KIB as usize));
@@ -137,7 +137,7 @@ impl Writer {
             reads,
             clock,
             keep,
-            front,
+            buffer,
             is_behind,
             queued,
             room,
@@ -174,7 +174,7 @@ impl Writer {
         done: impl FnOnce(Appended) + Send + 'static,
     ) {
         let records: Vec<Record> = batches.iter().map(Verified::record).collect();
-        if self.is_stored_at_once(&records) {
+        if self.try_store_now(&records) {
             return done(Ok(vec![Outcome::New { follows: true }; records.len()]));
         }
         let kib = kib_of(&records);
@@ -191,22 +191,22 @@ impl Writer {
         }
     }
 
-    fn is_stored_at_once(&self, records: &[Record]) -> bool {
+    fn try_store_now(&self, records: &[Record]) -> bool {
         let bytes: usize = records.iter().map(|record| record.bytes.len()).sum();
-        if bytes > TAIL_AT_ONCE || self.queued.load(Ordering::Acquire) > 0 {
+        if bytes > MAX_BUFFERED_BYTES || self.queued.load(Ordering::Acquire) > 0 {
             return false;
         }
         // Whoever has it is about to commit, which may take a while.
-        let Some(mut front) = self.front.try_lock() else {
+        let Some(mut buffer) = self.buffer.try_lock() else {
             return false;
         };
         let unix = self.clock.read();
         let oldest_ms = self.keep.oldest_ms(unix);
-        let is_first = front.kept().is_empty();
-        let is_stored = front.take_next(unix.now, oldest_ms, records);
-        drop(front);
+        let is_first = buffer.entries().is_empty();
+        let is_stored = buffer.try_accept(unix.now, oldest_ms, records);
+        drop(buffer);
         if is_stored && is_first {
-            self.queue(Command::Mind);
+            self.queue(Command::ScheduleFlush);
         }
         is_stored
     }
@@ -276,7 +276,7 @@ impl Writer {
     /// Whether anything has queued or is being stored.
     #[cfg(test)]
     pub(crate) fn is_busy(&self) -> bool {
-        self.queued.load(Ordering::Acquire) > 0 || self.front.try_lock().is_none()
+        self.queued.load(Ordering::Acquire) > 0 || self.buffer.try_lock().is_none()
     }
 
     fn queue(&self, command: Command) {

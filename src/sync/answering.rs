@@ -40,7 +40,7 @@ impl<P: Clone + Ord> Checks<P> {
             None => Response::NotSubscribed,
             Some(room) if !room.is_loaded() => Response::RetryAfter(TELL_EVERY),
             Some(room) => {
-                let since_ms = since_ms.max(room.horizon_ms());
+                let since_ms = since_ms.max(room.low_watermark_ms());
                 let offered = match &request {
                     Request::Fetch { ids, .. } => neighbour.offers.asks_for(ids),
                     _ => None,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::errand::Fault;
-use crate::model::{DEFAULT_KEEP_AGE, Found, Id, Item};
+use crate::model::{DEFAULT_RETENTION_AGE, Found, Id, Item};
 
 /// How often a room is compared with one of its neighbours, in turn. In agreement that costs some 60
 /// bytes; the time bounds how long a lost batch stays lost. A guess.
@@ -64,7 +64,7 @@ pub enum Input<P> {
         /// The room.
         room: String,
         /// Nothing sent before this is taken or compared any more.
-        horizon_ms: u64,
+        low_watermark_ms: u64,
         /// How many are remembered that made room: they count as held in comparisons.
         removed: u64,
     },
@@ -195,7 +195,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            keep: DEFAULT_KEEP_AGE,
+            keep: DEFAULT_RETENTION_AGE,
             interval: INTERVAL,
         }
     }

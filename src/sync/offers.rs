@@ -120,7 +120,7 @@ impl<P: Clone + Ord> Checks<P> {
             has_spread(&mut self.neighbours, moment.now, ids, out);
         }
         let mut held = Vec::new();
-        let oldest_ms = oldest_ms.max(room.horizon_ms());
+        let oldest_ms = oldest_ms.max(room.low_watermark_ms());
         let mut standing = self
             .wants
             .all

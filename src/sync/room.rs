@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 
 use super::items::Items;
 use crate::clock::Time;
-use crate::model::{ITEMS_MOST, Item, horizon_at};
+use crate::model::{Item, MAX_ITEMS, low_watermark_at};
 
 /// A room that we are in.
 #[derive(Debug)]
 pub struct Room<P> {
     items: Items,
-    horizon_ms: u64,
+    low_watermark_ms: u64,
     loaded: bool,
     /// With whom it is being compared.
     pub(super) busy_with: Option<P>,
@@ -43,7 +43,7 @@ impl<P: Clone + Ord> Room<P> {
     pub(super) fn new(next_at: Time) -> Room<P> {
         Room {
             items: Items::new(),
-            horizon_ms: 0,
+            low_watermark_ms: 0,
             loaded: false,
             busy_with: None,
             next_at,
@@ -67,8 +67,8 @@ impl<P: Clone + Ord> Room<P> {
     }
 
     /// Nothing sent before this Unix millisecond is compared.
-    pub fn horizon_ms(&self) -> u64 {
-        self.horizon_ms
+    pub fn low_watermark_ms(&self) -> u64 {
+        self.low_watermark_ms
     }
 
     /// The neighbours with whom the last comparison ended in agreement.
@@ -86,26 +86,26 @@ impl<P: Clone + Ord> Room<P> {
     }
 
     /// Takes what the log held; what was stored meanwhile is there already.
-    pub(super) fn load(&mut self, unix_ms: u64, horizon_ms: u64, items: Vec<Item>) {
+    pub(super) fn load(&mut self, unix_ms: u64, low_watermark_ms: u64, items: Vec<Item>) {
         let meanwhile = std::mem::replace(&mut self.items, items.into_iter().collect());
         for item in meanwhile.iter_from(0) {
             self.items.insert(*item);
         }
         self.loaded = true;
-        self.forget_before(horizon_ms);
+        self.forget_before(low_watermark_ms);
         self.keep_bound(unix_ms);
     }
 
     pub(super) fn add(&mut self, unix_ms: u64, item: Item) {
-        if item.sent_at_ms >= self.horizon_ms {
+        if item.sent_at_ms >= self.low_watermark_ms {
             self.items.insert(item);
             self.keep_bound(unix_ms);
         }
     }
 
-    pub(super) fn forget_before(&mut self, horizon_ms: u64) {
-        self.horizon_ms = self.horizon_ms.max(horizon_ms);
-        self.items.remove_before(Item::at(self.horizon_ms));
+    pub(super) fn forget_before(&mut self, low_watermark_ms: u64) {
+        self.low_watermark_ms = self.low_watermark_ms.max(low_watermark_ms);
+        self.items.remove_before(Item::at(self.low_watermark_ms));
     }
 
     /// Notes the end of a comparison.
@@ -123,18 +123,18 @@ impl<P: Clone + Ord> Room<P> {
     }
 
     fn keep_bound(&mut self, unix_ms: u64) {
-        if self.items.len() <= ITEMS_MOST {
+        if self.items.len() <= MAX_ITEMS {
             return;
         }
         // Some more than need be, so that this is rare.
-        let first_kept = self.items.iter_from(ITEMS_MOST / 16).next();
-        let Some(horizon_ms) = first_kept.map(|item| item.sent_at_ms + 1) else {
+        let first_kept = self.items.iter_from(MAX_ITEMS / 16).next();
+        let Some(low_watermark_ms) = first_kept.map(|item| item.sent_at_ms + 1) else {
             return;
         };
-        self.forget_before(horizon_at(horizon_ms, unix_ms));
+        self.forget_before(low_watermark_at(low_watermark_ms, unix_ms));
         // So many in the last minutes: the bound of the memory comes first. What is sent later is compared again.
-        if self.items.len() > ITEMS_MOST {
-            self.forget_before(horizon_ms);
+        if self.items.len() > MAX_ITEMS {
+            self.forget_before(low_watermark_ms);
         }
     }
 }

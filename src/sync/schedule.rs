@@ -183,7 +183,7 @@ impl<P: Clone + Ord> Checks<P> {
             let settled_ms = moment.unix.now.saturating_sub(SETTLE.as_millis() as u64);
             let floor_ms = neighbour.floors.get(&name).copied().unwrap_or(0);
             let window = Window {
-                since_ms: oldest_ms.max(room.horizon_ms()).max(floor_ms),
+                since_ms: oldest_ms.max(room.low_watermark_ms()).max(floor_ms),
                 until_ms: if due.to_now { u64::MAX } else { settled_ms },
             };
             if window.since_ms < window.until_ms {

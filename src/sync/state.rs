@@ -21,7 +21,7 @@ use super::rate::Rate;
 use super::room::Room;
 use super::schedule::{TURN, framed};
 use crate::clock::{Time, UnixMs};
-use crate::model::{ITEMS_MOST, Id, Item, horizon_at};
+use crate::model::{Id, Item, MAX_ITEMS, low_watermark_at};
 
 /// After this the neighbours hear once more that they may be behind: by then what was sent just
 /// before has settled.
@@ -100,14 +100,16 @@ impl<P: Clone + Ord> Checks<P> {
             }
             Input::Pruned {
                 room: name,
-                horizon_ms,
+                low_watermark_ms,
                 removed,
             } => {
                 if let Some(room) = self.rooms.get_mut(&name) {
-                    room.forget_before(horizon_at(horizon_ms, unix_ms));
+                    room.forget_before(low_watermark_at(low_watermark_ms, unix_ms));
                     room.removed = removed;
                     for neighbour in self.neighbours.values_mut() {
-                        neighbour.removed.forget_before(&name, room.horizon_ms());
+                        neighbour
+                            .removed
+                            .forget_before(&name, room.low_watermark_ms());
                     }
                 }
                 return;
@@ -133,9 +135,9 @@ impl<P: Clone + Ord> Checks<P> {
             }
             Input::Confirm { room, item, but } => self.ask_who_holds(now, &room, item, &but),
             Input::Join(room) => self.on_join(moment, room, out),
-            Input::Loaded(room, horizon_ms, items) => {
+            Input::Loaded(room, low_watermark_ms, items) => {
                 if let Some(room) = self.rooms.get_mut(&room) {
-                    room.load(unix_ms, horizon_at(horizon_ms, unix_ms), items);
+                    room.load(unix_ms, low_watermark_at(low_watermark_ms, unix_ms), items);
                 }
             }
             Input::Leave(room) => self.on_leave(now, &room, out),
@@ -258,7 +260,7 @@ impl<P: Clone + Ord> Checks<P> {
         {
             neighbour.set_due(&name, moment.now, true);
         }
-        out.push(Output::Load(name, ITEMS_MOST));
+        out.push(Output::Load(name, MAX_ITEMS));
     }
 
     fn on_leave(&mut self, now: Time, name: &str, out: &mut Vec<Output<P>>) {

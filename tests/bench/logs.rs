@@ -1,7 +1,7 @@
 //! The log: sixteen batches in one transaction, and a page read back.
 
 use criterion::{Criterion, Throughput};
-use diatribe::store::{Cursor, Keep, Log, Query};
+use diatribe::store::{Cursor, Log, Query, RetentionPolicy};
 
 use crate::batches::sealed;
 
@@ -12,7 +12,7 @@ const NOW_MS: u64 = 1_000_000;
 
 pub(crate) fn append(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut log = Log::open(folder.path(), Keep::default()).expect("a new log");
+    let mut log = Log::open(folder.path(), RetentionPolicy::default()).expect("a new log");
     let mut next_seq = 1;
     let mut group = c.benchmark_group("store/append");
     group.throughput(Throughput::Elements(TOGETHER));
@@ -32,7 +32,7 @@ pub(crate) fn append(c: &mut Criterion) {
 }
 
 pub(crate) fn read(c: &mut Criterion) {
-    let mut log = Log::ephemeral(Keep::default()).expect("a new log");
+    let mut log = Log::ephemeral(RetentionPolicy::default()).expect("a new log");
     let batches: Vec<_> = (1..=1000).map(|seq| sealed(seq, 1)).collect();
     log.append(NOW_MS, &batches).expect("they are stored");
     let query = Query {

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use diatribe::gossip::{self, VerifiedBatch};
 use diatribe::identity::NetworkId;
-use diatribe::store::{self, Keep, Log};
+use diatribe::store::{self, Log, RetentionPolicy};
 use diatribe::{Identity, NetworkKey, identity};
 
 use crate::case::{QUICK, SLOW, fuzz};
@@ -62,7 +62,7 @@ fn a_log_from_elsewhere_is_taken_in_or_refused() {
             gossip::open(bytes, NetworkId::OPEN, &room, NOW_MS).map_err(|error| error.to_string())
         };
         let mut input = Cursor::new(case.bytes(seeds));
-        let log = Log::ephemeral(Keep::default()).expect("a log in memory");
+        let log = Log::ephemeral(RetentionPolicy::default()).expect("a log in memory");
         let _ = store::import(log, NOW_MS, &mut input, verify);
     });
 }

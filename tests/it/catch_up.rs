@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use diatribe::gossip::{self, Author, VerifiedBatch};
 use diatribe::identity::NetworkId;
-use diatribe::store::{Keep, Log};
+use diatribe::store::{Log, RetentionPolicy};
 use diatribe::{Event, Events, Identity};
 use tokio::sync::mpsc;
 
@@ -21,7 +21,7 @@ const EVERY: Duration = Duration::from_millis(10);
 fn write_past(dir: &std::path::Path, batches: usize, now_ms: u64) {
     let author = Author::new(Identity::generate(), NetworkId::OPEN, [7; 16]);
     let room = "lobby".parse().expect("a room");
-    let mut log = Log::open(dir, Keep::default()).expect("a log");
+    let mut log = Log::open(dir, RetentionPolicy::default()).expect("a log");
     let all: Vec<VerifiedBatch> = (0..batches as u64)
         .map(|n| {
             let event = gossip::Event::new("chat", format!("line {n} of a long conversation"));

@@ -7,7 +7,7 @@ use diatribe::conformance::streams::MESHSUB;
 use diatribe::gossip::{Author, Event as Said};
 use diatribe::handshake::Role;
 use diatribe::identity::NetworkId;
-use diatribe::store::Keep;
+use diatribe::store::RetentionPolicy;
 use diatribe::{Crowding, Event, HistoryQuery, RoomName};
 use futures::{AsyncWriteExt, StreamExt};
 use libp2p::PeerId;
@@ -29,9 +29,9 @@ fn lobby() -> RoomName {
 }
 
 async fn small() -> Member {
-    let keep = Keep {
+    let keep = RetentionPolicy {
         bytes: LOG_BYTES,
-        ..Keep::default()
+        ..RetentionPolicy::default()
     };
     start(builder().keep(keep)).await
 }

@@ -1,6 +1,6 @@
 //! An application that does not read its events for a while: it gets all of them from the log, and memory stays bounded.
 
-use diatribe::store::Keep;
+use diatribe::store::RetentionPolicy;
 use diatribe::{Event, Events};
 
 use crate::cluster::{Member, PATIENCE, builder, member, start};
@@ -47,9 +47,9 @@ async fn stopped(reader: &mut Member) -> Member {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_goes_on_gets_every_message_once_and_in_order_then_what_comes() {
-    let keep = Keep {
+    let keep = RetentionPolicy {
         bytes: 1 << 30,
-        ..Keep::default()
+        ..RetentionPolicy::default()
     };
     let mut reader = start(builder().keep(keep)).await;
     let speaker = stopped(&mut reader).await;
@@ -64,9 +64,9 @@ async fn a_reader_that_goes_on_gets_every_message_once_and_in_order_then_what_co
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_is_told_how_many_messages_the_log_has_removed_before_it_read_them() {
-    let keep = Keep {
+    let keep = RetentionPolicy {
         bytes: 16 << 20,
-        ..Keep::default()
+        ..RetentionPolicy::default()
     };
     let mut reader = start(builder().keep(keep)).await;
     let speaker = stopped(&mut reader).await;

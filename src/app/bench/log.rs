@@ -15,7 +15,7 @@ use super::figures::round;
 use super::machine::Meter;
 use super::{batches, report};
 use crate::clock::Clock;
-use crate::store::{Keep, Log, Writer};
+use crate::store::{Log, RetentionPolicy, Writer};
 
 /// Batches of one append, as the keeper hands them on.
 const BATCHES_PER_WRITE: usize = 16;
@@ -38,7 +38,7 @@ pub(crate) async fn run(args: &LogArgs) -> Result<ExitCode, Failure> {
         true => None,
         false => Some(TempDir::with_prefix("diatribe-bench-").map_err(Failure::new)?),
     };
-    let keep = Keep::default();
+    let keep = RetentionPolicy::default();
     let log = match &folder {
         Some(folder) => Log::open(folder.path(), keep),
         None => Log::ephemeral(keep),

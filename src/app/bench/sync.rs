@@ -19,7 +19,7 @@ use super::one::{address_of, start_one};
 use super::progress::Progress;
 use super::{batches, report};
 use crate::node::{Event, Events};
-use crate::store::{Keep, Log};
+use crate::store::{Log, RetentionPolicy};
 
 /// Batches of one transaction while the first node's log is made.
 const BATCHES_PER_WRITE: usize = 4096;
@@ -45,7 +45,7 @@ pub(crate) async fn run(args: &SyncArgs) -> Result<ExitCode, Failure> {
     let folders = [(); 2].map(|()| TempDir::with_prefix("diatribe-bench-"));
     let [full, empty] = folders;
     let (full, empty) = (full.map_err(Failure::new)?, empty.map_err(Failure::new)?);
-    let mut log = Log::open(full.path(), Keep::default()).map_err(Failure::new)?;
+    let mut log = Log::open(full.path(), RetentionPolicy::default()).map_err(Failure::new)?;
     let signed: Vec<_> = batches::signed(&room, count, args.size).collect::<Result<_, _>>()?;
     let now_ms = signed.last().map_or(0, |batch| batch.sent_at_ms() + 1);
     for batches in signed.chunks(BATCHES_PER_WRITE) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use libp2p::PeerId;
 
 use crate::clock::Time;
-use crate::model::{Id, Item, MIN_KEPT_MS};
+use crate::model::{Id, Item, MIN_RETENTION_MS};
 
 /// How long neighbours are waited for. A link that has not answered anything for so long is lost.
 pub(crate) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,7 +99,7 @@ impl<W> Confirmations<W> {
         let sent_at_ms = i64::try_from(waiting.item.sent_at_ms).unwrap_or(i64::MAX);
         let is_surely_kept = self.clocks.get(&peer_id).is_none_or(|start_ms| {
             let theirs_ms = start_ms.saturating_add(millis(now.since_start()));
-            sent_at_ms > theirs_ms.saturating_sub(MIN_KEPT_MS as i64)
+            sent_at_ms > theirs_ms.saturating_sub(MIN_RETENTION_MS as i64)
         });
         if is_surely_kept {
             waiting.holders.insert(peer_id);
@@ -219,7 +219,11 @@ mod tests {
 
     #[test]
     fn a_neighbour_for_which_a_batch_may_be_too_old_has_not_confirmed_it() {
-        for (ahead_ms, is_confirmed) in [(0, true), (MIN_KEPT_MS - 1, true), (MIN_KEPT_MS, false)] {
+        for (ahead_ms, is_confirmed) in [
+            (0, true),
+            (MIN_RETENTION_MS - 1, true),
+            (MIN_RETENTION_MS, false),
+        ] {
             let (peer, mut confirmations) = (PeerId::random(), Confirmations::new(1));
             confirmations.set_clock(Time::ZERO, peer, NOW_MS + ahead_ms);
             confirmations.add(Time::ZERO, "lobby", item(1), ());

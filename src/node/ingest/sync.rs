@@ -58,9 +58,11 @@ impl Keeper {
                 self.loading += 1;
                 let back = self.back.clone();
                 self.writer.read(move |reader| {
-                    let loaded = reader.items(&room, most).and_then(|(horizon_ms, items)| {
-                        Ok((horizon_ms, items, reader.removed_in(&room)?))
-                    });
+                    let loaded = reader
+                        .items(&room, most)
+                        .and_then(|(low_watermark_ms, items)| {
+                            Ok((low_watermark_ms, items, reader.removed_in(&room)?))
+                        });
                     let _ = back.send(Back::Loaded(room, loaded));
                 });
             }

@@ -8,7 +8,7 @@ use crate::gossip::{Author, Event as Said};
 use crate::identity::{Identity, NetworkId};
 use crate::node::event::Events;
 use crate::node::inbox::{self, Incoming, Verdict};
-use crate::store::{Keep, Log};
+use crate::store::{Log, RetentionPolicy};
 
 const ROOM: &str = "lobby";
 
@@ -47,7 +47,7 @@ impl Kept {
     fn new(own: Own) -> Kept {
         let clock = Clock::start();
         let bus = EventBus::new(clock);
-        let log = Log::ephemeral(Keep::default()).unwrap();
+        let log = Log::ephemeral(RetentionPolicy::default()).unwrap();
         let (notify, notices) = notice_channel();
         let writer = Writer::start(log, clock, notify).unwrap();
         let (incoming, incoming_in) = mpsc::channel(inbox::MAX_WAITING);
@@ -63,7 +63,7 @@ impl Kept {
             ids: Arc::default(),
             confirmed_by: 0,
         };
-        let (store, keep) = (Store::new(writer, clock), Keep::default());
+        let (store, keep) = (Store::new(writer, clock), RetentionPolicy::default());
         let events = bus.subscribe();
         Kept {
             keeper: Keeper::new(own, clock, bus, store, keep, ends).unwrap(),
@@ -205,7 +205,7 @@ async fn what_comes_live_and_is_too_old_for_the_log_is_told_once_and_not_kept() 
     let mut kept = Kept::new(own(PeerId::random()));
     let author = Identity::generate();
     let old = |n, text| {
-        let age = Keep::default().age + std::time::Duration::from_secs(3600);
+        let age = RetentionPolicy::default().age + std::time::Duration::from_secs(3600);
         let sent_at_ms = Clock::start().unix_millis() - age.as_millis() as u64;
         sealed_at(&author, [7; 16], n, Said::new("chat", text), sent_at_ms)
     };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::model::Found;
-use crate::store::{self, Archive, FILE_NAME, Keep, Log, LogError, Query, Sync};
+use crate::store::{self, Archive, FILE_NAME, Log, LogError, Query, RetentionPolicy, Sync};
 
 const MIB: usize = 1 << 20;
 
@@ -130,7 +130,7 @@ fn an_altered_envelope_is_not_served_and_the_check_finds_it() {
 fn files_go_with_their_batches_and_all_that_is_kept_stays_within_the_bound() {
     for bytes in [32 << 20, 6 << 20] {
         let dir = tempfile::tempdir().unwrap();
-        let bound = Keep { bytes, ..keep() };
+        let bound = RetentionPolicy { bytes, ..keep() };
         let mut log = Log::open(dir.path(), bound).unwrap();
         for n in 1..=60 {
             log.append(NOW_MS, &[large(n)]).unwrap();
@@ -167,7 +167,7 @@ fn what_was_not_committed_leaves_no_file() {
 #[test]
 fn with_full_sync_a_large_batch_is_stored_as_well() {
     let dir = tempfile::tempdir().unwrap();
-    let full = Keep {
+    let full = RetentionPolicy {
         sync: Sync::Full,
         ..keep()
     };
@@ -240,7 +240,7 @@ fn repairing_takes_the_large_ones_along_and_keeps_the_old_files() {
 fn what_is_old_goes_and_the_rest_stays_also_where_both_are_in_the_same_files() {
     let bytes = 32 << 20;
     let dir = tempfile::tempdir().unwrap();
-    let bound = Keep { bytes, ..keep() };
+    let bound = RetentionPolicy { bytes, ..keep() };
     let mut log = Log::open(dir.path(), bound).unwrap();
     // An old one that is fetched, a new one that is said, in turn.
     for n in 1..=60 {

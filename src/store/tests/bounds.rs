@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::clock::Clock;
-use crate::store::{Keep, Log, Writer};
+use crate::store::{Log, RetentionPolicy, Writer};
 
 /// The bytes of the log's files in `dir`, all together, and of each.
 fn on_disk(dir: &Path) -> (u64, Vec<String>) {
@@ -61,7 +61,7 @@ fn store(writer: &Writer, dir: &Path, batches: impl Iterator<Item = Batch>) -> (
 #[test]
 fn all_files_of_a_small_log_stay_within_its_bound_and_a_constant_under_any_load_and_after_it() {
     for (mib, sync) in [(5, Sync::Normal), (5, Sync::Full)] {
-        let keep = Keep {
+        let keep = RetentionPolicy {
             bytes: mib << 20,
             sync,
             ..keep()
@@ -101,7 +101,7 @@ fn all_files_of_a_small_log_stay_within_its_bound_and_a_constant_under_any_load_
 
 #[test]
 fn pages_that_small_batches_leave_are_given_back_when_large_ones_take_their_room() {
-    let keep = Keep {
+    let keep = RetentionPolicy {
         bytes: 16 << 20,
         ..keep()
     };

@@ -109,7 +109,7 @@ fn child() {
         Sync::Normal
     };
     let start = Instant::now();
-    let log = Log::open(dir.as_ref(), Keep { sync, ..keep() }).unwrap();
+    let log = Log::open(dir.as_ref(), RetentionPolicy { sync, ..keep() }).unwrap();
     println!("opened in ms: {}", start.elapsed().as_millis());
     let clock = Clock::start();
     let writer = Writer::start(log, clock, |_| {}).unwrap();

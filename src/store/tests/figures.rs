@@ -18,7 +18,7 @@ fn measure(name: &str, count: u64, size: usize, events: u64, sync: Sync, at_once
         .collect();
     let log = Log::open(
         dir.path(),
-        Keep {
+        RetentionPolicy {
             sync,
             bytes: 1 << 40,
             ..keep()
@@ -72,7 +72,7 @@ fn latency(name: &str, count: u64, size: usize, sync: Sync, pause: Duration) {
             .unwrap();
     let clock = Clock::start();
     let writer = Writer::start(
-        Log::open(dir.path(), Keep { sync, ..keep() }).unwrap(),
+        Log::open(dir.path(), RetentionPolicy { sync, ..keep() }).unwrap(),
         clock,
         |_| {},
     )

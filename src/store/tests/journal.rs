@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::store::tail::{self, TAIL_BYTES, Tail};
+use crate::store::journal::{self, Journal, MAX_JOURNAL_BYTES};
 use crate::store::{self, Archive, FILE_NAME, Log, LogError, Query, Reader, Sync, schema};
 
 fn records(numbers: std::ops::RangeInclusive<u64>, size: usize) -> Vec<Record> {
@@ -111,7 +111,7 @@ fn with_full_sync_nothing_is_put_off_and_what_was_is_committed() {
     let mut log = Log::open(dir.path(), keep()).unwrap();
     soon(&mut log, &[batch(1, 1)]).unwrap();
     let left = killed(dir.path());
-    let full = Keep {
+    let full = RetentionPolicy {
         sync: Sync::Full,
         ..keep()
     };
@@ -164,20 +164,20 @@ fn what_cannot_be_committed_is_kept_until_it_can() {
 }
 
 #[test]
-fn the_tail_takes_all_of_what_is_handed_to_it_or_none() {
+fn the_journal_takes_all_of_what_is_handed_to_it_or_none() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("tail");
-    let mut tail = Tail::create(path.clone()).unwrap();
+    let path = dir.path().join("journal");
+    let mut journal = Journal::create(path.clone()).unwrap();
     let mut taken = Vec::new();
     for n in 1.. {
         let three = records(3 * n..=3 * n + 2, 10_000);
-        if !tail.keep(7, &three).unwrap() {
+        if !journal.keep(7, &three).unwrap() {
             break;
         }
         taken.extend(three.into_iter().map(|record| (7, record)));
     }
     assert_eq!(journal::read(&path).unwrap(), taken);
-    assert!(fs::metadata(&path).unwrap().len() <= TAIL_BYTES as u64);
+    assert!(fs::metadata(&path).unwrap().len() <= MAX_JOURNAL_BYTES as u64);
     assert!(taken.len() > 20);
 }
 
@@ -188,12 +188,12 @@ proptest! {
         earlier in 0u64..20, kept in 0u64..20, size in 64usize..2000, cut in 0usize..60_000, flip in 0usize..60_000,
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("tail");
-        let mut tail = Tail::create(path.clone()).unwrap();
-        prop_assert!(tail.keep(1, &records(1..=earlier, 300)).unwrap());
-        tail.clear().unwrap();
+        let path = dir.path().join("journal");
+        let mut journal = Journal::create(path.clone()).unwrap();
+        prop_assert!(journal.keep(1, &records(1..=earlier, 300)).unwrap());
+        journal.clear().unwrap();
         let second = records(101..=100 + kept, size);
-        prop_assert!(tail.keep(2, &second).unwrap());
+        prop_assert!(journal.keep(2, &second).unwrap());
         let read = journal::read(&path).unwrap();
         if kept > 0 {
             let expected: Vec<_> = second.iter().cloned().map(|record| (2, record)).collect();

@@ -96,7 +96,7 @@ fn numbers_beyond_the_columns_are_refused() {
 
 #[test]
 fn what_is_too_old_goes_and_does_not_come_back() {
-    let mut log = Log::ephemeral(Keep {
+    let mut log = Log::ephemeral(RetentionPolicy {
         age: Duration::from_secs(10),
         ..keep()
     })
@@ -108,7 +108,7 @@ fn what_is_too_old_goes_and_does_not_come_back() {
     let later = NOW_MS + 11_000;
     let mut gone = 0;
     while let [pruned] = &log.prune(later).unwrap()[..] {
-        assert!(pruned.horizon_ms >= NOW_MS && pruned.horizon_ms <= later - 10_000);
+        assert!(pruned.low_watermark_ms >= NOW_MS && pruned.low_watermark_ms <= later - 10_000);
         gone += pruned.batches;
     }
     assert_eq!(gone, 600);
@@ -119,7 +119,7 @@ fn what_is_too_old_goes_and_does_not_come_back() {
 #[test]
 fn the_bound_in_bytes_holds_and_the_oldest_go_first() {
     let bytes = 4 << 20;
-    let mut log = Log::ephemeral(Keep { bytes, ..keep() }).unwrap();
+    let mut log = Log::ephemeral(RetentionPolicy { bytes, ..keep() }).unwrap();
     for n in 1..=2000 {
         let room = if n % 3 == 0 { "b" } else { "a" };
         log.append(
@@ -135,7 +135,7 @@ fn the_bound_in_bytes_holds_and_the_oldest_go_first() {
     for room in log.reader().rooms().unwrap() {
         left += room.batches;
         let (first, _) = room.span_ms.unwrap();
-        assert!(room.horizon_ms <= first);
+        assert!(room.low_watermark_ms <= first);
         oldest = oldest.min(first);
     }
     assert!(left > 100, "no more goes than must: {left} are left");
@@ -145,7 +145,7 @@ fn the_bound_in_bytes_holds_and_the_oldest_go_first() {
 #[test]
 fn of_large_batches_no_more_goes_at_once_than_must() {
     let bytes = 32 << 20;
-    let mut log = Log::ephemeral(Keep { bytes, ..keep() }).unwrap();
+    let mut log = Log::ephemeral(RetentionPolicy { bytes, ..keep() }).unwrap();
     for n in 1..=40 {
         let large = batch_of("a", 1, n, 1, NOW_MS + n, 1 << 20);
         log.append(NOW_MS, &[large]).unwrap();
@@ -268,7 +268,7 @@ fn the_newest_items_tell_where_they_begin() {
     let mut log = Log::ephemeral(keep()).unwrap();
     log.append(NOW_MS, &(1..=10).map(|n| batch(1, n)).collect::<Vec<_>>())
         .unwrap();
-    let (horizon, items) = log.reader().items("a", 4).unwrap();
+    let (low_watermark, items) = log.reader().items("a", 4).unwrap();
     assert_eq!(
         items
             .iter()
@@ -276,7 +276,7 @@ fn the_newest_items_tell_where_they_begin() {
             .collect::<Vec<_>>(),
         [7, 8, 9, 10]
     );
-    assert_eq!(horizon, NOW_MS + 8);
+    assert_eq!(low_watermark, NOW_MS + 8);
     assert_eq!(log.reader().items("a", 11).unwrap().0, 0);
     assert_eq!(log.reader().items("b", 11).unwrap(), (0, vec![]));
 }

@@ -138,7 +138,7 @@ fn where_more_may_be_lost_than_can_be_counted_the_repair_says_so() {
 }
 
 #[test]
-fn what_is_in_the_wal_and_the_tail_alone_is_saved_too() {
+fn what_is_in_the_wal_and_the_journal_alone_is_saved_too() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = Log::open(dir.path(), keep()).unwrap();
     let batches: Vec<Batch> = (1..=500)

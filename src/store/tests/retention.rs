@@ -15,8 +15,8 @@ const MINUTES_MS: u64 = 600_000;
 
 const A_DAY_MS: u64 = 24 * 3600 * 1000;
 
-fn small() -> Keep {
-    Keep {
+fn small() -> RetentionPolicy {
+    RetentionPolicy {
         bytes: LOG_BYTES,
         ..keep()
     }
@@ -72,10 +72,10 @@ fn a_flood_dated_ahead_leaves_the_others_their_history_and_their_future() {
     assert_eq!(held_of(&log, 1), 100);
     assert!(log.used_bytes().unwrap() <= LOG_BYTES);
     assert!(held_of(&log, 2) > 20, "what fits of it is held as well");
-    assert!(log.horizon_ms("a") <= NOW_MS - MINUTES_MS);
+    assert!(log.low_watermark_ms("a") <= NOW_MS - MINUTES_MS);
     assert!(
         told.iter()
-            .all(|pruned| pruned.horizon_ms <= NOW_MS - MINUTES_MS)
+            .all(|pruned| pruned.low_watermark_ms <= NOW_MS - MINUTES_MS)
     );
     // Whatever is said now is stored.
     assert_eq!(
@@ -162,7 +162,7 @@ fn what_made_room_does_not_come_back_and_is_said_to_be_removed() {
         prune(&mut log, NOW_MS);
     }
     // What is too old is forgotten.
-    let later = NOW_MS + Keep::default().age.as_millis() as u64 + 1_000;
+    let later = NOW_MS + RetentionPolicy::default().age.as_millis() as u64 + 1_000;
     prune(&mut log, later);
     assert_eq!(log.reader().removed_in("a").unwrap(), 0);
     assert_eq!(log.append(later, &flood[..1]).unwrap(), [Outcome::TooOld]);
@@ -185,10 +185,10 @@ fn what_is_remembered_of_what_made_room_is_bounded_and_the_rest_does_not_come_ba
     }
     let removed = log.reader().removed_in("a").unwrap();
     assert!((1_000..=2_048).contains(&removed), "{removed}");
-    let horizon_ms = log.horizon_ms("a");
+    let low_watermark_ms = log.low_watermark_ms("a");
     assert!(
-        horizon_ms > NOW_MS && horizon_ms <= now_ms - MINUTES_MS,
-        "{horizon_ms}"
+        low_watermark_ms > NOW_MS && low_watermark_ms <= now_ms - MINUTES_MS,
+        "{low_watermark_ms}"
     );
     // What was held before the horizon stays.
     assert_eq!(held_of(&log, 1), 1);
@@ -200,7 +200,7 @@ fn what_is_remembered_of_what_made_room_is_bounded_and_the_rest_does_not_come_ba
 
 #[test]
 fn a_clock_that_was_wrong_does_not_keep_the_log_from_taking_what_is_said() {
-    let mut log = Log::ephemeral(Keep {
+    let mut log = Log::ephemeral(RetentionPolicy {
         age: Duration::from_secs(3600),
         ..keep()
     })
@@ -209,7 +209,7 @@ fn a_clock_that_was_wrong_does_not_keep_the_log_from_taking_what_is_said() {
     log.append(NOW_MS, &[batch_in("a", 1, 1, 1, NOW_MS)])
         .unwrap();
     prune(&mut log, later);
-    assert!(log.horizon_ms("a") > NOW_MS + 399 * A_DAY_MS);
+    assert!(log.low_watermark_ms("a") > NOW_MS + 399 * A_DAY_MS);
     assert_eq!(
         log.append(NOW_MS, &[batch_in("a", 1, 2, 1, NOW_MS)])
             .unwrap()
@@ -273,16 +273,16 @@ proptest! {
             seqs[usize::from(author)] += 1;
             let seq = seqs[usize::from(author)];
             append(&mut log, NOW_MS, &[brought_by(link, batch_of("a", author, seq, 1, NOW_MS, size))]);
-            let Some(shares) = &log.shares else { continue };
+            let Some(usage) = &log.usage else { continue };
             let mut query = log.conn.prepare("SELECT author, sum(bytes) FROM batch GROUP BY author").unwrap();
             let mut rows = query.query([]).unwrap();
             let mut total = 0;
             while let Some(row) = rows.next().unwrap() {
                 let (author, bytes): (i64, i64) = (row.get(0).unwrap(), row.get(1).unwrap());
-                prop_assert_eq!(shares.of(author), bytes as u64);
+                prop_assert_eq!(usage.of(author), bytes as u64);
                 total += bytes as u64;
             }
-            prop_assert_eq!(shares.total(), total);
+            prop_assert_eq!(usage.total(), total);
         }
     }
 }

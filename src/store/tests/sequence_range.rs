@@ -1,12 +1,12 @@
 //! Reading an author's events by their numbers.
 
 use super::super::read::PAGE_ROWS;
-use super::super::{Log, Numbers, Writer};
+use super::super::{Log, SeqRange, Writer};
 use super::*;
 use crate::clock::Clock;
 
-fn numbers(author: u8, first: u64, last: u64) -> Numbers {
-    Numbers {
+fn numbers(author: u8, first: u64, last: u64) -> SeqRange {
+    SeqRange {
         room: "a".to_owned(),
         author: [&[8, 1, 18, 32][..], &[author; 32]].concat(),
         instance: [author; 16],
@@ -16,8 +16,8 @@ fn numbers(author: u8, first: u64, last: u64) -> Numbers {
 }
 
 /// The first numbers of the batches of a page, and whether there is more.
-fn page(log: &Log, numbers: &Numbers) -> (Vec<u64>, bool) {
-    let page = log.reader().numbered(numbers).unwrap();
+fn page(log: &Log, numbers: &SeqRange) -> (Vec<u64>, bool) {
+    let page = log.reader().by_sequence(numbers).unwrap();
     let firsts = page.batches.iter().map(|stored| stored.record.first_seq);
     (firsts.collect(), page.has_more)
 }
@@ -41,7 +41,7 @@ fn a_stretch_is_read_from_the_batch_that_holds_its_first_event_to_that_with_its_
     assert_eq!(page(&log, &numbers(1, 95, 200)), (vec![91], false));
     assert_eq!(page(&log, &numbers(1, 101, 200)), (vec![], false));
     assert_eq!(page(&log, &numbers(3, 1, 200)), (vec![], false));
-    let elsewhere = Numbers {
+    let elsewhere = SeqRange {
         room: "c".to_owned(),
         ..numbers(1, 1, 10)
     };
@@ -78,11 +78,11 @@ async fn what_cannot_be_committed_yet_is_not_taken_for_missing() {
         log.append_soon(NOW_MS, &[&batch(1, 1).0]).unwrap();
         log.flush().unwrap();
         let put_off = [batch(1, 2).0];
-        assert!(log.front().lock().take_next(NOW_MS, 0, &put_off));
+        assert!(log.write_buffer().lock().try_accept(NOW_MS, 0, &put_off));
         log.refuse_writes(is_stuck).unwrap();
         let writer = Writer::start(log, Clock::start(), |_| {}).unwrap();
         let asked = numbers(1, 2, 2);
-        let page = writer.ask_whole(move |reader| reader.numbered(&asked));
+        let page = writer.ask_whole(move |reader| reader.by_sequence(&asked));
         let found = page.await.unwrap().map(|page| page.batches.len());
         assert_eq!(found, (!is_stuck).then_some(1));
     }

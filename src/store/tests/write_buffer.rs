@@ -7,13 +7,17 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::Clock;
-use crate::store::{FILE_NAME, Log, Reader, Writer, journal::Tail, schema};
+use crate::store::{FILE_NAME, Log, Reader, Writer, journal::Journal, schema};
 
 /// As the writer does: by the front if that will take them, or by the tables.
 fn stored(log: &mut Log, batches: &[Batch]) -> (Vec<Outcome>, bool) {
     let records: Vec<Record> = batches.iter().map(Verified::record).collect();
     let oldest_ms = keep().oldest_ms(NOW_MS.into());
-    if log.front().lock().take_next(NOW_MS, oldest_ms, &records) {
+    if log
+        .write_buffer()
+        .lock()
+        .try_accept(NOW_MS, oldest_ms, &records)
+    {
         return (vec![NEW; batches.len()], true);
     }
     let records: Vec<&Record> = records.iter().collect();
@@ -64,7 +68,7 @@ fn what_comes_next_of_an_author_whose_last_number_is_known_needs_no_table() {
 
 #[test]
 fn what_was_removed_for_its_age_is_not_taken_at_once_either() {
-    let an_hour = Keep {
+    let an_hour = RetentionPolicy {
         age: Duration::from_secs(3600),
         ..keep()
     };
@@ -75,20 +79,23 @@ fn what_was_removed_for_its_age_is_not_taken_at_once_either() {
         .collect();
     log.append(then_ms, &many).unwrap();
     assert!(!log.prune(NOW_MS).unwrap().is_empty());
-    let horizon_ms = log.horizon_ms("a");
-    assert_eq!(horizon_ms, NOW_MS - 3_600_000);
-    stored(&mut log, &[batch_in("a", 2, 1, 1, horizon_ms)]);
+    let low_watermark_ms = log.low_watermark_ms("a");
+    assert_eq!(low_watermark_ms, NOW_MS - 3_600_000);
+    stored(&mut log, &[batch_in("a", 2, 1, 1, low_watermark_ms)]);
     assert!(!is_at_once(
         &mut log,
-        batch_in("a", 2, 2, 1, horizon_ms - 1)
+        batch_in("a", 2, 2, 1, low_watermark_ms - 1)
     ));
-    assert!(is_at_once(&mut log, batch_in("a", 2, 2, 1, horizon_ms)));
+    assert!(is_at_once(
+        &mut log,
+        batch_in("a", 2, 2, 1, low_watermark_ms)
+    ));
 }
 
 #[test]
 fn while_the_log_commits_what_is_small_queues_and_nothing_is_overtaken() {
     let log = Log::ephemeral(keep()).unwrap();
-    let front = log.front();
+    let buffer = log.write_buffer();
     let clock = Clock::start();
     let writer = Writer::start(log, clock, |_| {}).unwrap();
     let (sender, heard) = mpsc::channel();
@@ -118,7 +125,7 @@ fn while_the_log_commits_what_is_small_queues_and_nothing_is_overtaken() {
     let (sender_of_read, seen) = mpsc::channel();
     writer.read(move |_| wait.recv().unwrap());
     {
-        let _commits = front.lock();
+        let _commits = buffer.lock();
         store(1, 3);
     }
     store(2, 2);
@@ -223,13 +230,13 @@ fn what_several_store_at_once_is_all_there_while_the_log_commits_and_makes_room(
 /// A file that can be opened, and nothing can be written to it.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_tail_that_was_torn_takes_nothing_until_it_is_begun_anew() {
+fn a_torn_journal_takes_nothing_until_it_is_cleared() {
     let records = [batch(1, 1).0];
-    let mut tail = Tail::create("/dev/full".into()).unwrap();
-    assert!(tail.keep(NOW_MS, &records).is_err());
-    assert!(!tail.keep(NOW_MS, &records).unwrap());
-    tail.clear().unwrap();
-    assert!(tail.keep(NOW_MS, &records).is_err(), "it is tried again");
+    let mut journal = Journal::create("/dev/full".into()).unwrap();
+    assert!(journal.keep(NOW_MS, &records).is_err());
+    assert!(!journal.keep(NOW_MS, &records).unwrap());
+    journal.clear().unwrap();
+    assert!(journal.keep(NOW_MS, &records).is_err(), "it is tried again");
 }
 
 #[derive(Clone, Debug)]

@@ -100,7 +100,7 @@ impl Net {
             name,
             Input::Pruned {
                 room: "a".into(),
-                horizon_ms: 0,
+                low_watermark_ms: 0,
                 removed,
             },
         );
@@ -464,12 +464,12 @@ fn what_a_neighbour_removed_is_neither_offered_nor_asked_about() {
     let mut net = Net::new([1, 2]);
     net.give(1, before(1..100));
     net.give(2, before(60..120));
-    let horizon_ms = NOW_MS + 60 - AGO_MS;
+    let low_watermark_ms = NOW_MS + 60 - AGO_MS;
     net.tell(
         2,
         Input::Pruned {
             room: "a".into(),
-            horizon_ms,
+            low_watermark_ms,
             removed: 0,
         },
     );

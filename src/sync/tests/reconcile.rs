@@ -282,7 +282,7 @@ fn steps_of<T>(work: impl FnOnce() -> T) -> (T, u64) {
 
 /// As many items as are compared at most, or a sixteenth in a build without optimisation.
 fn many() -> Items {
-    let n = crate::model::ITEMS_MOST as u64 / if cfg!(debug_assertions) { 16 } else { 1 };
+    let n = crate::model::MAX_ITEMS as u64 / if cfg!(debug_assertions) { 16 } else { 1 };
     let item = |k: u64| Item {
         sent_at_ms: 1_767_225_600_000 + k,
         id: <sha2::Sha256 as sha2::Digest>::digest(k.to_le_bytes()).into(),
