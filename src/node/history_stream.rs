@@ -20,7 +20,7 @@ use super::store::Store;
 use crate::gossip;
 use crate::identity::NetworkId;
 use crate::model::{RoomName, Stored};
-use crate::store::{Cursor, LogError, SeqPage, SeqRange, Page, Query};
+use crate::store::{Cursor, LogError, Page, Query, SeqPage, SeqRange};
 
 /// Pause before another attempt when the log could not be read for a slow reader of the events.
 const READ_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -164,7 +164,9 @@ async fn read_again(store: Store, numbers: SeqRange) -> Option<SeqPage> {
     loop {
         let asked = numbers.clone();
         let log = store.get()?;
-        let answer = log.ask_whole(move |reader| reader.by_sequence(&asked)).await;
+        let answer = log
+            .ask_whole(move |reader| reader.by_sequence(&asked))
+            .await;
         drop(log);
         match answer {
             Ok(Some(page)) => return Some(page),
