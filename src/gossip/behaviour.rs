@@ -1,7 +1,7 @@
-//! gossipsub as configured here: the settings on which other implementations must agree.
+//! Configuration of libp2p's gossipsub, on parts of which other implementations must agree.
 //!
-//! Entry type: [`Behaviour`]. The rule it keeps: message ids are those of the contract ([`MessageIds`]), nothing
-//! is forwarded before the application's verdict, and every size has a bound.
+//! Entry type: [`Behaviour`]. The rules it keeps: message ids are those of the contract ([`MessageIds`]), no message is
+//! forwarded before the node has verified it, and every size and queue has a bound.
 
 use std::io;
 use std::sync::Arc;
@@ -17,45 +17,54 @@ use super::ids::MessageIds;
 use super::message::MAX_MESSAGE;
 use crate::model::RoomName;
 
-/// libp2p's gossipsub, as configured here.
+/// libp2p's gossipsub with this configuration.
 pub type Behaviour =
     gossipsub::Behaviour<StrictNoSign, MaxCountSubscriptionFilter<WellFormedRooms>>;
 
-/// The protocols of gossip, the one that is preferred first. libp2p's gossipsub knows another, `/meshsub/1.3.0`, and
-/// cannot be told to leave it out: the gate does.
+/// Protocol ids of gossip, in order of preference. libp2p's gossipsub also supports `/meshsub/1.3.0` and has no option
+/// against it, so the gate filters it out.
 pub const PROTOCOLS: [&str; 3] = ["/meshsub/1.2.0", "/meshsub/1.1.0", "/meshsub/1.0.0"];
 
-/// Rooms that one peer may be in.
+/// Maximum number of rooms that a peer may subscribe to.
 pub const MAX_ROOMS: usize = 32;
-/// gossipsub compares its limit with its whole read buffer, so that messages near it that come
-/// back to back kill the stream without an error: this much above the largest message none does.
+/// Bytes above the largest message in gossipsub's size limit. gossipsub compares the limit with its whole read buffer, so
+/// large messages back to back would kill the stream without an error; with this margin they do not.
 const BUFFER_SLACK: usize = 128 * 1024;
-/// Control messages (ids offered and asked for) of one RPC, in bytes. js-libp2p sends up to 5,000
-/// ids of 32 bytes at once; over the limit the stream closes silently.
+/// Maximum size of the control messages (IHAVE, IWANT and others) of one RPC, in bytes. js-libp2p sends up to 5,000 ids of 32
+/// bytes at once, and over the limit the stream closes silently.
 const MAX_CONTROL: usize = 256 * 1024;
-/// Messages that one RPC may carry.
+/// Maximum number of messages in one RPC.
 const MAX_MESSAGES_PER_RPC: usize = 500;
-/// Ids that are asked of one neighbour in a heartbeat, and announced to one: as many as the answer may carry in one
-/// RPC. With [`PROMISE_TIMEOUT`] it bounds what is remembered of promises: at 400 bytes each, 0.8 MB a neighbour.
+/// Maximum number of ids that are requested from a neighbour (IWANT) in one heartbeat, and announced to it (IHAVE): as many
+/// as the response may carry in one RPC. With [`PROMISE_TIMEOUT`] it bounds the memory for promises: at 400 bytes each,
+/// 0.8 MB for each neighbour.
 pub const MAX_ASKED: usize = MAX_MESSAGES_PER_RPC;
-/// How long a neighbour may take to send what it has announced and was asked for. After that, at the next heartbeat,
-/// the id may be asked of another one.
+/// Time in which a neighbour must send a message that it announced and that was requested. After it, at the next heartbeat,
+/// the message may be requested from another neighbour.
 pub const PROMISE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Messages that wait for one link. At 256 KiB, the size that batches grow to under load, 256 MiB.
-const QUEUE: usize = 1024;
-/// How long a message may wait for a slow link before it is given up there.
-const QUEUE_TIME: Duration = Duration::from_secs(30);
-/// How long a message id is remembered: several times what a message needs to cross the mesh.
-const DUPLICATE_TIME: Duration = Duration::from_secs(300);
-/// Batches above this size are announced as "do not send me that": an id costs 40 bytes a link.
+/// Maximum number of messages in the queue of one link. At 256 KiB, the size of batches under load, they take 256 MiB.
+const MAX_QUEUE: usize = 1024;
+/// Maximum time that a message waits in the queue of a slow link before it is dropped there.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time that gossipsub keeps a message id for dedup: several times the time in which a message crosses the mesh.
+const DEDUP_TIME: Duration = Duration::from_secs(300);
+/// Minimum size of a batch, in bytes, for which IDONTWANT is sent; an id costs 40 bytes on each link.
 pub const IDONTWANT_ABOVE: usize = 16 * 1024;
 
-/// Makes the behaviour.
+/// Returns the behaviour with message ids of its own.
+///
+/// # Errors
+///
+/// Returns gossipsub's message when it refuses the configuration.
 pub fn behaviour() -> Result<Behaviour, String> {
     behaviour_with(Arc::default())
 }
 
-/// Makes the behaviour, which has its ids made by `ids`.
+/// Returns the behaviour, which takes its message ids from `ids`.
+///
+/// # Errors
+///
+/// Returns gossipsub's message when it refuses the configuration.
 pub fn behaviour_with(ids: Arc<MessageIds>) -> Result<Behaviour, String> {
     let config = config(ids).map_err(|e| format!("gossipsub refuses its configuration: {e}"))?;
     let filter = MaxCountSubscriptionFilter {
@@ -73,11 +82,11 @@ pub fn behaviour_with(ids: Arc<MessageIds>) -> Result<Behaviour, String> {
     Ok(behaviour)
 }
 
-/// Scores that are always 0. They are on because gossipsub forgets a message that was promised (IHAVE) and did not
-/// come only where scores are: without them a neighbour that announces what it never sends makes its list grow
-/// without end, and an id that was promised once is never asked of anybody else. Every weight is 0, so that nobody
-/// is ignored, pruned or preferred for a score: what an offence is, and what follows, is decided elsewhere. It costs
-/// some 600 bytes for each message of the last two minutes.
+/// Returns peer scores that are always 0. They are on because gossipsub forgets a promised (IHAVE) message that does not
+/// arrive only if scores are on: without them a neighbour that never sends its promises makes that list grow without
+/// bound, and a promised message is never requested from another neighbour. All weights are 0, so that no peer is ignored,
+/// pruned or preferred for its score: offences and bans are decided elsewhere. The scores cost about 600 bytes for each
+/// message of the last two minutes.
 fn neutral_scores() -> PeerScoreParams {
     PeerScoreParams {
         topic_score_cap: 0.0,
@@ -91,13 +100,13 @@ fn neutral_scores() -> PeerScoreParams {
     }
 }
 
-/// No score reaches any of these.
+/// Returns thresholds that no score reaches.
 fn thresholds() -> PeerScoreThresholds {
     PeerScoreThresholds {
         gossip_threshold: -1.0,
         publish_threshold: -1.0,
         graylist_threshold: -1.0,
-        // Peers that others name on leaving are not dialled.
+        // Peers from PX of a prune are not dialled.
         accept_px_threshold: f64::MAX,
         opportunistic_graft_threshold: 0.0,
     }
@@ -105,38 +114,38 @@ fn thresholds() -> PeerScoreThresholds {
 
 fn config(ids: Arc<MessageIds>) -> Result<gossipsub::Config, ConfigBuilderError> {
     gossipsub::ConfigBuilder::default()
-        // StrictNoSign: a batch has its own signature, checked once, after duplicates are dropped.
+        // StrictNoSign: a batch has its own signature, which is verified once, after dedup.
         .validation_mode(ValidationMode::Anonymous)
         .validate_messages()
-        // Asked for once a copy, before duplicates are dropped.
+        // gossipsub calls this for each copy, before dedup.
         .message_id_fn(move |message| ids.make(message.topic.as_str(), &message.data))
         .max_transmit_size(MAX_MESSAGE + BUFFER_SLACK)
         .max_control_message_size(MAX_CONTROL)
         .max_publish_messages(MAX_MESSAGES_PER_RPC)
         .max_control_messages_sent(MAX_ASKED)
         .iwant_followup_time(PROMISE_TIMEOUT)
-        // The mesh inside five links.
+        // The mesh is a part of the five links.
         .mesh_n(4)
         .mesh_n_low(3)
         .mesh_n_high(5)
         .mesh_outbound_min(2)
-        .connection_handler_queue_len(QUEUE)
-        .publish_queue_duration(QUEUE_TIME)
-        .forward_queue_duration(QUEUE_TIME)
-        .duplicate_cache_time(DUPLICATE_TIME)
+        .connection_handler_queue_len(MAX_QUEUE)
+        .publish_queue_duration(QUEUE_TIMEOUT)
+        .forward_queue_duration(QUEUE_TIMEOUT)
+        .duplicate_cache_time(DEDUP_TIME)
         .idontwant_message_size_threshold(IDONTWANT_ABOVE)
-        // Nor does a publisher want its own message back from a node that heard of it elsewhere first.
+        // A publisher does not want its own message back either.
         .idontwant_on_publish(true)
         .build()
 }
 
-/// The gossipsub topic of a room.
+/// Returns the gossipsub topic of a room.
 pub fn topic(room: &RoomName) -> IdentTopic {
     IdentTopic::new(room.topic())
 }
 
-/// Drops messages in which a field of gossipsub's own signatures is present, even empty. gossipsub does so itself,
-/// but never looks at `key`. What is dropped has no id, so that it stands in nobody's way.
+/// Drops messages with a field of gossipsub's own signatures, even an empty one. gossipsub does so itself, but never checks
+/// `key`. A dropped message gets no id, so it cannot hide another one from dedup.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StrictNoSign;
 
@@ -164,7 +173,7 @@ impl DataTransform for StrictNoSign {
     }
 }
 
-/// Peers may subscribe to topics that are a room's, and to nothing else.
+/// Subscription filter that accepts only the topics of rooms.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WellFormedRooms;
 

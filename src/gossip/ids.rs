@@ -1,7 +1,7 @@
-//! The ids of gossipsub's messages.
+//! Message ids of gossipsub, by which it drops duplicates (dedup).
 //!
-//! Entry type: [`MessageIds`]. The rule it keeps: a body is hashed once for its id and its signature, and not at all
-//! when the batch is one's own; an id that is handed on was made here, from the data that it is of.
+//! Entry type: [`MessageIds`]. The rule it keeps: a body is hashed once for both its id and its signature, and never for a
+//! batch of this node; every id is computed here from the message's own data.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +12,11 @@ use libp2p::gossipsub;
 use crate::model::{BatchId, RoomName};
 use crate::wire::envelope::{MessageId, bad_id};
 
-/// Ids that are remembered until their messages are opened: as many as one RPC may have messages. An id that is
-/// forgotten is made again.
+/// Maximum number of ids that are cached until their messages are verified: as many as one RPC may have messages. A dropped
+/// id is computed again.
 const MAX_REMEMBERED: usize = 512;
 
-/// Makes ids, and counts them: one for every copy of a message that comes over a link, and for each one that is
-/// published here.
+/// Computes message ids, and counts them: one for every copy that arrives over a link, and for each published message.
 #[derive(Debug, Default)]
 pub struct MessageIds {
     made: AtomicU64,
@@ -26,14 +25,14 @@ pub struct MessageIds {
 
 #[derive(Debug, Default)]
 struct Recent {
-    /// The ids of envelopes that came, the newest last.
-    came: VecDeque<MessageId>,
-    /// The batch that is being published.
+    /// Ids of envelopes that arrived, the newest last.
+    arrived: VecDeque<MessageId>,
+    /// Id of the batch that is being published.
     published: Option<BatchId>,
 }
 
 impl MessageIds {
-    /// The id of the message with this topic and data.
+    /// Returns the id of the message with this topic and data, and counts it.
     pub(super) fn make(&self, topic: &str, data: &[u8]) -> gossipsub::MessageId {
         self.count();
         let mut recent = self.recent();
@@ -44,24 +43,25 @@ impl MessageIds {
         let Some(id) = room.and_then(|room| MessageId::of(room.as_str(), data)) else {
             return gossipsub::MessageId::new(&bad_id(topic, data));
         };
-        if recent.came.len() == MAX_REMEMBERED {
-            recent.came.pop_front();
+        if recent.arrived.len() == MAX_REMEMBERED {
+            recent.arrived.pop_front();
         }
-        recent.came.push_back(id);
+        recent.arrived.push_back(id);
         gossipsub::MessageId::new(id.as_bytes())
     }
 
-    /// The id `id` together with the hash of the body that it was made from, if it is remembered. It is forgotten.
+    /// Removes `id` from the cache, and returns it with the hash of its body; none if it is not cached.
     pub(crate) fn take(&self, id: &gossipsub::MessageId) -> Option<MessageId> {
         let mut recent = self.recent();
         let at = recent
-            .came
+            .arrived
             .iter()
-            .rposition(|came| came.as_bytes()[..] == id.0[..])?;
-        recent.came.remove(at)
+            .rposition(|arrived| arrived.as_bytes()[..] == id.0[..])?;
+        recent.arrived.remove(at)
     }
 
-    /// Runs `publish`, which publishes the batch `id` in its room and does nothing else with gossipsub.
+    /// Runs `publish`, which must publish the batch `id` in its room and do nothing else with gossipsub. The batch is not
+    /// hashed again.
     pub(crate) fn publishing<T>(&self, id: BatchId, publish: impl FnOnce() -> T) -> T {
         self.recent().published = Some(id);
         let published = publish();
@@ -69,12 +69,12 @@ impl MessageIds {
         published
     }
 
-    /// Counts one more copy, that came by another way than gossip.
+    /// Counts a copy that arrived by another way than gossip.
     pub(crate) fn count(&self) {
         self.made.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many copies there were.
+    /// Returns the number of copies so far.
     pub fn copies(&self) -> u64 {
         self.made.load(Ordering::Relaxed)
     }

@@ -1,8 +1,8 @@
-//! The bytes of gossip: events in a batch, the batch signed in an envelope.
+//! Messages of gossip: events in a batch, and the batch signed in an envelope.
 //!
-//! Entry: [`Author::seal`] and [`open`]. The rule kept here: whoever holds a [`VerifiedBatch`] holds what
-//! its author signed for that room of that network, because nothing else makes one; and one batch has one spelling
-//! and so one id, whoever passes it on. `proto/gossip.proto` has the rules for other languages.
+//! Entry functions: [`Author::seal`] and [`open`]. The rules it keeps: only they create a [`VerifiedBatch`], so its author
+//! has signed it for its room and network; and a batch has one canonical encoding, and so one id.
+//! `proto/gossip.proto` has the rules for other languages.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,52 +28,59 @@ mod vectors;
 pub use author::Author;
 use body::Body;
 
-/// The longest name of an event.
+/// Maximum size of an event's name in bytes.
 pub const MAX_EVENT_NAME: usize = 256;
 
-/// Where a sender closes a batch of several events, each counted as [`Event::cost`]. Large enough to make
-/// signatures, hand-overs and the log's rows cheap: a node that is as busy as it can be spends a sixth less on an
-/// event than with 64 KiB (measured; twice as much gains little more). Small enough not to hold up what comes
-/// after it: a fifth of a second at 10 Mbit/s, and only when that much has queued.
+/// Maximum size of a batch of several events in bytes, each event counted as [`Event::cost`]. It is large enough to make
+/// signatures, forwarding and the log's rows cheap: under full load an event costs a sixth less than with 64 KiB (measured;
+/// twice the size gains little more). It is small enough not to delay the next message: 0.2 s at 10 Mbit/s, and only when
+/// that much is queued.
 pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 
-/// Maximum number of events in a batch. Each event costs its reader an allocation, a line of output and a
-/// row of bookkeeping, however little it holds: a message of two-byte events would otherwise have half a
-/// million of them.
+/// Maximum number of events in a batch. Each event costs its reader an allocation, a line of output and a row in the log,
+/// however small it is, and a message of two-byte events would otherwise have half a million of them.
 pub const MAX_EVENTS: usize = 1024;
 
-/// Bytes that each event counts for beyond its own length wherever the bytes of batches are counted: in
-/// queues, in an author's share of the log, in allowances. About what a node spends on an event that holds
-/// nothing.
+/// Bytes that each event counts for beyond its own size in queues, in an author's share of the log and in quotas. A node
+/// spends about that much on an empty event.
 pub const EVENT_OVERHEAD: usize = 64;
 
-/// The log counts an event as everything else does that counts batches.
+/// The log counts events in the same way.
 const _: () = assert!(EVENT_BYTES == EVENT_OVERHEAD as u64);
 
-/// Maximum number of batches that a batch says it follows: one of its own instance, and the newest of three others
-/// that ran with the same identity.
+/// Maximum number of previous batches that a batch refers to: one of its own instance, and the newest of three other
+/// instances with the same identity.
 pub const MAX_PREV: usize = 4;
 
-/// The largest number of an event, 2^53 − 1: what JSON and SQLite hold exactly in every language.
+/// Maximum number of an event, 2^53 − 1: JSON and SQLite represent it exactly in every language.
 pub const MAX_SEQ: u64 = (1 << 53) - 1;
 
-/// How far ahead of one's own clock a batch may be dated: what badly set clocks differ by.
+/// Maximum time, in milliseconds, by which a batch may be dated ahead of this node's clock: badly set clocks differ by as
+/// much.
 pub const MAX_AHEAD_MS: u64 = 5 * 60 * 1000;
 
-/// What the signature covers, before the id of the network and the hash of the body; no other signature in the
-/// program begins with it.
+/// Domain separation of a batch's signature. The id of the network and the hash of the body follow it.
 const SIGNATURE_DOMAIN: &[u8; 17] = b"diatribe-batch-v2";
 
-/// What an application sends.
+/// An event that an application broadcasts.
+///
+/// # Examples
+///
+/// ```
+/// use diatribe::gossip::Event;
+///
+/// let event = Event::new("chat", "hello");
+/// assert!(event.check().is_ok());
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Event {
-    /// Which kind of event, as the application calls it; at most [`MAX_EVENT_NAME`] bytes.
+    /// The application's name for this kind of event, of at most [`MAX_EVENT_NAME`] bytes.
     pub name: String,
-    /// At most [`MAX_EVENT_DATA`] bytes.
+    /// The application's data, of at most [`MAX_EVENT_DATA`] bytes.
     pub data: Bytes,
 }
 
-/// A batch that its author signed for its room; cloning shares it.
+/// A batch that its author has signed for its room. Clones share it.
 #[derive(Clone)]
 pub struct VerifiedBatch(Arc<Contents>);
 
@@ -89,81 +96,81 @@ struct Contents {
     events: Vec<Event>,
 }
 
-/// A batch of our own, signed just now: what may be published.
+/// A batch that this node has just signed. Only such a batch can be published.
 #[derive(Clone, Debug)]
 pub struct Sealed(VerifiedBatch);
 
-/// Why bytes are no batch, or events do not become one.
+/// Reason why bytes are not a valid batch, or events cannot become one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// Longer than [`MAX_MESSAGE`].
+    /// The message is longer than [`MAX_MESSAGE`].
     #[error("the message has {0} bytes, the limit is {MAX_MESSAGE}")]
     TooLarge(usize),
-    /// Not the one spelling of an envelope.
+    /// The message is not the canonical encoding of an envelope.
     #[error("the message is not an envelope: {0}")]
     NotAnEnvelope(&'static str),
-    /// The body breaks a rule of the encoding.
+    /// The body violates the strict encoding.
     #[error("the body is not a batch: {0}")]
     NotABatch(Malformed),
-    /// The author's key.
+    /// The author's key is refused.
     #[error("the author's key is refused: {0}")]
     Author(PublicKeyError),
-    /// Another length than 16.
+    /// The instance id has another length than 16 bytes.
     #[error("the instance id has {0} bytes instead of 16")]
     InstanceId(usize),
-    /// Signed for another room than the one it came in.
+    /// The batch was signed for another room than that of its topic.
     #[error("the batch was signed for another room than {0:?}")]
     OtherRoom(RoomName),
-    /// An id in `prev` of another length than 32.
+    /// An id in `prev` has another length than 32 bytes.
     #[error("an id of a batch before it has {0} bytes instead of 32")]
     PrevLength(usize),
-    /// More than [`MAX_PREV`].
+    /// The batch refers to more than [`MAX_PREV`] previous batches.
     #[error("the batch names more than {MAX_PREV} batches before it")]
     TooManyPrev,
-    /// A batch of nothing.
+    /// The batch has no event.
     #[error("the batch has no event")]
     NoEvents,
-    /// More than [`MAX_EVENTS`].
+    /// The batch has more than [`MAX_EVENTS`] events.
     #[error("the batch has more than {MAX_EVENTS} events")]
     TooManyEvents,
-    /// More than [`MAX_EVENT_DATA`].
+    /// An event has more than [`MAX_EVENT_DATA`] bytes of data.
     #[error("the event has {0} bytes of data, the limit is {MAX_EVENT_DATA}: send it in parts")]
     EventTooLarge(usize),
-    /// More than [`MAX_EVENT_NAME`].
+    /// The name of an event has more than [`MAX_EVENT_NAME`] bytes.
     #[error("the event's name has {0} bytes, the limit is {MAX_EVENT_NAME}")]
     NameTooLong(usize),
-    /// Numbers that begin with 0 or end beyond [`MAX_SEQ`].
+    /// The numbers of the events begin with 0 or end beyond [`MAX_SEQ`].
     #[error("the events cannot be numbered from {0}: numbers go from 1 to {MAX_SEQ}")]
     Numbering(u64),
-    /// The author did not sign this, or not in this network.
+    /// The signature is not the author's, or is for another network.
     #[error("the signature is not the author's for this network")]
     Signature,
-    /// Dated more than [`MAX_AHEAD_MS`] after one's own time: the author's clock, or one's own.
+    /// The batch is dated more than [`MAX_AHEAD_MS`] ahead: the author's clock or this node's is wrong.
     #[error(
         "the batch is dated {by_ms} ms ahead of this node's clock, the limit is {MAX_AHEAD_MS}"
     )]
     Ahead {
-        /// Who signed it.
+        /// Public id of the author.
         author: PeerId,
-        /// By how much, in milliseconds.
+        /// Time by which it is dated ahead, in milliseconds.
         by_ms: u64,
     },
 }
 
 impl BatchError {
-    /// Whether an honest peer would never have forwarded this. The date alone is judged by each
-    /// by its own clock.
+    /// Returns whether no honest peer would have forwarded the batch. Only the date is no offence, because each node
+    /// compares it with its own clock.
     pub fn is_offence(&self) -> bool {
         !matches!(self, BatchError::Ahead { .. })
     }
 }
 
-/// Reads what came in the room `topic_room` of a network and checks all that must hold for it to be believed
-/// and passed on. The data of the events share the memory of `data`.
+/// Decodes and verifies a message that arrived in the room `topic_room` of a network. The result may be stored and
+/// forwarded; the data of its events shares the memory of `data`.
 ///
 /// # Errors
 ///
-/// The first rule of the contract that the data breaks; only [`BatchError::Ahead`] is no offence.
+/// Returns the first rule of the contract that the message violates; only [`BatchError::Ahead`] is no offence.
 pub fn open(
     data: Bytes,
     network: NetworkId,
@@ -173,7 +180,7 @@ pub fn open(
     open_as(None, data, network, topic_room, now_ms)
 }
 
-/// [`open`] for whoever may have made the id of `data` in this room already, itself.
+/// Does the work of [`open`], and reuses the id of `data` in this room if the caller has computed it.
 pub(crate) fn open_as(
     id: Option<MessageId>,
     data: Bytes,
@@ -197,7 +204,7 @@ pub(crate) fn open_as(
     if !author.verify(&signed_text(network, hash), signature) {
         return Err(BatchError::Signature);
     }
-    // Last, because it alone excuses who forwarded it: that takes a batch that is right otherwise.
+    // Last, because this error excuses the peer that forwarded the batch, which must be valid otherwise.
     let by_ms = read.sent_at_ms.saturating_sub(now_ms);
     if by_ms > MAX_AHEAD_MS {
         let author = author.peer_id();
@@ -217,7 +224,8 @@ pub(crate) fn open_as(
     })))
 }
 
-/// The batches that an envelope says it follows, unchecked: for one that was verified before it was stored.
+/// Returns the previous batches that an envelope refers to, without verification: for one that was verified before it was
+/// stored.
 pub(crate) fn prev_of(data: &Bytes) -> Vec<BatchId> {
     let Ok(parts) = envelope::split(data) else {
         return Vec::new();
@@ -225,7 +233,7 @@ pub(crate) fn prev_of(data: &Bytes) -> Vec<BatchId> {
     Body::read(&data.slice(parts.body)).map_or(Vec::new(), |body| body.prev)
 }
 
-/// The room that an envelope says it is for, unchecked: to [`open`] one that did not come by a topic.
+/// Returns the room that an envelope claims, without verification: to [`open`] one that arrived without a topic.
 pub fn room_of(data: &Bytes) -> Option<RoomName> {
     let parts = envelope::split(data).ok()?;
     let body = data.slice(parts.body);
@@ -234,92 +242,92 @@ pub fn room_of(data: &Bytes) -> Option<RoomName> {
 }
 
 impl VerifiedBatch {
-    /// The envelope, as it travels and is stored.
+    /// Returns the envelope, as it is sent and stored.
     pub fn bytes(&self) -> &Bytes {
         &self.0.bytes
     }
 
-    /// The id of the batch.
+    /// Returns the id of the batch.
     pub fn id(&self) -> BatchId {
         self.0.id
     }
 
-    /// The public id of who signed it.
+    /// Returns the public id of the author.
     pub fn author(&self) -> PeerId {
         self.0.author.peer_id()
     }
 
-    /// The key of who signed it.
+    /// Returns the public key of the author.
     pub fn author_key(&self) -> &PublicKey {
         &self.0.author
     }
 
-    /// Which run of the author's program it came from.
+    /// Returns the random id of the author's running program.
     pub fn instance_id(&self) -> [u8; 16] {
         self.0.instance_id
     }
 
-    /// The number of the first event.
+    /// Returns the number of the first event.
     pub fn first_seq(&self) -> u64 {
         self.0.first_seq
     }
 
-    /// The number of the last event.
+    /// Returns the number of the last event.
     pub fn last_seq(&self) -> u64 {
         self.0.first_seq + (self.0.events.len() as u64 - 1)
     }
 
-    /// Unix time in milliseconds, by the author's clock.
+    /// Returns the author's Unix time in milliseconds when it signed the batch.
     pub fn sent_at_ms(&self) -> u64 {
         self.0.sent_at_ms
     }
 
-    /// The room it was signed for and came in.
+    /// Returns the room for which it was signed and in which it arrived.
     pub fn room(&self) -> &RoomName {
         &self.0.room
     }
 
-    /// The batches of its author in this room that it says it follows, each once. They may be missing, or no such
-    /// batches: nobody has checked.
+    /// Returns the ids of the author's previous batches in this room, each once. They are unchecked: the batches may be
+    /// missing or not exist.
     pub fn prev(&self) -> &[BatchId] {
         &self.0.prev
     }
 
-    /// The events, at least one.
+    /// Returns the events, at least one.
     pub fn events(&self) -> &[Event] {
         &self.0.events
     }
 
-    /// The bytes that the batch counts for in queues, shares and allowances: those of its envelope, and
+    /// Returns the bytes that the batch counts for in queues, shares and quotas: the size of its envelope, and
     /// [`EVENT_OVERHEAD`] for each event.
     pub fn cost(&self) -> usize {
         self.0.bytes.len() + EVENT_OVERHEAD * self.0.events.len()
     }
 
-    /// The events with their numbers.
+    /// Returns the events with their numbers.
     pub fn numbered_events(&self) -> impl Iterator<Item = (u64, &Event)> {
         (self.0.first_seq..).zip(&self.0.events)
     }
 }
 
 impl Sealed {
-    /// The envelope to publish.
+    /// Returns the envelope to publish.
     pub fn bytes(&self) -> &Bytes {
         self.0.bytes()
     }
 
-    /// The id of the batch.
+    /// Returns the id of the batch.
     pub fn id(&self) -> BatchId {
         self.0.id()
     }
 
-    /// The batch, which needs no verification.
+    /// Returns the batch, which needs no verification.
     pub fn batch(&self) -> &VerifiedBatch {
         &self.0
     }
 }
 
-/// Only what the signer or the verifier made enters the log.
+/// Only batches of the signer or the verifier enter the log.
 impl Seal for VerifiedBatch {}
 
 impl Verified for VerifiedBatch {
@@ -360,7 +368,7 @@ impl From<NoEnvelope> for BatchError {
 }
 
 impl Event {
-    /// An event of this name with this data. Its size is judged when it is sent.
+    /// Returns an event with this name and data. Its limits are checked when it is sent.
     pub fn new(name: impl Into<String>, data: impl Into<Bytes>) -> Event {
         Event {
             name: name.into(),
@@ -368,18 +376,22 @@ impl Event {
         }
     }
 
-    /// Whether the event keeps to its limits; the error names the limit.
+    /// Checks the limits of the event.
+    ///
+    /// # Errors
+    ///
+    /// Returns the limit that the name or the data exceeds.
     pub fn check(&self) -> Result<(), BatchError> {
         check_event(self.name.len(), self.data.len())
     }
 
-    /// The bytes that the event counts for: what it adds to a batch, and [`EVENT_OVERHEAD`]. A sender counts
-    /// them up to [`MAX_BATCH_BYTES`].
+    /// Returns the bytes that the event counts for: its size in a batch, and [`EVENT_OVERHEAD`]. A sender fills a batch up
+    /// to [`MAX_BATCH_BYTES`] of them.
     pub fn cost(&self) -> usize {
         self.len_in_batch() + EVENT_OVERHEAD
     }
 
-    /// How many bytes the event adds to a batch.
+    /// Returns the size of the event in a batch, in bytes.
     pub fn len_in_batch(&self) -> usize {
         let field = |len: usize| match len {
             0 => 0,
@@ -390,7 +402,7 @@ impl Event {
     }
 }
 
-/// What the author of a body of this hash signs.
+/// Returns the text that the author of a body with this hash signs.
 fn signed_text(network: NetworkId, body: BodyHash) -> [u8; SIGNATURE_DOMAIN.len() + 64] {
     let mut text = [0; SIGNATURE_DOMAIN.len() + 64];
     let (domain, rest) = text.split_at_mut(SIGNATURE_DOMAIN.len());

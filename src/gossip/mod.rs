@@ -1,13 +1,12 @@
-//! Rooms, and the signed batches that travel in them.
+//! Gossip: signed batches of events in rooms.
 //!
-//! A room is a gossipsub topic. What an application broadcasts is an [`Event`]; events travel in
-//! batches, each signed by its author ([`Author::seal`]) and checked once by every node that receives it
-//! ([`open`]), before it is handed on. `proto/gossip.proto` is the specification.
+//! A room is a gossipsub topic. An application broadcasts an [`Event`]. Events travel in batches: the author signs each
+//! batch ([`Author::seal`]), and every node verifies it once ([`open`]) before forwarding it. `proto/gossip.proto` is the
+//! specification.
 //!
-//! * `message`: bytes ↔ batches. A [`VerifiedBatch`] comes from the signer or from the verifier, and
-//!   from nowhere else.
-//! * `ids`: what gossipsub calls its messages.
-//! * `behaviour`: libp2p's gossipsub, with the settings on which implementations must agree.
+//! * `message`: bytes to batches and back. Only the signer and the verifier create a [`VerifiedBatch`].
+//! * `ids`: message ids of gossipsub, and its dedup cache's keys.
+//! * `behaviour`: libp2p's gossipsub (eager tree and lazy links), with the settings on which implementations must agree.
 
 mod behaviour;
 mod ids;

@@ -1,6 +1,6 @@
 //! The signer of batches.
 //!
-//! Entry type: [`Author`]. The rule it keeps: nothing is sealed that would not be opened.
+//! Entry type: [`Author`]. The rule it keeps: every sealed batch passes verification.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::identity::{Identity, NetworkId};
 use crate::model::RoomName;
 use crate::wire::envelope::{BODY_TAG, BodyHash, MessageId, SIGNATURE_BYTES, SIGNATURE_HEADER};
 
-/// Who signs batches: a key, in a network, and one run of its program.
+/// The author of batches: a key, a network, and one run of the program.
 #[derive(Clone, Debug)]
 pub struct Author {
     identity: Identity,
@@ -24,7 +24,7 @@ pub struct Author {
 }
 
 impl Author {
-    /// The author who has this key, in this network. `instance_id` is random for each run.
+    /// Returns the author with this key in this network. `instance_id` is random for each run of the program.
     pub fn new(identity: Identity, network: NetworkId, instance_id: [u8; 16]) -> Author {
         Author {
             identity,
@@ -33,21 +33,21 @@ impl Author {
         }
     }
 
-    /// The author's key.
+    /// Returns the author's identity.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The run of the program.
+    /// Returns the random id of this run of the program.
     pub fn instance_id(&self) -> [u8; 16] {
         self.instance_id
     }
 
-    /// Puts `events`, numbered from `first_seq`, into one batch that follows the batches `prev`, and signs it.
+    /// Signs a batch of `events`, numbered from `first_seq`, that follows the batches `prev`.
     ///
     /// # Errors
     ///
-    /// A limit that the events, their number or the batch goes past.
+    /// Returns the limit that the events, their numbers or the batch exceed.
     pub fn seal(
         &self,
         room: &RoomName,
@@ -87,7 +87,7 @@ impl Author {
         }))))
     }
 
-    /// The envelope of `batch`, signed, and its id.
+    /// Returns the signed envelope of `batch`, and its id.
     fn sign(
         &self,
         room: &RoomName,

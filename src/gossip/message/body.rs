@@ -1,14 +1,14 @@
-//! The body of an envelope, read strictly.
+//! Strict decoding of the body of an envelope.
 //!
-//! Entry: [`Body::read`]. The rule it keeps: a body that breaks a rule of the encoding, or a limit of its fields, is
-//! refused before more than that limit was allocated (`proto/README.md`, chapter 8, rules 3 and 4).
+//! Entry function: [`Body::read`]. The rule it keeps: a body that violates the encoding, or a limit of its fields, is
+//! refused before more than that limit is allocated (`proto/README.md`, chapter 8, rules 3 and 4).
 
 use bytes::Bytes;
 
 use super::{BatchError, BatchId, Event, MAX_EVENTS, MAX_PREV, check_count, check_event};
 use crate::wire::strict::{Fields, Malformed};
 
-/// The fields of a batch, of which only the encoding, the events and the ids were checked.
+/// The fields of a batch. Only the encoding, the events and the ids have been checked.
 #[derive(Debug, Default)]
 pub(super) struct Body<'a> {
     pub(super) author: Bytes,
@@ -21,7 +21,7 @@ pub(super) struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// Reads `body`, whose memory the result shares.
+    /// Decodes `body`; the result shares its memory.
     pub(super) fn read(body: &'a Bytes) -> Result<Body<'a>, BatchError> {
         let mut read = Body::default();
         let mut prev_count = 0;
@@ -54,7 +54,7 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Reads an event of `body`.
+/// Decodes an event of `body`.
 fn event(body: &Bytes, bytes: &[u8]) -> Result<Event, BatchError> {
     let (mut name, mut data) = ("", &[][..]);
     for field in Fields::of(bytes) {

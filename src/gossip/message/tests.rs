@@ -1,4 +1,4 @@
-//! What batches promise, against the published vectors and against any change of a byte.
+//! Tests of batches against the published vectors, and against changes of single bytes.
 
 use std::sync::LazyLock;
 
@@ -66,7 +66,7 @@ fn chat() -> Sealed {
     seal_in_lobby(vec![Event::new("chat", "hello")]).unwrap()
 }
 
-/// The name of an error's kind, as the vectors call it.
+/// Returns the name of an error's kind in the vectors.
 fn kind(error: &BatchError) -> String {
     let debug = format!("{error:?}");
     let name = debug.split(|c: char| !c.is_alphanumeric()).next();
@@ -134,7 +134,7 @@ fn what_is_right_though_unusual_is_accepted() {
         let opened = opened.unwrap_or_else(|error| panic!("{}: {error}", text(case, "comment")));
         assert_eq!(opened.id().to_string(), text(case, "id"));
         assert_eq!(opened.prev().len() as u64, number(case, "prev_count"));
-        // What is read here is what a library reads.
+        // prost reads the same fields.
         let body = data.slice(split(&data).unwrap().body);
         let batch = proto::Batch::decode(body).unwrap();
         assert_eq!(batch.first_seq, opened.first_seq());
@@ -220,7 +220,7 @@ fn a_body_that_was_hashed_for_its_id_is_opened_with_that_hash() {
 fn the_largest_event_fits_and_a_larger_one_is_refused_with_the_limit() {
     let room = RoomName::new(&"x".repeat(MAX_ROOM_NAME_BYTES)).unwrap();
     let largest = Event::new("n".repeat(MAX_EVENT_NAME), vec![1; MAX_EVENT_DATA]);
-    // With all that can be around it.
+    // With the largest possible fields around it.
     let prev: Vec<BatchId> = (0..4).map(|n| BatchId([n; 32])).collect();
     let sealed = author()
         .seal(&room, MAX_SEQ, u64::MAX, &prev, vec![largest])
@@ -344,14 +344,14 @@ proptest! {
         length.extend(std::iter::repeat_n(0x80, padding - 1));
         length.push(0);
         let respelt = [&[BODY_TAG], &length[..], &sealed.bytes()[body.start..]].concat();
-        // The same message to a lenient parser, and not to this one.
+        // A lenient parser reads the same message, this one refuses it.
         let lenient = proto::Envelope::decode(&respelt[..]).unwrap();
         prop_assert_eq!(lenient.body, sealed.bytes().slice(body));
         let error = open(respelt.into(), &lobby(), NOW).unwrap_err();
         prop_assert!(matches!(error, BatchError::NotAnEnvelope(_)), "{}", error);
     }
 
-    /// What is read here of a body, a library reads as well, and the same.
+    /// prost reads every accepted body, and reads the same fields.
     #[test]
     fn a_body_that_is_read_is_what_the_library_reads(body in prop::collection::vec(any::<u8>(), 1..60)) {
         let body = Bytes::from([&body[..], &[0x32, 0x00]].concat());

@@ -1,5 +1,6 @@
-//! `proto/vectors/batch.json`, made anew: batches from their inputs to their bytes, what is accepted beyond that, what
-//! is refused and why, and the ids of data. `DIATRIBE_REGENERATE=1 cargo test published_batches` writes the file.
+//! Generator of `proto/vectors/batch.json`: batches from their inputs to their bytes, unusual batches that are accepted,
+//! batches that are refused with the reason, and message ids. `DIATRIBE_REGENERATE=1 cargo test published_batches` writes
+//! the file.
 
 use std::path::Path;
 
@@ -23,7 +24,7 @@ const ABOUT: &str = "Gossip: batches from their inputs to the bytes; what is acc
 const NOW: u64 = 1_767_225_600_000;
 const INSTANCE: [u8; 16] = *b"\xa0\xa1\xa2\xa3\xa4\xa5\xa6\xa7\xa8\xa9\xaa\xab\xac\xad\xae\xaf";
 
-/// The network of the vectors that are not of the open one.
+/// Key of the private network of some vectors.
 const NETWORK_KEY: [u8; 32] = [0x42; 32];
 
 fn seed() -> [u8; 32] {
@@ -34,7 +35,7 @@ fn identity() -> Identity {
     Identity::from_seed(&seed())
 }
 
-/// A field, length-delimited.
+/// Encodes a length-delimited field.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2][..], &varint(bytes.len() as u64), bytes].concat()
 }
@@ -45,7 +46,7 @@ fn varint(value: u64) -> Vec<u8> {
     bytes
 }
 
-/// The fields of a batch as bytes, each of which a case may change.
+/// The encoded fields of a batch; a case may change any of them.
 struct Fields {
     author: Vec<u8>,
     instance: Vec<u8>,

@@ -1,4 +1,4 @@
-//! The part of the vectors that is refused: each case breaks one rule of chapter 8 and no other.
+//! The vectors of batches that are refused. Each case violates one rule of chapter 8 and no other.
 
 use super::*;
 
@@ -17,7 +17,7 @@ pub(super) fn refused() -> Vec<Value> {
     [spellings(), encodings(), limits(), signatures::signatures()].concat()
 }
 
-/// What is not the one spelling of an envelope.
+/// Returns cases that are not the canonical encoding of an envelope.
 fn spellings() -> Vec<Value> {
     let body = Fields::new().body();
     let whole = sign(&body);
@@ -91,7 +91,7 @@ fn spellings() -> Vec<Value> {
     .collect()
 }
 
-/// Bodies that break a rule of the encoding, at the end of the body and at the end of an event.
+/// Returns bodies that violate the encoding, at the end of the body and at the end of an event.
 fn encodings() -> Vec<Value> {
     let nested = |depth: usize| [vec![0x4b; depth], vec![0x4c; depth]].concat();
     let edges: Vec<(&str, Vec<u8>)> = vec![
@@ -173,7 +173,7 @@ fn encodings() -> Vec<Value> {
             &sign(&body),
         ));
     }
-    // Of the second of two events, too.
+    // In the second of two events, too.
     let mut add =
         |comment: &str, body: Vec<u8>| cases.push(refused_case(comment, "NotABatch", &sign(&body)));
     add("the body is no protobuf", vec![0xff; 3]);
@@ -244,7 +244,7 @@ fn encodings() -> Vec<Value> {
     cases
 }
 
-/// Bodies that are well encoded and break a limit or a rule of their fields.
+/// Returns well encoded bodies that violate a limit or a rule of their fields.
 fn limits() -> Vec<Value> {
     let mut cases = Vec::new();
     let mut add = |comment: &str, error: &str, body: Vec<u8>| {

@@ -8,7 +8,7 @@ use sha2::Sha512;
 use super::refused::refused_case;
 use super::*;
 
-/// A signature of S = r + k·a for whatever R and key are said to be.
+/// Returns the signature with S = r + k·a for any R and key.
 fn finish(big_r: [u8; 32], key: &[u8; 32], r: Scalar, text: &[u8]) -> [u8; 64] {
     let seed = Sha512::digest(seed());
     let a = Scalar::from_bytes_mod_order(clamp_integer(seed[..32].try_into().unwrap()));
@@ -21,7 +21,7 @@ fn finish(big_r: [u8; 32], key: &[u8; 32], r: Scalar, text: &[u8]) -> [u8; 64] {
     [big_r, s.to_bytes()].concat().try_into().unwrap()
 }
 
-/// Right bodies with signatures that are not.
+/// Returns valid bodies with invalid signatures.
 pub(super) fn signatures() -> Vec<Value> {
     let body = Fields::new().body();
     let text = text_of(NetworkId::OPEN, &body);
@@ -95,7 +95,7 @@ pub(super) fn signatures() -> Vec<Value> {
     cases
 }
 
-/// Keys that are none, or not of the prime order alone.
+/// Returns bodies with keys that are invalid, or not of prime order.
 fn keys() -> Vec<Value> {
     let [neutral, torsion, ..] = EIGHT_TORSION;
     let with_key = |key: [u8; 32]| {
@@ -120,7 +120,7 @@ fn keys() -> Vec<Value> {
     let mixed = (EdwardsPoint::mul_base(&a) + torsion).compress().to_bytes();
     let body = with_key(mixed);
     let text = text_of(NetworkId::OPEN, &body);
-    // One whose k is no multiple of 8, so that the cofactor matters.
+    // A signature whose k is not a multiple of 8, so that the cofactor matters.
     let signature = (1_u64..)
         .map(Scalar::from)
         .map(|r| (EdwardsPoint::mul_base(&r).compress().to_bytes(), r))
@@ -143,7 +143,7 @@ fn keys() -> Vec<Value> {
     cases
 }
 
-/// S + L in the place of S.
+/// Returns the signature with S + L in place of S.
 fn malleable(mut signature: [u8; 64]) -> [u8; 64] {
     let order = (-Scalar::ONE).to_bytes();
     // L = (L − 1) + 1.
