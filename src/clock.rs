@@ -1,8 +1,7 @@
-//! Time as the state machines see it: a [`Time`] that only grows, and a Unix
-//! time in milliseconds for what is written on the wire.
+//! Clocks for the state machines: a monotonic [`Time`], and Unix time in milliseconds for messages.
 //!
-//! Entry types: [`Clock`], [`UnixClock`]. The rule it keeps: nothing above reads the system's
-//! clocks by itself, so that every state machine also runs in virtual time.
+//! Entry types: [`Clock`], [`UnixClock`]. The rule it keeps: no other module reads the system's clocks, so that every state
+//! machine also runs in virtual time.
 
 mod unix;
 
@@ -11,25 +10,37 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use unix::{MAX_CLOCK_STEP_MS, UnixClock, UnixMs};
 
-/// A moment on a clock that never goes back, counted from when its [`Clock`] started.
+/// A point in monotonic time, counted from the start of its [`Clock`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use diatribe::clock::Time;
+///
+/// let later = Time::ZERO + Duration::from_millis(1500);
+/// assert_eq!(later, Time::from_millis(1500));
+/// assert_eq!(Time::ZERO.since(later), Duration::ZERO);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(Duration);
 
 impl Time {
-    /// When the clock started.
+    /// The start of the clock.
     pub const ZERO: Time = Time(Duration::ZERO);
 
-    /// The moment `millis` milliseconds after the clock started.
+    /// Returns the time `millis` milliseconds after the start of the clock.
     pub const fn from_millis(millis: u64) -> Time {
         Time(Duration::from_millis(millis))
     }
 
-    /// How long after the clock's start this is.
+    /// Returns the time since the start of the clock.
     pub const fn since_start(self) -> Duration {
         self.0
     }
 
-    /// The time from `earlier` to this; zero when `earlier` is later.
+    /// Returns the time from `earlier` to this; zero if `earlier` is later.
     pub fn since(self, earlier: Time) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -55,7 +66,7 @@ impl Sub<Time> for Time {
     }
 }
 
-/// The system's clocks, read in one place.
+/// The system's clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Instant,
@@ -69,17 +80,17 @@ impl Clock {
         }
     }
 
-    /// Now.
+    /// Returns the monotonic time since the clock was started.
     pub fn now(&self) -> Time {
         Time(self.start.elapsed())
     }
 
-    /// `time` as the instant that timers of the runtime take.
+    /// Returns `time` as an [`Instant`] for the timers of the runtime.
     pub fn instant(&self, time: Time) -> Instant {
         self.start + time.0
     }
 
-    /// Unix time in milliseconds; zero when the system's clock stands before 1970.
+    /// Returns the system's Unix time in milliseconds; zero for a time before 1970.
     pub fn unix_millis(&self) -> u64 {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -87,7 +98,7 @@ impl Clock {
     }
 }
 
-/// A time in its two largest units: `12 s`, `1 min 5 s`, `2 h 0 min`, `3 d 4 h`, `56 y 332 d`.
+/// Returns a duration in its two largest units: `12 s`, `1 min 5 s`, `2 h 0 min`, `3 d 4 h`, `56 y 332 d`.
 pub(crate) fn span(time: Duration) -> String {
     let seconds = time.as_secs();
     let days = seconds / 86_400;
@@ -100,7 +111,7 @@ pub(crate) fn span(time: Duration) -> String {
     }
 }
 
-/// [`span`] of a number of milliseconds.
+/// Returns a number of milliseconds in its two largest units, as [`span`] does.
 pub(crate) fn span_ms(millis: u64) -> String {
     span(Duration::from_millis(millis))
 }

@@ -1,27 +1,27 @@
-//! Unix time as a node goes by it: this machine's clock, as long as nothing speaks against it.
+//! Unix time of a node: the system clock, guarded against jumps.
 //!
-//! Entry type: [`UnixClock`]. The rule it keeps: age is judged by a time that moves with the monotonic clock, so that
-//! a system clock that jumps makes nothing old before somebody has confirmed the jump ([`UnixClock::trust`]).
+//! Entry type: [`UnixClock`]. The rule it keeps: ages are computed from a time that moves with the monotonic clock, so that
+//! a jump of the system clock expires nothing before the jump is confirmed ([`UnixClock::trust`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use super::Clock;
 
-/// How far the system clock and the trusted time may differ before one of them is in doubt, in milliseconds: as far as
-/// a message may be dated ahead of its reader's clock. A clock that is set within this is followed without a word.
+/// Maximum difference, in milliseconds, between the system clock and the trusted time before one of them is in doubt: as
+/// much as a message may be dated ahead of its reader's clock. A smaller step of the system clock is followed silently.
 pub const MAX_CLOCK_STEP_MS: u64 = 300_000;
 
-/// The two Unix times of one moment, in milliseconds.
+/// The current Unix time in milliseconds, for dates and for ages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnixMs {
-    /// What is sent now is dated with this, and the dates of others are compared with it.
+    /// Date of messages that are sent now; the dates of other nodes are compared with it.
     pub now: u64,
-    /// What counts as old is counted from this; a clock in doubt does not move it ahead.
+    /// Time from which ages are computed. A clock in doubt does not move it ahead.
     pub aging: u64,
 }
 
-/// A clock that nothing speaks against: both times are the same.
+/// Both times of a clock that is not in doubt: they are equal.
 impl From<u64> for UnixMs {
     fn from(now: u64) -> UnixMs {
         UnixMs { now, aging: now }
@@ -29,8 +29,8 @@ impl From<u64> for UnixMs {
 }
 
 impl UnixMs {
-    /// The times when the system clock says `system` and the time that is trusted is `trusted`; `is_backed` says that
-    /// other clocks confirm the trusted one.
+    /// Returns the times for the system clock's `system` and the trusted time `trusted`. `is_backed` means that the clocks
+    /// of other nodes confirm the trusted time.
     pub fn of(system: u64, trusted: u64, is_backed: bool) -> UnixMs {
         let is_in_doubt = system.abs_diff(trusted) > MAX_CLOCK_STEP_MS;
         UnixMs {
@@ -43,7 +43,7 @@ impl UnixMs {
     }
 }
 
-/// The system clock, and the time that is trusted when it jumps. Clones share what is trusted.
+/// The system clock, and the trusted time that bridges its jumps. Clones share the trusted time.
 #[derive(Clone, Debug)]
 pub struct UnixClock {
     clock: Clock,
@@ -57,7 +57,7 @@ struct Shared {
     is_backed: AtomicBool,
 }
 
-/// Trusts the system clock as it is now.
+/// Trusts the current time of the system clock.
 impl From<Clock> for UnixClock {
     fn from(clock: Clock) -> UnixClock {
         let unix = UnixClock {
@@ -73,12 +73,12 @@ impl From<Clock> for UnixClock {
 }
 
 impl UnixClock {
-    /// What the system clock says, in milliseconds.
+    /// Returns the time of the system clock in milliseconds.
     pub fn system_ms(&self) -> u64 {
         self.clock.unix_millis()
     }
 
-    /// The time that is trusted, in milliseconds: the last that was, and what has passed since by the monotonic clock.
+    /// Returns the trusted time in milliseconds: the last one that was set, plus the monotonic time since.
     pub fn trusted_ms(&self) -> u64 {
         let start_ms = self.shared.start_ms.load(Ordering::Relaxed);
         start_ms
@@ -86,18 +86,18 @@ impl UnixClock {
             .max(0) as u64
     }
 
-    /// Both times as they are now.
+    /// Returns the current times for dates and for ages.
     pub fn read(&self) -> UnixMs {
         let is_backed = self.shared.is_backed.load(Ordering::Relaxed);
         UnixMs::of(self.system_ms(), self.trusted_ms(), is_backed)
     }
 
-    /// The time that dates what is sent now, in milliseconds.
+    /// Returns the date of messages that are sent now, in milliseconds.
     pub fn now_ms(&self) -> u64 {
         self.read().now
     }
 
-    /// From now on it is `now_ms` that is trusted; whether other clocks confirm it.
+    /// Sets the trusted time to `now_ms`. `is_backed` means that the clocks of other nodes confirm it.
     pub fn trust(&self, now_ms: u64, is_backed: bool) {
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let start_ms = now_ms.saturating_sub_unsigned(self.since_start_ms());
@@ -129,7 +129,7 @@ mod tests {
             (jumped, NOW_MS + MAX_CLOCK_STEP_MS)
         );
         assert_eq!(UnixMs::of(jumped, NOW_MS, true).now, NOW_MS);
-        // Set back, less is old; and a small step is followed.
+        // A clock that is set back makes less old, and a small step is followed.
         let behind = UnixMs::of(NOW_MS - DAY_MS, NOW_MS, false);
         assert_eq!(
             (behind.now, behind.aging),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_trusted_moves_with_the_monotonic_clock() {
+    fn the_trusted_time_moves_with_the_monotonic_clock() {
         let clock = UnixClock::from(Clock::start());
         assert!(clock.system_ms().abs_diff(clock.trusted_ms()) < 1000);
         let other = clock.clone();
