@@ -1,4 +1,4 @@
-//! The handshake's promises. `pair` is the vocabulary: two machines, and the frames between them.
+//! Tests of the handshake. `pair` has the two machines, and the frames between them.
 
 mod binding;
 mod flow;

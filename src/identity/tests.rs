@@ -1,4 +1,4 @@
-//! What identity promises, against the published vectors.
+//! Tests of identities, keys and passphrases against the published vectors.
 
 mod files;
 
@@ -60,7 +60,7 @@ fn assert_is(identity: &Identity, case: &Value) {
         identity.sealing_public().as_slice(),
         bytes(case, "x25519_public_key")
     );
-    // The two libraries that sign and speak for this key agree on whose it is.
+    // The libraries for signatures and for connections agree on the public key.
     assert_eq!(identity.keypair().public().to_peer_id(), identity.peer_id());
     let encoded = identity.keypair().to_protobuf_encoding().unwrap();
     assert_eq!(encoded, bytes(case, "private_key_protobuf"));
@@ -284,7 +284,7 @@ fn what_is_no_network_key_is_refused() {
 }
 
 proptest! {
-    /// What there is to get wrong: every kind of R and S, under which the equation holds where it can.
+    /// Every kind of wrong R and S, for which the equation holds where it can.
     #[test]
     fn a_signature_is_judged_as_the_librarys_strict_verification_does(
         seed: [u8; 32],
@@ -343,7 +343,7 @@ fn a_key_is_read_the_same_however_often_and_among_however_many() {
         let key = PublicKey::from_protobuf(&encoded).unwrap();
         assert_eq!(&key, identity.public_key());
         assert_eq!(key.peer_id(), identity.peer_id());
-        // What stands before it counts each time.
+        // The prefix is checked for a cached key too.
         encoded[1] = 2;
         assert_eq!(
             PublicKey::from_protobuf(&encoded),

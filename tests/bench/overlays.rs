@@ -1,4 +1,4 @@
-//! The overlay's state machine: five links come up, then its time passes.
+//! Cost of the overlay's state machine: five links go up, then time passes.
 
 use criterion::Criterion;
 use diatribe::clock::Time;

@@ -1,4 +1,4 @@
-//! One figure each: what the parts of a node cost alone. `cargo bench` runs them.
+//! Benchmarks of the parts of a node, one figure each. `cargo bench` runs them.
 
 mod batches;
 mod frames;

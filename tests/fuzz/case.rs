@@ -1,15 +1,15 @@
-//! An input: a seed and what is changed of it.
+//! Inputs of the fuzz targets: a seed, and edits of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bolero::generator::*;
 
-/// How often a target runs as an ordinary test, when it is quick and when each run takes most of a millisecond.
+/// Number of runs of a target as an ordinary test: of a quick one, and of one that takes most of a millisecond.
 pub(crate) const QUICK: usize = 4000;
 pub(crate) const SLOW: usize = 200;
 
-/// The longest input that is made of a seed: somewhat more than the largest request.
+/// Maximum size of an input in bytes: somewhat more than the largest request.
 const MAX_LEN: usize = 128 << 10;
 
 /// A seed, by its number among a target's, and edits of it.
@@ -53,7 +53,7 @@ enum Edit {
         value: Number,
         longer: bool,
     },
-    /// A field of its own: its number, its wire type, and a length that may be a lie.
+    /// A new field: its number, its wire type, and a length that may be wrong.
     Field {
         at: u16,
         number: Number,
@@ -90,7 +90,7 @@ impl Number {
 }
 
 impl Case {
-    /// The input.
+    /// Returns the input.
     pub(crate) fn bytes(&self, seeds: &[Vec<u8>]) -> Vec<u8> {
         let seed = |n: u16| &seeds[usize::from(n) % seeds.len()];
         let mut bytes = seed(self.seed).clone();
@@ -101,7 +101,7 @@ impl Case {
         bytes
     }
 
-    /// The edits, of bytes that are no seed.
+    /// Applies the edits to bytes that are not a seed.
     pub(crate) fn of(&self, mut bytes: Vec<u8>, seeds: &[Vec<u8>]) -> Vec<u8> {
         for edit in &self.edits {
             edit.apply(&mut bytes, |n| &seeds[usize::from(n) % seeds.len()]);
@@ -109,7 +109,7 @@ impl Case {
         bytes
     }
 
-    /// Another case made of this one: the `n`th, with some of the edits and another seed.
+    /// Derives the `n`th other case from this one, with some of the edits and another seed.
     pub(crate) fn nth(&self, n: u16) -> Case {
         let skip = usize::from(n) % (self.edits.len() + 1);
         Case {
@@ -118,7 +118,7 @@ impl Case {
         }
     }
 
-    /// The number of the seed, for targets that have none.
+    /// Returns the number of the seed, for targets without seeds.
     pub(crate) fn choice(&self, most: usize) -> usize {
         usize::from(self.seed) % most
     }
@@ -194,7 +194,7 @@ fn varint(mut value: u64, longer: bool) -> Vec<u8> {
     bytes
 }
 
-/// Counts the runs of a target, and tells them at its end.
+/// Counts the runs of a target, and prints the number at its end.
 pub(crate) struct Runs {
     target: &'static str,
     begun: Instant,
@@ -226,7 +226,7 @@ impl Drop for Runs {
     }
 }
 
-/// Runs a target: a name, how often, its seeds, and what is done with each input.
+/// Runs a target with a name, a number of runs, seeds, and a function for each input.
 macro_rules! fuzz {
     ($target:literal, $times:expr, $seeds:expr, |$case:ident, $seeds_name:ident| $run:expr) => {
         let seeds: &'static [Vec<u8>] = Vec::leak($seeds);

@@ -1,4 +1,4 @@
-//! Files that came from elsewhere: keys, passphrases, and logs to import.
+//! Fuzz targets for files from elsewhere: keys, passphrases, and logs to import.
 
 use std::fs;
 use std::io::Cursor;

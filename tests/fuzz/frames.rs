@@ -1,4 +1,4 @@
-//! Frames, as every stream brings them.
+//! Fuzz target for the frames of every stream.
 
 use diatribe::wire::{FrameCodec, Limits};
 use futures::executor::block_on;
@@ -43,7 +43,7 @@ fn a_frame_is_within_its_limit_or_none() {
                 if let Ok(Ok(body)) = codec.read_request(&protocol, &mut wire).await {
                     assert!((1..=LIMITS.request).contains(&body.len()));
                     assert!(body.capacity() <= LIMITS.request);
-                    // One spelling alone is a frame.
+                    // Only the canonical encoding is a frame.
                     let mut again = Cursor::new(Vec::new());
                     let written = codec.write_request(&protocol, &mut again, Ok(body)).await;
                     written.expect("it is within the limit");

@@ -1,4 +1,4 @@
-//! Batches, as gossip, data checking and `log import` bring them.
+//! Fuzz targets for batches from gossip, data checking and `log import`.
 
 use bytes::Bytes;
 use diatribe::gossip::{self, MAX_EVENT_DATA, MAX_EVENT_NAME, MAX_EVENTS, MAX_MESSAGE};

@@ -1,4 +1,4 @@
-//! The handshake's machine, under one changed frame after another.
+//! Fuzz targets for the handshake's state machine, with one changed frame after another.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn machine(role: Role) -> Machine {
     Machine::new(Arc::new(local), role, peer, Time::ZERO, entropy)
 }
 
-/// How often each role is fed a stranger's first words: making a machine's keys takes most of it.
+/// Number of first frames that each role gets from a stranger: creating the keys of a machine takes most of the time.
 const FIRST_WORDS: usize = QUICK / 4;
 
 #[test]
@@ -77,7 +77,7 @@ fn bounded(output: &Output) {
     }
 }
 
-/// Carries frames between two machines, one of them changed; how many passed.
+/// Carries frames between two machines, with one of them changed. Returns how many sides passed.
 fn run(case: &Case, seeds: &[Vec<u8>]) -> usize {
     let changed = case.choice(8);
     let mut machines = [machine(Role::Dialer), machine(Role::Listener)];

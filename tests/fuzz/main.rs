@@ -1,5 +1,4 @@
-//! Fuzz targets: whatever a stranger or a member sends, or a file holds, no decoder panics, and no answer is over its
-//! limit.
+//! Fuzz targets: no message of a stranger or a member, and no file, makes a decoder panic or an answer exceed its limit.
 //!
 //! They run as ordinary tests, each some thousand times. For longer:
 //!

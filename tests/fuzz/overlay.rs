@@ -1,4 +1,4 @@
-//! The overlay's messages, and its state machine under them.
+//! Fuzz targets for the overlay's messages and its state machine.
 
 use diatribe::Address;
 use diatribe::clock::Time;
@@ -54,7 +54,7 @@ fn what_members_say_moves_the_overlay_within_its_bounds() {
 
 const MAX_LINKS: usize = 5;
 
-/// Five peers, and their changing words, all from one case.
+/// Five peers and their messages, all from one case.
 fn play(overlay: &mut Overlay<PeerId, PeerAddress, StdRng>, case: &Case, seeds: &[Vec<u8>]) {
     let mut out = Vec::new();
     for n in 1..=5 {
@@ -143,7 +143,7 @@ fn an_address_is_read_or_refused() {
         if let Ok(address) = Multiaddr::try_from(bytes.clone()) {
             let _ = Source::of(&address);
             if let Ok(read) = PeerAddress::parse(&address, None) {
-                // What a peer may name, a user may type, and it has one spelling.
+                // A user may type every address that a peer may send, and it has one canonical form.
                 let spelt = read.to_multiaddr();
                 assert_eq!(PeerAddress::from_bytes(&spelt.to_vec(), None), Ok(read));
                 assert!(Address::try_from(spelt).is_ok());
@@ -155,7 +155,7 @@ fn an_address_is_read_or_refused() {
         if let Ok(text) = std::str::from_utf8(&bytes)
             && let Ok(address) = text.parse::<Address>()
         {
-            // What is taken is written as something that is taken.
+            // An accepted address is written in a form that is accepted.
             let again: Address = address.to_string().parse().expect("it is an address");
             assert_eq!(again.to_string(), address.to_string());
         }

@@ -1,8 +1,8 @@
-//! What inputs are made of: every byte string in `proto/vectors`.
+//! Seeds of the inputs: every byte string in `proto/vectors`.
 
 use serde_json::Value;
 
-/// All byte strings of a file of vectors, and an empty one.
+/// Returns all byte strings of a file of vectors, and an empty one.
 pub(crate) fn of(file: &str) -> Vec<Vec<u8>> {
     let path = format!("{}/proto/vectors/{file}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(path).expect("the vectors are there");

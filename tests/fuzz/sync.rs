@@ -1,4 +1,4 @@
-//! Data checking: its messages, its frames, and the answers to what neighbours ask.
+//! Fuzz targets for data checking (anti-entropy): its messages, its frames, and its responses.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::case::{Case, QUICK, SLOW, fuzz};
 use crate::seeds;
 
 const NOW_MS: u64 = 1_700_000_000_000;
-/// The limit of a frame in an answer, in this target.
+/// Maximum size of a frame in a response, in this target.
 const FRAME: usize = 60 << 10;
 
 fn items(count: u64) -> Vec<Item> {
@@ -69,7 +69,7 @@ fn a_frame_is_answered_within_its_limit() {
             if let Ok(Some(next)) = next {
                 assert!(next.len() <= FRAME);
             }
-            // Each id came in the frame.
+            // Each id was in the frame.
             assert!(difference.lacking.len() <= bytes.len() / 32);
         }
     });
@@ -82,7 +82,7 @@ fn what_neighbours_ask_is_answered_within_the_limits() {
     ));
 }
 
-/// Two neighbours ask and answer what comes.
+/// Two neighbours that answer each other's requests.
 fn play(case: &Case, seeds: &[Vec<u8>]) {
     let mut checks: Checks<u8> = Checks::new(Config::default());
     let mut out = Vec::new();

@@ -1,5 +1,5 @@
-//! Every field of every frame is bound: whoever changes one is found out, at the check that is
-//! meant to find it, and learns no more than the code.
+//! Every field of every frame is bound: a change of any is detected by the check that is meant to detect it, and the sender
+//! learns only the code.
 
 use proptest::prelude::*;
 use prost::Message;
@@ -16,7 +16,7 @@ fn receiver(number: usize) -> Role {
     }
 }
 
-/// Whether the receiver of a frame was verified before it came: only the last is so late.
+/// Returns whether the peer is verified before the frame arrives, which is so for the last frame only.
 fn was_verified_before(number: usize) -> bool {
     number == PASS_2
 }
@@ -29,7 +29,7 @@ fn run_with(number: usize, change: impl Fn(&mut proto::Frame) + 'static) -> (Pai
     (pair, receiver(number))
 }
 
-/// The receiver of frame `number` finds `expected`, and when it is a server, says its code.
+/// Checks that the receiver of frame `number` fails with `expected`, and sends its code if it is a server.
 fn assert_found(
     name: &str,
     number: usize,
@@ -76,7 +76,7 @@ fn flip(bytes: &mut bytes::Bytes) {
     *bytes = changed.into();
 }
 
-/// What is found in a Core by looking at it alone.
+/// Changes of a Core that its fields alone reveal.
 const MALFORMED_CORES: &[(&str, CoreChange, Reason)] = &[
     ("a later version", |c| c.version = 3, Reason::Version(3)),
     ("the version before", |c| c.version = 1, Reason::Version(1)),
@@ -159,7 +159,7 @@ const MALFORMED_CORES: &[(&str, CoreChange, Reason)] = &[
     ),
 ];
 
-/// What is found in a Hello alone.
+/// Changes that only a Hello can have.
 const MALFORMED_HELLOS: &[(&str, CoreChange, Reason)] = &[
     ("short tags", |c| cut(&mut c.tags), Reason::Length("tags")),
     ("no tags", |c| c.tags.clear(), Reason::Length("tags")),
@@ -195,7 +195,7 @@ const MALFORMED_HELLOS: &[(&str, CoreChange, Reason)] = &[
 /// Both sides are on the open network here.
 const OPEN: Reason = Reason::Network(NetworkMismatch::NodeIsOpen);
 
-/// What is found in a Challenge alone.
+/// Changes that only a Challenge can have.
 const MALFORMED_CHALLENGES: &[(&str, CoreChange, Reason)] = &[
     (
         "tags",
@@ -337,11 +337,11 @@ fn what_only_the_signature_binds_is_found_by_the_signature() {
         ("another sealing key", |core| flip(&mut core.enc_key)),
     ];
     for (name, change) in changes {
-        // In the Challenge itself its reader finds it.
+        // The reader of the Challenge detects it.
         assert_found(name, CHALLENGE_1, &Reason::Signature, move |f| {
             change_core(f, change)
         });
-        // In a Hello the server cannot see it; its Challenge then does not fit what the client said.
+        // The server cannot detect it in a Hello; its Challenge then does not fit the client's Hello.
         let (pair, _) = run_with(HELLO_1, move |frame| change_core(frame, change));
         assert_eq!(*pair.dialer.reason(), Reason::Signature, "{name}");
         assert!(
@@ -362,7 +362,7 @@ fn unknown_fields_are_ignored_but_bound() {
         other => panic!("{other:?}"),
     };
     let (pair, _) = run_with(HELLO_1, with_unknown);
-    // The server takes it, and the client notices that its Hello was altered.
+    // The server accepts it, and the client notices that its Hello was altered.
     assert!(pair.listener.failure.is_none());
     assert_eq!(*pair.dialer.reason(), Reason::Signature);
     // Around the Core nothing is hashed, and nothing is read either.
@@ -487,8 +487,8 @@ proptest! {
         let side = pair.side(receiver(number));
         prop_assert!(!side.passed);
         prop_assert_eq!(side.verified.is_some(), was_verified_before(number));
-        // A changed Hello of round 1 may be taken by its server, which then knows nothing yet: the
-        // client refuses the Challenge that comes of it.
+        // The server of round 1 may accept a changed Hello, because it knows nothing yet. The client refuses the Challenge
+        // that answers it.
         prop_assert!(pair.dialer.failure.is_some() || pair.listener.failure.is_some());
         if number < ANSWER_2 {
             prop_assert!(pair.dialer.verified.is_none() && pair.listener.verified.is_none());

@@ -229,7 +229,7 @@ fn an_unknown_refusal_counts_as_auth() {
 
 #[test]
 fn a_relay_between_two_nodes_gets_no_pass() {
-    // Each of the two is connected to the relay, which hands their frames on.
+    // Each of the two is connected to the relay, which forwards their frames.
     let relay = stranger().peer_id();
     let dialing = Machine::new(
         Arc::new(Local::new(dialer(), None, DIALER_INSTANCE)),
@@ -246,7 +246,7 @@ fn a_relay_between_two_nodes_gets_no_pass() {
         entropy(2),
     );
     let pair = Pair::of(dialing, listening).run();
-    // The tags are for the connection with the relay: it cannot hand them on.
+    // The tags are for the connection with the relay, so it cannot forward them.
     assert!(matches!(pair.listener.reason(), Reason::Network(_)));
     assert_eq!(
         *pair.dialer.reason(),
@@ -268,7 +268,7 @@ fn a_relay_that_is_trusted_by_one_side_only_gets_no_pass_either() {
 
 #[test]
 fn own_frames_sent_back_are_refused() {
-    // A dialer's Hello comes back as the request of round 2, or its core as a Challenge.
+    // A dialer's Hello is reflected as the request of round 2, or its core as a Challenge.
     let mut pair = Pair::new().through(|_, _| None).run();
     let hello = pair.frames[HELLO_1].clone();
     pair.feed(Role::Dialer, Input::Request(hello));

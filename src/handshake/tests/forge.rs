@@ -1,5 +1,5 @@
-//! A side that holds its own keys and signs what it should not: what no altered frame can show,
-//! because a signature stands before it.
+//! A forger: a side with keys of its own that signs forbidden content. Altered frames cannot test this, because their
+//! signature fails first.
 
 use prost::Message;
 
@@ -11,7 +11,7 @@ use crate::handshake::transcript::{SEAL_TO_CLIENT, SEAL_TO_SERVER, Transcript};
 use crate::identity::{Identity, NetworkKey};
 use crate::wire::proto::handshake as proto;
 
-/// What the forger does otherwise than an honest side.
+/// The forger's deviation from an honest side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Forgery {
     /// Nothing: shows that the forger's frames are otherwise those of an honest side.
@@ -119,7 +119,7 @@ pub(super) fn transcripts(hello: &[u8], challenge: &[u8]) -> (Transcript, Transc
     (t2, t3.challenge_signed(&proof.signature))
 }
 
-/// What the listener signed in its Challenge of round 1, and the signature.
+/// Returns the text that the listener signed in its Challenge of round 1, and the signature.
 pub(super) fn signed(hello: &[u8], challenge: &[u8]) -> (Vec<u8>, [u8; 64]) {
     let theirs = honest_challenge(challenge);
     let proof = theirs.proof().unwrap();

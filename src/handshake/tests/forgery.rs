@@ -1,5 +1,4 @@
-//! A peer that proves its key and yet does not play by the rules gets no pass, and gets nothing
-//! signed that it could use elsewhere.
+//! A peer that proves its key and violates the protocol gets no Pass, and no signature that it could use elsewhere.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -41,7 +40,7 @@ fn a_server_that_signs_what_it_should_not_is_found_out() {
     for (forgery, expected) in FORGERIES {
         assert_eq!(*forge(forgery).dialer.reason(), expected, "{forgery:?}");
     }
-    // Otherwise the forger's Challenge is taken, and an Answer comes.
+    // Without a deviation the forger's Challenge is accepted and answered.
     let pair = forge(Forgery::None);
     assert!(pair.dialer.failure.is_none() || pair.frames.len() > ANSWER_1);
     assert!(matches!(pair.dialer.reason(), Reason::RefusedByRemote(_)));
@@ -68,7 +67,7 @@ fn a_client_that_signs_what_it_should_not_is_found_out() {
             assert_eq!(*pair.listener.reason(), expected, "{forgery:?}");
             assert!(pair.listener.authorized.is_empty());
         }
-        // Otherwise the forger's Answer is taken, and a Pass comes.
+        // Without a deviation the forger's Answer is accepted and a Pass is sent.
         assert_eq!(forge(Forgery::None).listener.authorized.len(), 1);
     }
 }

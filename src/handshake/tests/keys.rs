@@ -1,4 +1,4 @@
-//! Two network keys, referrals of a node without room, and clocks.
+//! Tests of two network keys, referrals of a full node, and clocks.
 
 use prost::Message;
 
@@ -192,7 +192,7 @@ fn bytes_that_are_too_many_or_none_are_no_referrals() {
     assert_eq!(Referrals::new(vec![1; MAX_REFERRALS + 1]), None);
 }
 
-/// What the dialer makes of a Reject with referrals, when it is changed on its way.
+/// Returns the dialer's failure after a Reject with referrals that is changed on its way.
 fn told(change: impl Fn(&mut proto::Reject) + 'static) -> Option<Referrals> {
     let mut pair = Pair::on_networks(network(7), network(7)).with_frame(PASS_1, move |body| {
         changed(body, |frame| match frame.kind.as_mut() {

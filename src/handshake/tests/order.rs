@@ -1,4 +1,4 @@
-//! Whatever comes, in whatever order: no panic, and no pass but by the one right exchange.
+//! Random inputs in random order: no panic, and only the one correct exchange passes.
 
 use std::time::Duration;
 
@@ -26,9 +26,9 @@ enum Op {
         bytes: Vec<u8>,
         as_request: bool,
     },
-    /// Its caller does what it was asked to.
+    /// Its caller does an action that was requested.
     Obey,
-    /// Its caller does what it was not asked to.
+    /// Its caller does an action that was not requested.
     Decision(bool),
     GateOpen,
     ResponseSent,
@@ -62,12 +62,12 @@ struct Player {
     side: Side,
     /// Frames on their way to it; whether each is a request.
     coming: Vec<(Vec<u8>, bool)>,
-    /// What its outputs ask its caller for.
+    /// Actions that its outputs request of its caller.
     asked: Vec<Input>,
     /// Frames that were handed to it, and frames that it sent, in order.
     took: Vec<Vec<u8>>,
     sent: Vec<Vec<u8>>,
-    /// How many frames it had taken when it said Verified.
+    /// Number of frames that it had accepted when it returned Verified.
     verified_after: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Two machines on one connection, run until nothing moves.
+//! Two machines on one connection, run until no input is left.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -32,10 +32,10 @@ pub(super) const ANSWER_2: usize = 6;
 pub(super) const PASS_2: usize = 7;
 pub(super) const FRAMES: usize = 8;
 
-/// What happens to a frame on its way: it arrives as the returned bytes, or not at all.
+/// Changes a frame on its way: it arrives as the returned bytes, or is lost.
 type Wire = Box<dyn FnMut(usize, Vec<u8>) -> Option<Vec<u8>>>;
 
-/// One machine and what it has said.
+/// One machine and its outputs.
 pub(super) struct Side {
     pub(super) machine: Machine,
     pub(super) decision: Result<(), Refusal>,
@@ -167,7 +167,7 @@ impl Pair {
         )
     }
 
-    /// A dialer and a listener with what each brings into its handshakes.
+    /// Returns a dialer and a listener with these keys.
     pub(super) fn of_locals(dialers: Local, listeners: Local) -> Pair {
         let (from, to) = (dialers.peer_id(), listeners.peer_id());
         let machine = |local, role, remote, seed| {

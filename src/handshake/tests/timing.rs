@@ -1,4 +1,4 @@
-//! No peer holds a connection longer than it may.
+//! Tests of the timeouts: no peer holds a connection longer than allowed.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::handshake::{
     FRAME_TIMEOUT, Failure, FailureOrigin, FrameKind, Input, Output, Reason, Role, Stage, TIMEOUT,
 };
 
-/// What `role` says when its deadline has come, having said nothing a millisecond before.
+/// Returns the outputs of `role` at its deadline, and checks that there are none a millisecond before.
 fn at_deadline(pair: &mut Pair, role: Role) -> (Time, Failure) {
     let machine = &mut pair.side(role).machine;
     let deadline = machine.deadline().expect("something is due");
@@ -28,8 +28,8 @@ fn at_deadline(pair: &mut Pair, role: Role) -> (Time, Failure) {
 #[test]
 fn a_peer_that_holds_its_frame_is_closed_at_three_seconds() {
     use FrameKind::{Answer, Challenge, Hello, Pass};
-    // Each frame travels for 100 ms. It is due from when its reader sent the one before it; the
-    // first from the connection, the second Hello from when the Pass came.
+    // Each frame travels for 100 ms. Its timeout begins when its reader has sent the frame before it, for the first one at
+    // the connection, and for the second Hello when the Pass has arrived.
     let frames = [
         (HELLO_1, Role::Listener, Hello, 0),
         (CHALLENGE_1, Role::Dialer, Challenge, 0),
@@ -78,7 +78,7 @@ fn a_peer_that_is_always_just_in_time_is_closed_at_ten_seconds() {
 
 #[test]
 fn the_whole_ends_at_ten_seconds_exactly() {
-    // The caller never rules, so that no frame is due.
+    // The caller never decides, so no frame is due.
     let mut pair = Pair::new()
         .through(|n, body| (n < ANSWER_1).then_some(body))
         .run();

@@ -63,7 +63,7 @@ struct Draws {
     ikm: [u8; 32],
 }
 
-/// What the clocks of the dialer and of the listener say.
+/// Unix times of the dialer and of the listener.
 const CLOCKS_MS: (u64, u64) = (1_700_000_000_000, 1_700_000_000_250);
 
 /// One handshake's inputs.
@@ -275,7 +275,7 @@ impl Case {
             }
             _ => Local::new(own.clone(), self.network.clone(), instance),
         };
-        // Whoever has two keys, needs no random tag.
+        // A side with two keys needs no random tag.
         let has_two = role == Role::Dialer && self.newer.is_some();
         let client_in = match role {
             Role::Dialer => 0,

@@ -43,7 +43,7 @@ const SMALL_ORDER_X25519: [&str; 7] = [
     "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
 ];
 
-/// What a listener says to a Hello with this key, on a connection that even noise gave to it.
+/// Returns the listener's failure for a Hello with this key, on a connection that noise authenticated with it.
 fn refusal(key: &str) -> Reason {
     let mut public_key = vec![0x08, 0x01, 0x12, 0x20];
     public_key.extend(hex::decode(key).unwrap());

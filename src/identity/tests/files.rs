@@ -1,4 +1,4 @@
-//! What identity promises of its files.
+//! Tests of key files and other files with secrets.
 
 use std::fs;
 use std::path::Path;
@@ -235,7 +235,7 @@ mod unix {
             "{error}"
         );
 
-        // Nor is a link whose target is missing taken for a free name.
+        // A link with a missing target is not a free name either.
         fs::remove_file(&real).unwrap();
         assert!(load_or_create(data.path()).is_err());
         assert!(!real.exists());
