@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::task::{Context, Poll};
 
-use libp2p::core::upgrade::{self, UpgradeInfo};
 use libp2p::swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
-    InboundUpgradeSend, ListenUpgradeError, UpgradeInfoSend,
+    ListenUpgradeError, UpgradeInfoSend,
 };
-use libp2p::swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, SubstreamProtocol};
+use libp2p::swarm::{ConnectionHandler, ConnectionHandlerEvent, SubstreamProtocol};
 
+use super::gated_upgrade::GatedUpgrade;
 use super::strict_negotiation::{Protocols, StrictUpgrade, into_upgrade_error};
 
 /// Commands of the gate's behaviour to the handler of one connection.
@@ -82,17 +82,17 @@ impl<H: ConnectionHandler> Handler<H> {
 impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
     type FromBehaviour = ToHandler<H>;
     type ToBehaviour = FromHandler<H::ToBehaviour>;
-    type InboundProtocol = Gated<H::InboundProtocol>;
+    type InboundProtocol = GatedUpgrade<H::InboundProtocol>;
     type OutboundProtocol = StrictUpgrade<H::OutboundProtocol>;
     type InboundOpenInfo = Option<H::InboundOpenInfo>;
     type OutboundOpenInfo = H::OutboundOpenInfo;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
         match &self.inner {
-            None => SubstreamProtocol::new(Gated(None, self.protocols), None),
+            None => SubstreamProtocol::new(GatedUpgrade(None, self.protocols), None),
             Some(inner) => inner
                 .listen_protocol()
-                .map_upgrade(|u| Gated(Some(u), self.protocols))
+                .map_upgrade(|u| GatedUpgrade(Some(u), self.protocols))
                 .map_info(Some),
         }
     }
@@ -210,33 +210,4 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
 
 fn offered<H: ConnectionHandler>(handler: &H) -> usize {
     handler.listen_protocol().upgrade().protocol_info().count()
-}
-
-/// An inbound upgrade that offers nothing while the gate is shut, and later only the allowed protocols.
-pub struct Gated<U>(Option<U>, Protocols);
-
-impl<U: UpgradeInfoSend> UpgradeInfo for Gated<U> {
-    type Info = U::Info;
-    type InfoIter = Vec<U::Info>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        let infos = self.0.as_ref().map(UpgradeInfoSend::protocol_info);
-        let infos = infos.into_iter().flatten();
-        infos.filter(|info| self.1.allow(info.as_ref())).collect()
-    }
-}
-
-impl<U: InboundUpgradeSend> upgrade::InboundUpgrade<Stream> for Gated<U> {
-    type Output = U::Output;
-    type Error = U::Error;
-    type Future =
-        futures::future::Either<U::Future, futures::future::Pending<Result<U::Output, U::Error>>>;
-
-    fn upgrade_inbound(self, stream: Stream, info: U::Info) -> Self::Future {
-        match self.0 {
-            Some(upgrade) => futures::future::Either::Left(upgrade.upgrade_inbound(stream, info)),
-            // Unreachable: no protocol was offered, so the peer could not choose one. The stream is dropped.
-            None => futures::future::Either::Right(futures::future::pending()),
-        }
-    }
 }

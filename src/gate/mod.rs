@@ -15,6 +15,7 @@
 //! An open gate never shuts again: close the connection instead.
 
 mod behaviour;
+mod gated_upgrade;
 mod handler;
 mod strict_negotiation;
 #[cfg(test)]
