@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { withPeers } from '../peers.js'
 import { LISTEN, eachPair, heardOf, words } from '../support.js'
 
-export const title = 'Who comes late'
+export const title = 'Late joiners'
 
 const MESSAGES = 20
 

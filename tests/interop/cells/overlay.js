@@ -17,13 +17,13 @@ export function cells () {
   return PEERS.flatMap(language => [
     {
       pair: `rust – rust – ${language}`,
-      what: 'a newcomer expects whom its entry names, and all hear all, once',
+      what: 'a newcomer expects the peer that its entry names, and all receive all messages, once',
       absent: lacks(language, ['overlay', 'listens']),
       run: () => enters(language, true)
     },
     {
       pair: `rust – rust – ${language}`,
-      what: 'a newcomer that cannot be dialled is told to dial itself, and all hear all, once',
+      what: 'a newcomer that cannot be dialled is redirected to dial itself, and all receive all messages, once',
       absent: lacks(language, ['overlay']),
       run: () => enters(language, false)
     }

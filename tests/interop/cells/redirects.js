@@ -16,7 +16,7 @@ const OBEYED = { within: 120_000 }
 export function cells () {
   return PEERS.map(language => ({
     pair: `rust – rust – ${language}`,
-    what: 'told to connect to a newcomer, it does so; the link moves',
+    what: 'redirected to a newcomer, it connects there; the link moves',
     absent: lacks(language, ['overlay']),
     run: () => moves(language)
   }))

@@ -14,7 +14,7 @@ export function cells () {
   const lines = [...pairs.map(([one, other]) => [one, 'rust', other]), ...PEERS.map(middle => ['rust', middle, 'rust'])]
   return lines.map(line => ({
     pair: line.join(' – '),
-    what: 'each message comes through once, both ways, with its id',
+    what: 'each message arrives once, both ways, with its id',
     run: () => through(...line)
   }))
 }

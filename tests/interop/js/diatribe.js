@@ -173,7 +173,7 @@ export class Diatribe extends EventTarget {
       author: () => this.#author,
       heads,
       gossip: this.gossip,
-      isSettling: () => this.#links.isSettling,
+      awaitsSubscriptions: () => this.#links.awaitsSubscriptions,
       onSealed: (batch, envelope) => {
         log.add(batch, envelope)
         return () => log.remove(batch)
@@ -189,7 +189,7 @@ export class Diatribe extends EventTarget {
       if (this.gossip.getSubscribers(topicOf(room)).some(id => id.equals(link.peerId))) this.#sync?.onJoined(link.id, room)
     }
     // Its subscriptions may have arrived before this event of the handshake.
-    if ([...this.gossip.topics.values()].some(ids => ids.has(link.id))) this.#links.spoke(link.id)
+    if ([...this.gossip.topics.values()].some(ids => ids.has(link.id))) this.#links.subscribed(link.id)
   }
 
   #onDown (link) {
@@ -199,7 +199,7 @@ export class Diatribe extends EventTarget {
 
   #onSubscriptions ({ peerId, subscriptions }) {
     const id = peerId.toString()
-    this.#links.spoke(id)
+    this.#links.subscribed(id)
     for (const { topic, subscribe } of subscriptions) {
       const room = roomOf(topic)
       if (subscribe && this.#rooms.has(room)) this.#sync?.onJoined(id, room)

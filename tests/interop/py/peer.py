@@ -71,16 +71,16 @@ def on_event(type, fields):
 
 async def keep_dialing(node, address):
     """Dials until there is a link, and again when it is lost."""
-    wait, told = REDIAL_FIRST_S, False
+    wait, reported = REDIAL_FIRST_S, False
     while True:
         try:
             link = await node.connect(address)
-            wait, told = REDIAL_FIRST_S, False
+            wait, reported = REDIAL_FIRST_S, False
             await link.down.wait()
         except (DialFailed, HandshakeFailure) as error:
-            if not told:
+            if not reported:
                 node.tell_refused(address, error)
-            told = True
+            reported = True
         await trio.sleep(wait * random.uniform(0.75, 1.25))
         wait = min(wait * 2, REDIAL_MOST_S)
 

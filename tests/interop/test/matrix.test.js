@@ -48,7 +48,7 @@ test('a cell of a missing language is NOT RUN and fails the run, with the reason
   assert.match(output, /^1 passed, 1 failed$/m)
 })
 
-test('what a filter leaves out is said, and counts as nothing', () => {
+test('cells omitted by a filter are reported, and count as nothing', () => {
   const source = `${OK}, { pair: 'go → rust', what: 'other', run: async () => {} }`
   for (const options of [['--filter', 'goo'], ['--languages', 'js']]) {
     const { status, statuses, output } = run(source, ...options)

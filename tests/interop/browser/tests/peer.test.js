@@ -176,7 +176,7 @@ test('a browser that is not there is named', { timeout }, async () => {
   assert.match(peer.stderr, /no browser at \/nowhere\/socket .*DIATRIBE_BROWSER/)
 })
 
-test('a person reads and writes, and what peers send is text', { timeout }, async () => {
+test('a person reads and writes, and data from peers is shown as text', { timeout }, async () => {
   const site = await serveSite()
   const browser = await launchBrowser()
   try {

@@ -222,20 +222,20 @@ func TestABatchFollowsTheNewestOfItsAuthor(t *testing.T) {
 	is("the first one")
 	h.Sent(id(1), h.Prev())
 	is("the second one", id(1))
-	h.Heard(id(2), nil)
+	h.Received(id(2), nil)
 	is("another instance's", id(1), id(2))
-	h.Heard(id(3), []ID{id(2)})
+	h.Received(id(3), []ID{id(2)})
 	is("what follows that", id(1), id(3))
-	h.Heard(id(2), nil)
+	h.Received(id(2), nil)
 	is("what is followed already", id(1), id(3))
-	h.Heard(id(4), []ID{id(1), id(3)})
+	h.Received(id(4), []ID{id(1), id(3)})
 	is("what follows our own as well: that one is named all the same", id(1), id(4))
 	h.Sent(id(5), h.Prev())
 	is("the next one", id(5))
-	h.Heard(id(4), nil)
+	h.Received(id(4), nil)
 	is("what we have followed ourselves", id(5))
 	for n := byte(10); n < 20; n++ {
-		h.Heard(id(n), nil)
+		h.Received(id(n), nil)
 	}
 	is("the newest three", id(5), id(17), id(18), id(19))
 	h.Sent(id(20), h.Prev())
@@ -243,7 +243,7 @@ func TestABatchFollowsTheNewestOfItsAuthor(t *testing.T) {
 
 	h = Heads{}
 	for n := byte(10); n < 20; n++ {
-		h.Heard(id(n), nil)
+		h.Received(id(n), nil)
 	}
 	is("the newest four, before one's own first", id(16), id(17), id(18), id(19))
 }

@@ -27,8 +27,8 @@ func (h *Heads) Sent(id ID, prev []ID) {
 	h.own = []ID{id}
 }
 
-// Heard notes a batch of another instance.
-func (h *Heads) Heard(id ID, prev []ID) {
+// Received notes a batch of another instance.
+func (h *Heads) Received(id ID, prev []ID) {
 	h.follow(prev)
 	if !slices.Contains(h.followed, id) && !slices.Contains(h.others, id) {
 		h.others = append(h.others, id)

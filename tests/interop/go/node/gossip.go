@@ -36,8 +36,8 @@ const (
 	queueBytes = 4 << 20
 	// holdMost is how long reading rests while a queue is full. Two that wait for each other must not do so for ever.
 	holdMost = time.Second
-	// tellAgain is how long gossipsub may take to open its stream.
-	tellAgain = time.Second
+	// notifyInterval is how long gossipsub may take to open its stream.
+	notifyInterval = time.Second
 	// maxKnown is the number of remembered ids of checked messages (dedup): copies from other peers are not checked again.
 	maxKnown = 8192
 )
@@ -115,7 +115,7 @@ func (g *gossip) attach(l *link) {
 		}
 		defer emitter.Close()
 		// A single notification may be ignored for a peer that it still believes to have.
-		for told := true; told; told = sleep(l.ctx, tellAgain) && !g.isReady(l) {
+		for notify := true; notify; notify = sleep(l.ctx, notifyInterval) && !g.isReady(l) {
 			emitter.Emit(event.EvtPeerIdentificationCompleted{Peer: l.id, Protocols: gossipProtocols})
 		}
 	}()
@@ -141,7 +141,7 @@ func (g *gossip) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	for _, message := range rpc.Publish {
 		ok, err := g.check(message)
 		if err != nil {
-			g.node.accuse(l.connection(), codeInvalidBatch, err.Error())
+			g.node.closeOffender(l.connection(), codeInvalidBatch, err.Error())
 			return err
 		}
 		if ok {
@@ -271,7 +271,7 @@ func (t topics) FilterIncomingSubscriptions(from peer.ID, subs []*pb.RPC_SubOpts
 	if tooMany {
 		return nil, pubsub.ErrTooManySubscriptions
 	}
-	t.node.spoke(l)
+	t.node.subscribed(l)
 	return kept, nil
 }
 

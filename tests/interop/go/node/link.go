@@ -9,16 +9,16 @@ import (
 )
 
 const (
-	// settle is how long a new link may take to say in which rooms it is.
-	settle = 500 * time.Millisecond
-	// speak is the maximum wait of a sender for the subscriptions of a new link, when nobody else is in the room: a far link,
+	// subscriptionGrace is how long a new link may take to say in which rooms it is.
+	subscriptionGrace = 500 * time.Millisecond
+	// subscriptionTimeout is the maximum wait of a sender for the subscriptions of a new link, when nobody else is in the room: a far link,
 	// or a busy machine.
-	speak = 3 * time.Second
+	subscriptionTimeout = 3 * time.Second
 	// simultaneous: two connections that passed within this time were dialled at once from both ends.
 	simultaneous = 20 * time.Second
-	// retire is the delay before a duplicate connection is closed. This node already sends on the other one; a peer that
+	// duplicateCloseDelay is the delay before a duplicate connection is closed. This node already sends on the other one; a peer that
 	// still sends on both closes earlier.
-	retire = 4 * time.Second
+	duplicateCloseDelay = 4 * time.Second
 	// aliveFor is how long ago a link's last sign of life may be, probeTimeout how long it may take for another one.
 	aliveFor     = 8 * time.Second
 	probeTimeout = 3 * time.Second
@@ -36,14 +36,14 @@ type link struct {
 	out      *outbound
 
 	// The rest is guarded by node.mu.
-	current *conn
-	others  []*conn
-	told    bool
-	spoken  bool // it has sent its subscriptions, or the wait for them is over
-	ready   bool // gossipsub has a stream to it
-	queued  int  // bytes that gossipsub has queued for it
-	rooms   map[string]bool
-	reason  string
+	current          *conn
+	others           []*conn
+	reported         bool
+	hasSubscriptions bool // it has sent its subscriptions, or the wait for them is over
+	ready            bool // gossipsub has a stream to it
+	queued           int  // bytes that gossipsub has queued for it
+	rooms            map[string]bool
+	reason           string
 	// dialable has the listen addresses that the peer has given.
 	dialable []ma.Multiaddr
 }
@@ -68,8 +68,8 @@ func (n *Node) onPassed(c *conn) error {
 		n.links[c.id] = l
 		n.gossip.attach(l)
 		go l.keepPinging()
-		time.AfterFunc(settle, func() { n.rise(l) })
-		time.AfterFunc(speak, func() { n.spoke(l) })
+		time.AfterFunc(subscriptionGrace, func() { n.reportUp(l) })
+		time.AfterFunc(subscriptionTimeout, func() { n.subscribed(l) })
 	case l.instance != c.instance:
 		return &Failure{Stage: "handshake_2", Code: "DUPLICATE_IDENTITY", Reason: "this identity is linked already, from another process"}
 	case len(l.others)+1 >= maxConns:
@@ -98,26 +98,26 @@ func (n *Node) cross(l *link, c *conn) {
 		l.others, l.current = append(l.others, loser), c
 		l.out.move()
 	}
-	time.AfterFunc(retire, func() { loser.raw.Close() })
+	time.AfterFunc(duplicateCloseDelay, func() { loser.raw.Close() })
 }
 
-// spoke: the peer has sent its subscriptions, or the wait for them is over.
-func (n *Node) spoke(l *link) {
+// subscribed: the peer has sent its subscriptions, or the wait for them is over.
+func (n *Node) subscribed(l *link) {
 	n.mu.Lock()
-	l.spoken = true
+	l.hasSubscriptions = true
 	n.wake()
 	n.mu.Unlock()
-	n.rise(l)
+	n.reportUp(l)
 }
 
-// rise reports a link once the peer has sent its subscriptions, or after a timeout.
-func (n *Node) rise(l *link) {
+// reportUp reports a link once the peer has sent its subscriptions, or after a timeout.
+func (n *Node) reportUp(l *link) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if l.told || n.links[l.id] != l {
+	if l.reported || n.links[l.id] != l {
 		return
 	}
-	l.told = true
+	l.reported = true
 	n.tellUp(l)
 	n.wake()
 }
@@ -154,8 +154,8 @@ func (n *Node) detach(c *conn) {
 		l.out.move()
 		return
 	}
-	if !l.told {
-		l.told = true
+	if !l.reported {
+		l.reported = true
 		n.tellUp(l)
 	}
 	delete(n.links, l.id)
@@ -188,8 +188,8 @@ const (
 	codeInvalidOverlay = "INVALID_OVERLAY"
 )
 
-// accuse closes a link after an offence of its peer, and reports the broken rule.
-func (n *Node) accuse(c *conn, code, reason string) {
+// closeOffender closes a link after an offence of its peer, and reports the broken rule.
+func (n *Node) closeOffender(c *conn, code, reason string) {
 	n.refuse(c.id, c.raw.RemoteMultiaddr(), false, &Failure{Stage: "link", Code: code, Reason: reason})
 	n.hangUp(c.link, reason)
 }

@@ -93,7 +93,7 @@ func (o *overlay) ask(l *link, kind int, w *wire.Writer) (*overlayMessage, error
 	}
 	answer, err := decodeResponse(body, l.id)
 	if err != nil {
-		o.node.accuse(l.connection(), codeInvalidOverlay, "its overlay response is malformed: "+err.Error())
+		o.node.closeOffender(l.connection(), codeInvalidOverlay, "its overlay response is malformed: "+err.Error())
 	}
 	return answer, err
 }
@@ -184,7 +184,7 @@ func (c *conn) acceptOverlay(s network.Stream) {
 	if err != nil {
 		s.Reset()
 		if errors.Is(err, wire.ErrNoFrame) || errors.Is(err, wire.ErrMalformed) || errors.Is(err, errKind) || errors.Is(err, errNobody) {
-			c.node.accuse(c, codeInvalidOverlay, "its overlay request is malformed: "+err.Error())
+			c.node.closeOffender(c, codeInvalidOverlay, "its overlay request is malformed: "+err.Error())
 		}
 		return
 	}
@@ -194,7 +194,7 @@ func (c *conn) acceptOverlay(s network.Stream) {
 		go then()
 	}
 	if err := wire.ReadEnd(s); errors.Is(err, wire.ErrNoFrame) {
-		c.node.accuse(c, codeInvalidOverlay, err.Error())
+		c.node.closeOffender(c, codeInvalidOverlay, err.Error())
 	}
 }
 

@@ -201,7 +201,7 @@ func (r *room) writable() error {
 			switch {
 			case l.rooms[r.name] && l.ready:
 				here++
-			case !l.spoken || l.rooms[r.name]:
+			case !l.hasSubscriptions || l.rooms[r.name]:
 				settling = true
 			}
 		}
@@ -225,7 +225,7 @@ func (n *Node) deliver(b *batch.Batch) {
 	if bytes.Equal(b.Author, n.local.Identity.PublicKey) && !bytes.Equal(b.Instance, n.local.Instance) {
 		n.mu.Lock()
 		if r := n.rooms[b.Room]; r != nil {
-			r.heads.Heard(b.ID, b.Prev)
+			r.heads.Received(b.ID, b.Prev)
 		}
 		n.mu.Unlock()
 	}

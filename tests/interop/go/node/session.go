@@ -178,7 +178,7 @@ func (c *conn) violate(reason string) {
 	c.cancel(&Failure{Code: "VIOLATION", Reason: reason})
 	select {
 	case <-c.passed:
-		c.node.accuse(c, codeViolation, reason)
+		c.node.closeOffender(c, codeViolation, reason)
 	default:
 	}
 }

@@ -5,9 +5,9 @@
 
 import { hostOf } from './addresses.js'
 
-/** Peers that were met, and peers only heard of. */
-const MAX_MET = 30
-const MAX_HEARD = 30
+/** Maximum number of verified peers, and of peers known from hearsay. */
+const MAX_VERIFIED = 30
+const MAX_HEARSAY = 30
 /** Addresses of one peer at which it was dialled. */
 const MAX_PROVEN = 4
 /** Back-off between two dials, in milliseconds: doubles after each failure, up to the second value. */
@@ -16,8 +16,8 @@ const MOST_PAUSE_MS = 60_000
 
 export class Book {
   /** `{ addresses, proven, host, pauseMs, notBefore }` by id: the addresses it claims, those where it was dialled, its host. */
-  #met = new Map()
-  #heard = new Map()
+  #verified = new Map()
+  #hearsay = new Map()
 
   /**
    * This node is linked with a peer.
@@ -26,43 +26,43 @@ export class Book {
    * @param proven     where this node has dialled it and passed the handshake
    * @param host       the host of its connection, see `hostOf`
    */
-  meet (id, { addresses = [], proven = [], host }) {
-    const before = this.#met.get(id) ?? this.#heard.get(id)
+  addVerified (id, { addresses = [], proven = [], host }) {
+    const before = this.#verified.get(id) ?? this.#hearsay.get(id)
     if (before === undefined && addresses.length + proven.length === 0) return
     const known = before ?? { addresses: [], proven: [], pauseMs: PAUSE_MS, notBefore: 0 }
-    this.#heard.delete(id)
-    this.#met.delete(id)
-    this.#met.set(id, {
+    this.#hearsay.delete(id)
+    this.#verified.delete(id)
+    this.#verified.set(id, {
       ...known,
       addresses: addresses.length > 0 ? addresses : known.addresses,
       proven: [...new Set([...proven, ...known.proven])].slice(0, MAX_PROVEN),
       host: host ?? known.host
     })
-    trim(this.#met, MAX_MET)
+    trim(this.#verified, MAX_VERIFIED)
   }
 
   /** Somebody named a peer. */
   hear (id, addresses) {
-    if (addresses.length === 0 || this.#met.has(id)) return
-    const known = this.#heard.get(id)
-    this.#heard.delete(id)
-    this.#heard.set(id, { proven: [], pauseMs: PAUSE_MS, notBefore: 0, ...known, addresses })
-    trim(this.#heard, MAX_HEARD)
+    if (addresses.length === 0 || this.#verified.has(id)) return
+    const known = this.#hearsay.get(id)
+    this.#hearsay.delete(id)
+    this.#hearsay.set(id, { proven: [], pauseMs: PAUSE_MS, notBefore: 0, ...known, addresses })
+    trim(this.#hearsay, MAX_HEARSAY)
   }
 
   forget (id) {
-    this.#met.delete(id)
-    this.#heard.delete(id)
+    this.#verified.delete(id)
+    this.#hearsay.delete(id)
   }
 
   /** Whether this node has itself passed the handshake with a peer at an address. */
   isProven (id, address) {
-    return this.#met.get(id)?.proven.includes(address) ?? false
+    return this.#verified.get(id)?.proven.includes(address) ?? false
   }
 
   /** A peer was dialled, or has refused this node: it is left alone for a while, and longer every time. */
   dialled (now, id) {
-    const known = this.#met.get(id) ?? this.#heard.get(id)
+    const known = this.#verified.get(id) ?? this.#hearsay.get(id)
     if (known === undefined) return
     known.notBefore = now + known.pauseMs
     known.pauseMs = Math.min(MOST_PAUSE_MS, known.pauseMs * 2)
@@ -70,13 +70,13 @@ export class Book {
 
   /** A peer has kept the link. */
   kept (id) {
-    const known = this.#met.get(id)
+    const known = this.#verified.get(id)
     if (known !== undefined) known.pauseMs = PAUSE_MS
   }
 
   /** Returns the peers that may be dialled now and for which `isFree` holds: `{ id, addresses }`, those where it was dialled before first. */
   candidates (now, isFree) {
-    return [...this.#met, ...this.#heard]
+    return [...this.#verified, ...this.#hearsay]
       .filter(([id, { notBefore }]) => notBefore <= now && isFree(id))
       .map(([id, { addresses, proven }]) => ({ id, addresses: [...new Set([...proven, ...addresses])] }))
       .filter(({ addresses }) => addresses.length > 0)
@@ -84,14 +84,14 @@ export class Book {
 
   /** Returns the addresses of a peer that may be named to others: those where it was dialled, and those it claims on its own host. */
   contact (id) {
-    const { addresses = [], proven = [], host } = this.#met.get(id) ?? {}
+    const { addresses = [], proven = [], host } = this.#verified.get(id) ?? {}
     const own = addresses.filter(address => host !== undefined && hostOf(address) === host)
     return { id, addresses: [...new Set([...proven, ...own])] }
   }
 
   /** Contacts for somebody else, the latest first. */
   contacts (most, except) {
-    const all = [...this.#met.keys()].reverse().filter(id => !except.includes(id)).map(id => this.contact(id))
+    const all = [...this.#verified.keys()].reverse().filter(id => !except.includes(id)).map(id => this.contact(id))
     return all.filter(({ addresses }) => addresses.length > 0).slice(0, most)
   }
 }

@@ -16,18 +16,18 @@ const OF_THE_OVERLAY = /^(handover|surplus|refused|aborted)/
 export async function keepDialing (node, address, onFailure, resolve = async address => address) {
   const { diatribe } = node.services
   let wait = REDIAL_FIRST_MS
-  let told = false
+  let reported = false
   while (node.status === 'started') {
     try {
       const peerId = await diatribe.connect(await resolve(address))
       wait = REDIAL_FIRST_MS
-      told = false
+      reported = false
       const reason = await linkEnds(diatribe, peerId.toString())
       while (OF_THE_OVERLAY.test(reason) && diatribe.links >= ENOUGH_LINKS) await anyLinkEnds(diatribe)
     } catch (error) {
       const ofHandshake = error.stage !== undefined
-      if (!told && !ofHandshake) onFailure(error)
-      told = true
+      if (!reported && !ofHandshake) onFailure(error)
+      reported = true
     }
     await new Promise(resolve => setTimeout(resolve, wait * (0.75 + Math.random() / 2)))
     wait = Math.min(wait * 2, REDIAL_MOST_MS)

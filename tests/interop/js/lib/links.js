@@ -7,16 +7,16 @@ import { compare, random, toHex } from './bytes.js'
 import { HandshakeFailure, Session, hangUp } from './session.js'
 
 /** How long a new link may take to say in which rooms it is. */
-const SETTLE_MS = 500
+const SUBSCRIPTION_GRACE_MS = 500
 /** Maximum wait of a sender for the subscriptions of a new link, when nobody else is in the room: a far link, or a busy machine. */
-const SPEAK_MS = 3_000
+const SUBSCRIPTION_TIMEOUT_MS = 3_000
 /** Two connections that passed within this time were dialled at once from both ends. */
 const SIMULTANEOUS_MS = 20_000
 /**
  * Delay before a duplicate connection is closed, so that data in flight on it arrives. This node already sends on the
  * other one; a peer that still sends on both closes earlier.
  */
-const RETIRE_MS = 4_000
+const DUPLICATE_CLOSE_DELAY_MS = 4_000
 /** A link without a gossip stream for this long is renewed. */
 const STREAM_LOST_MS = 30_000
 const WATCH_MS = 1_000
@@ -31,7 +31,7 @@ export class Links {
   #local
   /** Handshakes by connection: `{ session, passed }`, the latter a promise of their end. */
   #sessions = new Map()
-  /** Links by peer: `{ id, peerId, instanceId, since, connection, others, told, closing, isOffender }`. */
+  /** Links by peer: `{ id, peerId, instanceId, since, connection, others, isReported, closing, isOffender }`. */
   #links = new Map()
   /** Connections that were admitted, with a slot held, and that are no links yet. */
   #admitted = new Set()
@@ -106,22 +106,22 @@ export class Links {
   }
 
   /** Returns whether a recent link has not sent its subscriptions yet. */
-  get isSettling () {
-    return [...this.#links.values()].some(link => !link.hasSpoken && Date.now() - link.since < SPEAK_MS)
+  get awaitsSubscriptions () {
+    return [...this.#links.values()].some(link => !link.hasSubscriptions && Date.now() - link.since < SUBSCRIPTION_TIMEOUT_MS)
   }
 
   /** A peer has sent its subscriptions. */
-  spoke (id) {
+  subscribed (id) {
     const link = this.#links.get(id)
-    if (link !== undefined) link.hasSpoken = true
-    this.#settle(id)
+    if (link !== undefined) link.hasSubscriptions = true
+    this.#reportUp(id)
   }
 
   /** Reports a link once the peer has sent its subscriptions, or after a timeout. */
-  #settle (id) {
+  #reportUp (id) {
     const link = this.#links.get(id)
-    if (link === undefined || link.told) return
-    link.told = true
+    if (link === undefined || link.isReported) return
+    link.isReported = true
     this.#options.tell('link_up', {
       peer_id: id,
       address: link.connection.remoteAddr.toString(),
@@ -185,13 +185,13 @@ export class Links {
       if (loser === link) Object.assign(link, { others: [...link.others, link.connection], ...entered })
       else link.others.push(connection)
       const closing = link.connection === connection ? link.others.at(-1) : connection
-      setTimeout(() => hangUp(closing), RETIRE_MS)
+      setTimeout(() => hangUp(closing), DUPLICATE_CLOSE_DELAY_MS)
       if (loser === link) this.#options.onMoved(link)
       return
     }
-    const risen = { ...entered, id, peerId, others: [], instanceId: toHex(peer.instance_id), told: false, hasSpoken: false, streamSeen: Date.now() }
+    const risen = { ...entered, id, peerId, others: [], instanceId: toHex(peer.instance_id), isReported: false, hasSubscriptions: false, streamSeen: Date.now() }
     this.#links.set(id, risen)
-    setTimeout(() => this.#settle(id), SETTLE_MS)
+    setTimeout(() => this.#reportUp(id), SUBSCRIPTION_GRACE_MS)
     this.#options.onUp(risen)
   }
 
@@ -208,7 +208,7 @@ export class Links {
       link.connection = heir
       return
     }
-    this.#settle(id)
+    this.#reportUp(id)
     this.#links.delete(id)
     this.#options.tell('link_down', { peer_id: id, reason: link.closing ?? 'the peer closed the link, or it was lost', links: this.#links.size })
     this.#options.onDown(link)

@@ -151,25 +151,25 @@ export class Log {
     this.#drop(item)
     this.#removed.delete(toHex(id))
     if (batch === undefined) return
-    const told = this.#numbers.get(batch.writer)
-    told.splice(told.findIndex(([first]) => first === batch.first), 1)
-    if (told.length === 0) this.#numbers.delete(batch.writer)
+    const delivered = this.#numbers.get(batch.writer)
+    delivered.splice(delivered.findIndex(([first]) => first === batch.first), 1)
+    if (delivered.length === 0) this.#numbers.delete(batch.writer)
   }
 
   /** Notes a batch's numbers, unless one of them was delivered. */
   #number (batch) {
     const { writer, first, last } = numbersOf(batch)
-    const told = this.#numbers.get(writer) ?? []
-    let [from, to] = [0, told.length]
+    const delivered = this.#numbers.get(writer) ?? []
+    let [from, to] = [0, delivered.length]
     while (from < to) {
       const middle = (from + to) >> 1
-      if (told[middle][1] < first) from = middle + 1
+      if (delivered[middle][1] < first) from = middle + 1
       else to = middle
     }
-    if (from < told.length && told[from][0] <= last) return 'kept'
-    told.splice(from, 0, [first, last])
-    this.#numbers.set(writer, told)
-    return from === told.length - 1 ? 'new' : 'late'
+    if (from < delivered.length && delivered[from][0] <= last) return 'kept'
+    delivered.splice(from, 0, [first, last])
+    this.#numbers.set(writer, delivered)
+    return from === delivered.length - 1 ? 'new' : 'late'
   }
 }
 

@@ -17,7 +17,7 @@ export class Outbox {
   #room
   #author
   #gossip
-  #isSettling
+  #awaitsSubscriptions
   #onSealed
   #heads
   /** The id of the batch before. */
@@ -29,15 +29,15 @@ export class Outbox {
   /**
    * @param author      () => { identity, networkId, instanceId }
    * @param heads       Heads: the author's newest batches in the room
-   * @param isSettling  () => whether a new link has not sent its subscriptions yet
+   * @param awaitsSubscriptions  () => whether a new link has not sent its subscriptions yet
    * @param onSealed    (batch, envelope) => …: a batch is about to leave; yields how to take that back
    */
-  constructor ({ room, author, heads, gossip, isSettling, onSealed }) {
+  constructor ({ room, author, heads, gossip, awaitsSubscriptions, onSealed }) {
     this.#room = room
     this.#heads = heads
     this.#author = author
     this.#gossip = gossip
-    this.#isSettling = isSettling
+    this.#awaitsSubscriptions = awaitsSubscriptions
     this.#onSealed = onSealed
   }
 
@@ -96,7 +96,7 @@ export class Outbox {
       const streams = peers.map(id => this.#gossip.streamsOutbound.get(id)?.rawStream).filter(Boolean)
       const full = streams.filter(stream => stream.writableNeedsDrain)
       if (streams.length > 0 && full.length === 0) return
-      const settling = peers.length > 0 || this.#isSettling()
+      const settling = peers.length > 0 || this.#awaitsSubscriptions()
       if (!settling && !wait) throw new Unsendable(`nobody is in the room ${this.#room}: no link took the event`)
       if (full.length > 0) await Promise.all(full.map(drained))
       else await new Promise(resolve => setTimeout(resolve, POLL_MS))

@@ -61,7 +61,7 @@ export const decodeResponse = (bytes, scope, sender) => read(decodeOneOf(bytes, 
 export const encodeRequest = (kind, message, scope) => encodeOneOf(kind, write(message, scope), REQUESTS)
 export const encodeResponse = (kind, message, scope) => encodeOneOf(kind, write(message, scope), RESPONSES)
 
-/** Reads the referrals of a busy node: contacts that are not met yet. */
+/** Reads the referrals of a busy node: contacts that are not verified. */
 export function decodeReferrals (bytes, scope) {
   return readContacts(decode(bytes, CONTACTS).contacts, MAX_REFERRALS, scope)
 }

@@ -9,7 +9,7 @@
 // rate limited; a redirect never costs a link: the coordinator closes the old one when both ends have reported the new one.
 //
 // Effects: { do: 'ask', to, kind, message } · { do: 'dial', to, addresses } · { do: 'close', id, reason } ·
-// { do: 'foresee', id, reason } (the peer will close) · { do: 'hint', from, to, address, outcome } (to be reported).
+// { do: 'expectClose', id, reason } (the peer will close) · { do: 'hint', from, to, address, outcome } (to be reported).
 
 import { inDialOrder } from './addresses.js'
 import { Book } from './book.js'
@@ -33,7 +33,7 @@ const TOLD_PER_S = 0.2
 const UPKEEP_MS = 5_000
 
 export class OverlayState {
-  /** `{ id, scope, dialled, settled, joined, picked, nonce, plain, closing, since, offeredAt, refusals }` by peer. */
+  /** `{ id, scope, dialled, confirmed, joined, picked, nonce, plain, closing, since, offeredAt, refusals }` by peer. */
   links = new Map()
   /** The handover under way: `{ as: 'C' | 'F', nonce, from, role, to, address, attached, until }`. */
   lock
@@ -80,14 +80,14 @@ export class OverlayState {
 
   /** A connection became a link; `address` is where this node has dialled it, `host` that of its connection. */
   up (now, { id, scope, host, dialled, address }) {
-    const link = { id, scope, host, dialled, settled: !dialled, joined: false, picked: false, plain: false, closing: false, since: now, offeredAt: -Infinity, refusals: new Bucket(TOLD, TOLD_PER_S, now) }
+    const link = { id, scope, host, dialled, confirmed: !dialled, joined: false, picked: false, plain: false, closing: false, since: now, offeredAt: -Infinity, refusals: new Bucket(TOLD, TOLD_PER_S, now) }
     this.links.set(id, link)
     const own = this.#dialling.get(id)
     this.#dialling.delete(id)
-    this.book.meet(id, { proven: address === undefined ? [] : [address], host })
+    this.book.addVerified(id, { proven: address === undefined ? [] : [address], host })
     const { lock } = this
     if (lock?.to === id && !lock.attached && (lock.role === Role.DIAL) === dialled) {
-      Object.assign(link, { settled: false, nonce: lock.nonce, picked: true })
+      Object.assign(link, { confirmed: false, nonce: lock.nonce, picked: true })
       return dialled ? [ask(id, 'attach', { nonce: lock.nonce })] : []
     }
     if (dialled && own?.hint) return [this.#close(id, 'aborted: the handover is over')]
@@ -139,11 +139,11 @@ export class OverlayState {
     this.lock = undefined
     if (distrust) this.#distrusted.set(lock.from, now + DISTRUST_MS)
     const out = outcome !== undefined ? ended(lock, outcome) : []
-    if (lock.as === 'F' && lock.attached && this.links.has(lock.from)) out.push({ do: 'foresee', id: lock.from, reason: undefined })
+    if (lock.as === 'F' && lock.attached && this.links.has(lock.from)) out.push({ do: 'expectClose', id: lock.from, reason: undefined })
     const link = this.links.get(lock.to)
     if (link === undefined) return out
     if (!lock.attached) return [...out, this.#close(link.id, 'aborted: the handover came to nothing')]
-    link.settled = true
+    link.confirmed = true
     return [...out, ...this.#trim()]
   }
 
@@ -151,7 +151,7 @@ export class OverlayState {
   #trim () {
     if (this.lock !== undefined) return []
     const open = [...this.links.values()].filter(({ closing }) => !closing)
-    open.sort((a, b) => a.settled - b.settled || b.since - a.since)
+    open.sort((a, b) => a.confirmed - b.confirmed || b.since - a.since)
     return open.slice(0, Math.max(0, open.length - this.#most)).map(({ id }) => this.#close(id, 'surplus: there are too many links'))
   }
 
@@ -208,9 +208,9 @@ export class OverlayState {
     const isFirst = !link.joined && !link.dialled
     link.joined = true
     const answer = this.links.size <= this.#most ? Answer.ACCEPTED : Answer.REFUSED
-    if (answer === Answer.ACCEPTED) link.settled = true
+    if (answer === Answer.ACCEPTED) link.confirmed = true
     const contacts = isFirst ? this.#contactsFor(link) : []
-    this.book.meet(link.id, { addresses, host: link.host })
+    this.book.addVerified(link.id, { addresses, host: link.host })
     // An expected peer that joins instead is a newcomer like any other; the handover has failed.
     const { lock } = this
     const effects = []
@@ -231,7 +231,7 @@ export class OverlayState {
     const { lock } = this
     const known = this.links.get(to.id)
     if (to.id === this.#me) return refuse(Refusal.UNSUITABLE, 'ourselves')
-    if (known?.nonce === nonce && known.settled) return agree([])
+    if (known?.nonce === nonce && known.confirmed) return agree([])
     if (lock?.as === 'C' && lock.from === from && lock.nonce === nonce && lock.to === to.id && lock.attached) return agree([])
     const asTaker = lock?.as === 'C' && lock.from === from && lock.nonce === nonce && !lock.attached
     if (lock !== undefined && !asTaker) return refuse(Refusal.BUSY, 'busy')
@@ -284,10 +284,10 @@ export class OverlayState {
     lock.attached = true
     Object.assign(link, { nonce: lock.nonce, picked: true })
     const out = [ask(lock.from, 'report', { nonce: lock.nonce, linked: true }), ...ended(lock, 'linked')]
-    if (lock.as === 'F') return [...out, { do: 'foresee', id: lock.from, reason: `handover: the link moved to ${lock.to}` }]
-    link.settled = true
+    if (lock.as === 'F') return [...out, { do: 'expectClose', id: lock.from, reason: `handover: the link moved to ${lock.to}` }]
+    link.confirmed = true
     const entry = this.links.get(lock.from)
-    if (entry !== undefined) entry.settled = true
+    if (entry !== undefined) entry.confirmed = true
     this.lock = undefined
     return out
   }
@@ -295,7 +295,7 @@ export class OverlayState {
   #onReport (now, link, { linked }) {
     // E has made room for this node.
     if (linked && this.lock?.as === 'C' && this.lock.from === link.id) this.lock = undefined
-    if (linked) link.settled = true
+    if (linked) link.confirmed = true
     return done(true)
   }
 
@@ -304,7 +304,7 @@ export class OverlayState {
     const { lock } = this
     this.#learn(contacts)
     if (lock?.from === link.id && (lock.as === 'C' || lock.nonce === nonce)) effects.push(...this.#end(now, lock.attached ? undefined : 'cancelled'))
-    if (keep) link.settled = true
+    if (keep) link.confirmed = true
     else if (link.dialled && link.joined) {
       this.#upkeepAt = now
       this.book.dialled(now, link.id)
@@ -315,7 +315,7 @@ export class OverlayState {
 
   #onLeave (link, { contacts }) {
     this.#learn(contacts)
-    return done(true, [{ do: 'foresee', id: link.id, reason: 'leaving: the peer stops' }])
+    return done(true, [{ do: 'expectClose', id: link.id, reason: 'leaving: the peer stops' }])
   }
 
   // --- answers to requests of this node
@@ -342,7 +342,7 @@ export class OverlayState {
     if (answer === Answer.SPLIT || answer === Answer.PENDING) return []
     if (isOurs) this.lock = undefined
     if (answer === Answer.ACCEPTED) {
-      link.settled = true
+      link.confirmed = true
       this.book.kept(link.id)
       return []
     }

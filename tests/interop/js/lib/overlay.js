@@ -114,7 +114,7 @@ export class Overlay {
         case 'ask': this.#ask(effect); break
         case 'dial': this.#dial(effect); break
         case 'close': this.#close(effect); break
-        case 'foresee': this.#foresee(effect); break
+        case 'expectClose': this.#expectClose(effect); break
         case 'hint': this.#tell('hint', { from: effect.from, to: effect.to, address: effect.address, outcome: effect.outcome }); break
       }
     }
@@ -154,7 +154,7 @@ export class Overlay {
     setTimeout(() => this.#links.hangUp(link, reason), CLOSE_MS)
   }
 
-  #foresee ({ id, reason }) {
+  #expectClose ({ id, reason }) {
     const link = this.#links.get(id)
     if (link !== undefined) link.closing = reason
   }

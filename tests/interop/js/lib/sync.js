@@ -20,7 +20,7 @@ const RETRY_MS = 5_000
 const UNDERWAY_MS = 2_000
 const REQUEST_MS = 10_000
 /** Minimum interval between two Lagging notices to one neighbour about one room. */
-const BEHIND_MS = 1_000
+const LAGGING_INTERVAL_MS = 1_000
 
 const RETRY_AFTER_MS = 500
 const MAX_STREAMS = 8
@@ -101,7 +101,7 @@ export class Sync {
       neighbour = {
         quota: new Quota(Date.now()),
         plain: false,
-        /** The state of a neighbour in a room: `{ sinceMs, removed, agreed, notSubscribed, toldAt }`. */
+        /** The state of a neighbour in a room: `{ sinceMs, removed, agreed, notSubscribed, notifiedAt }`. */
         rooms: new Map(),
         /** Rooms to compare, and whether the window has an end. */
         due: new Map(),
@@ -133,7 +133,7 @@ export class Sync {
 
   #about (neighbour, room) {
     let about = neighbour.rooms.get(room)
-    if (about === undefined) neighbour.rooms.set(room, about = { sinceMs: 0, removed: new Map(), agreed: false, notSubscribed: false, toldAt: 0 })
+    if (about === undefined) neighbour.rooms.set(room, about = { sinceMs: 0, removed: new Map(), agreed: false, notSubscribed: false, notifiedAt: 0 })
     return about
   }
 
@@ -180,8 +180,8 @@ export class Sync {
     if (connection === undefined) return
     const neighbour = this.#of(id)
     const about = this.#about(neighbour, room)
-    if (Date.now() - about.toldAt < BEHIND_MS) return
-    about.toldAt = Date.now()
+    if (Date.now() - about.notifiedAt < LAGGING_INTERVAL_MS) return
+    about.notifiedAt = Date.now()
     await notifyLagging(connection, room, count).catch(error => this.#onFailed(id, neighbour, room, error))
   }
 

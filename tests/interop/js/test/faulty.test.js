@@ -15,6 +15,6 @@ for (const [name, [breaks, changes]] of Object.entries(FAULTS)) {
   })
 }
 
-test('a fault whose place is gone is not planted', () => {
+test('a fault with a missing place is not planted', () => {
   assert.throws(() => plant('no-deadline', 'lib/session.js', 'const OTHER = 1'), /cannot be planted/)
 })

@@ -20,7 +20,7 @@ test('the first batch follows nothing, the next one that before it', () => {
   assert.deepEqual(numbers(heads(batch(1), batch(2, [1])).newest(id(2))), [2])
 })
 
-test('what another process of the author said last is followed too, until something follows it', () => {
+test('the last batch of another process of the author is followed too, until another batch follows it', () => {
   const own = heads(batch(1), batch(9))
   assert.deepEqual(numbers(own.newest(id(1))), [1, 9])
   own.add(batch(2, [1, 9]))
@@ -35,6 +35,6 @@ test('of many heads the newest are followed, the batch before always', () => {
   assert.deepEqual(numbers(heads(...[1, 2, 3, 4, 5, 6].map(number => batch(number))).newest(id(1))), [1, 6, 5, 4])
 })
 
-test('what others say is no head', () => {
+test('batches of others are no heads', () => {
   assert.deepEqual(numbers(heads(batch(1, [], AUTHOR.map(() => 2))).newest()), [])
 })

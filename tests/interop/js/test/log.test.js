@@ -25,7 +25,7 @@ test('a batch is new once', () => {
   assert.equal(log.size, 1)
 })
 
-test('of two batches with the same numbers both are kept, and the first is told', () => {
+test('of two batches with the same numbers both are kept, and the first is delivered', () => {
   const log = new Log()
   assert.equal(log.add(batch('three to five', 5, 3, 3), envelope()), 'new')
   assert.equal(log.add(batch('also five', 5, 5), envelope()), 'kept')
@@ -36,7 +36,7 @@ test('of two batches with the same numbers both are kept, and the first is told'
   assert.equal(log.size, 6)
 })
 
-test('a window has what was sent from its beginning up to its end, in order', () => {
+test('a window has the items sent from its beginning up to its end, in order', () => {
   const log = new Log()
   const all = [30, 10, 20, 40].map((at, i) => batch(`${at}`, at, i + 1))
   for (const one of all) log.add(one, envelope())
@@ -47,7 +47,7 @@ test('a window has what was sent from its beginning up to its end, in order', ()
   assert.deepEqual(log.window(50, 40), [])
 })
 
-test('who has most makes room, its oldest first; what made room counts as held', () => {
+test('the oldest batches of the author with most bytes are removed; removed ones count as held', () => {
   for (const limits of [{ batches: 5 }, { bytes: 5 * COST }]) {
     const log = new Log(limits)
     const other = Array.from({ length: 2 }, (_, i) => ({ ...batch(`other ${i}`, i, i + 1), author: ascii('other') }))
@@ -65,7 +65,7 @@ test('who has most makes room, its oldest first; what made room counts as held',
   }
 })
 
-test('what is dated ahead does not move the beginning near to now', () => {
+test('batches dated ahead do not move the beginning near to now', () => {
   const now = 10 * MIN_KEPT_MS
   const log = new Log({ batches: 2, items: 4 })
   log.add({ ...batch('honest', now, 1), author: ascii('other') }, envelope(), now)
@@ -75,7 +75,7 @@ test('what is dated ahead does not move the beginning near to now', () => {
   assert.notEqual(log.get(toHex(batch('honest', now, 1).id)), undefined)
 })
 
-test('past the bound of items what is oldest goes, and nothing that old is kept again', () => {
+test('past the bound of items the oldest is removed, and nothing that old is kept again', () => {
   const log = new Log({ items: 3 })
   const all = Array.from({ length: 6 }, (_, i) => batch(`${i}`, 100 + Math.floor(i / 2), i + 1))
   for (const one of all) assert.equal(log.add(one, envelope()), 'new')
@@ -88,7 +88,7 @@ test('past the bound of items what is oldest goes, and nothing that old is kept 
   assert.equal(log.size, 2)
 })
 
-test('a batch that came to nobody is taken back', () => {
+test('a batch that was sent to nobody is removed again', () => {
   const log = new Log()
   const one = batch('one', 5, 1)
   log.add(one, envelope())
@@ -97,7 +97,7 @@ test('a batch that came to nobody is taken back', () => {
   assert.equal(log.add(batch('again', 6, 1), envelope()), 'new')
 })
 
-test('what a stranger makes it remember is bounded', () => {
+test('memory that a stranger can use is bounded', () => {
   const log = new Log({ batches: 2, known: 4 })
   for (let i = 0; i < 100; i++) log.add(batch(`${i}`, i, i + 1), envelope())
   assert(log.size <= 2)

@@ -59,7 +59,7 @@ test('an address of another peer than the one named is not linked with', async (
   assert.deepEqual([a.service.links, b.service.links], [0, 0])
 })
 
-test('what is said before a slow peer has said its rooms waits for it', async () => {
+test('a message sent before the subscriptions of a slow peer waits for them', async () => {
   const [a, b] = [await own(), await own({ rooms: [] })]
   await linkedInSilence(a, b)
   const heard = next(b.service, 'message')
@@ -69,7 +69,7 @@ test('what is said before a slow peer has said its rooms waits for it', async ()
   assert.equal((await heard).author, a.id)
 })
 
-test('who speaks to nobody is told so', async () => {
+test('a sender without recipients gets an error', async () => {
   const [a, b] = [await own(), await own({ rooms: [] })]
   await linkedInSilence(a, b)
   await assert.rejects(say(a, 'hello'), /nobody is in the room/)

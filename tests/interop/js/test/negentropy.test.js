@@ -48,7 +48,7 @@ function pair (seed, [common, left, right], times) {
   return { mine: sorted([...both, ...mine]), theirs: sorted([...both, ...theirs]), have: ids(mine), need: ids(theirs) }
 }
 
-test('each of two random sets learns exactly what differs', () => {
+test('each of two random sets learns exactly the differing items', () => {
   for (let seed = 1; seed <= 60; seed++) {
     const random = chance(seed)
     const size = () => Math.floor(random() ** 4 * 3_000)
@@ -71,7 +71,7 @@ test('small frames take more rounds and find the same', () => {
   }
 })
 
-test('who has nothing needs all, and the other way round', () => {
+test('an empty side needs all items, in either direction', () => {
   const all = sorted(Array.from({ length: 20_000 }, (_, i) => item(i, i >> 3)))
   assert.deepEqual(compareAll([], all).need, ids(all))
   assert.deepEqual(compareAll(all, []).have, ids(all))

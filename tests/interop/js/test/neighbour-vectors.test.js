@@ -51,7 +51,7 @@ test('overlay: messages have the published bytes, and are read from them', () =>
   }
 })
 
-test('overlay: of unusual bytes is read what is published', () => {
+test('overlay: unusual bytes are read as published', () => {
   for (const vector of overlay.read) {
     const decode = vector.message === 'request' ? Overlay.decodeRequest : Overlay.decodeResponse
     const expected = own(vector)
@@ -76,7 +76,7 @@ test('overlay: addresses have the published scopes, and one spelling', () => {
   }
 })
 
-test('overlay: a link may name what is published', () => {
+test('overlay: a link may name the published addresses', () => {
   for (const { link, address, allowed } of overlay.in_scope) {
     const found = readAddresses([multiaddr(address).bytes], scopeOfLink(multiaddr(link)))
     assert.equal(found.length === 1, allowed, `${address} over ${link}`)
@@ -113,7 +113,7 @@ test('data checking: frames are read as published, bad ones refused', () => {
   }
 })
 
-test('data checking: an opener learns what is published', () => {
+test('data checking: an opener learns the published ids', () => {
   for (const { name, items: held, frame, next, lacking, ahead } of sync.learn) {
     const step = proceed(items(held), fromHex(frame), Sync.MAX_ASKED)
     assert.deepEqual(step.need.sort(), lacking.toSorted(), name)
@@ -172,7 +172,7 @@ test('data checking: messages have the published bytes, and are read from them',
   }
 })
 
-test('data checking: what made room is told by its id and its time', () => {
+test('data checking: removed batches are named by id and time', () => {
   for (const { name, fields, body } of sync.removed ?? []) {
     const { envelopes, missing, removed, removed_at_ms: times } = Sync.decodeResponse(fromHex(body), 'fetch')
     assert.deepEqual([hex(envelopes), hex(missing)], [fields.envelopes, fields.missing], name)

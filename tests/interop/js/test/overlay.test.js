@@ -40,7 +40,7 @@ function newcomer (options) {
   return state
 }
 
-test('told to dial, a node dials at once, attaches, reports, and foresees that its old link is closed', () => {
+test('a node redirected to dial dials at once, attaches, reports, and expects its old link to close', () => {
   const state = node({ inbound: [E, X] })
   const { response, effects } = state.request(0, E, redirect(Role.DIAL, C))
   assert.deepEqual(response, { kind: 'redirected', refusal: Refusal.NONE, addresses: [at(1)] })
@@ -50,14 +50,14 @@ test('told to dial, a node dials at once, attaches, reports, and foresees that i
   assert.deepEqual(state.answered(200, C, attach[0], { kind: 'done', ok: true }), [
     { do: 'ask', to: E, kind: 'report', message: { nonce: NONCE, linked: true } },
     { do: 'hint', from: E, to: C, address: at(9), outcome: 'linked' },
-    { do: 'foresee', id: E, reason: `handover: the link moved to ${C}` }
+    { do: 'expectClose', id: E, reason: `handover: the link moved to ${C}` }
   ])
   assert.deepEqual(state.down(300, E), [])
   assert.equal(state.lock, undefined)
   assert.deepEqual([...state.links.keys()], [X, C])
 })
 
-test('told to expect a peer, a node reports when that one attaches, and nobody else', () => {
+test('a node redirected to expect a peer reports when that one attaches, and nobody else', () => {
   const state = node({ inbound: [E] })
   assert.equal(state.request(0, E, redirect(Role.EXPECT, C)).response.refusal, Refusal.NONE)
   assert(state.admits(C, false, 5), 'one more than 5, for the handover')
@@ -69,7 +69,7 @@ test('told to expect a peer, a node reports when that one attaches, and nobody e
   assert.equal(state.request(60, C, { kind: 'attach', nonce: 8n }).response.ok, false)
   const { response, effects } = state.request(60, C, { kind: 'attach', nonce: NONCE })
   assert.equal(response.ok, true)
-  assert.deepEqual(kinds(effects), ['ask report', 'foresee'])
+  assert.deepEqual(kinds(effects), ['ask report', 'expectClose'])
   assert.equal(state.request(70, C, { kind: 'attach', nonce: NONCE }).response.ok, false, 'a nonce is good once')
 })
 
@@ -89,7 +89,7 @@ test('hints that break a rule are refused by name, and nothing is dialled', () =
   assert.deepEqual([noLink.response, noLink.effects], [{ kind: 'done', ok: false }, []])
 })
 
-test('however many hints come, dials are few: one an address a minute, some at once, 12 a minute', () => {
+test('dials for any number of hints are few: one an address a minute, some at once, 12 a minute', () => {
   const state = node({ inbound: [E] })
   const hint = (now, port) => {
     const { response } = state.request(now, E, redirect(Role.DIAL, C, [at(port)]))
@@ -107,7 +107,7 @@ test('however many hints come, dials are few: one an address a minute, some at o
   assert(minute >= 11 && minute <= 12, `${minute} in a minute`)
 })
 
-test('what its operator is told of refused hints is bounded', () => {
+test('reports of refused hints are bounded', () => {
   const state = node({ inbound: [E] })
   const told = Array.from({ length: 1_000 }, () => outcomes(state.request(0, E, redirect(Role.DIAL, ME)).effects).length)
   assert.equal(told.reduce((a, b) => a + b), 16)
@@ -126,7 +126,7 @@ test('a dial that fails is reported, and the node is free and keeps its link', (
   }
 })
 
-test('a dial that comes through when the handover is over is too late', () => {
+test('a dial that succeeds after the end of the handover is too late', () => {
   const state = node({ inbound: [E] })
   state.request(0, E, redirect(Role.DIAL, C))
   assert.deepEqual(outcomes(state.request(1, E, { kind: 'cancel', nonce: NONCE, keep: true, contacts: [] }).effects), ['cancelled'])
@@ -166,7 +166,7 @@ test('a link that moved but was not closed is kept if there is room, and closed 
   }
 })
 
-test('a newcomer asks for two links, and expects whom its entry names', () => {
+test('a newcomer asks for two links, and expects the peer that its entry names', () => {
   const state = newcomer()
   assert.equal(state.request(10, E, redirect(Role.EXPECT, F)).response.refusal, Refusal.NONE)
   assert(state.admits(F, false, 1))
@@ -206,7 +206,7 @@ test('one that was expected and joins instead is taken, and the handover has fai
   assert.equal(state.lock, undefined)
 })
 
-test('a newcomer whose first one fails waits for the next', () => {
+test('a newcomer with a failed first peer waits for the next', () => {
   const state = newcomer()
   state.request(10, E, redirect(Role.DIAL, F))
   assert.deepEqual(kinds(state.dialFailed(20, F, 'unreachable')), ['ask report', 'hint'])
@@ -227,11 +227,11 @@ test('a peer without the overlay keeps a newcomer', () => {
   const state = node()
   const [join] = up(state, 0, E, true)
   assert.deepEqual(state.answered(1, E, join, 'plain'), [])
-  assert.deepEqual([state.lock, state.links.get(E).settled], [undefined, true])
+  assert.deepEqual([state.lock, state.links.get(E).confirmed], [undefined, true])
   assert(!state.tick(100_000).some(effect => effect.to === E), 'and is asked for nothing')
 })
 
-test('no more links than there is room for, whoever comes', () => {
+test('the number of links stays within the maximum for all newcomers', () => {
   const state = node({ maxLinks: 2, inbound: [E, F] })
   assert(state.admits(E, false, 2), 'who is linked already may come again')
   assert(!state.admits(X, false, 2))
@@ -241,9 +241,9 @@ test('no more links than there is room for, whoever comes', () => {
   assert(!one.admits(X, false, 1), 'a place is kept for the link to come')
 })
 
-test('joins are answered as there is room; contacts come with the first', () => {
+test('joins are accepted while there is a free slot; the first answer has contacts', () => {
   const state = node({ inbound: [E, C] })
-  state.book.meet(E, { proven: [at(2)] })
+  state.book.addVerified(E, { proven: [at(2)] })
   const join = { kind: 'join', nonce: 1n, need: 2, links: [], dialable: true, addresses: [at(3)] }
   assert.deepEqual(state.request(0, C, join).response, { kind: 'joined', answer: Answer.ACCEPTED, contacts: [{ id: E, addresses: [at(2)] }] })
   assert.deepEqual(state.request(0, C, join).response, { kind: 'joined', answer: Answer.ACCEPTED, contacts: [] })
@@ -251,29 +251,29 @@ test('joins are answered as there is room; contacts come with the first', () => 
   assert.deepEqual(state.request(0, C, { kind: 'shuffle', offered: [] }).response.contacts.map(({ id }) => id), [E], 'nobody whom others have named')
 })
 
-test('what others ask of its links is not agreed to', () => {
+test('requests to move its links are not agreed to', () => {
   const state = node({ inbound: [E, F] })
   assert.equal(state.request(0, E, { kind: 'proposeHandover', pair: true }).response.agreed, false)
   assert.equal(state.request(0, E, { kind: 'dropRedundantLink', links: [F] }).response.ok, false)
   assert.equal(state.request(0, E, { kind: 'report', nonce: 5n, linked: true }).response.ok, true)
 })
 
-test('what strangers name is bounded, and does not push out who was met', () => {
+test('hearsay is bounded, and never replaces verified peers', () => {
   const book = new Book()
-  book.meet(E, { proven: [at(1)] })
+  book.addVerified(E, { proven: [at(1)] })
   for (let i = 0; i < 1_000; i++) book.hear(`peer ${i}`, [at(i + 1)])
   assert.equal(book.candidates(0, () => true).length, 31)
   assert.deepEqual(book.contacts(8, []), [{ id: E, addresses: [at(1)] }])
 })
 
-test('others are told only where a peer was dialled, or what it says of the host that it comes from', () => {
+test('only addresses where a peer was dialled, or that it claims on its own host, are named to others', () => {
   const book = new Book()
   const elsewhere = '/ip4/8.8.8.8/tcp/9000/ws'
-  book.meet(E, { addresses: [at(1), elsewhere], host: HOST })
+  book.addVerified(E, { addresses: [at(1), elsewhere], host: HOST })
   assert.deepEqual(book.contacts(8, []), [{ id: E, addresses: [at(1)] }])
-  book.meet(E, { proven: [elsewhere], host: HOST })
+  book.addVerified(E, { proven: [elsewhere], host: HOST })
   assert.deepEqual(book.contacts(8, []), [{ id: E, addresses: [elsewhere, at(1)] }])
-  book.meet(F, { addresses: [elsewhere], host: HOST })
+  book.addVerified(F, { addresses: [elsewhere], host: HOST })
   assert.deepEqual(book.contacts(8, []).map(({ id }) => id), [E])
 })
 
@@ -330,7 +330,7 @@ test('an address has one form', () => {
   assert.equal(scopeOfLink(multiaddr('/ip6/fe80::1/tcp/50000')), PRIVATE)
 })
 
-test('only what a link may name is read from it, and sent over it', () => {
+test('only addresses that a link may name are read from it, and sent over it', () => {
   const all = ['/ip4/127.0.0.1/tcp/9001/ws', '/ip4/10.0.0.1/tcp/9001/ws', '/ip4/8.8.8.8/tcp/9001/ws', '/dns4/example.org/tcp/9001/ws']
   const bytes = all.map(address => multiaddr(address).bytes)
   assert.deepEqual(readAddresses(bytes, LOOPBACK), all.slice(0, 2), 'two count')
@@ -341,7 +341,7 @@ test('only what a link may name is read from it, and sent over it', () => {
   assert.deepEqual(readAddresses([...junk, ...Array(6).fill(bytes[2])], PUBLIC).length, 2)
 })
 
-test('messages come through as they were sent, and a redirect to nobody is a violation', () => {
+test('messages arrive as sent, and a redirect to nobody is a violation', () => {
   const contacts = [{ id: F, addresses: [at(3)] }]
   for (const [kind, message] of [
     ['shuffle', { offered: contacts }],

@@ -45,7 +45,7 @@ function sealed (text, changes = {}) {
   return seal({ identity: new Identity(random(32)), networkId: OPEN, instanceId: random(16), firstSeq: 1, sentAtMs: Date.now() - 60_000, room: 'lobby', events: [event], ...changes })
 }
 
-test('what was said before comes to whoever joins late: all, once, marked as backfill', async () => {
+test('earlier messages reach a late joiner: all, once, marked as backfill', async () => {
   const [a, b, c] = [await own(), await own(), await own()]
   await a.service.connect(b.address)
   const words = Array.from({ length: 60 }, (_, i) => `word ${i}`)
@@ -62,7 +62,7 @@ test('what was said before comes to whoever joins late: all, once, marked as bac
   assert(bytes > words.length * 100)
 })
 
-test('what an author said within one millisecond comes to whoever joins late in the order in which it was said', async () => {
+test('messages of one millisecond of an author reach a late joiner in their order', async () => {
   const [b, c, d] = [await own(), await own(), await own({ sync: false })]
   await d.service.connect(b.address)
   await until(() => d.service.gossip.getSubscribers(topicOf('lobby')).length === 1 && d.service.gossip.streamsOutbound.size === 1, 'gossip is up')
@@ -75,7 +75,7 @@ test('what an author said within one millisecond comes to whoever joins late in 
   assert.deepEqual(texts(c.told), words)
 })
 
-test('what came by data checking is not told again when it comes by gossip', async () => {
+test('a message fetched by data checking is not delivered again when it arrives by gossip', async () => {
   const [a, b, c, d] = [await own(), await own(), await own(), await own({ sync: false })]
   await a.service.connect(b.address)
   await say(a.service, 'once')
@@ -104,7 +104,7 @@ test('a peer without it is checked nothing with, and stays', async () => {
   assert.deepEqual([a.told.checked, a.told.refused, a.service.links], [[], [], 1])
 })
 
-test('a stranger that asks without end is told to wait', async () => {
+test('a stranger with endless requests gets RetryAfter', async () => {
   const [a, b] = [await own(), await own({ sync: false })]
   await b.service.connect(a.address)
   const [connection] = b.node.getConnections(a.node.peerId)
@@ -115,7 +115,7 @@ test('a stranger that asks without end is told to wait', async () => {
   assert.deepEqual([kinds.at(0), kinds.at(-1)], ['ranges', 'retryAfter'])
 })
 
-test('whoever waits is served on and on; whoever does not has broken a rule in the end', () => {
+test('a neighbour that waits is always served; one that does not commits an offence in the end', () => {
   const patient = new Quota(0)
   for (let now = 0; now < 600_000; now += 500) assert.equal(patient.ask(now, 'compare'), 'granted')
   const greedy = new Quota(0)
@@ -130,7 +130,7 @@ test('whoever waits is served on and on; whoever does not has broken a rule in t
   assert.equal(fetching.ask(1_000, 'fetch'), 'granted')
 })
 
-test('what a stranger asks wrongly ends its link', async () => {
+test('a malformed request of a stranger ends its link', async () => {
   const wrong = {
     'no known kind': Uint8Array.of(0x7a, 0),
     'a window that ends before it begins': encodeRequest('compare', { room: 'lobby', since_ms: 5, until_ms: 5, frame: fromHex('61') }),
@@ -201,7 +201,7 @@ test('a batch of a clock that is ahead is left for later, without offence', asyn
   assert.deepEqual([fetches, a.told.message, a.told.refused, a.service.links], [1, [], [], 1])
 })
 
-test('what a neighbour has removed is no difference to it, and is not asked for again', async () => {
+test('batches that a neighbour has removed are no difference, and are not requested again', async () => {
   const item = { timestamp: BigInt(Date.now() - 60_000), id: random(32) }
   let fetches = 0
   const peer = await liar(request => {
@@ -218,7 +218,7 @@ test('what a neighbour has removed is no difference to it, and is not asked for 
   assert.deepEqual([fetches, a.told.refused, a.told.checked.map(({ agreed, repaired }) => [agreed, repaired])], [1, [], [[1, 0], [1, 0]]])
 })
 
-test('what made room is answered as removed', async () => {
+test('removed batches are answered as removed', async () => {
   const [a, b] = [await own(), await own({ sync: false })]
   await a.service.connect(b.address)
   const { id } = await say(a.service, 'to be removed')
@@ -230,7 +230,7 @@ test('what made room is answered as removed', async () => {
   assert.deepEqual([response.envelopes, response.missing, response.removed.map(toHex), response.removed_at_ms.length], [[], [], [id], 1])
 })
 
-test('the envelopes that are served are those that were said, byte for byte', async () => {
+test('served envelopes are those that were sent, byte for byte', async () => {
   const [a, b] = [await own(), await own()]
   await a.service.connect(b.address)
   const { id } = await say(a.service, 'to be kept')

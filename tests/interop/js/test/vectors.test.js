@@ -130,7 +130,7 @@ test('referrals are taken with their proof, with the right code, and where they 
   assert.equal((await checkRound(second, { dialer: local, listener: other })).referrals(reject), undefined)
 })
 
-test('whose network key differs is named so, and the open network by its name', async () => {
+test('a peer with another network key is named, and the open network by its name', async () => {
   const create = networkKey => Local.create({ identity: new Identity(random(32)), networkKey })
   const [open, one, other] = [await create(), await create(random(32)), await create(random(32))]
   const meet = async (from, to) => {
@@ -143,7 +143,7 @@ test('whose network key differs is named so, and the open network by its name', 
   await meet(one, await create(one.networks[0].key))
 })
 
-test('a Hello and a Challenge are told apart by their tags and their key', async () => {
+test('a Hello and a Challenge are distinguished by their tags and their key', async () => {
   const [expected] = handshake.handshakes
   const [round] = expected.rounds
   const create = who => Local.create({ identity: new Identity(fromHex(expected[who].seed)), instanceId: fromHex(expected[who].instance_id) })
@@ -231,14 +231,14 @@ test('a batch has the published bytes', () => {
   }
 })
 
-test('what the contract accepts is accepted', () => {
+test('everything that the contract accepts is accepted', () => {
   for (const { room, network_id, now_ms, envelope, id, prev_count, comment } of batch.accepted) {
     const opened = open(fromHex(envelope), room, fromHex(network_id), now_ms)
     assert.deepEqual([hex(opened.id), opened.prev.length], [id, prev_count], comment)
   }
 })
 
-test('what the contract refuses is refused, for the published reason', () => {
+test('everything that the contract refuses is refused, for the published reason', () => {
   for (const { room, network_id, now_ms, envelope, error, comment } of batch.refused) {
     assert.throws(() => open(fromHex(envelope), room, fromHex(network_id), now_ms), { kind: error, offence: error !== 'Ahead' }, comment)
   }
@@ -250,7 +250,7 @@ function hollow (size) {
   return concat(messageField(1, body), messageField(2, new Uint8Array(64)))
 }
 
-test('messages have the published ids, whatever their data and their topic', () => {
+test('messages have the published ids, for any data and topic', () => {
   for (const { topic, data, data_bytes: size, id, comment } of batch.ids) {
     const bytes = data === undefined ? hollow(size) : fromHex(data)
     assert.equal(bytes.length, size ?? bytes.length)

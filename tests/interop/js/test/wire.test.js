@@ -67,7 +67,7 @@ test('a stream writes no frame of yamux that is larger than others take, on eith
   }
 })
 
-test('whoever asks by identify is told no address', async () => {
+test('identify reveals no address', async () => {
   const [node, other] = [await own(), await stranger()]
   const connection = await other.dial(node.getMultiaddrs()[0])
   const told = await other.services.identify.identify(connection)

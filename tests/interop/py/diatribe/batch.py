@@ -205,7 +205,7 @@ class Heads:
         self._follow(prev)
         self._own = [id]
 
-    def heard(self, id, prev):
+    def received(self, id, prev):
         """Notes a batch of another instance."""
         self._follow(prev)
         if id not in self._followed and id not in self._others:

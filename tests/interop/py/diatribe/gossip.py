@@ -99,8 +99,8 @@ class Gossip(Pubsub):
         # Pubsub wants to hear of every connection, and takes streams from everybody. Not before the pass.
         host.get_network().notifees[:] = notifees
         self.check, self.on_rooms = check, on_rooms
-        # Streams by which a peer is heard, and the task that writes to it.
-        self.heard = {}
+        # Numbers of inbound streams by peer, and the task that writes to it.
+        self.inbound = {}
         self._writers = {}
         self._opening = set()
 
@@ -210,7 +210,7 @@ class Gossip(Pubsub):
     async def take(self, stream):
         """Reads a stream that a peer opened, on a connection with an open gate."""
         peer = stream.muxed_conn.peer_id
-        self.heard[peer] = self.heard.get(peer, 0) + 1
+        self.inbound[peer] = self.inbound.get(peer, 0) + 1
         buffer = bytearray()
         try:
             while True:
@@ -224,9 +224,9 @@ class Gossip(Pubsub):
             log.debug("a gossip stream of %s cannot be read: %r", peer, error)
             await stream.reset()
         finally:
-            self.heard[peer] -= 1
-            if self.heard[peer] == 0:
-                del self.heard[peer]
+            self.inbound[peer] -= 1
+            if self.inbound[peer] == 0:
+                del self.inbound[peer]
 
     async def _on_rpc(self, peer, data):
         rpc = rpc_pb2.RPC.FromString(data)

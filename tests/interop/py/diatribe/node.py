@@ -32,14 +32,14 @@ MAX_CONNECTIONS_WITH_A_PEER = 2
 # Inbound connections that wait for their handshake.
 MAX_WAITING = 64
 # Timeout for the subscriptions of a new link.
-SETTLE_S = 0.5
+SUBSCRIPTION_GRACE_S = 0.5
 # A sender waits longer for a peer that has not yet sent anything by gossip: its machine may be busy.
-SPEAK_S = 3
+SUBSCRIPTION_TIMEOUT_S = 3
 # Two connections that passed within this time were dialled at once from both ends.
 SIMULTANEOUS_S = 20
 # Delay before a duplicate connection is closed, so that data in flight on it arrives. This node already sends on the
 # other one; a peer that still sends on both closes earlier.
-RETIRE_S = 4
+DUPLICATE_CLOSE_DELAY_S = 4
 PING_EVERY_S = 5
 PING_WITHIN_S = 10
 # A sign of life that is not older proves that a link is alive; else it must answer a probe.
@@ -63,8 +63,8 @@ class Link:
         self.connection, self.instance_id = connection, instance_id
         self.remote, self.id = connection.remote, connection.id
         self.others = []
-        self.since = self.seen = self.heard = self.written = trio.current_time()
-        self.told = self.has_spoken = False
+        self.since = self.seen = self.received = self.written = trio.current_time()
+        self.reported = self.has_subscriptions = False
         self.closing = None
         self.down = trio.Event()
 
@@ -222,7 +222,7 @@ class Node:
             self.nursery.start_soon(self._keep_alive, link)
             if any(connection.remote in peers for peers in self.gossip.peer_topics.values()):
                 # The gate was open before the pass was there, and the peer quick.
-                link.has_spoken = True
+                link.has_subscriptions = True
                 self._rise(link)
             return
         now = trio.current_time()
@@ -239,18 +239,18 @@ class Node:
         loser.nursery.start_soon(self._retire, loser)
 
     async def _retire(self, connection):
-        await trio.sleep(RETIRE_S)
+        await trio.sleep(DUPLICATE_CLOSE_DELAY_S)
         self.nursery.start_soon(connection.hang_up)
 
     async def _settle(self, link):
-        await trio.sleep(SETTLE_S)
+        await trio.sleep(SUBSCRIPTION_GRACE_S)
         self._rise(link)
 
     def _rise(self, link):
         """Reports a link once the peer has sent its subscriptions."""
-        if link.told or link.down.is_set():
+        if link.reported or link.down.is_set():
             return
-        link.told = True
+        link.reported = True
         self.tell("link_up", {
             "peer_id": link.id,
             "address": link.connection.address,
@@ -304,9 +304,9 @@ class Node:
                     link.written = now
                 elif not link.connection.closed:
                     self.gossip.attach(link.connection)
-                if link.remote in self.gossip.heard:
-                    link.heard = now
-                if now - min(link.written, link.heard) > STREAM_LOST_S and link.closing is None:
+                if link.remote in self.gossip.inbound:
+                    link.received = now
+                if now - min(link.written, link.received) > STREAM_LOST_S and link.closing is None:
                     self.nursery.start_soon(self._end, link, "its gossip stream died; a new link is needed")
 
     # --- rooms
@@ -315,7 +315,7 @@ class Node:
         link = self.links.get(peer.to_base58())
         if link is not None:
             link.seen = trio.current_time()
-            link.has_spoken = True
+            link.has_subscriptions = True
             self._rise(link)
 
     def _accuse(self, peer, code, reason):
@@ -339,7 +339,7 @@ class Node:
         if link is not None:
             link.seen = trio.current_time()
         if batch["author"] == self.identity.peer_id and batch["instance_id"] != self.local.instance_id:
-            self._rooms[room].heads.heard(batch["id"], batch["prev"])
+            self._rooms[room].heads.received(batch["id"], batch["prev"])
         for i, event in enumerate(batch["events"]):
             self.tell("message", {
                 "id": batch["id"].hex(),
@@ -416,7 +416,7 @@ class Node:
 
 
 def _is_settling(link):
-    return not link.has_spoken and trio.current_time() - link.since < SPEAK_S
+    return not link.has_subscriptions and trio.current_time() - link.since < SUBSCRIPTION_TIMEOUT_S
 
 
 def _take_batch(queue):
