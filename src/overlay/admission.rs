@@ -81,7 +81,7 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
             && self.slot.is_free()
             && match direction {
                 Direction::Outbound => self.try_replace(now, peer),
-                Direction::Inbound => self.try_visit(now, peer, network, out),
+                Direction::Inbound => self.try_admit_provisional(now, peer, network, out),
             }
     }
 
@@ -93,18 +93,24 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
         self.enforce_max_links(now, out);
     }
 
-    /// Admits a newcomer to a full node as one provisional link more. Returns whether it may visit.
-    fn try_visit(&mut self, now: Time, peer: I, network: A::Host, out: &mut Out<I, A>) -> bool {
+    /// Admits a newcomer to a full node with one provisional link more. Returns whether it is admitted.
+    fn try_admit_provisional(
+        &mut self,
+        now: Time,
+        peer: I,
+        network: A::Host,
+        out: &mut Out<I, A>,
+    ) -> bool {
         let (cx, slot, _) = self.split(now, out);
         let core = &*cx.core;
         let has_share = core.links.inbound_of(network) >= core.options.network_links;
         let waitlist = &core.waitlist;
-        let may_visit =
-            !cx.is_penalised(peer) && waitlist.may_visit(now, network, has_share, &core.options);
-        if may_visit {
+        let may_admit =
+            !cx.is_penalised(peer) && waitlist.may_admit(now, network, has_share, &core.options);
+        if may_admit {
             slot.hold_provisional(peer, now + core.options.admit_timeout);
         }
-        may_visit
+        may_admit
     }
 
     /// Connects a full node to a peer of its own choice, if there is a link that it can replace. Returns whether there is.

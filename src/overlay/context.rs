@@ -246,13 +246,13 @@ impl<I: NodeId, A: Address, R: Rng> Context<'_, I, A, R> {
         }
     }
 
-    /// Closes the provisional link of a peer that made no use of its visit, and records that against its network.
+    /// Closes the provisional link of a peer that made no use of it, and records that against its network.
     pub(super) fn close_wasteful(&mut self, peer: I) {
         self.record_waste(peer);
         self.close(peer, Reason::Surplus);
     }
 
-    /// Records that the linked peer `peer` wasted a visit.
+    /// Records that the linked peer `peer` wasted its provisional link.
     pub(super) fn record_waste(&mut self, peer: I) {
         if let Some(link) = self.core.links.get(peer) {
             let network = link.network();

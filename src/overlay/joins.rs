@@ -34,7 +34,7 @@ pub(super) fn join<I: NodeId, A: Address, R: Rng>(
     };
     let nonce = cx.core.rng.random();
     if need == 2 {
-        let deadline = cx.now + cx.core.options.lock_timeout;
+        let deadline = cx.now + cx.core.options.participant_timeout;
         slot.start_receiving(peer, nonce, false, deadline);
     }
     if let Some(link) = cx.core.links.get_mut(peer) {
@@ -60,7 +60,7 @@ struct Newcomer<I, A> {
     others: usize,
     /// There is a place for the newcomer without a handover.
     has_room: bool,
-    /// The slot for handovers is free or held by the newcomer's visit, and no earlier handover with it has failed.
+    /// The slot for handovers is free or held by the newcomer's provisional link, and no earlier handover with it has failed.
     may_hand_over: bool,
 }
 
@@ -88,18 +88,18 @@ impl JoinServer {
         if slot.expected() == Some(from) && slot.fail_unattached(cx) {
             // It was expected for a handover, but it has dialled by itself. On a full node its link is provisional.
             if !has_place && slot.is_free() {
-                slot.hold_provisional(from, cx.now + cx.core.options.visit_timeout);
+                slot.hold_provisional(from, cx.now + cx.core.options.provisional_timeout);
             }
         }
         let contacts = cx.core.contacts_for_link(from, MAX_CONTACTS);
-        let is_visitor = slot.is_held_by(from);
+        let is_provisional = slot.is_held_by(from);
         let link = cx.core.links.get(from);
         // A link that had a place from the beginning keeps it, though another peer was admitted meanwhile.
         let has_room = has_place || link.is_some_and(|link| link.is_confirmed());
-        let may_hand_over = (slot.is_free() || is_visitor) && !cx.is_penalised(from);
+        let may_hand_over = (slot.is_free() || is_provisional) && !cx.is_penalised(from);
         if has_room {
-            if is_visitor {
-                // A link has ended during the visit: the newcomer's is within the limit now.
+            if is_provisional {
+                // Another link has ended meanwhile: the newcomer's is within the limit now.
                 slot.clear();
             }
             cx.core.links.confirm(from);

@@ -91,12 +91,12 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
             slot.on_expected_link(&mut cx, direction);
         } else if direction == Direction::Outbound {
             if slot.replacement() == Some(peer) {
-                slot.hold_replacement(peer, now + cx.core.options.lock_timeout);
+                slot.hold_replacement(peer, now + cx.core.options.participant_timeout);
             }
             dialer.restart(now);
             join(&mut cx, slot, peer, purpose);
         } else if slot.is_held_by(peer) || (cx.core.links.len() > max_links && slot.is_free()) {
-            slot.hold_provisional(peer, now + cx.core.options.visit_timeout);
+            slot.hold_provisional(peer, now + cx.core.options.provisional_timeout);
         }
     }
 

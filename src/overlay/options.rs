@@ -44,12 +44,12 @@ pub struct Options {
     pub top_up: f64,
     /// Timeout of a handover at its coordinator: the time that a connection and both handshake rounds may take on a slow
     /// machine.
-    pub give_timeout: Duration,
+    pub coordinator_timeout: Duration,
     /// Timeout of a handover at the moved node and the receiver: longer than the coordinator's by more than any message takes,
     /// so that the coordinator's message arrives first.
-    pub lock_timeout: Duration,
+    pub participant_timeout: Duration,
     /// Timeout for the Join on a provisional link beyond the limit.
-    pub visit_timeout: Duration,
+    pub provisional_timeout: Duration,
     /// Time for which the place of a verified peer is reserved until its link is up: the rest of the handshake.
     pub admit_timeout: Duration,
     /// Timeout of a dial.
@@ -88,7 +88,7 @@ pub struct Options {
     /// Time that a handover without progress gets while newcomers wait: a connection and a handshake at 200 ms each way.
     pub contended_timeout: Duration,
     /// Time that a provisional link gets for its handshake, and then for its Join, while other newcomers wait.
-    pub contended_visit: (Duration, Duration),
+    pub contended_provisional: (Duration, Duration),
     /// Time without use after which a link counts as idle when its peer has never answered.
     pub first_after: Duration,
     /// Time without use after which any other link counts as idle. A quiet link with an honest node brings contacts about every
@@ -112,9 +112,9 @@ impl Default for Options {
             flip: 0.1,
             anchor_swap: 0.05,
             top_up: 0.2,
-            give_timeout: Duration::from_secs(8),
-            lock_timeout: Duration::from_secs(12),
-            visit_timeout: Duration::from_secs(2),
+            coordinator_timeout: Duration::from_secs(8),
+            participant_timeout: Duration::from_secs(12),
+            provisional_timeout: Duration::from_secs(2),
             admit_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(15),
             backoff: Duration::from_millis(250),
@@ -132,7 +132,7 @@ impl Default for Options {
             granted_after: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(2),
             contended_timeout: Duration::from_secs(4),
-            contended_visit: (Duration::from_secs(3), Duration::from_secs(1)),
+            contended_provisional: (Duration::from_secs(3), Duration::from_secs(1)),
             first_after: Duration::from_secs(10),
             idle_after: Duration::from_secs(60),
             network_links: 2,

@@ -1,6 +1,6 @@
 //! The overlay's state machine: it takes inputs and appends the outputs that follow.
 //!
-//! Entry type: [`Overlay`]. The rules it keeps: at most `max_links` links, and one more only during a handover or a visit; an old
+//! Entry type: [`Overlay`]. The rules it keeps: at most `max_links` links, and one more only during a handover or while provisional; an old
 //! link is closed only when both ends have confirmed the new one.
 //!
 //! Its parts: `admission` (places), `link_changes` (links that begin and end), `joins` (newcomers), `handover` (links that

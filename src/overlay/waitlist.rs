@@ -1,7 +1,7 @@
-//! Fairness at a full node: networks with waiting newcomers, networks that wasted a visit, and the node's own moves.
+//! Fairness at a full node: networks with waiting newcomers, networks that wasted a provisional link, and the node's own moves.
 //!
 //! Entry type: [`Waitlist`]. The rules it keeps: while other networks wait, one that has its share of the links, or wasted a
-//! visit lately, is served after them; and newcomers never keep the node from moving its own links for long.
+//! provisional link lately, is served after them; and newcomers never keep the node from moving its own links for long.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::clock::Time;
 
 /// Maximum number of waiting networks that are remembered: two suffice to tell a network that has its share from the others.
 const MAX_WAITING: usize = 8;
-/// Maximum number of networks with a wasted visit that are remembered.
+/// Maximum number of networks with a wasted provisional link that are remembered.
 const MAX_WASTED: usize = 16;
 /// Maximum time for which refused newcomers keep a node from moving its links.
 const MAX_WITHOUT_MOVE: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ pub(super) struct Waitlist<H> {
     last_refusal: Option<Time>,
     /// Networks of newcomers that were refused for want of room, and when, the newest first.
     waiting: Vec<(H, Time)>,
-    /// Networks of newcomers that wasted a visit, and when, the newest first.
+    /// Networks of newcomers that wasted a provisional link, and when, the newest first.
     wasted: Vec<(H, Time)>,
     /// Time at which the node last had its turn to move a link for its own sake.
     last_own_turn: Time,
@@ -44,14 +44,14 @@ impl<H: Copy + PartialEq> Waitlist<H> {
         push_recent(&mut self.waiting, MAX_WAITING, (network, now));
     }
 
-    /// Records that a newcomer of `network` got a visit and made no use of it.
+    /// Records that a newcomer of `network` got a provisional link and made no use of it.
     pub(super) fn record_waste(&mut self, now: Time, network: H) {
         push_recent(&mut self.wasted, MAX_WASTED, (network, now));
     }
 
-    /// Returns whether a newcomer of `network` may visit the full node now. `has_share` says that the network has its share
+    /// Returns whether a newcomer of `network` may get a provisional link of the full node now. `has_share` says that the network has its share
     /// of the links already.
-    pub(super) fn may_visit(
+    pub(super) fn may_admit(
         &self,
         now: Time,
         network: H,

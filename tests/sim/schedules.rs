@@ -18,7 +18,7 @@ use super::conditions::Conditions;
 use super::measure::Graph;
 use super::world::{Id, World};
 
-/// Maximum time for which a node may be in handovers without a break: a visit, a handover that times out, and the newcomer's leave;
+/// Maximum time for which a node may be in handovers without a break: a provisional link, a handover that times out, and the newcomer's leave;
 /// or a part in one handover. Two may follow each other at once.
 const MAX_HANDOVER_TIME: Duration = Duration::from_secs(40);
 
@@ -47,10 +47,10 @@ fn watch_always(world: &mut World) {
             return;
         };
         let peers: Vec<Id> = machine.links().iter().map(|link| link.peer()).collect();
-        let most = if machine.is_in_handover() { 6 } else { 5 };
+        let max = if machine.is_in_handover() { 6 } else { 5 };
         assert!(
-            peers.len() <= most,
-            "{id} has {} links, at most {most}",
+            peers.len() <= max,
+            "{id} has {} links, at most {max}",
             peers.len()
         );
         assert!(!peers.contains(&id), "{id} is linked with itself");

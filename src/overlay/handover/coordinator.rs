@@ -90,7 +90,7 @@ impl<I: NodeId, A: Address> Coordinator<I, A> {
             receiver_confirmed: false,
             moved_confirmed: false,
             awaited: None,
-            deadline: cx.now + cx.core.options.give_timeout,
+            deadline: cx.now + cx.core.options.coordinator_timeout,
         }
     }
 

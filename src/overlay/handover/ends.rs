@@ -87,7 +87,7 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
         if is_receiving {
             self.name_other(to, role);
         } else {
-            let deadline = cx.now + cx.core.options.lock_timeout;
+            let deadline = cx.now + cx.core.options.participant_timeout;
             let moved = Moved::new(from, nonce, to, role, deadline);
             self.start_moved(moved);
         }
@@ -118,7 +118,7 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
             return Response::HandoverReply(None);
         }
         let nonce = cx.core.rng.random();
-        let deadline = cx.now + cx.core.options.lock_timeout;
+        let deadline = cx.now + cx.core.options.participant_timeout;
         self.start_receiving(from, nonce, is_flip, deadline);
         Response::HandoverReply(Some(cx.core.terms(from, nonce)))
     }
@@ -132,7 +132,7 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
     ) -> Response<I, A> {
         let ok = self.is_free() && is_redundant(cx, from, links);
         if ok {
-            self.hold_provisional(from, cx.now + cx.core.options.visit_timeout);
+            self.hold_provisional(from, cx.now + cx.core.options.provisional_timeout);
             if let Some(link) = cx.core.links.get_mut(from) {
                 link.set_redundant(true);
             }

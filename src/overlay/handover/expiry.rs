@@ -29,7 +29,7 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
             Some(HandoverState::Provisional { peer, .. }) => {
                 let peer = *peer;
                 self.clear();
-                self.on_visit_timeout(cx, peer);
+                self.on_provisional_timeout(cx, peer);
             }
             Some(HandoverState::Replacement { .. }) => self.clear(),
             Some(HandoverState::Moved(_) | HandoverState::Receiver(_)) => {
@@ -45,9 +45,9 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
         Next::Nothing
     }
 
-    /// Ends a visit at its deadline. A peer that has sent no Join does not speak the overlay's protocol: it is kept if a
+    /// Handles the timeout of a provisional link. A peer that has sent no Join does not speak the overlay's protocol: it is kept if a
     /// neighbour has room for one of this node's links, or in place of an idle link. A peer that has joined has its answer.
-    fn on_visit_timeout<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>, peer: I) {
+    fn on_provisional_timeout<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>, peer: I) {
         let Some(link) = cx.core.links.get_mut(peer) else {
             return;
         };
@@ -98,7 +98,7 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
         (reason, next)
     }
 
-    /// Frees the slot for a newcomer if its holder makes no progress: a visit or a handover that has led to nothing yet has less
+    /// Frees the slot for a newcomer if its holder makes no progress: a provisional link or a handover without result has less
     /// time while others wait.
     pub(in crate::overlay) fn free_for_newcomer<R: Rng>(
         &mut self,
@@ -111,7 +111,7 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
         match self.state() {
             Some(HandoverState::Provisional { peer, deadline }) => {
                 let (peer, left) = (*peer, deadline.since(cx.now));
-                self.free_visit(cx, peer, left);
+                self.free_provisional(cx, peer, left);
             }
             Some(HandoverState::Coordinator(role)) if role.is_stalled(cx.now, options) => {
                 return self.coordinate(cx, Coordinator::abort);
@@ -120,7 +120,8 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
                 let now: Time = cx.now;
                 let is_stalled = self.part().is_some_and(|part| {
                     let left = part.deadline().since(now);
-                    !part.is_attached() && left + options.contended_timeout <= options.lock_timeout
+                    !part.is_attached()
+                        && left + options.contended_timeout <= options.participant_timeout
                 });
                 if is_stalled && let Some(part) = self.take_part() {
                     part.give_up(cx);
@@ -131,10 +132,10 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
         Next::Nothing
     }
 
-    /// Ends the visit of `peer`, which would have `left` of its time, if it has had `contended_visit`.
-    fn free_visit<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>, peer: I, left: Duration) {
+    /// Closes the provisional link with `peer`, which has `left` of its time, if it has had `contended_provisional`.
+    fn free_provisional<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>, peer: I, left: Duration) {
         let options = &cx.core.options;
-        let (handshake, join) = options.contended_visit;
+        let (handshake, join) = options.contended_provisional;
         let Some(link) = cx.core.links.get(peer) else {
             if left + handshake <= options.admit_timeout {
                 cx.core.links.release(peer);
@@ -142,7 +143,7 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
             }
             return;
         };
-        if link.is_redundant() || left + join > options.visit_timeout {
+        if link.is_redundant() || left + join > options.provisional_timeout {
             return;
         }
         self.clear();

@@ -34,7 +34,7 @@ use coordinator::Coordinator;
 use moved::Moved;
 use participant::Participant;
 
-/// The handover, or the visit that may lead to one, in which a node takes part.
+/// The handover in which a node takes part, or the provisional link that may lead to one.
 #[derive(Clone, Debug)]
 enum HandoverState<I, A> {
     /// A full node has admitted one provisional link more, and awaits its Join or its end.

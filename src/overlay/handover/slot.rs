@@ -52,7 +52,7 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
         }
     }
 
-    /// Returns whether this node takes part in no handover and has no visit.
+    /// Returns whether this node takes part in no handover, and holds no provisional link beyond its limit.
     pub(in crate::overlay) fn is_free(&self) -> bool {
         self.state.is_none()
     }
@@ -89,7 +89,7 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
         }
     }
 
-    /// Ends a visit or a replacement of `peer` that was admitted and has not become a link.
+    /// Frees the slot from a provisional link or a replacement with `peer`.
     pub(in crate::overlay) fn release(&mut self, peer: I) {
         if self.is_held_by(peer) || self.replacement() == Some(peer) {
             self.state = None;
@@ -344,7 +344,7 @@ impl<I: NodeId, A: Address> HandoverSlot<I, A> {
                 Next::DialAnchor
             }
             Progress::Provisional(peer) => {
-                self.hold_provisional(peer, cx.now + cx.core.options.visit_timeout);
+                self.hold_provisional(peer, cx.now + cx.core.options.provisional_timeout);
                 Next::Nothing
             }
         }

@@ -134,7 +134,7 @@ fn a_network_that_holds_most_places_loses_one_to_another_and_none_to_its_own() {
 }
 
 #[test]
-fn while_another_network_waits_one_that_has_its_share_does_not_get_the_visit() {
+fn while_another_network_waits_one_that_has_its_share_is_not_admitted() {
     let mut node = held_by(&[101, 102, 201, 301, 302]);
     brought(&mut node, &[101, 102, 201, 301, 302]);
     assert_eq!(node.admit(501), Admission::Accept);
@@ -176,7 +176,7 @@ fn a_neighbour_that_does_not_answer_in_a_handover_costs_two_seconds_and_is_asked
 }
 
 #[test]
-fn an_unused_visit_goes_to_the_next_newcomer() {
+fn an_unused_provisional_link_makes_room_for_the_next_newcomer() {
     // Its handshake does not end.
     let mut node = Node::linked(5);
     assert_eq!(node.admit(6), Admission::Accept);

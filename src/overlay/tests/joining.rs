@@ -88,9 +88,5 @@ fn the_newcomer_is_not_penalised_for_neighbours_that_do_not_answer() {
     node.feed(Input::LinkDown { peer: hinted[0].0 });
     node.link(7, public(7));
     assert_eq!(node.peers().len(), 5);
-    assert_eq!(
-        node.admit(6),
-        Admission::Accept,
-        "the visit is its own again"
-    );
+    assert_eq!(node.admit(6), Admission::Accept, "it is admitted again");
 }

@@ -101,10 +101,10 @@ fn no_order_of_events_brings_a_seventh_link() {
             }
             node.out
                 .retain(|o| matches!(o, Output::Send { .. } | Output::Dial { .. }));
-            let (links, locked) = (node.peers().len(), node.overlay.is_in_handover());
+            let (links, in_handover) = (node.peers().len(), node.overlay.is_in_handover());
             assert!(
-                links <= 5 + usize::from(locked),
-                "seed {seed}, step {step}: {links} links, locked: {locked}"
+                links <= 5 + usize::from(in_handover),
+                "seed {seed}, step {step}: {links} links, in a handover: {in_handover}"
             );
         }
     }

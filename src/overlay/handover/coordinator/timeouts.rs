@@ -25,7 +25,7 @@ impl<I: NodeId, A: Address> Coordinator<I, A> {
     pub(in crate::overlay::handover) fn is_stalled(&self, now: Time, options: &Options) -> bool {
         let is_confirmed = self.receiver_confirmed || self.moved_confirmed;
         let left = self.deadline.since(now);
-        !is_confirmed && left + options.contended_timeout <= options.give_timeout
+        !is_confirmed && left + options.contended_timeout <= options.coordinator_timeout
     }
 
     /// Takes the next timeout: of one answer, or of the whole handover.
