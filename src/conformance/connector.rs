@@ -149,7 +149,7 @@ impl Connector {
                 Ok((raw, conn))
             }
             Connector::Listen(port) => {
-                let raw = RawPeer::listener(identity, streams).await?;
+                let raw = RawPeer::listener(identity, true, streams).await?;
                 self.taken(port, raw).await
             }
         }

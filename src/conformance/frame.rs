@@ -5,6 +5,23 @@
 
 use futures::{AsyncRead, AsyncReadExt};
 
+/// The number of round 1's Hello among the frames of a handshake.
+pub const HELLO_1: usize = 0;
+/// The number of round 1's Challenge among the frames of a handshake.
+pub const CHALLENGE_1: usize = 1;
+/// The number of round 1's Answer among the frames of a handshake.
+pub const ANSWER_1: usize = 2;
+/// The number of round 1's Pass among the frames of a handshake.
+pub const PASS_1: usize = 3;
+/// The number of round 2's Hello among the frames of a handshake.
+pub const HELLO_2: usize = 4;
+/// The number of round 2's Challenge among the frames of a handshake.
+pub const CHALLENGE_2: usize = 5;
+/// The number of round 2's Answer among the frames of a handshake.
+pub const ANSWER_2: usize = 6;
+/// The number of round 2's Pass among the frames of a handshake.
+pub const PASS_2: usize = 7;
+
 /// Returns a frame as it is sent: its length as a varint, then its body.
 pub fn framed(body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -15,7 +32,7 @@ pub fn framed(body: &[u8]) -> Vec<u8> {
 
 /// The reason why no frame was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum FrameError {
+pub enum FrameError {
     /// The stream ended or was reset before the first byte.
     Ended,
     /// The bytes break the contract.
@@ -23,7 +40,11 @@ pub(crate) enum FrameError {
 }
 
 /// Reads one frame's body and does not wait for the half-close.
-pub(crate) async fn read(
+///
+/// # Errors
+///
+/// If the stream ends before a whole frame, or the frame is empty, malformed or over `limit`.
+pub async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     limit: usize,
 ) -> Result<Vec<u8>, FrameError> {

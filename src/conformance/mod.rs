@@ -9,7 +9,7 @@
 //!   reaction.
 //! * `connector`, `latency_proxy`, `raw_peer`, `raw_driver`, `streams`, `stream_handler`: connections in either
 //!   direction.
-//! * `scripted_handshake`, `script`, `round`, `forge`, `tag_mutation`: handshakes, honest and mutated.
+//! * `scripted_handshake`, `script`, `round`, `tag_mutation`: handshakes, honest and mutated.
 //! * `link`, `batch_builder`, `received`, `rpc`, `rpc_message`, `frame`: links, batches, gossip, frames.
 
 mod batch_builder;
@@ -17,22 +17,26 @@ mod case;
 mod cases;
 mod connector;
 mod expectations;
-mod forge;
+#[doc(hidden)]
 pub mod frame;
 mod latency_proxy;
 mod link;
 mod observer;
 mod preflight;
 mod raw_driver;
-mod raw_peer;
+#[doc(hidden)]
+pub mod raw_peer;
 mod received;
 mod round;
+#[doc(hidden)]
 pub mod rpc;
+#[doc(hidden)]
 pub mod rpc_message;
 mod runner;
 mod script;
 mod scripted_handshake;
 mod stream_handler;
+#[doc(hidden)]
 pub mod streams;
 mod tag_mutation;
 mod worker;

@@ -23,11 +23,13 @@ use crate::node::Probe;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A peer that acts only on command. Its connections end with it.
-pub(crate) struct RawPeer {
-    pub(crate) identity: Identity,
-    pub(crate) instance_id: [u8; 16],
+pub struct RawPeer {
+    /// Its identity.
+    pub identity: Identity,
+    /// Its instance id.
+    pub instance_id: [u8; 16],
     /// The address on which it listens, if any.
-    pub(crate) address: Option<Multiaddr>,
+    pub address: Option<Multiaddr>,
     commands: mpsc::UnboundedSender<Command>,
     arrivals: mpsc::UnboundedReceiver<Conn>,
     driver: tokio::task::JoinHandle<()>,
@@ -40,14 +42,14 @@ impl Drop for RawPeer {
 }
 
 /// A connection that is established up to yamux.
-pub(crate) struct Conn {
+pub struct Conn {
     id: ConnectionId,
     /// The peer that noise has authenticated.
-    pub(crate) peer: PeerId,
+    pub peer: PeerId,
     /// The address of the other end.
-    pub(crate) remote: Multiaddr,
+    pub remote: Multiaddr,
     /// The time at which it was established.
-    pub(crate) at: Instant,
+    pub at: Instant,
     /// The first inbound stream, if [`Conn::begun`] has received one. The mutex makes `Conn` Sync.
     first: Mutex<Option<InboundStream>>,
     inbound: mpsc::UnboundedReceiver<InboundStream>,
@@ -64,21 +66,29 @@ impl Drop for Conn {
 
 impl RawPeer {
     /// Creates a peer that dials, over the transport of `probe`.
-    pub(crate) fn dialer(
-        identity: Identity,
-        probe: &Probe,
-        streams: Version,
-    ) -> Result<RawPeer, String> {
+    ///
+    /// # Errors
+    ///
+    /// If the transport cannot be built.
+    pub fn dialer(identity: Identity, probe: &Probe, streams: Version) -> Result<RawPeer, String> {
         let (inbound_out, inbound) = mpsc::unbounded_channel();
         let transport = probe.transport(&identity).map_err(|e| e.to_string())?;
         let swarm = swarm_over(transport, &identity, true, streams, inbound_out);
         Ok(RawPeer::run(swarm, identity, None, inbound))
     }
 
-    /// Creates a peer that listens on a port of loopback.
-    pub(crate) async fn listener(identity: Identity, streams: Version) -> Result<RawPeer, String> {
+    /// Creates a peer that listens on a port of loopback, and identifies itself if `identify` is set.
+    ///
+    /// # Errors
+    ///
+    /// If loopback cannot be listened on.
+    pub async fn listener(
+        identity: Identity,
+        identify: bool,
+        streams: Version,
+    ) -> Result<RawPeer, String> {
         let (inbound_out, inbound) = mpsc::unbounded_channel();
-        let swarm = swarm(&identity, true, streams, inbound_out);
+        let swarm = swarm(&identity, identify, streams, inbound_out);
         let mut swarm = swarm.map_err(|e| e.to_string())?;
         let own = Multiaddr::from(std::net::Ipv4Addr::LOCALHOST)
             .with(libp2p::multiaddr::Protocol::Tcp(0))
@@ -115,7 +125,11 @@ impl RawPeer {
     }
 
     /// Dials and waits until yamux is established.
-    pub(crate) async fn dial(&mut self, address: &Address) -> Result<Conn, String> {
+    ///
+    /// # Errors
+    ///
+    /// If the dial fails, with its reason.
+    pub async fn dial(&mut self, address: &Address) -> Result<Conn, String> {
         let (failed, failure) = oneshot::channel();
         let _ = self.commands.send(Command::Dial(address.clone(), failed));
         tokio::select! {
@@ -125,7 +139,7 @@ impl RawPeer {
     }
 
     /// Waits for the next inbound connection.
-    pub(crate) async fn accept(&mut self) -> Option<Conn> {
+    pub async fn accept(&mut self) -> Option<Conn> {
         self.arrivals.recv().await
     }
 }
@@ -151,8 +165,17 @@ impl Conn {
         }
     }
 
+    /// Returns the id of the connection.
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
     /// Opens a stream.
-    pub(crate) async fn open(&self, protocol: &'static str) -> Result<Stream, OpenError> {
+    ///
+    /// # Errors
+    ///
+    /// If the peer refuses the protocol, does not answer in time, or the connection is gone.
+    pub async fn open(&self, protocol: &'static str) -> Result<Stream, OpenError> {
         let (reply, answer) = oneshot::channel();
         let _ = self
             .commands
@@ -165,7 +188,7 @@ impl Conn {
     }
 
     /// Waits for the first stream that the peer opens. Returns false if the peer closes the connection before.
-    pub(crate) async fn begun(&mut self, within: Duration) -> bool {
+    pub async fn begun(&mut self, within: Duration) -> bool {
         if let Ok(first) = timeout(within, self.stream()).await {
             let begun = first.is_some();
             *self.first() = first;
@@ -176,7 +199,7 @@ impl Conn {
     }
 
     /// Waits for the next stream that the peer opens. None when the connection has ended.
-    pub(crate) async fn stream(&mut self) -> Option<InboundStream> {
+    pub async fn stream(&mut self) -> Option<InboundStream> {
         let first = self.first().take();
         if first.is_some() {
             return first;
@@ -194,24 +217,24 @@ impl Conn {
     }
 
     /// Returns the receiver of all further inbound streams.
-    pub(crate) fn take_inbound(&mut self) -> mpsc::UnboundedReceiver<InboundStream> {
+    pub fn take_inbound(&mut self) -> mpsc::UnboundedReceiver<InboundStream> {
         let (_, none) = mpsc::unbounded_channel();
         std::mem::replace(&mut self.inbound, none)
     }
 
     /// Returns a stream that the peer has already opened.
-    pub(crate) fn opened(&mut self) -> Option<InboundStream> {
+    pub fn opened(&mut self) -> Option<InboundStream> {
         let first = self.first().take();
         first.or_else(|| self.inbound.try_recv().ok())
     }
 
     /// Returns whether the peer or the network has ended the connection.
-    pub(crate) fn is_gone(&self) -> bool {
+    pub fn is_gone(&self) -> bool {
         self.ended.borrow().is_some() || self.ended.has_changed().is_err()
     }
 
     /// Waits until the peer has ended the connection; returns its lifetime, or none if it is still up after `within`.
-    pub(crate) async fn gone(&self, within: Duration) -> Option<Duration> {
+    pub async fn gone(&self, within: Duration) -> Option<Duration> {
         let mut ended = self.ended.clone();
         let at = match timeout(within, ended.wait_for(Option::is_some)).await {
             Ok(Ok(at)) => at.unwrap_or_else(Instant::now),

@@ -6,22 +6,15 @@ use std::time::{Duration, Instant};
 
 use libp2p::swarm::Stream;
 
-use super::forge::Forgery;
+pub(crate) use super::frame::{
+    ANSWER_1, ANSWER_2, CHALLENGE_1, CHALLENGE_2, HELLO_1, HELLO_2, PASS_1, PASS_2,
+};
 use super::round::Party;
 use super::streams::InboundStream;
 use super::tag_mutation::TagMutation;
 use crate::handshake::RejectCode;
+use crate::handshake::forge::Forgery;
 use crate::wire::proto::handshake as proto;
-
-/// The frames of a handshake, by their number on the wire.
-pub(crate) const HELLO_1: usize = 0;
-pub(crate) const CHALLENGE_1: usize = 1;
-pub(crate) const ANSWER_1: usize = 2;
-pub(crate) const PASS_1: usize = 3;
-pub(crate) const HELLO_2: usize = 4;
-pub(crate) const CHALLENGE_2: usize = 5;
-pub(crate) const ANSWER_2: usize = 6;
-pub(crate) const PASS_2: usize = 7;
 
 /// The bodies of all frames so far, of both sides, by their numbers.
 pub(crate) type Frames = Vec<Vec<u8>>;

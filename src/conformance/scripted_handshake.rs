@@ -10,13 +10,13 @@ use libp2p::swarm::Stream;
 use prost::Message;
 use tokio::time::{sleep, timeout};
 
-use super::forge::Forgery;
 use super::frame::{self, FrameError, framed};
 use super::link::gossip_stream;
 use super::raw_peer::Conn;
 use super::round::{self, AnswerSent, Round};
 use super::script::*;
 use super::streams::{InboundStream, OpenError};
+use crate::handshake::forge::Forgery;
 use crate::handshake::{MAX_FRAME, PROTOCOL, Role, Stage};
 use crate::wire::proto::handshake as proto;
 

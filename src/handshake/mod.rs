@@ -19,6 +19,9 @@ mod behaviour;
 pub(crate) mod crypto;
 mod deadlines;
 mod event;
+#[cfg(any(test, feature = "conformance"))]
+#[cfg_attr(not(feature = "conformance"), allow(dead_code))]
+pub(crate) mod forge;
 mod io;
 pub(crate) mod message;
 mod rate_limit;

@@ -10,10 +10,10 @@ use prost::encoding;
 
 use crate::conformance::batch_builder::{batch, envelope, seal, signed_text};
 use crate::conformance::case::{Case, Kind, Procedure};
-use crate::conformance::forge;
 use crate::conformance::frame::framed;
 use crate::conformance::link::Link;
 use crate::gossip::{MAX_EVENT_DATA, MAX_MESSAGE};
+use crate::handshake::forge;
 use crate::identity::Identity;
 use crate::wire::proto::gossip as proto;
 

@@ -15,9 +15,9 @@ use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 
 use crate::conformance::batch_builder::now_ms;
-use crate::conformance::forge::{self, Forgery};
 use crate::handshake::Stage;
 use crate::handshake::crypto::Entropy;
+use crate::handshake::forge::{self, Forgery, with_bit_flipped};
 use crate::handshake::message::{Proof, VERSION};
 use crate::handshake::tags::{Between, NetworkKeys};
 use crate::handshake::transcript::Transcript;
@@ -187,14 +187,6 @@ fn exact<const N: usize>(bytes: &[u8], field: &str) -> Result<[u8; N], String> {
     bytes
         .try_into()
         .map_err(|_| format!("a frame whose {field} has not {N} bytes"))
-}
-
-/// Flips one bit of the byte at `at`.
-fn with_bit_flipped(mut bytes: [u8; 32], at: usize) -> [u8; 32] {
-    if let Some(byte) = bytes.get_mut(at) {
-        *byte ^= 1;
-    }
-    bytes
 }
 
 fn entropy() -> Entropy {

@@ -5,55 +5,28 @@ use prost::Message;
 
 use super::pair::*;
 use crate::handshake::crypto::{self, Keys};
-use crate::handshake::message::{CIPHERTEXT, Challenge, Core, Frame, Proof, encode};
+use crate::handshake::forge::{Forgery, Sealing, seal, sign};
+use crate::handshake::message::{Challenge, Core, Frame, Proof, encode};
 use crate::handshake::reason::Stage;
 use crate::handshake::transcript::{SEAL_TO_CLIENT, SEAL_TO_SERVER, Transcript};
 use crate::identity::{Identity, NetworkKey};
 use crate::wire::proto::handshake as proto;
-
-/// The forger's deviation from an honest side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Forgery {
-    /// Nothing: shows that the forger's frames are otherwise those of an honest side.
-    None,
-    /// Seals another nonce than the peer's.
-    Nonce,
-    /// Seals to a key that is not the peer's.
-    SealedToOther,
-    /// Seals under the label of the other direction.
-    SealedAsOtherRole,
-    /// Binds the sealed text to nothing.
-    SealedUnbound,
-    /// Sends random bytes as sealed text.
-    SealedGarbage,
-    /// Sends an encapsulated key of small order.
-    SmallOrderEnc,
-    /// Signs with a key that is not its own.
-    SignedByOther,
-    /// Signs under the label of the other role.
-    SignedAsOtherRole,
-    /// Signs the bare transcript, without a label.
-    SignedBare,
-    /// Has seen a tag of the network's key, and does not have the key.
-    NetworkKey,
-}
 
 /// A listener's Challenge of round 1, in answer to `hello`, with the Core of an honest one.
 pub(super) fn challenge(hello: &[u8], honest: &[u8], forgery: Forgery) -> Vec<u8> {
     let (hello, core) = (core_of(hello), core_of(honest));
     let nonce = Core::of_hello(&hello).unwrap().0.nonce;
     let t2 = start().hello(&hello).challenge(&core);
-    let (enc, ciphertext) = seal(
-        forgery,
-        dialer(),
-        SEAL_TO_CLIENT,
-        SEAL_TO_SERVER,
-        t2,
-        nonce,
-        [8; 32],
-    );
+    let labels = (SEAL_TO_CLIENT, SEAL_TO_SERVER);
+    let sealing = sealing(&dialer(), nonce, labels, t2, [8; 32]);
+    let (enc, ciphertext) = seal(forgery, sealing, &mut entropy(5)).unwrap();
     let t3 = t2.challenge_sealed(&enc, &ciphertext);
-    let signature = sign(forgery, listener(), t3, &t3.for_server(), &t3.for_client());
+    let signature = sign(
+        forgery,
+        &listener(),
+        t3.as_bytes(),
+        (t3.for_server(), t3.for_client()),
+    );
     encode::challenge(
         core,
         &Proof {
@@ -86,18 +59,17 @@ pub(super) fn answer(
     )
     .unwrap();
     let k_client = [9; 32];
-    let (enc, ciphertext) = seal(
-        forgery,
-        listener(),
-        SEAL_TO_SERVER,
-        SEAL_TO_CLIENT,
-        t4,
-        core.nonce,
-        k_client,
-    );
+    let labels = (SEAL_TO_SERVER, SEAL_TO_CLIENT);
+    let sealing = sealing(&listener(), core.nonce, labels, t4, k_client);
+    let (enc, ciphertext) = seal(forgery, sealing, &mut entropy(5)).unwrap();
     let t5 = t4.answer_sealed(&enc, &ciphertext);
-    let signature = sign(forgery, dialer(), t5, &t5.for_client(), &t5.for_server());
-    let network = network.filter(|_| forgery != Forgery::NetworkKey);
+    let signature = sign(
+        forgery,
+        &dialer(),
+        t5.as_bytes(),
+        (t5.for_client(), t5.for_server()),
+    );
+    let network = network.filter(|_| forgery != Forgery::OtherNetworkKey);
     let network = network.map_or([0; 32], |key| *key.as_bytes());
     let keys = Keys::derive(t5, &k_server, &k_client.into(), &network);
     encode::answer(
@@ -139,54 +111,20 @@ fn start() -> Transcript {
     Transcript::start(Stage::Round1, &client, &server, &[0; 32])
 }
 
-fn seal(
-    forgery: Forgery,
-    to: Identity,
-    label: &[u8],
-    other_label: &[u8],
-    bound_to: Transcript,
+fn sealing<'a>(
+    to: &Identity,
     nonce: [u8; 32],
-    k: [u8; 32],
-) -> ([u8; 32], [u8; CIPHERTEXT]) {
-    let to = match forgery {
-        Forgery::SealedToOther => stranger().sealing_public(),
-        _ => to.sealing_public(),
-    };
-    let label = if forgery == Forgery::SealedAsOtherRole {
-        other_label
-    } else {
-        label
-    };
-    let nonce = if forgery == Forgery::Nonce {
-        [0; 32]
-    } else {
-        nonce
-    };
-    let bound_to = match forgery {
-        Forgery::SealedUnbound => Transcript::start(Stage::Round1, &[], &[], &[0; 32]),
-        _ => bound_to,
-    };
-    let (enc, ciphertext) =
-        crypto::seal(&to, label, bound_to, &nonce, &k.into(), &mut entropy(5)).unwrap();
-    match forgery {
-        Forgery::SealedGarbage => (enc, [0x5a; CIPHERTEXT]),
-        Forgery::SmallOrderEnc => ([0; 32], ciphertext),
-        _ => (enc, ciphertext),
-    }
-}
-
-fn sign(
-    forgery: Forgery,
-    by: Identity,
-    transcript: Transcript,
-    text: &[u8],
-    other_text: &[u8],
-) -> [u8; 64] {
-    match forgery {
-        Forgery::SignedByOther => stranger().sign(text),
-        Forgery::SignedAsOtherRole => by.sign(other_text),
-        Forgery::SignedBare => by.sign(transcript.as_bytes()),
-        _ => by.sign(text),
+    labels: (&'a [u8], &'a [u8]),
+    bound_to: Transcript,
+    secret: [u8; 32],
+) -> Sealing<'a> {
+    Sealing {
+        stage: Stage::Round1,
+        key: to.sealing_public(),
+        nonce,
+        labels,
+        bound_to,
+        secret: secret.into(),
     }
 }
 

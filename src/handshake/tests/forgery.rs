@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::forge::{self, Forgery};
+use super::forge;
 use super::pair::*;
 use crate::clock::Time;
+use crate::handshake::forge::Forgery;
 use crate::handshake::{Input, Output, Reason};
 
 const FORGERIES: [(Forgery, Reason); 9] = [
@@ -79,7 +80,9 @@ fn who_has_only_seen_a_tag_of_the_network_key_does_not_pass() {
         .through(move |n, body| {
             frames.push(body.clone());
             Some(match n {
-                ANSWER_1 => forge::answer(&frames[0], &frames[1], network(7), Forgery::NetworkKey),
+                ANSWER_1 => {
+                    forge::answer(&frames[0], &frames[1], network(7), Forgery::OtherNetworkKey)
+                }
                 _ => body,
             })
         })

@@ -5,9 +5,9 @@ use futures::FutureExt;
 use super::{AUTH, REJECT_AUTH, body, free, mutation, with_message};
 use crate::conformance::case::{Case, CaseContext, Expect, FrameKind, Observation, Run};
 use crate::conformance::expectations;
-use crate::conformance::forge::Forgery;
 use crate::conformance::script::{Mutation, Script};
 use crate::conformance::scripted_handshake::run_handshake;
+use crate::handshake::forge::Forgery;
 use crate::identity::Identity;
 use crate::wire::proto::handshake as proto;
 

@@ -1,4 +1,4 @@
-//! Invalid signatures and proofs.
+//! Invalid signatures and proofs, for the tests of the handshake and for the conformance kit.
 //!
 //! Entry: [`Forgery`], [`sign`]. The rule it keeps: each breaks one rule of chapter 3 or 5 and no other; those that
 //! only a strict verifier refuses pass a lax one.
@@ -8,6 +8,10 @@ use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::scalar::{Scalar, clamp_integer};
 use sha2::{Digest, Sha512};
 
+use super::crypto::{self, Entropy, Secret};
+use super::message::CIPHERTEXT;
+use super::reason::{Reason, Stage};
+use super::transcript::Transcript;
 use crate::identity::Identity;
 
 /// The error in a proof.
@@ -45,6 +49,65 @@ pub(crate) enum Forgery {
     ConfirmByte(usize),
     /// Confirms with another network key than the one whose tag it sent.
     OtherNetworkKey,
+}
+
+/// A nonce and a secret to be sealed to a peer.
+pub(crate) struct Sealing<'a> {
+    /// The round of the handshake.
+    pub(crate) stage: Stage,
+    /// The peer's sealing key.
+    pub(crate) key: [u8; 32],
+    /// The peer's nonce.
+    pub(crate) nonce: [u8; 32],
+    /// The label of this direction, and that of the other one.
+    pub(crate) labels: (&'a [u8], &'a [u8]),
+    /// The transcript that the sealed text is bound to.
+    pub(crate) bound_to: Transcript,
+    /// This side's secret.
+    pub(crate) secret: Secret,
+}
+
+/// Seals as an honest side does, except for the part that `forgery` changes. Returns the encapsulated key and the sealed text.
+///
+/// # Errors
+///
+/// If nothing can be sealed to the key.
+pub(crate) fn seal(
+    forgery: Forgery,
+    sealing: Sealing<'_>,
+    entropy: &mut Entropy,
+) -> Result<([u8; 32], [u8; CIPHERTEXT]), Reason> {
+    let key = match forgery {
+        Forgery::SealedToOther => Identity::generate().sealing_public(),
+        _ => sealing.key,
+    };
+    let label = match forgery {
+        Forgery::SealedAsOtherRole => sealing.labels.1,
+        _ => sealing.labels.0,
+    };
+    let bound_to = match forgery {
+        Forgery::SealedUnbound => Transcript::start(sealing.stage, &[], &[], &[0; 32]),
+        _ => sealing.bound_to,
+    };
+    let nonce = match forgery {
+        Forgery::Nonce => [0; 32],
+        Forgery::NonceByte(at) => with_bit_flipped(sealing.nonce, at),
+        _ => sealing.nonce,
+    };
+    let (enc, ciphertext) = crypto::seal(&key, label, bound_to, &nonce, &sealing.secret, entropy)?;
+    Ok(match forgery {
+        Forgery::SealedGarbage => (enc, [0x5a; CIPHERTEXT]),
+        Forgery::SmallOrderEnc => ([0; 32], ciphertext),
+        _ => (enc, ciphertext),
+    })
+}
+
+/// Flips one bit of the byte at `at`.
+pub(crate) fn with_bit_flipped(mut bytes: [u8; 32], at: usize) -> [u8; 32] {
+    if let Some(byte) = bytes.get_mut(at) {
+        *byte ^= 1;
+    }
+    bytes
 }
 
 /// Signs one of the texts (own role's, other role's), or the bare transcript, as `forgery` says.
