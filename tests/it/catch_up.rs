@@ -144,8 +144,10 @@ async fn a_newcomer_catches_up_with_a_long_past_while_others_talk() {
     println!("the first one had all after {:?}", begun.elapsed());
 
     let (talking, mut said) = talk(&b, "before");
+    // The duration of the measurement.
     tokio::time::sleep(Duration::from_secs(3)).await;
     talking.abort();
+    // The abort may have cut off the last message, which then never arrives: a time, no event.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let quiet = figures("at rest", delays(&drained(&mut said), &live(&mut at_a)));
 
@@ -164,6 +166,7 @@ async fn a_newcomer_catches_up_with_a_long_past_while_others_talk() {
     }
     let took = begun.elapsed();
     talking.abort();
+    // As above.
     tokio::time::sleep(Duration::from_millis(500)).await;
     println!(
         "{batches} batches caught up in {took:?}: {:.0} a second",

@@ -183,6 +183,7 @@ impl Running {
                     begun.elapsed() < crate::cluster::PATIENCE,
                     "{node:?} is left behind"
                 );
+                // The nodes are another process's children: their end can only be polled.
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
         }

@@ -351,6 +351,7 @@ fn a_damaged_log_is_named_left_alone_and_repaired() {
         if texts.len() == 2 {
             break;
         }
+        // Another process writes the log, and reports no event of its own that it gets back: it can only be polled.
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     assert_eq!(texts.len(), 2, "{texts:?}");

@@ -169,6 +169,7 @@ fn await_book(folder: &str) {
     let begun = Instant::now();
     while !std::fs::read_to_string(&path).is_ok_and(|text| text.contains("peer_id")) {
         assert!(begun.elapsed() < PATIENCE, "no address book is written");
+        // Another process writes the file: it can only be polled.
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -318,6 +318,7 @@ impl Program {
                 return status;
             }
             assert!(since.elapsed() < limit, "it still runs after {limit:?}");
+            // The standard library waits for a child with no time limit: it is polled.
             std::thread::sleep(Duration::from_millis(5));
         }
     }
