@@ -2,10 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use diatribe::conformance::rpc::{publish, subscribe};
-use diatribe::conformance::streams::MESHSUB;
+use diatribe::conformance::rpc::publish;
 use diatribe::gossip::{Author, Event as Said};
-use diatribe::handshake::Role;
 use diatribe::identity::NetworkId;
 use diatribe::store::RetentionPolicy;
 use diatribe::{Crowding, Event, HistoryQuery, RoomName};
@@ -44,14 +42,9 @@ struct Hostile {
 
 impl Hostile {
     async fn linked(a: &mut Member) -> Hostile {
-        let mut raw = RawPeer::new().await;
-        let up = raw.dial(&a.address()).await;
-        raw.pass(up, Role::Dialer).await;
-        let stream = raw.open(up, MESHSUB).await.expect("a link takes gossip");
-        let mut hostile = Hostile { raw, stream };
-        hostile.send(&subscribe(&lobby().topic())).await;
-        a.link_up(hostile.raw.id()).await;
-        hostile
+        let (raw, _up, stream) = RawPeer::linked(&a.address()).await;
+        a.link_up(raw.id()).await;
+        Hostile { raw, stream }
     }
 
     async fn send(&mut self, rpc: &[u8]) {

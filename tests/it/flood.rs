@@ -2,14 +2,12 @@
 //! flood hides no other peer's messages.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use diatribe::conformance::frame::framed;
-use diatribe::conformance::rpc::{publish, subscribe};
-use diatribe::conformance::streams::MESHSUB;
+use diatribe::conformance::rpc::publish;
 use diatribe::gossip::{self, Author, MAX_EVENTS};
-use diatribe::handshake::Role;
 use diatribe::identity::NetworkId;
 use diatribe::overlay::{self, Contact, NodeRequest, encode_request};
 use diatribe::{Address, DatedThan, Event, Identity, MAX_WAITING_EVENTS};
@@ -17,10 +15,11 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use libp2p::swarm::Stream;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::cluster::{Member, builder, member, start};
 use crate::program_support::{diatribe, folder};
-use crate::raw_peer::{RawPeer, Up};
+use crate::raw_peer::{RawPeer, send};
 
 const TOPIC: &str = "/diatribe/1/lobby";
 const OVERLAY: &str = "/diatribe/overlay/1.0.0";
@@ -42,21 +41,6 @@ fn said(author: &Identity, first_seq: u64, sent_at_ms: u64, texts: &[&str]) -> V
     sealed.expect("a batch").bytes().to_vec()
 }
 
-/// A raw peer with a link and a gossip stream, in the lobby.
-async fn linked(to: &Address) -> (RawPeer, Up, Stream) {
-    let mut raw = RawPeer::new().await;
-    let up = raw.dial(to).await;
-    raw.pass(up, Role::Dialer).await;
-    let mut stream = raw.open(up, MESHSUB).await.expect("a link takes gossip");
-    send(&mut stream, &subscribe(TOPIC)).await;
-    (raw, up, stream)
-}
-
-async fn send(stream: &mut Stream, rpc: &[u8]) {
-    stream.write_all(rpc).await.expect("the stream is open");
-    stream.flush().await.expect("the stream is open");
-}
-
 async fn say(stream: &mut Stream, batch: &[u8]) {
     send(stream, &publish(TOPIC, batch)).await;
 }
@@ -64,7 +48,7 @@ async fn say(stream: &mut Stream, batch: &[u8]) {
 #[tokio::test]
 async fn an_author_that_equivocates_or_back_dates_is_named() {
     let mut a = member().await;
-    let (_raw, _up, mut stream) = linked(&a.address()).await;
+    let (_raw, _up, mut stream) = RawPeer::linked(&a.address()).await;
     let author = Identity::generate();
     say(&mut stream, &said(&author, 1, now_ms(), &["one"])).await;
     let first = a.message().await;
@@ -128,7 +112,7 @@ fn hint(n: u64) -> Vec<u8> {
 async fn a_thousand_hints_are_some_lines_and_a_number() {
     const HINTS: u64 = 1000;
     let mut a = start(builder().fixed_links(false)).await;
-    let (raw, up, _gossip) = linked(&a.address()).await;
+    let (raw, up, _gossip) = RawPeer::linked(&a.address()).await;
     for n in 0..HINTS {
         let mut stream = raw.open(up, OVERLAY).await.expect("a link takes it");
         stream.write_all(&hint(n)).await.expect("it is open");
@@ -155,12 +139,10 @@ async fn a_thousand_hints_are_some_lines_and_a_number() {
     assert!(told < 30, "{told} of {HINTS} are told one by one");
 }
 
-/// More is queued than can be written before the end: the rest is counted, and the output does not claim to be
-/// complete.
+/// Starts a node whose lines are read only as the returned iterator is advanced.
 #[cfg(unix)]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_that_ends_before_all_is_written_says_how_much_it_leaves_out() {
-    let (_folder, path) = folder();
+fn unread_program() -> (TempDir, Child, impl Iterator<Item = Value> + Send) {
+    let (folder, path) = folder();
     let mut command = diatribe(&["node", "--json", "--exempt-loopback"]);
     command.args(["--data-dir", &path, "--listen", "127.0.0.1:0"]);
     let mut child = command
@@ -168,12 +150,29 @@ async fn a_program_that_ends_before_all_is_written_says_how_much_it_leaves_out()
         .stderr(Stdio::null())
         .spawn()
         .expect("the program starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let online = lines.next().expect("a line").expect("it can be read");
-    let online: Value = serde_json::from_str(&online).expect("JSON");
+    let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let lines = lines.map(|line| {
+        let line = line.expect("it can be read");
+        serde_json::from_str(&line).expect("whole lines of JSON")
+    });
+    (folder, child, lines)
+}
+
+/// Returns the first address in the line `online`.
+#[cfg(unix)]
+fn address_in(online: &Value) -> Address {
     let address = online["addresses"][0].as_str().expect("an address");
-    let address: Address = address.parse().expect("an address");
-    let (_raw, _up, mut stream) = linked(&address).await;
+    address.parse().expect("an address")
+}
+
+/// More is queued than can be written before the end: the rest is counted, and the output does not claim to be
+/// complete.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_ends_before_all_is_written_says_how_much_it_leaves_out() {
+    let (_folder, mut child, mut lines) = unread_program();
+    let address = address_in(&lines.next().expect("a line"));
+    let (_raw, _up, mut stream) = RawPeer::linked(&address).await;
     let mut witness = member().await;
     witness.node.connect(address).await.expect("a link");
     let (flooder, full) = (Identity::generate(), vec![""; MAX_EVENTS]);
@@ -192,7 +191,6 @@ async fn a_program_that_ends_before_all_is_written_says_how_much_it_leaves_out()
     let reading = tokio::task::spawn_blocking(move || {
         let (mut written, mut missed) = (0, 0);
         for line in lines {
-            let line: Value = serde_json::from_str(&line.expect("text")).expect("whole lines");
             written += u64::from(line["type"] == "message");
             missed += line["missed"].as_u64().unwrap_or(0);
         }
@@ -211,28 +209,16 @@ async fn a_program_that_ends_before_all_is_written_says_how_much_it_leaves_out()
 }
 
 /// Two authors speak to a program of which nobody reads the lines; then they are read.
+#[cfg(unix)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_gets_a_flood_whole_and_everybody_elses_words_before_its_end() {
     const WORDS: u64 = 40;
-    let (_folder, path) = folder();
-    let mut command = diatribe(&["node", "--json", "--exempt-loopback"]);
-    command.args(["--data-dir", &path, "--listen", "127.0.0.1:0"]);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let mut next = move || -> Value {
-        let line = lines.next().expect("a line").expect("it can be read");
-        serde_json::from_str(&line).expect("JSON")
-    };
-    let online = next();
-    let address = online["addresses"][0].as_str().expect("an address");
-    let address: Address = address.parse().expect("an address");
+    let (_folder, mut child, mut lines) = unread_program();
+    let mut next = move || lines.next().expect("a line");
+    let address = address_in(&next());
 
     let (flooder, other) = (Identity::generate(), Identity::generate());
-    let (_raw, _up, mut stream) = linked(&address).await;
+    let (_raw, _up, mut stream) = RawPeer::linked(&address).await;
     let mut witness = member().await;
     witness.node.connect(address).await.expect("a link");
     let full = vec![""; MAX_EVENTS];

@@ -1,9 +1,9 @@
 //! Limits on the addresses that a lying linked peer can make a node dial.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use diatribe::conformance::frame::framed;
 use diatribe::handshake::Role;
@@ -12,6 +12,7 @@ use diatribe::{ConnectError, Stage};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{Multiaddr, PeerId};
 use prost::Message;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::cluster::{Member, PATIENCE, builder, member, start};
 use crate::raw_peer::{RawPeer, Up};
@@ -70,18 +71,21 @@ fn redirect(to: Contact) -> Request {
     }
 }
 
+/// Pause between two offers of contacts.
+const OFFER_INTERVAL: Duration = Duration::from_millis(100);
+
 /// A port of this machine that counts and reports connections, and closes them.
 struct Watched {
     at: SocketAddr,
     came: Arc<AtomicUsize>,
-    told: mpsc::Receiver<()>,
+    told: Mutex<mpsc::UnboundedReceiver<()>>,
 }
 
 impl Watched {
     fn open() -> Watched {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("an address");
-        let (came, (teller, told)) = (Arc::new(AtomicUsize::new(0)), mpsc::channel());
+        let (came, (teller, told)) = (Arc::new(AtomicUsize::new(0)), mpsc::unbounded_channel());
         let counted = came.clone();
         std::thread::spawn(move || {
             for _ in listener.incoming() {
@@ -91,7 +95,11 @@ impl Watched {
                 }
             }
         });
-        Watched { at, came, told }
+        Watched {
+            at,
+            came,
+            told: Mutex::new(told),
+        }
     }
 
     fn address(&self) -> String {
@@ -149,13 +157,17 @@ async fn offer_until_dialled(
     also: &dyn Fn() -> Vec<Contact>,
 ) {
     let begun = Instant::now();
-    while witness.told.try_recv().is_err() {
+    let mut told = witness.told.lock().await;
+    let mut dialled = told.try_recv().is_ok();
+    while !dialled {
         assert!(begun.elapsed() < PATIENCE * 2, "no contact is dialled");
         let mut offered = also();
         offered.truncate(3);
         offered.push(contact(PeerId::random(), &[witness.address()]));
         ask(raw, up, &shuffle(offered)).await;
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        // The interval between offers: a node may not read one that follows another at once.
+        let next = tokio::time::timeout(OFFER_INTERVAL, told.recv()).await;
+        dialled = next.is_ok();
     }
 }
 

@@ -3,18 +3,15 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use diatribe::conformance::rpc::{publish, publish_with, subscribe};
-use diatribe::conformance::streams::MESHSUB;
+use diatribe::conformance::rpc::{publish, publish_with};
 use diatribe::gossip::{self, Author, Event, PROTOCOLS, VerifiedBatch};
-use diatribe::handshake::Role;
 use diatribe::identity::{Identity, NetworkId};
 use diatribe::model::{BatchId, RoomName};
 use diatribe::store::{Archive, Query};
-use futures::AsyncWriteExt;
 use libp2p::swarm::Stream;
 
-use crate::cluster::{Member, PATIENCE, builder, member, start};
-use crate::raw_peer::{RawPeer, Up};
+use crate::cluster::{Member, builder, member, start};
+use crate::raw_peer::{RawPeer, Up, send};
 
 const TOPIC: &str = "/diatribe/1/lobby";
 
@@ -34,18 +31,9 @@ fn batch(text: &str) -> Vec<u8> {
 
 /// A raw peer with a link to `a` and a gossip stream, in the lobby.
 async fn linked(a: &mut Member) -> (RawPeer, Up, Stream) {
-    let mut raw = RawPeer::new().await;
-    let up = raw.dial(&a.address()).await;
-    raw.pass(up, Role::Dialer).await;
-    let mut stream = raw.open(up, MESHSUB).await.expect("a link takes gossip");
-    send(&mut stream, &subscribe(TOPIC)).await;
-    a.link_up(raw.id()).await;
-    (raw, up, stream)
-}
-
-async fn send(stream: &mut Stream, rpc: &[u8]) {
-    stream.write_all(rpc).await.expect("the stream is open");
-    stream.flush().await.expect("the stream is open");
+    let linked = RawPeer::linked(&a.address()).await;
+    a.link_up(linked.0.id()).await;
+    linked
 }
 
 #[tokio::test]
@@ -119,15 +107,7 @@ async fn gossip_is_spoken_in_its_three_protocols_and_in_no_other() {
         assert!(raw.open(up, protocol).await.is_some(), "{protocol}");
     }
     // This peer would take 1.3.0, which libp2p's gossipsub prefers.
-    let opened = tokio::time::timeout(PATIENCE, async {
-        loop {
-            match raw.gossip_streams().pop() {
-                Some(inbound) => return inbound.protocol,
-                None => tokio::task::yield_now().await,
-            }
-        }
-    });
-    let opened = opened.await.expect("the node opens a gossip stream");
+    let opened = raw.gossip_stream().await.protocol;
     assert_eq!(opened.as_ref(), PROTOCOLS[0]);
 }
 

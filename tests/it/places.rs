@@ -120,18 +120,20 @@ async fn join_and_fall_silent(raw: &RawPeer, up: Up) {
 async fn join_in_vain(at: Address) {
     loop {
         let mut raw = RawPeer::new().await;
-        let up = raw.dial(&at).await;
-        let role = Role::Dialer;
-        let local = raw.local();
-        let shaken = raw
-            .shake(up, role, local, |_, body| Some(framed(&body)))
-            .await;
-        if matches!(shaken.end, crate::raw_peer::End::Passed) {
-            join_and_fall_silent(&raw, up).await;
-            raw.gone(up).await;
-        } else {
+        let Ok(up) = raw.try_dial(&at).await else {
+            // The pace of a peer whose connection is refused.
             tokio::time::sleep(Duration::from_millis(200)).await;
+            continue;
+        };
+        let local = raw.local();
+        let record = raw
+            .handshake(up, Role::Dialer, local, |_, body| Some(framed(&body)))
+            .await;
+        if matches!(record.end, crate::raw_peer::End::Passed) {
+            join_and_fall_silent(&raw, up).await;
         }
+        // A refused peer tries again as soon as it is disconnected.
+        raw.gone(up).await;
     }
 }
 

@@ -266,7 +266,7 @@ async fn a_peer_whose_introduction_is_of_version_3_is_told_with_its_version() {
     let checking = tokio::task::spawn_blocking(move || failure(&[&address]));
     let up = raw.connected().await;
     let local = raw.local();
-    raw.shake(up, Role::Listener, local, |number, body| {
+    raw.handshake(up, Role::Listener, local, |number, body| {
         Some(framed(&match number {
             CHALLENGE_1 => of_version_3(&body),
             _ => body,

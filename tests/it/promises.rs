@@ -3,19 +3,17 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use diatribe::conformance::rpc::{ihave, publish, subscribe};
+use diatribe::conformance::rpc::{ihave, publish};
 use diatribe::conformance::rpc_message::Rpc;
-use diatribe::conformance::streams::MESHSUB;
 use diatribe::gossip::{MAX_ASKED, PROMISE_TIMEOUT};
-use diatribe::handshake::Role;
 use diatribe::wire::envelope::id_in_room;
-use futures::{AsyncReadExt, AsyncWriteExt};
+use futures::AsyncReadExt;
 use libp2p::swarm::Stream;
 use prost::Message as _;
 use tokio::sync::mpsc;
 
 use crate::cluster::{Member, PATIENCE, member};
-use crate::raw_peer::RawPeer;
+use crate::raw_peer::{RawPeer, send};
 
 const TOPIC: &str = "/diatribe/1/lobby";
 /// gossipsub's own.
@@ -33,22 +31,9 @@ struct Neighbour {
 
 impl Neighbour {
     async fn of(a: &mut Member) -> Neighbour {
-        let mut raw = RawPeer::new().await;
-        let up = raw.dial(&a.address()).await;
-        raw.pass(up, Role::Dialer).await;
-        let mut to_it = raw.open(up, MESHSUB).await.expect("a link takes gossip");
-        send(&mut to_it, &subscribe(TOPIC)).await;
+        let (mut raw, _up, to_it) = RawPeer::linked(&a.address()).await;
         a.link_up(raw.id()).await;
-        let from_it = tokio::time::timeout(PATIENCE, async {
-            loop {
-                let mut opened = raw.gossip_streams().into_iter();
-                match opened.rfind(|inbound| inbound.protocol.as_ref().starts_with("/meshsub/")) {
-                    Some(inbound) => return inbound.stream,
-                    None => tokio::time::sleep(Duration::from_millis(10)).await,
-                }
-            }
-        });
-        let from_it = from_it.await.expect("it opens a gossip stream");
+        let from_it = raw.gossip_stream().await.stream;
         let (wants, asked) = mpsc::unbounded_channel();
         let (messages, heard) = mpsc::unbounded_channel();
         tokio::spawn(hear(from_it, wants, messages));
@@ -69,11 +54,6 @@ impl Neighbour {
         let asked = tokio::time::timeout(time, self.asked.recv()).await;
         asked.ok().map(|id| id.expect("the stream stays open"))
     }
-}
-
-async fn send(stream: &mut Stream, rpc: &[u8]) {
-    stream.write_all(rpc).await.expect("the stream is open");
-    stream.flush().await.expect("the stream is open");
 }
 
 /// Reads the node's RPCs until the stream ends.

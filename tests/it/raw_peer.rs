@@ -1,53 +1,43 @@
-//! A scripted peer: real transport and noise, and above them only the data that a test sends. Frames of the handshake
+//! A scripted peer: the conformance kit's raw peer, and above it only the data that a test sends. Frames of the handshake
 //! are made by the library's own machine and can be changed, withheld, recorded or relayed.
 //!
 //! Entry type: [`RawPeer`]. The rule it keeps: it sends nothing unasked except the answers of identify and ping, and it
 //! never closes a connection.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diatribe::clock::Time;
-use diatribe::conformance::frame::framed;
-use diatribe::conformance::streams::{Behaviour, InboundStream, OpenError, swarm};
-use diatribe::handshake::{self, Failure, Input, Local, Machine, Output, Role};
-use diatribe::{Address, Identity};
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use diatribe::conformance::frame::{self, framed};
+pub(crate) use diatribe::conformance::frame::{
+    ANSWER_1, ANSWER_2, CHALLENGE_1, CHALLENGE_2, HELLO_1, HELLO_2, PASS_1, PASS_2,
+};
+use diatribe::conformance::raw_peer::{self, Conn};
+use diatribe::conformance::rpc::subscribe;
+use diatribe::conformance::streams::{InboundStream, MESHSUB};
+use diatribe::handshake::{self, Failure, Input, Local, MAX_FRAME, Machine, Output, Role};
+use diatribe::{Address, ConnectError, Identity, LinkInfo, Node};
+use futures::stream::FuturesUnordered;
+use futures::{AsyncWriteExt, StreamExt};
 use libp2p::core::upgrade::Version;
-use libp2p::swarm::{ConnectionId, Stream, Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use libp2p::swarm::{ConnectionId, Stream};
+use libp2p::{Multiaddr, PeerId};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::cluster::PATIENCE;
 
-/// The frames of a handshake that passes, by their number on the wire.
-pub(crate) const HELLO_1: usize = 0;
-pub(crate) const CHALLENGE_1: usize = 1;
-pub(crate) const ANSWER_1: usize = 2;
-pub(crate) const PASS_1: usize = 3;
-pub(crate) const HELLO_2: usize = 4;
-pub(crate) const CHALLENGE_2: usize = 5;
-pub(crate) const ANSWER_2: usize = 6;
-pub(crate) const PASS_2: usize = 7;
+/// The topic of the room "lobby".
+const LOBBY: &str = "/diatribe/1/lobby";
 
-/// An established connection and its time.
+/// An established connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Up {
     pub(crate) peer: PeerId,
-    pub(crate) at: Instant,
     pub(crate) id: ConnectionId,
-}
-
-enum Command {
-    Dial(Multiaddr),
-    Open(
-        ConnectionId,
-        StreamProtocol,
-        oneshot::Sender<Result<Stream, OpenError>>,
-    ),
 }
 
 /// A peer that acts only on command.
@@ -57,25 +47,17 @@ pub(crate) struct RawPeer {
     pub(crate) instance_id: [u8; 16],
     /// How long it waits before each handshake frame of its own.
     pub(crate) pace: Duration,
-    commands: mpsc::UnboundedSender<Command>,
-    up: mpsc::UnboundedReceiver<Up>,
-    down: mpsc::UnboundedReceiver<(ConnectionId, Instant)>,
-    /// The ends of connections that were read from `down`.
-    ended: HashMap<ConnectionId, Instant>,
-    inbound: mpsc::UnboundedReceiver<InboundStream>,
-    driver: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for RawPeer {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
+    raw: raw_peer::RawPeer,
+    /// All connections, also those that have ended: dropping one would close it.
+    conns: HashMap<ConnectionId, Conn>,
+    /// Connections whose end a test has seen.
+    ended: HashSet<ConnectionId>,
 }
 
 /// The bytes to send for a frame, or none to stop the handshake there.
 pub(crate) type Fate = Option<Vec<u8>>;
 
-/// How a handshake of ours went.
+/// The end of a handshake.
 #[derive(Debug)]
 pub(crate) enum End {
     /// Both sides hold a pass.
@@ -88,9 +70,9 @@ pub(crate) enum End {
     HungUp,
 }
 
-/// A handshake as it went.
+/// The record of a handshake.
 #[derive(Debug)]
-pub(crate) struct Shaken {
+pub(crate) struct HandshakeRecord {
     pub(crate) end: End,
     /// The bodies of all frames by their number: as the machine made them, and as they were received.
     pub(crate) frames: HashMap<usize, Vec<u8>>,
@@ -99,7 +81,7 @@ pub(crate) struct Shaken {
     unanswered: Option<Stream>,
 }
 
-impl Shaken {
+impl HandshakeRecord {
     pub(crate) fn failure(&self) -> &Failure {
         match &self.end {
             End::Failed(failure) => failure,
@@ -116,108 +98,122 @@ impl RawPeer {
 
     /// Creates a peer with this key; `identify` tells whether it answers identify.
     pub(crate) async fn with(identity: Identity, identify: bool) -> RawPeer {
-        let (commands, commands_in) = mpsc::unbounded_channel();
-        let (up_out, up) = mpsc::unbounded_channel();
-        let (down_out, down) = mpsc::unbounded_channel();
-        let (inbound_out, inbound) = mpsc::unbounded_channel();
-        let mut swarm =
-            swarm(&identity, identify, Version::V1, inbound_out).expect("an Ed25519 key");
-        swarm
-            .listen_on("/ip4/127.0.0.1/tcp/0/ws".parse().expect("a multiaddr"))
-            .expect("loopback can be listened on");
-        let address = loop {
-            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-                break address;
-            }
-        };
-        let driver = tokio::spawn(drive(swarm, commands_in, up_out, down_out));
+        let raw = raw_peer::RawPeer::listener(identity.clone(), identify, Version::V1).await;
+        let raw = raw.expect("loopback can be listened on");
         RawPeer {
             identity,
-            address,
-            instance_id: rand::random(),
+            address: raw.address.clone().expect("it listens"),
+            instance_id: raw.instance_id,
             pace: Duration::ZERO,
-            commands,
-            up,
-            down,
-            ended: HashMap::new(),
-            inbound,
-            driver,
+            raw,
+            conns: HashMap::new(),
+            ended: HashSet::new(),
         }
+    }
+
+    /// Creates a peer that has a link with the node at `to` and a gossip stream, in the lobby.
+    pub(crate) async fn linked(to: &Address) -> (RawPeer, Up, Stream) {
+        let mut raw = RawPeer::new().await;
+        let up = raw.dial(to).await;
+        raw.pass(up, Role::Dialer).await;
+        let mut stream = raw.open(up, MESHSUB).await.expect("a link takes gossip");
+        send(&mut stream, &subscribe(LOBBY)).await;
+        (raw, up, stream)
     }
 
     pub(crate) fn id(&self) -> PeerId {
         self.identity.peer_id()
     }
 
+    /// Returns the address at which a node can dial it.
     pub(crate) fn dialable(&self) -> Address {
         self.address.clone().try_into().expect("an address to dial")
     }
 
     /// Dials and waits for noise and yamux to be done.
     pub(crate) async fn dial(&mut self, address: &Address) -> Up {
-        self.command(Command::Dial(address.multiaddr().clone()));
-        self.connected().await
+        self.try_dial(address).await.expect("it can be dialled")
+    }
+
+    /// Dials as [`RawPeer::dial`] does, an address that may refuse the connection.
+    pub(crate) async fn try_dial(&mut self, address: &Address) -> Result<Up, String> {
+        let conn = patiently("connection", async { Some(self.raw.dial(address).await) }).await?;
+        Ok(self.keep(conn))
+    }
+
+    /// Has `node` dial this peer. Returns the connection, and the task that ends with the result of the dial.
+    pub(crate) async fn dialled_by(&mut self, node: &Node) -> (Up, JoinHandle<Dialled>) {
+        let (node, address) = (node.clone(), self.dialable());
+        let dial = tokio::spawn(async move { node.connect(address).await });
+        (self.connected().await, dial)
     }
 
     /// Waits for the next established connection.
     pub(crate) async fn connected(&mut self) -> Up {
-        patiently("connection", self.up.recv()).await
+        let conn = patiently("connection", self.raw.accept()).await;
+        self.keep(conn)
+    }
+
+    fn keep(&mut self, conn: Conn) -> Up {
+        let up = Up {
+            peer: conn.peer,
+            id: conn.id(),
+        };
+        self.conns.insert(up.id, conn);
+        up
     }
 
     /// Waits until the other side has closed this connection, and returns its lifetime.
     pub(crate) async fn gone(&mut self, up: Up) -> Duration {
-        loop {
-            if let Some(at) = self.ended.get(&up.id) {
-                return *at - up.at;
-            }
-            let (id, at) = patiently("end of the connection", self.down.recv()).await;
-            self.ended.insert(id, at);
-        }
+        let lasted = patiently("end of the connection", self.conns[&up.id].gone(PATIENCE)).await;
+        self.ended.insert(up.id);
+        lasted
     }
 
     /// Opens a stream; none when the other side refuses the protocol or the connection is gone.
     pub(crate) async fn open(&self, up: Up, protocol: &'static str) -> Option<Stream> {
-        let (reply, answer) = oneshot::channel();
-        self.command(Command::Open(up.id, StreamProtocol::new(protocol), reply));
-        answer.await.ok()?.ok()
+        self.conns[&up.id].open(protocol).await.ok()
     }
 
-    /// The gossip streams that the other side has opened to us so far.
+    /// Returns the gossip streams that the other side has opened so far.
     pub(crate) fn gossip_streams(&mut self) -> Vec<InboundStream> {
-        let all = std::iter::from_fn(|| self.inbound.try_recv().ok());
-        all.filter(|s| s.protocol.as_ref() != handshake::PROTOCOL)
-            .collect()
+        let mut opened = Vec::new();
+        for conn in self.conns.values_mut() {
+            opened.extend(std::iter::from_fn(|| conn.opened()));
+        }
+        opened.retain(|stream| stream.protocol.as_ref() != handshake::PROTOCOL);
+        opened
     }
 
-    /// This peer, as a machine introduces itself on the open network.
+    /// Returns this peer as a machine introduces itself on the open network.
     pub(crate) fn local(&self) -> Arc<Local> {
         Arc::new(Local::new(self.identity.clone(), None, self.instance_id))
     }
 
     /// An honest handshake.
-    pub(crate) async fn pass(&mut self, up: Up, role: Role) -> Shaken {
-        let shaken = self
-            .shake(up, role, self.local(), |_, body| Some(framed(&body)))
+    pub(crate) async fn pass(&mut self, up: Up, role: Role) -> HandshakeRecord {
+        let record = self
+            .handshake(up, role, self.local(), |_, body| Some(framed(&body)))
             .await;
-        assert!(matches!(shaken.end, End::Passed), "{:?}", shaken.end);
-        shaken
+        assert!(matches!(record.end, End::Passed), "{:?}", record.end);
+        record
     }
 
     /// Runs a handshake and passes each frame of this side, with its number, through `fate`.
-    pub(crate) async fn shake(
+    pub(crate) async fn handshake(
         &mut self,
         up: Up,
         role: Role,
         local: Arc<Local>,
         mut fate: impl FnMut(usize, Vec<u8>) -> Fate,
-    ) -> Shaken {
+    ) -> HandshakeRecord {
         let entropy = Box::new(StdRng::seed_from_u64(rand::random()));
         // Its clock does not advance: the node's deadlines are tested.
         let mut machine = Machine::new(local, role, up.peer, Time::ZERO, entropy);
         let mut inputs = VecDeque::from([Input::Start]);
         let mut reply: Option<Stream> = None;
         let mut frames = HashMap::new();
-        let end = 'shake: loop {
+        let end = 'handshake: loop {
             let input = match inputs.pop_front() {
                 Some(input) => input,
                 None => match self.request().await {
@@ -237,11 +233,11 @@ impl RawPeer {
                         let number = frames.len();
                         frames.insert(number, body.clone());
                         let Some(bytes) = fate(number, body) else {
-                            break 'shake End::Stopped;
+                            break 'handshake End::Stopped;
                         };
                         tokio::time::sleep(self.pace).await;
                         let Some(answer) = self.ask(up, &bytes).await else {
-                            break 'shake End::HungUp;
+                            break 'handshake End::HungUp;
                         };
                         frames.insert(frames.len(), answer.clone());
                         inputs.push_back(Input::Response(answer));
@@ -250,115 +246,96 @@ impl RawPeer {
                         let number = frames.len();
                         frames.insert(number, body.clone());
                         let Some(bytes) = fate(number, body) else {
-                            break 'shake End::Stopped;
+                            break 'handshake End::Stopped;
                         };
                         tokio::time::sleep(self.pace).await;
                         let mut stream = reply.take().expect("a request came before");
                         if stream.write_all(&bytes).await.is_err() || stream.close().await.is_err()
                         {
-                            break 'shake End::HungUp;
+                            break 'handshake End::HungUp;
                         }
                         inputs.push_back(Input::ResponseSent);
                     }
                     Output::Authorize { .. } => inputs.push_back(Input::Decision(Ok(()))),
                     Output::Verified(_) => inputs.push_back(Input::GateOpen),
-                    Output::Passed => break 'shake End::Passed,
+                    Output::Passed => break 'handshake End::Passed,
                     Output::Close(failure) | Output::CloseAfterResponse(failure) => {
-                        break 'shake End::Failed(failure);
+                        break 'handshake End::Failed(failure);
                     }
                 }
             }
         };
-        Shaken {
+        HandshakeRecord {
             end,
             frames,
             unanswered: reply,
         }
     }
 
-    /// Sends these bytes on a handshake stream of their own; the body of the frame that answers.
+    /// Sends these bytes on a handshake stream of their own; returns the body of the frame that answers.
     pub(crate) async fn ask(&self, up: Up, bytes: &[u8]) -> Option<Vec<u8>> {
-        let answer = tokio::time::timeout(PATIENCE, self.asked(up, bytes)).await;
+        let asked = async {
+            let mut stream = self.open(up, handshake::PROTOCOL).await?;
+            stream.write_all(bytes).await.ok()?;
+            stream.close().await.ok()?;
+            frame::read(&mut stream, MAX_FRAME).await.ok()
+        };
+        let answer = timeout(PATIENCE, asked).await;
         answer.expect("an answer, or the end of the stream")
     }
 
-    async fn asked(&self, up: Up, bytes: &[u8]) -> Option<Vec<u8>> {
-        let mut stream = self.open(up, handshake::PROTOCOL).await?;
-        stream.write_all(bytes).await.ok()?;
-        stream.close().await.ok()?;
-        let mut answer = Vec::new();
-        stream.take(4096).read_to_end(&mut answer).await.ok()?;
-        unframed(&answer)
-    }
-
-    /// The next handshake frame that the other side asks with, and where its answer goes.
+    /// Waits for the next handshake request on any connection; returns the stream for the answer, and the request's body.
+    /// None when a connection has ended.
     pub(crate) async fn request(&mut self) -> Option<(Stream, Vec<u8>)> {
         loop {
-            let InboundStream {
-                protocol, stream, ..
-            } = tokio::select! {
-                inbound = self.inbound.recv() => inbound?,
-                ended = self.down.recv() => {
-                    self.ended.extend(ended);
-                    return None;
-                }
-                () = tokio::time::sleep(PATIENCE) => panic!("no request in {PATIENCE:?}"),
-            };
-            if protocol.as_ref() != handshake::PROTOCOL {
-                continue;
+            let mut inbound = self.stream().await?;
+            if inbound.protocol.as_ref() == handshake::PROTOCOL {
+                let body = frame::read(&mut inbound.stream, MAX_FRAME).await.ok()?;
+                return Some((inbound.stream, body));
             }
-            let (mut stream, mut bytes) = (stream, Vec::new());
-            (&mut stream)
-                .take(4096)
-                .read_to_end(&mut bytes)
-                .await
-                .ok()?;
-            return Some((stream, unframed(&bytes)?));
         }
     }
 
-    fn command(&self, command: Command) {
-        assert!(self.commands.send(command).is_ok(), "the raw peer runs");
+    /// Waits for the next gossip stream that the other side opens.
+    pub(crate) async fn gossip_stream(&mut self) -> InboundStream {
+        loop {
+            let inbound = self.stream().await.expect("the connection stays open");
+            if inbound.protocol.as_ref() != handshake::PROTOCOL {
+                return inbound;
+            }
+        }
+    }
+
+    /// Waits for the next inbound stream on any connection. None when a connection has ended.
+    async fn stream(&mut self) -> Option<InboundStream> {
+        let ended = &self.ended;
+        let open = self.conns.iter_mut().filter(|(id, _)| !ended.contains(id));
+        let mut next: FuturesUnordered<_> = open
+            .map(|(id, conn)| async { (*id, conn.stream().await) })
+            .collect();
+        let next = timeout(PATIENCE, next.next()).await;
+        let (id, inbound) = next.unwrap_or_else(|_| panic!("no stream in {PATIENCE:?}"))?;
+        if inbound.is_none() {
+            self.ended.insert(id);
+        }
+        inbound
     }
 }
 
-fn unframed(mut bytes: &[u8]) -> Option<Vec<u8>> {
-    let len = prost::encoding::decode_varint(&mut bytes).ok()?;
-    (len == bytes.len() as u64).then(|| bytes.to_vec())
+/// The result of a node's dial.
+type Dialled = Result<LinkInfo, ConnectError>;
+
+/// Sends an RPC on a gossip stream.
+pub(crate) async fn send(stream: &mut Stream, rpc: &[u8]) {
+    stream.write_all(rpc).await.expect("the stream is open");
+    stream.flush().await.expect("the stream is open");
 }
 
+/// Waits for `future` at most [`PATIENCE`].
 pub(crate) async fn patiently<T>(what: &str, future: impl Future<Output = Option<T>>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
+    match timeout(PATIENCE, future).await {
         Ok(Some(found)) => found,
-        Ok(None) => panic!("the raw peer has ended"),
+        Ok(None) => panic!("no {what}, or the raw peer has ended"),
         Err(_) => panic!("no {what} in {PATIENCE:?}"),
-    }
-}
-
-async fn drive(
-    mut swarm: Swarm<Behaviour>,
-    mut commands: mpsc::UnboundedReceiver<Command>,
-    up: mpsc::UnboundedSender<Up>,
-    down: mpsc::UnboundedSender<(ConnectionId, Instant)>,
-) {
-    loop {
-        tokio::select! {
-            command = commands.recv() => match command {
-                Some(Command::Dial(address)) => swarm.dial(address).expect("the address can be dialled"),
-                Some(Command::Open(id, protocol, reply)) => {
-                    swarm.behaviour_mut().streams.open(id, protocol, reply);
-                }
-                None => return,
-            },
-            event = swarm.select_next_some() => match event {
-                SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
-                    let _ = up.send(Up { peer: peer_id, at: Instant::now(), id: connection_id });
-                }
-                SwarmEvent::ConnectionClosed { connection_id, .. } => {
-                    let _ = down.send((connection_id, Instant::now()));
-                }
-                _ => {}
-            },
-        }
     }
 }

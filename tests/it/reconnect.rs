@@ -131,9 +131,7 @@ async fn ten_times_gone_and_back_the_link_works_each_time() {
 async fn a_peer_that_hangs_up_during_the_handshake_is_named_to_whoever_dialled() {
     let a = member().await;
     let mut raw = RawPeer::new().await;
-    let (node, address) = (a.node.clone(), raw.dialable());
-    let dial = tokio::spawn(async move { node.connect(address).await });
-    raw.connected().await;
+    let (_, dial) = raw.dialled_by(&a.node).await;
     raw.request().await.expect("the node begins");
     drop(raw);
     let error = stage(

@@ -104,9 +104,7 @@ async fn who_skips_the_handshake_is_refused_every_gossip_stream_and_gone_after_t
 async fn a_stranger_that_is_dialled_is_given_no_gossip_stream_either() {
     let a = member().await;
     let mut raw = RawPeer::new().await;
-    let (node, address) = (a.node.clone(), raw.dialable());
-    let dial = tokio::spawn(async move { node.connect(address).await });
-    let up = raw.connected().await;
+    let (up, dial) = raw.dialled_by(&a.node).await;
     assert!(raw.open(up, MESHSUB).await.is_none());
     assert_close(raw.gone(up).await, FRAME);
     assert_eq!(raw.gossip_streams().len(), 0);
@@ -138,15 +136,15 @@ async fn stop_before(role: Role, kept: usize) {
     let mut raw = RawPeer::new().await;
     let up = connect(&a, &mut raw, role).await;
     let local = raw.local();
-    let shaken = raw
-        .shake(up, role, local, |n, body| {
+    let record = raw
+        .handshake(up, role, local, |n, body| {
             (n != kept).then(|| framed(&body))
         })
         .await;
     assert!(
-        matches!(shaken.end, End::Stopped),
+        matches!(record.end, End::Stopped),
         "{role:?} {kept}: {:?}",
-        shaken.end
+        record.end
     );
     // A node that has the other's proof takes its gossip stream a moment before it says so; from
     // any other it takes none.
@@ -165,9 +163,8 @@ async fn connect(a: &Member, raw: &mut RawPeer, role: Role) -> Up {
     match role {
         Role::Dialer => raw.dial(&a.address()).await,
         Role::Listener => {
-            let (node, address) = (a.node.clone(), raw.dialable());
-            tokio::spawn(async move { node.connect(address).await });
-            raw.connected().await
+            let (up, _dial) = raw.dialled_by(&a.node).await;
+            up
         }
     }
 }
@@ -180,13 +177,13 @@ async fn who_is_only_ever_just_in_time_is_gone_after_ten_seconds() {
     raw.pace = Duration::from_millis(2800);
     let up = raw.dial(&a.address()).await;
     let local = raw.local();
-    let shaken = raw
-        .shake(up, Role::Dialer, local, |_, body| Some(framed(&body)))
+    let record = raw
+        .handshake(up, Role::Dialer, local, |_, body| Some(framed(&body)))
         .await;
     assert!(
-        !matches!(shaken.end, End::Stopped | End::Failed(_)),
+        !matches!(record.end, End::Stopped | End::Failed(_)),
         "{:?}",
-        shaken.end
+        record.end
     );
     assert_close(raw.gone(up).await, WHOLE);
     assert_eq!(raw.gossip_streams().len(), 0);

@@ -70,7 +70,7 @@ async fn a_malformed_frame_ends_its_own_connection_by_name_and_no_other() {
             let mut raw = RawPeer::new().await;
             let up = raw.dial(&a.address()).await;
             let local = raw.local();
-            raw.shake(up, Role::Dialer, local, |n, body| {
+            raw.handshake(up, Role::Dialer, local, |n, body| {
                 Some(if n == frame {
                     bytes(&body)
                 } else {
@@ -92,11 +92,9 @@ async fn a_malformed_answer_to_a_node_that_dials_is_told_to_whoever_dialled() {
     let (mut a, mut b) = talkers().await;
     for Malformed { what, named, bytes } in MALFORMED {
         let mut raw = RawPeer::new().await;
-        let (node, address) = (a.node.clone(), raw.dialable());
-        let dial = tokio::spawn(async move { node.connect(address).await });
-        let up = raw.connected().await;
+        let (up, dial) = raw.dialled_by(&a.node).await;
         let local = raw.local();
-        raw.shake(up, Role::Listener, local, |n, body| {
+        raw.handshake(up, Role::Listener, local, |n, body| {
             Some(if n == CHALLENGE_1 {
                 bytes(&body)
             } else {
@@ -121,9 +119,9 @@ async fn a_frame_after_the_pass_ends_the_link_by_name() {
     for again in [framed, |_: &[u8]| vec![0]] {
         let mut raw = RawPeer::new().await;
         let up = raw.dial(&a.address()).await;
-        let shaken = raw.pass(up, Role::Dialer).await;
+        let record = raw.pass(up, Role::Dialer).await;
         a.link_up(raw.id()).await;
-        raw.ask(up, &again(&shaken.frames[&HELLO_1])).await;
+        raw.ask(up, &again(&record.frames[&HELLO_1])).await;
         let error = a.refused().await;
         let named = ["sent Hello where none was due", "the frame is empty"];
         assert!(named.iter().any(|n| error.reason.contains(n)), "{error}");
@@ -141,7 +139,7 @@ async fn a_frame_that_comes_twice_ends_the_handshake() {
     let up = raw.dial(&a.address()).await;
     let local = raw.local();
     let mut hello = Vec::new();
-    raw.shake(up, Role::Dialer, local, |n, body| {
+    raw.handshake(up, Role::Dialer, local, |n, body| {
         if n == HELLO_1 {
             hello = framed(&body);
             return Some(hello.clone());
@@ -185,9 +183,7 @@ async fn recorded_frames_do_not_pass_on_a_new_connection() {
 async fn a_nodes_own_frames_prove_nothing_when_they_come_back() {
     let a = member().await;
     let mut raw = RawPeer::new().await;
-    let (node, address) = (a.node.clone(), raw.dialable());
-    let dial = tokio::spawn(async move { node.connect(address).await });
-    let up = raw.connected().await;
+    let (up, dial) = raw.dialled_by(&a.node).await;
     let (mut reply, hello) = raw.request().await.expect("the node begins");
     // The node's own Hello is asked of itself on a second connection.
     let mut second = RawPeer::with(raw.identity.clone(), true).await;
@@ -232,9 +228,7 @@ async fn a_relay_between_two_honest_nodes_gets_neither_to_pass() {
     for meddle in [as_it_is, in_its_own_name] {
         let (mut a, mut b) = (member().await, member().await);
         let mut relay = RawPeer::new().await;
-        let (node, address) = (a.node.clone(), relay.dialable());
-        let dial = tokio::spawn(async move { node.connect(address).await });
-        let from_a = relay.connected().await;
+        let (from_a, dial) = relay.dialled_by(&a.node).await;
         let to_b = relay.dial(&b.address()).await;
         while let Some((mut reply, frame)) = relay.request().await {
             let Some(answer) = relay.ask(to_b, &framed(&meddle(&relay, frame))).await else {
@@ -286,10 +280,10 @@ async fn a_stranger_is_told_of_another_network_and_nothing_more() {
     let up = raw.dial(&a.address()).await;
     let key = NetworkKey::from_bytes(&[7; 32]);
     let local = Arc::new(Local::new(raw.identity.clone(), Some(key), [1; 16]));
-    let shaken = raw
-        .shake(up, Role::Dialer, local, |_, body| Some(framed(&body)))
+    let record = raw
+        .handshake(up, Role::Dialer, local, |_, body| Some(framed(&body)))
         .await;
-    let reason = &shaken.failure().reason;
+    let reason = &record.failure().reason;
     assert_eq!(*reason, Reason::RefusedByRemote(RejectCode::Network));
     assert_eq!(a.refused().await.code, Some("NETWORK"));
     raw.gone(up).await;
@@ -299,9 +293,7 @@ async fn a_stranger_is_told_of_another_network_and_nothing_more() {
 async fn a_second_round_that_begins_before_the_first_is_over_does_not_pass() {
     let a = member().await;
     let mut raw = RawPeer::new().await;
-    let (node, address) = (a.node.clone(), raw.dialable());
-    let dial = tokio::spawn(async move { node.connect(address).await });
-    let up = raw.connected().await;
+    let (up, dial) = raw.dialled_by(&a.node).await;
     let (_reply, hello) = raw.request().await.expect("the node begins");
     // A Hello of ours while ours is to be a Challenge: the listener has no turn yet.
     raw.ask(up, &framed(&hello)).await;

@@ -14,7 +14,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::swarm::Stream;
 
 use crate::cluster::{Member, builder, member, start};
-use crate::raw_peer::{RawPeer, Up};
+use crate::raw_peer::{RawPeer, Up, send};
 use crate::stranger::untouched;
 
 const SYNC: &str = "/diatribe/sync/1.0.0";
@@ -39,18 +39,9 @@ fn batch(author: &Identity, room: &RoomName, ahead_ms: u64, text: &str) -> Vec<u
 
 /// A raw peer with a link and a gossip stream, in the lobby.
 async fn linked(a: &mut Member) -> (RawPeer, Up, Stream) {
-    let mut raw = RawPeer::new().await;
-    let up = raw.dial(&a.address()).await;
-    raw.pass(up, Role::Dialer).await;
-    let mut stream = raw.open(up, MESHSUB).await.expect("a link takes gossip");
-    send(&mut stream, &subscribe(&lobby().topic())).await;
-    a.link_up(raw.id()).await;
-    (raw, up, stream)
-}
-
-async fn send(stream: &mut Stream, rpc: &[u8]) {
-    stream.write_all(rpc).await.expect("the stream is open");
-    stream.flush().await.expect("the stream is open");
+    let linked = RawPeer::linked(&a.address()).await;
+    a.link_up(linked.0.id()).await;
+    linked
 }
 
 /// Something that no honest node sends.
@@ -141,10 +132,10 @@ async fn an_offender_is_not_let_back_for_a_while() {
     raw.gone(up).await;
     let up = raw.dial(&a.address()).await;
     let local = raw.local();
-    let shaken = raw
-        .shake(up, Role::Dialer, local, |_, body| Some(framed(&body)))
+    let record = raw
+        .handshake(up, Role::Dialer, local, |_, body| Some(framed(&body)))
         .await;
-    let reason = &shaken.failure().reason;
+    let reason = &record.failure().reason;
     assert_eq!(*reason, Reason::RefusedByRemote(RejectCode::Policy));
 }
 

@@ -85,9 +85,7 @@ async fn a_stranger_that_dials_is_told_no_address() {
 async fn a_stranger_that_is_dialled_is_told_no_address() {
     let node = node_with_addresses().await;
     let mut raw = RawPeer::with(Identity::generate(), false).await;
-    let (dialer, address) = (node.node.clone(), raw.dialable());
-    let dial = tokio::spawn(async move { dialer.connect(address).await });
-    let up = raw.connected().await;
+    let (up, dial) = raw.dialled_by(&node.node).await;
     learns_no_address(&raw, up, &node).await;
     dial.abort();
 }
@@ -97,9 +95,7 @@ async fn hello_of(identity: &Identity, key: u8) -> proto::Core {
     let key = NetworkKey::from_bytes(&[key; 32]);
     let node = start(builder().identity(identity.clone()).network_key(key)).await;
     let mut raw = RawPeer::new().await;
-    let (dialer, address) = (node.node.clone(), raw.dialable());
-    let dial = tokio::spawn(async move { dialer.connect(address).await });
-    raw.connected().await;
+    let (_, dial) = raw.dialled_by(&node.node).await;
     let (_reply, hello) = raw.request().await.expect("the node begins");
     dial.abort();
     let frame = proto::Frame::decode(&hello[..]).expect("a frame");
