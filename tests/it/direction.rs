@@ -10,12 +10,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rate_limit", &["clock"]),
     ("identity", &[]),
     ("wire", &["model"]),
-    ("handshake", &["clock", "identity", "wire"]),
-    ("gate", &["clock", "identity", "wire"]),
-    ("overlay", &["clock", "identity", "wire"]),
-    ("gossip", &["model", "clock", "identity", "wire"]),
-    ("store", &["model", "clock", "identity", "wire"]),
-    ("sync", &["model", "clock", "identity", "wire"]),
+    ("handshake", &["clock", "rate_limit", "identity", "wire"]),
+    ("gate", &["clock", "rate_limit", "identity", "wire"]),
+    ("overlay", &["clock", "rate_limit", "identity", "wire"]),
+    (
+        "gossip",
+        &["model", "clock", "rate_limit", "identity", "wire"],
+    ),
+    (
+        "store",
+        &["model", "clock", "rate_limit", "identity", "wire"],
+    ),
+    (
+        "sync",
+        &["model", "clock", "rate_limit", "identity", "wire"],
+    ),
     (
         "net",
         &[
