@@ -86,10 +86,10 @@ pub use identity::{Identity, NetworkKey};
 pub use model::{BatchId, RoomName, RoomNameError};
 pub use net::{Address, AddressError, Stage, StageError};
 pub use node::{
-    BroadcastError, ClockReport, ClockState, ClockStatus, ConnectError, Crowding, DEFAULT_LISTEN,
-    DEFAULT_ROOM, DatedThan, Direction, EPHEMERAL_BYTES, Event, Events, History, HistoryQuery,
-    JoinError, LinkInfo, MAX_STRETCHES, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message, Node,
-    NodeBuilder, NodeFailure, Probe, ProbeStep, Probed, RoomStatus, Sending, Sent, StartError,
-    WrongClock,
+    BroadcastError, BroadcastReceipt, ClockReport, ClockState, ClockStatus, ConnectError, Crowding,
+    DEFAULT_LISTEN, DEFAULT_ROOM, DatedThan, Direction, EPHEMERAL_BYTES, Event, Events, History,
+    HistoryQuery, JoinError, LinkInfo, MAX_STRETCHES, MAX_WAITING_BYTES, MAX_WAITING_EVENTS,
+    Message, Node, NodeBuilder, NodeFailure, PendingBroadcast, Probe, ProbeStep, Probed,
+    RoomStatus, StartError, WrongClock,
 };
 pub use store::{LogError, RetentionPolicy, Sync};

@@ -1,7 +1,7 @@
-//! The behaviours of a node, in the order that matters.
+//! The libp2p behaviours of a node.
 //!
-//! Entry type: [`Behaviour`]. The rule it keeps: what denies a connection stands first and the gate
-//! last, because gossipsub never forgets a connection that a later behaviour denied.
+//! Entry type: [`Behaviour`]. The rule it keeps: behaviours that deny connections are first and the gate is last, because
+//! gossipsub never forgets a connection that a later behaviour denied.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,23 +22,23 @@ use crate::overlay;
 use crate::sync;
 use crate::wire::RequestResponse;
 
-/// Connections with one peer: the second is there only while two that crossed are sorted out.
+/// Maximum number of connections with one peer: a second one exists only while one of two crossing dials is being closed.
 const MAX_PER_PEER: u32 = 2;
-/// New connections are refused while the process takes this much more memory than when the node began: 512 MiB. What a
-/// program that contains the node needs for itself keeps nobody out.
+/// New connections are refused while the process uses this much more memory than at the start of the node: 512 MiB. Memory
+/// that the embedding program used before does not count.
 const MAX_MEMORY: usize = 512 << 20;
-/// A link is asked for a sign of life this often.
-const PING_EVERY: Duration = Duration::from_secs(5);
-/// A link that gives none for this long is lost.
+/// Interval of pings on a link.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Time after which a link without an answer to a ping is closed.
 pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much memory the process may take until new connections are refused.
+/// Returns the memory above which new connections are refused.
 fn max_memory() -> usize {
     let now = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem);
     now.saturating_add(MAX_MEMORY)
 }
 
-/// What verified peers may speak, in all: the protocols of the contract that stand behind the gate.
+/// The protocols that verified peers may use: those of the contract behind the gate.
 const GATED: [&str; 5] = [
     gossip::PROTOCOLS[0],
     gossip::PROTOCOLS[1],
@@ -47,7 +47,7 @@ const GATED: [&str; 5] = [
     sync::message::PROTOCOL,
 ];
 
-/// Everything on a connection.
+/// All behaviours, in the order in which they are asked.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     pub(crate) limits: limits::Behaviour,
@@ -60,16 +60,16 @@ pub(crate) struct Behaviour {
     pub(crate) gate: Gate<Verified>,
 }
 
-/// What only verified peers reach.
+/// The behaviours behind the gate: only verified peers reach them.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Verified {
-    /// None when the node links only as it is told.
+    /// None when the node has fixed links.
     pub(crate) overlay: Toggle<overlay::Behaviour>,
     pub(crate) gossip: gossip::Behaviour,
     pub(crate) sync: RequestResponse,
 }
 
-/// The one thing that opens a gate.
+/// Only the proof of a handshake opens a gate.
 impl gate::sealed::Sealed for handshake::VerifiedConnection {}
 
 impl Permit for handshake::VerifiedConnection {
@@ -102,7 +102,7 @@ impl Behaviour {
             identify: Identify::new(identity),
             ping: ping::Behaviour::new(
                 ping::Config::new()
-                    .with_interval(PING_EVERY)
+                    .with_interval(PING_INTERVAL)
                     .with_timeout(PING_TIMEOUT),
             ),
             handshake: handshake::Behaviour::new(

@@ -1,8 +1,8 @@
-//! What a node tells its application.
+//! Events of a node for its application.
 //!
-//! Entry types: [`Event`], [`Events`]. How often it tells what others bring about is decided in `limits`, how
-//! events come to their readers in `bus`, what of them finds no room for a slow reader in `queue`, and how it goes on from
-//! the log in `backlog` and `resume`.
+//! Entry types: [`Event`], [`Events`]. `rate_limit` bounds the events that a remote peer can trigger at will, `bus`
+//! distributes events to their readers, `queue` bounds the memory of a slow reader, and `backlog` and `resume` let it
+//! continue from the log.
 
 mod backlog;
 mod bus;
@@ -27,21 +27,21 @@ pub(crate) use bus::EventBus;
 pub use bus::Events;
 pub use queue::{MAX_WAITING_BYTES, MAX_WAITING_EVENTS};
 pub(crate) use rate_limit::{Cause, Kind};
-pub(crate) use resume::{Past, PastPage};
+pub(crate) use resume::{LogPage, MessageLog};
 
-/// Which side dialled.
+/// The side that dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Direction {
-    /// We did.
+    /// This node.
     Dialer,
-    /// The peer did.
+    /// The peer.
     Listener,
 }
 
 impl Direction {
-    /// The name in JSON lines.
+    /// Returns the name in JSON lines.
     pub fn name(self) -> &'static str {
         match self {
             Direction::Dialer => "dialer",
@@ -50,104 +50,104 @@ impl Direction {
     }
 }
 
-/// What happened.
+/// An event of a node.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The node listens on another address, `/p2p/` included.
     Listening {
-        /// Where it can be dialled.
+        /// The address at which it can be dialled.
         address: Multiaddr,
     },
-    /// A peer passed the handshake in both rounds.
+    /// A peer is linked: it passed both rounds of the handshake.
     LinkUp {
-        /// Who.
+        /// The peer.
         peer_id: PeerId,
-        /// Where.
+        /// The address of the other end.
         address: Multiaddr,
-        /// Which side dialled.
+        /// The side that dialled.
         direction: Direction,
-        /// Links now.
+        /// Number of links now.
         links: usize,
     },
-    /// A link is gone.
+    /// A link has ended.
     LinkDown {
-        /// Whose.
+        /// The peer.
         peer_id: PeerId,
-        /// Why.
+        /// The reason.
         reason: String,
-        /// Links now.
+        /// Number of links now.
         links: usize,
     },
-    /// A connection came to nothing.
+    /// A connection failed or was refused.
     Refused {
-        /// Whose, when noise had told.
+        /// The peer, if the connection got as far as noise.
         peer_id: Option<PeerId>,
-        /// Where.
+        /// The address of the other end.
         address: Multiaddr,
-        /// At which stage and why.
+        /// The stage at which it failed, and the reason.
         error: StageError,
     },
-    /// A peer has proved its key, only to see whether this node can be linked with, and goes again: `diatribe check`.
+    /// A peer has proved its key only to see whether this node can be linked with, and disconnects: `diatribe check`.
     Visit {
-        /// Who.
+        /// The peer.
         peer_id: PeerId,
-        /// From where.
+        /// The address of the other end.
         address: Multiaddr,
     },
-    /// Somebody said something.
+    /// A message has arrived.
     Message(Message),
-    /// This node told one of its links to connect to a newcomer.
+    /// This node sent a redirect hint: one of its links is to connect to a newcomer.
     Redirected {
-        /// Who was told.
+        /// The link that got the hint.
         peer_id: PeerId,
         /// The newcomer.
         to: PeerId,
-        /// Where the newcomer can be dialled, if it can.
+        /// The address at which the newcomer can be dialled, if it can.
         address: Option<Multiaddr>,
     },
-    /// A redirect hint that a link gave this node has ended.
+    /// A redirect hint that this node got from a link has been dealt with.
     Hint {
-        /// Who gave it.
+        /// The sender of the hint.
         from: PeerId,
-        /// Whom it named.
+        /// The peer to connect to.
         to: PeerId,
-        /// Where.
+        /// The address in the hint.
         address: Option<Multiaddr>,
-        /// How it ended: `linked`, or why not.
+        /// The outcome: `linked`, or the reason for which no link was made.
         outcome: &'static str,
     },
-    /// A room was compared with a neighbour.
+    /// A room was compared with a neighbour (anti-entropy).
     Checked {
         /// The room.
         room: String,
-        /// With whom.
+        /// The neighbour.
         peer_id: PeerId,
-        /// Neighbours in the room that take part in data checking.
+        /// Number of neighbours in the room that take part in data checking.
         neighbours: usize,
-        /// Those that held the same when last compared.
+        /// Number of those that held the same batches when last compared.
         agreed: usize,
-        /// Batches that this comparison brought.
+        /// Number of missing batches that this comparison fetched.
         repaired: u64,
-        /// What it cost on the wire, both ways, in bytes.
+        /// Bytes on the wire, in both directions.
         bytes: u64,
     },
-    /// An author signed two different batches with the same numbers. The one that was stored first counts; the
-    /// other one is stored as well and not delivered.
+    /// An author signed two different batches with the same numbers. The one that was stored first is delivered; the
+    /// other one is only stored.
     Equivocation {
-        /// Who signed both.
+        /// The author of both.
         author: PeerId,
         /// The room.
         room: RoomName,
         /// The number of the second batch's first event.
         seq: u64,
-        /// The batch that counts here.
+        /// The batch that was stored first.
         first: BatchId,
         /// The other one.
         second: BatchId,
     },
     /// A message is dated earlier than it can have been sent by an honest clock. It is delivered all the same.
     BackDated {
-        /// Who signed it.
+        /// The author.
         author: PeerId,
         /// The room.
         room: RoomName,
@@ -155,53 +155,53 @@ pub enum Event {
         seq: u64,
         /// The batch.
         id: BatchId,
-        /// By how much.
+        /// By how much it is too early.
         by: Duration,
-        /// What shows it.
+        /// The evidence.
         than: DatedThan,
     },
-    /// Somebody takes more than its share of the log, which is full: its own oldest messages make room.
+    /// A peer takes more than its share of the log, which is full: its own oldest messages make room.
     Crowding(Crowding),
     /// A clock is wrong, or in doubt, or right again.
     Clock(ClockReport),
-    /// Something went wrong that concerns no link.
+    /// An error that concerns no link.
     Error {
-        /// What, and what to do.
+        /// The error and the remedy.
         reason: String,
     },
-    /// Others brought about more than is told one by one.
+    /// Events were left out by the rate limiter: a remote peer triggered too many.
     Suppressed {
-        /// The type of JSON lines that were left out; `link` for those of links that came up and went.
+        /// The type of the JSON lines that were left out; `link` for `link_up` and `link_down`.
         kind: &'static str,
-        /// What they tell of, in the plural, for people.
+        /// Their subject in the plural, for people.
         what: &'static str,
-        /// How many were left out.
+        /// Number of lines that were left out.
         lines: u64,
-        /// Within this time.
+        /// The time in which they were left out.
         over: Duration,
     },
-    /// This reader was too slow: so many events are missing at this place that the log does not have either; see [`Events`].
+    /// This reader was too slow: at this position, events are missing that are not in the log either; see [`Events`].
     Missed {
-        /// Whose messages they were; none for several authors, or what the node itself tells.
+        /// The author of the missing messages; none for several authors and for events that are no messages.
         author: Option<PeerId>,
-        /// How many.
+        /// Number of missing events.
         events: u64,
     },
 }
 
-/// What shows that a message is back-dated.
+/// The evidence that a message is back-dated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum DatedThan {
-    /// It came live, later than a message that is on its way can come.
+    /// It arrived live, later than a message in flight can arrive.
     Arrival,
     /// The same process of its author had dated an earlier message later.
     EarlierMessage,
 }
 
 impl DatedThan {
-    /// The name in JSON lines.
+    /// Returns the name in JSON lines.
     pub fn name(self) -> &'static str {
         match self {
             DatedThan::Arrival => "arrival",
@@ -214,11 +214,11 @@ impl DatedThan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Message {
-    /// The batch it travelled in.
+    /// The batch that contained it.
     pub id: BatchId,
-    /// In which room.
+    /// The room.
     pub room: RoomName,
-    /// Who signed it.
+    /// The author.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::model::serialize::text")
@@ -228,29 +228,29 @@ pub struct Message {
     pub instance_id: [u8; 16],
     /// Its number among this author process's events in the room, from 1.
     pub seq: u64,
-    /// What kind of event it is; the application's own word.
+    /// The kind of event, in the application's own words.
     pub name: String,
     /// The data.
     pub data: Bytes,
-    /// When the author sent it, by the author's clock: Unix time in milliseconds.
+    /// Time of sending by the author's clock: Unix time in milliseconds.
     pub sent_at_ms: u64,
-    /// Whether it came by data checking instead of live.
+    /// Whether it arrived by data checking (anti-entropy), not live.
     pub backfill: bool,
 }
 
 impl Event {
-    /// The bytes that the event counts for in a queue.
+    /// Returns the bytes that the event counts for in a queue.
     fn bytes(&self) -> usize {
-        let said = match self {
+        let data = match self {
             Event::Message(message) => message.data.len() + message.name.len(),
             Event::LinkDown { reason, .. } | Event::Error { reason } => reason.len(),
             Event::Refused { error, .. } => error.reason.len(),
             _ => 0,
         };
-        EVENT_OVERHEAD + said
+        EVENT_OVERHEAD + data
     }
 
-    /// Whose message it is; none for what the node itself tells.
+    /// Returns the author of a message; none for other events.
     fn author(&self) -> Option<PeerId> {
         match self {
             Event::Message(message) => Some(message.author),

@@ -1,7 +1,6 @@
 //! The handle by which an application uses a running node.
 //!
-//! Entry type: [`Node`]. The rule it keeps: every call answers, with a result or with the reason why
-//! not, also when the node has stopped.
+//! Entry type: [`Node`]. The rule it keeps: every call returns, with a result or an error, also after the node has stopped.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use super::error::{BroadcastError, ConnectError, JoinError};
 use super::event::{Direction, EventBus, Events};
 use super::history_stream::{History, HistoryQuery};
 use super::links::Link;
-use super::outbox::{self, Outgoing, Sent};
+use super::outbox::{self, BroadcastReceipt, Outgoing};
 use super::runner::Command;
 use super::store::{RoomStatus, Store};
 use super::supervisor::{NodeFailure, Supervisor};
@@ -28,8 +27,9 @@ use crate::model::RoomName;
 use crate::net::address::Address;
 use crate::net::tls::certificate::OwnCertificate;
 
-/// A running node. Cloning it gives another handle to the same one; when the last is dropped, the
-/// node stops.
+/// A running node. A clone is another handle to the same node, which stops when the last handle is dropped.
+///
+/// # Examples
 ///
 /// ```no_run
 /// use diatribe::{Event, Identity, Node};
@@ -59,50 +59,54 @@ pub(super) struct Shared {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) outbox: mpsc::Sender<Outgoing>,
     pub(super) outbox_bytes: Arc<Semaphore>,
-    pub(super) bell: Arc<Notify>,
+    /// Notified whenever a neighbour joins a room.
+    pub(super) peer_joined: Arc<Notify>,
     pub(super) bus: EventBus,
     pub(super) store: Store,
-    /// Messages that gossip was given, every copy counted.
+    /// Counts the copies of batches.
     pub(super) ids: Arc<MessageIds>,
     pub(super) network: NetworkId,
     pub(super) supervisor: Supervisor,
-    /// Weak, because it is watched for as long as the transport uses it.
+    /// Weak, because it is watched while the transport uses it.
     pub(super) certificate: Option<Weak<OwnCertificate>>,
 }
 
-/// An event that waits in the queue.
+/// An event in the outbox's queue.
 #[derive(Debug)]
-pub struct Sending {
-    answer: oneshot::Receiver<Result<Sent, BroadcastError>>,
+pub struct PendingBroadcast {
+    answer: oneshot::Receiver<Result<BroadcastReceipt, BroadcastError>>,
 }
 
-impl Sending {
-    /// Resolves when the event is signed and on its way, or says why it is not. The event is sent
-    /// whether or not anybody waits for this.
-    pub async fn sent(self) -> Result<Sent, BroadcastError> {
+impl PendingBroadcast {
+    /// Waits until the event is signed, published and stored. The event is sent even if this is dropped.
+    ///
+    /// # Errors
+    ///
+    /// The reason for which the event was not sent.
+    pub async fn sent(self) -> Result<BroadcastReceipt, BroadcastError> {
         self.answer.await.unwrap_or(Err(BroadcastError::Stopped))
     }
 }
 
-/// A link, as it stands.
+/// The present state of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct LinkInfo {
-    /// Who is at the other end.
+    /// The peer.
     #[cfg_attr(
         feature = "serde",
         serde(serialize_with = "crate::model::serialize::text")
     )]
     pub peer_id: PeerId,
-    /// Where.
+    /// The address of the other end.
     pub address: Multiaddr,
-    /// Which side dialled.
+    /// The side that dialled.
     pub direction: Direction,
-    /// The last round-trip time, once it was measured.
+    /// The last measured round-trip time, if there is one.
     pub rtt: Option<Duration>,
-    /// How long the link has stood.
+    /// The age of the link.
     pub age: Duration,
-    /// How many milliseconds the peer's clock is ahead of this node's, by its own account in the handshake.
+    /// Milliseconds by which the peer's clock was ahead of this node's in the handshake.
     pub clock_offset_ms: i64,
 }
 
@@ -120,29 +124,33 @@ impl LinkInfo {
 }
 
 impl Node {
-    /// How to start one.
+    /// Returns the default options of a node, with which it can be started.
     pub fn builder() -> NodeBuilder {
         NodeBuilder::default()
     }
 
-    /// The node's public id.
+    /// Returns the node's public id.
     pub fn peer_id(&self) -> PeerId {
         self.shared.peer_id
     }
 
-    /// Where the node could be dialled when it came online, `/p2p/` included. Addresses that come
-    /// up later are told as [`super::Event::Listening`].
+    /// Returns the addresses at which the node could be dialled at its start, `/p2p/` included. Later addresses are reported
+    /// as [`super::Event::Listening`].
     pub fn addresses(&self) -> &[Multiaddr] {
         &self.shared.addresses
     }
 
-    /// A reader of the node's events, from now on.
+    /// Returns a reader of the node's events from now on.
     pub fn events(&self) -> Events {
         self.shared.bus.subscribe()
     }
 
-    /// Dials `address` once. Resolves when the link is proved in both rounds, or says at which stage
-    /// it failed and why. A peer that is linked already is not dialled again.
+    /// Dials `address` once, and waits until both rounds of the handshake have passed. A peer that is linked already is not
+    /// dialled again.
+    ///
+    /// # Errors
+    ///
+    /// The stage at which the dial or the handshake failed, and the reason.
     pub async fn connect(&self, address: Address) -> Result<LinkInfo, ConnectError> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Connect { address, reply };
@@ -154,11 +162,10 @@ impl Node {
         answer.await.unwrap_or(Err(ConnectError::Stopped))
     }
 
-    /// Dials `address` until it answers, and again whenever its link is lost: with back-off and
-    /// jitter, for as long as the node runs. The first failure in a row is told as
-    /// [`super::Event::Refused`].
+    /// Dials `address` until it answers, and again whenever its link is lost, with back-off and jitter, until the node stops.
+    /// The first failure in a row is reported as [`super::Event::Refused`].
     pub async fn keep_dialing(&self, address: Address) {
-        // A node that has stopped dials nobody; there is nothing else to say about it here.
+        // A node that has stopped dials no address, and this call has no result to report.
         let _ = self
             .shared
             .commands
@@ -166,53 +173,62 @@ impl Node {
             .await;
     }
 
-    /// Sends an event to everyone in `room`. Resolves when the event is signed and on its way, with
-    /// the number of links that took it; waits while the queues are full.
+    /// Sends an event to all members of `room`. Waits while the queues are full, and until the event is signed, published and
+    /// stored.
     ///
-    /// Errors say why nothing was sent, among them [`BroadcastError::NoLinks`].
+    /// # Errors
+    ///
+    /// The reason for which the event was not sent, such as [`BroadcastError::NoLinks`].
     pub async fn broadcast(
         &self,
         room: &str,
         name: &str,
         data: impl Into<Bytes>,
-    ) -> Result<Sent, BroadcastError> {
+    ) -> Result<BroadcastReceipt, BroadcastError> {
         let (room, event) = self.event(room, name, data.into())?;
         self.send(room, event).await
     }
 
-    /// The same, but waits for somebody to be linked in the room when nobody is.
+    /// Sends an event as [`Node::broadcast`] does, but waits for a linked peer in the room while there is none.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Node::broadcast`], except [`BroadcastError::NoLinks`].
     pub async fn broadcast_when_linked(
         &self,
         room: &str,
         name: &str,
         data: impl Into<Bytes>,
-    ) -> Result<Sent, BroadcastError> {
+    ) -> Result<BroadcastReceipt, BroadcastError> {
         let (room, event) = self.event(room, name, data.into())?;
         loop {
-            let came = self.shared.bell.notified();
-            tokio::pin!(came);
-            came.as_mut().enable();
+            let joined = self.shared.peer_joined.notified();
+            tokio::pin!(joined);
+            joined.as_mut().enable();
             match self.send(room.clone(), event.clone()).await {
-                Err(BroadcastError::NoLinks(_)) => came.await,
+                Err(BroadcastError::NoLinks(_)) => joined.await,
                 result => return result,
             }
         }
     }
 
-    /// [`Node::broadcast`] in two steps: resolves when the event has its place in the queue, behind
-    /// those that were queued before it; what comes of it is told by [`Sending::sent`]. So that a
-    /// quick sender need not wait for each answer.
+    /// Queues an event behind the earlier ones, and returns without waiting for the result, which [`PendingBroadcast::sent`]
+    /// returns: a quick sender need not wait for each receipt.
+    ///
+    /// # Errors
+    ///
+    /// The event is invalid, or the node has stopped.
     pub async fn enqueue(
         &self,
         room: &str,
         name: &str,
         data: impl Into<Bytes>,
-    ) -> Result<Sending, BroadcastError> {
+    ) -> Result<PendingBroadcast, BroadcastError> {
         let (room, event) = self.event(room, name, data.into())?;
         self.queue(room, event).await
     }
 
-    /// Checks what the application gave.
+    /// Checks an event of the application.
     fn event(
         &self,
         room: &str,
@@ -231,11 +247,19 @@ impl Node {
         Ok((room, gossip::Event::new(name, data)))
     }
 
-    async fn send(&self, room: RoomName, event: gossip::Event) -> Result<Sent, BroadcastError> {
+    async fn send(
+        &self,
+        room: RoomName,
+        event: gossip::Event,
+    ) -> Result<BroadcastReceipt, BroadcastError> {
         self.queue(room, event).await?.sent().await
     }
 
-    async fn queue(&self, room: RoomName, event: gossip::Event) -> Result<Sending, BroadcastError> {
+    async fn queue(
+        &self,
+        room: RoomName,
+        event: gossip::Event,
+    ) -> Result<PendingBroadcast, BroadcastError> {
         let permit = outbox::permit(&self.shared.outbox_bytes, &event).await?;
         let (reply, answer) = oneshot::channel();
         let outgoing = Outgoing {
@@ -249,10 +273,14 @@ impl Node {
             .send(outgoing)
             .await
             .map_err(|_| BroadcastError::Stopped)?;
-        Ok(Sending { answer })
+        Ok(PendingBroadcast { answer })
     }
 
-    /// Joins a room: what is said there from now on arrives as events.
+    /// Joins a room: its messages arrive as events from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::TooMany`] when the node is in the maximum number of rooms, [`JoinError::Stopped`] when it has stopped.
     pub async fn join(&self, room: RoomName) -> Result<(), JoinError> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Join { room, reply };
@@ -264,84 +292,84 @@ impl Node {
         answer.await.unwrap_or(Err(JoinError::Stopped))
     }
 
-    /// Leaves a room; whether the node was in it.
+    /// Leaves a room. Returns whether the node was in it.
     pub async fn leave(&self, room: RoomName) -> bool {
         self.ask(|reply| Command::Leave { room, reply })
             .await
             .unwrap_or(false)
     }
 
-    /// The rooms the node is in.
+    /// Returns the rooms of the node.
     pub async fn rooms(&self) -> Vec<RoomName> {
         self.ask(|reply| Command::Rooms { reply })
             .await
             .unwrap_or_default()
     }
 
-    /// The links as they stand, longest first.
+    /// Returns the links, the oldest first.
     pub async fn peers(&self) -> Vec<LinkInfo> {
         self.ask(|reply| Command::Peers { reply })
             .await
             .unwrap_or_default()
     }
 
-    /// What the log holds of what was said, also by this node itself; see [`HistoryQuery`].
+    /// Reads the messages in the log, this node's own included; see [`HistoryQuery`].
     pub fn history(&self, query: HistoryQuery) -> History {
         History::new(self.shared.store.clone(), self.shared.network, query)
     }
 
-    /// How each of the node's rooms stands: what is kept, and how many neighbours hold the same.
+    /// Returns the state of each room: the number of stored batches, and of neighbours that hold the same.
     pub async fn status(&self) -> Vec<RoomStatus> {
         self.ask(|reply| Command::Status { reply })
             .await
             .unwrap_or_default()
     }
 
-    /// How this machine's clock stands to the linked peers' clocks, and whether it is followed.
+    /// Compares this machine's clock with those of the linked peers, and returns whether the node trusts it.
     pub async fn clocks(&self) -> ClockStatus {
         self.ask(|reply| Command::Clocks { reply })
             .await
             .unwrap_or_default()
     }
 
-    /// Who has taken more than its share of the log in the last ten minutes, the last one first: its own oldest messages
-    /// made room for what came.
+    /// Returns the peers that have taken more than their share of the log in the last ten minutes, the last one first: their
+    /// own oldest messages made room.
     pub fn crowding(&self) -> Vec<Crowding> {
         self.shared.store.crowders.recent()
     }
 
-    /// How many copies of batches there were since the start: every one that came over a link by gossip
-    /// or after an offer, and every batch of its own that the node gossiped.
+    /// Returns the number of copies of batches since the start: received by gossip or after an announcement, and gossiped by
+    /// this node itself.
     pub fn message_copies(&self) -> u64 {
         self.shared.ids.copies()
     }
 
-    /// Puts other peer lists in place of those that the node was built with: [`NodeBuilder::trust`] and
-    /// [`NodeBuilder::deny`] say what they mean. Links with peers that they no longer admit are closed.
+    /// Replaces the peer lists of [`NodeBuilder::trust`] and [`NodeBuilder::deny`]. Links with peers that they no longer admit
+    /// are closed.
     pub async fn set_peer_lists(&self, trust: Vec<PeerId>, deny: Vec<PeerId>) {
         // A node that has stopped has no links.
         self.ask(|reply| Command::SetPeerLists { trust, deny, reply })
             .await;
     }
 
-    /// Reads the node's TLS certificate and its key again, at once instead of within 10 seconds. Returns until when it is
-    /// valid, for people; none for a node without one.
+    /// Reads the node's TLS certificate and its key again, at once instead of within 10 seconds. Returns the end of its
+    /// validity, for people; none for a node without one.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with the files. The certificate stays what it was.
+    /// The error in the files. The node keeps its present certificate.
     pub fn reload_certificate(&self) -> Option<Result<String, String>> {
         let certificate = self.shared.certificate.as_ref()?.upgrade()?;
         Some(certificate.reload())
     }
 
-    /// Returns why the node ended by itself, if it did: one of its tasks failed. Its events have ended then, or are about
-    /// to, after an [`super::Event::Error`] with the reason.
+    /// Returns the failure of a task for which the node ended by itself, if it did. Its events have ended, or are about to
+    /// end, after an [`super::Event::Error`] with the reason.
     pub fn failure(&self) -> Option<NodeFailure> {
         self.shared.supervisor.failure()
     }
 
-    /// Stops the node: the peers are told, and the events end.
+    /// Stops the node: peers are notified, the log is closed, and the events end.
     pub async fn shutdown(&self) {
         self.ask(|reply| Command::Shutdown { reply }).await;
     }

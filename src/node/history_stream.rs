@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use libp2p::PeerId;
 use tokio::runtime::Handle;
 
-use super::event::{Message, Past, PastPage, Stretch};
+use super::event::{LogPage, Message, MessageLog, Stretch};
 use super::ingest::messages;
 use super::store::Store;
 use crate::gossip;
@@ -130,8 +130,8 @@ impl LogReplay {
     }
 }
 
-impl Past for LogReplay {
-    fn read(&self, stretch: &Stretch) -> BoxFuture<'static, Option<PastPage>> {
+impl MessageLog for LogReplay {
+    fn read(&self, stretch: &Stretch) -> BoxFuture<'static, Option<LogPage>> {
         let numbers = SeqRange {
             room: stretch.room.as_str().to_owned(),
             author: key_of(&stretch.author),
@@ -150,7 +150,7 @@ impl Past for LogReplay {
             };
             let batches = page.batches.into_iter();
             let messages = move |stored: Stored| messages_of(network, &room, stored.record.bytes);
-            Some(PastPage {
+            Some(LogPage {
                 batches: Box::new(batches.map(messages)),
                 read_to: read_to.min(last),
             })

@@ -1,7 +1,7 @@
-//! From the mesh to the keeper: bytes are checked away from the loop, and the loop told the verdict.
+//! The queue of gossiped messages between the loop and the ingest task, where they are verified off the loop.
 //!
-//! Entry type: [`Inbox`], the keeper's end. The rule it keeps: nothing is stored, delivered or forwarded
-//! before its signature was verified.
+//! Entry type: [`Inbox`], the ingest task's end. The rule it keeps: no message is stored, delivered or forwarded before its
+//! signature is verified; the loop gets one [`Verdict`] for each.
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -15,22 +15,23 @@ use crate::identity::NetworkId;
 use crate::model::RoomName;
 use crate::wire::envelope;
 
-/// Messages that may wait to be checked; past that the loop stops reading from the network.
-pub(crate) const MAX_WAITING: usize = 256;
-/// Messages that are checked before the first of them is handed on.
-const MAX_TOGETHER: usize = 16;
+/// Maximum number of messages in the queue. Past it the loop stops reading from the network, which is the backpressure on
+/// neighbours.
+pub(crate) const MAX_QUEUED_MESSAGES: usize = 256;
+/// Maximum number of messages that are verified before the first of them is stored.
+const MAX_CHECK_GROUP: usize = 16;
 
-/// A message as gossipsub handed it over.
+/// A message as gossipsub received it.
 pub(crate) struct Incoming {
     pub(crate) from: PeerId,
     pub(crate) message_id: MessageId,
-    /// The same with the hash of the body, if it is known still.
+    /// The id with the hash of the body, if it is still known.
     pub(crate) hashed: Option<envelope::MessageId>,
     pub(crate) room: RoomName,
     pub(crate) data: Bytes,
 }
 
-/// What became of a message.
+/// The result of verifying a message.
 pub(crate) struct Verdict {
     pub(crate) from: PeerId,
     pub(crate) message_id: MessageId,
@@ -39,17 +40,18 @@ pub(crate) struct Verdict {
     pub(crate) result: Result<(), BatchError>,
 }
 
-/// Where messages come in, and verdicts go out.
+/// Receives messages, verifies them and sends verdicts.
 pub(crate) struct Inbox {
     clock: UnixClock,
     network: NetworkId,
     incoming: mpsc::Receiver<Incoming>,
     verdicts: mpsc::Sender<Verdict>,
-    /// What was taken and is not checked.
+    /// Messages out of the queue that are not verified yet.
     taken: Vec<Incoming>,
 }
 
 impl Inbox {
+    /// Returns an inbox that verifies by `network` and `clock`.
     pub(crate) fn new(
         clock: UnixClock,
         network: NetworkId,
@@ -65,24 +67,25 @@ impl Inbox {
         }
     }
 
-    /// Waits for messages and takes them; false when there will be none any more. Nothing is lost when the
-    /// waiting is broken off.
+    /// Waits for messages and takes them. Returns false when the loop has ended. Cancel-safe.
     pub(super) async fn wait(&mut self) -> bool {
-        self.incoming.recv_many(&mut self.taken, MAX_TOGETHER).await > 0
+        self.incoming
+            .recv_many(&mut self.taken, MAX_CHECK_GROUP)
+            .await
+            > 0
     }
 
-    /// Takes messages that are there; false when there are none.
+    /// Takes queued messages without waiting. Returns false when there are none.
     pub(super) fn take(&mut self) -> bool {
-        let room = MAX_TOGETHER.saturating_sub(self.taken.len());
+        let room = MAX_CHECK_GROUP.saturating_sub(self.taken.len());
         let more = std::iter::from_fn(|| self.incoming.try_recv().ok());
         self.taken.extend(more.take(room));
         !self.taken.is_empty()
     }
 
-    /// Checks what was taken. With nothing else to do the application comes before the neighbours: what a node
-    /// passes on keeps all others busy, and at a low rate it is this that a message would wait for. So the
-    /// verdict of a single message is for the caller to tell. When more is waiting the neighbours are not to wait
-    /// for all of it: they are told of each.
+    /// Verifies the taken messages. Sends the verdict of each at once, so that the neighbours of a busy node do not wait for
+    /// the whole group. The verdict of a single message is returned instead, for the caller to send later: forwarding keeps
+    /// the machine busy, and at a low rate the application should get the message first.
     pub(super) async fn check(&mut self) -> (Vec<Brought>, Option<Verdict>) {
         let is_alone = self.taken.len() == 1;
         let mut last = None;
@@ -107,14 +110,15 @@ impl Inbox {
             };
             match is_alone {
                 true => last = Some(verdict),
-                false => self.tell(verdict).await,
+                false => self.send_verdict(verdict).await,
             }
         }
         (batches, last)
     }
 
-    pub(super) async fn tell(&self, verdict: Verdict) {
-        // A loop that is gone passes nothing on.
+    /// Sends a verdict to the loop.
+    pub(super) async fn send_verdict(&self, verdict: Verdict) {
+        // A loop that has ended forwards nothing.
         let _ = self.verdicts.send(verdict).await;
     }
 }

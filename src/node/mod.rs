@@ -1,12 +1,13 @@
 //! A node: the behaviours composed, one event loop, and the handle for applications.
 //!
-//! * [`NodeBuilder`] starts one, [`Node`] is the handle, [`Events`] what it tells.
-//! * `runner` is the loop; whatever crosses between protocols crosses there.
-//! * `outbox` signs what the application sends; `keeper` checks what the mesh brings (`inbox`) and has it
-//!   stored. Each is a task of its own, so that the loop only moves bytes.
-//! * `supervisor` ends the node as a whole when one of its tasks fails.
-//! * `clocks` compares this machine's clock with the neighbours' and says when not to trust it.
-//! * `links`, `dialing`, `admission`, `rooms` are plain state, without any network.
+//! * [`NodeBuilder`] starts a node, [`Node`] is the handle, [`Events`] a reader of its events.
+//! * `runner` is the event loop: one driver for each protocol, and one place where effects cross between them.
+//! * `outbox` batches and signs the application's events. `ingest` verifies received messages (`inbox`), has them stored,
+//!   delivers them in order (`reorder_buffer`), and runs anti-entropy ("data checking"). Each is a task of its own, so that
+//!   the loop only moves bytes.
+//! * `supervisor` stops the node as a whole when one of its tasks fails.
+//! * `clocks` compares this machine's clock with the neighbours' clocks, and decides when not to trust it.
+//! * `links`, `dialing`, `admission` (peer lists and bans) and `rooms` are pure state, without a network.
 
 mod admission;
 mod behaviour;
@@ -46,11 +47,11 @@ pub use event::{
     DatedThan, Direction, Event, Events, MAX_STRETCHES, MAX_WAITING_BYTES, MAX_WAITING_EVENTS,
     Message,
 };
-pub use handle::{LinkInfo, Node, Sending};
+pub use handle::{LinkInfo, Node, PendingBroadcast};
 pub use history_stream::{History, HistoryQuery};
 #[cfg(feature = "cli")]
 pub(crate) use offline::{pages, reopen};
-pub use outbox::Sent;
+pub use outbox::BroadcastReceipt;
 pub use probe::{Probe, ProbeStep, Probed};
 pub use store::RoomStatus;
 pub use supervisor::NodeFailure;

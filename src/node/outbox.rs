@@ -1,158 +1,108 @@
-//! From the application to the mesh: events are numbered, batched, signed, handed to the loop and
-//! stored.
+//! The outbox: events of the application are numbered, batched, signed, passed to the loop and stored.
 //!
-//! Entry type: [`run`], one task. The rule it keeps: events wait for nobody. With nothing queued a
-//! batch holds one event and leaves at once; what queues up while a batch is on its way travels
-//! together in the next, with one signature for all of it.
+//! Entry type: [`run`], one task. The rule it keeps: batching adds no delay. With an empty queue a batch holds one event and
+//! leaves at once; events that are queued while a batch is in progress travel together in the next one, under one signature.
+
+mod batching;
+mod receipt;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use self::batching::{by_room, next_publish_group, split};
+pub use self::receipt::BroadcastReceipt;
+pub(crate) use self::receipt::Unconfirmed;
+use self::receipt::{Waiting, refuse};
 use super::error::BroadcastError;
 use super::heads::{EarlierBatch, Heads};
-use super::ingest::Note;
+use super::ingest::SyncCommand;
 use super::store::Store;
 use crate::clock::UnixClock;
-use crate::gossip::{self, Author, MAX_AHEAD_MS, MAX_BATCH_BYTES, MAX_EVENTS, VerifiedBatch};
+use crate::gossip::{self, Author, MAX_AHEAD_MS, MAX_EVENTS, VerifiedBatch};
 use crate::model::{BatchId, Outcome, RoomName};
 use crate::net::backpressure::OfferGuard;
 use crate::store::Appended;
 
-/// Events that may wait for the outbox; past that [`super::Node::broadcast`] waits.
+/// Maximum number of queued events. Past it [`super::Node::broadcast`] waits, which is the backpressure on the application.
 pub(crate) const MAX_WAITING: usize = 4096;
-/// Bytes of events, counted as [`gossip::Event::cost`], that may wait for the outbox: 8 MiB.
+/// Maximum number of bytes of queued events, counted as [`gossip::Event::cost`]: 8 MiB.
 pub(crate) const MAX_WAITING_BYTES: usize = 8 << 20;
 
-/// Batches that are handed to the loop together: under load it is not asked for each of them.
-const MAX_TOGETHER: usize = 8;
-
-/// An event that was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-pub struct Sent {
-    /// The batch it travels in.
-    pub id: BatchId,
-    /// Its number among this process's events in the room, from 1.
-    pub seq: u64,
-    /// How many links took it. None when the last one was lost, or all were full, at that very
-    /// moment: the event is in the log, and neighbours fetch it from there.
-    pub links: usize,
-    /// How many neighbours have said that they stored it; 0 unless that was asked for
-    /// ([`super::NodeBuilder::confirmed_by`]).
-    pub confirmed: usize,
-}
-
-/// An event on its way to the outbox.
+/// An event in the outbox's queue.
 pub(crate) struct Outgoing {
     pub(crate) room: RoomName,
     pub(crate) event: gossip::Event,
-    pub(crate) reply: oneshot::Sender<Result<Sent, BroadcastError>>,
-    /// Its share of [`MAX_WAITING_BYTES`], given back when it has left.
+    pub(crate) reply: oneshot::Sender<Result<BroadcastReceipt, BroadcastError>>,
+    /// Its share of [`MAX_WAITING_BYTES`], released when the event is answered.
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-/// Signed batches of one room on their way to the loop.
+/// Signed batches of one room for the loop to publish.
 pub(crate) struct Publish {
-    pub(crate) room: RoomName,
-    /// Those that were not handed on yet.
+    /// The batches that are not published yet.
     pub(crate) batches: VecDeque<VerifiedBatch>,
-    /// What became of those that were.
-    pub(crate) taken: Vec<Taken>,
-    pub(crate) reply: oneshot::Sender<Published>,
+    /// The outcomes of those that are.
+    pub(crate) published: Vec<PublishOutcome>,
+    pub(crate) reply: oneshot::Sender<PublishResult>,
 }
 
-/// A batch that is handed on.
+/// The outcome of publishing one batch.
 #[derive(Debug)]
-pub(crate) struct Taken {
-    /// How many links took it.
+pub(crate) struct PublishOutcome {
+    /// Number of links that took the batch.
     pub(crate) links: usize,
-    /// There when they are to be offered it, once it is stored. If not, gossip has it.
+    /// Held while the batch is to be announced to the neighbours, which happens once it is stored; none when it was
+    /// gossiped.
     pub(crate) to_offer: Option<OfferGuard>,
 }
 
-/// What became of batches: the first ones left, the others did not.
-pub(crate) struct Published {
-    /// What became of the first ones.
-    pub(crate) taken: Vec<Taken>,
-    /// Why there are others.
+/// The outcome of publishing a group of batches.
+pub(crate) struct PublishResult {
+    /// The outcomes of the batches that were published, in order.
+    pub(crate) published: Vec<PublishOutcome>,
+    /// The reason why the remaining batches were not.
     pub(crate) refused: Option<BroadcastError>,
 }
 
-/// Who waits for an event, and its share of [`MAX_WAITING_BYTES`].
-type Waiting = (
-    oneshot::Sender<Result<Sent, BroadcastError>>,
-    OwnedSemaphorePermit,
-);
-
-/// Those who wait until neighbours have stored a batch. When it is dropped without an answer they hear that the node has
-/// stopped.
-#[derive(Debug)]
-pub(crate) struct Unconfirmed {
-    id: BatchId,
-    first_seq: u64,
-    links: usize,
-    waiting: Vec<Waiting>,
-}
-
-impl Unconfirmed {
-    /// So many neighbours have stored it.
-    pub(crate) fn confirm(self, confirmed: usize) {
-        let Unconfirmed { id, links, .. } = self;
-        for (seq, (reply, _)) in (self.first_seq..).zip(self.waiting) {
-            // Whoever no longer listens has given up waiting; the event is sent all the same.
-            let _ = reply.send(Ok(Sent {
-                id,
-                seq,
-                links,
-                confirmed,
-            }));
-        }
-    }
-
-    /// Too few have.
-    pub(crate) fn refuse(self, error: &BroadcastError) {
-        refuse(self.waiting, error);
-    }
-}
-
-/// A batch and who waits for its events.
+/// A batch and the senders of its events.
 type Signed = (VerifiedBatch, Vec<Waiting>);
 
-/// Where batches go.
-pub(crate) struct Ends {
-    /// To the loop, which hands them on.
+/// The outbox's ends of its channels.
+pub(crate) struct TaskChannels {
+    /// To the loop, which publishes batches.
     pub(crate) publishes: mpsc::Sender<Publish>,
     pub(crate) store: Store,
-    /// To the keeper, which hears of those that are stored.
-    pub(crate) notes: mpsc::UnboundedSender<Note>,
-    /// Whether the keeper answers for what is sent, when neighbours have stored it.
+    /// To the ingest task, which announces and compares stored batches.
+    pub(crate) sync_commands: mpsc::UnboundedSender<SyncCommand>,
+    /// Whether senders wait until neighbours have confirmed that they store an event.
     pub(crate) is_confirmed: bool,
 }
 
-/// Serves `events` until the node or the last handle is gone.
+/// Sends `events` until the node has stopped or its last handle is dropped.
 pub(crate) async fn run(
     author: Author,
     heads: Arc<Heads>,
     clock: UnixClock,
     mut events: mpsc::Receiver<Outgoing>,
-    ends: Ends,
+    channels: TaskChannels,
 ) {
     let mut outbox = Outbox {
         author,
         heads,
         clock,
-        dated_ms: 0,
+        last_date_ms: 0,
         next_seq: HashMap::new(),
-        ends,
+        channels,
     };
-    let mut taken = Vec::new();
-    while events.recv_many(&mut taken, MAX_EVENTS).await > 0 {
-        for (room, events) in by_room(taken.drain(..)) {
+    let mut queued = Vec::new();
+    while events.recv_many(&mut queued, MAX_EVENTS).await > 0 {
+        for (room, events) in by_room(queued.drain(..)) {
             let mut batches = VecDeque::from(split(events));
             while !batches.is_empty() {
-                outbox.send(&room, together(&mut batches)).await;
+                let group = next_publish_group(&mut batches);
+                outbox.send(&room, group).await;
             }
         }
     }
@@ -162,56 +112,56 @@ struct Outbox {
     author: Author,
     heads: Arc<Heads>,
     clock: UnixClock,
-    /// The date of the last batch.
-    dated_ms: u64,
+    /// The date of the last batch, in Unix milliseconds.
+    last_date_ms: u64,
     next_seq: HashMap<RoomName, u64>,
-    ends: Ends,
+    channels: TaskChannels,
 }
 
 impl Outbox {
-    /// Signs batches, waits until the loop has handed them on, and has them stored. Events that
-    /// nobody took give their numbers back, so that the numbers that left have no gap.
+    /// Signs batches, waits until the loop has published them, and has them stored. Batches that were not published give
+    /// their numbers back, so that the published numbers have no gap.
     async fn send(&mut self, room: &RoomName, batches: Vec<Vec<Outgoing>>) {
         if self.heads.needs_earlier(room) {
             self.read_heads(room).await;
         }
         let first_seq = self.next_seq.get(room).copied().unwrap_or(1);
         let mut signed = self.sign(room, first_seq, batches);
-        let published = self.publish(room, &signed).await;
-        let refused = signed.split_off(published.taken.len().min(signed.len()));
+        let result = self.publish(&signed).await;
+        let refused = signed.split_off(result.published.len().min(signed.len()));
         for (batch, _) in &signed {
             self.next_seq.insert(room.clone(), batch.last_seq() + 1);
             self.heads.record_sent(room, batch.prev(), batch.id());
         }
-        let error = published.refused.unwrap_or(BroadcastError::Stopped);
+        let error = result.refused.unwrap_or(BroadcastError::Stopped);
         for (_, waiting) in refused {
             refuse(waiting, &error);
         }
-        for ((batch, waiting), taken) in signed.into_iter().zip(published.taken) {
-            self.keep(batch, waiting, taken).await;
+        for ((batch, waiting), outcome) in signed.into_iter().zip(result.published) {
+            self.store(batch, waiting, outcome).await;
         }
     }
 
-    /// Looks in the log for what earlier runs of the node have said in the room.
+    /// Reads from the log the last batches that earlier runs of the node have sent to the room.
     async fn read_heads(&self, room: &RoomName) {
-        let Some(log) = self.ends.store.get() else {
+        let Some(log) = self.channels.store.get() else {
             return;
         };
         let name = room.as_str().to_owned();
         let author = self.author.identity().public_key_protobuf();
-        let said = log
+        let newest = log
             .ask(move |reader| reader.newest_by_author(&name, &author))
             .await;
-        let said = said.unwrap_or_else(|error| {
-            // Batches that name none of them are as good.
-            tracing::warn!(%room, %error, "what this identity said before was not found");
+        let newest = newest.unwrap_or_else(|error| {
+            // Batches without predecessors are valid too.
+            tracing::warn!(%room, %error, "the last batches of this identity's earlier runs could not be read");
             Vec::new()
         });
-        let left = said.into_iter().map(|said| EarlierBatch {
-            id: BatchId(said.id),
-            sent_at_ms: said.sent_at_ms,
-            is_last: said.is_last,
-            prev: gossip::prev_of(&said.bytes),
+        let left = newest.into_iter().map(|batch| EarlierBatch {
+            id: BatchId(batch.id),
+            sent_at_ms: batch.sent_at_ms,
+            is_last: batch.is_last,
+            prev: gossip::prev_of(&batch.bytes),
         });
         self.heads.add_earlier(room, left.collect());
     }
@@ -231,10 +181,10 @@ impl Outbox {
                 events.push(outgoing.event);
                 waiting.push((outgoing.reply, outgoing.permit));
             }
-            let date_ms = next_date_ms(self.dated_ms, self.clock.now_ms());
+            let date_ms = next_date_ms(self.last_date_ms, self.clock.now_ms());
             match self.author.seal(room, next_seq, date_ms, &prev, events) {
                 Ok(sealed) => {
-                    self.dated_ms = date_ms;
+                    self.last_date_ms = date_ms;
                     prev = vec![sealed.id()];
                     next_seq += waiting.len() as u64;
                     signed.push((sealed.into(), waiting));
@@ -245,54 +195,51 @@ impl Outbox {
         signed
     }
 
-    async fn publish(&self, room: &RoomName, signed: &[Signed]) -> Published {
-        let stopped = || Published {
-            taken: Vec::new(),
+    async fn publish(&self, signed: &[Signed]) -> PublishResult {
+        let stopped = || PublishResult {
+            published: Vec::new(),
             refused: Some(BroadcastError::Stopped),
         };
         let (reply, answer) = oneshot::channel();
         let publish = Publish {
-            room: room.clone(),
             batches: signed.iter().map(|(batch, _)| batch.clone()).collect(),
-            taken: Vec::new(),
+            published: Vec::new(),
             reply,
         };
-        if self.ends.publishes.send(publish).await.is_err() {
+        if self.channels.publishes.send(publish).await.is_err() {
             return stopped();
         }
-        let published = answer.await.unwrap_or_else(|_| stopped());
-        // The links send it meanwhile: our own log is in no hurry.
+        let result = answer.await.unwrap_or_else(|_| stopped());
+        // The links send meanwhile: this node's own log is in no hurry.
         tokio::task::yield_now().await;
-        published
+        result
     }
 
-    /// Queues a batch that has left for the log. Only when it is stored its senders hear that it is
-    /// sent; the next batches do not wait for that, but for room in the log's queue.
-    async fn keep(&self, batch: VerifiedBatch, waiting: Vec<Waiting>, taken: Taken) {
-        let Some(log) = self.ends.store.get() else {
+    /// Queues a published batch for the log. Its senders get their receipts only after it is stored; later batches wait for
+    /// a place in the log's queue, not for that.
+    async fn store(&self, batch: VerifiedBatch, waiting: Vec<Waiting>, outcome: PublishOutcome) {
+        let Some(log) = self.channels.store.get() else {
             return refuse(waiting, &BroadcastError::Stopped);
         };
-        let (notes, kept, is_confirmed) = (
-            self.ends.notes.clone(),
-            batch.clone(),
-            self.ends.is_confirmed,
-        );
-        log.append_in_turn(std::slice::from_ref(&batch), move |stored| {
-            if let Some(reason) = why_not_kept(&stored) {
+        let sync_commands = self.channels.sync_commands.clone();
+        let (stored_batch, is_confirmed) = (batch.clone(), self.channels.is_confirmed);
+        log.append_in_turn(std::slice::from_ref(&batch), move |appended| {
+            if let Some(reason) = not_stored_reason(&appended) {
                 return refuse(waiting, &BroadcastError::NotKept(reason));
             }
             let stored = Unconfirmed {
-                id: kept.id(),
-                first_seq: kept.first_seq(),
-                links: taken.links,
+                id: stored_batch.id(),
+                first_seq: stored_batch.first_seq(),
+                links: outcome.links,
                 waiting,
             };
             let (now, later) = match is_confirmed {
                 true => (None, Some(stored)),
                 false => (Some(stored), None),
             };
-            // A keeper that is gone compares no more.
-            let _ = notes.send(Note::Own(kept, taken.to_offer, later));
+            // An ingest task that has ended compares no more.
+            let command = SyncCommand::OwnStored(stored_batch, outcome.to_offer, later);
+            let _ = sync_commands.send(command);
             if let Some(stored) = now {
                 stored.confirm(0);
             }
@@ -301,8 +248,9 @@ impl Outbox {
     }
 }
 
-/// The date of a batch that is signed at `now_ms`, after one that is dated `last_ms`. Dates do not go back with a clock
-/// that is set back, as far as readers take dates that are ahead of their clocks; half of that is for clocks that differ.
+/// Returns the date of a batch that is signed at `now_ms`, after one dated `last_ms`. A date does not follow a clock that was
+/// set back, up to half of the time by which readers accept dates ahead of their clocks: the other half is for clocks that
+/// differ.
 fn next_date_ms(last_ms: u64, now_ms: u64) -> u64 {
     match last_ms.saturating_sub(now_ms) > MAX_AHEAD_MS / 2 {
         true => now_ms,
@@ -310,8 +258,8 @@ fn next_date_ms(last_ms: u64, now_ms: u64) -> u64 {
     }
 }
 
-/// Why the log does not have a batch of its own node; none when it has it.
-fn why_not_kept(appended: &Appended) -> Option<String> {
+/// Returns the reason why the log has not stored a batch of its own node; none when it has.
+fn not_stored_reason(appended: &Appended) -> Option<String> {
     match appended {
         Err(error) => Some(error.to_string()),
         Ok(outcomes) if outcomes.iter().all(Outcome::is_held) => None,
@@ -322,59 +270,11 @@ fn why_not_kept(appended: &Appended) -> Option<String> {
     }
 }
 
-fn refuse(waiting: Vec<Waiting>, error: &BroadcastError) {
-    for (reply, _) in waiting {
-        let _ = reply.send(Err(error.clone()));
-    }
-}
-
-/// Groups events by room, rooms and events in the order in which they came.
-fn by_room(events: impl Iterator<Item = Outgoing>) -> indexmap::IndexMap<RoomName, Vec<Outgoing>> {
-    let mut rooms: indexmap::IndexMap<RoomName, Vec<Outgoing>> = indexmap::IndexMap::new();
-    for event in events {
-        rooms.entry(event.room.clone()).or_default().push(event);
-    }
-    rooms
-}
-
-/// Cuts a room's events into batches of at most [`MAX_BATCH_BYTES`] and [`MAX_EVENTS`]; a larger event goes
-/// alone.
-fn split(events: Vec<Outgoing>) -> Vec<Vec<Outgoing>> {
-    let mut batches: Vec<Vec<Outgoing>> = Vec::new();
-    let mut room_left = 0;
-    for event in events {
-        let size = event.event.cost();
-        let is_full = batches.last().is_none_or(|last| last.len() >= MAX_EVENTS);
-        if size > room_left || is_full {
-            batches.push(Vec::new());
-            room_left = MAX_BATCH_BYTES;
-        }
-        room_left = room_left.saturating_sub(size);
-        if let Some(batch) = batches.last_mut() {
-            batch.push(event);
-        }
-    }
-    batches
-}
-
-/// The next batches to hand on, at least one. A large one is the last: it may be offered, when it is
-/// stored, and what comes after it waits for that.
-fn together(batches: &mut VecDeque<Vec<Outgoing>>) -> Vec<Vec<Outgoing>> {
-    let mut next = Vec::new();
-    while next.len() < MAX_TOGETHER
-        && let Some(batch) = batches.pop_front()
-    {
-        let sizes = batch.iter().map(|outgoing| outgoing.event.len_in_batch());
-        let is_large = sizes.sum::<usize>() > MAX_BATCH_BYTES;
-        next.push(batch);
-        if is_large {
-            break;
-        }
-    }
-    next
-}
-
-/// A share of the outbox's bytes for one event.
+/// Waits for an event's share of [`MAX_WAITING_BYTES`].
+///
+/// # Errors
+///
+/// [`BroadcastError::Stopped`] when the node has stopped.
 pub(crate) async fn permit(
     bytes: &Arc<tokio::sync::Semaphore>,
     event: &gossip::Event,
@@ -389,35 +289,7 @@ pub(crate) async fn permit(
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-
-    fn batch(bytes: usize) -> Vec<Outgoing> {
-        let semaphore = Arc::new(tokio::sync::Semaphore::new(1));
-        vec![Outgoing {
-            room: "lobby".parse().unwrap(),
-            event: gossip::Event {
-                name: String::new(),
-                data: Bytes::from(vec![0; bytes]),
-            },
-            reply: oneshot::channel().0,
-            permit: semaphore.try_acquire_owned().unwrap(),
-        }]
-    }
-
-    fn groups(sizes: impl IntoIterator<Item = usize>) -> Vec<usize> {
-        let mut batches: VecDeque<_> = sizes.into_iter().map(batch).collect();
-        std::iter::from_fn(|| Some(together(&mut batches).len()).filter(|n| *n > 0)).collect()
-    }
-
-    #[test]
-    fn a_large_event_is_the_last_of_those_that_leave_together_and_of_small_ones_there_are_eight() {
-        assert_eq!(groups([gossip::MAX_EVENT_DATA; 3]), [1, 1, 1]);
-        assert_eq!(groups([100, 100, 1 << 20, 100]), [3, 1]);
-        assert_eq!(groups([100; 20]), [8, 8, 4]);
-        assert_eq!(groups([]), [0; 0]);
-    }
 
     #[test]
     fn dates_do_not_go_back_with_the_clock_but_do_not_stay_ahead_for_long_either() {
@@ -425,7 +297,7 @@ mod tests {
         assert_eq!(next_date_ms(0, now), now);
         assert_eq!(next_date_ms(now - 1, now), now);
         assert_eq!(next_date_ms(now + 60_000, now), now + 60_000);
-        // That clock was wrong, and readers would refuse what follows it.
+        // That clock was wrong, and readers would refuse later batches.
         assert_eq!(next_date_ms(now + 3_600_000, now), now);
     }
 
@@ -434,13 +306,13 @@ mod tests {
         let new = Outcome::New { follows: true };
         let conflict = Outcome::Conflict { with: [0; 32] };
         for outcome in [new, Outcome::Held, conflict] {
-            assert_eq!(why_not_kept(&Ok(vec![outcome])), None);
+            assert_eq!(not_stored_reason(&Ok(vec![outcome])), None);
         }
         for outcome in [Outcome::TooOld, Outcome::OutOfRange] {
-            let reason = why_not_kept(&Ok(vec![outcome])).expect("it is not stored");
+            let reason = not_stored_reason(&Ok(vec![outcome])).expect("it is not stored");
             assert!(reason.contains("clock"), "{reason}");
         }
         let closed = Err(Arc::new(crate::store::LogError::Closed));
-        assert!(why_not_kept(&closed).is_some());
+        assert!(not_stored_reason(&closed).is_some());
     }
 }

@@ -1,356 +1,237 @@
-//! The one event loop of a node: network, application and clock in; everything else is told.
+//! The event loop of a node: waits for the network, the application and the clock, and passes each event to one driver.
 //!
-//! Entry type: [`Runner`]. The rule it keeps: it decides nothing by itself. Whatever crosses between
-//! protocols crosses here, each in a small `on_…` method, and nothing here waits but the loop.
+//! Entry type: [`Runner`]. The rule it keeps: it decides nothing. A driver has the state of one protocol, handles its events,
+//! and queues [`effect::Effect`]s for the others; the loop applies these, runs due timers, and waits for nothing else.
 
 mod clock;
+mod command;
 mod connections;
-mod dials;
+mod effect;
 mod gossip;
+mod link_lifecycle;
+mod network;
 mod overlay;
+mod shutdown;
 mod sync;
-mod visitors;
 
-use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
-use libp2p::gossipsub::MessageId;
-use libp2p::request_response::OutboundRequestId;
-use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use libp2p::swarm::{Swarm, SwarmEvent};
 
+pub(crate) use self::clock::ClockWatch;
+pub(crate) use self::command::{Channels, Command, IngestChannels};
+use self::connections::{Connections, DialFailure};
+use self::effect::Effects;
+use self::gossip::GossipDriver;
+use self::network::Network;
+use self::overlay::OverlayDriver;
+use self::sync::SyncRelay;
 use super::admission::Admission;
 use super::behaviour::{Behaviour, BehaviourEvent, VerifiedEvent};
-use super::builder::can_be_dialled;
-use super::clocks::ClockStatus;
-use super::dialing::Dialing;
-use super::error::{ConnectError, JoinError};
 use super::event::{Event, EventBus};
 use super::failure;
-use super::handle::LinkInfo;
-use super::inbox::{Incoming, Verdict};
-use super::ingest::{Note, Wish};
-use super::links::Links;
+use super::inbox::Verdict;
+use super::ingest::{NetworkRequest, SyncCommand};
 use super::outbox::Publish;
-use super::rooms::Rooms;
-use super::store::RoomStatus;
 use crate::clock::{Clock, Time};
 use crate::gate;
-use crate::gossip::{MessageIds, topic};
-use crate::model::RoomName;
-use crate::net::address::Address;
+use crate::gossip::MessageIds;
 use crate::net::backpressure::SendWindows;
-use crate::overlay::{DialId, PeerAddress, Saved};
-pub(crate) use clock::ClockWatch;
-use sync::Replies;
 
-/// What the application asks of the loop.
-pub(crate) enum Command {
-    Connect {
-        address: Address,
-        reply: oneshot::Sender<Result<LinkInfo, ConnectError>>,
-    },
-    KeepDialing {
-        address: Address,
-    },
-    Join {
-        room: RoomName,
-        reply: oneshot::Sender<Result<(), JoinError>>,
-    },
-    Leave {
-        room: RoomName,
-        reply: oneshot::Sender<bool>,
-    },
-    Rooms {
-        reply: oneshot::Sender<Vec<RoomName>>,
-    },
-    Peers {
-        reply: oneshot::Sender<Vec<LinkInfo>>,
-    },
-    Status {
-        reply: oneshot::Sender<Vec<RoomStatus>>,
-    },
-    Clocks {
-        reply: oneshot::Sender<ClockStatus>,
-    },
-    SetPeerLists {
-        trust: Vec<PeerId>,
-        deny: Vec<PeerId>,
-        reply: oneshot::Sender<()>,
-    },
-    Shutdown {
-        reply: oneshot::Sender<()>,
-    },
-}
-
-/// The channels between the loop and the tasks beside it.
-pub(crate) struct Channels {
-    pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) publishes: mpsc::Receiver<Publish>,
-    pub(crate) incoming: mpsc::Sender<Incoming>,
-    pub(crate) verdicts: mpsc::Receiver<Verdict>,
-    pub(crate) notes: mpsc::UnboundedSender<Note>,
-    pub(crate) wishes: mpsc::Receiver<Wish>,
-    /// The keeper, which ends when `wishes` does.
-    pub(crate) keeping: JoinHandle<()>,
-    /// What waits on the links.
-    pub(crate) send_windows: SendWindows,
-    /// Makes the ids of gossip's messages.
-    pub(crate) ids: Arc<MessageIds>,
-    /// Compares this machine's clock with others.
+/// The values of a node that its loop needs.
+pub(crate) struct RunnerParts {
+    pub(crate) clock: Clock,
+    pub(crate) bus: EventBus,
     pub(crate) clocks: ClockWatch,
+    pub(crate) admission: Admission,
+    /// The directory of the address book, if the node has one.
+    pub(crate) directory: Option<PathBuf>,
+    /// Backpressure of the links.
+    pub(crate) send_windows: SendWindows,
+    pub(crate) ids: Arc<MessageIds>,
 }
 
 /// The state of a running node.
 pub(crate) struct Runner {
-    swarm: Swarm<Behaviour>,
     clock: Clock,
-    channels: Channels,
     bus: EventBus,
-    rng: StdRng,
-    links: Links,
-    dialing: Dialing,
-    admission: Admission,
-    rooms: Rooms,
-    /// Links that are proved but whose peers have not said yet in which rooms they are: until they
-    /// have, or this time is over, nobody is told of them.
-    rising: Vec<(Time, LinkInfo, ConnectionId)>,
-    /// Dials of the overlay that are under way.
-    overlay_dials: HashMap<ConnectionId, DialId>,
-    /// Where the address book is kept, and what is to be written there when.
-    directory: Option<PathBuf>,
-    book: Option<(Time, Vec<Saved<PeerId, PeerAddress>>)>,
-    /// Who waits for which dial.
-    waiters: HashMap<ConnectionId, Vec<oneshot::Sender<Result<LinkInfo, ConnectError>>>>,
-    /// Connections that we close, and why.
-    closing: HashMap<ConnectionId, String>,
-    /// Connections to close at a later time: losers of two that crossed.
-    retiring: Vec<(Time, ConnectionId)>,
-    /// When people were last told that nobody known answers.
-    complained: Option<Time>,
-    /// Connections of links that have ended, which close when what was sent on them has gone out.
-    ending: Vec<(Time, ConnectionId)>,
-    /// Messages for which the inbox had no place: while there is one, the network is not read.
-    held: VecDeque<Incoming>,
-    /// Requests of data checking that are with neighbours, and the keeper's numbers for them.
-    asked: HashMap<OutboundRequestId, u64>,
-    replies: Replies,
-    last_request: u64,
-    /// Batches that wait for a link to come up wholly, or for room on the links.
-    deferred: Option<(Time, Publish)>,
-    /// Large messages that are right, from whom they came, and when they are passed on; the next first.
-    ripening: VecDeque<(Time, MessageId, PeerId)>,
+    network: Network,
+    channels: Channels,
+    connections: Connections,
+    overlay: OverlayDriver,
+    gossip: GossipDriver,
+    sync: SyncRelay,
+    clocks: ClockWatch,
+    effects: Effects,
     /// Whether the node is about to stop, and takes no more commands.
-    is_parting: bool,
+    is_stopping: bool,
 }
 
-/// How long a shutdown waits for neighbours that are about to fetch large batches which they were offered: with
-/// what follows it stays within the two seconds in which a program is to end.
-const LAST_FETCHES: Duration = Duration::from_millis(700);
-/// How long a shutdown waits until the log is closed: whoever opens it next needs it free.
-const CLOSE_LOG: Duration = Duration::from_secs(5);
-/// How long the words of leave may take to go out.
-const LAST_WORDS: Duration = Duration::from_millis(100);
-/// How long a shutdown waits for connections to close.
-const FAREWELL: Duration = Duration::from_millis(1000);
-
-/// What the loop waits for.
-enum Happening {
+/// An event for the loop.
+enum LoopEvent {
     Network(Box<SwarmEvent<BehaviourEvent>>),
     Verdict(Verdict),
     Publish(Publish),
-    Wish(Wish),
-    InboxHasRoom,
-    LinksHaveRoom,
+    NetworkRequest(NetworkRequest),
+    /// The ingest task's queue of messages has room again.
+    InboxWritable,
+    /// A link has room for more.
+    LinksWritable,
     Command(Command),
+    /// The application has dropped its last handle.
     HandlesGone,
-    Time,
+    Deadline,
 }
 
 impl Runner {
-    pub(crate) fn new(
-        swarm: Swarm<Behaviour>,
-        clock: Clock,
-        channels: Channels,
-        bus: EventBus,
-        bell: Arc<Notify>,
-        admission: Admission,
-        directory: Option<PathBuf>,
-    ) -> Runner {
+    pub(crate) fn new(swarm: Swarm<Behaviour>, channels: Channels, parts: RunnerParts) -> Runner {
+        let RunnerParts { clock, bus, .. } = parts;
+        let windows = parts.send_windows;
+        let ingest = &channels.ingest;
         Runner {
-            swarm,
             clock,
+            network: Network::new(swarm),
+            connections: Connections::new(bus.clone(), parts.admission, windows.clone()),
+            overlay: OverlayDriver::new(bus.clone(), parts.directory),
+            gossip: GossipDriver::new(
+                bus.clone(),
+                ingest.messages.clone(),
+                channels.peer_joined.clone(),
+                windows,
+                parts.ids,
+            ),
+            sync: SyncRelay::new(bus.clone(), ingest.commands.clone()),
+            clocks: parts.clocks,
             channels,
             bus,
-            rng: StdRng::from_rng(&mut rand::rng()),
-            links: Links::default(),
-            dialing: Dialing::default(),
-            admission,
-            rooms: Rooms::new(bell),
-            rising: Vec::new(),
-            overlay_dials: HashMap::new(),
-            directory,
-            book: None,
-            waiters: HashMap::new(),
-            closing: HashMap::new(),
-            retiring: Vec::new(),
-            complained: None,
-            ending: Vec::new(),
-            held: VecDeque::new(),
-            asked: HashMap::new(),
-            replies: Replies::default(),
-            last_request: 0,
-            deferred: None,
-            ripening: VecDeque::new(),
-            is_parting: false,
+            effects: Effects::new(),
+            is_stopping: false,
         }
     }
 
-    /// Runs until it is told to stop, or every handle is gone. `early` is what happened before.
+    /// Runs until the application stops the node or has dropped every handle. `early` are events from before the loop.
     pub(crate) async fn run(mut self, early: Vec<SwarmEvent<BehaviourEvent>>) {
-        self.tell_addresses();
+        self.overlay.update_addresses(&mut self.network);
         for event in early {
             self.on_swarm_event(event);
+            self.apply_effects();
         }
         loop {
             match self.next().await {
-                Happening::Command(Command::Shutdown { reply }) => {
-                    self.farewell().await;
+                LoopEvent::Command(Command::Shutdown { reply }) => {
+                    self.shut_down().await;
                     let _ = reply.send(());
                     return;
                 }
-                Happening::HandlesGone => return self.farewell().await,
-                happening => self.on_happening(happening),
+                LoopEvent::HandlesGone => return self.shut_down().await,
+                event => self.on_loop_event(event),
             }
         }
     }
 
-    fn on_happening(&mut self, happening: Happening) {
-        match happening {
-            Happening::Network(event) => self.on_swarm_event(*event),
-            Happening::Verdict(verdict) => self.on_verdict(verdict),
-            Happening::Publish(publish) => self.on_publish(publish),
-            Happening::Wish(wish) => self.on_wish(wish),
-            Happening::InboxHasRoom => self.refill_inbox(),
-            Happening::LinksHaveRoom => self.retry_deferred(self.clock.now()),
-            Happening::Command(command) => self.on_command(command),
-            Happening::Time | Happening::HandlesGone => {}
+    /// Waits for the next event. Backpressure: the network is read only while received messages have room, and the outbox
+    /// only while the links have.
+    async fn next(&mut self) -> LoopEvent {
+        let deadline = self.deadline().map(|at| self.clock.instant(at));
+        let can_receive = self.gossip.can_receive();
+        let can_publish = self.gossip.can_publish();
+        let ingest = &mut self.channels.ingest;
+        tokio::select! {
+            event = self.network.next(), if can_receive => LoopEvent::Network(Box::new(event)),
+            Some(verdict) = ingest.verdicts.recv() => LoopEvent::Verdict(verdict),
+            Some(request) = ingest.network_requests.recv() => LoopEvent::NetworkRequest(request),
+            Some(publish) = self.channels.publishes.recv(), if can_publish => {
+                LoopEvent::Publish(publish)
+            }
+            () = self.gossip.inbox_writable(), if !can_receive => LoopEvent::InboxWritable,
+            () = self.gossip.links_writable(), if !can_publish => LoopEvent::LinksWritable,
+            command = self.channels.commands.recv(), if !self.is_stopping => {
+                command.map_or(LoopEvent::HandlesGone, LoopEvent::Command)
+            }
+            () = sleep_until(deadline) => LoopEvent::Deadline,
         }
+    }
+
+    fn on_loop_event(&mut self, event: LoopEvent) {
+        let now = self.clock.now();
+        let (network, effects) = (&mut self.network, &mut self.effects);
+        match event {
+            LoopEvent::Network(event) => self.on_swarm_event(*event),
+            LoopEvent::Verdict(verdict) => self.gossip.on_verdict(now, network, verdict, effects),
+            LoopEvent::Publish(publish) => {
+                self.gossip.on_publish(now, network, &self.clocks, publish);
+            }
+            LoopEvent::NetworkRequest(request) => {
+                self.sync.on_network_request(network, request, effects);
+            }
+            LoopEvent::InboxWritable => self.gossip.refill_inbox(),
+            LoopEvent::LinksWritable => self.retry_publish(),
+            LoopEvent::Command(command) => self.on_command(command),
+            LoopEvent::Deadline | LoopEvent::HandlesGone => {}
+        }
+        self.apply_effects();
         self.on_time(self.clock.now());
     }
 
-    /// Waits for the next thing to happen.
-    async fn next(&mut self) -> Happening {
-        let deadline = self.deadline().map(|d| self.clock.instant(d));
-        let reading = self.held.is_empty();
-        let publishing = self.deferred.is_none();
-        tokio::select! {
-            event = self.swarm.select_next_some(), if reading => Happening::Network(Box::new(event)),
-            Some(verdict) = self.channels.verdicts.recv() => Happening::Verdict(verdict),
-            Some(wish) = self.channels.wishes.recv() => Happening::Wish(wish),
-            Some(publish) = self.channels.publishes.recv(), if publishing => {
-                Happening::Publish(publish)
-            }
-            _ = self.channels.incoming.reserve(), if !reading => Happening::InboxHasRoom,
-            () = self.channels.send_windows.writable(), if !publishing => Happening::LinksHaveRoom,
-            command = self.channels.commands.recv(), if !self.is_parting => {
-                command.map_or(Happening::HandlesGone, Happening::Command)
-            }
-            () = sleep_until(deadline) => Happening::Time,
-        }
-    }
-
     fn deadline(&self) -> Option<Time> {
-        let ending = self.ending.iter().map(|(at, _)| *at).min();
-        let retiring = self.retiring.iter().map(|(at, _)| *at).min();
-        let rising = self.rising.iter().map(|(at, ..)| *at).min();
-        let book = self.book.as_ref().map(|(at, _)| *at);
-        let deferred = self.deferred.as_ref().map(|(at, _)| *at);
         [
-            self.dialing.deadline(),
-            ending,
-            retiring,
-            rising,
-            book,
-            deferred,
-            self.ripening.front().map(|(at, ..)| *at),
+            self.connections.deadline(),
+            self.overlay.deadline(),
+            self.gossip.deadline(),
             self.bus.deadline(),
-            Some(self.channels.clocks.deadline()),
+            Some(self.clocks.deadline()),
         ]
         .into_iter()
         .flatten()
         .min()
     }
 
+    /// Runs the timers that are due by `now`.
     fn on_time(&mut self, now: Time) {
-        for address in self.dialing.due(now) {
-            self.dial(&address);
-        }
-        let due = |(at, _): &(Time, ConnectionId)| *at <= now;
-        for (_, connection_id) in self.retiring.extract_if(.., |r| due(r)).collect::<Vec<_>>() {
-            // Unless the peer chose otherwise, and has closed the other one meanwhile.
-            if self.links.is_one_of_several(connection_id) {
-                let why = "another connection to the same peer was kept";
-                self.close(connection_id, why);
-            }
-        }
-        let ended: Vec<_> = self.ending.extract_if(.., |(at, _)| *at <= now).collect();
-        for (_, connection_id) in ended {
-            self.close(connection_id, "the link has ended");
-        }
-        self.rise(|(at, ..)| *at <= now);
-        self.pass_on(now);
-        self.bus.tell_held_back(now);
-        self.save_book(now);
-        self.channels.clocks.on_time(now);
-        if self.deferred.as_ref().is_some_and(|(at, _)| *at <= now)
-            && let Some((_, publish)) = self.deferred.take()
-        {
-            self.publish(now, publish);
-        }
+        let network = &mut self.network;
+        self.connections.on_time(now, network, &mut self.effects);
+        self.overlay.on_time(now);
+        self.bus.emit_held_back(now);
+        self.clocks.on_time(now);
+        self.gossip.on_time(now, network, &self.clocks);
+        self.apply_effects();
     }
 
     fn on_command(&mut self, command: Command) {
+        let now = self.clock.now();
         match command {
-            Command::Connect { address, reply } => self.on_connect(&address, reply),
-            Command::KeepDialing { address } => self.dialing.add(self.clock.now(), address),
+            Command::Connect { address, reply } => {
+                let network = &mut self.network;
+                self.connections.connect(now, network, &address, reply);
+            }
+            Command::KeepDialing { address } => self.connections.keep_dialing(now, address),
             Command::Join { room, reply } => {
-                let _ = reply.send(self.on_join(room));
+                let joined = self.gossip.join(&mut self.network, &room);
+                if joined.is_ok() {
+                    self.sync.send(SyncCommand::Join(room));
+                }
+                let _ = reply.send(joined);
             }
             Command::Leave { room, reply } => {
-                let gossip = &mut self.swarm.behaviour_mut().gate.inner_mut().gossip;
-                gossip.unsubscribe(&topic(&room));
-                let _ = reply.send(self.rooms.leave(&room));
-                self.note(Note::Leave(room));
+                let _ = reply.send(self.gossip.leave(&mut self.network, &room));
+                self.sync.send(SyncCommand::Leave(room));
             }
             Command::Rooms { reply } => {
-                let _ = reply.send(self.rooms.joined());
+                let _ = reply.send(self.gossip.joined());
             }
             Command::Peers { reply } => {
-                let now = self.clock.now();
-                let links = self
-                    .links
-                    .all()
-                    .into_iter()
-                    .map(|l| LinkInfo::of(l, now))
-                    .collect();
-                let _ = reply.send(links);
+                let _ = reply.send(self.connections.infos(now));
             }
             Command::SetPeerLists { trust, deny, reply } => {
-                self.set_peer_lists(trust, deny);
+                let network = &mut self.network;
+                self.connections.set_peer_lists(now, network, trust, deny);
                 let _ = reply.send(());
             }
             Command::Clocks { reply } => {
-                let _ = reply.send(self.channels.clocks.status(self.clock.now()));
+                let _ = reply.send(self.clocks.status(now));
             }
-            Command::Status { reply } => self.note(Note::Status(reply)),
+            Command::Status { reply } => self.sync.send(SyncCommand::Status(reply)),
             Command::Shutdown { reply } => {
                 let _ = reply.send(());
             }
@@ -358,42 +239,47 @@ impl Runner {
     }
 
     fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        let now = self.clock.now();
         match event {
-            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(now, event),
             SwarmEvent::NewListenAddr { address, .. } => self.on_listening(address),
-            SwarmEvent::ExpiredListenAddr { .. } => self.tell_addresses(),
+            SwarmEvent::ExpiredListenAddr { .. } => {
+                self.overlay.update_addresses(&mut self.network);
+            }
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
                 endpoint,
                 ..
-            } => {
-                self.on_established(peer_id, connection_id, &endpoint);
-            }
+            } => self.on_established(peer_id, connection_id, &endpoint),
             SwarmEvent::ConnectionClosed {
                 connection_id,
                 cause,
                 ..
             } => {
-                self.on_closed(connection_id, cause.as_ref());
+                let (cause, effects) = (cause.as_ref(), &mut self.effects);
+                self.connections
+                    .on_closed(now, connection_id, cause, effects);
             }
             SwarmEvent::OutgoingConnectionError {
                 connection_id,
                 peer_id,
                 error,
-            } => {
-                let error = failure::of_dial(&error);
-                self.on_dial_failed(connection_id, peer_id, None, error);
-            }
+            } => self.on_dial_failed(DialFailure {
+                connection_id,
+                peer_id,
+                address: None,
+                error: failure::of_dial(&error),
+            }),
             SwarmEvent::IncomingConnectionError {
                 send_back_addr,
                 error,
                 peer_id,
                 ..
             } => {
-                if let Some(error) = failure::of_incoming(&error) {
-                    self.on_visitor_failed(peer_id, send_back_addr, error);
-                }
+                let is_dialing = self.overlay.is_dialing();
+                let failure = (peer_id, send_back_addr, &error);
+                self.connections.on_inbound_failed(now, failure, is_dialing);
             }
             SwarmEvent::ListenerClosed {
                 addresses,
@@ -403,102 +289,34 @@ impl Runner {
                 let reason = format!("stopped listening on {addresses:?}: {error}");
                 self.bus.emit(Event::Error { reason });
             }
-            SwarmEvent::ListenerError { error, .. } => self.on_listener_error(error),
+            SwarmEvent::ListenerError { error, .. } => self.connections.on_listener_error(error),
             _ => {}
         }
     }
 
-    fn on_behaviour_event(&mut self, event: BehaviourEvent) {
+    fn on_behaviour_event(&mut self, now: Time, event: BehaviourEvent) {
+        let (network, effects) = (&mut self.network, &mut self.effects);
         match event {
             BehaviourEvent::Handshake(event) => self.on_handshake(event),
             BehaviourEvent::Gate(gate::Event::Open { connection_id, .. }) => {
-                self.swarm
-                    .behaviour_mut()
-                    .handshake
-                    .gate_open(connection_id);
+                network.handshake().gate_open(connection_id);
             }
             BehaviourEvent::Gate(gate::Event::GaveUp { connection_id, .. }) => {
-                self.close(
-                    connection_id,
-                    "its gossip stream died; a new link is needed",
-                );
+                let reason = "its gossip stream died; a new link is needed";
+                self.connections.close(network, connection_id, reason);
             }
-            BehaviourEvent::Gate(gate::Event::Inner(VerifiedEvent::Gossip(event))) => {
-                self.on_gossip(event);
-            }
-            BehaviourEvent::Gate(gate::Event::Inner(VerifiedEvent::Overlay(event))) => {
-                self.on_overlay(event);
-            }
-            BehaviourEvent::Gate(gate::Event::Inner(VerifiedEvent::Sync(event))) => {
-                self.on_sync(event);
-            }
-            BehaviourEvent::Limits(event) => self.on_limits(&event),
-            BehaviourEvent::Ping(event) => self.on_ping(event),
-            BehaviourEvent::Identify(event) => self.on_identify(&event),
+            BehaviourEvent::Gate(gate::Event::Inner(event)) => match event {
+                VerifiedEvent::Gossip(event) => self.gossip.on_event(network, event, effects),
+                VerifiedEvent::Overlay(event) => {
+                    self.overlay.on_event(now, network, event, effects);
+                }
+                VerifiedEvent::Sync(event) => self.sync.on_event(event, effects),
+            },
+            BehaviourEvent::Limits(event) => self.connections.on_limits(network, &event),
+            BehaviourEvent::Ping(event) => self.connections.on_ping(now, network, event),
+            BehaviourEvent::Identify(event) => self.connections.on_identify(now, &event),
             _ => {}
         }
-    }
-
-    fn on_listening(&mut self, address: Multiaddr) {
-        if !can_be_dialled(&address) {
-            return;
-        }
-        let own = *self.swarm.local_peer_id();
-        let address = address.with_p2p(own).unwrap_or_else(|address| address);
-        self.bus.emit(Event::Listening { address });
-        self.tell_addresses();
-    }
-
-    /// Goes on until the neighbours have what they were offered, but not for long.
-    async fn last_fetches(&mut self) {
-        let (reply, all_taken) = oneshot::channel();
-        self.note(Note::AllTaken(reply));
-        let mut over = std::pin::pin!(tokio::time::timeout(LAST_FETCHES, all_taken));
-        self.is_parting = true;
-        loop {
-            tokio::select! {
-                _ = &mut over => return,
-                happening = self.next() => self.on_happening(happening),
-            }
-        }
-    }
-
-    /// Closes every connection, which tells the peers, and waits shortly for it.
-    async fn farewell(mut self) {
-        self.last_fetches().await;
-        let saving = self.save_book(self.clock.now() + overlay::SAVE_EVERY);
-        if let Some(overlay) = self.overlay() {
-            overlay.stop();
-            let words = async {
-                loop {
-                    self.swarm.select_next_some().await;
-                }
-            };
-            let _ = tokio::time::timeout(LAST_WORDS, words).await;
-        }
-        let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
-        for peer_id in peers {
-            let _ = self.swarm.disconnect_peer_id(peer_id);
-        }
-        let closed = async {
-            while self.swarm.connected_peers().next().is_some() {
-                self.swarm.select_next_some().await;
-            }
-        };
-        let _ = tokio::time::timeout(FAREWELL, closed).await;
-        if let Some(saving) = saving {
-            let _ = tokio::time::timeout(FAREWELL, saving).await;
-        }
-        // The keeper ends when nobody takes its wishes and verdicts any more.
-        let Channels {
-            keeping,
-            wishes,
-            verdicts,
-            ..
-        } = self.channels;
-        drop((wishes, verdicts));
-        let _ = tokio::time::timeout(CLOSE_LOG, keeping).await;
-        self.bus.close();
     }
 }
 

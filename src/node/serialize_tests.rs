@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::{BatchId, Direction, Identity, LinkInfo, Sent, Stage, StageError};
+use crate::{BatchId, BroadcastReceipt, Direction, Identity, LinkInfo, Stage, StageError};
 
 #[test]
 fn ids_are_text_and_names_are_those_of_the_json_lines() {
-    let sent = Sent {
+    let sent = BroadcastReceipt {
         id: BatchId([1; 32]),
         seq: 7,
         links: 2,

@@ -120,7 +120,7 @@ impl Member {
         texts
     }
 
-    pub(crate) async fn say(&self, text: &str) -> diatribe::Sent {
+    pub(crate) async fn say(&self, text: &str) -> diatribe::BroadcastReceipt {
         self.node
             .broadcast_when_linked("lobby", "chat", text.to_owned())
             .await

@@ -16,7 +16,7 @@ fn large(n: u8) -> Vec<u8> {
     bytes
 }
 
-async fn say(member: &Member, n: u8) -> diatribe::Sent {
+async fn say(member: &Member, n: u8) -> diatribe::BroadcastReceipt {
     let said = member.node.broadcast_when_linked("lobby", "file", large(n));
     said.await.expect("the event is sent")
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::super::failure::Failure;
 use super::args::Rate;
 use super::tally::Tally;
-use crate::node::{Node, Sending};
+use crate::node::{Node, PendingBroadcast};
 
 /// Maximum number of events in flight for each publisher: a fast sender need not wait for each answer, but must learn
 /// of failures.
@@ -40,7 +40,7 @@ pub(crate) async fn publish(
 ) -> Result<(), Failure> {
     let plan = tally.plan();
     let step = plan.publishers.len();
-    let mut unanswered: VecDeque<Sending> = VecDeque::new();
+    let mut unanswered: VecDeque<PendingBroadcast> = VecDeque::new();
     let numbers = (0..plan.count).skip(publisher).step_by(step);
     for number in numbers {
         if let Rate::PerSecond(rate) = rate {
@@ -60,7 +60,7 @@ pub(crate) async fn publish(
     Ok(())
 }
 
-async fn answered(unanswered: &mut VecDeque<Sending>) -> Result<(), Failure> {
+async fn answered(unanswered: &mut VecDeque<PendingBroadcast>) -> Result<(), Failure> {
     match unanswered.pop_front() {
         Some(sending) => sending.sent().await.map(drop).map_err(Failure::new),
         None => Ok(()),

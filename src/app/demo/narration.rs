@@ -11,7 +11,7 @@ use super::ascii;
 use super::state::{Delivery, MeshState};
 use crate::app::escape::Escaped;
 use crate::app::output::{self, DemoEnd, DemoNode, JsonLines, People, Record, Render, count};
-use crate::node::{DEFAULT_ROOM, Event, Node, Sent};
+use crate::node::{BroadcastReceipt, DEFAULT_ROOM, Event, Node};
 
 /// Where the demonstration writes, and since when it runs.
 pub(super) struct Narration {
@@ -128,7 +128,7 @@ impl Narration {
     }
 
     /// The message is on its way.
-    pub(super) fn sent(&mut self, node: usize, text: &str, sent: Sent) {
+    pub(super) fn sent(&mut self, node: usize, text: &str, sent: BroadcastReceipt) {
         let links = sent.links;
         let Ok(room) = DEFAULT_ROOM.parse() else {
             return;

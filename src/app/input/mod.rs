@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::output::{Output, Record};
 use crate::model::RoomName;
-use crate::node::{BroadcastError, Node, Sending};
+use crate::node::{BroadcastError, Node, PendingBroadcast};
 use lines::Line;
 use repl::Repl;
 
@@ -32,7 +32,7 @@ pub(crate) enum End {
 /// The answer to a line, in the order of the input.
 enum Answer {
     /// An event on its way.
-    Sending(RoomName, Sending),
+    Sending(RoomName, PendingBroadcast),
     /// An event that was not taken.
     NotSent(RoomName, BroadcastError),
     /// A line that is none.

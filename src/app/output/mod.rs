@@ -19,7 +19,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::model::RoomName;
-use crate::node::{Event, Events, Message, Sent};
+use crate::node::{BroadcastReceipt, Event, Events, Message};
 
 pub(crate) use json::{JsonLines, MAX_MILLIS};
 pub(crate) use people::{CHAT, People, SHORT, count, short, told};
@@ -44,7 +44,10 @@ pub(crate) enum Record {
         rooms: Vec<RoomName>,
     },
     /// An event was sent.
-    Sent { room: RoomName, sent: Sent },
+    Sent {
+        room: RoomName,
+        sent: BroadcastReceipt,
+    },
     /// Something could not be done.
     Error {
         reason: String,

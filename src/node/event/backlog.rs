@@ -1,7 +1,7 @@
-//! What a slow reader was not given and finds in the log: which of whose messages.
+//! The backlog of a slow reader: the messages that it has yet to read from the log.
 //!
-//! Entry types: [`Backlog`], [`Stretch`]. The rules it keeps: what is in a backlog costs memory by the stretch, not by the
-//! message; the authors take turns; and an author that has a backlog is told of nothing newer before it is read.
+//! Entry types: [`Backlog`], [`Stretch`], pure. The rules it keeps: memory grows with the number of stretches, not of
+//! messages; authors take turns; newer messages of an author with a backlog are read after its backlog.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
@@ -11,41 +11,41 @@ use libp2p::PeerId;
 use super::Message;
 use crate::model::RoomName;
 
-/// Maximum number of stretches of messages that one reader has yet to read from the log: some 6 MiB of memory, and 64 MiB if
-/// each is another author's. One stretch is any number of messages in a row of one process of an author in a room, so that
-/// only a room with more processes than this, all of which spoke while the reader did not read, comes to the end of it.
+/// Maximum number of stretches in the backlog of one reader: some 6 MiB of memory, and 64 MiB if each is another author's.
+/// A stretch is any number of consecutive messages of one process of an author in a room, so that only a room with more
+/// processes than this, all of which send while the reader does not read, exceeds it.
 pub const MAX_STRETCHES: usize = 65_536;
 
-/// Messages in a row of one process of an author in a room.
+/// Consecutive messages of one process of an author in a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stretch {
     pub(crate) author: PeerId,
     pub(crate) room: RoomName,
     pub(crate) instance_id: [u8; 16],
-    /// The numbers of the first and the last one.
+    /// The numbers of the first and the last message.
     pub(crate) first: u64,
     pub(crate) last: u64,
-    /// Whether they came by data checking, all of them or none.
+    /// Whether all of them arrived by data checking, or none.
     pub(crate) backfill: bool,
 }
 
-/// The stretches that one reader has yet to read.
+/// The backlog of one reader.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     authors: HashMap<PeerId, Behind>,
-    /// Authors of whom nothing else waits, in the order of their turns.
+    /// Authors without messages in memory, in the order of their turns.
     due: VecDeque<PeerId>,
-    /// Whose stretch is being read.
+    /// The author of the stretch that is being read.
     reading: Option<PeerId>,
     stretches: usize,
 }
 
-/// What is to be read of one author.
+/// The backlog of one author.
 #[derive(Debug, Default)]
 struct Behind {
     stretches: BTreeMap<Start, End>,
     is_due: bool,
-    /// Where the stretch that was read last began: the author's rooms and processes take turns as well.
+    /// The start of the stretch that was read last: the author's rooms and processes take turns as well.
     read: Option<Start>,
 }
 
@@ -63,17 +63,17 @@ struct End {
 }
 
 impl Backlog {
-    /// Whether something of `author` is to be read from the log: what comes of it now is read after that.
+    /// Returns whether `author` has a backlog: its newer messages are read after it.
     pub(super) fn holds(&self, author: &PeerId) -> bool {
         self.reading.as_ref() == Some(author) || self.authors.contains_key(author)
     }
 
-    /// Whether there is nothing to read.
+    /// Returns whether there is nothing to read.
     pub(super) fn is_empty(&self) -> bool {
         self.reading.is_none() && self.authors.is_empty()
     }
 
-    /// Adds a message; false when there are [`MAX_STRETCHES`] already, and it belongs to none of them.
+    /// Adds a message. Returns false when there are [`MAX_STRETCHES`] already, and it extends none of them.
     pub(super) fn add(&mut self, message: &Message) -> bool {
         self.insert(Stretch {
             author: message.author,
@@ -85,7 +85,7 @@ impl Backlog {
         })
     }
 
-    /// Nothing of `author` waits anywhere else: it is its turn, after those that wait for theirs.
+    /// Queues `author` for a turn: none of its messages are in memory any more.
     pub(super) fn set_due(&mut self, author: &PeerId) {
         if let Some(behind) = self.authors.get_mut(author)
             && self.reading.as_ref() != Some(author)
@@ -95,7 +95,7 @@ impl Backlog {
         }
     }
 
-    /// Takes the stretch whose turn it is. The next is there after [`Backlog::end`].
+    /// Takes the next stretch. There is no other one before [`Backlog::end`].
     pub(super) fn begin(&mut self) -> Option<Stretch> {
         if self.reading.is_some() {
             return None;
@@ -108,7 +108,7 @@ impl Backlog {
         Some(stretch)
     }
 
-    /// The stretch that was taken has been read, but for `rest`.
+    /// Ends the reading of the stretch that was taken; `rest` was not read.
     pub(super) fn end(&mut self, rest: Option<Stretch>) {
         let Some(author) = self.reading.take() else {
             return;
@@ -128,12 +128,12 @@ impl Backlog {
         }
     }
 
-    /// How many messages are to be read, but for those of the stretch that is being read.
+    /// Returns the number of messages to read, without those of the stretch that is being read.
     pub(super) fn len(&self) -> u64 {
         self.authors.values().map(Behind::len).sum()
     }
 
-    /// Takes everything out: how many messages of whom can be read no more.
+    /// Empties the backlog. Returns the number of messages of each author.
     pub(super) fn give_up(&mut self) -> impl Iterator<Item = (PeerId, u64)> + use<> {
         let authors = std::mem::take(self).authors;
         authors
@@ -165,7 +165,7 @@ impl Behind {
         self.stretches.iter().map(of_each).sum()
     }
 
-    /// The stretch that ends just before `stretch` begins, and the one that begins just after it ends.
+    /// Returns the stretch that ends just before `stretch`, and the one that begins just after it.
     fn neighbours(&self, stretch: &Stretch) -> (Option<Start>, Option<Start>) {
         let start = Start {
             room: stretch.room.clone(),
@@ -224,7 +224,7 @@ impl Behind {
         let next = next.or_else(|| self.stretches.first_key_value());
         let start = next.map(|(start, _)| start.clone())?;
         let End { last, backfill } = self.stretches.remove(&start)?;
-        // What is left of it begins later, and comes after the others.
+        // Its rest begins later, and is read after the others.
         let passed = Start {
             first: u64::MAX,
             ..start.clone()

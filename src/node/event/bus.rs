@@ -1,8 +1,8 @@
-//! The way of a node's events to their readers.
+//! Distribution of a node's events to their readers.
 //!
-//! Entry types: [`EventBus`], [`Events`]. The rules it keeps: every reader gets all events, each author's in one order;
-//! other readers and the node never wait for a slow one, which reads from the log what found no room; what others can
-//! bring about at will passes the limits first.
+//! Entry types: [`EventBus`], [`Events`]. The rules it keeps: every reader gets all events, each author's in one order; a
+//! slow reader delays neither the node nor other readers, and reads from the log the messages that found no room; events
+//! that a remote peer can trigger at will pass the rate limiter first.
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,11 +13,11 @@ use futures::Stream;
 
 use super::Event;
 use super::queue::Queue;
-use super::rate_limit::{Cause, Kind, Limits};
-use super::resume::{Past, Resume, Turn};
+use super::rate_limit::{Cause, EventRateLimiter, Kind};
+use super::resume::{MessageLog, Resume, Turn};
 use crate::clock::{Clock, Time};
 
-/// Where the node puts its events; every reader gets all of them.
+/// The sender of a node's events. Each reader gets all of them.
 #[derive(Clone)]
 pub(crate) struct EventBus {
     clock: Clock,
@@ -25,9 +25,9 @@ pub(crate) struct EventBus {
 }
 
 struct Shared {
-    limits: Limits,
-    /// The log that has the messages, once there is one.
-    past: Option<Arc<dyn Past>>,
+    limits: EventRateLimiter,
+    /// The log with the messages, once there is one.
+    log: Option<Arc<dyn MessageLog>>,
     readers: Vec<Weak<Mutex<Reader>>>,
     closed: bool,
 }
@@ -35,8 +35,8 @@ struct Shared {
 #[derive(Default)]
 struct Reader {
     queue: Queue,
-    /// The log that has what the queue has no room for.
-    past: Option<Arc<dyn Past>>,
+    /// The log with the messages for which the queue has no room.
+    log: Option<Arc<dyn MessageLog>>,
     closed: bool,
     waker: Option<Waker>,
 }
@@ -47,38 +47,38 @@ impl EventBus {
         EventBus {
             clock,
             shared: Arc::new(Mutex::new(Shared {
-                limits: Limits::new(),
-                past: None,
+                limits: EventRateLimiter::new(),
+                log: None,
                 readers: Vec::new(),
                 closed: false,
             })),
         }
     }
 
-    /// Tells of every link that comes up and goes, however many there are.
+    /// Removes the rate limit on links that go up and down.
     pub(crate) fn with_all_links(self) -> EventBus {
-        lock(&self.shared).limits.tell_all_links();
+        lock(&self.shared).limits.disable_link_limit();
         self
     }
 
-    /// From now on every message is in the log `past` when it is told: slow readers go on from there.
-    pub(crate) fn set_past(&self, past: Arc<dyn Past>) {
+    /// Sets the log that has every message before it is emitted: slow readers continue from it.
+    pub(crate) fn set_log(&self, log: Arc<dyn MessageLog>) {
         let mut shared = lock(&self.shared);
         for reader in shared.readers.iter().filter_map(Weak::upgrade) {
-            lock(&reader).set_past(&past);
+            lock(&reader).set_log(&log);
         }
-        shared.past = Some(past);
+        shared.log = Some(log);
     }
 
-    /// Adds a reader, who gets what is told from now on.
+    /// Adds a reader of the events from now on.
     pub(crate) fn subscribe(&self) -> Events {
         let mut shared = lock(&self.shared);
         let mut reader = Reader {
             closed: shared.closed,
             ..Reader::default()
         };
-        if let Some(past) = &shared.past {
-            reader.set_past(past);
+        if let Some(log) = &shared.log {
+            reader.set_log(log);
         }
         let reader = Arc::new(Mutex::new(reader));
         shared.readers.push(Arc::downgrade(&reader));
@@ -89,52 +89,52 @@ impl EventBus {
         }
     }
 
-    /// Puts `event` before every reader, if the limit of its kind allows it.
+    /// Sends `event` to every reader, within the rate limit of its kind.
     pub(crate) fn emit(&self, event: Event) {
         let kind = Kind::of(&event);
         self.emit_as(kind, event);
     }
 
-    /// Puts `event` before every reader, if the limit of `kind` allows it. Without a kind it has no limit.
+    /// Sends `event` to every reader, within the rate limit of `kind`. Without a kind it has no limit.
     pub(crate) fn emit_as(&self, kind: Option<Kind>, event: Event) {
         let mut shared = lock(&self.shared);
-        let told = match kind {
+        let passed = match kind {
             None => vec![event],
             Some(kind) => shared.limits.pass(self.clock.now(), kind, event),
         };
-        shared.put(told.into_iter());
+        shared.put(passed.into_iter());
     }
 
-    /// Puts all `events` before every reader, each of whom is woken once. They have no limits.
+    /// Sends all `events` to every reader, without limits, and wakes each reader once.
     pub(crate) fn emit_all(&self, events: impl Iterator<Item = Event>) {
-        // Held until all is said: what two tasks tell does not mix.
+        // Locked for all of them, so that events of two tasks do not mix.
         lock(&self.shared).put(events);
     }
 
-    /// Whether one of `kind`, which is told in the log alone, may be logged now. What may not is counted, and the
-    /// log says how many there were.
+    /// Returns whether a line of `kind` may be logged now, by its rate limit. Lines that may not are counted, and a summary
+    /// is logged later.
     pub(crate) fn may_log(&self, kind: Kind, cause: Option<Cause>) -> bool {
         let now = self.clock.now();
         lock(&self.shared).limits.may_log(now, kind, cause)
     }
 
-    /// When [`EventBus::tell_held_back`] has something to tell.
+    /// Returns when [`EventBus::emit_held_back`] is next due.
     pub(crate) fn deadline(&self) -> Option<Time> {
         lock(&self.shared).limits.deadline()
     }
 
-    /// Tells what was put off and may be told by `now`, and how many were left out.
-    pub(crate) fn tell_held_back(&self, now: Time) {
+    /// Sends the held-back events that may pass by `now`, and the summaries that are due.
+    pub(crate) fn emit_held_back(&self, now: Time) {
         let mut shared = lock(&self.shared);
-        let told = shared.limits.due(now);
-        shared.put(told.into_iter());
+        let passed = shared.limits.take_due(now);
+        shared.put(passed.into_iter());
     }
 
-    /// Tells what was put off; no more events will come.
+    /// Sends all held-back events and ends the streams of all readers.
     pub(crate) fn close(&self) {
         let mut shared = lock(&self.shared);
-        let told = shared.limits.finish(self.clock.now());
-        shared.put(told.into_iter());
+        let passed = shared.limits.take_all(self.clock.now());
+        shared.put(passed.into_iter());
         shared.closed = true;
         for reader in shared.readers.iter().filter_map(Weak::upgrade) {
             let mut reader = lock(&reader);
@@ -173,8 +173,8 @@ impl Shared {
 }
 
 impl Reader {
-    fn set_past(&mut self, past: &Arc<dyn Past>) {
-        self.past = Some(Arc::clone(past));
+    fn set_log(&mut self, log: &Arc<dyn MessageLog>) {
+        self.log = Some(Arc::clone(log));
         self.queue.set_logged();
     }
 
@@ -187,39 +187,38 @@ impl Reader {
 
 /// A reader of a node's events: a [`Stream`] that ends when the node does.
 ///
-/// A reader may be as slow as it likes: it gets every message once. At most
-/// [`MAX_WAITING_EVENTS`](super::MAX_WAITING_EVENTS) events and [`MAX_WAITING_BYTES`](super::MAX_WAITING_BYTES) bytes wait
-/// in memory. Past that the newest messages of the authors who hold most of the queue are not kept there but read from
-/// the node's log once the reader has come so far: a page at a time, in turn with what waits in memory, the authors in
-/// turn, and of each author's process in a room in the order in which they were told. What an author says meanwhile comes
-/// after that.
+/// A slow reader still gets every message once. At most [`MAX_WAITING_EVENTS`](super::MAX_WAITING_EVENTS) events and
+/// [`MAX_WAITING_BYTES`](super::MAX_WAITING_BYTES) bytes wait in memory. Past that, the newest messages of the authors with
+/// most of the queue are dropped from memory, and read from the node's log later: a page at a time, in turn with the events
+/// in memory, the authors in turn, and the messages of each author's process in a room in their order. Newer messages of
+/// such an author are read after them.
 ///
-/// [`Event::Missed`] is found where messages are missing that no log has: those that the log has removed before they were
-/// read, those that were still to be read when the node stopped, and those of processes past
-/// [`MAX_STRETCHES`](super::MAX_STRETCHES). What the node itself tells, such as [`Event::LinkUp`], is in no log, and missed
-/// when it finds no room.
+/// [`Event::Missed`] marks a position where messages are missing that are in no log: those that the log has removed before
+/// they were read, those that were not read when the node stopped, and those of processes past
+/// [`MAX_STRETCHES`](super::MAX_STRETCHES). Events of the node itself, such as [`Event::LinkUp`], are in no log, and missed
+/// when the queue has no room.
 pub struct Events {
     reader: Arc<Mutex<Reader>>,
-    /// What is read from the log at the moment. Not behind the lock, which the node needs: checking takes a while.
+    /// The reading of the log. Outside the lock, which the node needs: verifying takes a while.
     resume: Option<Resume>,
-    /// Whether the log's turn is next, when both it and the queue have something.
+    /// Whether the log is next, when both it and the queue have events.
     is_log_next: bool,
 }
 
 impl Events {
-    /// The next event; `None` when the node is gone.
+    /// Returns the next event; `None` after the node has stopped.
     pub async fn next(&mut self) -> Option<Event> {
         futures::StreamExt::next(self).await
     }
 
-    /// How many events this reader has not read yet: those that wait in memory, those that are to be read from the log, and
-    /// those that it will find [`Event::Missed`].
+    /// Returns the number of events that this reader has not read: in memory, in the log, and those that
+    /// [`Event::Missed`] will count.
     pub fn unread(&self) -> u64 {
         let resume = self.resume.as_ref().map_or(0, Resume::unread);
         lock(&self.reader).queue.unread() + resume
     }
 
-    /// The next event that is read from the log; none when there is none, or none yet.
+    /// Returns the next event from the log; none when there is none yet.
     fn next_of_log(&mut self, cx: &mut Context<'_>) -> Option<Event> {
         loop {
             let resume = match &mut self.resume {
@@ -227,7 +226,7 @@ impl Events {
                 idle => {
                     let mut reader = lock(&self.reader);
                     let stretch = reader.queue.begin_stretch()?;
-                    idle.insert(Resume::begin(reader.past.as_deref()?, stretch))
+                    idle.insert(Resume::begin(reader.log.as_deref()?, stretch))
                 }
             };
             match resume.poll_turn(cx) {
@@ -269,7 +268,7 @@ impl Stream for Events {
         }
         reader.waker = Some(cx.waker().clone());
         drop(reader);
-        // Asked once more: from now on what comes wakes the reader.
+        // Polled once more: from now on the waker is set, and no event is missed.
         if let Some(event) = self.next_of_log(cx) {
             return Poll::Ready(Some(event));
         }
@@ -282,7 +281,7 @@ impl Stream for Events {
     }
 }
 
-/// A panic in one reader must not take the node's events from the others.
+/// Locks even after a panic: a reader that panicked must not stop the others.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

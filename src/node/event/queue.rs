@@ -1,9 +1,8 @@
-//! The bounded queue in which one reader finds a node's events.
+//! The bounded event queue of one reader.
 //!
-//! Entry type: [`Queue`]. The rules it keeps: a slow reader costs a bounded amount of memory; when the queue is
-//! full, who holds most of it gives up its own newest events, nobody else's; of those the messages are read from the log
-//! later ([`Backlog`]), where there is one; what is lost of an author is one gap, and the reader is told of it where it
-//! is.
+//! Entry type: [`Queue`], pure. The rules it keeps: a slow reader costs a bounded amount of memory. When the queue is full,
+//! the author with the largest share loses its own newest events, and no other author does. Lost messages are read from the
+//! log later ([`Backlog`]), if there is one; otherwise they form one gap for each author, which is reported at its position.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -12,38 +11,38 @@ use libp2p::PeerId;
 use super::Event;
 use super::backlog::{Backlog, Stretch};
 
-/// Maximum number of events that wait for one reader.
+/// Maximum number of events in the queue of one reader.
 pub const MAX_WAITING_EVENTS: usize = 65_536;
-/// Maximum number of bytes of events that wait for one reader, each counted with
+/// Maximum number of bytes of events in the queue of one reader, each counted with
 /// [`EVENT_OVERHEAD`](crate::gossip::EVENT_OVERHEAD): 64 MiB.
 pub const MAX_WAITING_BYTES: usize = 64 << 20;
 
-/// Places of dropped events that stay in the queue until it is made smaller.
+/// Maximum number of empty places of dropped events; past it the queue is compacted.
 const MAX_DROPPED_PLACES: usize = MAX_WAITING_EVENTS / 4;
-/// Maximum number of authors whose gaps are counted one by one; the others' are counted together. Whoever makes
-/// new keys for each message must not make the reader's memory grow.
+/// Maximum number of authors with gaps of their own; those of further authors are counted together. A new key for each
+/// message must not make the reader's memory grow.
 const MAX_GAPS: usize = 64;
-/// The least share of the queue that an event takes: so the author of most events is found when there are too
-/// many events, and that of most bytes when there are too many bytes.
+/// Minimum weight of an event in its author's share: the heaviest author has most events when there are too many events,
+/// and most bytes when there are too many bytes.
 const MIN_WEIGHT: usize = MAX_WAITING_BYTES / MAX_WAITING_EVENTS;
 
-/// Whose an event is; none for what the node itself tells.
+/// The author of an event; none for events of the node itself.
 type Author = Option<PeerId>;
 
-/// Events that wait, the oldest first.
+/// Events in their order, the oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Dropped events have left their places empty.
+    /// Dropped events leave empty places.
     waiting: VecDeque<Option<Event>>,
-    /// The number of the first place; the places after it have the numbers after it.
+    /// The number of the first place; the others follow.
     first: u64,
     count: usize,
     bytes: usize,
-    /// Who holds how much: from when the queue is full until it is empty.
+    /// The share of each author, from when the queue is full until it is empty.
     shares: Option<Shares>,
-    /// A gap that follows what was read last.
+    /// A gap after the event that was read last.
     gap: Option<Event>,
-    /// What is read from the log, if there is one.
+    /// Messages to read from the log, if there is one.
     backlog: Option<Backlog>,
 }
 
@@ -51,13 +50,13 @@ pub(super) struct Queue {
 struct Shares {
     authors: HashMap<Author, Share>,
     by_weight: BTreeSet<(usize, Author)>,
-    /// Events that were dropped and that no log has, by author.
+    /// Number of dropped events that are in no log, by author.
     gaps: HashMap<Author, u64>,
-    /// Events that were dropped of authors past [`MAX_GAPS`].
+    /// Number of dropped events of authors past [`MAX_GAPS`].
     other_gaps: u64,
 }
 
-/// What one author holds.
+/// The share of one author.
 #[derive(Debug, Default)]
 struct Share {
     weight: usize,
@@ -66,24 +65,24 @@ struct Share {
 }
 
 impl Queue {
-    /// From now on the messages that find no room are those of a log.
+    /// From now on, messages without room are read from the log later.
     pub(super) fn set_logged(&mut self) {
         self.backlog.get_or_insert_default();
     }
 
-    /// Takes what is to be read from the log next; after that only [`Queue::end_stretch`] makes the next one come.
+    /// Takes the next stretch to read from the log. There is no other one before [`Queue::end_stretch`].
     pub(super) fn begin_stretch(&mut self) -> Option<Stretch> {
         self.backlog.as_mut()?.begin()
     }
 
-    /// The stretch that was taken has been read from the log, but for `rest`.
+    /// Ends the reading of the stretch that was taken; `rest` was not read.
     pub(super) fn end_stretch(&mut self, rest: Option<Stretch>) {
         if let Some(backlog) = &mut self.backlog {
             backlog.end(rest);
         }
     }
 
-    /// There is no log any more: what was to be read from it is missed, with `rest` of the stretch that was taken.
+    /// The log is closed: all messages to read from it are missed, with `rest` of the stretch that was taken.
     pub(super) fn give_up_log(&mut self, rest: Stretch) {
         let Some(mut backlog) = self.backlog.take() else {
             return;
@@ -97,8 +96,8 @@ impl Queue {
         }
     }
 
-    /// How many events have not been read, here and in the log, but for the stretch that is being read; those that are
-    /// missed count as well.
+    /// Returns the number of unread events, in the queue and in the log, without the stretch that is being read; missed
+    /// events count as well.
     pub(super) fn unread(&self) -> u64 {
         let missed = self.shares.as_ref().map_or(0, Shares::missed);
         let gap = match self.gap {
@@ -108,7 +107,7 @@ impl Queue {
         self.count as u64 + missed + gap + self.backlog.as_ref().map_or(0, Backlog::len)
     }
 
-    /// Whether there is nothing left to read, here and in the log.
+    /// Returns whether there is nothing left to read, in the queue and in the log.
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
             && self.gap.is_none()
@@ -126,7 +125,7 @@ impl Queue {
         self.is_behind(Some(author))
     }
 
-    /// Puts `event` last, or drops it, or drops others for it.
+    /// Adds `event`, or drops it, or drops others for it.
     pub(super) fn push(&mut self, event: Event) {
         let bytes = event.bytes();
         if self.is_behind(event.author()) {
@@ -149,7 +148,7 @@ impl Queue {
         self.put(event);
     }
 
-    /// Takes what is to be read next: an event, or where events are missing.
+    /// Takes the next event, or a report of missing ones.
     pub(super) fn pop(&mut self) -> Option<Event> {
         if let Some(gap) = self.gap.take() {
             return Some(gap);
@@ -183,13 +182,13 @@ impl Queue {
         self.waiting.push_back(Some(event));
     }
 
-    /// Whether messages of `author` are to be read from the log before any other of it.
+    /// Returns whether `author` has messages to read from the log before any newer one.
     fn is_behind(&self, author: Author) -> bool {
         let backlog = self.backlog.as_ref().zip(author);
         backlog.is_some_and(|(backlog, author)| backlog.holds(&author))
     }
 
-    /// `event` is dropped: it is read from the log later, or counted as missed.
+    /// Drops `event`: it is read from the log later, or counted as missed.
     fn lose(&mut self, event: &Event) {
         let is_logged = match (event, &mut self.backlog) {
             (Event::Message(message), Some(backlog)) => backlog.add(message),
@@ -206,7 +205,7 @@ impl Queue {
         }
     }
 
-    /// If nothing of `author` waits here, what the log has of it can be read.
+    /// Lets the backlog of `author` be read, if the queue has none of its events.
     fn set_due(&mut self, author: Author) {
         if let Some((backlog, author)) = self.backlog.as_mut().zip(author)
             && !self
@@ -218,10 +217,9 @@ impl Queue {
         }
     }
 
-    /// Drops what others hold until an event of `author` fits; whether it fits without `author` holding most.
+    /// Drops events of heavier authors until an event of `author` fits. Returns false when `author` is the heaviest.
     fn make_room(&mut self, author: Author, weight: usize, bytes: usize) -> bool {
-        // Once some of an author's were dropped, the rest waits until the reader has been told: its gap stays in
-        // one place.
+        // An author with a gap gets no more room until the gap is reported, so that it stays in one place.
         if self
             .shares
             .as_ref()
@@ -239,7 +237,7 @@ impl Queue {
             self.drop_place(number);
         }
         if self.waiting.len() > self.count + MAX_DROPPED_PLACES {
-            self.close_ranks();
+            self.compact();
         }
         true
     }
@@ -258,7 +256,7 @@ impl Queue {
     }
 
     /// Removes the places of dropped events.
-    fn close_ranks(&mut self) {
+    fn compact(&mut self) {
         self.waiting.retain(Option::is_some);
         if let Some(shares) = &mut self.shares {
             shares.renumber(&self.waiting, self.first);
@@ -296,7 +294,7 @@ impl Shares {
         self.by_weight.insert((share.weight, author));
     }
 
-    /// Takes `weight` off what `author` holds.
+    /// Takes `weight` off the share of `author`.
     fn lose(&mut self, author: Author, weight: usize) {
         let Some(share) = self.authors.get_mut(&author) else {
             return;
@@ -310,7 +308,7 @@ impl Shares {
         }
     }
 
-    /// Takes the newest place of who holds most, unless that would be `author` with `weight` more.
+    /// Takes the newest place of the heaviest author, unless that would be `author` with `weight` more.
     fn give_up_newest_of_heaviest(&mut self, author: Author, weight: usize) -> Option<u64> {
         let own = self.authors.get(&author).map_or(0, |share| share.weight);
         let &(heaviest, holder) = self.by_weight.last()?;
@@ -320,12 +318,12 @@ impl Shares {
         self.authors.get_mut(&holder)?.places.pop_back()
     }
 
-    /// Whether an event of `author` waits.
+    /// Returns whether the queue has an event of `author`.
     fn holds(&self, author: PeerId) -> bool {
         self.authors.contains_key(&Some(author))
     }
 
-    /// Counts so many events of `author` as missed.
+    /// Counts events of `author` as missed.
     fn miss(&mut self, author: Author, events: u64) {
         if self.gaps.len() < MAX_GAPS || self.has_gap(author) {
             *self.gaps.entry(author).or_default() += events;
@@ -346,7 +344,7 @@ impl Shares {
         self.gaps.contains_key(&author)
     }
 
-    /// An event of `author` was read; the gap that follows it, if it was the last before one.
+    /// An event of `author` was read. Returns the gap after it, if it was the last one before a gap.
     fn read(&mut self, author: Author, weight: usize, place: u64) -> Option<Event> {
         let places = &mut self.authors.get_mut(&author)?.places;
         if places.front() == Some(&place) {
@@ -358,7 +356,7 @@ impl Shares {
         Some(Event::Missed { author, events })
     }
 
-    /// A gap of an author of whom nothing waits, or of several together.
+    /// Takes the gap of an author without events in the queue, or of several authors together.
     fn take_gap(&mut self) -> Option<Event> {
         if let Some(author) = self.gaps.keys().next().copied() {
             let events = self.gaps.remove(&author).unwrap_or_default();

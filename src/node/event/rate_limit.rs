@@ -1,8 +1,8 @@
-//! How often a node tells what others can bring about at will: to the application, and in the log.
+//! Rate limiter for events and log lines that a remote peer can trigger at will.
 //!
-//! Entry types: [`Limits`], [`Kind`]. The rules it keeps: each kind passes at a bounded rate, of one cause and in
-//! all; of what is left out the number is told; and of links the last word is always told, however often they come
-//! up and go, so that who counts them ends with the truth.
+//! Entry types: [`EventRateLimiter`], [`Kind`], pure. The rules it keeps: each kind passes at a bounded rate, for one cause and
+//! in all; the number of those left out is reported; the last state of each link always passes, however often it changes,
+//! so that a reader that counts links ends with the right number.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -14,29 +14,29 @@ use crate::clock::Time;
 use crate::rate_limit::{HeldBack, Limit, Rate, RateLimiter, SUMMARY_INTERVAL};
 use crate::wire::Source;
 
-/// Links whose last word waits. There are no more than a node has links and those that were told of at once.
+/// Maximum number of links with a held-back state: those of the node, and those announced at once.
 const MAX_WAITING_LINKS: usize = 64;
 
-/// What is told at a bounded rate.
+/// A kind of event or log line with a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Links that come up and go.
+    /// Links that go up or down.
     Link,
-    /// Connections from outside that come to nothing, and links that are closed for an offence.
+    /// Connections from outside that fail, and links that are closed for an offence.
     Refused,
-    /// Connections of which nobody knows whose they are: they come to nothing before noise.
+    /// Connections that fail before noise: their owner is unknown.
     Stranger,
-    /// Peers that look whether this node can be linked with.
+    /// Peers that check whether this node can be linked with.
     Visit,
-    /// Dials of this node that come to nothing.
+    /// Failed dials of this node.
     DialFailed,
-    /// Links that this node redirects.
+    /// Redirect hints that this node sends.
     Redirected,
-    /// Redirect hints that this node was given.
+    /// Redirect hints that this node got.
     Hint,
-    /// Comparisons that brought nothing.
+    /// Comparisons that fetched nothing.
     Checked,
-    /// Comparisons that brought batches.
+    /// Comparisons that fetched batches.
     Repaired,
     /// Two batches with the same numbers.
     Equivocation,
@@ -46,28 +46,28 @@ pub(crate) enum Kind {
     Crowding,
     /// Clocks that are wrong.
     Clock,
-    /// What goes wrong and concerns no link.
+    /// Errors that concern no link.
     Error,
-    /// In the log alone: messages that fail a check.
+    /// Only logged: messages that fail verification.
     MessageRefused,
-    /// In the log alone: offences against a protocol.
+    /// Only logged: offences against a protocol.
     Offence,
-    /// In the log alone: links that are too slow for what is said.
+    /// Only logged: links that are too slow for the traffic.
     SlowLink,
-    /// In the log alone: batches for which the links' queues had no room.
+    /// Only logged: batches for which the links' queues had no room.
     QueueFull,
-    /// In the log alone: connections over the caps for strangers.
+    /// Only logged: connections over the caps for strangers.
     OverCap,
-    /// In the log alone: errors of the system while connections are taken.
+    /// Only logged: errors of the system while connections are accepted.
     ListenerError,
 }
 
-/// Who brings something about, as far as it can be told.
+/// The peer or address that caused an event, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Cause {
     /// A peer that proved its key, or an author.
     Peer(PeerId),
-    /// Whoever has this address.
+    /// The owner of an address.
     Address(Source),
 }
 
@@ -83,29 +83,28 @@ const fn limit(per_source: (f64, f64), in_all: (f64, f64)) -> Limit {
     }
 }
 
-/// For what people read line by line: a person can follow one line a second.
+/// For lines that people read one by one: a person can follow one line a second.
 const FOR_PEOPLE: Limit = limit((10.0, 0.2), (30.0, 1.0));
-/// A node that starts has up to six links at once and moves them around; one peer has no reason to come and go.
+/// A node that starts has up to six links at once and moves them around; one peer has no reason to reconnect often.
 const OF_LINKS: Limit = limit((6.0, 0.1), (50.0, 2.0));
-/// An operator who sets a peer up looks at these, and tries again and again.
+/// An operator that sets up a peer reads these and tries many times.
 const OF_REFUSALS: Limit = limit((20.0, 1.0), (50.0, 5.0));
-/// 32 rooms are compared with each of six neighbours at once when links come up, and every 10 s after that; only
-/// programs are told.
+/// 32 rooms are compared with each of six neighbours at once when links are new, and every 10 s after that; only programs
+/// read these.
 const OF_COMPARISONS: Limit = limit((64.0, 4.0), (256.0, 20.0));
-/// One is enough to know the author by.
+/// One is enough to identify the author.
 const OF_AUTHORS: Limit = limit((3.0, 0.05), (30.0, 0.5));
 
-/// A clock that is wrong stays so, and an author whose clock is ahead sends many messages: to be told once in a while is
-/// enough to know whose it is.
+/// A wrong clock stays wrong, and an author with a fast clock sends many messages: one report in a while is enough.
 const OF_CLOCKS: Limit = limit((2.0, 1.0 / 300.0), (10.0, 0.1));
-/// A health check comes every few seconds for ever, and says nothing new after the first few.
+/// A health check connects every few seconds for ever, and only the first few are news.
 const OF_STRANGERS: Limit = limit((3.0, 1.0 / 300.0), (10.0, 0.1));
-/// What goes on for ever, at the rate of a health check, is not to be a line every ten seconds.
+/// Interval of summaries of kinds that never end, such as health checks: a line every ten seconds would be too many.
 const LONG_SUMMARY_INTERVAL: Duration = Duration::from_secs(600);
-/// Too many open files is an error ten times a second, for as long as it lasts.
+/// Too many open files is an error ten times a second while it lasts.
 const OF_LISTENER_ERRORS: Limit = limit((2.0, 1.0 / 60.0), (2.0, 1.0 / 60.0));
 
-/// A full log makes room many times a second while somebody floods it.
+/// A full log makes room many times a second during a flood.
 const OF_CROWDING: Limit = limit((2.0, 1.0 / 60.0), (10.0, 0.1));
 
 impl Kind {
@@ -132,8 +131,8 @@ impl Kind {
         Kind::ListenerError,
     ];
 
-    /// The kind of an event; none for what nobody else can bring about at will, and for messages, which are what
-    /// the node is for: a slow reader's queue bounds them.
+    /// Returns the kind of an event; none for events that no remote peer can trigger at will, and for messages, which the
+    /// queue of a slow reader bounds.
     pub(crate) fn of(event: &Event) -> Option<Kind> {
         Some(match event {
             Event::LinkUp { .. } | Event::LinkDown { .. } => Kind::Link,
@@ -178,7 +177,7 @@ impl Kind {
         }
     }
 
-    /// How often the number of those that are left out is told at most.
+    /// Returns the minimum time between two summaries of those left out.
     fn summary_interval(self) -> Duration {
         match self {
             Kind::Stranger | Kind::ListenerError => LONG_SUMMARY_INTERVAL,
@@ -186,7 +185,7 @@ impl Kind {
         }
     }
 
-    /// The type of JSON lines that tell of it; none for what is only logged.
+    /// Returns the type of its JSON lines; none for kinds that are only logged.
     fn line(self) -> Option<&'static str> {
         Some(match self {
             Kind::Link => "link",
@@ -209,8 +208,8 @@ impl Kind {
         })
     }
 
-    /// What the lines tell of, in the plural.
-    fn what(self) -> &'static str {
+    /// Returns the subject of the lines, in the plural.
+    fn subject(self) -> &'static str {
         match self {
             Kind::Link => "links that came up or went",
             Kind::Refused => "refused connections",
@@ -236,25 +235,25 @@ impl Kind {
     }
 }
 
-/// The limiters of all kinds.
+/// The rate limiters of all kinds.
 #[derive(Debug)]
-pub(super) struct Limits {
+pub(super) struct EventRateLimiter {
     limiters: [RateLimiter<Cause>; Kind::ALL.len()],
     links: Links,
 }
 
-/// Links as they were told.
+/// The links as the application knows them.
 #[derive(Debug, Default)]
 struct Links {
     has_no_limit: bool,
     up: HashSet<PeerId>,
-    /// The last word of links of which another one was told last.
+    /// The last state of each link that differs from the announced one.
     waiting: VecDeque<(PeerId, Event)>,
 }
 
-impl Limits {
-    pub(super) fn new() -> Limits {
-        Limits {
+impl EventRateLimiter {
+    pub(super) fn new() -> EventRateLimiter {
+        EventRateLimiter {
             limiters: Kind::ALL.map(|kind| {
                 RateLimiter::new(kind.limit()).with_summary_interval(kind.summary_interval())
             }),
@@ -262,32 +261,32 @@ impl Limits {
         }
     }
 
-    /// From now on links have no limit.
-    pub(super) fn tell_all_links(&mut self) {
+    /// Removes the limit on links.
+    pub(super) fn disable_link_limit(&mut self) {
         self.links.has_no_limit = true;
     }
 
-    /// What is to be told now that `event` has happened, in order.
+    /// Returns the events to send now that `event` has happened, in order.
     pub(super) fn pass(&mut self, now: Time, kind: Kind, event: Event) -> Vec<Event> {
-        let mut told = self.due(now);
+        let mut passed = self.take_due(now);
         match link_of(&event) {
-            Some((peer_id, is_up)) => self.on_link(now, peer_id, is_up, event, &mut told),
+            Some((peer_id, is_up)) => self.on_link(now, peer_id, is_up, event, &mut passed),
             None => {
                 let cause = cause_of(&event);
                 if self.limiter(kind).pass(now, cause) {
-                    told.push(event);
+                    passed.push(event);
                 }
             }
         }
-        told
+        passed
     }
 
-    /// Whether one of `kind` may be logged; otherwise it is counted.
+    /// Returns whether a line of `kind` may be logged; otherwise it is counted.
     pub(super) fn may_log(&mut self, now: Time, kind: Kind, cause: Option<Cause>) -> bool {
         self.limiter(kind).pass(now, cause)
     }
 
-    /// When [`Limits::due`] has something.
+    /// Returns when [`EventRateLimiter::take_due`] is next due.
     pub(super) fn deadline(&self) -> Option<Time> {
         let limiter = &self.limiters[Kind::Link as usize];
         let waiting = self.links.waiting.iter();
@@ -297,39 +296,39 @@ impl Limits {
         links.chain(summaries).min()
     }
 
-    /// What was put off and may be told by `now`, and the summaries that are due. Those of what is only logged go
-    /// into the log.
-    pub(super) fn due(&mut self, now: Time) -> Vec<Event> {
-        let mut told = Vec::new();
+    /// Takes the held-back events that may pass by `now`, and the summaries that are due. Summaries of kinds that are only
+    /// logged are logged.
+    pub(super) fn take_due(&mut self, now: Time) -> Vec<Event> {
+        let mut passed = Vec::new();
         for _ in 0..self.links.waiting.len() {
             let Some((peer_id, event)) = self.links.waiting.pop_front() else {
                 break;
             };
             match self.passes_link(now, peer_id) {
-                true => self.links.tell(peer_id, event, &mut told),
+                true => self.links.update(peer_id, event, &mut passed),
                 false => self.links.waiting.push_back((peer_id, event)),
             }
         }
         for kind in Kind::ALL {
             if let Some(held_back) = self.limiter(kind).take_summary_due(now) {
-                told.extend(summary(kind, held_back));
+                passed.extend(summary(kind, held_back));
             }
         }
-        told
+        passed
     }
 
-    /// All that was put off, and all summaries.
-    pub(super) fn finish(&mut self, now: Time) -> Vec<Event> {
-        let mut told = Vec::new();
+    /// Takes all held-back events and all summaries.
+    pub(super) fn take_all(&mut self, now: Time) -> Vec<Event> {
+        let mut passed = Vec::new();
         while let Some((peer_id, event)) = self.links.waiting.pop_front() {
-            self.links.tell(peer_id, event, &mut told);
+            self.links.update(peer_id, event, &mut passed);
         }
         for kind in Kind::ALL {
             if let Some(held_back) = self.limiter(kind).take_summary(now) {
-                told.extend(summary(kind, held_back));
+                passed.extend(summary(kind, held_back));
             }
         }
-        told
+        passed
     }
 
     fn on_link(
@@ -338,11 +337,11 @@ impl Limits {
         peer_id: PeerId,
         is_up: bool,
         event: Event,
-        told: &mut Vec<Event>,
+        passed: &mut Vec<Event>,
     ) {
         let waiting = &mut self.links.waiting;
         if let Some(index) = waiting.iter().position(|(other, _)| *other == peer_id) {
-            // Its last word is this one: what waited is never told, nor is this when it was told last.
+            // This is its last state: the one held back is dropped, and this one too when it is known already.
             waiting.remove(index);
             let is_known = self.links.up.contains(&peer_id) == is_up;
             let left_out = if is_known { 2 } else { 1 };
@@ -351,7 +350,7 @@ impl Limits {
                 self.links.waiting.push_back((peer_id, event));
             }
         } else if self.links.waiting.len() < MAX_WAITING_LINKS && self.passes_link(now, peer_id) {
-            self.links.tell(peer_id, event, told);
+            self.links.update(peer_id, event, passed);
         } else {
             self.links.waiting.push_back((peer_id, event));
         }
@@ -370,12 +369,12 @@ impl Limits {
 }
 
 impl Links {
-    fn tell(&mut self, peer_id: PeerId, event: Event, told: &mut Vec<Event>) {
+    fn update(&mut self, peer_id: PeerId, event: Event, passed: &mut Vec<Event>) {
         match event {
             Event::LinkUp { .. } => self.up.insert(peer_id),
             _ => self.up.remove(&peer_id),
         };
-        told.push(event);
+        passed.push(event);
     }
 }
 
@@ -387,7 +386,7 @@ fn link_of(event: &Event) -> Option<(PeerId, bool)> {
     }
 }
 
-/// Who has brought it about.
+/// Returns the cause of an event.
 fn cause_of(event: &Event) -> Option<Cause> {
     Some(match event {
         // A key costs nothing, an address does.
@@ -410,7 +409,7 @@ fn cause_of(event: &Event) -> Option<Cause> {
 
 fn summary(kind: Kind, held_back: HeldBack) -> Option<Event> {
     let HeldBack { count, over } = held_back;
-    let what = kind.what();
+    let what = kind.subject();
     match kind.line() {
         Some(kind) => Some(Event::Suppressed {
             kind,

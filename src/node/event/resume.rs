@@ -1,7 +1,7 @@
-//! A slow reader goes on from the log: one page of one stretch at a time.
+//! Reading of a slow reader's backlog from the log: one page of one stretch at a time.
 //!
-//! Entry types: [`Resume`], [`Past`]. The rule it keeps: each message of a stretch is given out once, in the order of the
-//! numbers, or counted as missed when the log has it no more.
+//! Entry types: [`Resume`], [`MessageLog`]. The rule it keeps: each message of a stretch is returned once, in the order of the
+//! numbers, or counted as missed when it is no longer in the log.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
@@ -12,55 +12,55 @@ use libp2p::PeerId;
 use super::backlog::Stretch;
 use super::{Event, Message};
 
-/// A log out of which messages are read again.
-pub(crate) trait Past: Send + Sync {
-    /// Reads the beginning of `stretch`; none when the log is closed.
-    fn read(&self, stretch: &Stretch) -> BoxFuture<'static, Option<PastPage>>;
+/// A log from which messages are read again.
+pub(crate) trait MessageLog: Send + Sync {
+    /// Reads the first page of `stretch`. Returns none when the log is closed.
+    fn read(&self, stretch: &Stretch) -> BoxFuture<'static, Option<LogPage>>;
 }
 
-/// The beginning of a stretch.
-pub(crate) struct PastPage {
-    /// Its messages in the order of their numbers, batch by batch. There may be others of the same batches.
+/// The first page of a stretch.
+pub(crate) struct LogPage {
+    /// Its messages in the order of their numbers, batch by batch. Batches may contain messages outside the stretch.
     pub(crate) batches: Box<dyn Iterator<Item = Vec<Message>> + Send>,
-    /// The number of the last message that was looked for.
+    /// The number of the last message that the page covers.
     pub(crate) read_to: u64,
 }
 
-/// What became of a turn.
+/// The result of a turn.
 pub(super) enum Turn {
     /// The next event.
     Event(Event),
-    /// The stretch has been read, but for this.
+    /// The page has been read; this rest of the stretch follows.
     Read(Option<Stretch>),
-    /// There is no log any more, and of the stretch this was not read.
+    /// The log is closed, and this rest of the stretch was not read.
     Closed(Stretch),
 }
 
-/// The reading of one stretch, as far as one page goes.
+/// The reading of one page of a stretch.
 pub(super) enum Resume {
-    /// The log is asked.
-    Reading(Stretch, BoxFuture<'static, Option<PastPage>>),
-    /// Its answer is given out.
+    /// The log is being read.
+    Reading(Stretch, BoxFuture<'static, Option<LogPage>>),
+    /// The page's messages are being returned.
     Giving(Giving),
 }
 
-/// A page that is given out.
+/// A page and the position in it.
 pub(super) struct Giving {
     stretch: Stretch,
-    page: PastPage,
+    page: LogPage,
     /// The number of the next message.
     next: u64,
     ready: VecDeque<Message>,
 }
 
 impl Resume {
-    /// Begins to read `stretch` from `past`.
-    pub(super) fn begin(past: &dyn Past, stretch: Stretch) -> Resume {
-        let page = past.read(&stretch);
+    /// Begins to read `stretch` from `log`.
+    pub(super) fn begin(log: &dyn MessageLog, stretch: Stretch) -> Resume {
+        let page = log.read(&stretch);
         Resume::Reading(stretch, page)
     }
 
-    /// How many messages of the stretch have not been given out.
+    /// Returns the number of messages of the stretch that have not been returned.
     pub(super) fn unread(&self) -> u64 {
         let (stretch, next) = match self {
             Resume::Reading(stretch, _) => (stretch, stretch.first),
@@ -69,7 +69,7 @@ impl Resume {
         (stretch.last + 1).saturating_sub(next)
     }
 
-    /// The next of what is being read. After anything but an event it is over.
+    /// Polls for the next event. After any other result the reading has ended.
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         loop {
             match self {
@@ -87,7 +87,7 @@ impl Resume {
 }
 
 impl Giving {
-    fn new(stretch: Stretch, page: PastPage) -> Giving {
+    fn new(stretch: Stretch, page: LogPage) -> Giving {
         Giving {
             next: stretch.first,
             stretch,
@@ -96,7 +96,7 @@ impl Giving {
         }
     }
 
-    /// The next message of the page, or how many are missing before it.
+    /// Returns the next message of the page, or the number of messages missing before it.
     fn next(&mut self) -> Option<Event> {
         while self.ready.is_empty() {
             let Some(batch) = self.page.batches.next() else {
@@ -125,7 +125,7 @@ impl Giving {
         (next < seq).then(|| missed(author, seq - next))
     }
 
-    /// What of the stretch comes after the page.
+    /// Returns the part of the stretch after the page.
     fn rest(&self) -> Option<Stretch> {
         (self.next <= self.stretch.last).then(|| Stretch {
             first: self.next,

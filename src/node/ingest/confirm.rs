@@ -1,12 +1,12 @@
-//! The keeper's part in confirmations: neighbours are asked whether they hold a batch, and who waits for that is answered.
+//! Confirmed sending: asks neighbours whether they store an own batch, and answers its senders.
 //!
-//! Entry: [`Keeper::on_own`].
+//! Entry: [`SyncDriver::on_own`]. The rule it keeps: the senders of a batch get one answer.
 
 use libp2p::PeerId;
 
-use super::Keeper;
 use super::confirmations::{CONFIRM_TIMEOUT, Question};
-use super::sync::{item_of, stored};
+use super::log_queue::LogQueue;
+use super::sync::{SyncDriver, item_of};
 use crate::clock::Time;
 use crate::gossip::VerifiedBatch;
 use crate::model::Id;
@@ -14,56 +14,59 @@ use crate::node::error::BroadcastError;
 use crate::node::outbox::Unconfirmed;
 use crate::sync::Input;
 
-impl Keeper {
-    /// A batch of this node is stored: data checking hears of it, and the neighbours when they are to be offered it, or to
-    /// confirm that they hold it.
+impl SyncDriver {
+    /// A batch of this node is stored: announces it when `is_offered`, and asks the neighbours for confirmation when
+    /// senders wait for that.
     pub(super) async fn on_own(
         &mut self,
         batch: VerifiedBatch,
         is_offered: bool,
         unconfirmed: Option<Unconfirmed>,
+        log: &mut LogQueue,
     ) {
         let (room, item) = (batch.room().as_str().to_owned(), item_of(&batch));
         let is_confirmed = unconfirmed.is_some();
         if let Some(unconfirmed) = unconfirmed {
-            self.confirmations
-                .add(self.clock.now(), &room, item, unconfirmed);
-            self.check(Input::Watch(item.id)).await;
+            let now = self.now();
+            self.confirmations.insert(now, &room, item, unconfirmed);
+            self.handle(Input::Watch(item.id), log).await;
         }
         match is_offered {
-            true => self.offer(&batch, None).await,
-            false => self.check(stored(&batch)).await,
+            true => self.offer(&batch, None, log).await,
+            false => self.on_stored(&batch, log).await,
         }
-        // Of what is offered they say by themselves that they have stored it.
+        // Neighbours confirm an announced batch without being asked.
         if is_confirmed && !is_offered {
             let but = Default::default();
-            self.check(Input::Confirm { room, item, but }).await;
+            let confirm = Input::Confirm { room, item, but };
+            self.handle(confirm, log).await;
         }
     }
 
-    /// A neighbour does not lack a batch of this node.
-    pub(super) fn on_holds(&mut self, peer_id: PeerId, id: Id) {
-        let now = self.clock.now();
-        if let Some((unconfirmed, holders)) = self.confirmations.holds(now, peer_id, &id) {
-            unconfirmed.confirm(holders);
-            self.unwatch(id);
-        }
+    /// A neighbour does not lack a batch of this node. Returns the input that ends the wait for it, if it was the last one
+    /// needed.
+    pub(super) fn on_holds(&mut self, peer_id: PeerId, id: Id) -> Option<Input<PeerId>> {
+        let now = self.now();
+        let (unconfirmed, holders) = self.confirmations.on_holds(now, peer_id, &id)?;
+        unconfirmed.confirm(holders);
+        Some(Input::Unwatch(id))
     }
 
-    /// Asks again those who have not confirmed, and answers those whose time is over.
-    pub(super) async fn on_confirmations_due(&mut self, now: Time) {
+    /// Asks the neighbours that have not confirmed again, and refuses the batches that have timed out.
+    pub(super) async fn on_confirmations_due(&mut self, now: Time, log: &mut LogQueue) {
         self.give_up_confirmations(now);
-        for question in self.confirmations.questions(now) {
+        for question in self.confirmations.take_questions(now) {
             let Question {
                 room,
                 item,
                 holders: but,
             } = question;
-            self.check(Input::Confirm { room, item, but }).await;
+            let confirm = Input::Confirm { room, item, but };
+            self.handle(confirm, log).await;
         }
     }
 
-    /// Answers those whose time is over by `now`.
+    /// Refuses the batches that too few neighbours have confirmed by `now`.
     pub(super) fn give_up_confirmations(&mut self, now: Time) {
         let needed = self.confirmations.needed();
         for (id, unconfirmed, holders) in self.confirmations.expire(now) {
@@ -74,12 +77,5 @@ impl Keeper {
             });
             self.unwatch(id);
         }
-    }
-
-    fn unwatch(&mut self, id: Id) {
-        let (now, unix) = (self.clock.now(), self.unix.read());
-        // Nothing follows from it.
-        self.checks
-            .handle(now, unix, Input::Unwatch(id), &mut Vec::new());
     }
 }

@@ -1,7 +1,8 @@
-//! Own batches that count as sent only when neighbours have confirmed that they stored them.
+//! Own batches that count as sent only after neighbours have confirmed that they store them.
 //!
-//! Entry type: [`Confirmations`]. The rule it keeps: a batch is answered for once: when enough neighbours hold it, or when
-//! [`CONFIRM_TIMEOUT`] is over. How many wait is bounded by those who wait: each holds a share of the outbox.
+//! Entry type: [`Confirmations`], pure. The rule it keeps: each batch is answered once, either when enough neighbours hold
+//! it or after [`CONFIRM_TIMEOUT`]. The number of waiting batches is bounded by their senders, each of which holds a share of
+//! the outbox's quota.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,21 +12,18 @@ use libp2p::PeerId;
 use crate::clock::Time;
 use crate::model::{Id, Item, MIN_RETENTION_MS};
 
-/// How long neighbours are waited for. A link that has not answered anything for so long is lost.
+/// How long a batch waits for confirmations. A link that answers nothing in this time is lost.
 pub(crate) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// After this those that have not confirmed it are asked again: links come up meanwhile, and questions get lost.
+/// Interval at which neighbours that have not confirmed are asked again: new links appear, and requests get lost.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a neighbour says of its clock differs by less than this while nobody sets it: what it says takes a while to come.
-const SAME_CLOCK_MS: u64 = 30_000;
-
-/// What is waited for, and `W`, who waits.
+/// Unconfirmed batches; `W` is the value to return with the result, such as the senders.
 #[derive(Debug)]
 pub(super) struct Confirmations<W> {
     needed: usize,
     all: BTreeMap<Id, Waiting<W>>,
-    /// The Unix time at which this node's clock started, by each neighbour's clock.
+    /// For each neighbour, the Unix time in milliseconds on its clock when this node's clock started.
     clocks: BTreeMap<PeerId, i64>,
 }
 
@@ -36,10 +34,10 @@ struct Waiting<W> {
     holders: BTreeSet<PeerId>,
     ask_at: Time,
     until: Time,
-    who: W,
+    senders: W,
 }
 
-/// Neighbours that are to be asked whether they hold a batch: those in the room but for `holders`, who have said so.
+/// A question to all neighbours in the room except `holders`, which have confirmed: do they store the batch?
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Question {
     pub(super) room: String,
@@ -48,7 +46,7 @@ pub(super) struct Question {
 }
 
 impl<W> Confirmations<W> {
-    /// Batches count as sent when `needed` neighbours hold them.
+    /// Returns an empty set of batches, each of which needs `needed` neighbours.
     pub(super) fn new(needed: usize) -> Confirmations<W> {
         Confirmations {
             needed,
@@ -57,44 +55,39 @@ impl<W> Confirmations<W> {
         }
     }
 
-    /// How many neighbours must hold a batch.
+    /// Returns the number of neighbours that must hold a batch.
     pub(super) fn needed(&self) -> usize {
         self.needed
     }
 
-    /// A batch is stored here; `who` waits until it is at neighbours too.
-    pub(super) fn add(&mut self, now: Time, room: &str, item: Item, who: W) {
+    /// Adds a batch that is stored here and that neighbours are to confirm.
+    pub(super) fn insert(&mut self, now: Time, room: &str, item: Item, senders: W) {
         let waiting = Waiting {
             room: room.to_owned(),
             item,
             holders: BTreeSet::new(),
             ask_at: now + ASK_INTERVAL,
             until: now + CONFIRM_TIMEOUT,
-            who,
+            senders,
         };
         self.all.insert(item.id, waiting);
     }
 
-    /// A neighbour's clock says `theirs_ms` now; whether that is another time than what was known of it.
-    pub(super) fn set_clock(&mut self, now: Time, peer_id: PeerId, theirs_ms: u64) -> bool {
+    /// Sets the time on a neighbour's clock: `theirs_ms` at `now`.
+    pub(super) fn set_clock(&mut self, now: Time, peer_id: PeerId, theirs_ms: u64) {
         let theirs_ms = i64::try_from(theirs_ms).unwrap_or(i64::MAX);
         let start_ms = theirs_ms.saturating_sub(millis(now.since_start()));
-        let known = self.clocks.get(&peer_id);
-        let is_known = known.is_some_and(|known| known.abs_diff(start_ms) < SAME_CLOCK_MS);
-        if !is_known {
-            self.clocks.insert(peer_id, start_ms);
-        }
-        !is_known
+        self.clocks.insert(peer_id, start_ms);
     }
 
-    /// The last link with a neighbour is gone. What it holds it still holds.
-    pub(super) fn lost(&mut self, peer_id: &PeerId) {
+    /// Forgets the clock of a neighbour after its last link has ended. Its confirmations remain.
+    pub(super) fn on_link_down(&mut self, peer_id: &PeerId) {
         self.clocks.remove(peer_id);
     }
 
-    /// A neighbour does not lack this batch; who waited for that, if they need wait no more, and how many hold it. One by
-    /// whose clock the batch is so old that it might not keep it has said nothing by that.
-    pub(super) fn holds(&mut self, now: Time, peer_id: PeerId, id: &Id) -> Option<(W, usize)> {
+    /// Counts a neighbour that does not lack the batch. Returns the senders and the number of holders when there are enough.
+    /// A neighbour that may find the batch too old to keep, by its own clock, does not lack it either, and is not counted.
+    pub(super) fn on_holds(&mut self, now: Time, peer_id: PeerId, id: &Id) -> Option<(W, usize)> {
         let waiting = self.all.get_mut(id)?;
         let sent_at_ms = i64::try_from(waiting.item.sent_at_ms).unwrap_or(i64::MAX);
         let is_surely_kept = self.clocks.get(&peer_id).is_none_or(|start_ms| {
@@ -108,10 +101,10 @@ impl<W> Confirmations<W> {
             return None;
         }
         let waiting = self.all.remove(id)?;
-        Some((waiting.who, waiting.holders.len()))
+        Some((waiting.senders, waiting.holders.len()))
     }
 
-    /// When something is to be done.
+    /// Returns when a question or a timeout is next due.
     pub(super) fn deadline(&self) -> Option<Time> {
         let times = self
             .all
@@ -120,8 +113,8 @@ impl<W> Confirmations<W> {
         times.min()
     }
 
-    /// What neighbours are to be asked again.
-    pub(super) fn questions(&mut self, now: Time) -> Vec<Question> {
+    /// Returns the questions that are due by `now`, and schedules the next ones.
+    pub(super) fn take_questions(&mut self, now: Time) -> Vec<Question> {
         let due = self
             .all
             .values_mut()
@@ -137,10 +130,10 @@ impl<W> Confirmations<W> {
         .collect()
     }
 
-    /// Those whose time is over by `now`: the batch, who waited, and how many neighbours hold it.
+    /// Removes and returns the batches that have timed out by `now`, with the senders and the number of holders of each.
     pub(super) fn expire(&mut self, now: Time) -> Vec<(Id, W, usize)> {
         let over = self.all.extract_if(.., |_, waiting| waiting.until <= now);
-        over.map(|(id, waiting)| (id, waiting.who, waiting.holders.len()))
+        over.map(|(id, waiting)| (id, waiting.senders, waiting.holders.len()))
             .collect()
     }
 }
@@ -170,8 +163,9 @@ mod tests {
     fn a_batch_is_answered_for_once_when_as_many_hold_it_as_must() {
         let peers: Vec<PeerId> = (0..3).map(|_| PeerId::random()).collect();
         let mut confirmations = Confirmations::new(2);
-        confirmations.add(Time::ZERO, "lobby", item(1), "who");
-        let mut holds = |peer: usize, n: u8| confirmations.holds(Time::ZERO, peers[peer], &[n; 32]);
+        confirmations.insert(Time::ZERO, "lobby", item(1), "who");
+        let mut holds =
+            |peer: usize, n: u8| confirmations.on_holds(Time::ZERO, peers[peer], &[n; 32]);
         assert_eq!((holds(0, 1), holds(0, 1), holds(1, 2)), (None, None, None));
         assert_eq!((holds(1, 1), holds(2, 1)), (Some(("who", 2)), None));
         assert_eq!(
@@ -186,16 +180,19 @@ mod tests {
     #[test]
     fn who_does_not_confirm_is_asked_again_and_waited_for_until_the_time_is_over() {
         let (peer, mut confirmations) = (PeerId::random(), Confirmations::new(2));
-        confirmations.add(Time::ZERO, "lobby", item(1), "who");
+        confirmations.insert(Time::ZERO, "lobby", item(1), "who");
         assert_eq!(confirmations.deadline(), Some(after(ASK_INTERVAL)));
-        assert_eq!(confirmations.holds(Time::ZERO, peer, &[1; 32]), None);
+        assert_eq!(confirmations.on_holds(Time::ZERO, peer, &[1; 32]), None);
         let question = Question {
             room: "lobby".to_owned(),
             item: item(1),
             holders: BTreeSet::from([peer]),
         };
-        assert_eq!(confirmations.questions(after(ASK_INTERVAL)), [question]);
-        assert_eq!(confirmations.questions(after(ASK_INTERVAL)), []);
+        assert_eq!(
+            confirmations.take_questions(after(ASK_INTERVAL)),
+            [question]
+        );
+        assert_eq!(confirmations.take_questions(after(ASK_INTERVAL)), []);
         assert_eq!(
             confirmations.expire(after(CONFIRM_TIMEOUT - ASK_INTERVAL)),
             []
@@ -207,17 +204,6 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_is_news_and_one_that_runs_on_is_not() {
-        let (peer, mut confirmations) = (PeerId::random(), Confirmations::<()>::new(1));
-        let mut says =
-            |at_ms, theirs_ms| confirmations.set_clock(Time::from_millis(at_ms), peer, theirs_ms);
-        assert!(says(0, NOW_MS));
-        assert!(!says(60_000, NOW_MS + 60_000 - SAME_CLOCK_MS + 1));
-        assert!(says(60_000, NOW_MS + 60_000 + SAME_CLOCK_MS));
-        assert!(!says(0, NOW_MS + SAME_CLOCK_MS));
-    }
-
-    #[test]
     fn a_neighbour_for_which_a_batch_may_be_too_old_has_not_confirmed_it() {
         for (ahead_ms, is_confirmed) in [
             (0, true),
@@ -226,8 +212,8 @@ mod tests {
         ] {
             let (peer, mut confirmations) = (PeerId::random(), Confirmations::new(1));
             confirmations.set_clock(Time::ZERO, peer, NOW_MS + ahead_ms);
-            confirmations.add(Time::ZERO, "lobby", item(1), ());
-            let holds = confirmations.holds(Time::ZERO, peer, &[1; 32]);
+            confirmations.insert(Time::ZERO, "lobby", item(1), ());
+            let holds = confirmations.on_holds(Time::ZERO, peer, &[1; 32]);
             assert_eq!(holds.is_some(), is_confirmed, "{ahead_ms}");
         }
     }

@@ -1,7 +1,7 @@
-//! Finds messages that are dated earlier than they can have been sent.
+//! Detection of back-dated messages: dated earlier than they can have been sent.
 //!
-//! Entry type: [`Dates`]. The rule it keeps: it reports and decides nothing. A message's date is its author's word:
-//! what is dated too early is stored, delivered and passed on like everything else.
+//! Entry type: [`Dates`], pure. The rule it keeps: it only reports. A message's date is its author's claim, and a message
+//! that is dated too early is stored, delivered and relayed as usual.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,15 +12,14 @@ use crate::gossip::MAX_AHEAD_MS;
 use crate::model::RoomName;
 use crate::node::event::DatedThan;
 
-/// How long a message that comes live can have been on its way: as far as two honest clocks may differ, in
-/// milliseconds.
+/// Maximum apparent age of a live message in milliseconds: the difference allowed between two honest clocks.
 const MAX_UNDER_WAY_MS: u64 = MAX_AHEAD_MS;
-/// How far an honest clock is set back while a process runs, in milliseconds.
+/// Maximum step back of an honest clock while a process runs, in milliseconds.
 const MAX_STEP_BACK_MS: u64 = 10_000;
-/// Maximum number of streams whose dates are remembered; past it the memory starts anew.
+/// Maximum number of streams with a remembered date; past it all are forgotten.
 const MAX_STREAMS: usize = 1024;
 
-/// What one process of an author says in one room.
+/// The messages of one process of an author in one room.
 pub(super) type Stream = (PeerId, [u8; 16], RoomName);
 
 /// The newest date of each stream.
@@ -29,7 +28,7 @@ pub(super) struct Dates {
     newest: HashMap<Stream, Dated>,
 }
 
-/// A batch's place in its stream, and its date.
+/// A batch's position in its stream, and its date.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dated {
     pub(super) first_seq: u64,
@@ -37,8 +36,7 @@ pub(super) struct Dated {
 }
 
 impl Dates {
-    /// Takes note of a batch that was stored at `now_ms`; by how much it is back-dated, if it is, and what shows
-    /// it.
+    /// Records a batch that was stored at `now_ms`. Returns by how much it is back-dated, if it is, and the evidence.
     pub(super) fn check(
         &mut self,
         stream: Stream,
@@ -46,7 +44,7 @@ impl Dates {
         is_live: bool,
         now_ms: u64,
     ) -> Option<(Duration, DatedThan)> {
-        let against_earlier = self.note(stream, dated);
+        let against_earlier = self.record(stream, dated);
         let late_by = now_ms.saturating_sub(dated.sent_at_ms);
         let against_arrival = (is_live && late_by > MAX_UNDER_WAY_MS)
             .then(|| (Duration::from_millis(late_by), DatedThan::Arrival));
@@ -55,14 +53,14 @@ impl Dates {
         against_earlier.or(against_arrival)
     }
 
-    /// Remembers a date; by how many milliseconds it is before that of an earlier message, if that is too much.
-    fn note(&mut self, stream: Stream, dated: Dated) -> Option<u64> {
+    /// Records a date. Returns by how many milliseconds it precedes that of an earlier message, if that is too much.
+    fn record(&mut self, stream: Stream, dated: Dated) -> Option<u64> {
         if self.newest.len() >= MAX_STREAMS && !self.newest.contains_key(&stream) {
             self.newest.clear();
         }
         let newest = self.newest.entry(stream).or_insert(dated);
         if dated.first_seq < newest.first_seq {
-            // It was fetched, after later ones: these are compared with what came before them.
+            // Fetched after later ones, which were compared with the ones before them.
             return None;
         }
         let before = std::mem::replace(newest, dated);
@@ -93,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dated_before_an_earlier_message_is_found() {
+    fn a_message_dated_before_an_earlier_one_is_found() {
         let (mut dates, stream) = (Dates::default(), stream(1));
         let mut check = |seq, sent_at_ms, is_live| {
             dates.check(stream.clone(), dated(seq, sent_at_ms), is_live, NOW_MS)
@@ -104,12 +102,12 @@ mod tests {
         let earlier = Some((Duration::from_secs(60), DatedThan::EarlierMessage));
         assert_eq!(check(3, NOW_MS - 71_000, true), earlier);
         assert_eq!(check(4, NOW_MS - 71_000, true), None);
-        // What is fetched comes in any order.
+        // Fetched batches arrive in any order.
         assert_eq!(check(2, NOW_MS - HOUR_MS, false), None);
     }
 
     #[test]
-    fn what_comes_live_and_is_old_is_found() {
+    fn an_old_message_that_arrives_live_is_found() {
         let mut dates = Dates::default();
         let mut check = |instance, sent_at_ms, is_live| {
             dates.check(stream(instance), dated(1, sent_at_ms), is_live, NOW_MS)
@@ -126,7 +124,7 @@ mod tests {
     fn the_memory_is_bounded() {
         let mut dates = Dates::default();
         for n in 0..3 * MAX_STREAMS as u64 {
-            dates.note(stream(n), dated(1, n));
+            dates.record(stream(n), dated(1, n));
             assert!(dates.newest.len() <= MAX_STREAMS);
         }
     }

@@ -1,30 +1,31 @@
-//! Batches that were handed to the application though the log does not keep them.
+//! Dedup of batches that are delivered to the application although the log does not keep them. The log deduplicates all
+//! others.
 //!
-//! Entry type: [`Handed`]. The rule it keeps: each is handed over once, as far as a bounded memory reaches.
+//! Entry type: [`DeliveredIds`], pure. The rule it keeps: each batch is delivered once, within a bounded memory.
 
 use std::collections::{HashSet, VecDeque};
 
 use crate::model::BatchId;
 
-/// Maximum number of batches that are remembered: gossip brings none again after some minutes, and an author whose clock
-/// is wrong by weeks is a person who types. 128 KiB.
-const MAX_HANDED: usize = 2048;
+/// Maximum number of remembered batches, 128 KiB: gossip repeats none after some minutes, and an author with a clock that is
+/// wrong by weeks is a person at a keyboard.
+const MAX_DELIVERED_IDS: usize = 2048;
 
-/// Their ids, the oldest forgotten first.
+/// The ids of delivered batches, the oldest forgotten first.
 #[derive(Debug, Default)]
-pub(super) struct Handed {
+pub(super) struct DeliveredIds {
     ids: HashSet<BatchId>,
     order: VecDeque<BatchId>,
 }
 
-impl Handed {
-    /// Remembers a batch; false when it was remembered already.
-    pub(super) fn add(&mut self, id: BatchId) -> bool {
+impl DeliveredIds {
+    /// Remembers a batch. Returns false when it is remembered already.
+    pub(super) fn insert(&mut self, id: BatchId) -> bool {
         if !self.ids.insert(id) {
             return false;
         }
         self.order.push_back(id);
-        if self.order.len() > MAX_HANDED
+        if self.order.len() > MAX_DELIVERED_IDS
             && let Some(oldest) = self.order.pop_front()
         {
             self.ids.remove(&oldest);
@@ -32,7 +33,7 @@ impl Handed {
         true
     }
 
-    /// Whether the batch was handed over.
+    /// Returns whether the batch was delivered.
     pub(super) fn contains(&self, id: &BatchId) -> bool {
         self.ids.contains(id)
     }
@@ -49,16 +50,16 @@ mod tests {
     }
 
     #[test]
-    fn each_is_handed_over_once_and_the_memory_is_bounded() {
-        let mut handed = Handed::default();
-        for n in 0..MAX_HANDED {
-            assert!(handed.add(id(n)) && !handed.add(id(n)));
+    fn each_is_delivered_once_and_the_memory_is_bounded() {
+        let mut delivered = DeliveredIds::default();
+        for n in 0..MAX_DELIVERED_IDS {
+            assert!(delivered.insert(id(n)) && !delivered.insert(id(n)));
         }
-        assert!(handed.contains(&id(0)) && handed.add(id(MAX_HANDED)));
-        assert!(!handed.contains(&id(0)) && handed.contains(&id(1)));
+        assert!(delivered.contains(&id(0)) && delivered.insert(id(MAX_DELIVERED_IDS)));
+        assert!(!delivered.contains(&id(0)) && delivered.contains(&id(1)));
         assert_eq!(
-            (handed.ids.len(), handed.order.len()),
-            (MAX_HANDED, MAX_HANDED)
+            (delivered.ids.len(), delivered.order.len()),
+            (MAX_DELIVERED_IDS, MAX_DELIVERED_IDS)
         );
     }
 }

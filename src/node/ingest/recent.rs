@@ -1,7 +1,7 @@
-//! Large batches that have just come, for the neighbours that are about to fetch them.
+//! Upload cache: large batches that have just been stored, for the neighbours that are about to fetch them.
 //!
-//! Entry type: [`Recent`]. The rule it keeps: it holds a bounded number of bytes for a short time; the log
-//! has everything that is here.
+//! Entry type: [`Recent`], pure. The rule it keeps: it holds a bounded number of bytes for a short time, and the log has
+//! everything in it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use bytes::Bytes;
 use crate::clock::Time;
 use crate::model::{Found, Id};
 
-/// Bytes that are held: as many as may be on their way from the neighbours.
-const BYTES_MOST: usize = 8 << 20;
+/// Maximum number of cached bytes: as many as neighbours may have on the way to this node.
+const MAX_BYTES: usize = 8 << 20;
 
-/// How long a batch is held. Neighbours fetch what they are offered within some round trips.
-const HELD_FOR: Duration = Duration::from_secs(3);
+/// How long a batch is cached. Neighbours fetch an announced batch within some round trips.
+const CACHE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The batches, the oldest first.
+/// The cached batches, the oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     batches: VecDeque<(Time, Id, Bytes)>,
@@ -25,16 +25,17 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    pub(super) fn add(&mut self, now: Time, id: Id, envelope: Bytes) {
+    /// Caches a batch, and drops the oldest ones past [`MAX_BYTES`].
+    pub(super) fn insert(&mut self, now: Time, id: Id, envelope: Bytes) {
         self.bytes += envelope.len();
-        self.batches.push_back((now + HELD_FOR, id, envelope));
-        while self.bytes > BYTES_MOST {
+        self.batches.push_back((now + CACHE_TIMEOUT, id, envelope));
+        while self.bytes > MAX_BYTES {
             self.drop_first();
         }
     }
 
-    /// The answer to a fetch of these, if all are here; there are few of them.
-    pub(super) fn found(&self, ids: &[Id]) -> Option<Found> {
+    /// Returns the answer to a fetch of one cached batch. The log answers fetches of several.
+    pub(super) fn find(&self, ids: &[Id]) -> Option<Found> {
         let envelope = |id: &Id| {
             let is_it = |(_, other, _): &&(Time, Id, Bytes)| other == id;
             self.batches
@@ -50,13 +51,14 @@ impl Recent {
         })
     }
 
+    /// Drops the batches that were cached long enough by `now`.
     pub(super) fn expire(&mut self, now: Time) {
         while self.deadline().is_some_and(|at| at <= now) {
             self.drop_first();
         }
     }
 
-    /// When the next one has been held for long enough.
+    /// Returns when [`Recent::expire`] is next due.
     pub(super) fn deadline(&self) -> Option<Time> {
         self.batches.front().map(|(until, ..)| *until)
     }
@@ -81,17 +83,17 @@ mod tests {
         let mut recent = Recent::default();
         for n in 0..12 {
             let (id, envelope) = batch(n);
-            recent.add(Time::from_millis(u64::from(n)), id, envelope);
+            recent.insert(Time::from_millis(u64::from(n)), id, envelope);
         }
-        let has = |recent: &Recent, n| recent.found(&[batch(n).0]).is_some();
+        let has = |recent: &Recent, n| recent.find(&[batch(n).0]).is_some();
         assert!(!has(&recent, 3) && has(&recent, 4) && has(&recent, 11));
-        let found = recent.found(&[batch(7).0]).unwrap();
+        let found = recent.find(&[batch(7).0]).unwrap();
         assert_eq!((found.looked_at, found.envelopes), (1, vec![batch(7).1]));
-        // The log answers what is for more than one.
-        assert_eq!(recent.found(&[batch(7).0, batch(8).0]), None);
-        recent.expire(Time::from_millis(10) + HELD_FOR);
+        // The log answers fetches of several.
+        assert_eq!(recent.find(&[batch(7).0, batch(8).0]), None);
+        recent.expire(Time::from_millis(10) + CACHE_TIMEOUT);
         assert!(!has(&recent, 10) && has(&recent, 11));
-        recent.expire(Time::from_millis(11) + HELD_FOR);
+        recent.expire(Time::from_millis(11) + CACHE_TIMEOUT);
         assert_eq!((recent.deadline(), recent.bytes), (None, 0));
     }
 }

@@ -1,70 +1,267 @@
-//! Data checking's part of the keeper: what it wants is carried out, and how the rooms stand is told.
+//! The anti-entropy driver ("data checking"): inputs go to the state machine, and its outputs to the log and the loop.
 //!
-//! Entry: [`Keeper::check`]. The rule it keeps: what a neighbour sent when asked is verified as if it
-//! had come by gossip, and what comes live does not wait for it.
+//! Entry type: [`SyncDriver`]. The rule it keeps: every output is carried out in order, and fetched batches are verified
+//! like gossip.
 
-use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
 use libp2p::PeerId;
+use tokio::sync::{mpsc, oneshot};
 
-use super::{Back, Brought, Keeper, Origin, Wish};
-use crate::gossip::{self, BatchError, VerifiedBatch};
-use crate::model::{Id, Item, RoomName};
-use crate::node::clocks::ClockReport;
-use crate::node::event::Event;
+use super::commands::{LocalAuthor, NetworkRequest, SyncChannels, SyncCommand};
+use super::confirmations::Confirmations;
+use super::log_queue::{Loaded, LogQueue};
+use super::recent::Recent;
+use super::verify::Fetch;
+use crate::clock::{Clock, Time, UnixClock};
+use crate::gossip::{MessageIds, VerifiedBatch};
+use crate::identity::NetworkId;
+use crate::model::{Id, Item};
+use crate::net::backpressure::SendWindows;
+use crate::node::event::{Event, EventBus};
+use crate::node::outbox::Unconfirmed;
 use crate::node::store::RoomStatus;
-use crate::sync::{self, Input, Output, message::Request};
+use crate::sync::message::Request;
+use crate::sync::{Checked, Checks, Config, Input, Output, Owed, RequestId, Room};
 
-impl Keeper {
-    /// Tells data checking what happened, and carries out what follows.
-    pub(super) async fn check(&mut self, input: Input<PeerId>) {
-        let mut out = Vec::new();
-        let (now, unix) = (self.clock.now(), self.unix.read());
-        self.checks.handle(now, unix, input, &mut out);
-        for output in out {
-            self.carry_out(output).await;
-        }
-        self.see_off();
-    }
+/// A neighbour counts as sending while large data has been read from its link within this time. A websocket message is
+/// read as a whole, and one of 160 KiB takes a while on a slow line.
+const ARRIVING_TIMEOUT: Duration = Duration::from_secs(8);
 
-    /// Tells the loop, which is about to stop, when the neighbours have all that they were offered.
-    pub(super) fn see_off(&mut self) {
-        if self.parting.is_some()
-            && self.checks.is_all_taken(self.clock.now())
-            && let Some(reply) = self.parting.take()
-        {
-            let _ = reply.send(());
-        }
-    }
+/// Anti-entropy with the neighbours.
+pub(super) struct SyncDriver {
+    clock: Clock,
+    unix: UnixClock,
+    network: NetworkId,
+    bus: EventBus,
+    checks: Checks<PeerId>,
+    /// The rooms of each linked neighbour.
+    rooms_of: BTreeMap<PeerId, Vec<String>>,
+    /// Number of rooms that are being read from the log. Until it is zero, `status_replies` wait: such a room would be
+    /// reported as empty.
+    loading: usize,
+    status_replies: Vec<oneshot::Sender<Vec<RoomStatus>>>,
+    /// Answered when neighbours have fetched everything that they were offered.
+    all_taken_reply: Option<oneshot::Sender<()>>,
+    recent: Recent,
+    pub(super) confirmations: Confirmations<Unconfirmed>,
+    network_requests: mpsc::Sender<NetworkRequest>,
+    send_windows: SendWindows,
+    ids: Arc<MessageIds>,
+}
 
-    /// Data checking hears of a batch that is stored, and the neighbours of one that a neighbour had
-    /// offered.
-    pub(super) async fn spread(&mut self, batch: &VerifiedBatch, brought_by: Option<PeerId>) {
-        let Some(from) = brought_by else {
-            return self.check(stored(batch)).await;
+impl SyncDriver {
+    /// Returns a driver without rooms and neighbours.
+    pub(super) fn new(
+        local: &LocalAuthor,
+        clock: Clock,
+        bus: EventBus,
+        keep: crate::store::RetentionPolicy,
+        channels: SyncChannels,
+    ) -> SyncDriver {
+        let config = Config {
+            keep: keep.age,
+            ..Config::default()
         };
-        self.offer(batch, Some(from)).await;
-        self.wish(Wish::Gossip(batch.clone())).await;
+        SyncDriver {
+            clock,
+            unix: local.unix.clone(),
+            network: local.network,
+            bus,
+            checks: Checks::new(config),
+            rooms_of: BTreeMap::new(),
+            loading: 0,
+            status_replies: Vec::new(),
+            all_taken_reply: None,
+            recent: Recent::default(),
+            confirmations: Confirmations::new(channels.confirmed_by),
+            network_requests: channels.network_requests,
+            send_windows: channels.send_windows,
+            ids: channels.ids,
+        }
     }
 
-    pub(super) async fn offer(&mut self, batch: &VerifiedBatch, from: Option<PeerId>) {
+    /// Resolves when the loop has ended.
+    pub(super) async fn loop_ended(&self) {
+        self.network_requests.closed().await;
+    }
+
+    /// Returns when [`SyncDriver::on_deadlines`] and [`SyncDriver::on_tick`] are next due.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let deadlines = [
+            self.checks.deadline(),
+            self.recent.deadline(),
+            self.confirmations.deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Drops expired batches of the upload cache, and answers or repeats confirmations that are due.
+    pub(super) async fn on_deadlines(&mut self, now: Time, log: &mut LogQueue) {
+        self.recent.expire(now);
+        self.on_confirmations_due(now, log).await;
+    }
+
+    /// Runs anti-entropy's own timers.
+    pub(super) async fn on_tick(&mut self, log: &mut LogQueue) {
+        let linked = self.rooms_of.keys();
+        let arriving = linked.filter(|id| self.send_windows.is_receiving(id, ARRIVING_TIMEOUT));
+        let arriving = arriving.copied().collect();
+        self.handle(Input::Arriving(arriving), log).await;
+        self.handle(Input::Tick, log).await;
+    }
+
+    /// Handles a command of the loop or the outbox.
+    pub(super) async fn on_command(&mut self, command: SyncCommand, log: &mut LogQueue) {
+        let input = match command {
+            SyncCommand::Join(room) => Input::Join(room.as_str().to_owned()),
+            SyncCommand::Leave(room) => Input::Leave(room.as_str().to_owned()),
+            SyncCommand::LinkUp(peer_id) => Input::LinkUp(peer_id),
+            SyncCommand::TakesOffers(peer_id) => Input::TakesOffers(peer_id),
+            SyncCommand::LinkDown(peer_id) => {
+                self.rooms_of.remove(&peer_id);
+                self.confirmations.on_link_down(&peer_id);
+                self.send_windows.set_offered(peer_id, 0, Owed::Nothing);
+                Input::LinkDown(peer_id)
+            }
+            SyncCommand::RoomsOf(peer_id, rooms) => {
+                self.rooms_of.insert(peer_id, rooms.clone());
+                Input::RoomsOf(peer_id, rooms)
+            }
+            SyncCommand::Request(peer_id, request, bytes) => {
+                Input::Request(peer_id, request, bytes)
+            }
+            SyncCommand::Sent(request, is_sent) => Input::Sent(request, is_sent),
+            SyncCommand::Response(token, bytes) => Input::Response(token, bytes),
+            SyncCommand::Failed(token) => Input::Failed(token),
+            SyncCommand::OwnStored(batch, to_offer, unconfirmed) => {
+                let is_offered = to_offer.is_some();
+                return self.on_own(batch, is_offered, unconfirmed, log).await;
+            }
+            SyncCommand::Clock(peer_id, theirs_ms) => {
+                let now = self.clock.now();
+                return self.confirmations.set_clock(now, peer_id, theirs_ms);
+            }
+            SyncCommand::Status(reply) => {
+                self.status_replies.push(reply);
+                return self.answer_status();
+            }
+            SyncCommand::AllTaken(reply) => {
+                self.all_taken_reply = Some(reply);
+                return self.answer_all_taken();
+            }
+        };
+        self.handle(input, log).await;
+    }
+
+    /// Gives `input` to anti-entropy and carries out all that follows from it.
+    pub(super) async fn handle(&mut self, input: Input<PeerId>, log: &mut LogQueue) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let mut out = Vec::new();
+            let (now, unix) = (self.clock.now(), self.unix.read());
+            self.checks.handle(now, unix, input, &mut out);
+            for output in out {
+                inputs.extend(self.carry_out(output, log).await);
+            }
+        }
+        self.answer_all_taken();
+    }
+
+    /// Ends the wait for confirmations of a batch. It has no outputs.
+    pub(super) fn unwatch(&mut self, id: Id) {
+        let (now, unix) = (self.clock.now(), self.unix.read());
+        let unwatch = Input::Unwatch(id);
+        self.checks.handle(now, unix, unwatch, &mut Vec::new());
+    }
+
+    /// Returns the present time.
+    pub(super) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// A room has been read from the log; none when that failed.
+    pub(super) async fn on_loaded(
+        &mut self,
+        room: String,
+        loaded: Option<Loaded>,
+        log: &mut LogQueue,
+    ) {
+        self.loading -= 1;
+        if let Some((low_watermark_ms, items, removed)) = loaded {
+            let loaded = Input::Loaded(room.clone(), low_watermark_ms, items);
+            self.handle(loaded, log).await;
+            let pruned = Input::Pruned {
+                room,
+                low_watermark_ms,
+                removed,
+            };
+            self.handle(pruned, log).await;
+        }
+        self.answer_status();
+    }
+
+    /// Reads all rooms from the log again, and compares them with the neighbours at once: the log was rebuilt.
+    pub(super) async fn reload_rooms(&mut self, log: &mut LogQueue) {
+        let rooms: Vec<String> = self.checks.rooms().map(str::to_owned).collect();
+        for room in rooms {
+            self.handle(Input::Leave(room.clone()), log).await;
+            self.handle(Input::Join(room), log).await;
+        }
+    }
+
+    /// A batch that arrived by gossip, or was missing here, is stored.
+    pub(super) async fn on_stored(&mut self, batch: &VerifiedBatch, log: &mut LogQueue) {
+        let stored = Input::Stored {
+            room: batch.room().as_str().to_owned(),
+            item: item_of(batch),
+        };
+        self.handle(stored, log).await;
+    }
+
+    /// A batch that neighbour `from` had announced is stored: announces it to the others, and has it gossiped to those
+    /// that understand no announcements.
+    pub(super) async fn relay(&mut self, batch: &VerifiedBatch, from: PeerId, log: &mut LogQueue) {
+        self.offer(batch, Some(from), log).await;
+        self.send(NetworkRequest::Gossip(batch.clone())).await;
+    }
+
+    /// Announces a stored batch to the neighbours, except `from`, and keeps it ready for their fetches.
+    pub(super) async fn offer(
+        &mut self,
+        batch: &VerifiedBatch,
+        from: Option<PeerId>,
+        log: &mut LogQueue,
+    ) {
         let (id, envelope) = (batch.id().0, batch.bytes().clone());
-        self.recent.add(self.clock.now(), id, envelope);
-        self.check(large(batch, from)).await;
+        self.recent.insert(self.clock.now(), id, envelope);
+        let large = Input::Large {
+            room: batch.room().as_str().to_owned(),
+            item: item_of(batch),
+            bytes: batch.bytes().len(),
+            from,
+        };
+        self.handle(large, log).await;
     }
 
-    async fn carry_out(&mut self, output: Output<PeerId>) {
+    /// Returns whether an earlier batch of the same author may still be fetched.
+    pub(super) fn is_coming(&self, batch: &VerifiedBatch) -> bool {
+        let room = batch.room().as_str();
+        self.checks.is_coming(room, batch.sent_at_ms())
+    }
+
+    /// Carries out one output. Returns the next input, when the result is known at once.
+    async fn carry_out(
+        &mut self,
+        output: Output<PeerId>,
+        log: &mut LogQueue,
+    ) -> Option<Input<PeerId>> {
         match output {
             Output::Load(room, most) => {
                 self.loading += 1;
-                let back = self.back.clone();
-                self.writer.read(move |reader| {
-                    let loaded = reader
-                        .items(&room, most)
-                        .and_then(|(low_watermark_ms, items)| {
-                            Ok((low_watermark_ms, items, reader.removed_in(&room)?))
-                        });
-                    let _ = back.send(Back::Loaded(room, loaded));
-                });
+                log.load(room, most);
             }
             Output::Read {
                 peer,
@@ -72,183 +269,115 @@ impl Keeper {
                 room,
                 ids,
                 most,
-            } => {
-                let back = self.back.clone();
-                if let Some(found) = self.recent.found(&ids) {
-                    let _ = back.send(Back::Found(peer, request, Ok(found)));
-                    return;
-                }
-                self.writer.read(move |reader| {
-                    let found = reader.fetch(&room, &ids, most);
-                    let _ = back.send(Back::Found(peer, request, found));
-                });
-            }
-            Output::Request(peer_id, token, mut request) => {
-                Request::add_clock(&mut request, self.unix.now_ms());
-                self.wish(Wish::Ask {
-                    peer_id,
-                    token,
-                    request,
-                })
-                .await;
-            }
-            Output::Respond(_, request, response) => {
-                self.wish(Wish::Reply { request, response }).await;
-            }
+            } => match self.recent.find(&ids) {
+                Some(found) => return Some(Input::Found(peer, request, found)),
+                None => log.find(peer, request, room, ids, most),
+            },
+            Output::Request(peer_id, token, request) => self.ask(peer_id, token, request).await,
+            Output::Respond(_, request, response) => self.reply(request, response).await,
             Output::Fetched {
-                peer,
+                peer: peer_id,
                 ticket,
                 room,
                 envelopes,
-                offered,
+                offered: announced,
             } => {
-                self.verify(peer, ticket, room, envelopes, offered);
+                if announced.is_some() {
+                    self.ids.count();
+                }
+                log.verify_and_append(Fetch {
+                    peer_id,
+                    ticket,
+                    room,
+                    envelopes,
+                    announced,
+                    network: self.network,
+                    now_ms: self.unix.now_ms(),
+                    bus: self.bus.clone(),
+                });
             }
             Output::Outstanding { peer, bytes, own } => {
                 self.send_windows.set_offered(peer, bytes, own)
             }
-            Output::Holds(peer_id, id) => self.on_holds(peer_id, id),
-            Output::Checked(checked) => {
-                let status = self.status_of(&checked.room);
-                self.bus.emit(Event::Checked {
-                    room: checked.room,
-                    peer_id: checked.peer,
-                    neighbours: status.neighbours,
-                    agreed: status.agreed,
-                    repaired: checked.repaired,
-                    bytes: checked.bytes,
-                });
-            }
+            Output::Holds(peer_id, id) => return self.on_holds(peer_id, id),
+            Output::Checked(checked) => self.on_checked(checked),
             Output::Drop(peer_id, fault) => {
                 let reason = format!("data checking: {fault}");
-                self.wish(Wish::Drop { peer_id, reason }).await;
+                self.send(NetworkRequest::Drop { peer_id, reason }).await;
             }
         }
+        None
     }
 
-    /// Tells the loop of the clock of a neighbour that sends a request, when it is not what was known of it.
-    pub(super) async fn on_clock_in(&mut self, peer_id: PeerId, request: &Bytes) {
-        let now = self.clock.now();
-        if let Some(theirs_ms) = Request::clock_ms(request)
-            && self.confirmations.set_clock(now, peer_id, theirs_ms)
+    async fn ask(&self, peer_id: PeerId, token: u64, mut request: Vec<u8>) {
+        Request::add_clock(&mut request, self.unix.now_ms());
+        let ask = NetworkRequest::Ask {
+            peer_id,
+            token,
+            request,
+        };
+        self.send(ask).await;
+    }
+
+    async fn reply(&self, request: RequestId, response: Vec<u8>) {
+        self.send(NetworkRequest::Reply { request, response }).await;
+    }
+
+    /// Sends a request to the loop. Waits while [`super::MAX_NETWORK_REQUESTS`] are queued.
+    async fn send(&self, request: NetworkRequest) {
+        // A loop that has ended needs no requests.
+        let _ = self.network_requests.send(request).await;
+    }
+
+    fn on_checked(&self, checked: Checked<PeerId>) {
+        let status = self.status_of(&checked.room);
+        self.bus.emit(Event::Checked {
+            room: checked.room,
+            peer_id: checked.peer,
+            neighbours: status.neighbours,
+            agreed: status.agreed,
+            repaired: checked.repaired,
+            bytes: checked.bytes,
+        });
+    }
+
+    /// Answers the loop, which is about to stop, once the neighbours have fetched all that they were offered.
+    fn answer_all_taken(&mut self) {
+        if self.all_taken_reply.is_some()
+            && self.checks.is_all_taken(self.clock.now())
+            && let Some(reply) = self.all_taken_reply.take()
         {
-            self.wish(Wish::Clock(peer_id, theirs_ms)).await;
+            let _ = reply.send(());
         }
     }
 
-    pub(super) async fn wish(&self, wish: Wish) {
-        // A loop that is gone wants no more.
-        let _ = self.wishes.send(wish).await;
-    }
-
-    /// Verifies what a neighbour sent when asked, as if it had come by gossip, on a thread of its
-    /// own: what comes live does not wait for it.
-    pub(super) fn verify(
-        &mut self,
-        peer: PeerId,
-        ticket: u64,
-        room: String,
-        envelopes: Vec<Bytes>,
-        offered: Option<Id>,
-    ) {
-        if offered.is_some() {
-            self.ids.count();
-        }
-        let (network, now_ms) = (self.own.network, self.unix.now_ms());
-        let bus = self.bus.clone();
-        let verifying = tokio::task::spawn_blocking(move || {
-            let Ok(room) = room.parse::<RoomName>() else {
-                return (Vec::new(), envelopes.len() as u64);
-            };
-            let mut forged = 0;
-            let batches: Vec<VerifiedBatch> = envelopes
-                .into_iter()
-                .filter_map(|bytes| match gossip::open(bytes, network, &room, now_ms) {
-                    Ok(batch) if offered.is_some_and(|id| id != batch.id().0) => {
-                        forged += 1;
-                        None
-                    }
-                    Ok(batch) => Some(batch),
-                    Err(BatchError::Ahead { author, by_ms }) => {
-                        let report = ClockReport::author_ahead(author, by_ms);
-                        bus.emit(Event::Clock(report));
-                        None
-                    }
-                    Err(_) => {
-                        forged += 1;
-                        None
-                    }
-                })
-                .collect();
-            (batches, forged)
-        });
-        self.appends += 1;
-        let (writer, back) = (self.writer.clone(), self.back.clone());
-        tokio::spawn(async move {
-            let (batches, forged) = verifying.await.unwrap_or_default();
-            let brought = |batch: &VerifiedBatch| Brought {
-                batch: batch.clone(),
-                by: peer,
-            };
-            let brought: Vec<Brought> = batches.iter().map(brought).collect();
-            let told = move |appended| {
-                let _ = back.send(Back::Stored {
-                    batches,
-                    appended,
-                    origin: Origin::Asked {
-                        ticket,
-                        forged,
-                        offered: offered.map(|_| peer),
-                    },
-                });
-            };
-            match brought.is_empty() {
-                true => told(Ok(Vec::new())),
-                false => writer.append_in_turn(&brought, told).await,
+    fn answer_status(&mut self) {
+        if self.loading == 0 {
+            for reply in std::mem::take(&mut self.status_replies) {
+                let _ = reply.send(self.status());
             }
-        });
+        }
     }
 
+    /// Returns the state of each room.
     pub(super) fn status(&self) -> Vec<RoomStatus> {
-        self.checks
-            .rooms()
-            .map(|room| self.status_of(room))
-            .collect()
+        let rooms = self.checks.rooms();
+        rooms.map(|room| self.status_of(room)).collect()
     }
 
     fn status_of(&self, name: &str) -> RoomStatus {
-        let neighbours = self
-            .rooms_of
-            .values()
-            .filter(|rooms| rooms.iter().any(|room| room == name))
-            .count();
+        let is_in_room = |rooms: &&Vec<String>| rooms.iter().any(|room| room == name);
         let now = self.clock.now();
         let room = self.checks.room(name);
         RoomStatus {
             room: name.to_owned(),
-            batches: room.map_or(0, sync::Room::held),
-            neighbours,
+            batches: room.map_or(0, Room::held),
+            neighbours: self.rooms_of.values().filter(is_in_room).count(),
             agreed: room.map_or(0, |room| room.agreed().len()),
             agreed_for: room
                 .and_then(|room| room.agreed().values().map(|a| now.since(a.since)).max()),
-            repaired: room.map_or(0, sync::Room::repaired),
+            repaired: room.map_or(0, Room::repaired),
         }
-    }
-}
-
-pub(super) fn stored(batch: &VerifiedBatch) -> Input<PeerId> {
-    Input::Stored {
-        room: batch.room().as_str().to_owned(),
-        item: item_of(batch),
-    }
-}
-
-fn large(batch: &VerifiedBatch, from: Option<PeerId>) -> Input<PeerId> {
-    Input::Large {
-        room: batch.room().as_str().to_owned(),
-        item: item_of(batch),
-        bytes: batch.bytes().len(),
-        from,
     }
 }
 

@@ -1,14 +1,20 @@
-//! What the keeper tells whom and when, and of what it says nothing.
+//! Order and content of deliveries and verdicts of the ingest task.
 
 use futures::FutureExt;
 use libp2p::gossipsub;
 
+use super::verify::Fetch;
 use super::*;
 use crate::gossip::{Author, Event as Said};
 use crate::identity::{Identity, NetworkId};
+use crate::net::backpressure::SendWindows;
 use crate::node::event::Events;
+use crate::node::heads::Heads;
 use crate::node::inbox::{self, Incoming, Verdict};
-use crate::store::{Log, RetentionPolicy};
+use crate::store::{Log, RetentionPolicy, Writer};
+use bytes::Bytes;
+use libp2p::PeerId;
+use std::sync::Arc;
 
 const ROOM: &str = "lobby";
 
@@ -33,49 +39,51 @@ fn sealed_at(identity: &Identity, instance_id: [u8; 16], n: u64, event: Said, no
     VerifiedBatch::from(sealed).bytes().clone()
 }
 
-/// A keeper, and the other ends of its channels.
+/// An ingest task, and the other ends of its channels.
 struct Kept {
-    keeper: Keeper,
+    task: IngestTask,
     events: Events,
     incoming: mpsc::Sender<Incoming>,
     verdicts: mpsc::Receiver<Verdict>,
-    _notes: mpsc::UnboundedSender<Note>,
-    _wishes: mpsc::Receiver<Wish>,
+    _commands: mpsc::UnboundedSender<SyncCommand>,
+    _network_requests: mpsc::Receiver<NetworkRequest>,
 }
 
 impl Kept {
-    fn new(own: Own) -> Kept {
+    fn new(own: LocalAuthor) -> Kept {
         let clock = Clock::start();
         let bus = EventBus::new(clock);
         let log = Log::ephemeral(RetentionPolicy::default()).unwrap();
         let (notify, notices) = notice_channel();
         let writer = Writer::start(log, clock, notify).unwrap();
-        let (incoming, incoming_in) = mpsc::channel(inbox::MAX_WAITING);
-        let (verdicts_out, verdicts) = mpsc::channel(inbox::MAX_WAITING);
-        let (_notes, notes) = mpsc::unbounded_channel();
-        let (wishes, _wishes) = mpsc::channel(MAX_WISHES);
-        let ends = Ends {
+        let (incoming, incoming_in) = mpsc::channel(inbox::MAX_QUEUED_MESSAGES);
+        let (verdicts_out, verdicts) = mpsc::channel(inbox::MAX_QUEUED_MESSAGES);
+        let (_commands, commands) = mpsc::unbounded_channel();
+        let (network_requests, _network_requests) = mpsc::channel(MAX_NETWORK_REQUESTS);
+        let channels = TaskChannels {
             inbox: Inbox::new(clock.into(), own.network, incoming_in, verdicts_out),
-            notes,
-            wishes,
+            commands,
             notices,
-            send_windows: SendWindows::default(),
-            ids: Arc::default(),
-            confirmed_by: 0,
+            sync: SyncChannels {
+                network_requests,
+                send_windows: SendWindows::default(),
+                ids: Arc::default(),
+                confirmed_by: 0,
+            },
         };
         let (store, keep) = (Store::new(writer, clock), RetentionPolicy::default());
         let events = bus.subscribe();
         Kept {
-            keeper: Keeper::new(own, clock, bus, store, keep, ends).unwrap(),
+            task: IngestTask::new(own, clock, bus, store, keep, channels).unwrap(),
             events,
             incoming,
             verdicts,
-            _notes,
-            _wishes,
+            _commands,
+            _network_requests,
         }
     }
 
-    /// What the application has been told and has not read.
+    /// Returns the delivered messages that were not read yet.
     fn told(&mut self) -> Vec<Bytes> {
         let next = || self.events.next().now_or_never().flatten();
         let messages = std::iter::from_fn(next).filter_map(|event| match event {
@@ -115,16 +123,16 @@ async fn a_single_message_is_handed_to_the_application_before_the_neighbours() {
     let author = Identity::generate();
     kept.hand_on(&author, [1]);
     while kept.told().is_empty() {
-        assert!(kept.keeper.step().await);
+        assert!(kept.task.step().await);
     }
     assert_eq!(kept.verdicts(), 1);
     // It tells of the first a little before it has done with it.
-    while kept.keeper.writer.is_busy() {
+    while kept.task.log.writer().is_busy() {
         tokio::task::yield_now().await;
     }
     kept.hand_on(&author, [2]);
     loop {
-        let mut step = Box::pin(kept.keeper.step());
+        let mut step = Box::pin(kept.task.step());
         if futures::poll!(&mut step).is_ready() {
             // It was something else that was due.
             continue;
@@ -145,16 +153,16 @@ async fn a_single_message_is_handed_to_the_application_before_the_neighbours() {
 async fn of_several_messages_the_neighbours_wait_for_none() {
     let mut kept = Kept::new(own(PeerId::random()));
     kept.hand_on(&Identity::generate(), 1..=3);
-    let log = kept.keeper.writer.clone();
+    let log = kept.task.log.writer().clone();
     // A log in memory reads on the thread that stores: this holds it up.
     let (go_on, wait) = std::sync::mpsc::channel::<()>();
     log.read(move |_| wait.recv().unwrap());
-    assert!(kept.keeper.step().await);
+    assert!(kept.task.step().await);
     assert_eq!((kept.verdicts(), kept.told().len()), (3, 0));
     go_on.send(()).unwrap();
     let mut told = 0;
     while told < 3 {
-        assert!(kept.keeper.step().await);
+        assert!(kept.task.step().await);
         told += kept.told().len();
     }
 }
@@ -163,12 +171,31 @@ async fn of_several_messages_the_neighbours_wait_for_none() {
 async fn what_has_come_when_the_node_stops_is_stored_and_told() {
     let mut kept = Kept::new(own(PeerId::random()));
     kept.hand_on(&Identity::generate(), 1..=40);
-    kept.keeper.finish().await;
+    kept.task.finish().await;
     assert_eq!(kept.told().len(), 40);
 }
 
-fn own(peer_id: PeerId) -> Own {
-    Own {
+async fn join(task: &mut IngestTask) {
+    let join = SyncCommand::Join(ROOM.parse().unwrap());
+    task.sync.on_command(join, &mut task.log).await;
+}
+
+/// A neighbour has answered a fetch with these envelopes.
+fn fetched(task: &mut IngestTask, envelopes: Vec<Bytes>) {
+    task.log.verify_and_append(Fetch {
+        peer_id: PeerId::random(),
+        ticket: 1,
+        room: ROOM.to_owned(),
+        envelopes,
+        announced: None,
+        network: task.local.network,
+        now_ms: task.local.unix.now_ms(),
+        bus: task.bus.clone(),
+    });
+}
+
+fn own(peer_id: PeerId) -> LocalAuthor {
+    LocalAuthor {
         peer_id,
         instance_id: [1; 16],
         network: NetworkId::OPEN,
@@ -181,20 +208,20 @@ fn own(peer_id: PeerId) -> Own {
 async fn what_a_neighbour_hands_back_is_stored_and_told_unless_this_run_has_said_it() {
     let (me, another) = (Identity::generate(), Identity::generate());
     let mut kept = Kept::new(own(me.peer_id()));
-    let keeper = &mut kept.keeper;
-    keeper.on_note(Note::Join(ROOM.parse().unwrap())).await;
-    let loaded = keeper.back_in.recv().await.unwrap();
-    keeper.on_back(loaded).await;
+    let task = &mut kept.task;
+    join(task).await;
+    let loaded = task.store_events.recv().await.unwrap();
+    task.on_store_event(loaded).await;
     let envelopes = vec![
         sealed(&me, [1; 16], 1, "said by this run"),
         sealed(&me, [2; 16], 1, "said by an earlier run"),
         sealed(&another, [3; 16], 1, "said by another"),
     ];
-    keeper.verify(PeerId::random(), 1, ROOM.to_owned(), envelopes, None);
-    let stored = keeper.back_in.recv().await.unwrap();
-    keeper.on_back(stored).await;
+    fetched(task, envelopes);
+    let stored = task.store_events.recv().await.unwrap();
+    task.on_store_event(stored).await;
 
-    assert_eq!(keeper.status()[0].batches, 3);
+    assert_eq!(task.sync.status()[0].batches, 3);
     let mut told = kept.told();
     told.sort();
     assert_eq!(told, ["said by an earlier run", "said by another"]);
@@ -209,16 +236,19 @@ async fn what_comes_live_and_is_too_old_for_the_log_is_told_once_and_not_kept() 
         let sent_at_ms = Clock::start().unix_millis() - age.as_millis() as u64;
         sealed_at(&author, [7; 16], n, Said::new("chat", text), sent_at_ms)
     };
-    kept.keeper.on_note(Note::Join(ROOM.parse().unwrap())).await;
+    join(&mut kept.task).await;
     for envelope in [old(1, "old"), old(1, "old"), old(2, "older")] {
         kept.hand_on_one(envelope);
     }
-    kept.keeper.finish().await;
+    kept.task.finish().await;
     assert_eq!(kept.told(), ["old", "older"]);
-    // What a neighbour holds is asked for, and not told: it need not be new at all.
+    // A fetched batch may be older than the log's memory, and is not delivered.
     let envelopes = vec![old(3, "asked for")];
-    let keeper = &mut kept.keeper;
-    keeper.verify(PeerId::random(), 1, ROOM.to_owned(), envelopes, None);
-    keeper.finish().await;
-    assert_eq!((kept.told(), kept.keeper.status()[0].batches), (vec![], 0));
+    let task = &mut kept.task;
+    fetched(task, envelopes);
+    task.finish().await;
+    assert_eq!(
+        (kept.told(), kept.task.sync.status()[0].batches),
+        (vec![], 0)
+    );
 }

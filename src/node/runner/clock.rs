@@ -1,7 +1,8 @@
-//! The loop's part in clocks: what peers say of theirs, and what follows from it.
+//! The clock driver: compares this machine's clock with those of the neighbours, and reports the result.
 //!
 //! Entry type: [`ClockWatch`]. The rule it keeps: it decides nothing; [`Clocks`] does.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use libp2p::PeerId;
@@ -14,17 +15,23 @@ use crate::node::clocks::{
 use crate::node::error::BroadcastError;
 use crate::node::event::{Event, EventBus};
 
-/// The clocks of this machine and of the neighbours, and when they are compared next.
+/// Maximum difference in milliseconds between two statements of a clock that nobody has set meanwhile: statements are
+/// delayed on the way.
+const MAX_DELAY_MS: u64 = 30_000;
+
+/// The clocks of this machine and of the neighbours.
 #[derive(Debug)]
 pub(crate) struct ClockWatch {
     clocks: Clocks,
+    stated: StatedClocks,
     unix: UnixClock,
     bus: EventBus,
     check_at: Time,
 }
 
 impl ClockWatch {
-    /// Decides what to trust at the start of a node whose log's newest message is of `newest_ms`.
+    /// Decides which clock to trust at the start of a node. `newest_ms` is the date of the log's newest message, `keep` the
+    /// age up to which the log keeps messages.
     pub(crate) fn start(
         now: Time,
         unix: UnixClock,
@@ -38,6 +45,7 @@ impl ClockWatch {
         unix.trust(trust.now_ms, trust.is_backed);
         let mut watch = ClockWatch {
             clocks,
+            stated: StatedClocks::default(),
             unix,
             bus,
             check_at: now + CHECK_INTERVAL,
@@ -46,12 +54,12 @@ impl ClockWatch {
         watch
     }
 
-    /// When the clocks are compared next.
+    /// Returns when [`ClockWatch::on_time`] is next due.
     pub(super) fn deadline(&self) -> Time {
         self.check_at
     }
 
-    /// Compares the clocks, when it is time.
+    /// Compares the clocks, if that is due by `now`.
     pub(super) fn on_time(&mut self, now: Time) {
         if self.check_at <= now {
             self.check(now);
@@ -67,33 +75,43 @@ impl ClockWatch {
         self.report(reports);
     }
 
-    /// A peer's clock was ahead of the system clock by `offset_ms` just now; returns what it says.
-    pub(super) fn on_offset(&mut self, now: Time, peer_id: PeerId, offset_ms: i64) -> u64 {
+    /// Takes a peer's clock from its handshake, as an offset to the system clock. Returns the time on it.
+    pub(super) fn on_handshake(&mut self, now: Time, peer_id: PeerId, offset_ms: i64) -> u64 {
         let theirs_ms = self.unix.system_ms().saturating_add_signed(offset_ms);
+        self.stated.update(now, peer_id, theirs_ms);
         self.on_clock(now, peer_id, theirs_ms);
         theirs_ms
     }
 
-    /// A peer's clock says `theirs_ms`.
-    pub(super) fn on_clock(&mut self, now: Time, peer_id: PeerId, theirs_ms: u64) {
+    /// Takes a linked peer's clock from a request. Returns false when that was known already.
+    pub(super) fn on_request(&mut self, now: Time, peer_id: PeerId, theirs_ms: u64) -> bool {
+        let is_news = self.stated.update(now, peer_id, theirs_ms);
+        if is_news {
+            self.on_clock(now, peer_id, theirs_ms);
+        }
+        is_news
+    }
+
+    fn on_clock(&mut self, now: Time, peer_id: PeerId, theirs_ms: u64) {
         let own_ms = self.unix.now_ms();
         let report = self.clocks.record_peer(now, peer_id, theirs_ms, own_ms);
         self.report(report);
-        // It may confirm what is in doubt, or the first to confirm what is trusted.
+        // It may settle a doubt, or be the first to confirm the trusted clock.
         self.check(now);
     }
 
-    /// The last link with a peer is gone.
+    /// Forgets the clock of a peer after its last link has ended.
     pub(super) fn on_link_down(&mut self, peer_id: &PeerId) {
         self.clocks.forget_peer(peer_id);
+        self.stated.remove(peer_id);
     }
 
-    /// How the clocks stand.
+    /// Returns the state of the clocks.
     pub(super) fn status(&self, now: Time) -> ClockStatus {
         self.clocks.status(now, self.unix.now_ms())
     }
 
-    /// Why most of `peers` would refuse a batch for its date, if they would.
+    /// Returns the reason why most of `peers` would refuse a batch for its date, if they would.
     pub(super) fn refusal(
         &self,
         now: Time,
@@ -101,10 +119,10 @@ impl ClockWatch {
         peers: &[PeerId],
     ) -> Option<BroadcastError> {
         let refused = self.clocks.refusal(now, batch.sent_at_ms(), peers.iter());
-        refused.map(|refused| BroadcastError::ClockWrong(why_refused(refused)))
+        refused.map(|refused| BroadcastError::ClockWrong(refusal_text(refused)))
     }
 
-    /// How many of `peers` take a batch of this date, as far as their clocks tell.
+    /// Returns the number of `peers` that accept the batch's date, as far as their clocks are known.
     pub(super) fn takers(&self, now: Time, batch: &VerifiedBatch, peers: &[PeerId]) -> usize {
         let sent_at_ms = batch.sent_at_ms();
         let takes = |peer_id: &&PeerId| self.clocks.would_accept(now, sent_at_ms, peer_id);
@@ -118,7 +136,32 @@ impl ClockWatch {
     }
 }
 
-fn why_refused(refused: DateRefused) -> String {
+/// The clocks that linked peers have stated: for each, the Unix time in milliseconds on it when this node's clock started.
+#[derive(Debug, Default)]
+struct StatedClocks {
+    start_ms: HashMap<PeerId, i64>,
+}
+
+impl StatedClocks {
+    /// Updates a peer's clock to `theirs_ms` at `now`. Returns false when it only has run on since the last statement.
+    fn update(&mut self, now: Time, peer_id: PeerId, theirs_ms: u64) -> bool {
+        let theirs_ms = i64::try_from(theirs_ms).unwrap_or(i64::MAX);
+        let now_ms = i64::try_from(now.since_start().as_millis()).unwrap_or(i64::MAX);
+        let start_ms = theirs_ms.saturating_sub(now_ms);
+        let known = self.start_ms.get(&peer_id);
+        if known.is_some_and(|known| known.abs_diff(start_ms) < MAX_DELAY_MS) {
+            return false;
+        }
+        self.start_ms.insert(peer_id, start_ms);
+        true
+    }
+
+    fn remove(&mut self, peer_id: &PeerId) {
+        self.start_ms.remove(peer_id);
+    }
+}
+
+fn refusal_text(refused: DateRefused) -> String {
     let DateRefused {
         ahead_ms,
         refusing,
@@ -139,4 +182,21 @@ fn why_refused(refused: DateRefused) -> String {
         "this machine's clock is {by} {way} those of {refusing} of {neighbours} neighbours, which {refuse}; {CHECK_CLOCK}, \
          and send it again"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: u64 = 1_900_000_000_000;
+
+    #[test]
+    fn a_clock_that_is_set_is_news_and_one_that_runs_on_is_not() {
+        let (peer, mut stated) = (PeerId::random(), StatedClocks::default());
+        let mut says = |at_ms, theirs_ms| stated.update(Time::from_millis(at_ms), peer, theirs_ms);
+        assert!(says(0, NOW_MS));
+        assert!(!says(60_000, NOW_MS + 60_000 - MAX_DELAY_MS + 1));
+        assert!(says(60_000, NOW_MS + 60_000 + MAX_DELAY_MS));
+        assert!(!says(0, NOW_MS + MAX_DELAY_MS));
+    }
 }

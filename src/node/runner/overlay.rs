@@ -1,9 +1,10 @@
-//! The loop's part in the overlay: it dials and closes as the state machine wants, and tells it what
-//! became of it.
+//! The overlay driver: carries out the outputs of the overlay's state machine, and reports the results to it.
 //!
-//! The rule it keeps: every dial that the overlay asks for ends in a link or in a failure, and every
-//! link that it is told of ends once.
+//! Entry type: [`OverlayDriver`]. The rule it keeps: every dial of the overlay ends in a link or in a failure, and every link
+//! that it has learnt of ends once.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use libp2p::core::ConnectedPoint;
@@ -11,133 +12,139 @@ use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 use tokio::task::JoinHandle;
 
-use super::Runner;
+use super::connections::DialFailure;
+use super::effect::{Effect, Effects};
+use super::network::Network;
+use crate::clock::Time;
 use crate::handshake::{Referrals, Refusal, RejectCode};
 use crate::net::dial_guard::remote_of;
 use crate::net::stage::StageError;
 use crate::node::book;
-use crate::node::event::{Cause, Direction, Event, Kind};
+use crate::node::event::{Cause, Direction, Event, EventBus, Kind};
 use crate::node::links::Link;
 use crate::overlay::{
     self, Address as _, Admission, DialError, DialId, HintOutcome, PeerAddress, Reason, Remote,
-    Report,
+    Report, Saved,
 };
 
-/// How long a link that the overlay has given up still carries what was sent on it.
-const CLOSE_AFTER: Duration = Duration::from_millis(250);
-/// How often people are told that nobody known answers.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
-/// The address book is written at most this often.
-pub(super) const SAVE_EVERY: Duration = Duration::from_secs(2);
+/// Minimum time between two warnings that no known peer answers.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// Minimum time between two writes of the address book.
+const SAVE_INTERVAL: Duration = Duration::from_secs(2);
 
-impl Runner {
-    pub(super) fn overlay(&mut self) -> Option<&mut overlay::Behaviour> {
-        let inner = self.swarm.behaviour_mut().gate.inner_mut();
-        inner.overlay.as_mut()
+/// The overlay's dials and address book.
+pub(super) struct OverlayDriver {
+    bus: EventBus,
+    /// Dials of the overlay that are in progress.
+    dials: HashMap<ConnectionId, DialId>,
+    /// The directory of the address book; none when it is not saved.
+    directory: Option<PathBuf>,
+    /// The address book, and when to write it.
+    book: Option<(Time, Vec<Saved<PeerId, PeerAddress>>)>,
+    /// When people were last warned that no known peer answers.
+    last_warning: Option<Time>,
+}
+
+impl OverlayDriver {
+    pub(super) fn new(bus: EventBus, directory: Option<PathBuf>) -> OverlayDriver {
+        OverlayDriver {
+            bus,
+            dials: HashMap::new(),
+            directory,
+            book: None,
+            last_warning: None,
+        }
     }
 
-    pub(super) fn on_overlay(&mut self, event: overlay::Event) {
+    /// Returns when the address book is to be written.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.book.as_ref().map(|(at, _)| *at)
+    }
+
+    /// Carries out an output of the overlay.
+    pub(super) fn on_event(
+        &mut self,
+        now: Time,
+        network: &mut Network,
+        event: overlay::Event,
+        effects: &mut Effects,
+    ) {
         match event {
             overlay::Event::Dial {
                 dial,
                 peer_id,
                 addresses,
                 ..
-            } => self.dial_for_overlay(dial, peer_id, addresses),
-            overlay::Event::Close { peer_id, reason } => self.on_overlay_close(peer_id, reason),
-            overlay::Event::Report(report) => self.on_report(report),
+            } => self.dial(network, dial, peer_id, addresses),
+            overlay::Event::Close { peer_id, reason } => {
+                effects.push_back(Effect::GiveUpLink { peer_id, reason });
+            }
+            overlay::Event::Report(report) => self.on_report(now, network, report),
             overlay::Event::Persist(book) => {
-                let at = self.clock.now() + SAVE_EVERY;
+                let at = now + SAVE_INTERVAL;
                 let due = self.book.take().map_or(at, |(due, _)| due);
                 self.book = Some((due, book));
             }
-            overlay::Event::Violation { peer_id, reason } => {
-                self.send_away(peer_id, &format!("overlay: {reason}"), "INVALID_OVERLAY");
-            }
+            overlay::Event::Violation { peer_id, reason } => effects.push_back(Effect::Ban {
+                peer_id,
+                reason: format!("overlay: {reason}"),
+                code: "INVALID_OVERLAY",
+            }),
         }
     }
 
-    fn dial_for_overlay(
+    fn dial(
         &mut self,
+        network: &mut Network,
         dial: DialId,
         peer_id: Option<PeerId>,
         addresses: Vec<Multiaddr>,
     ) {
-        if let Some(connection_id) = self.dial_any(peer_id, addresses) {
-            self.overlay_dials.insert(connection_id, dial);
-        } else if let Some(overlay) = self.overlay() {
+        if let Some(connection_id) = network.dial_any(peer_id, addresses) {
+            self.dials.insert(connection_id, dial);
+        } else if let Some(overlay) = network.overlay() {
             overlay.dial_failed(dial, DialError::Failed);
         }
     }
 
-    /// A connection came to nothing; whether it was one of the overlay's.
-    pub(super) fn overlay_dial_failed(
+    /// Returns whether a dial of the overlay is in progress.
+    pub(super) fn is_dialing(&self) -> bool {
+        !self.dials.is_empty()
+    }
+
+    /// Reports a failed dial to the overlay. Returns none when it was not one of the overlay's dials, otherwise whether
+    /// another peer than the expected one has answered.
+    pub(super) fn on_dial_failed(
         &mut self,
-        connection_id: ConnectionId,
-        peer_id: Option<PeerId>,
-        address: Option<&Multiaddr>,
-        error: &StageError,
-    ) -> bool {
-        let Some(dial) = self.overlay_dials.remove(&connection_id) else {
-            return false;
-        };
-        let error = match error.code {
-            Some("WRONG_PEER") => DialError::WrongPeer,
-            Some("OWN_ID") => DialError::Refused,
-            Some(code) if code == RejectCode::Busy.name() => DialError::Busy {
-                remote: self.remote_of_dial(connection_id, peer_id, address),
-                referrals: Vec::new(),
-            },
-            Some("LINKED") => DialError::Duplicate,
-            Some("AUTH" | "VERSION" | "NETWORK" | "POLICY" | "DUPLICATE_IDENTITY") => {
-                DialError::Refused
-            }
-            _ => DialError::Failed,
-        };
-        let another = error == DialError::WrongPeer;
-        if let Some(overlay) = self.overlay() {
+        network: &mut Network,
+        failure: &DialFailure,
+    ) -> Option<bool> {
+        let dial = self.dials.remove(&failure.connection_id)?;
+        let error = dial_error(network, failure);
+        let is_wrong_peer = error == DialError::WrongPeer;
+        if let Some(overlay) = network.overlay() {
             overlay.dial_failed(dial, error);
         }
-        if another && self.dialing.forget_peers() {
-            // An entry node may have come back with another key: its address is what counts.
-            let entries = self.dialing.answered();
-            if let Some(overlay) = self.overlay() {
-                overlay.set_entries(entries);
-            }
-        }
-        true
+        Some(is_wrong_peer)
     }
 
-    /// The other end of a connection that was dialled at `address`, and on which `peer_id` has answered.
-    fn remote_of_dial(
-        &self,
-        connection_id: ConnectionId,
-        peer_id: Option<PeerId>,
-        address: Option<&Multiaddr>,
-    ) -> Remote<PeerAddress> {
-        let moved = self.swarm.behaviour().sockets.socket_of(connection_id);
-        match (peer_id, address) {
-            (Some(peer_id), Some(at)) => {
-                remote_of(peer_id, overlay::Direction::Outbound, at, moved)
-            }
-            _ => Remote::at(None, None),
-        }
-    }
-
-    /// Whether a peer that proved its key may become a link.
+    /// Decides whether a peer that has proved its key may become a link.
+    ///
+    /// # Errors
+    ///
+    /// A refusal with referrals to other nodes, when there is no room for the link.
     pub(super) fn admit(
-        &mut self,
+        &self,
+        network: &mut Network,
         connection_id: ConnectionId,
         peer_id: PeerId,
         endpoint: &ConnectedPoint,
     ) -> Result<(), Refusal> {
         let direction = overlay_direction(endpoint.is_dialer());
-        let moved = self.swarm.behaviour().sockets.socket_of(connection_id);
-        let remote = remote_of(peer_id, direction, endpoint.get_remote_address(), moved);
-        match self
-            .overlay()
-            .map(|overlay| overlay.admit(peer_id, direction, &remote))
-        {
+        let socket = network.socket_of(connection_id);
+        let remote = remote_of(peer_id, direction, endpoint.get_remote_address(), socket);
+        let overlay = network.overlay();
+        match overlay.map(|overlay| overlay.admit(peer_id, direction, &remote)) {
             None | Some(Admission::Accept) => Ok(()),
             Some(Admission::Busy { referrals }) => Err(Refusal {
                 code: RejectCode::Busy,
@@ -146,19 +153,26 @@ impl Runner {
         }
     }
 
-    /// A node that had no place has named others. What it says of them is no more than its word:
-    /// the overlay dials them within its budget.
+    /// Releases the place that was reserved for a peer, after its handshake has failed.
+    pub(super) fn dismiss(&self, network: &mut Network, peer_id: PeerId) {
+        if let Some(overlay) = network.overlay() {
+            overlay.dismiss(peer_id);
+        }
+    }
+
+    /// Passes on the referrals of a node without room. They are unverified claims: the overlay dials them within its budget.
     pub(super) fn on_referrals(
-        &mut self,
+        &self,
+        network: &mut Network,
         connection_id: ConnectionId,
         peer_id: PeerId,
         address: &Multiaddr,
         referrals: &Referrals,
     ) {
-        let remote = self.remote_of_dial(connection_id, Some(peer_id), Some(address));
+        let remote = dialed_remote(network, connection_id, Some(peer_id), Some(address));
         match overlay::decode_contacts(referrals.as_bytes()) {
             Ok(contacts) => {
-                if let Some(overlay) = self.overlay() {
+                if let Some(overlay) = network.overlay() {
                     overlay.referred(remote, contacts);
                 }
             }
@@ -166,54 +180,58 @@ impl Runner {
         }
     }
 
-    pub(super) fn dismiss(&mut self, peer_id: PeerId) {
-        if let Some(overlay) = self.overlay() {
-            overlay.dismiss(peer_id);
-        }
-    }
-
-    /// A link has brought a batch that was new here: it does not only hold a place.
-    pub(super) fn note_brought(&mut self, peer_id: PeerId) {
-        if let Some(overlay) = self.overlay() {
-            overlay.brought(peer_id);
-        }
-    }
-
-    /// A peer's first connection has passed.
-    pub(super) fn tell_overlay_of(&mut self, link: &Link) {
-        let dial = self.overlay_dials.remove(&link.connection_id);
-        let moved = self.swarm.behaviour().sockets.socket_of(link.connection_id);
+    /// Reports a new link to the overlay.
+    pub(super) fn on_link_up(&mut self, network: &mut Network, link: &Link) {
+        let dial = self.dials.remove(&link.connection_id);
+        let socket = network.socket_of(link.connection_id);
         let direction = overlay_direction(link.direction == Direction::Dialer);
-        let remote = remote_of(link.peer_id, direction, &link.address, moved);
-        if let Some(overlay) = self.overlay() {
+        let remote = remote_of(link.peer_id, direction, &link.address, socket);
+        if let Some(overlay) = network.overlay() {
             overlay.link_up(link.peer_id, direction, remote, dial);
         }
     }
 
-    /// Closes the links that the overlay has given up. Called before a new link counts, so that the
-    /// node never has, nor tells of, more links than the overlay allows.
-    pub(super) fn close_given_up(&mut self) {
-        while let Some((peer_id, reason)) = self.overlay().and_then(|o| o.take_close()) {
-            self.on_overlay_close(peer_id, reason);
-        }
+    /// Forgets a dial that has ended in a second connection to a linked peer.
+    pub(super) fn forget_dial(&mut self, connection_id: ConnectionId) {
+        self.dials.remove(&connection_id);
     }
 
-    /// The overlay gives a link up. People hear of it now; its connections close a little later.
-    fn on_overlay_close(&mut self, peer_id: PeerId, reason: Reason) {
-        let at = self.clock.now() + CLOSE_AFTER;
-        let connections = self.links.connections_of(&peer_id);
-        if connections.is_empty() {
-            return;
-        }
-        for connection_id in connections {
-            self.ending.push((at, connection_id));
-            if let Some((link, true)) = self.links.remove(connection_id) {
-                self.link_is_down(&link, why(reason).to_owned());
+    /// Passes the addresses at which this node listens to the overlay.
+    pub(super) fn update_addresses(&self, network: &mut Network) {
+        let own = network.local_peer_id();
+        let mut addresses: Vec<PeerAddress> = Vec::new();
+        for address in network.addresses() {
+            match PeerAddress::parse(&address, Some(&own)) {
+                Ok(address) if !addresses.contains(&address) => addresses.push(address),
+                Ok(_) => {}
+                Err(reason) => tracing::debug!(%address, %reason, "not announced to peers"),
             }
         }
+        one_of_each_version_first(&mut addresses);
+        if let Some(overlay) = network.overlay() {
+            overlay.set_addresses(addresses);
+        }
     }
 
-    fn on_report(&mut self, report: Report<PeerId, PeerAddress>) {
+    /// Writes the address book on a thread of its own, if that is due by `now`.
+    pub(super) fn on_time(&mut self, now: Time) {
+        if self.book.as_ref().is_some_and(|(at, _)| *at <= now) {
+            self.save_book();
+        }
+    }
+
+    /// Writes the address book on a thread of its own, if it has changed since the last time.
+    pub(super) fn save_book(&mut self) -> Option<JoinHandle<()>> {
+        let (_, book) = self.book.take()?;
+        let directory = self.directory.clone()?;
+        Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = book::save(&directory, &book) {
+                tracing::warn!(%error, "the address book could not be written");
+            }
+        }))
+    }
+
+    fn on_report(&mut self, now: Time, network: &mut Network, report: Report<PeerId, PeerAddress>) {
         match report {
             Report::Redirected {
                 dialer,
@@ -235,28 +253,25 @@ impl Runner {
                 address: address.map(Into::into),
                 outcome: name_of(outcome),
             }),
-            // Told with the end of the connection.
+            // Reported when the connection ends.
             Report::LinkEnded { .. } => {}
             Report::Offence { peer, what } => {
                 if self.bus.may_log(Kind::Offence, Some(Cause::Peer(peer))) {
                     tracing::warn!(peer_id = %peer, what, "a peer broke a rule of the overlay");
                 }
             }
-            Report::Searching { backoff, .. } => self.on_searching(backoff),
+            Report::Searching { backoff, .. } => self.on_searching(now, network, backoff),
         }
     }
 
-    /// Everybody known was dialled in vain. A first node that knows nobody has nothing to complain of.
-    fn on_searching(&mut self, backoff: Duration) {
-        let now = self.clock.now();
-        let knows = self.overlay().is_some_and(|o| o.knows_peers());
-        let lately = self
-            .complained
-            .is_some_and(|at| now.since(at) < COMPLAIN_EVERY);
-        if !knows || lately {
+    /// Warns that no known peer answers. A first node, which knows no peer, gives no warning.
+    fn on_searching(&mut self, now: Time, network: &mut Network, backoff: Duration) {
+        let knows_peers = network.overlay().is_some_and(|o| o.knows_peers());
+        let is_recent = |at| now.since(at) < WARNING_INTERVAL;
+        if !knows_peers || self.last_warning.is_some_and(is_recent) {
             return;
         }
-        self.complained = Some(now);
+        self.last_warning = Some(now);
         self.bus.emit(Event::Error {
             reason: format!(
                 "no link, and nobody known answers; the next is tried in {:.1} s, and so on",
@@ -264,34 +279,41 @@ impl Runner {
             ),
         });
     }
+}
 
-    /// Tells the overlay where this node listens.
-    pub(super) fn tell_addresses(&mut self) {
-        let own = *self.swarm.local_peer_id();
-        let mut addresses: Vec<PeerAddress> = Vec::new();
-        let external = self.swarm.external_addresses();
-        for address in external.chain(self.swarm.listeners()) {
-            match PeerAddress::parse(address, Some(&own)) {
-                Ok(address) if !addresses.contains(&address) => addresses.push(address),
-                Ok(_) => {}
-                Err(reason) => tracing::debug!(%address, %reason, "peers are not told of it"),
-            }
+fn dial_error(network: &Network, failure: &DialFailure) -> DialError<PeerId, PeerAddress> {
+    let DialFailure {
+        connection_id,
+        peer_id,
+        address,
+        error: StageError { code, .. },
+    } = failure;
+    match *code {
+        Some("WRONG_PEER") => DialError::WrongPeer,
+        Some("OWN_ID") => DialError::Refused,
+        Some(code) if code == RejectCode::Busy.name() => DialError::Busy {
+            remote: dialed_remote(network, *connection_id, *peer_id, address.as_ref()),
+            referrals: Vec::new(),
+        },
+        Some("LINKED") => DialError::Duplicate,
+        Some("AUTH" | "VERSION" | "NETWORK" | "POLICY" | "DUPLICATE_IDENTITY") => {
+            DialError::Refused
         }
-        one_of_each_version_first(&mut addresses);
-        if let Some(overlay) = self.overlay() {
-            overlay.set_addresses(addresses);
-        }
+        _ => DialError::Failed,
     }
+}
 
-    /// Writes the address book when it is due by `now`, on a thread of its own.
-    pub(super) fn save_book(&mut self, now: crate::clock::Time) -> Option<JoinHandle<()>> {
-        let (_, book) = self.book.take_if(|(at, _)| *at <= now)?;
-        let directory = self.directory.clone()?;
-        Some(tokio::task::spawn_blocking(move || {
-            if let Err(error) = book::save(&directory, &book) {
-                tracing::warn!(%error, "the address book could not be written");
-            }
-        }))
+/// Returns the other end of a connection that was dialled at `address`, and on which `peer_id` has answered.
+fn dialed_remote(
+    network: &Network,
+    connection_id: ConnectionId,
+    peer_id: Option<PeerId>,
+    address: Option<&Multiaddr>,
+) -> Remote<PeerAddress> {
+    let socket = network.socket_of(connection_id);
+    match (peer_id, address) {
+        (Some(peer_id), Some(at)) => remote_of(peer_id, overlay::Direction::Outbound, at, socket),
+        _ => Remote::at(None, None),
     }
 }
 
@@ -302,7 +324,7 @@ fn overlay_direction(is_dialer: bool) -> overlay::Direction {
     }
 }
 
-/// Of each scope the first IPv4 address and the first IPv6 address come first: of many only two are told.
+/// Moves the first IPv4 address and the first IPv6 address of each scope to the front: only two addresses are announced.
 fn one_of_each_version_first(addresses: &mut Vec<PeerAddress>) {
     let kind = |address: &PeerAddress| (address.reach(), address.ip().is_ipv4());
     let mut ranked: Vec<(usize, PeerAddress)> = Vec::new();
@@ -314,8 +336,8 @@ fn one_of_each_version_first(addresses: &mut Vec<PeerAddress>) {
     addresses.extend(ranked.into_iter().map(|(_, address)| address));
 }
 
-/// Why a link ended, for people.
-pub(super) fn why(reason: Reason) -> &'static str {
+/// Returns the reason why a link ended, for people.
+pub(super) fn end_reason(reason: Reason) -> &'static str {
     match reason {
         Reason::Handover => "handover: the link has moved to another peer",
         Reason::Surplus => "surplus: there is no room for it",

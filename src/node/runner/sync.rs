@@ -1,125 +1,118 @@
-//! The loop's part in data checking: it carries requests and answers between links and the keeper.
+//! The relay for anti-entropy ("data checking"): carries requests and answers between the links and the ingest task, which
+//! compares rooms.
 //!
-//! The rule it keeps: every question of the keeper gets an answer or a failure, and every request of
-//! a neighbour has a bounded place while it is worked on.
+//! Entry type: [`SyncRelay`]. The rule it keeps: every request of the ingest task gets an answer or a failure, and the number
+//! of neighbours' requests in progress is bounded.
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use libp2p::PeerId;
-use libp2p::request_response::{self as rr, InboundRequestId, ResponseChannel};
+use libp2p::request_response::{self as rr, InboundRequestId, OutboundRequestId, ResponseChannel};
+use tokio::sync::mpsc;
 
-use super::Runner;
-use crate::model::RoomName;
-use crate::node::event::{Cause, Kind};
-use crate::node::ingest::{Note, Wish};
-use crate::sync::{self, RequestId};
+use super::effect::{Effect, Effects};
+use super::network::Network;
+use crate::node::event::{Cause, EventBus, Kind};
+use crate::node::ingest::{NetworkRequest, SyncCommand};
+use crate::sync::{OFFER_ABOVE, RequestId, message};
 use crate::wire::{FrameError, Request, is_unsupported};
 
-/// Answers above so many bytes are told of when they were sent.
-const LARGE: usize = sync::OFFER_ABOVE;
+/// Size in bytes above which the ingest task is notified when an answer was sent, so that it paces large uploads.
+const LARGE_RESPONSE: usize = OFFER_ABOVE;
 
-/// Requests under way above which those that nobody waits for any more are forgotten: more than
-/// six links may have open at once.
+/// Number of requests in progress above which those of closed connections are dropped: more than six links may have open at
+/// once.
 const MAX_REPLIES: usize = 64;
 
-/// Where the answers to neighbours' requests go, by the keeper's numbers for them; bounded by the streams
-/// that links may have.
-#[derive(Debug, Default)]
-pub(super) struct Replies {
-    channels: HashMap<RequestId, (InboundRequestId, ResponseChannel<Vec<u8>>)>,
-    /// Large answers that are on their way.
-    sending: HashMap<InboundRequestId, RequestId>,
+const INVALID_SYNC: &str = "INVALID_SYNC";
+
+/// Requests in flight, in both directions.
+pub(super) struct SyncRelay {
+    bus: EventBus,
+    commands: mpsc::UnboundedSender<SyncCommand>,
+    /// Requests that neighbours have not answered, and the ingest task's numbers for them.
+    outbound: HashMap<OutboundRequestId, u64>,
+    /// Neighbours' requests that are not answered, by the numbers that the ingest task knows.
+    inbound: HashMap<RequestId, (InboundRequestId, ResponseChannel<Vec<u8>>)>,
+    last_inbound: RequestId,
+    /// Large answers in flight.
+    uploads: HashMap<InboundRequestId, RequestId>,
 }
 
-impl Runner {
-    pub(super) fn on_wish(&mut self, wish: Wish) {
-        match wish {
-            Wish::Ask {
+impl SyncRelay {
+    pub(super) fn new(bus: EventBus, commands: mpsc::UnboundedSender<SyncCommand>) -> SyncRelay {
+        SyncRelay {
+            bus,
+            commands,
+            outbound: HashMap::new(),
+            inbound: HashMap::new(),
+            last_inbound: 0,
+            uploads: HashMap::new(),
+        }
+    }
+
+    /// Sends a command to the ingest task.
+    pub(super) fn send(&self, command: SyncCommand) {
+        // An ingest task that has ended stores nothing more; the node is stopping.
+        let _ = self.commands.send(command);
+    }
+
+    /// Carries out a request of the ingest task.
+    pub(super) fn on_network_request(
+        &mut self,
+        network: &mut Network,
+        request: NetworkRequest,
+        effects: &mut Effects,
+    ) {
+        match request {
+            NetworkRequest::Ask {
                 peer_id,
                 token,
                 request,
             } => {
-                let gate = &mut self.swarm.behaviour_mut().gate;
-                if gate.is_open(&peer_id) {
-                    let id = gate.inner_mut().sync.send_request(&peer_id, Ok(request));
-                    self.asked.insert(id, token);
+                if network.gate().is_open(&peer_id) {
+                    let id = network.sync().send_request(&peer_id, Ok(request));
+                    self.outbound.insert(id, token);
                 } else {
-                    self.note(Note::Failed(token));
+                    self.send(SyncCommand::Failed(token));
                 }
             }
-            Wish::Reply { request, response } => {
-                let is_large = response.len() > LARGE;
-                let replied = self.replies.channels.remove(&request);
-                // A neighbour that is gone wants no answer.
-                let sent = replied.and_then(|(id, channel)| {
-                    let sync = &mut self.swarm.behaviour_mut().gate.inner_mut().sync;
-                    sync.send_response(channel, response).ok().map(|()| id)
-                });
-                match sent {
-                    Some(id) if is_large => {
-                        self.replies.sending.insert(id, request);
-                    }
-                    None if is_large => self.note(Note::Sent(request, false)),
-                    _ => {}
-                }
-            }
-            Wish::Gossip(batch) => self.gossip_offered(&batch),
-            Wish::Clock(peer_id, theirs_ms) => {
-                let now = self.clock.now();
-                if self.links.of(&peer_id).is_some() {
-                    self.channels.clocks.on_clock(now, peer_id, theirs_ms);
-                }
-            }
-            Wish::Drop { peer_id, reason } => {
+            NetworkRequest::Reply { request, response } => self.reply(network, request, response),
+            NetworkRequest::Gossip(batch) => effects.push_back(Effect::Gossip(batch)),
+            NetworkRequest::Drop { peer_id, reason } => {
                 if self.bus.may_log(Kind::Offence, Some(Cause::Peer(peer_id))) {
                     tracing::warn!(%peer_id, reason, "a neighbour broke the rules of data checking");
                 }
-                self.send_away(peer_id, &reason, "INVALID_SYNC");
+                effects.push_back(Effect::Ban {
+                    peer_id,
+                    reason,
+                    code: INVALID_SYNC,
+                });
             }
         }
     }
 
-    pub(super) fn on_sync(&mut self, event: rr::Event<Request, Vec<u8>>) {
-        match event {
-            rr::Event::Message {
-                peer,
-                message:
-                    rr::Message::Request {
-                        request_id,
-                        request,
-                        channel,
-                    },
-                ..
-            } => match request {
-                Ok(bytes) => {
-                    self.last_request += 1;
-                    let channels = &mut self.replies.channels;
-                    if channels.len() >= MAX_REPLIES {
-                        // Those whose neighbours went away before they were answered.
-                        channels.retain(|_, (_, channel)| channel.is_open());
-                    }
-                    channels.insert(self.last_request, (request_id, channel));
-                    self.note(Note::Request(peer, self.last_request, bytes.into()));
-                }
-                // Who asked has given up.
-                Err(FrameError::Truncated) => {}
-                Err(violation) => {
-                    let reason = format!("data checking: {violation}");
-                    self.send_away(peer, &reason, "INVALID_SYNC");
-                }
-            },
-            rr::Event::Message {
-                message:
-                    rr::Message::Response {
-                        request_id,
-                        response,
-                    },
-                ..
-            } => {
-                if let Some(token) = self.asked.remove(&request_id) {
-                    self.note(Note::Response(token, response.into()));
-                }
+    fn reply(&mut self, network: &mut Network, request: RequestId, response: Vec<u8>) {
+        let is_large = response.len() > LARGE_RESPONSE;
+        // A neighbour that is gone needs no answer.
+        let sent = self.inbound.remove(&request).and_then(|(id, channel)| {
+            let sent = network.sync().send_response(channel, response);
+            sent.ok().map(|()| id)
+        });
+        match sent {
+            Some(id) if is_large => {
+                self.uploads.insert(id, request);
             }
+            None if is_large => self.send(SyncCommand::Sent(request, false)),
+            _ => {}
+        }
+    }
+
+    /// Handles an event of the request-response protocol.
+    pub(super) fn on_event(&mut self, event: rr::Event<Request, Vec<u8>>, effects: &mut Effects) {
+        match event {
+            rr::Event::Message { peer, message, .. } => self.on_message(peer, message, effects),
             rr::Event::OutboundFailure {
                 peer,
                 request_id,
@@ -128,45 +121,79 @@ impl Runner {
             } => {
                 tracing::debug!(peer_id = %peer, %error, "no answer in data checking");
                 if is_unsupported(&error) {
-                    self.rooms.set_without_sync(peer);
-                    self.note(Note::RoomsOf(peer, Vec::new()));
+                    effects.push_back(Effect::NoSync(peer));
+                    self.send(SyncCommand::RoomsOf(peer, Vec::new()));
                 }
-                if let Some(token) = self.asked.remove(&request_id) {
-                    self.note(Note::Failed(token));
+                if let Some(token) = self.outbound.remove(&request_id) {
+                    self.send(SyncCommand::Failed(token));
                 }
             }
-            // The channel of a request that failed is of no use any more, and is dropped when the keeper
-            // answers.
-            rr::Event::InboundFailure { request_id, .. } => self.tell_sent(request_id, false),
-            rr::Event::ResponseSent { request_id, .. } => self.tell_sent(request_id, true),
+            // The channel of a failed request is dropped when the ingest task answers.
+            rr::Event::InboundFailure { request_id, .. } => self.on_upload_ended(request_id, false),
+            rr::Event::ResponseSent { request_id, .. } => self.on_upload_ended(request_id, true),
         }
     }
 
-    /// Tells the keeper what became of a large answer.
-    fn tell_sent(&mut self, request_id: InboundRequestId, is_sent: bool) {
-        if let Some(request) = self.replies.sending.remove(&request_id) {
-            self.note(Note::Sent(request, is_sent));
+    fn on_message(
+        &mut self,
+        peer_id: PeerId,
+        message: rr::Message<Request, Vec<u8>>,
+        effects: &mut Effects,
+    ) {
+        match message {
+            rr::Message::Request {
+                request_id,
+                request: Ok(bytes),
+                channel,
+            } => self.on_request(peer_id, (request_id, channel), bytes.into(), effects),
+            // The neighbour has given up.
+            rr::Message::Request {
+                request: Err(FrameError::Truncated),
+                ..
+            } => {}
+            rr::Message::Request {
+                request: Err(violation),
+                ..
+            } => effects.push_back(Effect::Ban {
+                peer_id,
+                reason: format!("data checking: {violation}"),
+                code: INVALID_SYNC,
+            }),
+            rr::Message::Response {
+                request_id,
+                response,
+            } => {
+                if let Some(token) = self.outbound.remove(&request_id) {
+                    self.send(SyncCommand::Response(token, response.into()));
+                }
+            }
         }
     }
 
-    /// Tells the keeper in which rooms a neighbour is, as gossipsub knows it.
-    pub(super) fn tell_rooms_of(&mut self, peer_id: PeerId) {
-        if !self.rooms.supports_sync(&peer_id) {
-            return;
+    /// Passes a neighbour's request to the ingest task, after the neighbour's clock that it contains.
+    fn on_request(
+        &mut self,
+        peer_id: PeerId,
+        reply: (InboundRequestId, ResponseChannel<Vec<u8>>),
+        bytes: Bytes,
+        effects: &mut Effects,
+    ) {
+        if self.inbound.len() >= MAX_REPLIES {
+            self.inbound.retain(|_, (_, channel)| channel.is_open());
         }
-        let gossip = &self.swarm.behaviour().gate.inner().gossip;
-        let rooms = gossip
-            .all_peers()
-            .filter(|(peer, _)| **peer == peer_id)
-            .flat_map(|(_, topics)| topics)
-            .filter_map(|topic| RoomName::from_topic(topic.as_str()))
-            .map(|room| room.as_str().to_owned())
-            .collect();
-        self.note(Note::RoomsOf(peer_id, rooms));
+        self.last_inbound += 1;
+        self.inbound.insert(self.last_inbound, reply);
+        if let Some(theirs_ms) = message::Request::clock_ms(&bytes) {
+            effects.push_back(Effect::PeerClock { peer_id, theirs_ms });
+        }
+        let request = SyncCommand::Request(peer_id, self.last_inbound, bytes);
+        effects.push_back(Effect::Sync(request));
     }
 
-    pub(super) fn note(&self, note: Note) {
-        // A keeper that is gone keeps nothing more; the node is stopping.
-        let _ = self.channels.notes.send(note);
+    /// Notifies the ingest task when a large answer was sent, or could not be sent.
+    fn on_upload_ended(&mut self, request_id: InboundRequestId, is_sent: bool) {
+        if let Some(request) = self.uploads.remove(&request_id) {
+            self.send(SyncCommand::Sent(request, is_sent));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What a backlog remembers, and what it costs.
+//! Order, turns and memory of a backlog.
 
 use bytes::Bytes;
 
@@ -100,7 +100,7 @@ fn an_author_is_held_until_its_last_stretch_is_read() {
     backlog.set_due(&who);
     backlog.begin().unwrap();
     assert!(backlog.holds(&who) && !backlog.is_empty());
-    // What comes meanwhile is read after it.
+    // Newer messages are read after it.
     backlog.add(&message(who, 1, 2));
     backlog.set_due(&who);
     backlog.end(None);

@@ -1,4 +1,4 @@
-//! What readers get of what a node tells.
+//! Delivery of events to quick and slow readers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use libp2p::PeerId;
 use proptest::prelude::*;
 
-use super::super::{MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message, PastPage, Stretch};
+use super::super::{LogPage, MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Message, Stretch};
 use super::*;
 use crate::model::BatchId;
 
@@ -81,7 +81,7 @@ fn of(message: &Message) -> Of {
     (*author, room.as_str().to_owned(), *instance_id)
 }
 
-/// A log that has everything, but for what was removed, in pages of three messages and batches of two.
+/// A log with all messages except the removed ones, in pages of three messages and batches of two.
 #[derive(Default)]
 struct Kept {
     messages: Mutex<BTreeMap<Of, BTreeMap<u64, Message>>>,
@@ -90,8 +90,8 @@ struct Kept {
     is_slow: bool,
 }
 
-impl Past for Kept {
-    fn read(&self, stretch: &Stretch) -> BoxFuture<'static, Option<PastPage>> {
+impl MessageLog for Kept {
+    fn read(&self, stretch: &Stretch) -> BoxFuture<'static, Option<LogPage>> {
         let of = (
             stretch.author,
             stretch.room.as_str().to_owned(),
@@ -112,7 +112,7 @@ impl Past for Kept {
             read_to = found[2].seq;
         }
         let batches: Vec<Vec<Message>> = found.chunks(2).map(<[Message]>::to_vec).collect();
-        let page = (!*lock(&self.is_closed)).then(|| PastPage {
+        let page = (!*lock(&self.is_closed)).then(|| LogPage {
             batches: Box::new(batches.into_iter()),
             read_to,
         });
@@ -154,7 +154,7 @@ fn message(who: u8, process: u8, room: &str, seq: u64, bytes: usize) -> Message 
     }
 }
 
-/// A bus whose messages are in `kept`, and a reader.
+/// Returns a bus with its messages in `kept`, and a reader.
 fn logged(is_slow: bool) -> (EventBus, Events, Arc<Kept>) {
     let (bus, kept) = (
         bus(),
@@ -164,7 +164,7 @@ fn logged(is_slow: bool) -> (EventBus, Events, Arc<Kept>) {
         }),
     );
     let events = bus.subscribe();
-    bus.set_past(kept.clone());
+    bus.set_log(kept.clone());
     (bus, events, kept)
 }
 

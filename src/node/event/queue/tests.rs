@@ -1,4 +1,4 @@
-//! Who loses what when a reader is too slow.
+//! Shares and losses of authors when a reader is too slow.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -104,7 +104,7 @@ fn an_author_is_heard_again_after_its_gap_was_told() {
     for n in 0..=MAX_WAITING_EVENTS as u64 {
         queue.push(message(flooder, n, 0));
     }
-    // There is room again, but the gap comes first.
+    // There is room again, but the gap is first.
     assert!(queue.pop().is_some());
     queue.push(message(flooder, 1_000_000, 0));
     let mut last = None;
@@ -145,7 +145,7 @@ proptest! {
         let mut accounted = |event: Event| match event {
             Event::Message(message) => {
                 let next = seen.entry(Some(message.author)).or_default();
-                // What lies between was told as a gap.
+                // The events between were reported as a gap.
                 assert_eq!(message.seq, *next);
                 *next += 1;
             }

@@ -1,4 +1,4 @@
-//! However often something happens, little is told of it, and nothing vanishes.
+//! Floods of each kind: few events pass, and the summaries count the rest.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn address(n: u64) -> Multiaddr {
     format!("/ip4/10.{a}.{b}.{c}/tcp/1/ws").parse().unwrap()
 }
 
-/// An event of each kind that is told to the application, brought about by the `n`th of many.
+/// Returns an event of each kind that the application gets, caused by the `n`th of many peers.
 fn event(kind: Kind, n: u64) -> Option<Event> {
     let room = || "lobby".parse().unwrap();
     let id = BatchId([n as u8; 32]);
@@ -102,9 +102,9 @@ fn event(kind: Kind, n: u64) -> Option<Event> {
     })
 }
 
-/// Feeds [`TIMES`] events of `kind` within ten seconds; how many lines are told of them until all is quiet.
+/// Feeds [`TIMES`] events of `kind` within ten seconds. Returns the lines until all is quiet.
 fn lines(kind: Kind, causes: u64) -> (usize, u64) {
-    let mut limits = Limits::new();
+    let mut limits = EventRateLimiter::new();
     let (mut told, mut logged) = (Vec::new(), 0);
     for n in 0..TIMES {
         let now = Time::from_millis(n);
@@ -115,11 +115,11 @@ fn lines(kind: Kind, causes: u64) -> (usize, u64) {
                 logged += usize::from(limits.may_log(now, kind, cause));
                 // The summaries are lines as well.
                 logged += usize::from(limits.deadline().is_some_and(|at| at <= now));
-                assert!(limits.due(now).is_empty());
+                assert!(limits.take_due(now).is_empty());
             }
         }
     }
-    told.extend(limits.finish(Time::from_millis(TIMES)));
+    told.extend(limits.take_all(Time::from_millis(TIMES)));
     let left_out = |event: &Event| match event {
         Event::Suppressed { lines, .. } => *lines,
         _ => 1,
@@ -154,7 +154,7 @@ fn ten_thousand_of_each_kind_are_a_bounded_number_of_lines() {
 
 #[test]
 fn a_link_that_flaps_is_a_bounded_number_of_lines_and_ends_with_the_truth() {
-    let mut limits = Limits::new();
+    let mut limits = EventRateLimiter::new();
     let mut told = Vec::new();
     for n in 0..TIMES {
         let event = match event(Kind::Link, 7) {
@@ -171,9 +171,9 @@ fn a_link_that_flaps_is_a_bounded_number_of_lines_and_ends_with_the_truth() {
         let last = told.iter().rev().find_map(link_of);
         last.is_some_and(|(_, is_up)| is_up)
     };
-    // It went last, and that is told as soon as the limits allow it.
+    // It went down last, which passes as soon as the limit allows it.
     while let Some(at) = limits.deadline() {
-        told.extend(limits.due(at));
+        told.extend(limits.take_due(at));
     }
     assert!(!is_up(&told));
     assert!(told.len() < 12, "{} lines", told.len());
@@ -192,11 +192,11 @@ proptest! {
     fn whoever_counts_links_ends_with_the_truth(
         steps in prop::collection::vec((0u64..100, 0u64..500), 1..600)
     ) {
-        let mut limits = Limits::new();
+        let mut limits = EventRateLimiter::new();
         let (mut really, mut as_told) = (HashSet::new(), HashSet::new());
         let mut listen = |told: Vec<Event>| {
             for (peer_id, is_up) in told.iter().filter_map(link_of) {
-                // No link comes up twice without having gone.
+                // No link goes up twice without going down.
                 assert!(match is_up {
                     true => as_told.insert(peer_id),
                     false => as_told.remove(&peer_id),
@@ -218,7 +218,7 @@ proptest! {
             listen(limits.pass(Time::from_millis(ms), Kind::Link, event));
         }
         while let Some(at) = limits.deadline() {
-            listen(limits.due(at));
+            listen(limits.take_due(at));
         }
         prop_assert_eq!(listen(Vec::new()), really);
     }
@@ -226,7 +226,7 @@ proptest! {
 
 #[test]
 fn a_health_check_every_five_seconds_is_a_few_lines_an_hour() {
-    let mut limits = Limits::new();
+    let mut limits = EventRateLimiter::new();
     let mut told = 0;
     for second in (0..3600).step_by(5) {
         let now = Time::from_millis(second * 1000);
