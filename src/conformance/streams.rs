@@ -81,7 +81,7 @@ pub fn swarm(
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(yamux::Config::default())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(DeferredHalfClose(muxer))))
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(DeferredHalfClose::around(muxer))))
         .boxed();
     Ok(swarm_over(transport, identity, identify, streams, inbound))
 }

@@ -17,6 +17,8 @@ use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 
+use super::muxer_layer::{LayeredMuxer, MuxerLayer};
+
 /// An upgrade to a muxer over a connection whose flushes are coalesced.
 #[derive(Clone, Debug)]
 pub(super) struct CoalescedFlushes<U>(pub(super) U);
@@ -35,21 +37,14 @@ where
     U: InboundConnectionUpgrade<BufferedFlush<C>>,
     U::Future: Send + 'static,
 {
-    type Output = FlushOncePerPoll<U::Output>;
+    type Output = LayeredMuxer<U::Output, FlushOncePerPoll>;
     type Error = U::Error;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
     fn upgrade_inbound(self, socket: C, info: Self::Info) -> Self::Future {
         let (socket, gate) = BufferedFlush::new(socket);
         let upgrade = self.0.upgrade_inbound(socket, info);
-        upgrade
-            .map(|muxer| {
-                Ok(FlushOncePerPoll {
-                    muxer: muxer?,
-                    gate,
-                })
-            })
-            .boxed()
+        upgrade.map(|muxer| Ok(layered(muxer?, gate))).boxed()
     }
 }
 
@@ -58,22 +53,20 @@ where
     U: OutboundConnectionUpgrade<BufferedFlush<C>>,
     U::Future: Send + 'static,
 {
-    type Output = FlushOncePerPoll<U::Output>;
+    type Output = LayeredMuxer<U::Output, FlushOncePerPoll>;
     type Error = U::Error;
     type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
 
     fn upgrade_outbound(self, socket: C, info: Self::Info) -> Self::Future {
         let (socket, gate) = BufferedFlush::new(socket);
         let upgrade = self.0.upgrade_outbound(socket, info);
-        upgrade
-            .map(|muxer| {
-                Ok(FlushOncePerPoll {
-                    muxer: muxer?,
-                    gate,
-                })
-            })
-            .boxed()
+        upgrade.map(|muxer| Ok(layered(muxer?, gate))).boxed()
     }
+}
+
+fn layered<M>(muxer: M, gate: Arc<FlushGate>) -> LayeredMuxer<M, FlushOncePerPoll> {
+    let layer = FlushOncePerPoll(gate);
+    LayeredMuxer { muxer, layer }
 }
 
 /// The state shared by a muxer and the connection below it.
@@ -135,47 +128,34 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for BufferedFlush<C> {
     }
 }
 
-/// A muxer that lets its connection flush at the end of each poll.
+/// A muxer layer that lets its connection flush at the end of each poll.
 #[derive(Debug)]
-pub(super) struct FlushOncePerPoll<M> {
-    muxer: M,
-    gate: Arc<FlushGate>,
-}
+pub(super) struct FlushOncePerPoll(Arc<FlushGate>);
 
-impl<M: StreamMuxer + Unpin> StreamMuxer for FlushOncePerPoll<M> {
+impl<M: StreamMuxer> MuxerLayer<M> for FlushOncePerPoll {
     type Substream = M::Substream;
-    type Error = M::Error;
 
-    fn poll_inbound(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Self::Substream, Self::Error>> {
-        Pin::new(&mut self.muxer).poll_inbound(cx)
+    fn wrap_inbound(&self, stream: M::Substream) -> M::Substream {
+        stream
     }
 
-    fn poll_outbound(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Self::Substream, Self::Error>> {
-        Pin::new(&mut self.muxer).poll_outbound(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Pin::new(&mut self.muxer).poll_close(cx)
+    fn wrap_outbound(&self, stream: M::Substream) -> M::Substream {
+        stream
     }
 
     fn poll(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        mut muxer: Pin<&mut M>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
-        self.gate.is_deferring.store(true, Ordering::Relaxed);
-        let polled = Pin::new(&mut self.muxer).poll(cx);
-        self.gate.is_deferring.store(false, Ordering::Relaxed);
-        if polled.is_ready() || !self.gate.has_deferred.swap(false, Ordering::Relaxed) {
+    ) -> Poll<Result<StreamMuxerEvent, M::Error>> {
+        self.0.is_deferring.store(true, Ordering::Relaxed);
+        let polled = muxer.as_mut().poll(cx);
+        self.0.is_deferring.store(false, Ordering::Relaxed);
+        if polled.is_ready() || !self.0.has_deferred.swap(false, Ordering::Relaxed) {
             return polled;
         }
         // All frames are written; with nothing left to write, the muxer flushes.
-        Pin::new(&mut self.muxer).poll(cx)
+        muxer.poll(cx)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Defers the half-close of an outbound stream until the peer has sent something on it.
 //!
-//! Entry type: [`DeferredHalfClose`], a muxer around another. The rule it keeps: nothing else is delayed, and bytes
+//! Entry type: [`DeferredHalfClose`], a layer around a muxer. The rule it keeps: nothing else is delayed, and bytes
 //! that arrive meanwhile are kept.
 //!
 //! A request is sent together with the name of its protocol, and its sender half-closes the stream after it. js-libp2p
@@ -16,45 +16,35 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures::{AsyncRead, AsyncWrite};
-use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
+use libp2p::core::muxing::StreamMuxer;
 
-/// A muxer that defers the half-close of outbound streams.
+use super::muxer_layer::{LayeredMuxer, MuxerLayer};
+
+/// A muxer layer that defers the half-close of outbound streams.
 #[derive(Debug)]
-pub(crate) struct DeferredHalfClose<M>(pub(crate) M);
+pub(crate) struct DeferredHalfClose;
 
-impl<M> StreamMuxer for DeferredHalfClose<M>
+impl DeferredHalfClose {
+    /// Puts the layer around `muxer`.
+    pub(crate) fn around<M>(muxer: M) -> LayeredMuxer<M, DeferredHalfClose> {
+        let layer = DeferredHalfClose;
+        LayeredMuxer { muxer, layer }
+    }
+}
+
+impl<M> MuxerLayer<M> for DeferredHalfClose
 where
-    M: StreamMuxer + Unpin,
+    M: StreamMuxer,
     M::Substream: Unpin,
 {
     type Substream = DeferredCloseStream<M::Substream>;
-    type Error = M::Error;
 
-    fn poll_inbound(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Self::Substream, Self::Error>> {
-        let stream = Pin::new(&mut self.0).poll_inbound(cx);
-        stream.map_ok(|stream| DeferredCloseStream::new(stream, true))
+    fn wrap_inbound(&self, stream: M::Substream) -> Self::Substream {
+        DeferredCloseStream::new(stream, true)
     }
 
-    fn poll_outbound(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Self::Substream, Self::Error>> {
-        let stream = Pin::new(&mut self.0).poll_outbound(cx);
-        stream.map_ok(|stream| DeferredCloseStream::new(stream, false))
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Pin::new(&mut self.0).poll_close(cx)
-    }
-
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
-        Pin::new(&mut self.0).poll(cx)
+    fn wrap_outbound(&self, stream: M::Substream) -> Self::Substream {
+        DeferredCloseStream::new(stream, false)
     }
 }
 

@@ -8,24 +8,27 @@
 //! * `tls` adds TLS in `tls/layer`; `upgrade_request` answers clients that do not request WebSocket.
 //! * `transport` composes the layers; `observed_upgrade` reports on noise and yamux; `diagnosis` turns errors into stages.
 //! * `limits` is the quota of connections without a finished handshake (`slots`: eviction; `half_open`: closes sockets).
-//! * `dial_guard` refuses to dial malformed addresses, and finds the address to which a name led.
-//! * `backpressure`, `coalesce` and `half_close` wrap a connection's streams: send windows, fewer flushes, late half-close.
+//! * `dial_guard` refuses to dial malformed addresses; `socket_addresses` knows the address to which a name led.
+//! * `backpressure`, `coalesce` and `half_close` wrap a connection's streams as layers of `muxer_layer`: send windows, fewer flushes,
+//!   late half-close.
 
 pub(crate) mod address;
 pub(crate) mod backpressure;
 mod coalesce;
 pub(crate) mod diagnosis;
-pub(crate) mod dial_guard;
+mod dial_guard;
 pub(crate) mod half_close;
 pub(crate) mod half_open;
 mod happy_eyeballs;
 pub(crate) mod limits;
 mod link_local;
 pub(crate) mod listening;
+mod muxer_layer;
 mod observed_upgrade;
 mod port_check;
 mod resolver;
 mod slots;
+pub(crate) mod socket_addresses;
 pub(crate) mod stage;
 pub(crate) mod staggered_dial;
 mod tcp;

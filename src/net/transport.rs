@@ -111,7 +111,7 @@ pub(crate) fn build(
             observer,
         })
         .map(move |(peer, muxer), _| {
-            let muxer = DeferredHalfClose(send_windows.meter(peer, muxer));
+            let muxer = DeferredHalfClose::around(send_windows.meter(peer, muxer));
             (peer, StreamMuxerBox::new(muxer))
         })
         .map_err(of_upgrades);

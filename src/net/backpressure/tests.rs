@@ -1,7 +1,13 @@
 //! Tests of the send windows: which traffic fills them, and which empties them.
 
-use futures::AsyncWriteExt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use futures::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
+
+use super::window::{MAX_OFFERED, MAX_QUEUED};
 use super::*;
 
 /// Accepts this many bytes, then blocks.
@@ -70,7 +76,14 @@ impl StreamMuxer for Muxer {
 
 const MORE: usize = 2 * MAX_QUEUED as usize;
 
-fn link(room: usize) -> (SendWindows, PeerId, MeteredMuxer<Muxer>, Context<'static>) {
+fn link(
+    room: usize,
+) -> (
+    SendWindows,
+    PeerId,
+    LayeredMuxer<Muxer, Metered>,
+    Context<'static>,
+) {
     let (send_windows, peer_id) = (SendWindows::default(), PeerId::random());
     let muxer = send_windows.meter(peer_id, Muxer(room));
     (

@@ -75,10 +75,10 @@ impl StreamMuxer for Frames {
     }
 }
 
-fn turns(waiting: usize) -> FlushOncePerPoll<Frames> {
+fn turns(waiting: usize) -> LayeredMuxer<Frames, FlushOncePerPoll> {
     let (socket, gate) = BufferedFlush::new(Counting::default());
     let muxer = Frames { waiting, socket };
-    FlushOncePerPoll { muxer, gate }
+    layered(muxer, gate)
 }
 
 #[test]

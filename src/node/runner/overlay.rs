@@ -17,7 +17,7 @@ use super::effect::{Effect, Effects};
 use super::network::Network;
 use crate::clock::Time;
 use crate::handshake::{Referrals, Refusal, RejectCode};
-use crate::net::dial_guard::remote_of;
+use crate::net::socket_addresses::remote_of;
 use crate::net::stage::StageError;
 use crate::node::book;
 use crate::node::event::{Cause, Direction, Event, EventBus, Kind};
