@@ -2,8 +2,6 @@
 //!
 //! Entry type: [`Author`]. The rule it keeps: every sealed batch passes verification.
 
-use std::sync::Arc;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::{Message, encoding};
 
@@ -74,7 +72,7 @@ impl Author {
                 .collect(),
         };
         let (bytes, id) = self.sign(room, &batch)?;
-        Ok(Sealed(VerifiedBatch(Arc::new(Contents {
+        Ok(Sealed::new(VerifiedBatch::new(Contents {
             bytes,
             id: id.into(),
             author,
@@ -84,7 +82,7 @@ impl Author {
             room: room.clone(),
             prev: prev.to_vec(),
             events: batch.events.into_iter().map(Event::from).collect(),
-        }))))
+        })))
     }
 
     /// Returns the signed envelope of `batch`, and its id.

@@ -9,7 +9,7 @@ use super::*;
 use crate::identity::{Identity, NetworkKey};
 use crate::model::MAX_ROOM_NAME_BYTES;
 use crate::wire::envelope::{BODY_TAG, SIGNATURE_HEADER, bad_id, split};
-use prost::Message as _;
+use prost::{Message as _, encoding};
 
 const NOW: u64 = 1_767_225_600_000;
 

@@ -7,6 +7,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use prost::encoding;
+
 use super::*;
 use crate::identity::{Identity, NetworkKey};
 use crate::model::RoomName;
