@@ -48,7 +48,7 @@ impl TokenBucket {
     }
 
     /// Takes a token and returns true, or returns false if there is none.
-    pub(crate) fn take(&mut self, now: Time) -> bool {
+    pub(crate) fn try_take(&mut self, now: Time) -> bool {
         let has_token = self.has_token(now);
         self.tokens = self.tokens_at(now);
         self.at = self.at.max(now);
@@ -56,6 +56,11 @@ impl TokenBucket {
             self.tokens = (self.tokens - 1.0).max(0.0);
         }
         has_token
+    }
+
+    /// Returns a token to the bucket.
+    pub(crate) fn refund(&mut self) {
+        self.tokens = (self.tokens + 1.0).min(self.rate.burst);
     }
 
     /// Returns whether a token can be taken at `now`.
@@ -183,9 +188,9 @@ impl<S: Eq + Hash> RateLimiter<S> {
     pub(crate) fn try_pass(&mut self, now: Time, source: Option<S>) -> bool {
         let bucket = source.and_then(|source| self.sources.bucket_of(now, source));
         let Some(bucket) = bucket else {
-            return self.all.take(now);
+            return self.all.try_take(now);
         };
-        bucket.has_token(now) && self.all.take(now) && bucket.take(now)
+        bucket.has_token(now) && self.all.try_take(now) && bucket.try_take(now)
     }
 
     /// Counts `count` items as held back.
@@ -243,6 +248,26 @@ mod tests {
             limiter.pass(Time::from_millis(ms), Some(source))
         };
         (0..10_000).map(pass).filter(|passed| *passed).count()
+    }
+
+    #[test]
+    fn a_bucket_grants_its_size_at_once_and_then_its_rate() {
+        let rate = Rate {
+            burst: 8.0,
+            per_second: 0.2,
+        };
+        let mut bucket = TokenBucket::new(rate, Time::ZERO);
+        let granted = |bucket: &mut TokenBucket, second: u64| {
+            (0..100)
+                .filter(|_| bucket.try_take(Time::from_millis(second * 1000)))
+                .count()
+        };
+        assert_eq!(granted(&mut bucket, 1), 8);
+        assert_eq!(granted(&mut bucket, 3), 0);
+        let next = bucket.next_token_at();
+        assert!(next > Time::from_millis(5000) && next < Time::from_millis(6100));
+        assert_eq!(granted(&mut bucket, 6), 1);
+        assert_eq!(granted(&mut bucket, 600), 8);
     }
 
     #[test]

@@ -72,11 +72,11 @@ impl HandshakeRateLimiter {
         let Some(bucket) = self.sources.bucket_of(now, source) else {
             return false;
         };
-        if !bucket.take(now) {
+        if !bucket.try_take(now) {
             tracing::info!(%source, "BUSY: over {} handshakes a second from one address; raise it with --per-address-limit", self.limit.per_second);
             return false;
         }
-        self.all.take(now)
+        self.all.try_take(now)
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::address::Address;
 use super::options::{MAX_ADDRESSES, Options};
 use super::scope::Reach;
-use super::token_bucket::TokenBucket;
 use crate::clock::Time;
+use crate::rate_limit::{Rate, TokenBucket};
 
 /// Maximum number of dials to one host within a `dial_pause`: several nodes may share an address, and yet no host is dialled
 /// more than twice a minute by one node. Loopback addresses are exempt: a machine may run any number of nodes.
@@ -28,8 +28,12 @@ pub(crate) struct DialRateLimiter<A> {
 
 impl<A: Address> DialRateLimiter<A> {
     pub(crate) fn new(options: &Options) -> DialRateLimiter<A> {
+        let rate = Rate {
+            burst: f64::from(options.dial_burst),
+            per_second: options.dials_per_minute / 60.0,
+        };
         DialRateLimiter {
-            bucket: TokenBucket::new(options.dial_burst, options.dials_per_minute),
+            bucket: TokenBucket::new(rate, Time::ZERO),
             recent: VecDeque::new(),
             pause: options.dial_pause,
         }
@@ -62,7 +66,7 @@ impl<A: Address> DialRateLimiter<A> {
 
     /// Returns the earliest time at which one of these addresses may be dialled, as seen at `now`.
     pub(crate) fn opens_at(&self, now: Time, addresses: &[A]) -> Time {
-        let bucket = self.bucket.next_token_at(now);
+        let bucket = self.bucket.next_token_at().max(now);
         let opens = |address: &A| self.waits_until(address).unwrap_or(now).max(bucket);
         let first = addresses.iter().take(MAX_ADDRESSES).map(opens).min();
         first.unwrap_or(bucket)

@@ -10,7 +10,7 @@
 //!
 //! Reading order: `event` (inputs and outputs), `link`, `activity`, `link_table`, `context` (shared state), `state`; `admission`,
 //! `waitlist`, `eviction`, `link_changes`; `joins` and `handover` (how links move); `dialer`, `dial_choice`, `upkeep`; then
-//! `peer_store`, `dial_rate_limit`, `token_bucket`; `scope`, `address` and `peer_address` for addresses; `message` for the bytes.
+//! `peer_store`, `dial_rate_limit`; `scope`, `address` and `peer_address` for addresses; `message` for the bytes.
 
 mod activity;
 mod address;
@@ -37,7 +37,6 @@ mod scope;
 mod state;
 #[cfg(test)]
 mod tests;
-mod token_bucket;
 mod upkeep;
 mod waitlist;
 
