@@ -38,7 +38,7 @@ const MAX_MESSAGES_PER_RPC: usize = 500;
 /// Maximum number of ids that are requested from a neighbour (IWANT) in one heartbeat, and announced to it (IHAVE): as many
 /// as the response may carry in one RPC. With [`PROMISE_TIMEOUT`] it bounds the memory for promises: at 400 bytes each,
 /// 0.8 MB for each neighbour.
-pub const MAX_ASKED: usize = MAX_MESSAGES_PER_RPC;
+pub const MAX_IWANT_IDS: usize = MAX_MESSAGES_PER_RPC;
 /// Time in which a neighbour must send a message that it announced and that was requested. After it, at the next heartbeat,
 /// the message may be requested from another neighbour.
 pub const PROMISE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -49,7 +49,7 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time that gossipsub keeps a message id for dedup: several times the time in which a message crosses the mesh.
 const DEDUP_TIME: Duration = Duration::from_secs(300);
 /// Minimum size of a batch, in bytes, for which IDONTWANT is sent; an id costs 40 bytes on each link.
-pub const IDONTWANT_ABOVE: usize = 16 * 1024;
+pub const MIN_IDONTWANT_BYTES: usize = 16 * 1024;
 
 /// Returns the behaviour with message ids of its own.
 ///
@@ -122,7 +122,7 @@ fn config(ids: Arc<MessageIds>) -> Result<gossipsub::Config, ConfigBuilderError>
         .max_transmit_size(MAX_MESSAGE + BUFFER_SLACK)
         .max_control_message_size(MAX_CONTROL)
         .max_publish_messages(MAX_MESSAGES_PER_RPC)
-        .max_control_messages_sent(MAX_ASKED)
+        .max_control_messages_sent(MAX_IWANT_IDS)
         .iwant_followup_time(PROMISE_TIMEOUT)
         // The mesh is a part of the five links.
         .mesh_n(4)
@@ -133,7 +133,7 @@ fn config(ids: Arc<MessageIds>) -> Result<gossipsub::Config, ConfigBuilderError>
         .publish_queue_duration(QUEUE_TIMEOUT)
         .forward_queue_duration(QUEUE_TIMEOUT)
         .duplicate_cache_time(DEDUP_TIME)
-        .idontwant_message_size_threshold(IDONTWANT_ABOVE)
+        .idontwant_message_size_threshold(MIN_IDONTWANT_BYTES)
         // A publisher does not want its own message back either.
         .idontwant_on_publish(true)
         .build()

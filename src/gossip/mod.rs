@@ -13,8 +13,8 @@ mod ids;
 mod message;
 
 pub use behaviour::{
-    Behaviour, IDONTWANT_ABOVE, MAX_ASKED, MAX_ROOMS, PROMISE_TIMEOUT, PROTOCOLS, StrictNoSign,
-    WellFormedRooms, behaviour, behaviour_with, topic,
+    Behaviour, MAX_IWANT_IDS, MAX_ROOMS, MIN_IDONTWANT_BYTES, PROMISE_TIMEOUT, PROTOCOLS,
+    StrictNoSign, WellFormedRooms, behaviour, behaviour_with, topic,
 };
 pub use ids::MessageIds;
 pub use message::{

@@ -24,7 +24,7 @@ use tokio::time::Sleep;
 use super::event::{Event, VerifiedConnection};
 use super::rate_limit::HandshakeRateLimiter;
 use super::session::Session;
-use super::{Failure, Input, Local, Output, REJECT_FLUSH, Reason, Refusal, Stage};
+use super::{Failure, Input, Local, Output, REJECT_TIMEOUT, Reason, Refusal, Stage};
 use crate::clock::{Clock, Time};
 use crate::wire::{self, FrameError, Request, RequestResponse};
 
@@ -145,7 +145,7 @@ impl Behaviour {
             }
             Output::Close(failure) if failure.reason == Reason::NotSpoken => {
                 // Identify may soon report which program the peer runs instead: wait for that before closing.
-                session.close_at = Some(now + REJECT_FLUSH);
+                session.close_at = Some(now + REJECT_TIMEOUT);
                 self.fail(connection_id, failure);
             }
             Output::Close(failure) => {
@@ -153,7 +153,7 @@ impl Behaviour {
                 self.close(connection_id);
             }
             Output::CloseAfterResponse(failure) => {
-                session.close_at = Some(now + REJECT_FLUSH);
+                session.close_at = Some(now + REJECT_TIMEOUT);
                 self.fail(connection_id, failure);
             }
         }

@@ -1,7 +1,7 @@
 //! Deadlines of a handshake: one for the step that is due next, one for the whole.
 //!
 //! Entry type: [`Deadlines`]. The rule it keeps: a handshake that waits for its caller has no step due, but its whole
-//! still ends after [`TIMEOUT`].
+//! still ends after [`HANDSHAKE_TIMEOUT`].
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::clock::Time;
 pub const FRAME_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Maximum time from the connection to the end of round 2.
-pub const TIMEOUT: Duration = Duration::from_secs(10);
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The deadlines of one handshake.
 pub(super) struct Deadlines {
@@ -26,7 +26,7 @@ impl Deadlines {
     /// Returns the deadlines of a handshake that begins at `now`; no step is due.
     pub(super) fn new(now: Time) -> Deadlines {
         Deadlines {
-            whole: now + TIMEOUT,
+            whole: now + HANDSHAKE_TIMEOUT,
             step: None,
         }
     }

@@ -66,6 +66,6 @@ pub enum Output {
     Passed,
     /// Close the connection at once.
     Close(Failure),
-    /// Close the connection when the response before this has left, or after [`REJECT_FLUSH`](super::REJECT_FLUSH).
+    /// Close the connection when the response before this has left, or after [`REJECT_TIMEOUT`](super::REJECT_TIMEOUT).
     CloseAfterResponse(Failure),
 }

@@ -42,7 +42,7 @@ pub const VISIT: u64 = 2;
 
 pub use behaviour::Behaviour;
 pub use crypto::Entropy;
-pub use deadlines::{FRAME_TIMEOUT, TIMEOUT};
+pub use deadlines::{FRAME_TIMEOUT, HANDSHAKE_TIMEOUT};
 pub use event::{Event, VerifiedConnection};
 pub use io::{Input, Output, Role};
 pub use message::{FrameKind, MAX_FRAME, PROTOCOL};
@@ -50,6 +50,6 @@ pub use rate_limit::{HandshakeLimit, HandshakeRateLimiter};
 pub use reason::{Failure, FailureOrigin, NetworkMismatch, Reason, RejectCode, Stage};
 pub use referrals::{MAX_REFERRALS, Referrals, Refusal};
 pub use round::Local;
-pub use session::REJECT_FLUSH;
+pub use session::REJECT_TIMEOUT;
 pub use state::Machine;
 pub use verified::VerifiedPeer;

@@ -12,7 +12,7 @@ use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 
 use super::event::VerifiedConnection;
-use super::{Entropy, Local, MAX_FRAME, Machine, PROTOCOL, Role, TIMEOUT};
+use super::{Entropy, HANDSHAKE_TIMEOUT, Local, MAX_FRAME, Machine, PROTOCOL, Role};
 use crate::clock::Time;
 use crate::wire::{Limits, RequestResponse, request_response};
 
@@ -21,7 +21,7 @@ use crate::wire::{Limits, RequestResponse, request_response};
 const MAX_STREAMS: usize = 4;
 
 /// Maximum time in which a Reject must leave; the connection is closed after it in any case.
-pub const REJECT_FLUSH: Duration = Duration::from_millis(500);
+pub const REJECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The handshake of one connection.
 pub(super) struct Session {
@@ -61,7 +61,13 @@ impl Session {
             endpoint,
             since: now,
             machine: Machine::new(local, role, peer_id, now, system_entropy()),
-            request_response: request_response(PROTOCOL, limits, MAX_STREAMS, TIMEOUT, None),
+            request_response: request_response(
+                PROTOCOL,
+                limits,
+                MAX_STREAMS,
+                HANDSHAKE_TIMEOUT,
+                None,
+            ),
             reply: None,
             proof: None,
             hello_arrived: role == Role::Dialer,

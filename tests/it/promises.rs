@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use diatribe::conformance::rpc::{ihave, publish};
 use diatribe::conformance::rpc_message::Rpc;
-use diatribe::gossip::{MAX_ASKED, PROMISE_TIMEOUT};
+use diatribe::gossip::{MAX_IWANT_IDS, PROMISE_TIMEOUT};
 use diatribe::wire::envelope::id_in_room;
 use futures::AsyncReadExt;
 use libp2p::swarm::Stream;
@@ -131,8 +131,12 @@ async fn what_a_liar_is_asked_for_is_bounded_and_forgotten() {
         }
     }
     let heartbeats = begun.elapsed().as_secs() as usize + 2;
-    assert!(asked.len() >= MAX_ASKED, "{} are asked for", asked.len());
-    assert!(asked.len() <= heartbeats * MAX_ASKED, "{}", asked.len());
+    assert!(
+        asked.len() >= MAX_IWANT_IDS,
+        "{} are asked for",
+        asked.len()
+    );
+    assert!(asked.len() <= heartbeats * MAX_IWANT_IDS, "{}", asked.len());
     // The first promise is forgotten by now, or soon, and its id is requested again.
     let first = asked.iter().min().expect("some are").clone();
     while liar.asked(Duration::from_millis(200)).await != Some(first.clone()) {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::pair::*;
 use crate::clock::Time;
 use crate::handshake::{
-    FRAME_TIMEOUT, Failure, FailureOrigin, FrameKind, Input, Output, Reason, Role, Stage, TIMEOUT,
+    FRAME_TIMEOUT, Failure, FailureOrigin, FrameKind, HANDSHAKE_TIMEOUT, Input, Output, Reason,
+    Role, Stage,
 };
 
 /// Returns the outputs of `role` at its deadline, and checks that there are none a millisecond before.
@@ -89,7 +90,7 @@ fn the_whole_ends_at_ten_seconds_exactly() {
         .handle(Time::from_millis(2_900), Input::Request(answer), &mut out);
     assert!(matches!(out[..], [Output::Authorize { .. }]), "{out:?}");
     let (closed, failure) = at_deadline(&mut pair, Role::Listener);
-    assert_eq!(closed, Time::ZERO + TIMEOUT);
+    assert_eq!(closed, Time::ZERO + HANDSHAKE_TIMEOUT);
     assert_eq!(
         (failure.reason, failure.origin),
         (Reason::TooSlow, FailureOrigin::Timeout)
@@ -103,14 +104,14 @@ fn a_frame_that_is_due_later_than_the_end_is_not_waited_for() {
     let mut pair = pair.run();
     // The Pass would be due until 10.2 s.
     let (closed, failure) = at_deadline(&mut pair, Role::Listener);
-    assert_eq!(closed, Time::ZERO + TIMEOUT);
+    assert_eq!(closed, Time::ZERO + HANDSHAKE_TIMEOUT);
     assert_eq!(failure.reason, Reason::TooSlow);
 }
 
 #[test]
 fn a_dialer_that_never_starts_ends_at_ten_seconds() {
     let (closed, failure) = at_deadline(&mut Pair::new(), Role::Dialer);
-    assert_eq!(closed, Time::ZERO + TIMEOUT);
+    assert_eq!(closed, Time::ZERO + HANDSHAKE_TIMEOUT);
     assert_eq!(failure.reason, Reason::TooSlow);
 }
 

@@ -19,7 +19,7 @@ use self::forwards::DelayedForwards;
 use super::effect::{Effect, Effects};
 use super::network::Network;
 use crate::clock::Time;
-use crate::gossip::{self, BatchError, IDONTWANT_ABOVE, MessageIds};
+use crate::gossip::{self, BatchError, MIN_IDONTWANT_BYTES, MessageIds};
 use crate::model::RoomName;
 use crate::net::backpressure::SendWindows;
 use crate::node::clocks::ClockReport;
@@ -239,7 +239,7 @@ impl GossipDriver {
         let error = match result {
             Ok(()) => {
                 effects.push_back(Effect::Brought(from));
-                if bytes > IDONTWANT_ABOVE {
+                if bytes > MIN_IDONTWANT_BYTES {
                     let rng = &mut self.rng;
                     self.delayed_forwards
                         .insert(now, message_id, from, bytes, rng);
