@@ -35,7 +35,26 @@ use super::round::{
 use super::verified::VerifiedPeer;
 use crate::clock::Time;
 
-/// The handshake of one connection.
+/// State machine of one connection's handshake.
+///
+/// # Examples
+///
+/// The dialer's first action is to send its Hello:
+///
+/// ```
+/// use diatribe::Identity;
+/// use diatribe::clock::Time;
+/// use diatribe::handshake::{Input, Local, Machine, Output, Role};
+/// use rand::{rand_core::UnwrapErr, rngs::SysRng};
+///
+/// let local = Local::new(Identity::generate(), None, [7; 16]);
+/// let peer = Identity::generate().peer_id();
+/// let entropy = Box::new(UnwrapErr(SysRng));
+/// let mut machine = Machine::new(local.into(), Role::Dialer, peer, Time::ZERO, entropy);
+/// let mut out = Vec::new();
+/// machine.handle(Time::ZERO, Input::Start, &mut out);
+/// assert!(matches!(out[..], [Output::SendRequest(_)]));
+/// ```
 pub struct Machine {
     local: Arc<Local>,
     role: Role,

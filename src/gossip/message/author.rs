@@ -14,6 +14,24 @@ use crate::model::RoomName;
 use crate::wire::envelope::{BODY_TAG, BodyHash, MessageId, SIGNATURE_BYTES, SIGNATURE_HEADER};
 
 /// The author of batches: a key, a network, and one run of the program.
+///
+/// # Examples
+///
+/// ```
+/// use diatribe::Identity;
+/// use diatribe::gossip::{Author, Event, open};
+/// use diatribe::identity::NetworkId;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let author = Author::new(Identity::generate(), NetworkId::OPEN, [7; 16]);
+/// let room = "lobby".parse()?;
+/// let sealed = author.seal(&room, 1, 0, &[], vec![Event::new("chat", "hello")])?;
+///
+/// let batch = open(sealed.bytes().clone(), NetworkId::OPEN, &room, 0)?;
+/// assert_eq!(batch.author(), author.identity().peer_id());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Author {
     identity: Identity,
