@@ -1,6 +1,7 @@
 //! Whole nodes over real loopback sockets: one file for each promise.
 
 mod address;
+mod architecture;
 mod catch_up;
 mod cluster;
 mod conformance;
