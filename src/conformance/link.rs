@@ -1,6 +1,6 @@
 //! A link with the peer under test: both rounds of the handshake have passed, and gossip streams are open.
 //!
-//! Entry types: [`Link`], [`LinkConfig`]. The rule it keeps: a link behaves as an honest node does, except for the data
+//! Entry type: [`Link`]. The rule it keeps: a link behaves as an honest node does, except for the data
 //! that a case sends.
 
 use std::sync::Arc;
@@ -10,34 +10,20 @@ use futures::AsyncWriteExt;
 use libp2p::swarm::Stream;
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::batch_builder::{batch, id_of, now_ms, seal};
-use super::connector::Connector;
+use super::link_config::LinkConfig;
 use super::raw_peer::{Conn, RawPeer};
 use super::received::{GossipReader, Received};
-use super::round::Party;
 use super::rpc;
-use super::script::{End, HandshakeTrace, Script, describe};
-use super::scripted_handshake::run_handshake;
-use super::streams::{MESHSUB, OpenError};
+use super::script::HandshakeTrace;
 use crate::gossip::{self, Author};
-use crate::handshake::RejectCode;
-use crate::identity::{Identity, NetworkId, NetworkKey};
-use crate::model::{self, BatchId, RoomName};
+use crate::identity::NetworkId;
+use crate::model::{self, BatchId};
 
-/// Maximum time for which a handshake with a busy peer is retried.
-pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
-pub(crate) const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// The time in which a peer must open its gossip stream and send its subscriptions.
 pub(crate) const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The room and network of all links of the kit.
-#[derive(Clone)]
-pub(crate) struct LinkConfig {
-    pub(crate) room: RoomName,
-    pub(crate) network: Option<NetworkKey>,
-}
 
 /// A link and the kit's gossip stream on it.
 pub(crate) struct Link {
@@ -62,108 +48,44 @@ impl Drop for Link {
     }
 }
 
-impl LinkConfig {
-    pub(crate) fn topic(&self) -> String {
-        self.room.topic()
-    }
-
-    pub(crate) fn network_id(&self) -> NetworkId {
-        NetworkId::of(self.network.as_ref())
-    }
-
-    pub(crate) fn party(&self, raw: &RawPeer) -> Party {
-        Party {
-            identity: raw.identity.clone(),
-            network: self.network.clone(),
-            instance_id: raw.instance_id,
-            noise_id: raw.identity.peer_id(),
-            relays: false,
-        }
-    }
-
-    /// Creates an honest link with a fresh key, and retries while the peer is busy.
-    pub(crate) async fn link(&self, connector: &Connector) -> Result<Link, String> {
-        let until = Instant::now() + BUSY_TIMEOUT;
-        loop {
-            let (raw, mut conn) = connector.connect(Identity::generate()).await?;
-            let script = Script::honest(self.party(&raw));
-            let trace = run_handshake(&mut conn, connector.role(), script).await;
-            match &trace.end {
-                End::Passed => return self.linked(raw, conn, trace).await,
-                End::Rejected(code)
-                    if *code == RejectCode::Busy.number() && Instant::now() < until =>
-                {
-                    drop(conn);
-                    sleep(BUSY_RETRY_INTERVAL).await;
-                }
-                end => {
-                    return Err(format!(
-                        "an honest handshake did not pass: {}",
-                        describe(end)
-                    ));
-                }
-            }
-        }
-    }
-
-    /// Creates a link on a connection whose handshake has passed.
-    pub(crate) async fn linked(
-        &self,
+impl Link {
+    /// Creates a link from a connection whose handshake has passed, and starts to read and write gossip.
+    pub(super) fn new(
+        link_config: LinkConfig,
         raw: RawPeer,
         mut conn: Conn,
+        stream: Stream,
         trace: HandshakeTrace,
-    ) -> Result<Link, String> {
-        let passed = Instant::now();
-        let stream = match trace.early {
-            Some(stream) => stream,
-            None => gossip_stream(&conn).await?,
-        };
-        let (heard_out, received) = watch::channel(Received::default());
+        passed: Instant,
+    ) -> Link {
+        let (received_out, received) = watch::channel(Received::default());
         let (writer, written) = mpsc::unbounded_channel();
-        let inbound = conn.take_inbound();
-        let hearing = GossipReader {
-            received: Arc::new(heard_out),
+        let reader = GossipReader {
+            received: Arc::new(received_out),
             writer: writer.clone(),
         };
-        let early = trace
-            .gossip
-            .into_iter()
-            .map(|(_, inbound)| inbound)
-            .collect();
+        let early = trace.gossip.into_iter().map(|(_, inbound)| inbound);
         let tasks = vec![
             tokio::spawn(write(stream, written)),
-            tokio::spawn(hearing.run(early, inbound)),
+            tokio::spawn(reader.run(early.collect(), conn.take_inbound())),
         ];
-        let _ = writer.send(rpc::subscribe(&self.topic()));
-        let _ = writer.send(rpc::graft(&self.topic()));
-        Ok(Link {
+        let topic = link_config.topic();
+        let _ = writer.send(rpc::subscribe(&topic));
+        let _ = writer.send(rpc::graft(&topic));
+        Link {
             raw,
             conn,
             peer: trace.peer,
             passed,
             received,
-            link_config: self.clone(),
+            link_config,
             writer,
             tasks,
             next_seq: 1,
             prev: Vec::new(),
-        })
+        }
     }
-}
 
-/// Opens the kit's gossip stream.
-pub(crate) async fn gossip_stream(conn: &Conn) -> Result<Stream, String> {
-    match conn.open(MESHSUB).await {
-        Ok(stream) => Ok(stream),
-        Err(OpenError::Refused) => match conn.open("/meshsub/1.0.0").await {
-            Ok(stream) => Ok(stream),
-            Err(_) => Err("a link takes no gossip stream: it answers na".to_owned()),
-        },
-        Err(OpenError::Lost(why)) => Err(format!("a link takes no gossip stream: {why}")),
-    }
-}
-
-impl Link {
     /// Sends the bytes of an RPC.
     pub(crate) fn send(&self, rpc: Vec<u8>) {
         // If the link is gone, the wait for the effect of this RPC reports it.

@@ -10,7 +10,7 @@
 //! * `connector`, `latency_proxy`, `raw_peer`, `raw_driver`, `streams`, `stream_handler`: connections in either
 //!   direction.
 //! * `scripted_handshake`, `script`, `round`, `tag_mutation`: handshakes, honest and mutated.
-//! * `link`, `batch_builder`, `received`, `rpc`, `rpc_message`, `frame`: links, batches, gossip, frames.
+//! * `link`, `link_config`, `batch_builder`, `received`, `rpc`, `rpc_message`, `frame`: links, batches, gossip, frames.
 
 mod batch_builder;
 mod case;
@@ -21,6 +21,7 @@ mod expectations;
 pub mod frame;
 mod latency_proxy;
 mod link;
+mod link_config;
 mod observer;
 mod preflight;
 mod raw_driver;

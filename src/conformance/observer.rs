@@ -11,7 +11,8 @@ use tokio::sync::watch;
 
 use super::case::PeerFacts;
 use super::connector::Connector;
-use super::link::{Link, LinkConfig};
+use super::link::Link;
+use super::link_config::LinkConfig;
 use super::received::{self, Received};
 
 /// Maximum number of attempts for a case or a link that may have failed by chance.

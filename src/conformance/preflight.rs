@@ -9,7 +9,8 @@ use tokio::time::sleep;
 
 use super::case::{Case, Outcome, PeerFacts, Procedure, Verdict};
 use super::connector::Connector;
-use super::link::{BUSY_RETRY_INTERVAL, BUSY_TIMEOUT, Link};
+use super::link::Link;
+use super::link_config::{BUSY_RETRY_INTERVAL, BUSY_TIMEOUT};
 use super::observer::{MAX_TRIES, Runner};
 use super::runner::{Options, PeerInfo, Progress, Target, not_run};
 use super::script::{End, HELLO_2, HandshakeTrace, Script, describe};

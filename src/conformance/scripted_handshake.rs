@@ -11,7 +11,7 @@ use prost::Message;
 use tokio::time::{sleep, timeout};
 
 use super::frame::{self, FrameError, framed};
-use super::link::gossip_stream;
+use super::link_config::gossip_stream;
 use super::raw_peer::Conn;
 use super::round::{self, AnswerSent, Round};
 use super::script::*;
@@ -25,7 +25,7 @@ const FRAME_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Plays the kit's side of a handshake.
 pub(crate) async fn run_handshake(conn: &mut Conn, role: Role, script: Script) -> HandshakeTrace {
-    let mut shake = ScriptedHandshake {
+    let mut handshake = ScriptedHandshake {
         conn,
         script,
         frames: Vec::new(),
@@ -37,19 +37,19 @@ pub(crate) async fn run_handshake(conn: &mut Conn, role: Role, script: Script) -
         withheld: Vec::new(),
     };
     let end = match role {
-        Role::Dialer => shake.dialer().await,
-        Role::Listener => shake.listener().await,
+        Role::Dialer => handshake.dialer().await,
+        Role::Listener => handshake.listener().await,
     };
     HandshakeTrace {
         end: end.err().unwrap_or(End::Passed),
-        frames: shake.frames,
-        gossip: shake.gossip,
-        left: shake.left,
-        peer: shake.cores.first().cloned(),
-        cores: shake.cores,
-        fresh: shake.fresh,
-        early: shake.early,
-        withheld: shake.withheld,
+        frames: handshake.frames,
+        gossip: handshake.gossip,
+        left: handshake.left,
+        peer: handshake.cores.first().cloned(),
+        cores: handshake.cores,
+        fresh: handshake.fresh,
+        early: handshake.early,
+        withheld: handshake.withheld,
     }
 }
 

@@ -251,8 +251,8 @@ async fn early(ctx: CaseContext) -> Run {
     refused(&conn).await?;
     let script = Script::honest(ctx.party(&raw));
     // Sending may also wait for the peer here.
-    let shaking = run_handshake(&mut conn, ctx.connector.role(), script);
-    let trace = tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await;
+    let playing = run_handshake(&mut conn, ctx.connector.role(), script);
+    let trace = tokio::time::timeout(HANDSHAKE_TIMEOUT, playing).await;
     let trace =
         trace.map_err(|_| format!("the handshake did not end within {HANDSHAKE_TIMEOUT:?}"))?;
     if trace.end != End::Passed {
