@@ -13,6 +13,7 @@
 //! * `transcript`, `crypto`: hashes; sealing, opening and confirming.
 //! * `tags`: private matching of network keys.
 //! * `referrals`: refusals, and referrals to other nodes.
+//! * `forge`: invalid proofs, for the tests and for the conformance kit.
 //! * `message`: frames as bytes and as types. [`reason`]: every failure by name.
 
 mod behaviour;
