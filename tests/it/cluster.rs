@@ -7,7 +7,7 @@ use libp2p::PeerId;
 
 /// The time after which a test reports that an expected event has not happened. It is generous, because the machine may
 /// be busy: a test that passes never waits for it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const EVENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A node under test and its events.
 pub(crate) struct Member {
@@ -70,9 +70,9 @@ impl Member {
                 }
             }
         };
-        match tokio::time::timeout(PATIENCE, find).await {
+        match tokio::time::timeout(EVENT_TIMEOUT, find).await {
             Ok(found) => found,
-            Err(_) => panic!("no {what} came in {PATIENCE:?}"),
+            Err(_) => panic!("no {what} came in {EVENT_TIMEOUT:?}"),
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::program_support::{Program, answer, diatribe, folder, parse, run, text};
 
 /// Number of addresses that the node dials. The kit's observer uses the first.
-const LANES: usize = 4;
+const LISTEN_PORTS: usize = 4;
 
 /// The kit gives up a case in two minutes: a node that dials waits up to one before it tries again.
 const CASE: Duration = Duration::from_secs(150);
@@ -83,10 +83,10 @@ fn nothing_is_wrong_with_a_node_that_is_dialled() {
 fn nothing_is_wrong_with_a_node_that_dials() {
     let (_folder, data) = folder();
     let mut command = diatribe(&["conformance", "--json", "--data-dir", &data]);
-    command.args(["--listen", "127.0.0.1:0"].repeat(LANES));
+    command.args(["--listen", "127.0.0.1:0"].repeat(LISTEN_PORTS));
     command.args(some());
     let mut kit = Program::spawn(command);
-    let lanes: Vec<String> = (0..LANES)
+    let lanes: Vec<String> = (0..LISTEN_PORTS)
         .map(|_| text_of(&kit.next("listening")["address"]))
         .collect();
     let dial: Vec<&str> = lanes.iter().flat_map(|at| ["--dial", at]).collect();

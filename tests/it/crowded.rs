@@ -11,7 +11,7 @@ use futures::{AsyncWriteExt, StreamExt};
 use libp2p::PeerId;
 use libp2p::swarm::Stream;
 
-use crate::cluster::{Member, PATIENCE, builder, start};
+use crate::cluster::{EVENT_TIMEOUT, Member, builder, start};
 use crate::raw_peer::RawPeer;
 
 /// Maximum size of the nodes' logs. The hostile member sends three times as much.
@@ -150,7 +150,7 @@ async fn a_flood_takes_none_of_three_hundred_messages_from_any_log_and_is_named(
             a.next("checked", checked).await;
         }
     };
-    tokio::time::timeout(2 * PATIENCE, agreed)
+    tokio::time::timeout(2 * EVENT_TIMEOUT, agreed)
         .await
         .expect("they agree");
 }

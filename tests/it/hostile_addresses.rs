@@ -14,7 +14,7 @@ use libp2p::{Multiaddr, PeerId};
 use prost::Message;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::cluster::{Member, PATIENCE, builder, member, start};
+use crate::cluster::{EVENT_TIMEOUT, Member, builder, member, start};
 use crate::raw_peer::{RawPeer, Up};
 
 /// A contact as a lying peer encodes it.
@@ -143,7 +143,7 @@ async fn ask(raw: &RawPeer, up: Up, request: &Request) -> NodeResponse {
         prost::encoding::decode_varint(&mut body).expect("a length");
         decode_response(body, &up.peer).expect("a response")
     };
-    tokio::time::timeout(PATIENCE, asked)
+    tokio::time::timeout(EVENT_TIMEOUT, asked)
         .await
         .expect("an answer in time")
 }
@@ -160,7 +160,7 @@ async fn offer_until_dialled(
     let mut told = witness.told.lock().await;
     let mut dialled = told.try_recv().is_ok();
     while !dialled {
-        assert!(begun.elapsed() < PATIENCE * 2, "no contact is dialled");
+        assert!(begun.elapsed() < EVENT_TIMEOUT * 2, "no contact is dialled");
         let mut offered = also();
         offered.truncate(3);
         offered.push(contact(PeerId::random(), &[witness.address()]));

@@ -14,7 +14,7 @@ use crate::cluster::builder;
 
 /// How long a mesh may take to settle before a test says that it did not. Generous, because the
 /// machine may be busy: a test that passes never waits for it.
-const PATIENCE: Duration = Duration::from_secs(120);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(120);
 /// Number of messages sent while a third of the nodes dies.
 const SAID_MEANWHILE: usize = 40;
 
@@ -111,10 +111,10 @@ impl Mesh {
     async fn until(&mut self, what: &str, done: impl Fn(&Mesh) -> bool) -> Duration {
         let begun = Instant::now();
         while !done(self) {
-            let left = PATIENCE.saturating_sub(begun.elapsed());
+            let left = EVENT_TIMEOUT.saturating_sub(begun.elapsed());
             match tokio::time::timeout(left, self.events.recv()).await {
                 Ok(Some((id, event))) => self.take(id, event),
-                _ => panic!("not {what} in {PATIENCE:?}: {:?}", self.degrees()),
+                _ => panic!("not {what} in {EVENT_TIMEOUT:?}: {:?}", self.degrees()),
             }
         }
         begun.elapsed()

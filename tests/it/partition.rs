@@ -8,7 +8,7 @@ use diatribe::{Address, HistoryQuery};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::cluster::{Member, PATIENCE, member};
+use crate::cluster::{EVENT_TIMEOUT, Member, member};
 
 /// How long the halves are apart: CUT_SECONDS says otherwise.
 const APART: u64 = 5;
@@ -117,7 +117,10 @@ async fn two_halves_that_were_cut_apart_end_equal_soon_after_they_are_linked_aga
     for member in left.iter_mut().chain(&mut right) {
         // Each batch that anti-entropy brings is an event.
         while kept(member).await != all {
-            assert!(healed.elapsed() < PATIENCE, "not equal after {PATIENCE:?}");
+            assert!(
+                healed.elapsed() < EVENT_TIMEOUT,
+                "not equal after {EVENT_TIMEOUT:?}"
+            );
             let missing = all.len() - kept(member).await.len();
             member.texts(missing).await;
         }

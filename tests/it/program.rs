@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::cluster::PATIENCE;
+use crate::cluster::EVENT_TIMEOUT;
 use crate::program_support::{Program, diatribe, folder};
 
 /// The promised time for a shutdown by SIGINT or SIGTERM.
@@ -200,7 +200,7 @@ fn a_broken_pipe_ends_it_quietly() {
     let mut stdin = child.stdin.take().expect("a pipe");
     let since = Instant::now();
     while child.try_wait().expect("a child of ours").is_none() {
-        assert!(since.elapsed() < PATIENCE, "it still runs");
+        assert!(since.elapsed() < EVENT_TIMEOUT, "it still runs");
         // It fails when the program has ended meanwhile.
         let _ = writeln!(stdin, "{{}}");
         std::thread::sleep(Duration::from_millis(20));

@@ -180,7 +180,7 @@ impl Running {
         for node in &self.nodes {
             while rustix::process::test_kill_process(*node).is_ok() && !is_dead(*node) {
                 assert!(
-                    begun.elapsed() < crate::cluster::PATIENCE,
+                    begun.elapsed() < crate::cluster::EVENT_TIMEOUT,
                     "{node:?} is left behind"
                 );
                 // The nodes are another process's children: their end can only be polled.

@@ -58,7 +58,7 @@ fn await_error(program: &mut Program, told: &[String], says: &str) {
 #[cfg(unix)]
 fn texts_after_the_end(mut program: Program, path: &str) -> Vec<String> {
     program.signal(rustix::process::Signal::TERM);
-    let ended = program.ends_within(crate::cluster::PATIENCE);
+    let ended = program.ends_within(crate::cluster::EVENT_TIMEOUT);
     assert!(ended.success(), "{ended}");
     let shown = answer(&["log", "show", "--json", "--data-dir", path]);
     let text = |line: &str| parse(line)["text"].as_str().expect("text").to_owned();
@@ -157,7 +157,7 @@ fn a_repair_says_how_much_is_lost_and_ends_with_1_if_anything_is() {
     let (mut own, other) = talking_in(&path);
     own.say("after");
     own.signal(rustix::process::Signal::TERM);
-    own.ends_within(crate::cluster::PATIENCE);
+    own.ends_within(crate::cluster::EVENT_TIMEOUT);
     drop(other);
     let log = dir.path().join("log.sqlite3");
     let conn = rusqlite::Connection::open(&log).expect("the log");

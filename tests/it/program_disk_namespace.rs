@@ -127,7 +127,7 @@ fn a_node_whose_disk_was_full_stores_again_by_itself_when_space_comes_back() {
         fs::remove_file(own.file("ballast")).expect("the file");
         // Enough to fill the freed space several times, if the node did not reuse it.
         let mut said = 0;
-        let deadline = std::time::Instant::now() + crate::cluster::PATIENCE;
+        let deadline = std::time::Instant::now() + crate::cluster::EVENT_TIMEOUT;
         while said < 100 {
             let text = format!("again {said}");
             own.node.line(&json!({ "text": text }).to_string());
@@ -170,7 +170,7 @@ fn a_node_that_keeps_nothing_needs_no_writable_directory() {
         let mut node = Program::spawn(after(&setup, &args));
         node.await_online();
         node.signal(rustix::process::Signal::TERM);
-        assert!(node.ends_within(crate::cluster::PATIENCE).success());
+        assert!(node.ends_within(crate::cluster::EVENT_TIMEOUT).success());
         assert!(node.stderr().contains("cannot be written"));
     }
 }

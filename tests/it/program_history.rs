@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::cluster::PATIENCE;
+use crate::cluster::EVENT_TIMEOUT;
 use crate::program_support::{Program, answer, folder, parse};
 
 /// How long nodes are killed and started again while all send: CRASH_SECONDS says otherwise.
@@ -54,7 +54,7 @@ fn end_equal(paths: &[&str], all: &BTreeSet<Name>) -> Duration {
         }
         let sizes: Vec<usize> = logs.iter().map(BTreeSet::len).collect();
         assert!(
-            since.elapsed() < 2 * PATIENCE,
+            since.elapsed() < 2 * EVENT_TIMEOUT,
             "of {} sent each log lacks {missing:?} and holds {sizes:?}",
             all.len()
         );

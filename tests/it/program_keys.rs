@@ -180,7 +180,7 @@ fn a_crash_writes_no_keys_to_the_disk() {
     let core: Vec<&str> = core.expect("a limit").split_whitespace().collect();
     assert_eq!(core[4..6], ["0", "0"]);
     node.signal(rustix::process::Signal::ABORT);
-    let status = node.ends_within(crate::cluster::PATIENCE);
+    let status = node.ends_within(crate::cluster::EVENT_TIMEOUT);
     assert!(
         status.signal().is_some() && !status.core_dumped(),
         "{status}"

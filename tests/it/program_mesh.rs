@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::cluster::PATIENCE;
+use crate::cluster::EVENT_TIMEOUT;
 use crate::program_support::{Program, complaint, folder};
 
 /// How long a node has had two links before it counts as one that has arrived.
@@ -92,10 +92,10 @@ impl Watch {
     fn until(&mut self, what: &str, done: impl Fn(&Watch) -> bool) -> Duration {
         let begun = Instant::now();
         while !done(self) {
-            let left = PATIENCE.saturating_sub(begun.elapsed());
+            let left = EVENT_TIMEOUT.saturating_sub(begun.elapsed());
             match self.lines.recv_timeout(left) {
                 Ok((id, line)) => self.take(id, &line),
-                Err(_) => panic!("not {what} in {PATIENCE:?}: {:?}", self.links),
+                Err(_) => panic!("not {what} in {EVENT_TIMEOUT:?}: {:?}", self.links),
             }
         }
         begun.elapsed()
@@ -168,7 +168,10 @@ fn await_book(folder: &str) {
     let path = Path::new(folder).join("peers.json");
     let begun = Instant::now();
     while !std::fs::read_to_string(&path).is_ok_and(|text| text.contains("peer_id")) {
-        assert!(begun.elapsed() < PATIENCE, "no address book is written");
+        assert!(
+            begun.elapsed() < EVENT_TIMEOUT,
+            "no address book is written"
+        );
         // Another process writes the file: it can only be polled.
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -197,7 +200,7 @@ fn who_stops_right_after_its_first_link_remembers_the_peer() {
     let mut node = Program::node_in(&["--data-dir", &home, "--entry", &entry.address()]);
     node.next("link_up");
     node.signal(rustix::process::Signal::TERM);
-    assert!(node.ends_within(PATIENCE).success());
+    assert!(node.ends_within(EVENT_TIMEOUT).success());
     let book = std::fs::read_to_string(Path::new(&home).join("peers.json")).expect("a book");
     assert!(book.contains(&entry.id()), "{book}");
 }

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::cluster::PATIENCE;
+use crate::cluster::EVENT_TIMEOUT;
 use crate::program_check::check;
 use crate::program_support::{Program, diatribe, folder};
 
 fn connect(node: &Program) -> TcpStream {
     let stream = TcpStream::connect(node.socket()).expect("the node listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream
+        .set_read_timeout(Some(EVENT_TIMEOUT))
+        .expect("a socket");
     stream
 }
 
@@ -172,7 +174,7 @@ fn a_node_with_all_its_files_open_says_so_seldom_and_serves_newcomers_again() {
     drop(crowd);
     let mut peer = Program::node(&["--dial", &node.address()]);
     peer.next_within(Duration::from_secs(10), &["link_up"]);
-    assert!(begun.elapsed() < PATIENCE);
+    assert!(begun.elapsed() < EVENT_TIMEOUT);
     let said = node.stderr();
     let lines: Vec<&str> = said
         .lines()

@@ -11,7 +11,7 @@ use jsonschema::Validator;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::cluster::PATIENCE;
+use crate::cluster::EVENT_TIMEOUT;
 
 /// Enough guesses for anyone's taste.
 pub(crate) const PASSPHRASE: &str = "violet harbour seldom trumpets a quiet meridian";
@@ -205,7 +205,7 @@ impl Program {
 
     /// The next line of one of these types; others are passed over.
     pub(crate) fn next_of(&mut self, kinds: &[&str]) -> Value {
-        self.next_within(PATIENCE, kinds)
+        self.next_within(EVENT_TIMEOUT, kinds)
     }
 
     /// Returns the next line of one of these types, with another timeout.

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tempfile::TempDir;
 
-use crate::cluster::PATIENCE;
+use crate::cluster::EVENT_TIMEOUT;
 use crate::program_support::{Program, diatribe, folder};
 
 /// A node for a person at a terminal.
@@ -54,7 +54,7 @@ impl AtTerminal {
     fn awaits(&self, text: &str) -> String {
         let mut passed = Vec::new();
         loop {
-            let line = self.lines.recv_timeout(PATIENCE);
+            let line = self.lines.recv_timeout(EVENT_TIMEOUT);
             let line = line.unwrap_or_else(|error| panic!("no {text:?}: {error}; {passed:#?}"));
             if line.contains(text) {
                 return line;

@@ -11,7 +11,7 @@ use std::time::Instant;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
-use crate::cluster::PATIENCE;
+use crate::cluster::EVENT_TIMEOUT;
 use crate::program_check::{check, failure};
 use crate::program_support::{Program, complaint, file, folder};
 
@@ -85,7 +85,10 @@ fn a_renewed_certificate_is_taken_over_while_links_stay() {
     let until_used = |pair: &Pair| {
         let begun = Instant::now();
         while check(&["--tls-ca", &pair.certificate, &dial]).1 != Some(0) {
-            assert!(begun.elapsed() < PATIENCE, "the certificate is not used");
+            assert!(
+                begun.elapsed() < EVENT_TIMEOUT,
+                "the certificate is not used"
+            );
         }
     };
     // The files alone are enough.

@@ -12,7 +12,7 @@ use libp2p::swarm::Stream;
 use prost::Message as _;
 use tokio::sync::mpsc;
 
-use crate::cluster::{Member, PATIENCE, member};
+use crate::cluster::{EVENT_TIMEOUT, Member, member};
 use crate::raw_peer::{RawPeer, send};
 
 const TOPIC: &str = "/diatribe/1/lobby";
@@ -103,10 +103,13 @@ async fn an_id_that_a_liar_has_promised_is_soon_fetched_from_another() {
     let data = source.heard.recv().await.expect("it is said");
     let id = id_in_room("lobby", &data).to_vec();
     liar.announce(vec![id.clone()]).await;
-    assert_eq!(liar.asked(PATIENCE).await, Some(id.clone()));
+    assert_eq!(liar.asked(EVENT_TIMEOUT).await, Some(id.clone()));
     let promised = Instant::now();
     while honest.asked(Duration::from_millis(200)).await.is_none() {
-        assert!(promised.elapsed() < PATIENCE, "it is asked of nobody else");
+        assert!(
+            promised.elapsed() < EVENT_TIMEOUT,
+            "it is asked of nobody else"
+        );
         honest.announce(vec![id.clone()]).await;
     }
     let waited = promised.elapsed();
@@ -140,7 +143,10 @@ async fn what_a_liar_is_asked_for_is_bounded_and_forgotten() {
     // The first promise is forgotten by now, or soon, and its id is requested again.
     let first = asked.iter().min().expect("some are").clone();
     while liar.asked(Duration::from_millis(200)).await != Some(first.clone()) {
-        assert!(begun.elapsed() < PATIENCE, "it is never asked for again");
+        assert!(
+            begun.elapsed() < EVENT_TIMEOUT,
+            "it is never asked for again"
+        );
         liar.announce(vec![first.clone()]).await;
     }
 }

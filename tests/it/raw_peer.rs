@@ -28,7 +28,7 @@ use rand::rngs::StdRng;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::cluster::PATIENCE;
+use crate::cluster::EVENT_TIMEOUT;
 
 /// The topic of the room "lobby".
 const LOBBY: &str = "/diatribe/1/lobby";
@@ -165,7 +165,11 @@ impl RawPeer {
 
     /// Waits until the other side has closed this connection, and returns its lifetime.
     pub(crate) async fn gone(&mut self, up: Up) -> Duration {
-        let lasted = patiently("end of the connection", self.conns[&up.id].gone(PATIENCE)).await;
+        let lasted = patiently(
+            "end of the connection",
+            self.conns[&up.id].gone(EVENT_TIMEOUT),
+        )
+        .await;
         self.ended.insert(up.id);
         lasted
     }
@@ -280,7 +284,7 @@ impl RawPeer {
             stream.close().await.ok()?;
             frame::read(&mut stream, MAX_FRAME).await.ok()
         };
-        let answer = timeout(PATIENCE, asked).await;
+        let answer = timeout(EVENT_TIMEOUT, asked).await;
         answer.expect("an answer, or the end of the stream")
     }
 
@@ -313,8 +317,8 @@ impl RawPeer {
         let mut next: FuturesUnordered<_> = open
             .map(|(id, conn)| async { (*id, conn.stream().await) })
             .collect();
-        let next = timeout(PATIENCE, next.next()).await;
-        let (id, inbound) = next.unwrap_or_else(|_| panic!("no stream in {PATIENCE:?}"))?;
+        let next = timeout(EVENT_TIMEOUT, next.next()).await;
+        let (id, inbound) = next.unwrap_or_else(|_| panic!("no stream in {EVENT_TIMEOUT:?}"))?;
         if inbound.is_none() {
             self.ended.insert(id);
         }
@@ -331,11 +335,11 @@ pub(crate) async fn send(stream: &mut Stream, rpc: &[u8]) {
     stream.flush().await.expect("the stream is open");
 }
 
-/// Waits for `future` at most [`PATIENCE`].
+/// Waits for `future` at most [`EVENT_TIMEOUT`].
 pub(crate) async fn patiently<T>(what: &str, future: impl Future<Output = Option<T>>) -> T {
-    match timeout(PATIENCE, future).await {
+    match timeout(EVENT_TIMEOUT, future).await {
         Ok(Some(found)) => found,
         Ok(None) => panic!("no {what}, or the raw peer has ended"),
-        Err(_) => panic!("no {what} in {PATIENCE:?}"),
+        Err(_) => panic!("no {what} in {EVENT_TIMEOUT:?}"),
     }
 }

@@ -9,7 +9,7 @@ use diatribe::{Address, ConnectError, Event, Identity, StageError};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::cluster::{Member, PATIENCE, builder, member, start};
+use crate::cluster::{EVENT_TIMEOUT, Member, builder, member, start};
 use crate::raw_peer::RawPeer;
 
 /// Twenty messages each way, and one link at each end.
@@ -203,7 +203,7 @@ async fn a_peer_that_lost_its_power_is_replaced_when_it_comes_back() {
             }
         }
     };
-    let link = tokio::time::timeout(PATIENCE, came_back).await;
+    let link = tokio::time::timeout(EVENT_TIMEOUT, came_back).await;
     assert_eq!(link.expect("it is let in").peer_id, a.id());
     works(&mut a, &mut second, "the second").await;
     drop(wire);

@@ -3,7 +3,7 @@
 use diatribe::store::RetentionPolicy;
 use diatribe::{Event, Events};
 
-use crate::cluster::{Member, PATIENCE, builder, member, start};
+use crate::cluster::{EVENT_TIMEOUT, Member, builder, member, start};
 
 /// More bytes than wait for a reader in memory.
 const MESSAGES: usize = 100;
@@ -19,7 +19,7 @@ async fn next_message(events: &mut Events) -> diatribe::Message {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, next)
+    tokio::time::timeout(EVENT_TIMEOUT, next)
         .await
         .expect("a message")
 }
@@ -85,7 +85,7 @@ async fn a_reader_is_told_how_many_messages_the_log_has_removed_before_it_read_t
             }
         }
     };
-    tokio::time::timeout(PATIENCE, read)
+    tokio::time::timeout(EVENT_TIMEOUT, read)
         .await
         .expect("the last");
     assert!(

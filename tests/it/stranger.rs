@@ -7,7 +7,7 @@ use diatribe::conformance::streams::MESHSUB;
 use diatribe::handshake::Role;
 use diatribe::{Event, Identity, StageError};
 
-use crate::cluster::{Member, PATIENCE, member};
+use crate::cluster::{EVENT_TIMEOUT, Member, member};
 use crate::raw_peer::{
     ANSWER_1, ANSWER_2, CHALLENGE_1, CHALLENGE_2, End, HELLO_1, HELLO_2, PASS_1, PASS_2, RawPeer,
     Up,
@@ -41,7 +41,7 @@ pub(crate) async fn untouched(a: &mut Member, b: &mut Member) {
 }
 
 async fn passes(from: &Member, to: &mut Member, text: &str) {
-    let sent = tokio::time::timeout(PATIENCE, from.say(text)).await;
+    let sent = tokio::time::timeout(EVENT_TIMEOUT, from.say(text)).await;
     sent.expect("the link stands");
     assert_eq!(to.texts(1).await, [text]);
 }

@@ -9,7 +9,7 @@ use diatribe::Address;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::cluster::{PATIENCE, builder, member, start};
+use crate::cluster::{EVENT_TIMEOUT, builder, member, start};
 use crate::reconnect::port_of;
 use crate::stranger::{talkers, untouched};
 
@@ -40,7 +40,7 @@ async fn closed(stream: &mut TcpStream) -> Duration {
     let since = Instant::now();
     let mut buffer = vec![0; 4096];
     let end = async { while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {} };
-    let ended = tokio::time::timeout(PATIENCE, end).await;
+    let ended = tokio::time::timeout(EVENT_TIMEOUT, end).await;
     ended.expect("the node closes the connection");
     since.elapsed()
 }

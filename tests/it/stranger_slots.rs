@@ -1,10 +1,10 @@
-//! Strangers that take all places before the gate and say nothing keep nobody out.
+//! Strangers that take all slots before the gate and say nothing keep nobody out.
 
 use diatribe::Identity;
 use futures::future::join_all;
 use tokio::io::AsyncReadExt;
 
-use crate::cluster::{PATIENCE, builder, member, start};
+use crate::cluster::{EVENT_TIMEOUT, builder, member, start};
 use crate::raw_peer::RawPeer;
 use crate::stranger_bytes::tcp_from;
 
@@ -32,7 +32,7 @@ async fn silent_sockets_of_many_addresses_of_one_network_keep_nobody_out() {
     // The first of them were evicted; the rest of the crowd is closed by its timeout.
     let mut byte = [0];
     for socket in &mut silent {
-        let end = tokio::time::timeout(PATIENCE, socket.read(&mut byte)).await;
+        let end = tokio::time::timeout(EVENT_TIMEOUT, socket.read(&mut byte)).await;
         assert!(matches!(end.expect("it is closed"), Ok(0) | Err(_)));
     }
 }

@@ -10,11 +10,11 @@ use diatribe::overlay::{NodeRequest, PROTOCOL, Request, Terms, encode_request};
 use diatribe::{Address, Event, Identity, NodeBuilder};
 use futures::AsyncWriteExt;
 
-use crate::cluster::{Member, PATIENCE, builder, start};
+use crate::cluster::{EVENT_TIMEOUT, Member, builder, start};
 use crate::raw_peer::{RawPeer, Up};
 
 /// Places that a node has.
-const PLACES: usize = 5;
+const SLOTS: usize = 5;
 
 fn node(entry: Option<Address>) -> NodeBuilder {
     builder().fixed_links(false).dial(entry)
@@ -31,7 +31,7 @@ async fn hold(member: &mut Member) -> (RawPeer, Up) {
 
 async fn hold_all(member: &mut Member) -> Vec<(RawPeer, Up)> {
     let mut holders = Vec::new();
-    for _ in 0..PLACES {
+    for _ in 0..SLOTS {
         holders.push(hold(member).await);
     }
     holders
@@ -59,7 +59,7 @@ async fn peers_that_only_answer_pings_yield_a_place_to_a_newcomer() {
     assert_eq!(member.texts(1).await, ["let in"]);
     let links = member.node.peers().await;
     assert!(links.iter().any(|link| link.peer_id == newcomer.id()));
-    assert_eq!(links.len(), PLACES, "nobody else was put out");
+    assert_eq!(links.len(), SLOTS, "nobody else was put out");
     drop(holders);
 }
 
@@ -91,10 +91,10 @@ async fn a_node_whose_places_are_all_held_still_gets_a_link_of_its_own_choice() 
     entry.link_up(member.id()).await;
     entry.say("chosen").await;
     assert_eq!(member.texts(1).await, ["chosen"]);
-    // One of those that hold places has made room for it.
+    // One of those that hold slots has made room for it.
     let links = member.node.peers().await;
     assert!(links.iter().any(|link| link.peer_id == entry.id()));
-    assert_eq!(links.len(), PLACES);
+    assert_eq!(links.len(), SLOTS);
     drop(holders);
 }
 
@@ -145,7 +145,7 @@ async fn peers_that_join_and_fall_silent_do_not_keep_a_newcomer_out() {
         others.push(start(node(Some(entry.address()))).await);
     }
     let full = |event: &Event| match event {
-        Event::LinkUp { links, .. } if *links >= PLACES => Some(()),
+        Event::LinkUp { links, .. } if *links >= SLOTS => Some(()),
         _ => None,
     };
     entry.next("full node", full).await;
@@ -159,7 +159,7 @@ async fn peers_that_join_and_fall_silent_do_not_keep_a_newcomer_out() {
         _ => None,
     };
     newcomer.next("second link", two).await;
-    assert!(begun.elapsed() < PATIENCE);
+    assert!(begun.elapsed() < EVENT_TIMEOUT);
     newcomer.say("here").await;
     assert_eq!(entry.texts(1).await, ["here"]);
     silent.iter().for_each(tokio::task::JoinHandle::abort);
