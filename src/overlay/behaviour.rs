@@ -152,8 +152,8 @@ impl Behaviour {
     }
 
     /// Records that a link has brought a batch that was new here.
-    pub fn brought(&mut self, peer_id: PeerId) {
-        self.feed(Input::Brought { peer: peer_id });
+    pub fn on_new_batch(&mut self, peer_id: PeerId) {
+        self.feed(Input::NewBatch { peer: peer_id });
     }
 
     /// Returns whether there is a peer to dial: an entry node, or a verified peer.

@@ -1,7 +1,9 @@
 //! The dialer: dials in flight, the entry nodes, back-off after failures, and when the next dial is due.
 //!
 //! Entry type: [`Dialer`]. The rules it keeps: a node without links never stops dialling, and never dials in step with others;
-//! a node that has enough links dials nobody. `dial_choice` picks the peers.
+//! a node that has enough links dials nobody. `choice` picks the peers.
+
+mod choice;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +24,7 @@ use crate::clock::Time;
 /// book is still valid, and waiting does not help.
 const MAX_QUICK_FAILURES: u32 = 8;
 /// Interval between the first of these dials.
-pub(super) const QUICK_INTERVAL: Duration = Duration::from_millis(100);
+const QUICK_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum back-off while there are peers to dial, before jitter. Each failing peer has its own growing back-off, so that a
 /// book of dead peers costs one dial in this time at most, and a peer that is back is found soon.
 const MAX_STEADY_INTERVAL: Duration = Duration::from_secs(2);
@@ -46,21 +48,21 @@ pub(super) struct Dial<I> {
 
 /// A configured entry node.
 #[derive(Clone, Debug)]
-pub(super) struct EntryNode<I> {
+struct EntryNode<I> {
     /// The id that was configured.
-    pub(super) id: Option<I>,
+    id: Option<I>,
     /// The peer that has answered there, or else the id that was configured.
-    pub(super) seen: Option<I>,
+    seen: Option<I>,
     failures: u32,
-    pub(super) retry_at: Time,
+    retry_at: Time,
 }
 
 /// The dials of one node.
 #[derive(Clone, Debug)]
 pub(super) struct Dialer<I, A> {
     dials: Vec<Dial<I>>,
-    pub(super) entries: Vec<EntryNode<I>>,
-    pub(super) limiter: DialRateLimiter<A>,
+    entries: Vec<EntryNode<I>>,
+    limiter: DialRateLimiter<A>,
     /// Time of the next dial, if one is wanted.
     next_at: Time,
     /// Number of dials that have failed in a row.
@@ -90,6 +92,11 @@ impl<I: NodeId, A: Address> Dialer<I, A> {
         self.next_at = now;
     }
 
+    /// Returns the rate limiter for dials to addresses that others have named.
+    pub(super) fn limiter_mut(&mut self) -> &mut DialRateLimiter<A> {
+        &mut self.limiter
+    }
+
     pub(super) fn has_entries(&self) -> bool {
         !self.entries.is_empty()
     }
@@ -99,11 +106,11 @@ impl<I: NodeId, A: Address> Dialer<I, A> {
         self.dials.clear();
     }
 
-    pub(super) fn is_dialling(&self) -> bool {
+    fn is_dialling(&self) -> bool {
         !self.dials.is_empty()
     }
 
-    pub(super) fn is_dialling_entry(&self, at: usize) -> bool {
+    fn is_dialling_entry(&self, at: usize) -> bool {
         self.dials.iter().any(|dial| dial.entry == Some(at))
     }
 
@@ -154,7 +161,7 @@ impl<I: NodeId, A: Address> Dialer<I, A> {
     }
 
     /// Returns whether one more dial is due now.
-    pub(super) fn is_due<R: Rng>(&self, core: &Core<I, A, R>, now: Time, is_free: bool) -> bool {
+    fn is_due<R: Rng>(&self, core: &Core<I, A, R>, now: Time, is_free: bool) -> bool {
         self.next_at <= now && self.wants_dial(core, now, is_free)
     }
 
@@ -191,17 +198,8 @@ impl<I: NodeId, A: Address> Dialer<I, A> {
     }
 
     /// Counts one more failure in a row.
-    pub(super) fn count_failure(&mut self) {
+    fn count_failure(&mut self) {
         self.failures = self.failures.saturating_add(1);
-    }
-
-    pub(super) fn failures(&self) -> u32 {
-        self.failures
-    }
-
-    /// Postpones the next dial until `at`.
-    pub(super) fn wait_until(&mut self, at: Time) {
-        self.next_at = at;
     }
 
     /// Dials `peer` at `to`.
@@ -364,7 +362,7 @@ impl<I: NodeId, A: Address> Dialer<I, A> {
     }
 
     /// Returns the peers that must not be dialled: this node, and all that are linked, closing, expected or being dialled.
-    pub(super) fn engaged<R: Rng>(&self, core: &Core<I, A, R>) -> Vec<I> {
+    fn engaged<R: Rng>(&self, core: &Core<I, A, R>) -> Vec<I> {
         let dials = self.dials.iter().filter_map(|dial| dial.peer);
         let engaged = core.links.engaged().chain(dials);
         std::iter::once(core.me).chain(engaged).collect()
@@ -380,7 +378,7 @@ fn learn_referrals<I: NodeId, A: Address, R: Rng>(
 }
 
 /// Returns an exponential back-off with jitter: `max` at most, and up to half more.
-pub(super) fn backoff<I: NodeId, A: Address, R: Rng>(
+fn backoff<I: NodeId, A: Address, R: Rng>(
     cx: &mut Context<'_, I, A, R>,
     failures: u32,
     max: Duration,

@@ -110,7 +110,7 @@ pub enum Input<I, A: Address> {
         result: Result<Response<I, A>, ExchangeError>,
     },
     /// A link has brought a batch that was new here.
-    Brought {
+    NewBatch {
         /// The peer at the other end.
         peer: I,
     },

@@ -9,7 +9,7 @@
 //! Entry type: [`Overlay`]. The rule it keeps: at most five links, and a sixth only during one handover.
 //!
 //! Reading order: `event` (inputs and outputs), `link`, `activity`, `link_table`, `context` (shared state), `state`; `admission`,
-//! `waitlist`, `eviction`, `link_changes`; `joins` and `handover` (how links move); `dialer`, `dial_choice`, `upkeep`; then
+//! `waitlist`, `eviction`, `link_changes`; `joins` and `handover` (how links move); `dialer`, `upkeep`; then
 //! `peer_store`, `dial_rate_limit`; `scope`, `address` and `peer_address` for addresses; `message` for the bytes.
 
 mod activity;
@@ -17,7 +17,6 @@ mod address;
 mod admission;
 mod behaviour;
 mod context;
-mod dial_choice;
 mod dial_rate_limit;
 mod dialer;
 mod event;

@@ -61,14 +61,14 @@ pub struct Options {
     /// Maximum back-off after BUSY: the node is alive, and places become free quickly.
     pub max_busy_backoff: Duration,
     /// Maximum number of verified peers that are kept (HyParView's passive view has 30 as well).
-    pub book: usize,
+    pub max_verified: usize,
     /// Number of contacts of which the verified peers are a sample. Earlier ones are forgotten bit by bit, since ever more of
     /// them are gone.
-    pub book_memory: usize,
+    pub verified_memory: usize,
     /// Maximum number of anchors among the verified peers.
-    pub anchors: usize,
+    pub max_anchors: usize,
     /// Maximum number of peers known by hearsay.
-    pub hearsay: usize,
+    pub max_hearsay: usize,
     /// Burst of the rate limit for dials to addresses that others have named: hints, contacts, and peers' own announcements.
     pub dial_burst: u32,
     /// Rate limit for such dials, per minute. With 24 newcomers get in no faster (simulated: one join a second through one node).
@@ -120,10 +120,10 @@ impl Default for Options {
             backoff: Duration::from_millis(250),
             max_backoff: Duration::from_secs(60),
             max_busy_backoff: Duration::from_secs(2),
-            book: 30,
-            book_memory: 1000,
-            anchors: 8,
-            hearsay: 24,
+            max_verified: 30,
+            verified_memory: 1000,
+            max_anchors: 8,
+            max_hearsay: 24,
             dial_burst: 8,
             dials_per_minute: 12.0,
             dial_pause: Duration::from_secs(60),

@@ -95,7 +95,7 @@ pub(crate) struct Known<I, A> {
 pub(crate) struct PeerStore<I, A> {
     verified: Vec<Verified<I, A>>,
     hearsay: Vec<Hearsay<I, A>>,
-    /// Number of peers that were verified so far, up to `book_memory`.
+    /// Number of peers that were verified so far, up to `verified_memory`.
     contacts_seen: usize,
     changed: bool,
 }
@@ -117,9 +117,9 @@ impl<I: Copy + Ord, A: Address> PeerStore<I, A> {
             addresses,
             proved,
             anchor,
-        } in saved.into_iter().take(options.book)
+        } in saved.into_iter().take(options.max_verified)
         {
-            let anchor = anchor && self.anchors().count() < options.anchors;
+            let anchor = anchor && self.anchors().count() < options.max_anchors;
             let addresses: Vec<A> = addresses.into_iter().take(MAX_ADDRESSES).collect();
             if !addresses.is_empty() && self.position(id).is_none() {
                 let addresses = addresses.into();
@@ -178,7 +178,7 @@ impl<I: Copy + Ord, A: Address> PeerStore<I, A> {
         if addresses.is_empty() {
             return;
         }
-        let anchor = proved && self.anchors().count() < options.anchors;
+        let anchor = proved && self.anchors().count() < options.max_anchors;
         if let Some(at) = self.position(id) {
             let entry = &mut self.verified[at];
             entry.failures = 0;
@@ -195,12 +195,13 @@ impl<I: Copy + Ord, A: Address> PeerStore<I, A> {
         self.contacts_seen = self
             .contacts_seen
             .saturating_add(1)
-            .min(options.book_memory);
-        if self.verified.len() >= options.book {
+            .min(options.verified_memory);
+        if self.verified.len() >= options.max_verified {
             // Reservoir sampling: every peer that was ever verified is in the book with equal likelihood. Otherwise an entry node
             // would name only the latest newcomers to each other. A peer that fails is replaced first.
             let failing = self.verified.iter().any(|e| !e.anchor && e.failures > 0);
-            let taken = failing || proved || rng.random_range(0..self.contacts_seen) < options.book;
+            let taken =
+                failing || proved || rng.random_range(0..self.contacts_seen) < options.max_verified;
             let Some(at) = self.evictable(rng).filter(|_| taken) else {
                 return;
             };
@@ -248,7 +249,7 @@ impl<I: Copy + Ord, A: Address> PeerStore<I, A> {
             .find(|known| known.contact.id == heard.contact.id)
         {
             known.contact = heard.contact;
-        } else if self.hearsay.len() < options.hearsay {
+        } else if self.hearsay.len() < options.max_hearsay {
             self.hearsay.push(heard);
         } else if !self.hearsay.is_empty() {
             let at = rng.random_range(0..self.hearsay.len());

@@ -110,7 +110,7 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
             Input::DialFailed { dial, error } => self.on_dial_failed(now, dial, error, out),
             Input::Request { from, id, request } => self.on_request(now, from, id, request, out),
             Input::Response { from, id, result } => self.on_response(now, from, id, result, out),
-            Input::Brought { peer } => self.on_brought(now, peer),
+            Input::NewBatch { peer } => self.on_new_batch(now, peer),
             Input::Referred { remote, contacts } => {
                 let (mut cx, _, dialer) = self.split(now, out);
                 dialer.on_referrals(&mut cx, remote.reach, contacts);
@@ -208,7 +208,7 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
     }
 
     /// Handles a batch of a peer's that was new here.
-    fn on_brought(&mut self, now: Time, peer: I) {
+    fn on_new_batch(&mut self, now: Time, peer: I) {
         if let Some(link) = self.core.links.get_mut(peer) {
             link.activity_mut().record_use(now);
         }
@@ -252,7 +252,7 @@ impl<I: NodeId, A: Address, R: Rng> Overlay<I, A, R> {
             core: &mut self.core,
             out,
         };
-        let (slot, limiter) = (&mut self.slot, &mut self.dialer.limiter);
+        let (slot, limiter) = (&mut self.slot, self.dialer.limiter_mut());
         let done = Response::Done { ok: true };
         let (response, next) = match request {
             Request::Shuffle { offered } => (on_shuffle(&mut cx, from, offered), Next::Nothing),

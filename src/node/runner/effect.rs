@@ -69,7 +69,7 @@ impl Runner {
             Effect::GiveUpLink { peer_id, reason } => self.give_up_link(peer_id, reason),
             Effect::Brought(peer_id) => {
                 if let Some(overlay) = self.network.overlay() {
-                    overlay.brought(peer_id);
+                    overlay.on_new_batch(peer_id);
                 }
             }
             Effect::Subscribed(peer_id) => {

@@ -34,7 +34,7 @@ fn connect_and_join(node: &mut Node, peer: u32, need: u32) -> Option<Answer> {
 
 fn brought(node: &mut Node, peers: &[u32]) {
     for peer in peers {
-        node.feed(Input::Brought { peer: *peer });
+        node.feed(Input::NewBatch { peer: *peer });
     }
 }
 

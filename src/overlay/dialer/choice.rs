@@ -5,18 +5,18 @@
 
 use rand::{Rng, RngExt};
 
-use super::address::{Address, NodeId};
-use super::context::{Context, Core};
-use super::dialer::{Dialer, EntryNode, QUICK_INTERVAL, backoff};
-use super::event::{Purpose, Report, Target};
-use super::link::Link;
-use super::message::Request;
-use super::peer_store::Known;
-use super::requests::Pending;
+use super::{Dialer, EntryNode, QUICK_INTERVAL, backoff};
+use crate::overlay::address::{Address, NodeId};
+use crate::overlay::context::{Context, Core};
+use crate::overlay::event::{Purpose, Report, Target};
+use crate::overlay::link::Link;
+use crate::overlay::message::Request;
+use crate::overlay::peer_store::Known;
+use crate::overlay::requests::Pending;
 
 impl<I: NodeId, A: Address> Dialer<I, A> {
     /// Starts all dials that are due. `is_free` says that the node is in no handover.
-    pub(super) fn run<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>, is_free: bool) {
+    pub(in crate::overlay) fn run<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>, is_free: bool) {
         while self.is_due(cx.core, cx.now, is_free) {
             if !self.dial_next(cx) {
                 self.on_none_to_dial(cx);
@@ -60,7 +60,7 @@ impl<I: NodeId, A: Address> Dialer<I, A> {
     }
 
     /// Dials one peer more than wanted, if one is known.
-    pub(super) fn dial_top_up<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>) {
+    pub(in crate::overlay) fn dial_top_up<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>) {
         if let Some(known) = self.pick(cx) {
             self.dial_known(cx, known, Purpose::TopUp);
         }
@@ -76,7 +76,7 @@ impl<I: NodeId, A: Address> Dialer<I, A> {
 
     /// Dials a peer of this node's own choice: an anchor, or else an entry node, or else any verified peer, or else an entry
     /// node that has never answered.
-    pub(super) fn dial_anchor<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>) {
+    pub(in crate::overlay) fn dial_anchor<R: Rng>(&mut self, cx: &mut Context<'_, I, A, R>) {
         let engaged = self.engaged(cx.core);
         let is_free = |id: I| !engaged.contains(&id);
         let Core { peers, rng, .. } = &mut *cx.core;
@@ -131,13 +131,13 @@ impl<I: NodeId, A: Address> Dialer<I, A> {
             self.count_failure();
         }
         let max = cx.core.options.max_backoff;
-        let wait = backoff(cx, self.failures(), max);
+        let wait = backoff(cx, self.failures, max);
         let wait = next.map_or(wait, |next| {
             next.since(cx.now).min(wait).max(QUICK_INTERVAL)
         });
-        self.wait_until(cx.now + wait);
-        if cx.core.links.is_empty() && !self.is_dialling() && self.failures() > 0 {
-            let (failures, backoff) = (self.failures(), wait);
+        self.next_at = cx.now + wait;
+        if cx.core.links.is_empty() && !self.is_dialling() && self.failures > 0 {
+            let (failures, backoff) = (self.failures, wait);
             cx.report(Report::Searching { failures, backoff });
         }
     }
