@@ -40,13 +40,13 @@ pub(crate) enum Part {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LoadArgs {
-    /// Number of nodes, each with its own key, log and links (default 8)
+    /// Number of nodes, each with its own key, log and links
     #[arg(long, env = "DIATRIBE_NODES", value_name = "N", default_value = "8")]
     pub(crate) nodes: NonZeroUsize,
-    /// Maximum number of links of a node (default 5)
+    /// Maximum number of links of a node
     #[arg(long, env = "DIATRIBE_LINKS", value_name = "N", default_value = "5")]
     pub(crate) links: NonZeroUsize,
-    /// Number of events to send in all (default 100000)
+    /// Number of events to send in all
     #[arg(
         long,
         env = "DIATRIBE_COUNT",
@@ -54,10 +54,10 @@ pub(crate) struct LoadArgs {
         default_value = "100000"
     )]
     pub(crate) count: NonZeroU64,
-    /// Bytes of data in an event (default 256)
+    /// Bytes of data in an event
     #[arg(long, env = "DIATRIBE_SIZE", value_name = "BYTES", default_value = "256", value_parser = size)]
     pub(crate) size: usize,
-    /// Number of events to send in a second, or max: as fast as the nodes accept them (default max)
+    /// Number of events to send in a second, or max: as fast as the nodes accept them
     #[arg(
         long,
         env = "DIATRIBE_RATE",
@@ -65,10 +65,10 @@ pub(crate) struct LoadArgs {
         default_value = "max"
     )]
     pub(crate) rate: Rate,
-    /// Number of rooms; the events go to each in turn (default 1)
+    /// Number of rooms; the events go to each in turn
     #[arg(long, env = "DIATRIBE_ROOMS", value_name = "N", default_value = "1")]
     pub(crate) rooms: NonZeroUsize,
-    /// Number of nodes that send, in turn (default 1)
+    /// Number of nodes that send, in turn
     #[arg(
         long,
         env = "DIATRIBE_PUBLISHERS",
@@ -86,7 +86,7 @@ pub(crate) struct LoadArgs {
     /// Keep the logs in memory instead of in a temporary directory
     #[arg(long, env = "DIATRIBE_EPHEMERAL", value_parser = FalseyValueParser::new())]
     pub(crate) ephemeral: bool,
-    /// Number of runs (default 1)
+    /// Number of runs
     #[arg(long, env = "DIATRIBE_RUNS", value_name = "N", default_value = "1")]
     pub(crate) runs: NonZeroU32,
     /// Write a JSON object for each run, for programs
@@ -96,7 +96,7 @@ pub(crate) struct LoadArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LinksArgs {
-    /// Number of links to set up, one after the other (default 200)
+    /// Number of links to set up, one after the other
     #[arg(long, env = "DIATRIBE_COUNT", value_name = "N", default_value = "200")]
     pub(crate) count: NonZeroU64,
     /// Write a JSON object, for programs
@@ -106,7 +106,7 @@ pub(crate) struct LinksArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct LogArgs {
-    /// Number of batches to store (default 100000)
+    /// Number of batches to store
     #[arg(
         long,
         env = "DIATRIBE_COUNT",
@@ -127,7 +127,7 @@ pub(crate) struct LogArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SyncArgs {
-    /// Number of batches that one node holds and the other lacks (default 100000)
+    /// Number of batches that one node holds and the other lacks
     #[arg(
         long,
         env = "DIATRIBE_COUNT",
@@ -145,13 +145,13 @@ pub(crate) struct SyncArgs {
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct IdleArgs {
-    /// Number of links of the idle node (default 5)
+    /// Number of links of the idle node
     #[arg(long, env = "DIATRIBE_LINKS", value_name = "N", default_value_t = 5, value_parser = value_parser!(u8).range(0..=64))]
     pub(crate) links: u8,
-    /// Seconds to measure once the node is at rest (default 30)
+    /// Seconds to measure once the node is at rest
     #[arg(long, env = "DIATRIBE_SECONDS", value_name = "N", default_value_t = 30, value_parser = value_parser!(u32).range(1..=86_400))]
     pub(crate) seconds: u32,
-    /// Number of starts, of which the median counts (default 5)
+    /// Number of starts, of which the median counts
     #[arg(long, env = "DIATRIBE_STARTS", value_name = "N", default_value_t = 5, value_parser = value_parser!(u16).range(1..=1000))]
     pub(crate) starts: u16,
     /// Write a JSON object, for programs
