@@ -138,14 +138,14 @@ impl Report<'_> {
             None => {
                 let text = match result {
                     Ok(probed) => format!(
-                        "{} is there ({}) and can be linked with\n{}{}",
+                        "{} answers ({}) and accepts a link\n{}{}",
                         probed.peer_id,
                         Quoted(&probed.agent),
                         dial_back(probed),
                         self.clock(probed)
                     ),
                     Err(error) => format!(
-                        "no link: it fails at {}\n",
+                        "no link: the connection fails at {}\n",
                         title(error.stage, self.address)
                     ),
                 };
@@ -160,10 +160,10 @@ impl Report<'_> {
 fn dial_back(probed: &Probed) -> &'static str {
     match probed.can_dial_back {
         Some(false) => {
-            "it cannot dial this machine by itself, which has a private address and reaches it through a router: that is \
-             enough to take part; to be dialled as well, forward a port to this machine and name it with --announce\n"
+            "it cannot dial this machine, which has a private address behind a router: that is enough to take part; to accept \
+             connections as well, forward a port to this machine and name it with --announce\n"
         }
-        Some(true) => "it can dial this machine as well, when a node listens here\n",
+        Some(true) => "it can dial this machine as well, if a node listens here\n",
         None => "",
     }
 }

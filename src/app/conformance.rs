@@ -16,7 +16,7 @@ use super::output::{self, CaseEnd, ConformanceEnd, JsonLines, People};
 use crate::conformance::{self, Case, Mode, Options, Outcome, PeerInfo, Progress, Target, Verdict};
 use crate::node::Probe;
 
-/// Lists the cases, or runs them.
+/// Runs the cases, or lists them.
 pub(crate) fn run(config: ConformanceConfig) -> Result<ExitCode, Failure> {
     let mode = config.target.as_ref().map(ConformanceTarget::mode);
     let cases = chosen(&config.cases, mode)?;
@@ -65,7 +65,7 @@ pub(crate) fn run(config: ConformanceConfig) -> Result<ExitCode, Failure> {
     })
 }
 
-/// The cases of these names, or all that can be run in this direction.
+/// Returns the cases of these names, or all that are possible in this direction.
 fn chosen(names: &[String], mode: Option<Mode>) -> Result<Vec<&'static Case>, Failure> {
     let fits = |case: &&Case| mode.is_none_or(|mode| case.only.is_none_or(|only| only == mode));
     if names.is_empty() {
@@ -97,10 +97,10 @@ fn chosen(names: &[String], mode: Option<Mode>) -> Result<Vec<&'static Case>, Fa
 
 struct Report {
     people: People,
-    /// None: for people.
+    /// Renderer for programs; none: the output is for people.
     json: Option<JsonLines>,
     begin: Instant,
-    /// By outcome.
+    /// Number of verdicts by outcome.
     counts: [usize; 4],
 }
 
@@ -194,7 +194,7 @@ impl Report {
         }
     }
 
-    /// Whether all is well.
+    /// Prints the result. Returns whether every case has passed or is optional and absent.
     fn end(&mut self, mode: Option<Mode>, peer_info: &PeerInfo, asked: usize) -> bool {
         let [passed, absent, failed, told_not_run] = self.counts;
         // A case without a verdict did not run.

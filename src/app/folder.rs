@@ -11,10 +11,10 @@ use super::failure::Failure;
 use crate::identity;
 
 const LOCK_FILE_NAME: &str = "lock";
-/// More digits than a process id has.
+/// Maximum size of the lock file to read: more digits than a PID has.
 const MAX_PROCESS_ID: u64 = 20;
 
-/// The directory that was asked for, or the platform's.
+/// Returns the directory that was given, or the platform's data directory.
 pub(crate) fn resolve(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(folder) = asked {
         return match folder.metadata().is_ok_and(|found| !found.is_dir()) {
@@ -33,7 +33,7 @@ pub(crate) fn resolve(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
     }
 }
 
-/// A data directory that this process has for itself.
+/// The lock of a data directory, held by this process.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
@@ -96,7 +96,7 @@ fn is_running(_: u32) -> bool {
     true
 }
 
-/// Whether files can be made in `folder`, or it can be made itself.
+/// Returns whether files can be created in `folder`, or the folder itself can be created.
 #[cfg(unix)]
 pub(crate) fn is_writable(folder: &Path) -> bool {
     use rustix::fs::{Access, access};
@@ -109,7 +109,7 @@ pub(crate) fn is_writable(folder: &Path) -> bool {
     .is_ok()
 }
 
-/// Elsewhere the attempt says it.
+/// On other systems the attempt itself shows it.
 #[cfg(not(unix))]
 pub(crate) fn is_writable(_: &Path) -> bool {
     true

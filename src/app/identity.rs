@@ -14,11 +14,11 @@ use super::stderr;
 use super::strength::{Strength, check_passphrase};
 use crate::identity::{self, Identity, NetworkKey};
 
-/// A passphrase's line, in bytes: the longest passphrase before it is composed, and its newline.
+/// Maximum size of a passphrase's line in bytes: the longest passphrase before it is composed, and its newline.
 const MAX_LINE: u64 = 4 * identity::MAX_PASSPHRASE_BYTES as u64 + 2;
 
-/// The identity of these options. Blocks: for most of a second when there is a passphrase, and for
-/// as long as somebody takes to type it.
+/// Opens the identity of these options. Blocks: for most of a second to derive it from a passphrase, and for as long as
+/// a person takes to type.
 pub(crate) fn open(config: &IdentityConfig) -> Result<Identity, Failure> {
     let passphrase = match &config.source {
         Source::Kept => return identity::load_or_create(&config.folder).map_err(Failure::new),
@@ -43,8 +43,8 @@ pub(crate) fn open(config: &IdentityConfig) -> Result<Identity, Failure> {
     Identity::from_passphrase(&passphrase, &config.salt).map_err(Failure::new)
 }
 
-/// As [`open`], where no key file can be written: one that is there is read, and without one the identity is of this run
-/// only.
+/// Opens the identity where no key file can be written: an existing one is read, and without one the identity is
+/// temporary.
 pub(crate) fn open_unkept(config: &IdentityConfig) -> Result<Identity, Failure> {
     let path = identity::key_file_path(&config.folder);
     if !matches!(config.source, Source::Kept) || path.exists() {

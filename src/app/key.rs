@@ -101,7 +101,7 @@ fn if_exists(force: bool) -> IfExists {
     }
 }
 
-/// The way out of a refusal to overwrite.
+/// Adds the hint about `--force` to a refusal to overwrite.
 fn or_force(error: &dyn std::fmt::Display) -> Failure {
     let text = error.to_string();
     match text.contains("exists already") {

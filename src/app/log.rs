@@ -26,7 +26,7 @@ use crate::model::RoomName;
 use crate::node::{self, HistoryQuery, Message};
 use crate::store::{self, Archive, LogError, Report, RetentionPolicy};
 
-/// The data of all the lines that a node shows at its start: 64 MiB. The oldest give way.
+/// Maximum number of bytes of all lines that a node shows at its start: 64 MiB. Older lines are left out.
 const MAX_LAST_BYTES: usize = 64 << 20;
 
 /// Runs the command.
@@ -68,13 +68,13 @@ pub(crate) fn run(command: LogCommand, given: &ArgSources) -> Result<ExitCode, F
     }
 }
 
-/// The network of the key in this file; none when there is no file.
+/// Returns the network of the key in this file; none when there is no file.
 fn network(key: Option<&Path>) -> Result<Option<NetworkId>, Failure> {
     let key = key.map(identity::network_key).transpose()?;
     Ok(key.map(|key| NetworkId::of(Some(&key))))
 }
 
-/// The last `last` events of each of `rooms` in the log of `folder`, if there is one.
+/// Returns the last `last` events of each of `rooms` in the log of `folder`, if there is one.
 pub(crate) fn last_of(
     folder: &Path,
     rooms: &[RoomName],
@@ -262,7 +262,7 @@ fn export(
     Ok(ExitCode::SUCCESS)
 }
 
-/// A file that only its owner may read.
+/// Creates a file that only its owner may read.
 fn create(file: &Path, force: bool) -> Result<File, Failure> {
     let mut options = OpenOptions::new();
     options.write(true);
@@ -360,7 +360,7 @@ fn query(which: &WhichArgs) -> Result<HistoryQuery, Failure> {
     })
 }
 
-/// A time, a day, or how long ago, as Unix milliseconds.
+/// Parses a time, a day or a duration ago into Unix milliseconds.
 fn since(text: &str, now: &ZonedDateTime) -> Result<u64, Failure> {
     let zone = || TimeZone::system();
     let moment = (text.parse::<Timestamp>().ok())

@@ -9,10 +9,10 @@ use libp2p::PeerId;
 
 use super::failure::Failure;
 
-/// Bytes of a list's file: 100,000 peers.
+/// Maximum size of a list's file in bytes: 100,000 peers.
 const MAX_FILE: u64 = 8 << 20;
 
-/// The peers that `values` name: ids, or files as `@FILE`.
+/// Returns the peers that `values` name: PeerIds, or files as `@FILE`.
 pub(crate) fn read(values: &[String], option: &str) -> Result<Vec<PeerId>, Failure> {
     let mut peers = Vec::new();
     for value in values {

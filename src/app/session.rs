@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use tokio::sync::oneshot::error::RecvError;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::config::{NodeConfig, PeerLists};
@@ -20,22 +21,23 @@ use super::log;
 use super::output::{self, EndOutput, Ended, Output, Record};
 use super::signals::{Reloads, Signals};
 use crate::identity::Identity;
+use crate::model::RoomName;
 use crate::net::Address;
 use crate::node::{Node, StartError};
 use crate::overlay::PeerAddress;
 
-/// For telling the peers. With [`FLUSH_TIMEOUT`] and [`LAST_LINE_TIMEOUT`] it stays under the two seconds that are promised.
+/// Timeout for closing the links. With [`FLUSH_TIMEOUT`] and [`LAST_LINE_TIMEOUT`] it stays under the promised two seconds.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1200);
-/// For the rest of the output, of which there may be more than can be written in that time.
+/// Timeout for writing the rest of the output, which may need longer.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(400);
-/// For the last line of the output, which says how much was left out; its reader may have stopped reading.
+/// Timeout for the last line of the output, which counts the lines left out; its reader may have stopped reading.
 const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Exit code that shells report after SIGINT.
 const INTERRUPTED: i32 = 130;
 
 /// Runs a node until a signal, /quit or a failure ends it.
 pub(crate) fn run(config: NodeConfig) -> Result<ExitCode, Failure> {
-    // A node that keeps nothing needs no place for it.
+    // A node without a log on disk can do without a writable directory.
     let is_kept = !config.ephemeral || folder::is_writable(&config.identity.folder);
     let lock = match is_kept {
         true => Some(Lock::take(&config.identity.folder)?),
@@ -50,16 +52,16 @@ pub(crate) fn run(config: NodeConfig) -> Result<ExitCode, Failure> {
         .build()
         .map_err(|e| Failure::new(format!("the program cannot start: {e}")))?;
     let result = runtime.block_on(serve(config, identity));
-    // Nothing that still runs, such as a name that is being resolved, is waited for.
+    // Work that still runs, such as a DNS lookup, is abandoned.
     runtime.shutdown_background();
     drop(lock);
     result.map(|()| ExitCode::SUCCESS)
 }
 
 async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
-    let unheard = |e| Failure::new(format!("signals cannot be heard: {e}"));
-    let mut signals = Signals::listen().map_err(unheard)?;
-    let reloads = Reloads::listen().map_err(unheard)?;
+    let no_signals = |e| Failure::new(format!("signal handlers cannot be installed: {e}"));
+    let mut signals = Signals::listen().map_err(no_signals)?;
+    let reloads = Reloads::listen().map_err(no_signals)?;
     // Read before the node starts: later messages are reported as events, and only once.
     let past = match config.ephemeral {
         true => Vec::new(),
@@ -67,51 +69,28 @@ async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
     };
     let (node, events) = tokio::select! {
         started = start(&config, identity) => started?,
-        // Nothing was sent and nobody is linked: there is nobody to tell.
+        // There are no links yet that would have to be closed.
         () = signals.next() => return Ok(()),
     };
-    let online = Record::Online {
-        peer_id: node.peer_id(),
-        addresses: node.addresses().to_vec(),
-        rooms: config.rooms.clone(),
-    };
-    let first = vec![online, Record::Past(past)];
+    let first = vec![online(&node, &config.rooms), Record::Past(past)];
     let (output, mut written) = Output::start(config.json, events, first)
         .map_err(|e| Failure::new(format!("the program cannot start: {e}")))?;
     for address in config.dial {
         node.keep_dialing(address).await;
     }
     let reloading = tokio::spawn(reload(reloads, config.lists, node.clone(), output.clone()));
-    let input = match config.input {
-        true => Some(input::run(
-            node.clone(),
-            output.clone(),
-            config.rooms,
-            config.json,
-        )),
-        false => None,
-    };
+    let (node_of_input, output_of_input) = (node.clone(), output.clone());
     let input = tokio::spawn(async move {
-        match input {
-            Some(input) => input.await,
-            None => End::Closed,
+        match config.input {
+            true => input::run(node_of_input, output_of_input, config.rooms, config.json).await,
+            false => End::Closed,
         }
     });
     let reading = input.abort_handle();
-    let quit = async move {
-        match input.await {
-            Ok(End::Quit) => Ok(()),
-            // The end of a pipe is not the end of the node.
-            Ok(End::Closed) => std::future::pending().await,
-            Err(error) => Err(Failure::new(format!(
-                "the task that reads stdin has failed: {error}; report this as a fault of the program"
-            ))),
-        }
-    };
     let mut ended_early = None;
     let result = tokio::select! {
         () = signals.next() => Ok(()),
-        result = quit => result,
+        result = quit(input) => result,
         ended = &mut written => {
             ended_early = Some(ended);
             Ok(())
@@ -121,9 +100,8 @@ async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
         signals.next().await;
         std::process::exit(INTERRUPTED);
     });
-    let told = timeout(SHUTDOWN_TIMEOUT, node.shutdown()).await;
-    if told.is_err() {
-        tracing::warn!("not every peer could be told that this node ends");
+    if timeout(SHUTDOWN_TIMEOUT, node.shutdown()).await.is_err() {
+        tracing::warn!("not every link could be closed in order");
     }
     reading.abort();
     reloading.abort();
@@ -134,10 +112,34 @@ async fn serve(config: NodeConfig, identity: Identity) -> Result<(), Failure> {
         Some(ended) => judge(ended),
         None => finish(written, &end).await,
     };
-    if let Some(failure) = failure {
-        return Err(Failure::of_node(&failure));
+    match failure {
+        Some(failure) => Err(Failure::of_node(&failure)),
+        None => result.and(written),
     }
-    result.and(written)
+}
+
+/// Returns the first line of the output.
+fn online(node: &Node, rooms: &[RoomName]) -> Record {
+    Record::Online {
+        peer_id: node.peer_id(),
+        addresses: node.addresses().to_vec(),
+        rooms: rooms.to_vec(),
+    }
+}
+
+/// Waits until the person quits. The end of a pipe does not end the node.
+///
+/// # Errors
+///
+/// Fails when the task that reads stdin has failed.
+async fn quit(input: JoinHandle<End>) -> Result<(), Failure> {
+    match input.await {
+        Ok(End::Quit) => Ok(()),
+        Ok(End::Closed) => std::future::pending().await,
+        Err(error) => Err(Failure::new(format!(
+            "the task that reads stdin has failed: {error}; report this as a fault of the program"
+        ))),
+    }
 }
 
 /// Reads the lists of peers and the TLS certificate again on each SIGHUP. Files that cannot be read change nothing.
@@ -179,7 +181,7 @@ async fn reload(mut reloads: Reloads, lists: PeerLists, node: Node, output: Outp
     }
 }
 
-/// The node, and a reader that missed nothing.
+/// Starts the node. Returns it with a reader that has missed no event.
 async fn start(
     config: &NodeConfig,
     identity: Identity,

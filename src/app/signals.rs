@@ -8,7 +8,7 @@ use std::io;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGINT and SIGTERM, which end a program; elsewhere Ctrl-C.
+/// Receives SIGINT and SIGTERM, which end a program; on other systems Ctrl-C.
 pub(crate) struct Signals {
     #[cfg(unix)]
     terminate: Signal,
@@ -16,7 +16,7 @@ pub(crate) struct Signals {
     interrupt: Signal,
 }
 
-/// SIGHUP, which asks a program to read its files again; elsewhere there is none.
+/// Receives SIGHUP, which asks a program to read its files again; other systems have no such signal.
 pub(crate) struct Reloads {
     #[cfg(unix)]
     hang_up: Signal,
@@ -75,7 +75,7 @@ impl Signals {
 
 #[cfg(not(unix))]
 impl Reloads {
-    /// Takes nothing.
+    /// Receives nothing on this system.
     pub(crate) fn listen() -> io::Result<Reloads> {
         Ok(Reloads {})
     }

@@ -13,12 +13,12 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// Maximum number of lines in the queue. Further ones are lost, because logging must not block.
 const MAX_WAITING: usize = 1024;
-/// How long the end of the program waits for the last lines.
+/// Timeout for the last lines at the end of the program.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The way to the thread; none when it could not be started.
+/// Queue to the thread; none when it could not be started.
 static THREAD: OnceLock<Option<SyncSender<Job>>> = OnceLock::new();
-/// Lines lost since the last one that was written.
+/// Number of lines lost since the last one that was written.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
 enum Job {
@@ -92,11 +92,11 @@ fn write_all(jobs: &Receiver<Job>, stderr: &mut impl Write) {
     }
 }
 
-/// Makes a [`Line`] for each event that is logged.
+/// Creates a [`Line`] for each log event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lines;
 
-/// Collects one line, and hands it over when it is dropped.
+/// Collects one line, and queues it when it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Line(Vec<u8>);
 

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-/// The text of the time that was asked for last.
+/// Formats times for JSON lines, and caches the last one.
 #[derive(Debug, Default)]
 pub(crate) struct TimestampFormatter {
     millis: i64,
@@ -15,12 +15,12 @@ pub(crate) struct TimestampFormatter {
 }
 
 impl TimestampFormatter {
-    /// Now.
+    /// Returns the current time.
     pub(crate) fn now(&mut self) -> &str {
         self.at(Timestamp::now().as_millisecond())
     }
 
-    /// A time in milliseconds since 1970.
+    /// Returns a time given in Unix milliseconds.
     pub(crate) fn at(&mut self, millis: i64) -> &str {
         if self.text.is_empty() || self.millis != millis {
             self.millis = millis;

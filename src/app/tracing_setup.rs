@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::args::LogFormat;
 use super::{output, stderr};
 
-/// Our own warnings, and nothing of the libraries.
+/// Default filter: this program's warnings, and nothing from libraries.
 const DEFAULT: &str = "off,diatribe=warn";
 
 /// Starts to write logs, once for the process.

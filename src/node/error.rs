@@ -82,9 +82,7 @@ pub enum BroadcastError {
     #[error("this node is not in the room `{0}`: join it first")]
     NotInRoom(RoomName),
     /// No linked peer is in the room.
-    #[error(
-        "no linked peer is in the room `{0}`: nothing was sent; connect to one first, or wait for one"
-    )]
+    #[error("not sent: no linked peer is in the room `{0}`; a peer must join it too (/join {0})")]
     NoLinks(RoomName),
     /// The events cannot form a batch.
     #[error("the event cannot be sent: {0}")]

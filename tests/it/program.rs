@@ -119,7 +119,7 @@ fn with_nobody_linked_nothing_is_said_to_be_sent() {
     a.line(r#"{"text": "is anybody there"}"#);
     let error = a.next("error");
     assert_eq!(error["room"], "lobby");
-    assert!(error["reason"].to_string().contains("nothing was sent"));
+    assert!(error["reason"].to_string().contains("not sent"));
 }
 
 #[test]

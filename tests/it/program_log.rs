@@ -108,7 +108,7 @@ fn people_see_the_last_lines_when_their_node_starts_and_programs_do_not() {
     let said = started(&[]);
     assert!(said.contains("[lobby] you: from me"), "{said}");
     assert!(said.contains(": from you"), "{said}");
-    assert!(said.contains("lobby  2 batches kept"), "{said}");
+    assert!(said.contains("lobby: 2 messages stored"), "{said}");
     let said = started(&["--last", "1"]);
     assert!(
         !said.contains("from me") && said.contains("from you"),

@@ -3,6 +3,7 @@
 //! Entry function: [`run`]. The rule it keeps: it is over when the application has every event.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,7 @@ use super::machine::Meter;
 use super::one::{address_of, start_one};
 use super::progress::Progress;
 use super::{batches, report};
+use crate::model::RoomName;
 use crate::node::{Event, Events};
 use crate::store::{Log, RetentionPolicy};
 
@@ -45,13 +47,7 @@ pub(crate) async fn run(args: &SyncArgs) -> Result<ExitCode, Failure> {
     let folders = [(); 2].map(|()| TempDir::with_prefix("diatribe-bench-"));
     let [full, empty] = folders;
     let (full, empty) = (full.map_err(Failure::new)?, empty.map_err(Failure::new)?);
-    let mut log = Log::open(full.path(), RetentionPolicy::default()).map_err(Failure::new)?;
-    let signed: Vec<_> = batches::signed(&room, count, args.size).collect::<Result<_, _>>()?;
-    let now_ms = signed.last().map_or(0, |batch| batch.sent_at_ms() + 1);
-    for batches in signed.chunks(BATCHES_PER_WRITE) {
-        log.append(now_ms, batches).map_err(Failure::new)?;
-    }
-    drop((log, signed));
+    fill(full.path(), &room, args)?;
 
     let rooms = [room];
     let (holder, _) = start_one(&rooms, Some(full.path())).await?;
@@ -102,6 +98,18 @@ pub(crate) async fn run(args: &SyncArgs) -> Result<ExitCode, Failure> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Writes the batches to a new log in `folder`.
+fn fill(folder: &Path, room: &RoomName, args: &SyncArgs) -> Result<(), Failure> {
+    let mut log = Log::open(folder, RetentionPolicy::default()).map_err(Failure::new)?;
+    let signed = batches::signed(room, args.count.get(), args.size);
+    let signed: Vec<_> = signed.collect::<Result<_, _>>()?;
+    let now_ms = signed.last().map_or(0, |batch| batch.sent_at_ms() + 1);
+    for batches in signed.chunks(BATCHES_PER_WRITE) {
+        log.append(now_ms, batches).map_err(Failure::new)?;
+    }
+    Ok(())
 }
 
 /// Returns the number of distinct events received, and the time of the last one.

@@ -11,11 +11,11 @@ const DOTS_ACROSS: usize = 2;
 const DOTS_DOWN: usize = 4;
 /// Maximum number of nodes on the circle: with more, the chords hide each other.
 const MAX_ON_CIRCLE: usize = 20;
-/// Rows of a circle without nodes; each two nodes get one more.
+/// Number of rows of a circle; each two nodes add one.
 const ROWS: usize = 17;
-/// Between the ends of the chords and the middle of a node's number, in cells.
+/// Gap between the ends of the chords and the middle of a node's number, in cells.
 const LABEL_GAP: f64 = 1.5;
-/// Columns at each side for the numbers.
+/// Number of columns at each side for the numbers.
 const MARGIN: usize = 4;
 
 /// Draws the nodes 1 to `nodes` and the links between them.
@@ -26,7 +26,7 @@ pub(super) fn draw(nodes: usize, links: &[(usize, usize)]) -> Vec<String> {
     }
 }
 
-/// A row and a column for each node, a mark where the two are linked.
+/// Draws a table with a row and a column for each node and a mark where two are linked.
 fn table(nodes: usize, links: &[(usize, usize)]) -> Vec<String> {
     let digit = |node: usize, place: usize| match (node / place, place) {
         (0, _) => ' ',
@@ -59,7 +59,7 @@ fn table(nodes: usize, links: &[(usize, usize)]) -> Vec<String> {
     heads.chain((1..=nodes).map(row)).collect()
 }
 
-/// The nodes clockwise from the top.
+/// Draws the nodes on a circle, clockwise from the top.
 fn circle(nodes: usize, links: &[(usize, usize)]) -> Vec<String> {
     let mut canvas = Canvas::for_nodes(nodes);
     for (a, b) in links {
@@ -72,10 +72,10 @@ fn circle(nodes: usize, links: &[(usize, usize)]) -> Vec<String> {
     canvas.lines()
 }
 
-/// Characters, of which those with dots are braille.
+/// A canvas of characters; those with dots are braille.
 struct Canvas {
     cells: Vec<Vec<Cell>>,
-    /// In dots; a dot is as wide as it is high on most terminals.
+    /// Size in dots; on most terminals a dot is as wide as it is high.
     middle: (f64, f64),
     radius: f64,
 }

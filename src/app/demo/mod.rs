@@ -42,7 +42,7 @@ pub(crate) fn run(config: DemoConfig) -> Result<ExitCode, Failure> {
     result
 }
 
-/// Two nodes first, then the others, which all know the first alone.
+/// Starts two nodes, then the others, which know only the first.
 async fn show(config: &DemoConfig) -> Result<ExitCode, Failure> {
     let mut fleet = Fleet::new(config);
     let first = fleet.start(None).await?;
@@ -66,7 +66,7 @@ async fn show(config: &DemoConfig) -> Result<ExitCode, Failure> {
 
 /// The nodes and the state that they have reported.
 struct Fleet {
-    /// The first is number 1.
+    /// The nodes; the first is number 1.
     nodes: Vec<Node>,
     numbers: HashMap<PeerId, usize>,
     teller: mpsc::Sender<NodeEvent>,
@@ -77,7 +77,7 @@ struct Fleet {
     said_at: Option<Instant>,
 }
 
-/// One event of one node.
+/// An event with the number of its node.
 struct NodeEvent {
     node: usize,
     at: Instant,
@@ -122,7 +122,7 @@ impl Fleet {
         Address::try_from(address).map_err(|e| failed(&e))
     }
 
-    /// The last node says something to all.
+    /// Sends a message from the last node to all.
     async fn say(&mut self) -> Result<bool, Failure> {
         let number = self.nodes.len();
         let Some(node) = self.nodes.last().cloned() else {

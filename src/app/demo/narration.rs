@@ -13,10 +13,10 @@ use crate::app::escape::Escaped;
 use crate::app::output::{self, DemoEnd, DemoNode, JsonLines, People, Record, Render, count};
 use crate::node::{BroadcastReceipt, DEFAULT_ROOM, Event, Node};
 
-/// Where the demonstration writes, and since when it runs.
+/// The output of the demonstration.
 pub(super) struct Narration {
     begun: Instant,
-    /// None: for people.
+    /// Renderer for programs; none: the output is for people.
     json: Option<JsonLines>,
     people: People,
     settled: Option<Duration>,
@@ -39,7 +39,7 @@ impl Narration {
         }
     }
 
-    /// A node is there.
+    /// Reports that a node is online.
     pub(super) fn online(&mut self, number: usize, node: &Node) {
         let record = Record::Online {
             peer_id: node.peer_id(),
@@ -114,7 +114,7 @@ impl Narration {
         self.line(at, &text);
     }
 
-    /// Everyone has the links that were promised.
+    /// Reports that all nodes have the promised links.
     pub(super) fn settled(&mut self, view: &MeshState) {
         let took = self.begun.elapsed();
         self.settled = Some(took);
@@ -127,7 +127,7 @@ impl Narration {
         }
     }
 
-    /// The message is on its way.
+    /// Reports that the message was sent.
     pub(super) fn sent(&mut self, node: usize, text: &str, sent: BroadcastReceipt) {
         let links = sent.links;
         let Ok(room) = DEFAULT_ROOM.parse() else {
@@ -139,7 +139,7 @@ impl Narration {
         }
     }
 
-    /// How it ended.
+    /// Reports the result.
     pub(super) fn end(&mut self, view: &MeshState, ids: &[PeerId]) {
         let missing = view.missing();
         let mut out = Vec::new();

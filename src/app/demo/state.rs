@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::app::output;
 
-/// Every node should have as many links as this, and not more than [`MAX_LINKS`].
+/// Minimum number of links that every node should reach.
 pub(super) const MIN_LINKS: usize = 2;
-/// The other end of the promise.
+/// Maximum number of links of a node at rest.
 pub(super) const MAX_LINKS: usize = 5;
 
 /// Links and deliveries of nodes numbered from 1.
@@ -26,9 +26,9 @@ pub(super) struct MeshState {
 /// The delivery of the message at a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Delivery {
-    /// After it was sent.
+    /// Time since it was sent.
     pub(super) after: Duration,
-    /// By data checking instead of live.
+    /// Whether anti-entropy (data checking) delivered it, instead of gossip.
     pub(super) backfill: bool,
 }
 
@@ -41,13 +41,13 @@ impl MeshState {
         }
     }
 
-    /// `node` tells of a link; whether that makes it one.
+    /// Records that `node` reports a link. Returns whether both ends have now reported it.
     pub(super) fn up(&mut self, node: usize, peer: usize, links: usize) -> bool {
         self.most = self.most.max(links);
         self.told.insert((node, peer)) && self.told.contains(&(peer, node))
     }
 
-    /// `node` tells that a link is gone; whether it was one.
+    /// Records that `node` reports the end of a link. Returns whether both ends had reported it.
     pub(super) fn down(&mut self, node: usize, peer: usize) -> bool {
         self.told.remove(&(node, peer)) && self.told.contains(&(peer, node))
     }
@@ -59,7 +59,7 @@ impl MeshState {
         }
     }
 
-    /// The nodes with which `node` is linked.
+    /// Returns the nodes that `node` is linked with.
     pub(super) fn links_of(&self, node: usize) -> Vec<usize> {
         let peers = self.told.range((node, 0)..(node + 1, 0));
         peers
@@ -68,7 +68,7 @@ impl MeshState {
             .collect()
     }
 
-    /// Every link once, the smaller number first.
+    /// Returns every link once, the smaller number first.
     pub(super) fn links(&self) -> Vec<(usize, usize)> {
         let both = |(a, b): &&(usize, usize)| a < b && self.told.contains(&(*b, *a));
         self.told.iter().filter(both).copied().collect()
@@ -78,17 +78,17 @@ impl MeshState {
         *self.heard.get(node.wrapping_sub(1))?
     }
 
-    /// The most links that any node had at any time.
+    /// Returns the maximum number of links that any node had at any time.
     pub(super) fn most(&self) -> usize {
         self.most
     }
 
-    /// Whether every node has two to five links and all are one component.
+    /// Returns whether every node has two to five links and all form one component.
     pub(super) fn is_settled(&self) -> bool {
         self.trouble_with_links().is_empty()
     }
 
-    /// Whether that is so, and everyone has heard the message.
+    /// Returns whether the mesh is settled and every node has received the message.
     pub(super) fn is_done(&self) -> bool {
         self.missing().is_empty()
     }
@@ -136,7 +136,7 @@ impl MeshState {
     }
 }
 
-/// "1, 2 and 3".
+/// Returns the numbers as a list: "1, 2 and 3".
 pub(super) fn listed(nodes: &[usize]) -> String {
     let texts: Vec<String> = nodes.iter().map(usize::to_string).collect();
     match texts.split_last() {

@@ -12,7 +12,7 @@ fn quoted(text: &str) -> String {
     Quoted(text).to_string()
 }
 
-/// The ranges of Default_Ignorable_Code_Point, out of Unicode's DerivedCoreProperties.txt.
+/// Ranges of Default_Ignorable_Code_Point, from Unicode's DerivedCoreProperties.txt.
 const IGNORABLE: [(u32, u32); 17] = [
     (0xad, 0xad),
     (0x34f, 0x34f),

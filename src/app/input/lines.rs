@@ -25,9 +25,9 @@ pub(crate) enum Line {
     Text(Vec<u8>),
     /// Longer than [`MAX_LINE`].
     TooLong,
-    /// As long as a terminal hands over: more may have been typed or pasted.
+    /// As long as a terminal delivers at most: more may have been typed or pasted.
     Cut,
-    /// No line: reading failed.
+    /// Reading failed.
     Failed(String),
 }
 
@@ -91,14 +91,14 @@ pub(crate) fn read() -> io::Result<mpsc::Receiver<Vec<Line>>> {
     Ok(waiting)
 }
 
-/// Whether stdin is a terminal that hands over whole lines.
+/// Returns whether stdin is a terminal in canonical mode.
 #[cfg(target_os = "linux")]
 fn stdin_is_canonical() -> bool {
     use rustix::termios::{LocalModes, tcgetattr};
     tcgetattr(io::stdin()).is_ok_and(|mode| mode.local_modes.contains(LocalModes::ICANON))
 }
 
-/// How long a line can be differs elsewhere.
+/// On other systems the maximum length differs.
 #[cfg(not(target_os = "linux"))]
 fn stdin_is_canonical() -> bool {
     false
@@ -112,7 +112,7 @@ struct Cutter {
 }
 
 impl Cutter {
-    /// The lines that end in `bytes`.
+    /// Adds `bytes`. Returns the lines that they complete.
     fn cut(&mut self, mut bytes: &[u8]) -> Vec<Line> {
         let mut lines = Vec::new();
         while let Some(end) = bytes.iter().position(|b| *b == b'\n') {

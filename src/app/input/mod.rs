@@ -17,25 +17,25 @@ use crate::node::{BroadcastError, Node, PendingBroadcast};
 use lines::Line;
 use repl::Repl;
 
-/// Events that are on their way and not answered yet; past that no more are read.
+/// Maximum number of events in flight; beyond it no further line is read (backpressure).
 const MAX_IN_FLIGHT: usize = 1024;
 
-/// Why there is no more input.
+/// The reason for the end of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Somebody typed /quit, or Ctrl-D.
+    /// A person typed /quit or Ctrl-D.
     Quit,
-    /// There is no more to read.
+    /// The input ended.
     Closed,
 }
 
 /// The answer to a line, in the order of the input.
 enum Answer {
-    /// An event on its way.
+    /// An event in flight.
     Sending(RoomName, PendingBroadcast),
-    /// An event that was not taken.
+    /// An event that the node refused.
     NotSent(RoomName, BroadcastError),
-    /// A line that is none.
+    /// An invalid line.
     Wrong(String),
 }
 
@@ -65,7 +65,7 @@ pub(crate) async fn run(node: Node, output: Output, rooms: Vec<RoomName>, json: 
     }
 }
 
-/// One JSON object a line; those that name no room are for `default`.
+/// Serves a program: one JSON object a line; without `room` an event goes to `default`.
 async fn serve_program(
     sender: &Sender,
     lines: &mut mpsc::Receiver<Vec<Line>>,
@@ -90,7 +90,7 @@ async fn serve_program(
     End::Closed
 }
 
-/// Hands events to the node, and their answers on in the same order.
+/// Sends events to the node, and queues their answers in the same order.
 struct Sender {
     node: Node,
     answers: mpsc::Sender<Answer>,

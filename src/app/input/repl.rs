@@ -9,19 +9,19 @@ use tokio::sync::mpsc;
 use super::lines::Line;
 use super::{End, Sender};
 use crate::app::escape::{Escaped, Quoted};
-use crate::app::output::{CHAT, Output, SHORT, short, told};
+use crate::app::output::{CHAT, Output, SHORT, describe_crowding, short};
 use crate::model::RoomName;
 use crate::node::{ClockStatus, Direction, LinkInfo, RoomStatus};
 
 const HELP: &str = "\
-a line that you type is said in the current room
-  /join ROOM    enter a room and speak there; also to come back to one
-  /leave [ROOM] leave a room, or the current one
-  /rooms        the rooms you are in
-  /peers        the nodes you are linked with
-  /status       what is kept of each room, and whether your neighbours hold the same
-  /quit         leave; so does Ctrl-D
-  //text        say /text";
+a line that you type is sent to the current room
+  /join ROOM    join a room, or switch to one that you have joined
+  /leave [ROOM] leave a room (default: the current one)
+  /rooms        list the rooms that you have joined
+  /peers        list the nodes that you are linked with
+  /status       show the stored messages of each room, and whether your neighbours have the same
+  /quit         end the program (also Ctrl-D)
+  //text        send /text";
 
 /// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl<'a> Repl<'a> {
                 };
                 let Ok(text) = std::str::from_utf8(bytes) else {
                     self.output
-                        .error("that line is not UTF-8 text and was not sent")
+                        .error("not sent: the line is not UTF-8 text")
                         .await;
                     continue;
                 };
@@ -122,8 +122,9 @@ impl<'a> Repl<'a> {
             ReplCommand::Quit => return Some(End::Quit),
             ReplCommand::Unknown(word) => {
                 let word = Escaped(word);
-                let hint =
-                    format!("there is no command /{word}: /help lists them; //{word} says it");
+                let hint = format!(
+                    "unknown command /{word}: /help lists the commands; //{word} sends it as text"
+                );
                 self.output.error(hint).await;
             }
         }
@@ -135,7 +136,7 @@ impl<'a> Repl<'a> {
             Some(room) => self.sender.send(room.clone(), CHAT, text.into()).await,
             None => {
                 self.output
-                    .error("you are in no room: /join ROOM first")
+                    .error("not sent: you are in no room; /join ROOM first")
                     .await
             }
         }
@@ -144,7 +145,7 @@ impl<'a> Repl<'a> {
     async fn on_peers(&self) {
         let peers = self.sender.node.peers().await;
         if peers.is_empty() {
-            return self.output.notice("linked with nobody").await;
+            return self.output.notice("you have no links").await;
         }
         self.output.notice(table(&peers)).await;
     }
@@ -152,7 +153,7 @@ impl<'a> Repl<'a> {
     async fn on_rooms(&self) {
         let rooms = self.sender.node.rooms().await;
         if rooms.is_empty() {
-            return self.output.notice("in no room").await;
+            return self.output.notice("you are in no room").await;
         }
         let mark = |room: &RoomName| match Some(room) == self.current() {
             true => format!("* {room}"),
@@ -165,14 +166,14 @@ impl<'a> Repl<'a> {
     async fn on_status(&self) {
         let rooms = self.sender.node.status().await;
         if rooms.is_empty() {
-            return self.output.notice("in no room").await;
+            return self.output.notice("you are in no room").await;
         }
         let crowding = self.sender.node.crowding();
         let crowding = crowding
             .iter()
-            .map(|crowding| format!("  ! {}", told(crowding)));
-        let clocks = clocks(&self.sender.node.clocks().await);
-        let rooms = rooms.iter().map(standing);
+            .map(|crowding| format!("  ! {}", describe_crowding(crowding)));
+        let clocks = clock_status(&self.sender.node.clocks().await);
+        let rooms = rooms.iter().map(room_status);
         let lines: Vec<String> = rooms.chain(crowding).chain(clocks).collect();
         self.output.notice(lines.join("\n")).await;
     }
@@ -184,7 +185,7 @@ impl<'a> Repl<'a> {
         };
         match self.sender.node.join(room.clone()).await {
             Ok(()) => {
-                self.output.notice(format!("you speak in {room} now")).await;
+                self.output.notice(format!("current room: {room}")).await;
                 self.rooms.retain(|known| *known != room);
                 self.rooms.push(room);
             }
@@ -204,14 +205,14 @@ impl<'a> Repl<'a> {
         }
         self.rooms.retain(|known| *known != room);
         let now = match self.current() {
-            Some(room) => format!("you speak in {room} now"),
-            None => "you are in no room now".to_owned(),
+            Some(room) => format!("current room: {room}"),
+            None => "you are in no room".to_owned(),
         };
         self.output.notice(format!("left {room}; {now}")).await;
     }
 }
 
-/// The links in columns.
+/// Returns the links as a table.
 fn table(links: &[LinkInfo]) -> String {
     let width = SHORT.max("peer".len());
     let row = |peer: &str, how: &str, rtt: &str, age: &str, address: &str| {
@@ -233,7 +234,7 @@ fn table(links: &[LinkInfo]) -> String {
     lines.join("\n")
 }
 
-/// "12 s", "3 min", "2 h 5 m", "3 d 4 h".
+/// Returns a duration as text: "12 s", "3 min", "2 h 5 m", "3 d 4 h".
 fn age(age: Duration) -> String {
     let (minutes, hours, days) = (
         age.as_secs() / 60,
@@ -249,34 +250,31 @@ fn age(age: Duration) -> String {
 }
 
 /// Returns the line of a room in `/status`.
-fn standing(room: &RoomStatus) -> String {
+fn room_status(room: &RoomStatus) -> String {
     let agreement = match (room.neighbours, room.agreed, room.agreed_for) {
         (0, ..) => "no neighbour to compare with".to_owned(),
-        (all, 0, _) => format!("none of {} holds the same yet", neighbours(all)),
+        (all, 0, _) => format!("in sync with 0 of {} yet", neighbours(all)),
         (all, some, since) => {
             let since = since.map_or(0, |since| since.as_secs());
-            format!(
-                "{some} of {} the same, for {since} s",
-                match all {
-                    1 => "1 neighbour holds".to_owned(),
-                    n => format!("{n} neighbours hold"),
-                }
-            )
+            format!("in sync with {some} of {} ({since} s)", neighbours(all))
         }
     };
     let repaired = match room.repaired {
         0 => String::new(),
-        n => format!("; {n} of them were missing here and brought by data checking"),
+        n => format!("; {n} of them fetched from neighbours"),
     };
     format!(
-        "  {}  {} batches kept; {agreement}{repaired}",
+        "  {}: {} stored, {agreement}{repaired}",
         Quoted(&room.room),
-        room.batches
+        match room.batches {
+            1 => "1 message".to_owned(),
+            n => format!("{n} messages"),
+        }
     )
 }
 
 /// Returns the lines about this machine's clock in `/status`.
-fn clocks(status: &ClockStatus) -> Vec<String> {
+fn clock_status(status: &ClockStatus) -> Vec<String> {
     let reports = status.in_doubt.iter().chain(&status.differing);
     let lines = reports.map(|report| format!("  ! {}", report.text(short)));
     let agreeing = status.neighbours.saturating_sub(status.differing.len());
@@ -302,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_stand_in_columns() {
+    fn links_are_shown_in_columns() {
         let link = |direction, rtt, age| LinkInfo {
             peer_id: libp2p::PeerId::random(),
             address: "/ip4/127.0.0.1/tcp/9000/ws".parse().expect("an address"),
@@ -330,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_is_said_unless_it_is_a_command() {
+    fn a_typed_line_is_sent_unless_it_is_a_command() {
         assert_eq!(
             ReplCommand::read("hello there"),
             ReplCommand::Say("hello there")

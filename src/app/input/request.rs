@@ -13,7 +13,7 @@ use crate::model::RoomName;
 /// An event that a program wants to send.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Request {
-    /// None: the node's first room.
+    /// The room; none: the node's first room.
     pub(crate) room: Option<RoomName>,
     pub(crate) name: String,
     pub(crate) data: Vec<u8>,

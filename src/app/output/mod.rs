@@ -22,19 +22,19 @@ use crate::model::RoomName;
 use crate::node::{BroadcastReceipt, Event, Events, Message};
 
 pub(crate) use json::{JsonLines, MAX_MILLIS};
-pub(crate) use people::{CHAT, People, SHORT, count, short, told};
+pub(crate) use people::{CHAT, People, SHORT, count, describe_crowding, short};
 pub(crate) use results::{CaseEnd, Check, CheckStage, ConformanceEnd, DemoEnd, DemoNode, Id};
 
-/// Answers that wait to be written; past that their senders wait.
+/// Maximum number of queued answers; beyond it their senders wait (backpressure).
 const MAX_WAITING: usize = 1024;
-/// Lines are handed to the system in pieces of about this size: large enough that the calls cost
-/// little, small enough that a reader soon has something to do.
+/// Approximate size of a write: large enough that the system calls cost little, small enough that a reader soon has
+/// something to do.
 const MAX_WRITE_BYTES: usize = 64 * 1024;
 
-/// Why the first [`print`] that failed did.
+/// Error of the first [`print`] that failed.
 static PRINT_ERROR: OnceLock<io::Error> = OnceLock::new();
 
-/// Something to write that is no event of the node.
+/// An output line that is not an event of the node.
 #[derive(Debug)]
 pub(crate) enum Record {
     /// The node is online.
@@ -48,7 +48,7 @@ pub(crate) enum Record {
         room: RoomName,
         sent: BroadcastReceipt,
     },
-    /// Something could not be done.
+    /// A line or command failed.
     Error {
         reason: String,
         room: Option<RoomName>,
@@ -59,20 +59,20 @@ pub(crate) enum Record {
     Notice(String),
 }
 
-/// How records and events look.
+/// Renders records and events.
 pub(crate) trait Render {
     fn record(&mut self, record: &Record, out: &mut Vec<u8>);
     fn event(&mut self, event: &Event, out: &mut Vec<u8>);
 }
 
-/// The way to the thread that writes.
+/// Queue to the output thread.
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
     records: mpsc::Sender<Record>,
     is_over: Arc<AtomicBool>,
 }
 
-/// How it ended: all written, or stdout could not be written to.
+/// Result of the output thread: all written, or a write error.
 pub(crate) type Ended = oneshot::Receiver<io::Result<()>>;
 
 /// Ends the output thread early.
@@ -138,12 +138,12 @@ impl Output {
     }
 }
 
-/// Whether colours are wanted at all.
+/// Returns whether colours are wanted: NO_COLOR is not set.
 pub(crate) fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Whether stdout shows colours.
+/// Returns whether stdout is a terminal that shows colours.
 pub(crate) fn on_terminal() -> bool {
     colours() && io::stdout().is_terminal()
 }
@@ -254,7 +254,7 @@ impl Sources {
         }
     }
 
-    /// The next thing to write; none when both have ended.
+    /// Returns the next record or event; none when both sources have ended.
     async fn next(&mut self) -> Option<Next> {
         poll_fn(|cx| self.poll_next(cx)).await
     }

@@ -274,7 +274,8 @@ impl OverlayDriver {
         self.last_warning = Some(now);
         self.bus.emit(Event::Error {
             reason: format!(
-                "no link, and nobody known answers; the next is tried in {:.1} s, and so on",
+                "not connected: none of the known peers answers; trying again (next in {:.1} s). Give --dial ADDR, or see \
+                 `diatribe check ADDR`",
                 backoff.as_secs_f64()
             ),
         });

@@ -13,7 +13,7 @@ pub(super) mod node;
 pub(super) mod process;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::super::failure::Failure;
@@ -60,18 +60,7 @@ pub(super) async fn measure(
     for n in 0..args.publishers.get() {
         fleet.order(n, &Order::Send { rate, begun })?;
     }
-    let mut last = (0, Instant::now());
-    loop {
-        let now = came.load(Ordering::Relaxed);
-        let sending = !fleet.have_sent(args.publishers.get());
-        if now > last.0 || sending {
-            last = (now, Instant::now());
-        }
-        if !sending && (now >= expected || last.1.elapsed() >= PROGRESS_TIMEOUT) {
-            break;
-        }
-        fleet.hear().await?;
-    }
+    arrived(&mut fleet, args.publishers.get(), &came, expected).await?;
     let reports = fleet.reports().await?;
     let costs: Vec<Cost> = reports.iter().map(|report| report.cost).collect();
     let cost = meter.stop_for(&costs);
@@ -88,4 +77,25 @@ pub(super) async fn measure(
         cost,
         copies: reports.iter().map(|report| report.copies).sum(),
     })
+}
+
+/// Waits until all publishers have sent and every delivery is reported, or none has been for [`PROGRESS_TIMEOUT`].
+async fn arrived(
+    fleet: &mut Fleet,
+    publishers: usize,
+    delivered: &AtomicU64,
+    expected: u64,
+) -> Result<(), Failure> {
+    let mut last = (0, Instant::now());
+    loop {
+        let now = delivered.load(Ordering::Relaxed);
+        let sending = !fleet.have_sent(publishers);
+        if now > last.0 || sending {
+            last = (now, Instant::now());
+        }
+        if !sending && (now >= expected || last.1.elapsed() >= PROGRESS_TIMEOUT) {
+            return Ok(());
+        }
+        fleet.hear().await?;
+    }
 }

@@ -3,6 +3,7 @@
 //! Entry function: [`run`]. The rule it keeps: it ends when its orders do.
 
 use std::io::BufRead;
+use std::num::NonZeroU64;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -43,6 +44,18 @@ struct Counting {
     tally: Arc<Tally>,
     meter: Meter,
     copies: u64,
+}
+
+impl Counting {
+    /// Returns the result. The cost excludes computing it.
+    fn report(&self, node: &Node) -> Report {
+        let cost = self.meter.stop();
+        Report {
+            copies: node.message_copies() - self.copies,
+            totals: self.tally.totals(),
+            cost,
+        }
+    }
 }
 
 async fn serve(orders: &mut mpsc::Receiver<Result<Order, Failure>>) -> Result<(), Failure> {
@@ -88,36 +101,34 @@ async fn serve(orders: &mut mpsc::Receiver<Result<Order, Failure>>) -> Result<()
             }
             Order::Send { rate, begun } => {
                 let (n, counting) = counting.as_ref().ok_or_else(nothing_to_do)?;
-                let rate = rate.map_or(Rate::Max, Rate::PerSecond);
-                let since = machine::monotonic().saturating_sub(begun);
-                let now = Instant::now();
-                let begun = now.checked_sub(since).unwrap_or(now);
-                let sending = load::publish(node.clone(), *n, counting.tally.clone(), rate, begun);
-                // As in one process: a publisher is an application.
-                tokio::spawn(tokio::task::unconstrained(async {
-                    let answer = match sending.await {
-                        Ok(()) => Answer::Sent,
-                        Err(failure) => Answer::Failed(failure.to_string()),
-                    };
-                    drop(tell(&answer));
-                }));
+                send(&node, *n, &counting.tally, rate, begun);
             }
             Order::Report => {
                 let (_, counting) = counting.as_ref().ok_or_else(nothing_to_do)?;
-                // Computing the result is not measured.
-                let cost = counting.meter.stop();
-                let copies = node.message_copies() - counting.copies;
-                tell(&Answer::Report(Box::new(Report {
-                    totals: counting.tally.totals(),
-                    cost,
-                    copies,
-                })))?;
+                tell(&Answer::Report(Box::new(counting.report(&node))))?;
             }
         }
     }
-    // A parent that is gone does not wait for more.
+    // The parent may have ended.
     let _ = timeout(SHUTDOWN_TIMEOUT, node.shutdown()).await;
     Ok(())
+}
+
+/// Starts to send the events of publisher `n`, whose schedule began at `begun` on the machine's clock, and reports the end.
+fn send(node: &Node, n: usize, tally: &Arc<Tally>, rate: Option<NonZeroU64>, begun: Duration) {
+    let rate = rate.map_or(Rate::Max, Rate::PerSecond);
+    let since = machine::monotonic().saturating_sub(begun);
+    let now = Instant::now();
+    let begun = now.checked_sub(since).unwrap_or(now);
+    let sending = load::publish(node.clone(), n, tally.clone(), rate, begun);
+    // As in one process: a publisher is an application.
+    tokio::spawn(tokio::task::unconstrained(async {
+        let answer = match sending.await {
+            Ok(()) => Answer::Sent,
+            Err(failure) => Answer::Failed(failure.to_string()),
+        };
+        drop(tell(&answer));
+    }));
 }
 
 fn nothing_to_do() -> Failure {

@@ -60,7 +60,7 @@ fn a_long_text_is_cut_and_the_line_says_where_all_of_it_is() {
     assert!(past.len() < 2200, "{} bytes", past.len());
 }
 
-/// Every line that has words of a peer in it.
+/// Returns every kind of line that contains text of a peer.
 fn lines(words: &str) -> Vec<String> {
     let reason = || words.to_owned();
     let refused = StageError::new(Stage::Identify, words);
