@@ -1,4 +1,4 @@
-//! Reads a log whose node need not run, and verifies envelopes that were kept outside of it.
+//! Reads the log of a node that need not run, and verifies envelopes that were kept outside of it.
 //!
 //! Entry functions: [`pages`], [`reopen`]. The rule it keeps: an envelope from a file is verified like one from a peer.
 
