@@ -7,7 +7,7 @@
 //!  application ── Node ◄───────────────────────── events, once and in order
 //!       │ broadcast                                          ▲
 //!       ▼                                                    │
-//!    outbox: number, batch, sign ─────► keeper: check, log, compare with neighbours
+//!    outbox: number, batch, sign ─────► ingest: check, log, compare with neighbours
 //!       │                                                    ▲
 //!       ▼                 the one event loop                 │
 //!  ┌─────────────────────────────────────────────────────────────────────┐

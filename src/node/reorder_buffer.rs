@@ -1,10 +1,9 @@
-//! In which order batches reach the application: an author's events as they were sent, without
-//! waiting long for one that is missing.
+//! The reorder buffer: batches reach the application in the order in which their author sent them, without a long wait for a
+//! missing one.
 //!
-//! Entry type: [`Order`]. The rules it keeps: what arrives is delivered, each once; a batch waits
-//! for the ones before it for at most [`GAP_WAIT`], and [`COMING_WAIT`] when they are on their way;
-//! what comes after its successors is delivered all the same, and says so. That nothing arrives twice is the log's promise: only what it called
-//! [`crate::model::Outcome::New`] is handed to an `Order`.
+//! Entry type: [`ReorderBuffer`], pure. The rules it keeps: every batch is delivered once. A batch waits for earlier ones for at
+//! most [`GAP_TIMEOUT`], or [`IN_FLIGHT_TIMEOUT`] when they are in flight. A batch that arrives after its successors is
+//! delivered as a late one. The log excludes duplicates: only a batch with [`crate::model::Outcome::New`] may be inserted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -15,37 +14,36 @@ use crate::model::AuthorStream;
 #[cfg(test)]
 mod tests;
 
-/// How long a batch waits for those before it. Long enough for the other ways through the mesh,
-/// which differ by some ten milliseconds, and for a fetch from a neighbour; short enough that a
-/// reader hardly notices. A guess.
-pub(crate) const GAP_WAIT: Duration = Duration::from_millis(300);
+/// Maximum time that a batch waits for earlier ones. Long enough for the other paths through the mesh, which differ by some
+/// ten milliseconds, and for a fetch from a neighbour; short enough that a reader hardly notices. A guess.
+pub(crate) const GAP_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// How long a batch waits for those before it that may be on their way: a large one takes a while over a
-/// slow link, and what its author says about it just after that is small. A guess.
-pub(crate) const COMING_WAIT: Duration = Duration::from_secs(60);
+/// Maximum time that a batch waits for earlier ones that may be in flight: a large batch takes a while over a slow link, and
+/// its author's next message is often small. A guess.
+pub(crate) const IN_FLIGHT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Streams that are remembered; past this the one that was quiet longest is forgotten, and the log
-/// says again whether its next batch follows.
-const STREAMS_MOST: usize = 4096;
+/// Maximum number of remembered streams. Past it the least recently used one is forgotten, and the log says whether its next
+/// batch follows.
+const MAX_STREAMS: usize = 4096;
 
-/// Batches of one stream that may wait at once; one more, and the gap is given up.
-const WAITING_MOST: usize = 256;
+/// Maximum number of waiting batches of one stream. Past it the first gap is given up.
+const MAX_WAITING: usize = 256;
 
-/// Bytes that may wait in all; past this every gap is given up.
-const WAITING_BYTES_MOST: usize = 16 << 20;
+/// Maximum number of waiting bytes in all. Past it every gap is given up.
+const MAX_WAITING_BYTES: usize = 16 << 20;
 
-/// A batch to be put in order.
+/// A batch for the buffer.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival<T> {
-    /// Whose it is.
+    /// The stream to which it belongs.
     pub(crate) stream: AuthorStream,
     /// The number of its first event.
     pub(crate) first_seq: u64,
-    /// How many events it holds.
+    /// The number of its events.
     pub(crate) count: u64,
     /// Whether the log holds the batch before it, or there is none ([`crate::model::Outcome::New`]).
     pub(crate) follows: bool,
-    /// The bytes it takes while it waits.
+    /// Its size in memory, in bytes.
     pub(crate) size: usize,
     /// The batch itself.
     pub(crate) item: T,
@@ -60,13 +58,13 @@ pub(crate) struct Delivery<T> {
     pub(crate) late: bool,
 }
 
-/// Puts the batches of all streams in order.
+/// The reorder buffer of all streams.
 #[derive(Debug)]
-pub(crate) struct Order<T> {
+pub(crate) struct ReorderBuffer<T> {
     streams: HashMap<AuthorStream, Progress<T>>,
-    /// When the next batch's patience ends, and whose it is.
+    /// The streams with waiting batches, by the time at which their first gap is given up.
     deadlines: BTreeMap<(Time, u64), AuthorStream>,
-    /// The streams by when they were last used.
+    /// The streams, the least recently used first.
     by_use: BTreeMap<u64, AuthorStream>,
     waiting_bytes: usize,
     uses: u64,
@@ -76,9 +74,9 @@ pub(crate) struct Order<T> {
 struct Progress<T> {
     /// The number of the event that is due next.
     next_seq: u64,
-    /// Whether anything of it was delivered since it is known.
+    /// Whether a batch of it was delivered since it is known.
     delivered: bool,
-    /// What waits, by its first number.
+    /// Waiting batches, by their first number.
     waiting: BTreeMap<u64, Waiting<T>>,
     used: u64,
     deadline: Option<(Time, u64)>,
@@ -92,16 +90,16 @@ struct Waiting<T> {
     item: T,
 }
 
-impl<T> Default for Order<T> {
-    fn default() -> Order<T> {
-        Order::new()
+impl<T> Default for ReorderBuffer<T> {
+    fn default() -> ReorderBuffer<T> {
+        ReorderBuffer::new()
     }
 }
 
-impl<T> Order<T> {
-    /// With no stream known.
-    pub(crate) fn new() -> Order<T> {
-        Order {
+impl<T> ReorderBuffer<T> {
+    /// Returns an empty buffer.
+    pub(crate) fn new() -> ReorderBuffer<T> {
+        ReorderBuffer {
             streams: HashMap::new(),
             deadlines: BTreeMap::new(),
             by_use: BTreeMap::new(),
@@ -110,8 +108,8 @@ impl<T> Order<T> {
         }
     }
 
-    /// Takes a batch that the log stored as new, and delivers what is due now.
-    pub(crate) fn arrived(&mut self, now: Time, arrival: Arrival<T>, out: &mut Vec<Delivery<T>>) {
+    /// Inserts a batch that the log stored as new, and delivers the batches that are in order now.
+    pub(crate) fn insert(&mut self, now: Time, arrival: Arrival<T>, out: &mut Vec<Delivery<T>>) {
         let Arrival {
             stream,
             first_seq,
@@ -121,27 +119,13 @@ impl<T> Order<T> {
             item,
         } = arrival;
         let end_seq = first_seq.saturating_add(count);
-        self.uses += 1;
-        let used = self.uses;
-        let progress = self
-            .streams
-            .entry(stream.clone())
-            .or_insert_with(|| Progress {
-                // A stream that is not known, with its last batch in the log, was delivered up to there.
-                // Otherwise what is missing is given the same chance as any gap.
-                next_seq: if follows { first_seq } else { 1 },
-                delivered: false,
-                waiting: BTreeMap::new(),
-                used,
-                deadline: None,
-            });
-        self.by_use.remove(&progress.used);
-        progress.used = used;
-        self.by_use.insert(used, stream.clone());
-
+        // The log has delivered an unknown stream up to its last batch there. Otherwise the missing batches are a gap as any.
+        let next_seq = if follows { first_seq } else { 1 };
+        let (mut added, mut freed) = (0, 0);
+        let progress = self.touch(&stream, next_seq);
         if follows && !progress.delivered && !progress.waits_until(first_seq) {
-            // What it follows was delivered before this stream was known here.
-            self.waiting_bytes -= progress.give_up_before(first_seq, out);
+            // The batch before it was delivered before this stream was known here.
+            freed += progress.give_up_before(first_seq, out);
             progress.next_seq = progress.next_seq.max(first_seq);
         }
         if first_seq < progress.next_seq {
@@ -150,9 +134,9 @@ impl<T> Order<T> {
             progress.next_seq = end_seq;
             progress.delivered = true;
             out.push(Delivery { item, late: false });
-            self.waiting_bytes -= progress.release(out);
+            freed += progress.release(out);
         } else {
-            self.waiting_bytes += size;
+            added = size;
             progress.waiting.insert(
                 first_seq,
                 Waiting {
@@ -162,25 +146,49 @@ impl<T> Order<T> {
                     item,
                 },
             );
-            if progress.waiting.len() > WAITING_MOST {
-                self.waiting_bytes -= progress.give_up_first_gap(out);
+            if progress.waiting.len() > MAX_WAITING {
+                freed += progress.give_up_first_gap(out);
             }
         }
+        self.waiting_bytes = self.waiting_bytes + added - freed;
         self.set_deadline(&stream);
-        if self.waiting_bytes > WAITING_BYTES_MOST {
+        if self.waiting_bytes > MAX_WAITING_BYTES {
             self.give_up_all(out);
         }
-        if self.streams.len() > STREAMS_MOST {
+        if self.streams.len() > MAX_STREAMS {
             self.forget_one(out);
         }
     }
 
-    /// Delivers what has waited long enough.
+    /// Returns the progress of a stream, which is now the most recently used one. `next_seq` is that of a new stream.
+    fn touch(&mut self, stream: &AuthorStream, next_seq: u64) -> &mut Progress<T> {
+        self.uses += 1;
+        let used = self.uses;
+        self.by_use.insert(used, stream.clone());
+        let progress = self
+            .streams
+            .entry(stream.clone())
+            .or_insert_with(|| Progress {
+                next_seq,
+                delivered: false,
+                waiting: BTreeMap::new(),
+                used,
+                deadline: None,
+            });
+        if progress.used != used {
+            self.by_use.remove(&progress.used);
+            progress.used = used;
+        }
+        progress
+    }
+
+    /// Delivers the batches that have waited long enough.
     pub(crate) fn expire(&mut self, now: Time, out: &mut Vec<Delivery<T>>) {
         self.expire_unless(now, |_| false, out);
     }
 
-    /// The same, but what is before a batch of which this holds may be on its way.
+    /// Delivers the batches that have waited long enough. Where `is_coming` holds for the first waiting batch of a stream, the
+    /// earlier ones may be in flight, and it waits longer.
     pub(crate) fn expire_unless(
         &mut self,
         now: Time,
@@ -193,7 +201,7 @@ impl<T> Order<T> {
             let stream = entry.remove();
             if let Some(progress) = self.streams.get_mut(&stream) {
                 if progress.waits_on(now, &is_coming) {
-                    let key = (now + GAP_WAIT, progress.used);
+                    let key = (now + GAP_TIMEOUT, progress.used);
                     progress.deadline = Some(key);
                     self.deadlines.insert(key, stream);
                     continue;
@@ -205,12 +213,12 @@ impl<T> Order<T> {
         }
     }
 
-    /// When [`Order::expire`] has something to do.
+    /// Returns when [`ReorderBuffer::expire`] is next due.
     pub(crate) fn deadline(&self) -> Option<Time> {
         self.deadlines.keys().next().map(|(time, _)| *time)
     }
 
-    /// How many batches wait.
+    /// Returns the number of waiting batches.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.streams
@@ -227,7 +235,7 @@ impl<T> Order<T> {
             self.deadlines.remove(&old);
         }
         if let Some(since) = progress.waiting.values().map(|waiting| waiting.since).min() {
-            let key = (since + GAP_WAIT, progress.used);
+            let key = (since + GAP_TIMEOUT, progress.used);
             progress.deadline = Some(key);
             self.deadlines.insert(key, stream.clone());
         }
@@ -256,7 +264,7 @@ impl<T> Order<T> {
 }
 
 impl<T> Progress<T> {
-    /// Delivers what waited for the batch just delivered; returns the bytes that wait no more.
+    /// Delivers the batches that follow the one just delivered. Returns their bytes.
     fn release(&mut self, out: &mut Vec<Delivery<T>>) -> usize {
         let mut freed = 0;
         while let Some(entry) = self.waiting.first_entry()
@@ -274,17 +282,17 @@ impl<T> Progress<T> {
         freed
     }
 
-    /// Whether a waiting batch ends where the batch with this first number begins.
+    /// Returns whether a waiting batch ends where the batch with this first number begins.
     fn waits_until(&self, first_seq: u64) -> bool {
         let before = self.waiting.range(..first_seq).next_back();
         before.is_some_and(|(_, waiting)| waiting.end_seq == first_seq)
     }
 
-    /// Whether what is before the first waiting batch is still waited for, because it is on its way.
+    /// Returns whether the first waiting batch waits longer, because earlier ones are in flight.
     fn waits_on(&self, now: Time, is_coming: impl Fn(&T) -> bool) -> bool {
         let since = self.waiting.values().map(|waiting| waiting.since).min();
         let first = self.waiting.values().next();
-        since.is_some_and(|since| now < since + COMING_WAIT)
+        since.is_some_and(|since| now < since + IN_FLIGHT_TIMEOUT)
             && first.is_some_and(|first| is_coming(&first.item))
     }
 

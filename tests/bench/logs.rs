@@ -5,7 +5,7 @@ use diatribe::store::{Cursor, Log, Query, RetentionPolicy};
 
 use crate::batches::sealed;
 
-/// Batches of one transaction, as the keeper hands them on.
+/// Batches of one transaction, as the ingest task appends them.
 const TOGETHER: u64 = 16;
 /// When the batches are stored, in milliseconds since 1970: when they were sent, about.
 const NOW_MS: u64 = 1_000_000;

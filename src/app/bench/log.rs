@@ -17,7 +17,7 @@ use super::{batches, report};
 use crate::clock::Clock;
 use crate::store::{Log, RetentionPolicy, Writer};
 
-/// Batches of one append, as the keeper hands them on.
+/// Batches of one append, as the ingest task appends them.
 const BATCHES_PER_WRITE: usize = 16;
 
 #[derive(Debug, Serialize)]

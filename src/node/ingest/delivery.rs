@@ -13,7 +13,7 @@ use crate::clock::{Time, UnixClock};
 use crate::gossip::VerifiedBatch;
 use crate::model::{AuthorStream, BatchId, Id};
 use crate::node::event::{Event, EventBus, Message};
-use crate::node::reorder_buffer::{Arrival, Delivery, GAP_WAIT, Order};
+use crate::node::reorder_buffer::{Arrival, Delivery, GAP_TIMEOUT, ReorderBuffer};
 
 /// A batch in the reorder buffer, and whether it was fetched and not gossiped.
 pub(super) type Fetched = (VerifiedBatch, bool);
@@ -24,7 +24,7 @@ pub(super) struct AppDelivery {
     own_instance_id: [u8; 16],
     unix: UnixClock,
     bus: EventBus,
-    order: Order<Fetched>,
+    order: ReorderBuffer<Fetched>,
     dates: Dates,
     /// Batches that were delivered although the log does not keep them.
     delivered: DeliveredIds,
@@ -38,7 +38,7 @@ impl AppDelivery {
             own_instance_id: local.instance_id,
             unix: local.unix.clone(),
             bus,
-            order: Order::new(),
+            order: ReorderBuffer::new(),
             dates: Dates::default(),
             delivered: DeliveredIds::default(),
         }
@@ -56,7 +56,7 @@ impl AppDelivery {
         if !self.is_own(&batch) && !self.delivered.contains(&batch.id()) {
             self.check_date(&batch, is_live);
             let arrival = arrival(batch, follows, !is_live);
-            self.order.arrived(now, arrival, due);
+            self.order.insert(now, arrival, due);
         }
     }
 
@@ -105,7 +105,7 @@ impl AppDelivery {
     /// Delivers all batches, although earlier ones are missing: the node stops at `now`.
     pub(super) fn flush(&mut self, now: Time) {
         let mut due = Vec::new();
-        self.order.expire(now + GAP_WAIT, &mut due);
+        self.order.expire(now + GAP_TIMEOUT, &mut due);
         self.deliver(due);
     }
 

@@ -1,14 +1,14 @@
-//! Each batch once, in order whenever the one before is there, and none waits long.
+//! Each batch is delivered once, in order where the one before has arrived, and none waits long.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Arrival, COMING_WAIT, Delivery, GAP_WAIT, Order};
+use super::{Arrival, Delivery, GAP_TIMEOUT, IN_FLIGHT_TIMEOUT, ReorderBuffer};
 use crate::clock::Time;
 use crate::model::AuthorStream;
 
-/// Whose, its first number, how many.
+/// A batch: its author, its first number, and the number of its events.
 type Delivered = Delivery<(u8, u64, u64)>;
 
 fn stream(author: u8) -> AuthorStream {
@@ -30,15 +30,15 @@ fn arrival(author: u8, first_seq: u64, follows: bool) -> Arrival<u64> {
     }
 }
 
-fn arrive(order: &mut Order<u64>, ms: u64, seq: u64, follows: bool) -> Vec<(u64, bool)> {
+fn arrive(order: &mut ReorderBuffer<u64>, ms: u64, seq: u64, follows: bool) -> Vec<(u64, bool)> {
     let mut out = Vec::new();
-    order.arrived(Time::from_millis(ms), arrival(1, seq, follows), &mut out);
+    order.insert(Time::from_millis(ms), arrival(1, seq, follows), &mut out);
     out.into_iter()
         .map(|delivery| (delivery.item, delivery.late))
         .collect()
 }
 
-fn expire(order: &mut Order<u64>, now: Time) -> Vec<(u64, bool)> {
+fn expire(order: &mut ReorderBuffer<u64>, now: Time) -> Vec<(u64, bool)> {
     let mut out = Vec::new();
     order.expire(now, &mut out);
     out.into_iter()
@@ -48,14 +48,14 @@ fn expire(order: &mut Order<u64>, now: Time) -> Vec<(u64, bool)> {
 
 #[test]
 fn a_gap_is_waited_for_and_then_given_up() {
-    let mut order = Order::new();
+    let mut order = ReorderBuffer::new();
     assert_eq!(arrive(&mut order, 0, 1, true), [(1, false)]);
     assert_eq!(arrive(&mut order, 10, 3, false), []);
     assert_eq!(arrive(&mut order, 20, 4, true), []);
-    assert_eq!(order.deadline(), Some(Time::from_millis(10) + GAP_WAIT));
+    assert_eq!(order.deadline(), Some(Time::from_millis(10) + GAP_TIMEOUT));
     assert_eq!(expire(&mut order, Time::from_millis(11)), []);
     assert_eq!(
-        expire(&mut order, Time::from_millis(10) + GAP_WAIT),
+        expire(&mut order, Time::from_millis(10) + GAP_TIMEOUT),
         [(3, false), (4, false)]
     );
     assert_eq!(order.deadline(), None);
@@ -68,9 +68,9 @@ fn a_gap_is_waited_for_and_then_given_up() {
 
 #[test]
 fn a_gap_is_waited_for_longer_while_what_is_missing_may_be_coming_but_not_for_ever() {
-    let mut order = Order::new();
+    let mut order = ReorderBuffer::new();
     assert_eq!(arrive(&mut order, 0, 2, false), []);
-    let expire_unless = |order: &mut Order<u64>, now, is_coming: bool| {
+    let expire_unless = |order: &mut ReorderBuffer<u64>, now, is_coming: bool| {
         let mut out = Vec::new();
         order.expire_unless(now, |seq| is_coming && *seq == 2, &mut out);
         out.into_iter()
@@ -78,10 +78,14 @@ fn a_gap_is_waited_for_longer_while_what_is_missing_may_be_coming_but_not_for_ev
             .collect::<Vec<_>>()
     };
     let mut now = Time::ZERO;
-    while now + GAP_WAIT < Time::ZERO + COMING_WAIT {
+    while now + GAP_TIMEOUT < Time::ZERO + IN_FLIGHT_TIMEOUT {
         now = order.deadline().unwrap();
         assert_eq!(expire_unless(&mut order, now, true), [0; 0]);
-        assert_eq!(order.deadline(), Some(now + GAP_WAIT), "it does not spin");
+        assert_eq!(
+            order.deadline(),
+            Some(now + GAP_TIMEOUT),
+            "it does not spin"
+        );
     }
     now = order.deadline().unwrap();
     assert_eq!(expire_unless(&mut order, now, true), [2]);
@@ -95,7 +99,7 @@ fn a_gap_is_waited_for_longer_while_what_is_missing_may_be_coming_but_not_for_ev
 
 #[test]
 fn what_fills_the_gap_releases_what_waits() {
-    let mut order = Order::new();
+    let mut order = ReorderBuffer::new();
     assert_eq!(arrive(&mut order, 0, 2, false), []);
     assert_eq!(arrive(&mut order, 1, 3, true), []);
     assert_eq!(
@@ -107,7 +111,7 @@ fn what_fills_the_gap_releases_what_waits() {
 
 #[test]
 fn what_the_log_stored_in_order_is_delivered_in_order_even_when_its_news_are_not() {
-    let mut order = Order::new();
+    let mut order = ReorderBuffer::new();
     assert_eq!(arrive(&mut order, 0, 1, true), [(1, false)]);
     assert_eq!(arrive(&mut order, 1, 3, true), []);
     assert_eq!(arrive(&mut order, 2, 2, true), [(2, false), (3, false)]);
@@ -115,39 +119,39 @@ fn what_the_log_stored_in_order_is_delivered_in_order_even_when_its_news_are_not
 
 #[test]
 fn after_a_restart_the_log_says_what_was_delivered() {
-    let mut order = Order::new();
+    let mut order = ReorderBuffer::new();
     assert_eq!(arrive(&mut order, 0, 12, false), []);
     assert_eq!(arrive(&mut order, 1, 11, true), [(11, false), (12, false)]);
-    let mut order = Order::new();
+    let mut order = ReorderBuffer::new();
     assert_eq!(arrive(&mut order, 0, 50, true), [(50, false)]);
     assert_eq!(arrive(&mut order, 0, 40, false), [(40, true)]);
 }
 
 #[test]
 fn what_waits_is_bounded() {
-    let mut order = Order::new();
+    let mut order = ReorderBuffer::new();
     let mut out = Vec::new();
     let large = |author: u8| Arrival {
         size: 1 << 20,
         ..arrival(author, 5, false)
     };
     for author in 0..40 {
-        order.arrived(Time::ZERO, large(author), &mut out);
+        order.insert(Time::ZERO, large(author), &mut out);
     }
     assert!(order.waiting() <= 16);
-    let mut order = Order::new();
+    let mut order = ReorderBuffer::new();
     for seq in 0..300 {
-        order.arrived(Time::ZERO, arrival(1, 10 + 2 * seq, false), &mut out);
+        order.insert(Time::ZERO, arrival(1, 10 + 2 * seq, false), &mut out);
     }
     assert!(order.waiting() <= 256);
-    let mut order = Order::new();
+    let mut order = ReorderBuffer::new();
     for n in 0..5000u64 {
         let stream = AuthorStream {
             instance: [(n >> 8) as u8; 16],
             author: vec![n as u8].into(),
             room: "a".into(),
         };
-        order.arrived(
+        order.insert(
             Time::ZERO,
             Arrival {
                 stream,
@@ -162,7 +166,7 @@ fn what_waits_is_bounded() {
 proptest! {
     #[test]
     fn each_is_delivered_once_and_in_order_when_the_one_before_is_there(
-        // Who, how many events, how long the way took; none when the batch was lost.
+        // The author, the number of events, and the delay on the way; none when the batch was lost.
         batches in prop::collection::vec((0u8..3, 1u64..4, prop::option::weighted(0.95, 0u64..700)), 1..200),
         seen_before in 0u64..5,
     ) {
@@ -182,7 +186,7 @@ proptest! {
             }
         }
         arrivals.sort();
-        let mut order = Order::new();
+        let mut order = ReorderBuffer::new();
         let mut arrived_at = BTreeMap::new();
         let mut delivered: Vec<(Time, Delivered)> = Vec::new();
         let mut out = Vec::new();
@@ -198,7 +202,7 @@ proptest! {
             arrived_at.insert((*author, *first), now);
             let item = (*author, *first, *count);
             let (first_seq, count) = (*first, *count);
-            order.arrived(now, Arrival { stream: stream(*author), first_seq, count, follows, size: 1, item }, &mut out);
+            order.insert(now, Arrival { stream: stream(*author), first_seq, count, follows, size: 1, item }, &mut out);
             delivered.extend(out.drain(..).map(|delivery| (now, delivery)));
         }
         while let Some(at) = order.deadline() {
@@ -213,7 +217,7 @@ proptest! {
         let mut highest: BTreeMap<u8, u64> = BTreeMap::new();
         for (index, (at, Delivery { item: (author, first, count), late })) in delivered.iter().enumerate() {
             let arrived = arrived_at[&(*author, *first)];
-            prop_assert!(*at >= arrived && *at <= arrived + GAP_WAIT, "waited {:?}", *at - arrived);
+            prop_assert!(*at >= arrived && *at <= arrived + GAP_TIMEOUT, "waited {:?}", *at - arrived);
             let highest = highest.entry(*author).or_default();
             prop_assert_eq!(*late, *first < *highest);
             *highest = (*highest).max(*first + count);
