@@ -1,14 +1,14 @@
-//! What one process of an author says in a room.
+//! Identifies the events of one process of an author in one room: the unit in which events are numbered and ordered.
 //!
 //! Entry type: [`AuthorStream`].
 
-/// The events of one process of one author in one room.
+/// Key of a numbered stream of events: room, author and process.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AuthorStream {
-    /// The room.
+    /// Room of the events.
     pub room: String,
     /// The author's libp2p `PublicKey`.
     pub author: bytes::Bytes,
-    /// The author's process.
+    /// Random id of the author's process, new for each start.
     pub instance: [u8; 16],
 }

@@ -1,10 +1,10 @@
-//! The id of a batch.
+//! Identifier of a batch.
 //!
 //! Entry type: [`BatchId`].
 
 use std::fmt;
 
-/// Names a batch, and its gossipsub message: a hash of its room, body and signature
+/// Identifies a batch and its gossipsub message: a hash of its room, body and signature
 /// ([`crate::wire::envelope::MessageId`]).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub [u8; 32]);

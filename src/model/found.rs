@@ -1,4 +1,4 @@
-//! What a log answers when a neighbour fetches batches.
+//! Result of a lookup by id, as the log returns it to the responder of a fetch.
 //!
 //! Entry type: [`Found`].
 
@@ -7,15 +7,15 @@ use bytes::Bytes;
 use super::item::Item;
 use super::record::Id;
 
-/// What the log holds of some ids.
+/// Envelopes and absences that a lookup of ids returned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// The envelopes of as many of the ids, in their order, as fit.
+    /// Envelopes of the held ids, in the order asked, as many as fit into the byte limit.
     pub envelopes: Vec<Bytes>,
-    /// Those that are not held, of those looked at.
+    /// Ids that were looked up and are not held.
     pub missing: Vec<Id>,
-    /// Those that were held and made room, of those looked at.
+    /// Batches that were looked up and of which only a tombstone is left.
     pub removed: Vec<Item>,
-    /// How many of the ids were looked at.
+    /// Number of ids that were looked up before the byte limit ended the lookup.
     pub looked_at: usize,
 }

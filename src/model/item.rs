@@ -1,20 +1,20 @@
-//! A batch as rooms are compared.
+//! A batch in the set that anti-entropy compares.
 //!
 //! Entry type: [`Item`].
 
 use super::record::Id;
 
-/// An item of the comparison: when the batch was sent and its id, in this order.
+/// Element of set reconciliation: sending time and id of a batch, sorted in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Item {
     /// Unix time in milliseconds, as signed by the author.
     pub sent_at_ms: u64,
-    /// The batch id.
+    /// Id of the batch.
     pub id: Id,
 }
 
 impl Item {
-    /// The first item that could have been sent at this time.
+    /// Returns the smallest item with this sending time.
     pub const fn at(sent_at_ms: u64) -> Item {
         Item {
             sent_at_ms,

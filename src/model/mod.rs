@@ -1,8 +1,10 @@
-//! The values that several protocols and the log have in common; it imports nothing of the crate.
+//! Plain types shared by the protocols and the log; they import no protocol.
 //!
-//! * [`RoomName`], [`BatchId`], [`AuthorStream`]: names of a room, of a batch, and of what one process of an author says.
-//! * [`Record`] and [`Verified`]: a batch as it is stored, and the types that only the signer and the verifier make.
-//! * [`Item`], [`Found`], [`MAX_ITEMS`], [`MIN_RETENTION_MS`]: what the log and the comparison of rooms agree on.
+//! * [`RoomName`], [`BatchId`], [`AuthorStream`]: names of a room, of a batch, and of the numbered events of one
+//!   process of an author.
+//! * [`Record`] and [`Verified`]: a batch as it is stored, and the trait of the types that only the signer and the
+//!   verifier make.
+//! * [`Item`], [`Found`], [`MAX_ITEMS`], [`MIN_RETENTION_MS`]: the interface between the log and anti-entropy.
 
 mod author_stream;
 mod batch_id;

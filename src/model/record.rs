@@ -1,52 +1,54 @@
-//! What the log keeps of a batch, and who may hand it one.
+//! A batch as the log stores it, and the permission to store one.
 //!
-//! Entry types: [`Record`], [`Verified`]. The rule it keeps: a record enters the log only out of a
-//! type that says of itself that it was checked.
+//! Entry types: [`Record`], [`Verified`]. The rule it keeps: a record enters the log only out of a type that
+//! implements [`Verified`], which guarantees that its signature was made or checked here.
 
 use bytes::Bytes;
 
 use super::author_stream::AuthorStream;
 
-/// A batch's id: a hash of its room and envelope ([`crate::wire::envelope::id_in_room`]).
+/// Id of a batch: a hash of its room and envelope ([`crate::wire::envelope::id_in_room`]).
 pub type Id = [u8; 32];
 
-/// Implemented by the types that only a signature yields, made or verified; nothing else can be stored. No other crate
-/// can implement it.
+/// Permission to store a batch: implemented only by types that signing or verifying yields. The supertrait [`Seal`]
+/// cannot be implemented in another crate.
 pub trait Verified: Seal {
-    /// The batch as the log keeps it.
+    /// Returns the batch as the log stores it.
     fn record(&self) -> Record;
 }
 
-/// What makes a type one that may be stored: named by whoever keeps its constructors to the signer and the verifier.
+/// Seals [`Verified`]: implemented by modules that keep the constructors of such a type to the signer and the
+/// verifier.
 pub trait Seal {}
 
-/// A batch as the log keeps it: what it is found by, and its envelope as it came.
+/// A batch as the log stores it: the columns of its row, and its envelope unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The id of `bytes` in `room`.
+    /// Id of `bytes` in `room`.
     pub id: Id,
-    /// The room it was sent in.
+    /// Room in which it was sent.
     pub room: String,
     /// The author's libp2p `PublicKey`.
     pub author: Bytes,
-    /// The author's process: random for each start.
+    /// Random id of the author's process, new for each start.
     pub instance: [u8; 16],
-    /// The number of its first event within author, instance and room, from 1.
+    /// Sequence number of its first event in the author's stream, from 1.
     pub first_seq: u64,
-    /// How many events it holds, at least one.
+    /// Number of events, at least one.
     pub count: u64,
-    /// When its author says it was sent, in Unix milliseconds.
+    /// Sending time that the author signed, in Unix milliseconds.
     pub sent_at_ms: u64,
     /// The envelope, byte for byte.
     pub bytes: Bytes,
-    /// The PeerId of the neighbour that brought it first; empty when none did, and in what is read back.
+    /// PeerId of the neighbour that delivered it first; empty for a batch of this node and for one read back from the
+    /// log.
     pub brought_by: Bytes,
 }
 
-/// What each event of a batch counts for besides its bytes, in bytes: as everywhere else that batches are counted.
+/// Bytes charged for each event of a batch besides its payload. Every quota of batches charges this amount.
 pub const EVENT_BYTES: u64 = 64;
 
-/// What a batch counts besides its envelope and its events: its row, and those of the indices.
+/// Bytes charged for each batch besides its envelope and events: its row and its index entries.
 const ROW_BYTES: u64 = 256;
 
 impl Record {
@@ -59,18 +61,18 @@ impl Record {
         }
     }
 
-    /// The number after its last event.
+    /// Returns the sequence number after its last event.
     pub fn end_seq(&self) -> u64 {
         self.first_seq.saturating_add(self.count)
     }
 
-    /// What the batch counts for when there is no room for all.
+    /// Returns the bytes that the batch is charged against the quotas of a full log.
     pub(crate) fn cost(&self) -> u64 {
         let events = self.count.saturating_mul(EVENT_BYTES);
         (self.bytes.len() as u64 + ROW_BYTES).saturating_add(events)
     }
 
-    /// Whether its numbers fit into the log's columns, which are signed.
+    /// Returns whether its numbers fit into the log's columns, which are signed.
     pub(crate) fn fits(&self) -> bool {
         let most = i64::MAX as u64;
         self.first_seq >= 1
@@ -83,47 +85,47 @@ impl Record {
     }
 }
 
-/// A record as it was read back.
+/// A record that was read back from the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// The batch.
     pub record: Record,
-    /// When it was stored, in Unix milliseconds.
+    /// Time at which it was stored, in Unix milliseconds.
     pub stored_at_ms: u64,
-    /// Whether its author had given its numbers to another batch that was stored before.
+    /// Whether another batch with the same sequence numbers was stored before it (equivocation of the author).
     pub conflict: bool,
 }
 
-/// What became of a batch that was handed to the log.
+/// Result of storing one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is stored now, and was not before.
+    /// The batch was stored and had not been stored before.
     New {
-        /// Whether the author's events up to it are held: the one before its first, or there is none.
+        /// Whether the log holds the author's preceding event, or the batch begins the stream.
         follows: bool,
     },
-    /// It was stored before, and may have made room since: not to be delivered again.
+    /// The batch had been stored before; perhaps only its tombstone is left. Do not deliver it again.
     Held,
-    /// It is dated before what the log keeps: not stored.
+    /// The batch is older than the low watermark or the retention age, and was not stored.
     TooOld,
-    /// It is stored now, but its author gave the same numbers to another batch before: the first one
-    /// counts. It is kept so that neighbours that met the two the other way round end with equal logs
-    /// (and nobody fetches it over and over), and it is not to be delivered.
+    /// The batch was stored, but its author had used the same numbers in another batch, which takes precedence. The
+    /// log keeps both, so that neighbours that received the two in a different order end with equal logs and fetch
+    /// neither again. Do not deliver it.
     Conflict {
-        /// The batch that came first.
+        /// Id of the batch that takes precedence.
         with: Id,
     },
-    /// Its numbers are beyond what a log can hold: not stored.
+    /// The batch's numbers exceed the log's columns; it was not stored.
     OutOfRange,
 }
 
 impl Outcome {
-    /// Whether the log has it now.
+    /// Returns whether the log has the batch now.
     pub fn is_held(&self) -> bool {
         !matches!(self, Outcome::TooOld | Outcome::OutOfRange)
     }
 
-    /// Whether it is stored now, and was not before.
+    /// Returns whether this call stored the batch.
     pub(crate) fn is_stored(&self) -> bool {
         matches!(self, Outcome::New { .. } | Outcome::Conflict { .. })
     }

@@ -1,8 +1,8 @@
-//! The names of rooms.
+//! Names of rooms.
 //!
-//! Entry type: [`RoomName`]. The rule it keeps: a name has one spelling and shows what it is, so
-//! that two people who read the same name are in the same room, and a stranger cannot make a node
-//! keep topics of arbitrary bytes.
+//! Entry type: [`RoomName`]. The rule it keeps: a name has one spelling and no invisible characters, so that two
+//! people who read the same name are in the same room, and a stranger cannot make a node subscribe to topics of
+//! arbitrary bytes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,54 +10,58 @@ use std::sync::Arc;
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-/// What stands before the room's name in its topic.
+/// Prefix of a room's name in its gossipsub topic.
 pub const TOPIC_PREFIX: &str = "/diatribe/1/";
 
-/// Long enough for a sentence's worth of name, short enough to be in every message.
+/// Maximum length of a name in bytes: enough for a short sentence, and small enough to be part of every message.
 pub const MAX_ROOM_NAME_BYTES: usize = 64;
 
-/// The name of a room: UTF-8 in NFC, of 1 to 64 bytes, without control characters, `/`, whitespace
-/// other than U+0020 within, and the invisible characters that reorder or hide text.
+/// The name of a room: UTF-8 in NFC, of 1 to 64 bytes, without control characters, `/`, whitespace other than U+0020
+/// within, and the invisible characters that reorder or hide text. Cloning it is cheap.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomName(Arc<str>);
 
-/// Why a text is not the name of a room.
+/// Reason for which a text is not the name of a room.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RoomNameError {
-    /// No text.
+    /// The text is empty.
     #[error("a room's name is not empty")]
     Empty,
-    /// Longer than [`MAX_ROOM_NAME_BYTES`].
+    /// The text is longer than [`MAX_ROOM_NAME_BYTES`].
     #[error("a room's name has at most 64 bytes, this one has {0}")]
     TooLong(usize),
-    /// A character that no name has.
+    /// The text has a character that is not allowed in a name.
     #[error("a room's name has no {0:?}")]
     Character(char),
-    /// A space at the beginning or the end.
+    /// The text begins or ends with a space.
     #[error("a room's name neither begins nor ends with a space")]
     OuterSpace,
 }
 
 impl RoomName {
-    /// The room that a person calls `name`, which is brought into NFC.
+    /// Brings `name` into NFC and returns the room with this name.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomNameError`] if the normalized text is no valid name.
     pub fn new(name: &str) -> Result<RoomName, RoomNameError> {
         let name: String = name.nfc().collect();
         check(&name)?;
         Ok(RoomName(name.into()))
     }
 
-    /// The room of a gossipsub topic, if it is one, spelt as [`RoomName::topic`] spells it.
+    /// Returns the room of a gossipsub topic; none if the topic is not spelt as [`RoomName::topic`] spells it.
     pub fn from_topic(topic: &str) -> Option<RoomName> {
         let name = topic.strip_prefix(TOPIC_PREFIX)?;
         (check(name).is_ok() && is_nfc(name)).then(|| RoomName(name.into()))
     }
 
-    /// The room's gossipsub topic.
+    /// Returns the room's gossipsub topic.
     pub fn topic(&self) -> String {
         format!("{TOPIC_PREFIX}{}", self.0)
     }
 
-    /// The name.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -83,8 +87,8 @@ fn is_forbidden(character: char) -> bool {
     match character {
         ' ' => false,
         '/' => true,
-        // No width, or a change of direction: two names would look alike. The joiners U+200C and
-        // U+200D stay, because scripts and emoji need them.
+        // These have no width or change the direction of text: two names would look alike. The joiners U+200C and
+        // U+200D are allowed, because scripts and emoji need them.
         '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' => true,
         '\u{2060}'..='\u{2069}' | '\u{feff}' => true,
         _ => character.is_control() || character.is_whitespace(),

@@ -1,11 +1,11 @@
-//! A vocabulary for the tests of the log and of data checking: batches that are nobody's.
+//! Batches for the tests of the log and of anti-entropy; their authors have no keys.
 
 use bytes::Bytes;
 
 use super::{Item, Outcome, Record, Seal, Verified};
 use crate::wire::envelope::id_in_room;
 
-/// A batch that counts as verified, as gossip's own type does in the node.
+/// A batch that counts as verified, like gossip's own type in a node.
 #[derive(Clone, Debug)]
 pub(crate) struct Batch(pub(crate) Record);
 
@@ -17,10 +17,10 @@ impl Verified for Batch {
     }
 }
 
-/// Now, in the tests: 2026-01-01.
+/// The current time in the tests: 2026-01-01.
 pub(crate) const NOW_MS: u64 = 1_767_225_600_000;
 
-/// A batch of one event in the room "a", by the author with this number.
+/// Returns a batch of one event in the room "a", by the author with this number.
 pub(crate) fn batch(author: u8, first_seq: u64) -> Batch {
     batch_in("a", author, first_seq, 1, NOW_MS + first_seq)
 }
@@ -35,7 +35,7 @@ pub(crate) fn batch_in(
     batch_of(room, author, first_seq, count, sent_at_ms, 64)
 }
 
-/// A batch whose envelope has about `size` bytes and says what [`read_back`] needs.
+/// Returns a batch with an envelope of about `size` bytes that contains the fields which [`read_back`] needs.
 pub(crate) fn batch_of(
     room: &str,
     author: u8,
@@ -50,7 +50,7 @@ pub(crate) fn batch_of(
     read_back(&bytes).expect("just written")
 }
 
-/// The stand-in for the verifier.
+/// Stands in for the verifier.
 pub(crate) fn read_back(bytes: &[u8]) -> Result<Batch, String> {
     let (room, author, first_seq, count, sent_at_ms): (String, u8, u64, u64, u64) =
         serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
@@ -68,7 +68,7 @@ pub(crate) fn read_back(bytes: &[u8]) -> Result<Batch, String> {
     }))
 }
 
-/// The batch as the link with this number brought it.
+/// Returns the batch as delivered by the link with this number.
 pub(crate) fn brought_by(link: u8, mut batch: Batch) -> Batch {
     batch.0.brought_by = Bytes::copy_from_slice(&[link; 38]);
     batch

@@ -1,6 +1,6 @@
-//! What one author has said in a room, from the newest backwards: where a run of a node finds what earlier runs left.
+//! Reads an author's newest batches in a room: a node finds the sequence numbers of its earlier runs there.
 //!
-//! Entry: [`Reader::newest_by_author`]. The rule it keeps: however much there is, a bounded part of it is read.
+//! Entry point: [`Reader::newest_by_author`]. The rule it keeps: a bounded part is read, however much there is.
 
 use bytes::Bytes;
 use rusqlite::params;
@@ -10,34 +10,34 @@ use super::error::LogError;
 use super::read::Reader;
 use crate::model::Id;
 
-/// Instances that are looked at, those whose first batch came last.
+/// Maximum number of instances, those with the latest first batch.
 const MAX_INSTANCES: usize = 16;
 
-/// Batches of an instance that are looked at.
+/// Maximum number of batches of an instance.
 const MAX_BATCHES: usize = 64;
 
-/// Bytes of an instance's batches after which no more are looked at.
+/// Bytes of an instance's batches after which no more are read.
 const MAX_BYTES: usize = 512 * 1024;
 
 /// A batch of the author.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthoredBatch {
-    /// Its id.
+    /// Id of the batch.
     pub id: Id,
-    /// When its author says it was sent, in Unix milliseconds.
+    /// Sending time in Unix milliseconds.
     pub sent_at_ms: u64,
     /// Whether it has the highest numbers of its instance.
     pub is_last: bool,
-    /// The envelope; empty when it is lost.
+    /// The envelope; empty if its blob is lost.
     pub bytes: Bytes,
 }
 
 impl Reader<'_> {
-    /// The newest batches of each of the newest instances of `author` (a libp2p `PublicKey`) in `room`.
+    /// Returns the newest batches of each of the newest instances of `author` (a libp2p `PublicKey`) in `room`.
     ///
     /// # Errors
     ///
-    /// When the log cannot be read.
+    /// [`LogError`] if the log cannot be read.
     pub fn newest_by_author(
         &self,
         room: &str,

@@ -1,8 +1,9 @@
-//! Large envelopes, in plain files beside the log: SQLite would write each of them twice.
+//! Blob store: envelopes over 64 KiB, in append-only files beside the log, because SQLite would write each of them
+//! twice (WAL and file).
 //!
-//! Entry types: [`BlobStore`], with which the log writes, and [`BlobRef`], where an envelope lies. The rules it keeps: an
-//! envelope is there before the row that names it; a file is only ever added to, by one process, and goes when no
-//! row names it any more; after a power cut a row whose envelope did not reach the disk goes as well.
+//! Entry types: [`BlobStore`], the files open for writing, and [`BlobRef`], the position of an envelope. The rules it
+//! keeps: an envelope is written before the row that refers to it; a file is only appended to, by one process, and
+//! removed when no row refers to it; after a power cut the rows are removed whose envelope did not reach the disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -16,25 +17,25 @@ use super::schema;
 use crate::model::Id;
 use crate::wire::envelope::id_in_room;
 
-/// Envelopes of more bytes than this lie here.
+/// Maximum size of an envelope that is stored in its row; larger ones go into the blob store.
 pub(super) const MAX_INLINE_BYTES: usize = 64 << 10;
 
-/// A file that has so many bytes is not added to any more: it is the least that pruning can give back, and what is
-/// looked at after a power cut. Of a log that keeps little, an eighth of that.
+/// Maximum size of a blob file in bytes. It is the unit in which retention frees space, and the amount that is
+/// verified after a power cut. Smaller logs use an eighth of their bound.
 const MAX_FILE_BYTES: u64 = 32 << 20;
 
-/// Bytes after which a file is not added to any more, in a log that keeps so many.
+/// Returns the maximum size of a blob file in a log with this bound.
 pub(super) fn max_file_bytes(keep_bytes: u64) -> u64 {
     MAX_FILE_BYTES.min(keep_bytes / 8)
 }
 
-/// An envelope that claims more than this is none of ours.
+/// Maximum size of an envelope in bytes; a reference to more is damaged.
 const MAX_ENVELOPE_BYTES: u64 = 16 << 20;
 
-/// What the names of the files end with, before their number.
+/// Suffix of the names of blob files, before their number.
 const SUFFIX: &str = "-large-";
 
-/// Where an envelope lies.
+/// Position of an envelope in the blob files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BlobRef {
     pub(super) file: i64,
@@ -42,34 +43,35 @@ pub(super) struct BlobRef {
     pub(super) bytes: i64,
 }
 
-/// A file that is not added to any more and did not reach the disk yet.
+/// A finished blob file that is to be synced to the disk in the background.
 pub(super) type Unsynced = Arc<Mutex<Option<File>>>;
 
-/// The files, open for writing.
+/// The blob files of an open log.
 #[derive(Debug)]
 pub(super) struct BlobStore {
     log: PathBuf,
     max_file_bytes: u64,
-    /// The bytes of each.
+    /// Size of each file in bytes.
     files: BTreeMap<i64, u64>,
-    /// The number of the next. None is given twice: who reads a row may look for its file when that has gone.
+    /// Number of the next file. Numbers are never reused: a reader may look for the file of a row that has just been
+    /// removed.
     next: i64,
-    /// That which is added to.
+    /// File that envelopes are appended to.
     current: Option<(i64, File)>,
-    /// Whether something was added that did not reach the disk.
+    /// Whether an envelope was appended and not synced.
     is_dirty: bool,
-    /// Whether a file was made whose name did not.
+    /// Whether a file was created and its name not synced.
     is_new: bool,
     unsynced: Unsynced,
-    /// As it was at the last commit: the number of the next file, the one that is added to and its bytes.
+    /// State at the last commit: the number of the next file, and number and size of the current one.
     committed: (i64, Option<(i64, u64)>),
-    /// Nothing more fits on the disk.
+    /// Acts like a full disk.
     #[cfg(test)]
     pub(super) is_full: bool,
 }
 
 impl BlobRef {
-    /// Out of the three columns from `column` on; none when the envelope is in the row.
+    /// Reads a reference from three columns of a row, from `column` on; none if the envelope is in the row.
     pub(super) fn of(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<BlobRef>> {
         let Some(file) = row.get::<_, Option<i64>>(column)? else {
             return Ok(None);
@@ -81,13 +83,13 @@ impl BlobRef {
         }))
     }
 
-    /// How long the envelope is.
+    /// Returns the length of the envelope.
     pub(super) fn len(self) -> usize {
         usize::try_from(self.bytes).unwrap_or(0)
     }
 }
 
-/// The envelope of a row: `inline`, or what lies at its place beside the log `log`; empty when that is not there.
+/// Returns the envelope of a row of the log `log`: `inline`, or the one at `place`; empty if its blob is missing.
 pub(super) fn envelope(
     log: &Path,
     inline: Vec<u8>,
@@ -98,14 +100,14 @@ pub(super) fn envelope(
     };
     match read(log, place) {
         Ok(envelope) => Ok(envelope),
-        // Pruned a moment ago, or lost.
+        // Retention has just removed it, or it is lost.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Vec::new()),
         Err(error) => Err(failure(&error)),
     }
 }
 
-/// The same, if it is what its id in the room says.
+/// Returns the envelope of a row as [`envelope`] does; none if it does not match its id in the room.
 pub(super) fn whole_envelope(
     log: &Path,
     inline: Vec<u8>,
@@ -138,16 +140,16 @@ fn path_of(log: &Path, file: i64) -> PathBuf {
     schema::beside(log, &format!("{SUFFIX}{file}"))
 }
 
-/// Brings their names to the disk.
+/// Syncs the names of the blob files to the disk.
 fn sync_names(log: &Path) -> io::Result<()> {
-    // Elsewhere a directory cannot be opened, and need not be.
+    // Other systems neither open a directory nor need this.
     match cfg!(unix) {
         true => File::open(schema::directory_of(log))?.sync_all(),
         false => Ok(()),
     }
 }
 
-/// The files beside the log `log`, by number.
+/// Lists the blob files of the log `log`: number and size.
 fn files_of(log: &Path) -> io::Result<BTreeMap<i64, u64>> {
     let name = log.file_name().unwrap_or_default().to_string_lossy();
     let prefix = format!("{name}{SUFFIX}");
@@ -163,7 +165,7 @@ fn files_of(log: &Path) -> io::Result<BTreeMap<i64, u64>> {
     Ok(files)
 }
 
-/// Bytes of a file of which no row that could be read says what they are.
+/// A range of a blob file that no readable row refers to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gap {
     file: i64,
@@ -172,7 +174,7 @@ pub(super) struct Gap {
 }
 
 impl Gap {
-    /// The bytes; of a file that is larger than any of ours, as many as one of ours has.
+    /// Reads the range; of a file that is larger than a blob file can be, at most that size.
     pub(super) fn read(self, log: &Path) -> io::Result<Vec<u8>> {
         let mut file = File::open(path_of(log, self.file))?;
         file.seek(SeekFrom::Start(self.at))?;
@@ -183,7 +185,7 @@ impl Gap {
     }
 }
 
-/// The gaps in the files of the log `log` between what is at these places: by file, where each begins, and its bytes.
+/// Returns the ranges in the blob files of the log `log` between these references: for each file, offset and length.
 pub(super) fn gaps(log: &Path, places: &BTreeMap<i64, BTreeMap<i64, i64>>) -> io::Result<Vec<Gap>> {
     let mut gaps = Vec::new();
     for (file, length) in files_of(log)? {
@@ -204,7 +206,7 @@ pub(super) fn gaps(log: &Path, places: &BTreeMap<i64, BTreeMap<i64, i64>>) -> io
     Ok(gaps)
 }
 
-/// The files of the log `from` become those of the log `to`.
+/// Renames the blob files of the log `from` to those of the log `to`.
 pub(super) fn rename_all(from: &Path, to: &Path) -> io::Result<()> {
     for file in files_of(from)?.into_keys() {
         fs::rename(path_of(from, file), path_of(to, file))?;
@@ -212,7 +214,7 @@ pub(super) fn rename_all(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the files of the log `log`.
+/// Removes the blob files of the log `log`.
 pub(super) fn remove_all(log: &Path) -> io::Result<()> {
     for file in files_of(log)?.into_keys() {
         fs::remove_file(path_of(log, file))?;
@@ -221,8 +223,8 @@ pub(super) fn remove_all(log: &Path) -> io::Result<()> {
 }
 
 impl BlobStore {
-    /// The files of the log `log`, which keeps so many bytes. What a power cut took is no more in the rows of
-    /// `conn`, and what no row names is removed.
+    /// Opens the blob files of the log `log`, whose bound is `keep_bytes`. Recovery after a power cut: removes the
+    /// rows in `conn` whose envelope is lost, and the files that no row refers to.
     pub(super) fn open(
         log: &Path,
         keep_bytes: u64,
@@ -231,7 +233,7 @@ impl BlobStore {
         let mut files = files_of(log).map_err(|error| failure(&error))?;
         let is_fresh = !conn.prepare("SELECT 1 FROM room")?.exists([])?;
         if is_fresh && !files.is_empty() {
-            // Those of another log, which was taken away: this one is to remove only what is its own.
+            // They belong to another log, which was taken away: this one removes only its own files.
             let aside = schema::beside(log, ".orphaned");
             tracing::warn!(files = files.len(), to = %aside.display(), "large messages without their log are set aside");
             rename_all(log, &aside).map_err(|error| failure(&error))?;
@@ -264,8 +266,8 @@ impl BlobStore {
         Ok(blobs)
     }
 
-    /// This one, as the shelf that takes the place of `old`: no number is given again, and who brings files to the disk in
-    /// the background goes on.
+    /// Takes over from `old` after the log was recreated: keeps its file numbers unused and its background sync
+    /// running.
     pub(super) fn instead_of(mut self, old: &BlobStore) -> BlobStore {
         self.next = self.next.max(old.next);
         self.unsynced = old.unsynced();
@@ -273,14 +275,14 @@ impl BlobStore {
         self
     }
 
-    /// What was added is in rows now.
+    /// Records that the appended envelopes are committed.
     pub(super) fn commit(&mut self) {
         let current = self.current.as_ref().map(|(number, _)| *number);
         let bytes = |number| self.files.get(&number).copied().unwrap_or(0);
         self.committed = (self.next, current.map(|number| (number, bytes(number))));
     }
 
-    /// What was added since the last commit is in no row.
+    /// Removes the envelopes appended since the last commit.
     pub(super) fn roll_back(&mut self) {
         let (next, added_to) = self.committed;
         for (number, _) in self.files.split_off(&next) {
@@ -292,7 +294,7 @@ impl BlobStore {
         let Some((number, bytes)) = added_to else {
             return;
         };
-        // If it is not added to any more, it need not be.
+        // A file that is no longer appended to may stay longer than needed.
         let cut = match &mut self.current {
             Some((current, file)) if *current == number => file
                 .set_len(bytes)
@@ -313,8 +315,8 @@ impl BlobStore {
         }
     }
 
-    /// The file with the most in it that no row names any more, when in all of them that is more than their share
-    /// ([`HOLES_SHARE`]), and what two files have.
+    /// Returns the file with the most unreferenced bytes, if all files together have more of them than [`HOLES_SHARE`]
+    /// and two files allow.
     pub(super) fn sparse(&self, conn: &Connection) -> rusqlite::Result<Option<i64>> {
         let live = live_by_file(conn)?;
         let most = live.values().sum::<u64>() / HOLES_SHARE;
@@ -334,11 +336,11 @@ impl BlobStore {
             .map(|(file, _)| *file))
     }
 
-    /// Moves what rows name in `file` to the end of the one that is added to, in the transaction that is open.
+    /// Compacts `file`: copies the envelopes that rows refer to to the current file, in the open transaction.
     pub(super) fn move_on(&mut self, conn: &Connection, file: i64) -> rusqlite::Result<()> {
         for (n, id, room, place) in rows_of(conn, file)? {
             let Some(envelope) = whole_envelope(&self.log, Vec::new(), place, &room, &id)? else {
-                // Damaged: neighbours bring it again.
+                // The envelope is damaged: neighbours deliver it again.
                 conn.execute("DELETE FROM batch WHERE n = ?1", [n])?;
                 continue;
             };
@@ -349,14 +351,14 @@ impl BlobStore {
         Ok(())
     }
 
-    /// What is to be brought to the disk in the background.
+    /// Returns the file that is to be synced in the background.
     pub(super) fn unsynced(&self) -> Unsynced {
         self.unsynced.clone()
     }
 
-    /// Whether there is something for the background.
+    /// Returns whether a file is to be synced in the background.
     pub(super) fn has_unsynced(&self) -> bool {
-        // When it cannot be looked at, the background is at it.
+        // If it is locked, the background is syncing it.
         self.unsynced.try_lock().is_ok_and(|file| file.is_some())
     }
 
@@ -364,7 +366,7 @@ impl BlobStore {
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an envelope.
+    /// Appends an envelope and returns its position.
     pub(super) fn add(&mut self, envelope: &[u8]) -> rusqlite::Result<BlobRef> {
         self.add_to_a_file(envelope)
             .map_err(|error| failure(&error))
@@ -376,7 +378,7 @@ impl BlobStore {
             bytes + envelope.len() as u64 > self.max_file_bytes
         });
         if let Some((_, file)) = current {
-            // Only two files may be on their way to the disk.
+            // At most two files may be unsynced: sync the one before.
             let mut finished = self.finished();
             let before = finished.as_ref().map_or(Ok(()), File::sync_data);
             *finished = Some(file);
@@ -411,7 +413,7 @@ impl BlobStore {
             false => written,
         };
         if let Err(error) = written {
-            // What of it was written belongs to nobody.
+            // Cuts off the part that was written.
             let back = file
                 .set_len(*end)
                 .and_then(|()| file.seek(SeekFrom::Start(*end)));
@@ -425,7 +427,7 @@ impl BlobStore {
         Ok(place)
     }
 
-    /// Brings what was added to the disk.
+    /// Syncs the appended envelopes to the disk.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if self.is_dirty {
             let mut finished = self.finished();
@@ -444,14 +446,14 @@ impl BlobStore {
         Ok(())
     }
 
-    /// Removes the files that no row names, other than that which is added to.
+    /// Removes the files that no row refers to, except the current one.
     pub(super) fn clear_out(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         let named = named(conn)?;
         let current = self.current.as_ref().map(|(number, _)| *number);
         let unnamed =
             |number: &i64, _: &mut u64| !named.contains(number) && Some(*number) != current;
         for (number, _) in self.files.extract_if(.., unnamed) {
-            // What cannot be removed is tried again at the next start.
+            // The next start tries again.
             if let Err(error) = fs::remove_file(path_of(&self.log, number)) {
                 tracing::warn!(%error, number, "a file of the log that is not needed any more stays");
             }
@@ -459,7 +461,8 @@ impl BlobStore {
         Ok(())
     }
 
-    /// Removes the rows whose envelopes are not there: of the last two files, what did not reach the disk.
+    /// Removes the rows whose blob is lost, and verifies the last two files, which a power cut may have damaged.
+    /// Returns the number of rows removed.
     fn forget_lost(&self, conn: &Connection) -> rusqlite::Result<usize> {
         let named = named(conn)?;
         let mut lost = 0;
@@ -472,7 +475,7 @@ impl BlobStore {
                     lost += conn.execute("DELETE FROM batch WHERE n = ?1", params![n])?;
                 }
             }
-            // Of these it is not known whether they have reached the disk, only that they are there.
+            // These files are complete but perhaps not synced yet.
             let path = path_of(&self.log, *file);
             let synced = OpenOptions::new().write(true).open(path);
             let synced = synced.and_then(|file| file.sync_data());
@@ -482,12 +485,12 @@ impl BlobStore {
     }
 }
 
-/// The files that rows name.
+/// Returns the numbers of the files that rows refer to.
 fn named(conn: &Connection) -> rusqlite::Result<BTreeSet<i64>> {
     Ok(live_by_file(conn)?.into_keys().collect())
 }
 
-/// The bytes that rows name, file by file.
+/// Returns the referenced bytes of each file.
 fn live_by_file(conn: &Connection) -> rusqlite::Result<BTreeMap<i64, u64>> {
     conn.prepare_cached(
         "SELECT large_file, sum(large_bytes) FROM batch WHERE large_file IS NOT NULL GROUP BY large_file",
@@ -496,20 +499,20 @@ fn live_by_file(conn: &Connection) -> rusqlite::Result<BTreeMap<i64, u64>> {
     .collect()
 }
 
-/// The part of the bytes that rows name which holes between them may take in addition: one in so many.
+/// Divisor of the referenced bytes that gives the maximum of unreferenced ones.
 const HOLES_SHARE: u64 = 4;
 
-/// The bytes that the files may take, apart from two that are not full yet: those that rows name, and as many holes as
-/// [`BlobStore::sparse`] leaves.
+/// Returns the bytes charged for blob files, except for two incomplete ones: the referenced bytes and the unreferenced
+/// ones that compaction leaves.
 pub(super) fn taken(conn: &Connection) -> rusqlite::Result<u64> {
     let live: u64 = live_by_file(conn)?.values().sum();
     Ok(live + live / HOLES_SHARE)
 }
 
-/// A row that names a file: its number, id, room and place.
+/// A row that refers to a file: row number, id, room and position.
 type Named = (i64, Id, String, Option<BlobRef>);
 
-/// The rows that name `file`.
+/// Returns the rows that refer to `file`.
 fn rows_of(conn: &Connection, file: i64) -> rusqlite::Result<Vec<Named>> {
     conn.prepare_cached(
         "SELECT batch.n, id, room.name, large_file, large_at, large_bytes
@@ -522,7 +525,7 @@ fn rows_of(conn: &Connection, file: i64) -> rusqlite::Result<Vec<Named>> {
     .collect()
 }
 
-/// As SQLite would say it.
+/// Converts an I/O error into the corresponding error of SQLite.
 pub(super) fn failure(error: &io::Error) -> rusqlite::Error {
     let code = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ffi::SQLITE_FULL,

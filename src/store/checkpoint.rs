@@ -1,7 +1,7 @@
-//! Moving the WAL into the log's file: when, and by whom.
+//! Checkpoints: decides when SQLite's WAL is moved into the log's file, and runs most of them in the background.
 //!
-//! Entry type: [`Checkpoints`]. The rule it keeps: it is done in the background for as long as that keeps
-//! up, so that no commit waits for it; past a bound the writer does it, and what comes waits.
+//! Entry type: [`Checkpoints`]. The rule it keeps: a background thread runs checkpoints as long as it keeps up, so
+//! that no commit waits for one; beyond a bound the writer runs it, and appends wait.
 
 use std::fs::File;
 use std::ops::RangeInclusive;
@@ -18,40 +18,41 @@ use super::log::Log;
 use super::retention_policy::RetentionPolicy;
 use super::schema;
 
-/// How often the background tries to move the last of them. Only when none is left does the WAL begin
-/// anew, and the writer may add some at any time.
+/// Maximum number of passes of a background checkpoint. The WAL restarts only when all of it is moved, and the writer
+/// may append to it at any time.
 const WAL_TRIES: u32 = 8;
 
-/// Bytes in the WAL past which they are moved into the file when there is less room on the disk than a WAL may take.
+/// Size of the WAL that triggers a checkpoint while the disk has less free space than the WAL may take.
 const MAX_WAL_WHEN_TIGHT: i64 = 1 << 20;
 
-/// How long after the disk was full it counts as nearly full: a quota is not seen in what the system calls free.
+/// How long a disk counts as nearly full after a write failed: the free bytes that the system reports do not show a
+/// quota.
 const TIGHT_FOR: Duration = Duration::from_secs(60);
 
-/// How soon room is sought in the WAL again when that has failed: each time, all that is in it is written to the disk.
+/// Minimum interval of failed attempts to free space by truncating the WAL: each writes all of it to the disk.
 const RELIEF_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How far the WAL of a log may grow, in bytes. A log that keeps little has a small WAL: all its files together stay
-/// below what it keeps and a constant.
+/// Bounds of the WAL's size in bytes. They scale with the log's bound, so that all its files together stay within that
+/// bound and a constant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WalBounds {
-    /// Bytes past which they are moved into the file, in the background. The disk is busy then, and a commit may wait
-    /// for it: the fewer, the shorter (measured). A number out of this range, so that nodes which hear the same do not
-    /// all do it at once.
+    /// Sizes that trigger a background checkpoint. It keeps the disk busy, and a commit may wait for it: the smaller,
+    /// the shorter (measured). Picked at random from a range, so that nodes that receive the same batches do not all
+    /// run it at once.
     due: RangeInclusive<i64>,
-    /// The same while batches come as fast as they can: what is moved more often costs a fifth of the throughput
-    /// (measured), and a wait is not felt.
+    /// Size that triggers one while batches arrive in bulk: more frequent ones cost a fifth of the throughput
+    /// (measured), and a wait is not noticed.
     due_in_bulk: i64,
-    /// Bytes past which the writer does that itself before it stores anything else, so that the WAL has a bound however
-    /// fast batches come; they wait meanwhile.
+    /// Size at which the writer runs a checkpoint before it stores anything else, so that the WAL is bounded at any
+    /// rate.
     pub(super) most: i64,
-    /// What the file is cut back to when it begins anew after a burst. Cutting stops commits for some ten milliseconds
-    /// (measured), so that it must not happen at ordinary rates.
+    /// Size to which the WAL's file is truncated when it restarts. Truncation delays commits by about ten milliseconds
+    /// (measured), so it must not happen at ordinary rates.
     pub(super) at_rest: i64,
 }
 
 impl WalBounds {
-    /// Of a log that keeps so many bytes: at most an eighth of them, but 8 MiB at least and 128 MiB at most.
+    /// Returns the bounds for a log of `keep_bytes`: an eighth of it, but 8 to 128 MiB.
     pub(super) fn of(keep_bytes: u64) -> WalBounds {
         let most = (keep_bytes / 8).clamp(8 << 20, 128 << 20) as i64;
         WalBounds {
@@ -63,24 +64,24 @@ impl WalBounds {
     }
 }
 
-/// How the writer has the WAL moved into the file.
+/// Schedule of checkpoints, owned by the writer.
 pub(super) struct Checkpoints {
     due: SyncSender<()>,
     bounds: WalBounds,
-    /// So many bytes make it due, next time, unless batches come in bulk.
+    /// Size that triggers the next background checkpoint.
     at: i64,
-    /// Whoever moves pages holds this: SQLite lets only one do it, and turns others away.
+    /// Held during a checkpoint: SQLite refuses a second one.
     turn: Arc<Mutex<()>>,
-    /// When the WAL could last not be cut because the disk was full.
+    /// Time of the last truncation that failed because the disk was full.
     full_at: Option<Instant>,
-    /// When it could last not be cut because a reader was in the way.
+    /// Time of the last truncation that a reader prevented.
     blocked_at: Option<Instant>,
-    /// Bytes in the WAL when the writer last moved them itself, and a reader kept it from beginning anew.
+    /// Size of the WAL after the writer's last checkpoint that a reader kept from restarting it.
     seen: i64,
 }
 
 impl Checkpoints {
-    /// For the log at `path`, and what a thread of its own runs.
+    /// Creates the schedule for the log at `path`, and the function that a background thread runs.
     pub(super) fn new(
         path: PathBuf,
         keep: RetentionPolicy,
@@ -101,16 +102,16 @@ impl Checkpoints {
             seen: 0,
         };
         let background = move || {
-            // Opened when it is first needed: a node that has nothing to do needs none.
+            // Opened on first use: an idle node needs no connection.
             let mut conn = None;
             let mut opened_at = 0;
             for () in due {
-                // A log that was made anew has other files.
+                // A recreated log has other files.
                 let now_at = generation.load(Ordering::Acquire);
                 if std::mem::replace(&mut opened_at, now_at) != now_at {
                     conn = None;
                 }
-                // Whoever has to know that it has reached the disk waits.
+                // Others that need the file to be synced wait for this lock.
                 let mut finished = unsynced.lock().unwrap_or_else(PoisonError::into_inner);
                 match finished.as_ref().map(File::sync_data) {
                     Some(Err(error)) => tracing::debug!(%error, "large messages were not synced"),
@@ -135,7 +136,8 @@ impl Checkpoints {
         (checkpoints, background)
     }
 
-    /// Has the WAL of `log` moved when it is time, which is later while batches come `in_bulk`.
+    /// Requests a background checkpoint if the WAL has grown enough, or runs one if the WAL is over its bound. While
+    /// batches arrive `in_bulk` the trigger is higher.
     pub(super) fn maybe_checkpoint(&mut self, log: &Log, in_bulk: bool) {
         let Ok(wal) = log.wal() else { return };
         self.seen = self.seen.min(wal.bytes);
@@ -144,7 +146,7 @@ impl Checkpoints {
             if let Err(error) = log.checkpoint() {
                 tracing::warn!(%error, "the WAL could not be moved into the log");
             }
-            // A reader that stays keeps it from beginning anew: then this is not tried each time.
+            // A reader prevented the restart: do not try again until the WAL has grown as much again.
             self.seen = wal.bytes;
             return;
         }
@@ -153,13 +155,13 @@ impl Checkpoints {
             false => self.at,
         };
         if wal.left >= due || log.has_unsynced() {
-            // When one is due already, that will do.
+            // If a request is queued already, it suffices.
             let _ = self.due.try_send(());
             self.at = rand::random_range(self.bounds.due.clone());
         }
     }
 
-    /// After a commit: keeps the WAL within its bound, and, where it could fill the disk, far below.
+    /// Runs after a commit: keeps the WAL within its bound, and small while it could fill the disk.
     pub(super) fn limit_wal(&mut self, log: &Log) {
         let bytes = i64::try_from(log.wal_file_bytes()).unwrap_or(i64::MAX);
         if bytes > self.bounds.most {
@@ -169,16 +171,15 @@ impl Checkpoints {
         }
     }
 
-    /// Whether the WAL could fill the disk before it is moved into the file, which then cannot grow: nothing could be
-    /// stored any more, however much of the WAL is written twice.
+    /// Returns whether the WAL could fill the disk before it is moved into the file, which then could not grow either.
     fn is_tight(&self, log: &Log) -> bool {
         let was_full = self.full_at.is_some_and(|at| at.elapsed() < TIGHT_FOR);
         was_full || free_bytes(log.path()).is_some_and(|free| free < self.bounds.most as u64)
     }
 
-    /// The disk is full, or nearly so. Moves what the WAL of `log` holds into the file, which needs less room there, and
-    /// cuts the WAL to nothing; not again within [`RELIEF_INTERVAL`] when that has failed, unless there is room by now.
-    /// Returns whether it was done.
+    /// Frees space on a full or nearly full disk: moves the WAL of `log` into the file, which needs less space there,
+    /// and truncates it. Not retried within [`RELIEF_INTERVAL`] after a failure, unless space was freed meanwhile.
+    /// Returns whether it succeeded.
     pub(super) fn relieve(&mut self, log: &Log) -> bool {
         let is_recent = |at: Option<Instant>| at.is_some_and(|at| at.elapsed() < RELIEF_INTERVAL);
         let has_room =
@@ -202,9 +203,9 @@ impl Checkpoints {
     }
 }
 
-/// The background's part.
+/// Runs a background checkpoint.
 fn checkpoint(conn: &rusqlite::Connection, turn: &Mutex<()>, least: i64) -> rusqlite::Result<()> {
-    // It may have been the large envelopes alone that were due.
+    // Only the blob file may have been due.
     if schema::wal(conn)?.left < least {
         return Ok(());
     }

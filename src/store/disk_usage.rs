@@ -1,6 +1,7 @@
-//! What the log takes on the disk: its pages, the WAL, and whether its files are still there.
+//! Disk usage of the log: pages in use, size of the WAL, and the check of its files.
 //!
-//! Entry points: [`Log::used_bytes`], and what looks after the WAL. The rule it keeps: none of it changes what is held.
+//! Entry points: [`Log::used_bytes`], [`Log::wal`], [`Log::check_files`]. The rule it keeps: nothing here changes the
+//! stored batches.
 
 use rusqlite::{Connection, ffi};
 
@@ -9,17 +10,21 @@ use super::log::Log;
 use super::opened_files::{Displaced, OpenedFiles};
 use super::{blob_store, schema};
 
-/// Pages of the file that may be free: removed batches leave some, which the next ones fill. 2 MiB.
+/// Maximum number of free pages in the file, 2 MiB: removed batches leave them for the next ones.
 const MAX_FREE_PAGES: i64 = 64;
 
-/// Free pages given back to the disk in one transaction: each may have another page moved into its place.
+/// Number of free pages returned to the disk in one transaction: each may move another page.
 const PAGES_AT_ONCE: i64 = 32;
 
-/// What SQLite says of a file whose free pages can be given back; one that an earlier version made keeps them.
+/// SQLite's value of `auto_vacuum` for a file that can return free pages; files of earlier versions cannot.
 const INCREMENTAL: i64 = 2;
 
 impl Log {
-    /// The bytes of the file's pages in use, and of the large envelopes beside it.
+    /// Returns the bytes of the file's pages in use and of the blob files.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
     pub fn used_bytes(&self) -> Result<u64, LogError> {
         self.used()
             .map_err(|error| LogError::from_sqlite(&self.path, error))
@@ -29,8 +34,8 @@ impl Log {
         Ok(used_bytes(&self.conn)? + blob_store::taken(&self.conn)?)
     }
 
-    /// Gives the disk back some of the file's pages that are free, when they are many: what others take of the bound,
-    /// large envelopes beside the file for one, must not come on top of them.
+    /// Returns free pages to the disk if there are more than [`MAX_FREE_PAGES`]: the bound counts used pages and blob
+    /// files, and free pages come on top.
     pub(super) fn give_pages_back(&self) -> rusqlite::Result<()> {
         let free: i64 = self
             .conn
@@ -45,27 +50,27 @@ impl Log {
             .conn
             .prepare(&format!("PRAGMA incremental_vacuum({PAGES_AT_ONCE})"))?;
         let mut rows = vacuum.query([])?;
-        // Each step gives one page back.
+        // Each step returns one page.
         while rows.next()?.is_some() {}
         Ok(())
     }
 
-    /// Moves what the WAL holds into the file, as far as no reader is in the way.
+    /// Runs a checkpoint: moves the WAL into the file as far as no reader needs it.
     pub(super) fn checkpoint(&self) -> Result<(), LogError> {
         schema::checkpoint(&self.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
     }
 
-    /// Moves all that the WAL holds into the file and cuts the WAL to nothing. Returns whether no reader was in the way.
+    /// Moves the whole WAL into the file and truncates it. Returns false if a reader prevented that.
     pub(super) fn truncate_wal(&self) -> Result<bool, LogError> {
         schema::truncate_wal(&self.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
     }
 
-    /// Looks how far the WAL has grown.
+    /// Returns the size of the WAL.
     pub(super) fn wal(&self) -> Result<schema::Wal, LogError> {
         schema::wal(&self.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
     }
 
-    /// Fails when the log's files are not where they were opened: what is committed to them is in no log.
+    /// Fails if the log's files were displaced: what is committed to them is in no log.
     pub(super) fn check_files(&mut self) -> rusqlite::Result<()> {
         match self.opened_files.as_ref().map(OpenedFiles::check) {
             Some(Err(Displaced)) => {
@@ -80,7 +85,7 @@ impl Log {
         }
     }
 
-    /// The bytes of the WAL's file before the last commit.
+    /// Returns the size of the WAL's file before the last commit.
     pub(super) fn wal_file_bytes(&self) -> u64 {
         self.wal_file_bytes
     }

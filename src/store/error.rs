@@ -1,7 +1,7 @@
-//! What can go wrong with the log, said so that a person knows what to do.
+//! Errors of the log, with a remedy for each.
 //!
-//! Entry type: [`LogError`]. The rule it keeps: each message names the file, says whether anything
-//! was lost, and what helps.
+//! Entry type: [`LogError`]. The rule it keeps: each message names the file, says whether anything was lost, and what
+//! to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use rusqlite::{ErrorCode, ffi};
 
 use crate::identity::NetworkId;
 
-/// EvictionReason the log cannot be opened, written or read.
+/// Error of opening, writing or reading the log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// Another process writes this log.
@@ -21,7 +21,7 @@ pub enum LogError {
     InUse {
         /// The log's file.
         path: PathBuf,
-        /// The process that holds it, as far as it said so.
+        /// Process id of the holder, if it is known.
         by: Option<u32>,
     },
     /// The file or its directory cannot be written.
@@ -53,30 +53,30 @@ pub enum LogError {
         "the data directory {directory} is gone: nothing is stored until it is back; make it again (`mkdir -p`), and what the log held is written there, or stop this node and give it a --data-dir that no program clears"
     )]
     DirectoryGone {
-        /// The directory.
+        /// The data directory.
         directory: PathBuf,
     },
-    /// The file is not what SQLite wrote.
+    /// The file is damaged.
     #[error(
         "the log {path} is damaged ({detail}): nothing was written over; `diatribe log repair` saves what can be read and keeps the old file"
     )]
     Damaged {
         /// The log's file.
         path: PathBuf,
-        /// What SQLite says.
+        /// Complaint of SQLite.
         detail: String,
     },
-    /// Files that belong to a log are there, and the log's own file is not, or is empty.
+    /// A file that belongs to a log is present, and the log's own file is missing or empty.
     #[error(
         "the log {path} is missing or empty, and {orphan} belongs to it: nothing was written; put the file back beside it (the files of a log are only of use together), or move all that begin with its name away to begin an empty log"
     )]
     Orphaned {
         /// The log's file.
         path: PathBuf,
-        /// A file beside it that holds something.
+        /// A file beside it that is not empty.
         orphan: PathBuf,
     },
-    /// The file is a database, but of another program.
+    /// The file is a database of another program.
     #[error(
         "{path} is a database of another program: nothing was written; choose another data directory"
     )]
@@ -96,7 +96,7 @@ pub enum LogError {
         /// The schema of this program.
         known: i64,
     },
-    /// The log was written by an earlier version, whose messages were signed otherwise.
+    /// The log was written by an earlier version, with signatures of another form.
     #[error(
         "the log {path} has schema {found}; this program knows {known} and cannot verify what it holds: `diatribe log repair` keeps the old file and begins a new log, or give another data directory; nothing was written"
     )]
@@ -108,7 +108,7 @@ pub enum LogError {
         /// The schema of this program.
         known: i64,
     },
-    /// The log holds what was said in another network.
+    /// The log belongs to another network.
     #[error(
         "the log {path} belongs to {log}, not to {network}: {}, or another data directory; nothing was written",
         with_key(*.log)
@@ -116,9 +116,9 @@ pub enum LogError {
     OtherNetwork {
         /// The log's file.
         path: PathBuf,
-        /// The network of the log.
+        /// Network of the log.
         log: NetworkId,
-        /// The network that it was to be used in.
+        /// Network that it was opened for.
         network: NetworkId,
     },
     /// There is no log.
@@ -127,38 +127,38 @@ pub enum LogError {
         /// The log's file.
         path: PathBuf,
     },
-    /// WriteLoop was given to a log whose threads have ended.
+    /// The log's threads have ended.
     #[error("the log is closed: this was not stored")]
     Closed,
-    /// An exported line that cannot be taken back.
+    /// A line of an import is no exported batch.
     #[error(
         "line {line} of the import is no exported batch: {detail}; the lines before it are stored"
     )]
     Import {
-        /// The line, from 1.
+        /// Number of the line, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// Reason.
         detail: String,
     },
     /// The operating system failed.
     #[error("the log {path}: {source}")]
     Io {
-        /// The file concerned.
+        /// The file.
         path: PathBuf,
-        /// What it said.
+        /// Error of the system.
         source: io::Error,
     },
-    /// SQLite failed in a way that has no name here.
+    /// SQLite failed in a way that has no variant here.
     #[error("the log {path}: {source}; `diatribe log check` says whether it is damaged")]
     Sqlite {
         /// The log's file.
         path: PathBuf,
-        /// What it said.
+        /// Error of SQLite.
         source: rusqlite::Error,
     },
 }
 
-/// What to give a program, so that it is in this network.
+/// Returns the advice that puts a program into this network.
 fn with_key(network: NetworkId) -> &'static str {
     match network {
         NetworkId::OPEN => "leave --network-key away",
@@ -167,7 +167,7 @@ fn with_key(network: NetworkId) -> &'static str {
 }
 
 impl LogError {
-    /// Names what SQLite reported about the log at `path`.
+    /// Converts an error of SQLite on the log at `path`.
     pub(super) fn from_sqlite(path: &Path, error: rusqlite::Error) -> LogError {
         let path = path.to_owned();
         let extended = error.sqlite_error().map(|error| error.extended_code);
@@ -198,7 +198,7 @@ impl LogError {
         }
     }
 
-    /// Names what the operating system reported about `path`.
+    /// Converts an I/O error on `path`.
     pub(super) fn from_io(path: &Path, source: io::Error) -> LogError {
         let path = path.to_owned();
         match source.kind() {

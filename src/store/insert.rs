@@ -1,7 +1,8 @@
-//! A batch as rows of the log's tables.
+//! Inserts a batch into the log's tables.
 //!
-//! Entry point: [`insert_record`]. The rules it keeps: a batch is there once, and does not come back when it has made
-//! room; two batches of an author with the same numbers are both there, and the later one is marked.
+//! Entry point: [`insert_record`]. The rules it keeps (dedup): a batch is stored once, and not again after retention
+//! evicted it; two batches of an author with the same sequence numbers are both stored, and the later one is marked as
+//! a conflict.
 
 use std::collections::HashMap;
 
@@ -13,16 +14,16 @@ use super::quota::{Owner, Usage};
 use super::tombstones;
 use crate::model::{Id, Outcome, Record, low_watermark_at};
 
-/// Instances whose numbers in the file are remembered; past this the memory starts anew.
+/// Maximum number of cached row numbers of instances; beyond it the cache is cleared.
 const MAX_INSTANCES_REMEMBERED: usize = 4096;
 
-/// Links that have a number of their own; past that those that come count as one.
+/// Maximum number of links with a row of their own; further ones share [`OTHER_LINKS`].
 const MAX_LINKS: usize = 256;
 
-/// The number of all links that have none of their own.
+/// Row number that stands for all links without a row.
 const OTHER_LINKS: i64 = -1;
 
-/// The numbers that rooms, authors and links have in the file.
+/// Cache of the row numbers of rooms, instances and links.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     pub(super) rooms: HashMap<String, Room>,
@@ -34,38 +35,38 @@ pub(super) struct Names {
 pub(super) struct Room {
     pub(super) n: i64,
     pub(super) low_watermark_ms: u64,
-    /// How many batches are remembered that made room.
+    /// Number of tombstones.
     pub(super) removed: u64,
 }
 
 impl Room {
-    /// What was sent before is not taken. Never in the last minutes, whatever time it was when it was set.
+    /// Returns the low watermark at a time; never within the last minutes, even if it was set by a wrong clock.
     pub(super) fn low_watermark_at(&self, now_ms: u64) -> u64 {
         low_watermark_at(self.low_watermark_ms, now_ms)
     }
 }
 
-/// An author's process.
+/// Row numbers of an author's process and of the author.
 #[derive(Clone, Copy, Debug)]
 struct Instance {
     n: i64,
     author: i64,
-    /// When the first batch of the author was stored, in Unix milliseconds.
+    /// Time at which the author's first batch was stored, in Unix milliseconds.
     since_ms: u64,
 }
 
-/// Where a batch is stored: the tables, the files beside them, the numbers in them, and what is counted.
+/// Target of an insert: the tables, the blob store, the cached row numbers, and the counted quotas.
 pub(super) struct Tables<'a> {
     pub(super) conn: &'a Connection,
-    /// None in memory.
+    /// Large envelopes; none in memory.
     pub(super) blobs: Option<&'a mut BlobStore>,
     pub(super) names: &'a mut Names,
-    /// None as long as there is room.
+    /// Counted quotas; none while the log is not full.
     pub(super) usage: Option<&'a mut Usage>,
 }
 
-/// Stores `record` in the transaction that is open, unless it is held, has made room, or was sent before `oldest_ms`; a
-/// large envelope on the shelf, if there is one.
+/// Inserts `record` in the open transaction, unless it is held, has a tombstone, or was sent before `oldest_ms` or the
+/// low watermark. A large envelope goes into the blob store if there is one.
 pub(super) fn insert_record(
     tables: Tables<'_>,
     now_ms: u64,
@@ -154,8 +155,8 @@ fn holds(conn: &Connection, id: &Id) -> rusqlite::Result<bool> {
         .exists([id])
 }
 
-/// The stored batch with the highest numbers below the end of `record`. Stored batches without
-/// conflict do not overlap, so that any overlap is with this one.
+/// The stored batch with the highest numbers below the end of `record`. Stored batches without conflict do not
+/// overlap, so that any overlap is with this one.
 struct Before {
     id: Id,
     end_seq: u64,
@@ -181,7 +182,7 @@ fn batch_before(
     .optional()
 }
 
-/// The number after the last that is stored of the one who said `record`, which is stored.
+/// Returns the sequence number after the last stored event of the stream of `record`, which is stored.
 pub(super) fn head_of(
     conn: &Connection,
     names: &Names,
@@ -203,7 +204,7 @@ pub(super) fn head_of(
 }
 
 impl Names {
-    /// Those that are in the file.
+    /// Reads the rooms and their tombstone counts from the file.
     pub(super) fn read(conn: &Connection) -> rusqlite::Result<Names> {
         let mut rooms = rooms_of(conn)?;
         for (n, count) in tombstones::count(conn)? {
@@ -218,7 +219,7 @@ impl Names {
         })
     }
 
-    /// Has a room begin at this time, unless it begins later.
+    /// Raises a room's low watermark to this time.
     pub(super) fn set_low_watermark(
         &mut self,
         conn: &Connection,
@@ -235,7 +236,7 @@ impl Names {
         Ok(())
     }
 
-    /// The name of a room by its number.
+    /// Returns the name of a room by its row number.
     pub(super) fn room_name(&self, n: i64) -> Option<&str> {
         let mut rooms = self.rooms.iter();
         rooms
@@ -243,7 +244,7 @@ impl Names {
             .map(|(name, _)| name.as_str())
     }
 
-    /// Removes the rows of these instances and of their authors that no batch names any more.
+    /// Removes the rows of these instances and their authors that no batch refers to.
     pub(super) fn forget_unused(
         &mut self,
         conn: &Connection,
@@ -266,7 +267,7 @@ impl Names {
                 .execute([author])?;
         }
         if gone > 0 {
-            // Their numbers may be given again.
+            // SQLite may reuse their row numbers.
             self.instances.clear();
         }
         Ok(())
@@ -323,7 +324,7 @@ impl Names {
         Ok(instance)
     }
 
-    /// The number of a neighbour that brought a batch; 0 for none.
+    /// Returns the row number of the neighbour that delivered a batch; 0 for none.
     fn link(&mut self, conn: &Connection, peer: &Bytes) -> rusqlite::Result<i64> {
         if peer.is_empty() {
             return Ok(0);
@@ -354,7 +355,7 @@ impl Names {
     }
 }
 
-/// The number of the author with this key, and since when it is there.
+/// Returns the row number of the author with this key, and the time of its first batch.
 fn author_of(conn: &Connection, now_ms: u64, key: &[u8]) -> rusqlite::Result<(i64, u64)> {
     let found = conn
         .prepare_cached("SELECT n, since_ms FROM author WHERE key = ?1")?
@@ -383,7 +384,7 @@ fn rooms_of(conn: &Connection) -> rusqlite::Result<HashMap<String, Room>> {
         .collect()
 }
 
-/// The author's PeerId as people see it: base58 of the identity multihash of the key.
+/// Returns the author's PeerId as text: base58 of the identity multihash of the key.
 fn peer_id(author: &[u8]) -> String {
     let multihash = [&[0, author.len() as u8], author].concat();
     bs58::encode(multihash).into_string()

@@ -1,12 +1,12 @@
-//! The end of the log that is in no transaction of the file yet: a plain file beside it.
+//! Write-ahead journal: acknowledged batches that are not committed to the log's file yet, in a plain file beside it.
 //!
-//! Entry type: [`Journal`]. The rule it keeps: what [`Journal::keep`] has taken is there after the end of the
-//! process, however it ends, until [`Journal::clear`] says that the log's file has it.
+//! Entry type: [`Journal`]. The rule it keeps: a batch that [`Journal::append`] accepted can be recovered after the
+//! end of the process, however it ends, until [`Journal::clear`] is called because the log's file has it.
 //!
-//! A small batch alone costs SQLite four pages; here it costs one write of its own length, and the pages are
-//! written once for many. Each frame is a length, a number that all frames since the last clearing have
-//! in common, a checksum, and the batch; reading ends where one of them is not right, which is where
-//! writing ended, or an earlier round's frames begin.
+//! A small batch alone costs SQLite four pages; here it costs one write of its own length, and a flush writes the
+//! pages once for many. Each frame is a length, a round number that all frames since the last clearing share, a
+//! checksum, and the batch. Recovery stops at the first frame that does not match, which is the end of the last write
+//! or the beginning of older frames.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -20,27 +20,27 @@ use super::schema;
 use crate::model::Record;
 use crate::wire::envelope::id_in_room;
 
-/// The most that waits here. It also bounds what is done again at the start after a crash.
+/// Maximum size of the journal in bytes. It also bounds the work of recovery after a crash.
 pub(super) const MAX_JOURNAL_BYTES: usize = 256 << 10;
 
-/// Length, round, checksum.
+/// Bytes of a frame's header: length, round, checksum.
 const HEAD: usize = 4 + 8 + 8;
 
-/// The file.
+/// The journal of an open log.
 #[derive(Debug)]
 pub(super) struct Journal {
-    /// None for a log in memory, which ends with the process.
+    /// The open file and its path; none for a log in memory.
     file: Option<(File, PathBuf)>,
     round: u64,
     bytes: usize,
-    /// What was written last may have been cut short: nothing that comes after it would be read.
+    /// Whether the last write may be incomplete: recovery would not reach frames after it.
     is_torn: bool,
 }
 
-/// A batch, and when it was stored, in Unix milliseconds.
+/// A batch and the time at which it was stored, in Unix milliseconds.
 pub(super) type JournalEntry = (u64, Record);
 
-/// A [`Record`] as it lies here. Its id is made anew from the envelope.
+/// Encoding of a [`Record`] in a frame. Recovery recomputes the id from the envelope.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Entry {
     #[prost(uint64, tag = "1")]
@@ -63,12 +63,12 @@ struct Entry {
     brought_by: Bytes,
 }
 
-/// Where the tail of the log at `log` lies.
+/// Returns the path of the journal of the log at `log`.
 pub(super) fn path_of(log: &Path) -> PathBuf {
     schema::beside(log, "-tail")
 }
 
-/// What an earlier process left at `path`.
+/// Reads the entries that an earlier process left at `path`.
 pub(super) fn read(path: &Path) -> io::Result<Vec<JournalEntry>> {
     let mut bytes = Vec::new();
     match File::open(path) {
@@ -100,7 +100,7 @@ fn parse(mut rest: &[u8]) -> Vec<JournalEntry> {
     kept
 }
 
-/// The first frame, when it is whole: its round, its entry, and what comes after it.
+/// Splits off the first frame if it is complete. Returns its round, its entry, and the bytes after it.
 fn split(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (round, rest) = rest.split_first_chunk::<8>()?;
@@ -138,7 +138,7 @@ impl Entry {
 }
 
 impl Journal {
-    /// Makes an empty one at `path`, which only its owner may read, in place of what is there.
+    /// Creates an empty journal at `path` that only its owner may read, and replaces the file that is there.
     pub(super) fn create(path: PathBuf) -> io::Result<Journal> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true);
@@ -150,7 +150,7 @@ impl Journal {
         })
     }
 
-    /// One that only counts.
+    /// Creates a journal without a file, which only counts bytes.
     pub(super) fn in_memory() -> Journal {
         Journal {
             file: None,
@@ -160,7 +160,7 @@ impl Journal {
         }
     }
 
-    /// Takes `records`, all or none; false when they do not fit. After an error it takes nothing until it is
+    /// Appends `records`, all or none. Returns false if they do not fit. After an error it accepts nothing until it is
     /// cleared.
     pub(super) fn keep(&mut self, now_ms: u64, records: &[Record]) -> io::Result<bool> {
         if self.is_torn {
@@ -200,9 +200,9 @@ impl Journal {
         Ok(true)
     }
 
-    /// Begins anew: the log's file has what was kept. The old frames are written over, not cut off: that
-    /// would have the file system find new space for each round. Until then they are read once more after
-    /// a crash, and found to be held.
+    /// Starts a new round, because the log's file has all entries. The next frames overwrite the old ones: truncating
+    /// would make the file system allocate space again for each round. Until then a crash replays the old frames,
+    /// whose batches the log already holds.
     pub(super) fn clear(&mut self) -> io::Result<()> {
         if self.bytes > 0 || self.is_torn {
             if let Some((file, _)) = &mut self.file {
@@ -215,14 +215,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Removes the file: the log is closed, and all is in it.
+    /// Removes the file, because the log is closed and holds all entries.
     pub(super) fn remove(self) {
-        // What stays behind is only read once more.
+        // If removing fails, the next start replays it once more.
         let _ = self.file.map(|(_, path)| fs::remove_file(path));
     }
 }
 
-/// Whether the file has no name any more: nobody would find what is written to it.
+/// Returns whether the file has lost its name, so that nobody could read what is written to it.
 #[cfg(unix)]
 fn is_removed(file: &File) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;

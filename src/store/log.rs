@@ -1,8 +1,8 @@
-//! The log itself: batches in, in transactions; out of it what makes room when it is full.
+//! The log: appends batches in transactions, flushes the write buffer, and recovers the journal.
 //!
-//! Entry type: [`Log`], which runs on whatever thread it is given ([`super::Writer`] gives it one).
-//! The rules it keeps: a batch is acknowledged only when its transaction is committed, or when its
-//! [`WriteBuffer`] has it; a batch is there once; what was removed for its age does not come back.
+//! Entry type: [`Log`], which runs on its caller's thread ([`super::Writer`] gives it one). The rules it keeps: a
+//! batch is acknowledged only after its transaction is committed or its [`WriteBuffer`] has it; a batch is stored
+//! once; a batch that retention removed is not stored again.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,44 +25,48 @@ use crate::clock::UnixMs;
 use crate::identity::NetworkId;
 use crate::model::{Outcome, Record, Verified};
 
-/// Batches that are put into the open transaction before those that store others may do so.
+/// Number of entries that a flush inserts before it lets other threads use the write buffer.
 const INSERTED_AT_ONCE: usize = 16;
 
-/// How long a reader waits for a process that runs to commit what is in the tail, which takes it half a
-/// second at most, unless the disk is full.
+/// How long a reader waits for a running process to flush its journal. A flush happens within half a second, unless
+/// the disk is full.
 const JOURNAL_WAIT: Duration = Duration::from_secs(2);
 
-/// The log, open for writing. One process has it at a time.
+/// The log, open for writing. One process has it open at a time.
 #[derive(Debug)]
 pub struct Log {
     pub(super) conn: Connection,
     pub(super) path: PathBuf,
     pub(super) keep: RetentionPolicy,
     pub(super) names: Names,
-    /// None in memory.
+    /// Large envelopes; none for a log in memory.
     pub(super) blobs: Option<BlobStore>,
-    /// Who fills it, counted as long as there is not room for all.
+    /// Bytes held by each author, counted only while the log is full.
     pub(super) usage: Option<Usage>,
-    /// What is acknowledged and not committed; the transaction that is open, or the next, takes it in.
+    /// Entries that are acknowledged and not committed; the next commit includes them.
     pub(super) write_buffer: SharedWriteBuffer,
-    /// That it cannot be committed was said, and it could not since.
+    /// Whether a failed commit was reported and none has succeeded since.
     is_stuck: bool,
-    /// Whether the files are still where they were opened. None in memory.
+    /// Identities of the log's files at the time they were opened; none for a log in memory.
     pub(super) opened_files: Option<OpenedFiles>,
-    /// The WAL's file had so many bytes before the last commit.
+    /// Size of the WAL's file before the last commit.
     pub(super) wal_file_bytes: u64,
-    /// How often the log was made anew: who has a connection of its own opens it again.
+    /// Number of times the log was recreated: other connections reopen the files when it changes.
     pub(super) generation: Arc<AtomicU64>,
     pub(super) lock: Option<Lock>,
 }
 
 impl Log {
-    /// Opens the log in the directory `dir`, or makes one.
+    /// Opens the log in the directory `dir`, or creates one.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`], of which each variant names the file, whether anything was lost, and a remedy.
     pub fn open(dir: &Path, keep: RetentionPolicy) -> Result<Log, LogError> {
         Log::open_file(&dir.join(schema::FILE_NAME), keep)
     }
 
-    /// Opens or makes the log whose file is `path`.
+    /// Opens or creates the log whose file is `path`.
     pub(super) fn open_file(path: &Path, keep: RetentionPolicy) -> Result<Log, LogError> {
         Log::open_locked(Lock::take(path)?, path, keep)
     }
@@ -77,7 +81,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Stores what a process that was killed had acknowledged and not committed.
+    /// Replays the journal: stores the batches that a killed process had acknowledged and not flushed.
     fn recover_journal(&mut self) -> Result<(), LogError> {
         let path = journal::path_of(&self.path);
         let failed = |error| LogError::from_io(&path, error);
@@ -95,7 +99,11 @@ impl Log {
         Ok(())
     }
 
-    /// A log in memory, with the same bounds; it ends with the process.
+    /// Creates a log in memory with the same bounds; it ends with the process.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Sqlite`] if SQLite cannot make a database in memory.
     pub fn ephemeral(keep: RetentionPolicy) -> Result<Log, LogError> {
         let path = PathBuf::from(":memory:");
         let conn = schema::open_in_memory().map_err(|error| LogError::from_sqlite(&path, error))?;
@@ -131,11 +139,11 @@ impl Log {
         })
     }
 
-    /// The log as one of this network: a new one belongs to it from now on.
+    /// Assigns a new log to this network, or checks that it belongs to it.
     ///
     /// # Errors
     ///
-    /// [`LogError::OtherNetwork`] when it belongs to another one: what it holds could not be verified here.
+    /// [`LogError::OtherNetwork`] if it belongs to another network: its batches could not be verified in this one.
     pub fn of_network(self, network: NetworkId) -> Result<Log, LogError> {
         let failed = |error| LogError::from_sqlite(&self.path, error);
         match schema::network_of(&self.conn).map_err(failed)? {
@@ -152,23 +160,27 @@ impl Log {
         }
     }
 
-    /// The network that the log belongs to: the open one, as long as it belongs to none.
+    /// Returns the network that the log belongs to; the open network if it has none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
     pub fn network(&self) -> Result<NetworkId, LogError> {
         let network = schema::network_of(&self.conn);
         let network = network.map_err(|error| LogError::from_sqlite(&self.path, error))?;
         Ok(network.unwrap_or(NetworkId::OPEN))
     }
 
-    /// The log's file; `:memory:` for an ephemeral log.
+    /// Returns the log's file; `:memory:` for an ephemeral log.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The date of the newest batch, in Unix milliseconds; none when there is none.
+    /// Returns the sending time of the newest batch, in Unix milliseconds; none if the log is empty.
     ///
     /// # Errors
     ///
-    /// When the log cannot be read.
+    /// [`LogError`] if the log cannot be read.
     pub fn newest_ms(&self) -> Result<Option<u64>, LogError> {
         let newest = || -> rusqlite::Result<Option<i64>> {
             let mut query = self
@@ -184,18 +196,21 @@ impl Log {
         Ok(newest.map(|ms| ms as u64))
     }
 
-    /// The bounds it was opened with.
+    /// Returns the retention policy that it was opened with.
     pub fn keep(&self) -> &RetentionPolicy {
         &self.keep
     }
 
-    /// Whether it lies in memory only.
+    /// Returns whether the log is in memory only.
     pub fn is_ephemeral(&self) -> bool {
         self.lock.is_none()
     }
 
-    /// Stores what is new of `batches` in one transaction and says of each what became of it. After
-    /// an error none of them is stored.
+    /// Stores the new ones of `batches` in one transaction and returns an outcome for each.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the transaction cannot be committed; none of them is stored.
     pub fn append<C: Verified>(
         &mut self,
         now_ms: u64,
@@ -212,8 +227,8 @@ impl Log {
         Ok(outcomes)
     }
 
-    /// As [`Log::append`], but of a few small batches only the [`WriteBuffer`] hears for good: readers of the file see
-    /// them after [`Log::flush`].
+    /// Stores `records` as [`Log::append`] does, except that a small group is only added to the [`WriteBuffer`] and
+    /// the journal: readers of the file see it after [`Log::flush`].
     pub(super) fn append_soon(
         &mut self,
         unix: impl Into<UnixMs>,
@@ -227,7 +242,7 @@ impl Log {
         let stored = stored.filter(|(_, outcome)| outcome.is_stored());
         let new: Vec<Record> = stored.map(|(record, _)| Record::clone(record)).collect();
         let is_kept = match new.is_empty() {
-            // There is nothing to commit, unless the transaction has more than that.
+            // There is nothing to commit, unless the transaction holds earlier entries.
             true => !buffer.entries().is_empty(),
             false => buffer.keep(unix.now, &new),
         };
@@ -241,7 +256,8 @@ impl Log {
         Ok(outcomes)
     }
 
-    /// Tells the front how far the authors of `records` have come, so that it can take by itself what follows.
+    /// Caches the last numbers of the authors of `records` in the write buffer, so that it can accept their next
+    /// batches alone.
     fn learn(&self, buffer: &mut WriteBuffer, records: &[&Record], outcomes: &[Outcome]) {
         for (record, outcome) in records.iter().zip(outcomes) {
             if !matches!(outcome, Outcome::New { .. }) {
@@ -259,18 +275,18 @@ impl Log {
         }
     }
 
-    /// What is acknowledged and not committed, for those that store something by themselves.
+    /// Returns the write buffer, for callers that store batches on their own thread.
     pub(super) fn write_buffer(&self) -> SharedWriteBuffer {
         self.write_buffer.clone()
     }
 
-    /// Whether there is anything that readers of the file do not see yet.
+    /// Returns whether the write buffer has entries that readers of the file do not see.
     pub(super) fn has_uncommitted(&self) -> bool {
         !self.write_buffer.lock().entries().is_empty()
     }
 
-    /// Commits what was put off. After an error the front still has it, and it is tried again before anything
-    /// else is stored.
+    /// Flushes the write buffer into the tables. After an error the entries stay in the buffer, and the flush is
+    /// retried before anything else is stored.
     pub(super) fn flush(&mut self) -> Result<(), LogError> {
         self.insert_pending();
         let shared = self.write_buffer.clone();
@@ -286,8 +302,8 @@ impl Log {
             .map_err(|error| LogError::from_sqlite(&self.path, error))
     }
 
-    /// Puts most of what is to be committed into a transaction, while others go on storing: they wait only for the
-    /// rest of it, and for the commit.
+    /// Inserts most of the entries into a transaction while other threads go on using the write buffer: they wait only
+    /// for the last few entries and the commit.
     fn insert_pending(&mut self) {
         let shared = self.write_buffer.clone();
         loop {
@@ -310,14 +326,14 @@ impl Log {
             let mut buffer = shared.lock();
             match inserted {
                 Ok(()) => buffer.note_inserted(next.len()),
-                // It is tried once more with the commit.
+                // The commit inserts them once more.
                 Err(_) => return drop(self.roll_back(&mut buffer)),
             }
         }
     }
 
-    /// Puts `records` into the transaction that is open, or a new one. After an error what had been
-    /// acknowledged is safe, and none of them is in.
+    /// Inserts `records` into the open transaction or a new one. After an error none of them is inserted, and the
+    /// acknowledged entries are safe.
     fn insert(
         &mut self,
         buffer: &mut WriteBuffer,
@@ -350,8 +366,8 @@ impl Log {
         Ok(())
     }
 
-    /// After some errors, a reading statement's too, SQLite rolls the transaction back by itself: what was in it is
-    /// in none then.
+    /// SQLite rolls a transaction back by itself after some errors, also of a reading statement: the entries inserted
+    /// into it must be inserted again.
     fn recover_lost_transaction(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
         match self.conn.is_autocommit() && buffer.inserted() > 0 {
             true => self.roll_back(buffer),
@@ -359,7 +375,7 @@ impl Log {
         }
     }
 
-    /// Begins a transaction, if none is open, and takes in all that is acknowledged.
+    /// Begins a transaction if none is open, and inserts all pending entries.
     pub(super) fn begin(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
         self.recover_lost_transaction(buffer)?;
         self.begin_empty()?;
@@ -370,7 +386,7 @@ impl Log {
 
     fn insert_entries(&mut self, kept: &[JournalEntry]) -> rusqlite::Result<()> {
         for (stored_at_ms, record) in kept {
-            // Its age was looked at when it was taken, and the room's horizon does not move past it.
+            // The age was checked on acceptance, and the room's low watermark does not pass an entry.
             insert_record(self.tables(), *stored_at_ms, 0, record)?;
         }
         Ok(())
@@ -392,9 +408,9 @@ impl Log {
         Ok(())
     }
 
-    /// The transaction is void: what was acknowledged goes into a new one, now or with the next append.
+    /// Rolls the transaction back; the acknowledged entries go into a new one, now or with the next append.
     pub(super) fn undo(&mut self, buffer: &mut WriteBuffer, error: rusqlite::Error) -> LogError {
-        // AuthoredBatch once, not with each batch that comes meanwhile.
+        // Logged once, not with each batch until a commit succeeds.
         if let Err(error) = self.store_again(buffer)
             && !std::mem::replace(&mut self.is_stuck, true)
         {
@@ -403,7 +419,7 @@ impl Log {
         LogError::from_sqlite(&self.path, error)
     }
 
-    /// Ends the transaction that is open without its aim, and commits what the tail has in one of its own.
+    /// Rolls back the open transaction, and commits the entries of the write buffer in one of their own.
     fn store_again(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
         self.roll_back(buffer)?;
         if buffer.entries().is_empty() {
@@ -415,22 +431,21 @@ impl Log {
 
     pub(super) fn roll_back(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
         buffer.note_rollback();
-        // SQLite does it by itself after some errors.
+        // SQLite rolls back by itself after some errors.
         if !self.conn.is_autocommit() {
             self.conn.execute_batch("ROLLBACK")?;
         }
         if let Some(blobs) = &mut self.blobs {
             blobs.roll_back();
         }
-        // The numbers of rooms and instances that the transaction had made are void, whatever comes next; so is what
-        // was counted of it.
+        // The row numbers that the transaction had given to rooms and instances are void, and so are its counts.
         self.usage = None;
         self.names = Names::default();
         self.names = Names::read(&self.conn)?;
         Ok(())
     }
 
-    /// The most recent batches sent before this are not held: `room`'s horizon.
+    /// Returns the low watermark of `room`: older batches are not stored.
     pub fn low_watermark_ms(&self, room: &str) -> u64 {
         self.names
             .rooms
@@ -438,12 +453,12 @@ impl Log {
             .map_or(0, |room| room.low_watermark_ms)
     }
 
-    /// Reads what is stored, this far.
+    /// Returns a reader of the committed batches.
     pub fn reader(&self) -> Reader<'_> {
         Reader::new(&self.conn, &self.path)
     }
 
-    /// Files of large envelopes that are to be brought to the disk in the background.
+    /// Returns the blob file that is to be synced to the disk in the background.
     pub(super) fn unsynced(&self) -> Unsynced {
         self.blobs
             .as_ref()
@@ -451,13 +466,13 @@ impl Log {
             .unwrap_or_default()
     }
 
-    /// Whether there is one.
+    /// Returns whether there is such a file.
     pub(super) fn has_unsynced(&self) -> bool {
         self.blobs.as_ref().is_some_and(BlobStore::has_unsynced)
     }
 
-    /// Commits what was put off and moves everything into the log's file, so that a copy of that file and of the large
-    /// envelopes beside it is the log. For a clean end; what fails here is in the tail or the WAL, as after a crash.
+    /// Flushes the write buffer and moves the whole WAL into the log's file, so that a copy of that file and its blob
+    /// files is the log. If this fails, the rest is in the journal or the WAL, as after a crash.
     pub(super) fn close(&mut self) -> Result<(), LogError> {
         self.flush()?;
         self.check_files()
@@ -468,7 +483,7 @@ impl Log {
         }
     }
 
-    /// Lets the file grow to so many pages only, as a full disk would.
+    /// Limits the file to so many pages, to act like a full disk.
     #[cfg(test)]
     pub(super) fn limit_pages(&mut self, pages: Option<i64>) -> rusqlite::Result<()> {
         if let Some(blobs) = &mut self.blobs {
@@ -479,7 +494,7 @@ impl Log {
             .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
     }
 
-    /// Lets nothing be written any more, not even what was rolled back.
+    /// Refuses every write, also a rollback's.
     #[cfg(test)]
     pub(super) fn refuse_writes(&self, refuse: bool) -> rusqlite::Result<()> {
         self.conn.pragma_update(None, "query_only", refuse)
@@ -500,15 +515,15 @@ impl Drop for Log {
     }
 }
 
-/// Before the log in whose file `path` is only read: has what is in its tail brought into the file. A process
-/// that was killed can do so no more; one that runs is about to.
+/// Brings the journal of the log at `path` into its file before the file is only read: replays it if its process was
+/// killed, and waits for the flush if that process runs.
 pub(super) fn recover_before_reading(path: &Path) {
     let Ok(kept) = journal::read(&journal::path_of(path)) else {
         return;
     };
     let until = Instant::now() + JOURNAL_WAIT;
     loop {
-        // A log that cannot be opened is named by whoever reads it.
+        // The reader that follows reports the error.
         let Ok(conn) = schema::open_to_read(path) else {
             return;
         };

@@ -1,7 +1,6 @@
-//! Looking after a log that no node has open: look for damage, carry it away and back.
+//! Maintenance of a log that no node has open: check, export and import.
 //!
-//! Entry points: [`check`], [`export`], [`import`]. The rule they keep: what comes back in goes through the verifier
-//! again.
+//! Entry points: [`check`], [`export`], [`import`]. The rule they keep: an imported batch is verified again.
 
 use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
@@ -19,43 +18,43 @@ use crate::identity::NetworkId;
 use crate::model::{Outcome, Stored, Verified};
 use crate::wire::envelope::id_in_room;
 
-/// Complaints of SQLite that a [`Report`] holds at most.
+/// Maximum number of complaints of SQLite in a [`Report`].
 const MAX_COMPLAINTS: usize = 20;
 
-/// The longest line of an export: the largest envelope in base64, and the rest.
+/// Maximum length of a line of an export: the largest envelope in base64, and the other fields.
 const MAX_LINE_BYTES: u64 = 4 << 20;
 
-/// Batches stored in one transaction while importing.
+/// Number of batches stored in one transaction of an import.
 const AT_ONCE: usize = 1000;
 
-/// What [`check`] found.
+/// Report of [`check`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The log's file.
     pub path: PathBuf,
-    /// What is held, room by room.
+    /// Statistics of each room.
     pub rooms: Vec<RoomStats>,
-    /// How many batches were read and found whole.
+    /// Number of batches that were read and match their ids.
     pub whole: u64,
-    /// Batches whose envelope is not what their id says.
+    /// Number of batches that do not match their ids.
     pub altered: u64,
-    /// What SQLite found wrong with the file.
+    /// Complaints of SQLite about the file.
     pub complaints: Vec<String>,
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Returns whether the log is undamaged.
     pub fn is_sound(&self) -> bool {
         self.altered == 0 && self.complaints.is_empty()
     }
 }
 
-/// EvictionReason an envelope is not taken in.
+/// Reason for which an envelope is not imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It is not its author's in the log's network: said in another one, or forged.
+    /// It does not verify in the log's network: it was signed for another one, or forged.
     OtherNetwork,
-    /// It is no batch, or cannot be one now.
+    /// It is no batch, or not a valid one at present.
     NoBatch(String),
 }
 
@@ -65,29 +64,33 @@ impl From<String> for Refused {
     }
 }
 
-/// What [`import`] did.
+/// Report of [`import`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// Batches that are new.
+    /// Number of batches that were new.
     pub stored: u64,
-    /// Batches that were held before.
+    /// Number of batches that the log held already.
     pub held: u64,
-    /// Batches older than what the log keeps.
+    /// Number of batches over the maximum age.
     pub too_old: u64,
-    /// Batches that are of another network.
+    /// Number of batches of another network.
     pub refused: u64,
-    /// The line of the first of those, and its network, if the export says it.
+    /// Line of the first batch of another network, and that network if the export names it.
     pub first_refused: Option<(u64, Option<NetworkId>)>,
 }
 
-/// Reads all of the log in `dir`. A node may run meanwhile.
+/// Reads the whole log in `dir`. A node may run meanwhile.
+///
+/// # Errors
+///
+/// [`LogError`] if there is no log or it cannot be read; damage is part of the report.
 pub fn check(dir: &Path) -> Result<Report, LogError> {
     let path = dir.join(FILE_NAME);
     let archive = Archive::open(dir)?;
     let complaints = complaints_of(archive.connection());
     let complaints = match complaints.map_err(|error| LogError::from_sqlite(&path, error)) {
         Ok(complaints) => complaints,
-        // So damaged that not even the check comes to its end.
+        // So damaged that the integrity check fails itself.
         Err(LogError::Damaged { detail, .. }) => vec![detail],
         Err(error) => return Err(error),
     };
@@ -108,7 +111,7 @@ pub fn check(dir: &Path) -> Result<Report, LogError> {
             for stored in page? {
                 let record = &stored.record;
                 let whole = id_in_room(&record.room, &record.bytes) == record.id;
-                // A large one that a node which runs has removed since its row was read.
+                // A running node removed it after its row was read.
                 if stored.record.bytes.is_empty() && !reader.holds(&stored.record.id)? {
                     continue;
                 }
@@ -137,7 +140,7 @@ fn complaints_of(conn: &Connection) -> rusqlite::Result<Vec<String>> {
         .collect()
 }
 
-/// A line of an export. Only the envelope is taken back; the rest is for people and programs.
+/// A line of an export. An import reads the envelope and the network; the other fields are for people and programs.
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {
     room: String,
@@ -147,20 +150,24 @@ struct Line {
     count: u64,
     sent_at_ms: u64,
     id: String,
-    /// The network it was said in; an export of an earlier version does not say it.
+    /// Network of the batch; exports of an earlier version lack it.
     #[serde(default)]
     network: Option<String>,
     envelope: String,
 }
 
-/// Writes what `query` asks for, a JSON object a line; returns how many. A node may run meanwhile.
+/// Writes the batches that match `query`, one JSON object a line, and returns their number. A node may run meanwhile.
+///
+/// # Errors
+///
+/// [`LogError`] if the log cannot be read or `out` cannot be written.
 pub fn export(dir: &Path, query: Query, out: &mut impl Write) -> Result<u64, LogError> {
     let archive = Archive::open(dir)?;
     let network = hex::encode(archive.network()?.as_bytes());
     let mut written = 0;
     for page in archive.reader().history(query) {
         for Stored { record, .. } in page? {
-            // A large one that is not there: a node that runs has just removed it, or it is lost.
+            // The blob is missing: a running node has just removed it, or it is lost.
             if record.bytes.is_empty() {
                 continue;
             }
@@ -188,12 +195,12 @@ pub fn export(dir: &Path, query: Query, out: &mut impl Write) -> Result<u64, Log
     Ok(written)
 }
 
-/// Stores what [`export`] wrote into `log`. `verify` turns an envelope into a checked batch, or says why not: those
-/// of another network are counted and passed over.
+/// Stores the batches of an [`export`] in `log`. `verify` returns the batch of an envelope, or an error; batches of
+/// another network are counted and skipped.
 ///
 /// # Errors
 ///
-/// [`LogError::Import`] at the first line that is no batch; what comes before it is stored.
+/// [`LogError::Import`] at the first line that is no batch; the lines before it are stored.
 pub fn import<C: Verified, E: Into<Refused>>(
     mut log: Log,
     now_ms: u64,
@@ -248,7 +255,7 @@ pub fn import<C: Verified, E: Into<Refused>>(
     Ok(imported)
 }
 
-/// The batch of a line; if there is none, why, and the network that the line says it is of.
+/// Verifies the batch of a line. The error has the network that the line names.
 fn take_line<C, E: Into<Refused>>(
     line: &[u8],
     verify: &mut impl FnMut(&[u8]) -> Result<C, E>,

@@ -1,11 +1,15 @@
-//! The log: every node keeps the batches of its rooms.
+//! The log on disk: every node stores the batches of its rooms.
 //!
-//! The log ([`Log`], on threads of its own: [`Writer`]) is an SQLite file that a person can read; small batches come into
-//! it half a second later, through a plain file beside it. What it acknowledges survives the end of the process at once.
-//! It holds a batch once, knows an author that gives the same numbers twice, and when it is full takes room from who fills
-//! it, their oldest first.
+//! The write path: [`Writer`] queues an append; a small batch goes into the write buffer and the journal and is
+//! acknowledged; half a second later the write buffer is flushed into the tables of an SQLite file, which a person can
+//! read. Envelopes over 64 KiB go into the blob store, plain files beside the log. In the background, checkpoints move
+//! SQLite's WAL into the file, and retention removes batches by age and, when the log is full, by the quotas of
+//! authors. After a crash, recovery replays the journal; `repair` saves a damaged file.
 //!
-//! The rule it keeps: what a neighbour sends is nothing until the verifier has said so; only a
+//! An acknowledged batch survives the end of the process at once. The log stores a batch once and marks the second of
+//! two batches of an author with the same sequence numbers.
+//!
+//! The rule it keeps: data of a neighbour is untrusted until it is verified; only a
 //! [`Verified`](crate::model::Verified) batch enters the log.
 
 mod author_history;

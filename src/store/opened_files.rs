@@ -1,7 +1,7 @@
-//! Whether the log's files are still those that were opened: other programs, such as cleaners of /tmp, may remove, rename
-//! or replace them while a node runs, and SQLite would go on writing into files that nobody can open any more.
+//! Detects that another program removed, renamed or replaced the log's files (cleaners of /tmp do), while SQLite would
+//! go on writing into files that nobody can open.
 //!
-//! Entry type: [`OpenedFiles`]. The rule it keeps: a look costs two `stat` calls, and changes nothing.
+//! Entry type: [`OpenedFiles`]. The rule it keeps: a check costs two `stat` calls, and changes nothing.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::schema;
 
-/// What tells a file from every other one, whatever its name is.
+/// Identity of a file, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileId {
     device: u64,
@@ -17,7 +17,7 @@ pub(super) struct FileId {
 }
 
 impl FileId {
-    /// The file at `path`; none when there is none, or it cannot be looked at.
+    /// Returns the identity of the file at `path`; none if it is missing or inaccessible.
     pub(super) fn at(path: &Path) -> Option<FileId> {
         fs::metadata(path).ok().map(|found| FileId::of(&found))
     }
@@ -31,7 +31,7 @@ impl FileId {
         }
     }
 
-    /// Elsewhere the system keeps a file that is open from being removed.
+    /// Other systems do not let an open file be removed.
     #[cfg(not(unix))]
     pub(super) fn of(_: &Metadata) -> FileId {
         FileId {
@@ -41,7 +41,7 @@ impl FileId {
     }
 }
 
-/// The files that were opened: the log's own and its WAL.
+/// Identities of the log's own file and its WAL at the time they were opened.
 #[derive(Debug)]
 pub(super) struct OpenedFiles {
     log: PathBuf,
@@ -55,7 +55,7 @@ pub(super) struct OpenedFiles {
 pub(super) struct Displaced;
 
 impl OpenedFiles {
-    /// The files of the log at `path`, which has just been opened.
+    /// Records the files of the log at `path`, which has just been opened.
     pub(super) fn of(path: &Path) -> OpenedFiles {
         let wal = schema::beside(path, "-wal");
         OpenedFiles {
@@ -66,14 +66,14 @@ impl OpenedFiles {
         }
     }
 
-    /// Looks for both files and returns the bytes of the WAL.
+    /// Checks both files and returns the size of the WAL.
     ///
     /// # Errors
     ///
-    /// [`Displaced`] when one of them is missing or another file has its name. A system that answers neither (a network
-    /// file system that is away) is no reason: what is written next tells.
+    /// [`Displaced`] if one of them is missing or replaced. Other errors of the system (a network file system that is
+    /// away) are ignored here: the next write reports them.
     pub(super) fn check(&self) -> Result<u64, Displaced> {
-        // One that was not there when it was looked for first cannot be missed.
+        // A file that was missing at first cannot be displaced.
         let bytes = |path: &Path, id: Option<FileId>| match (fs::metadata(path), id) {
             (Ok(found), Some(id)) if FileId::of(&found) != id => Err(Displaced),
             (Ok(found), _) => Ok(found.len()),
@@ -84,13 +84,13 @@ impl OpenedFiles {
         bytes(&self.wal, self.wal_id)
     }
 
-    /// Whether the log's own file is the one that was opened.
+    /// Returns whether the log's own file is the one that was opened.
     pub(super) fn has_own_file(&self) -> bool {
         self.log_id.is_some() && FileId::at(&self.log) == self.log_id
     }
 }
 
-/// Whether there is no such file, or no directory in which it could be.
+/// Returns whether the file or its directory is missing.
 fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),

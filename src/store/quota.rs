@@ -1,77 +1,77 @@
-//! Who fills the log, and who makes room when it is full.
+//! Quotas of authors in a full log: counts the bytes of each author and picks the one to evict from.
 //!
-//! Entry type: [`Usage`]. The rules it keeps: what makes room is taken from who fills the log, the largest first, so
-//! that nobody's messages remove those of somebody who holds less; keys cost nothing, so that all authors who are new
-//! count together beside those who are not; what is remembered is bounded, however many authors there are.
+//! Entry type: [`Usage`]. The rules it keeps: the author with the most bytes is evicted from first, so that messages
+//! never push out those of an author that holds less; keys cost nothing, so that all new authors share one quota; the
+//! memory is bounded for any number of authors.
 
 use std::collections::HashMap;
 
-/// The log divided by this is what an author may hold while others make room: 64 MiB of a log of the default size.
+/// Divisor of the log's size that gives the quota of one author: 64 MiB of a log of the default size.
 pub(super) const AUTHOR_SHARE: u64 = 16;
 
-/// The log divided by this is what all authors may hold together that have been in the log for less than [`NEW_MS`]:
-/// anybody can make any number of keys, and those who were here before keep the rest.
+/// Divisor of the log's size that gives the common quota of all authors that are in the log for less than [`NEW_MS`]:
+/// anybody can make any number of keys, and older authors keep the rest.
 pub(super) const NEW_SHARE: u64 = 4;
 
-/// How long an author counts as new after its first batch was stored, in milliseconds: a day.
+/// Duration for which an author counts as new after its first batch was stored, in milliseconds: a day.
 pub(super) const NEW_MS: u64 = 24 * 3600 * 1000;
 
-/// Authors whose bytes are counted one by one: half a MiB of memory. Past it the half that holds less is counted
-/// together, by the link that brought it. Few in the tests, so that it happens.
+/// Maximum number of authors that are counted one by one: 512 KiB of memory. Beyond it the smaller half is counted
+/// together, by link. Small in the tests, so that this happens.
 const MAX_AUTHORS: usize = if cfg!(test) { 64 } else { 8192 };
 
-/// Links by which what an author holds is counted; what others brought counts to the last of them.
+/// Maximum number of links counted for an author; further links count as the last of them.
 const MAX_LINKS_AN_AUTHOR: usize = 8;
 
-/// Whose a batch is: its author, and the link that brought it first (0: none did), as the file numbers them.
+/// Row numbers of a batch's author and of the link that delivered it first (0 if this node made it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Owner {
     pub(super) author: i64,
     pub(super) link: i64,
 }
 
-/// What an author holds in the log.
+/// Bytes that an author holds in the log.
 #[derive(Clone, Debug, Default)]
 struct Author {
     bytes: u64,
-    /// When its first batch was stored, in Unix milliseconds.
+    /// Time at which its first batch was stored, in Unix milliseconds.
     since_ms: u64,
-    /// What each link brought of it.
+    /// Bytes that each link delivered.
     links: Vec<(i64, u64)>,
 }
 
-/// EvictionReason somebody is to make room.
+/// Quota that an eviction enforces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EvictionReason {
-    /// It holds more than an author's share.
+    /// The author exceeds the quota of one author.
     Author,
-    /// All new authors hold more than their share, and those that the link brought most of it.
+    /// The new authors exceed their common quota, and the link delivered the most of their bytes.
     Link,
-    /// Nobody holds more than a share, and it holds most.
+    /// No quota is exceeded, and the author holds the most.
     Largest,
 }
 
-/// Who is to make room.
+/// Author whose oldest batches are evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Victim {
-    /// Its oldest batches go.
+    /// Row number of the author.
     pub(super) author: i64,
-    /// The link that brought most of what it holds; 0 for none.
+    /// Link that delivered most of its bytes; 0 for none.
     pub(super) link: i64,
     pub(super) reason: EvictionReason,
-    /// What it holds; what all new authors hold that the link brought, when they are why.
+    /// Bytes of the author; for [`EvictionReason::Link`], of all new authors that the link delivered.
     pub(super) bytes: u64,
-    /// What may be held while others make room.
+    /// Quota in bytes.
     pub(super) share: u64,
-    /// How much may go of it before it is looked again who is the largest.
+    /// Bytes that may be evicted before another author holds the most.
     pub(super) surplus: u64,
 }
 
-/// What each author holds in the log, and what each link brought.
+/// Bytes that each author holds, and that each link delivered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Usage {
     authors: HashMap<i64, Author>,
-    /// What authors hold that are not counted one by one, by the link that brought it.
+    /// Bytes of the authors that are not counted one by one, by link.
     others: HashMap<i64, u64>,
 }
 
@@ -103,7 +103,7 @@ impl Author {
         }
     }
 
-    /// The link that brought most of it.
+    /// Returns the link that delivered most of the author's bytes.
     fn main_link(&self) -> i64 {
         let largest = self.links.iter().max_by_key(|(_, bytes)| *bytes);
         largest.map_or(0, |(link, _)| *link)
@@ -115,7 +115,7 @@ impl Author {
 }
 
 impl Usage {
-    /// Counts a batch of an author whose first one was stored at `since_ms`.
+    /// Adds a batch of an author whose first one was stored at `since_ms`.
     pub(super) fn add(&mut self, owner: Owner, bytes: u64, since_ms: u64) {
         let author = self.authors.entry(owner.author).or_default();
         author.since_ms = since_ms;
@@ -125,7 +125,7 @@ impl Usage {
         }
     }
 
-    /// A batch was removed.
+    /// Subtracts a removed batch.
     pub(super) fn remove(&mut self, owner: Owner, bytes: u64) {
         if let Some(author) = self.authors.get_mut(&owner.author) {
             author.remove(owner.link, bytes);
@@ -140,18 +140,18 @@ impl Usage {
         }
     }
 
-    /// Who is to make room in a log of `log_bytes`; none when nobody is counted.
+    /// Returns the author to evict from in a log of `log_bytes`; none if none is counted.
     ///
-    /// 1. An author that holds more than its share, the largest.
-    /// 2. Of authors that are new, when they hold more than theirs together, the largest of those that the link
-    ///    brought which brought most of them.
+    /// 1. The largest author, if it exceeds the quota of one author.
+    /// 2. If the new authors exceed their common quota: of the link that delivered the most of them, the largest new
+    ///    author.
     /// 3. The largest author.
     pub(super) fn victim(&self, log_bytes: u64, now_ms: u64) -> Option<Victim> {
         let largest = |link: Option<i64>| {
             let of_link = |author: &Author| {
                 link.is_none_or(|link| author.is_new(now_ms) && author.main_link() == link)
             };
-            // Of those who hold the same, whoever came last.
+            // Of authors with equal bytes, the newest.
             let key = |(n, author): &(i64, &Author)| (author.bytes, author.since_ms, *n);
             let (mut first, mut second) = (None, 0);
             let some = self.authors.iter().filter(|(_, author)| of_link(author));
@@ -197,8 +197,7 @@ impl Usage {
         Some(victim(first, EvictionReason::Largest, held, share))
     }
 
-    /// What authors hold that are new, and those who are too many to be counted, by the link that brought most
-    /// of each.
+    /// Returns the bytes of new authors and of those counted together, by the link that delivered most of each.
     fn newcomers(&self, now_ms: u64) -> HashMap<i64, u64> {
         let mut newcomers = self.others.clone();
         for author in self.authors.values().filter(|author| author.is_new(now_ms)) {
@@ -226,13 +225,13 @@ impl Usage {
         });
     }
 
-    /// What an author holds.
+    /// Returns the bytes of an author.
     #[cfg(test)]
     pub(super) fn of(&self, author: i64) -> u64 {
         self.authors.get(&author).map_or(0, |author| author.bytes)
     }
 
-    /// What all hold.
+    /// Returns the bytes of all authors.
     #[cfg(test)]
     pub(super) fn total(&self) -> u64 {
         let counted = self.authors.values().map(|author| author.bytes);
@@ -254,7 +253,7 @@ mod tests {
         Owner { author, link }
     }
 
-    /// Removes a batch at a time until all fit; what is left of each author.
+    /// Removes a batch at a time until all fit.
     fn settle(usage: &mut Usage, batches: &mut Vec<(Owner, u64)>) {
         while usage.total() > LOG {
             let victim = usage.victim(LOG, NOW).unwrap();
@@ -269,8 +268,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-        /// Whatever one author sends, over whatever links, nobody loses anything who holds no more than a share, as long
-        /// as all others leave that author one.
+        /// One author, over any links, never pushes out batches of authors within their share, while the others
+        /// together leave that author its own.
         #[test]
         fn one_author_removes_nobody_s_history(
             others in prop::collection::vec((2i64..12, 1i64..5, 1u64..20_000, prop_oneof![Just(OLD), Just(NOW)]), 0..60),
@@ -295,8 +294,8 @@ mod tests {
             prop_assert_eq!((2..12).map(|author| usage.of(author)).collect::<Vec<_>>(), held);
         }
 
-        /// Whatever one link brings of new authors, however many, those who were here before keep theirs; and so do new ones
-        /// that another link brought, as long as those together hold no more than half of what new ones may.
+        /// New authors of one link, however many, never push out batches of old authors, nor of new ones that another
+        /// link delivered while those hold at most half of the common quota.
         #[test]
         fn many_keys_of_one_link_remove_nobody_s_history(
             old in prop::collection::vec((2i64..12, 1u64..20_000), 0..60),
@@ -349,7 +348,7 @@ mod tests {
         for author in 0..10_000 {
             usage.remove(owner(author, author % 3), 100);
         }
-        // What was counted together may leave a rest with those who were counted again.
+        // Authors counted together may leave a remainder with those counted again.
         assert!(usage.total() <= 5_000 + 100 * MAX_AUTHORS as u64);
     }
 

@@ -1,7 +1,6 @@
-//! Reading the log: by room, time and author in pages, by id for neighbours, as items to compare.
+//! Reads the log: pages of history by room, time and author; envelopes by id for a fetch; items for anti-entropy.
 //!
-//! Entry type: [`Reader`]. The rule it keeps: no answer is larger than its caller said, however
-//! large the log is.
+//! Entry type: [`Reader`]. The rule it keeps: every answer has a maximum size, however large the log is.
 
 use std::path::{Path, PathBuf};
 
@@ -15,42 +14,41 @@ use super::schema;
 use crate::identity::NetworkId;
 use crate::model::{Found, Id, Item, Record, Stored};
 
-/// Rows in one page of history.
+/// Maximum number of batches in a page of history.
 pub const PAGE_ROWS: usize = 256;
 
-/// Envelope bytes after which a page of history ends: it holds at most this and one batch more.
+/// Bytes of envelopes after which a page of history ends: a page exceeds them by one batch at most.
 pub const PAGE_BYTES: usize = 4 << 20;
 
-/// Which batches of the log are asked for.
+/// Filter of a read of history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// Of this room only, in the order of sending; of all rooms, in the order of arrival.
+    /// Only this room, in the order of sending. Without it all rooms, in the order of arrival.
     pub room: Option<String>,
-    /// By this author only (a libp2p `PublicKey`).
+    /// Only this author (a libp2p `PublicKey`).
     pub author: Option<Vec<u8>>,
-    /// Sent at this Unix time in milliseconds or later.
+    /// Only batches sent at this Unix time in milliseconds or later.
     pub since_ms: Option<u64>,
-    /// The last so many events only, and what else is in the batch of the first of them
-    /// ([`Page::surplus`]).
+    /// Only the last events, this many, and the rest of the batch with the first of them ([`Page::surplus`]).
     pub last: Option<usize>,
-    /// Also the batches whose numbers their author had given away before.
+    /// Includes batches in conflict: their author had used the same numbers before.
     pub conflicts: bool,
 }
 
-/// Where the next page begins.
+/// Position of the next page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cursor {
-    /// At the beginning.
+    /// The beginning.
     Start,
-    /// After this batch.
+    /// The position after a batch.
     After {
-        /// When it was sent.
+        /// Sending time of the batch.
         sent_at_ms: i64,
-        /// By whom, as the file numbers instances.
+        /// Row number of its instance.
         instance: i64,
-        /// The number of its first event.
+        /// Sequence number of its first event.
         first_seq: i64,
-        /// Its place in the order of arrival.
+        /// Its position in the order of arrival.
         n: i64,
     },
 }
@@ -60,26 +58,26 @@ pub enum Cursor {
 pub struct Page {
     /// The batches, oldest first.
     pub batches: Vec<Stored>,
-    /// So many events of the first batch come before the last that were asked for ([`Query::last`]).
+    /// Number of events in the first batch before the requested ones ([`Query::last`]).
     pub surplus: u64,
-    /// Where the next page begins; none when this was the last.
+    /// Position of the next page; none after the last one.
     pub next: Option<Cursor>,
 }
 
-/// What a log holds of a room.
+/// Statistics of a room in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomStats {
     /// The room.
     pub room: String,
-    /// How many batches.
+    /// Number of batches.
     pub batches: u64,
-    /// Nothing sent before this Unix time in milliseconds is kept.
+    /// Low watermark: Unix time in milliseconds below which batches are refused.
     pub low_watermark_ms: u64,
-    /// When the oldest and the newest were sent.
+    /// Sending times of the oldest and the newest batch.
     pub span_ms: Option<(u64, u64)>,
 }
 
-/// A log that is only read; a node may write it meanwhile.
+/// A log that is open only for reading; a node may write it meanwhile.
 #[derive(Debug)]
 pub struct Archive {
     conn: Connection,
@@ -87,8 +85,12 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Opens the log in the directory `dir`; none is made. Whatever was acknowledged before is in what is read:
-    /// a node that runs is waited for, up to 2 s, and what a killed one left beside the file is brought in.
+    /// Opens the log in the directory `dir` without creating one. Brings the journal into the file first: waits up to
+    /// 2 s for a running node's flush, and replays the journal of a killed one.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Absent`] if there is no log, and other errors if it cannot be read.
     pub fn open(dir: &Path) -> Result<Archive, LogError> {
         let path = dir.join(schema::FILE_NAME);
         recover_before_reading(&path);
@@ -96,14 +98,18 @@ impl Archive {
         Ok(Archive { conn, path })
     }
 
-    /// The network that the log belongs to: the open one, as long as it belongs to none.
+    /// Returns the network that the log belongs to; the open network if it has none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
     pub fn network(&self) -> Result<NetworkId, LogError> {
         let network = schema::network_of(&self.conn);
         let network = network.map_err(|error| LogError::from_sqlite(&self.path, error))?;
         Ok(network.unwrap_or(NetworkId::OPEN))
     }
 
-    /// Reads what is stored, this far.
+    /// Returns a reader of the committed batches.
     pub fn reader(&self) -> Reader<'_> {
         Reader::new(&self.conn, &self.path)
     }
@@ -125,7 +131,7 @@ impl<'a> Reader<'a> {
         Reader { conn, path }
     }
 
-    /// All batches that `query` asks for, page by page.
+    /// Returns an iterator over the pages of all batches that match `query`.
     pub fn history(&self, query: Query) -> History<'a> {
         History {
             reader: Reader { ..*self },
@@ -134,26 +140,42 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The page of `query` that begins at `cursor`.
+    /// Returns the page of `query` that begins at `cursor`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
     pub fn page(&self, query: &Query, cursor: Cursor) -> Result<Page, LogError> {
         self.page_of(query, cursor)
             .map_err(|error| self.failed(error))
     }
 
-    /// The envelopes of `ids` in `room`, in that order, up to `most` bytes in all, but at least one.
+    /// Returns the envelopes of `ids` in `room`, in that order, up to `most` bytes in total, but at least one.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
     pub fn fetch(&self, room: &str, ids: &[Id], most: usize) -> Result<Found, LogError> {
         self.found(room, ids, most)
             .map_err(|error| self.failed(error))
     }
 
-    /// The newest `most` items of `room`, oldest first, and the room's horizon. When `most` cut some
-    /// off, the horizon is that of what is left. What made room counts as an item.
+    /// Returns the newest `most` items of `room`, oldest first, tombstones included, and the room's low watermark,
+    /// which is raised if `most` cut off older items.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
     pub fn items(&self, room: &str, most: usize) -> Result<(u64, Vec<Item>), LogError> {
         self.newest_items(room, most)
             .map_err(|error| self.failed(error))
     }
 
-    /// How many batches of `room` are remembered that made room.
+    /// Returns the number of tombstones of `room`.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
     pub fn removed_in(&self, room: &str) -> Result<u64, LogError> {
         self.conn
             .prepare_cached(
@@ -164,7 +186,11 @@ impl<'a> Reader<'a> {
             .map_err(|error| self.failed(error))
     }
 
-    /// Whether the batch is held.
+    /// Returns whether the log holds the batch.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
     pub fn holds(&self, id: &Id) -> Result<bool, LogError> {
         self.conn
             .prepare_cached("SELECT 1 FROM batch WHERE id = ?1")
@@ -172,7 +198,11 @@ impl<'a> Reader<'a> {
             .map_err(|error| self.failed(error))
     }
 
-    /// What is held, room by room.
+    /// Returns statistics of each room.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
     pub fn rooms(&self) -> Result<Vec<RoomStats>, LogError> {
         self.room_stats().map_err(|error| self.failed(error))
     }
@@ -200,7 +230,7 @@ impl<'a> Reader<'a> {
             },
         };
         let since = query.since_ms.map_or(0, |ms| ms.min(i64::MAX as u64)) as i64;
-        // Of one millisecond, each author's in the order sent.
+        // Orders the batches of one millisecond by author and sequence number.
         const BY_TIME: &str = "sent_at_ms, batch.instance, first_seq, batch.n";
         const BY_TIME_BACK: &str =
             "sent_at_ms DESC, batch.instance DESC, first_seq DESC, batch.n DESC";
@@ -212,7 +242,7 @@ impl<'a> Reader<'a> {
         let filter = format!(
             "FROM batch JOIN instance ON instance.n = batch.instance
              WHERE sent_at_ms >= ?1 {} AND (?3 IS NULL OR instance.author = ?3) AND conflict <= ?4",
-            // `?2` must be there in both: SQLite counts the parameters.
+            // Both variants must use `?2`: SQLite counts the parameters.
             if room.is_some() {
                 "AND room = ?2"
             } else {
@@ -230,7 +260,7 @@ impl<'a> Reader<'a> {
                 let mut rows =
                     statement.query(params![since, room, query.author, query.conflicts])?;
                 let (mut first, mut events, last) = (Cursor::Start, 0, last as u64);
-                // Backwards from the newest, one row in memory at a time.
+                // Reads backwards from the newest, one row in memory at a time.
                 while events < last
                     && let Some(row) = rows.next()?
                 {
@@ -262,7 +292,7 @@ impl<'a> Reader<'a> {
              ORDER BY {order} LIMIT {PAGE_ROWS}"
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
-        // SQLite begins where the first of two such bounds says: each page would pass over the last ones.
+        // SQLite seeks to the first of two bounds on a column: without this each page would scan the previous ones.
         let since = if room.is_some() {
             since.max(sent_at_ms)
         } else {
@@ -314,7 +344,7 @@ impl<'a> Reader<'a> {
                 })
                 .optional()?;
             let envelope = match held {
-                // What would not fit need not be read.
+                // Skips reading an envelope that does not fit.
                 Some((_, Some(place))) if bytes > 0 && bytes + place.len() > most => break,
                 Some((inline, place)) => {
                     blob_store::whole_envelope(self.path, inline, place, room_name, id)?
@@ -337,7 +367,7 @@ impl<'a> Reader<'a> {
         Ok(found)
     }
 
-    /// The batch with this id, if it was held and made room.
+    /// Returns the tombstone with this id.
     fn removed(&self, room: i64, id: &Id) -> rusqlite::Result<Option<Item>> {
         self.conn
             .prepare_cached("SELECT sent_at_ms FROM removed WHERE id = ?1 AND room = ?2")?
@@ -378,7 +408,7 @@ impl<'a> Reader<'a> {
             .collect::<rusqlite::Result<_>>()?;
         items.reverse();
         let low_watermark = match items.first() {
-            // Of the first item's millisecond some may be cut off.
+            // Items of the first one's millisecond may be cut off.
             Some(first) if items.len() == most => low_watermark.max(first.sent_at_ms + 1),
             _ => low_watermark,
         };
@@ -413,7 +443,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Batches one after the other, read in pages; nothing is locked between them.
+/// Iterator over pages of batches; nothing is locked between them.
 #[derive(Debug)]
 pub struct History<'a> {
     reader: Reader<'a>,
@@ -424,7 +454,7 @@ pub struct History<'a> {
 impl Iterator for History<'_> {
     type Item = Result<Vec<Stored>, LogError>;
 
-    /// The next page, never empty.
+    /// Returns the next page, which is never empty.
     fn next(&mut self) -> Option<Self::Item> {
         match self.reader.page(&self.query, self.cursor.take()?) {
             Err(error) => Some(Err(error)),
@@ -436,7 +466,7 @@ impl Iterator for History<'_> {
     }
 }
 
-/// A batch's place, out of the four columns from `column` on.
+/// Reads a batch's position from four columns of a row, from `column` on.
 fn place(row: &Row<'_>, column: usize) -> rusqlite::Result<Cursor> {
     Ok(Cursor::After {
         sent_at_ms: row.get(column)?,

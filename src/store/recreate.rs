@@ -1,8 +1,8 @@
-//! Making the log anew where it was opened, when another program has removed, renamed or replaced its files.
+//! Recreates the log in its place after another program removed, renamed or replaced its files.
 //!
-//! Entry point: [`Log::recreate`]. The rules it keeps: what the files held is copied out of the files that are still open;
-//! what is acknowledged and not committed stays in memory until it is in the new log; a file that another program has put
-//! in the log's place is renamed, not removed.
+//! Entry point: [`Log::recreate`]. The rules it keeps: the content is copied out of the files that are still open;
+//! acknowledged batches stay in the write buffer until the new log has them; a file that another program put in the
+//! log's place is renamed, not removed.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -21,24 +21,24 @@ use super::log::Log;
 use super::opened_files::{FileId, OpenedFiles};
 use super::schema::{self, Lock};
 
-/// The files of a log, by what their names end with, the log's own first.
+/// Suffixes of the log's SQLite files, its own first.
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
-/// A log that was made anew.
+/// Report of a recreated log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recreated {
     /// The log's file.
     pub path: PathBuf,
-    /// How many batches the new one holds.
+    /// Number of batches in the new log.
     pub batches: u64,
-    /// How many batches the old one held which are not in the new one, because their files are gone: neighbours are asked
-    /// for them.
+    /// Number of batches of the old log that are not in the new one, because their files are gone; neighbours deliver
+    /// them again.
     pub lost: u64,
-    /// The file of another program that was in its place, by its new name.
+    /// New name of the file that another program had put in the log's place.
     pub set_aside: Option<PathBuf>,
 }
 
-/// What happened, what it means and what to do.
+/// Says what happened, what it means and what to do.
 impl fmt::Display for Recreated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -66,13 +66,13 @@ impl fmt::Display for Recreated {
 }
 
 impl Log {
-    /// Makes the log anew where it was opened. After an error nothing is stored, and what was acknowledged is in memory:
+    /// Recreates the log in its place. After an error nothing is stored and the acknowledged batches are in memory:
     /// call it again.
     ///
     /// # Errors
     ///
-    /// [`LogError::DirectoryGone`], [`LogError::InUse`] when another process has made a log there meanwhile, or whatever
-    /// keeps a file from being written.
+    /// [`LogError::DirectoryGone`], [`LogError::InUse`] if another process has created a log there meanwhile, and any
+    /// failure to write a file.
     pub(super) fn recreate(&mut self) -> Result<Recreated, LogError> {
         let shared = self.write_buffer.clone();
         let mut buffer = shared.lock();
@@ -122,7 +122,7 @@ impl Log {
         })
     }
 
-    /// Commits what is acknowledged, and begins a new tail.
+    /// Commits the write buffer and creates a new journal.
     fn restart_journal(
         &mut self,
         buffer: &mut super::write_buffer::WriteBuffer,
@@ -142,7 +142,7 @@ impl Log {
         Ok(())
     }
 
-    /// Takes the lock on the log's name again, when the file that was locked is not there any more.
+    /// Takes the lock again if the locked file was removed or replaced.
     fn lock_again(&mut self) -> Result<(), LogError> {
         if self
             .lock
@@ -154,7 +154,7 @@ impl Log {
         Ok(())
     }
 
-    /// Copies all that the open files hold into one file beside the log; none when they cannot be read.
+    /// Copies the content of the open files into one file beside the log; none if they cannot be read.
     fn copy(&self) -> Result<Option<PathBuf>, LogError> {
         let copy = schema::beside(&self.path, ".remade");
         let failed = |error| LogError::from_io(&copy, error);
@@ -181,8 +181,8 @@ impl Log {
         }
     }
 
-    /// Has no file under the log's names: what is left of our own is removed, for all that it holds is in the copy; what
-    /// another program has put there gets another name, which is returned.
+    /// Frees the log's file names: removes the own files, whose content is in the copy, or renames those of another
+    /// program and returns their new name.
     fn clear_the_place(&self) -> Result<Option<PathBuf>, LogError> {
         let failed = |error| LogError::from_io(&self.path, error);
         let is_own = self
@@ -216,7 +216,7 @@ impl Log {
     }
 }
 
-/// Closes a connection to files that nobody else can open any more, without touching what has their names now.
+/// Closes a connection to removed files without a checkpoint, which would touch the files that have their names now.
 fn abandon(conn: Connection) {
     let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     drop(conn);

@@ -1,7 +1,7 @@
-//! Saving what can be read of a damaged log into a new one.
+//! Repairs a damaged log: saves its readable batches into a new one.
 //!
-//! Entry points: [`repair`], [`network_in`]. The rules they keep: the damaged files are kept, whatever becomes of the new
-//! ones; what is saved goes through the verifier again; what is lost is counted.
+//! Entry points: [`repair`], [`network_in`]. The rules they keep: the damaged files are kept in any case; every saved
+//! batch is verified again; lost batches are counted.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -19,35 +19,35 @@ use super::schema::{self, FILE_NAME, Lock};
 use crate::identity::NetworkId;
 use crate::model::{Id, Verified};
 
-/// Batches stored in one transaction.
+/// Number of batches stored in one transaction.
 const AT_ONCE: usize = 1000;
 
-/// Ids of lost batches that are looked for in the files of large envelopes; more are only counted.
+/// Maximum number of lost ids that are searched for in the blob files; further ones are only counted.
 const MAX_SOUGHT: usize = 1 << 20;
 
-/// What [`repair`] did.
+/// Report of [`repair`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repaired {
-    /// Batches saved.
+    /// Number of batches saved.
     pub saved: u64,
-    /// Batches that could be read but did not verify.
+    /// Number of batches that were readable and did not verify.
     pub refused: u64,
-    /// Batches that the log is known to have held and that could not be saved.
+    /// Number of batches that the log is known to have held and that could not be saved.
     pub lost: u64,
-    /// Whether these are all: false when so much is damaged that more may have been there.
+    /// Whether `lost` is complete: false if so much is damaged that more may have been there.
     pub is_lost_known: bool,
-    /// Where the old file lies now.
+    /// New path of the damaged file.
     pub kept: PathBuf,
 }
 
 impl Repaired {
-    /// Whether nothing was lost.
+    /// Returns whether nothing was lost.
     pub fn is_whole(&self) -> bool {
         self.lost == 0 && self.refused == 0 && self.is_lost_known
     }
 }
 
-/// The network that the log in `dir` belongs to, of whatever schema; none when it says none, or cannot be read.
+/// Returns the network that the log in `dir` belongs to, of any schema; none if it has none or is unreadable.
 pub fn network_in(dir: &Path) -> Option<NetworkId> {
     let path = dir.join(FILE_NAME);
     let said = schema::open_to_salvage(&path)
@@ -64,19 +64,18 @@ pub fn network_in(dir: &Path) -> Option<NetworkId> {
         }
         _ => Ok(()),
     });
-    // It ends early when it has been found.
+    // The scan stops early once the network is found.
     let _ = looked;
     network
 }
 
-/// Saves what can be read of the log in `dir` into a new one, which takes its place; the old file is
-/// kept beside it. `verify` turns an envelope into a checked batch, or says why not. `now_ms` names the
-/// old file.
+/// Saves the readable batches of the log in `dir` into a new log, which takes its place; the old file is renamed to a
+/// name with `now_ms`. `verify` returns the batch of an envelope, or an error.
 ///
 /// # Errors
 ///
-/// [`LogError::Newer`] and [`LogError::Foreign`] of a file that is none of ours to repair, and whatever keeps the new one
-/// from being written.
+/// [`LogError::Newer`] and [`LogError::Foreign`] for a file of another version or program, and any failure to write
+/// the new log.
 pub fn repair<C: Verified, E>(
     dir: &Path,
     keep: RetentionPolicy,
@@ -122,7 +121,7 @@ pub fn repair<C: Verified, E>(
     Ok(repaired)
 }
 
-/// The files of the log `path` become those of `kept`, and those of `fresh` take their place.
+/// Renames the files of the log `path` to those of `kept`, and those of `fresh` to those of `path`.
 fn put_in_place(path: &Path, fresh: &Path, kept: &Path) -> Result<(), LogError> {
     let moved = |from: &Path, to: &Path| match fs::rename(from, to) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -148,22 +147,22 @@ fn put_in_place(path: &Path, fresh: &Path, kept: &Path) -> Result<(), LogError> 
     Ok(())
 }
 
-/// Turns an envelope into a checked batch, if it is one.
+/// Returns the batch of an envelope if it verifies.
 type Verify<'a, C> = Box<dyn FnMut(&[u8]) -> Option<C> + 'a>;
 
-/// A new log that takes in what the one at `path` still holds.
+/// State of a repair: the new log, and the damaged one at `path`.
 struct Saving<'a, C> {
     path: &'a Path,
     log: Log,
     now_ms: u64,
     verify: Verify<'a, C>,
-    /// Checked, and not stored yet.
+    /// Verified batches that are not stored yet.
     group: Vec<C>,
-    /// What is known of the files of large envelopes: by file, where each begins, and its bytes.
+    /// Known ranges of the blob files: for each file, offset and length.
     places: BTreeMap<i64, BTreeMap<i64, i64>>,
-    /// The numbers of rows that were read: 64 in a value.
+    /// Numbers of the rows that were read, as a bit set: 64 rows in each value.
     read: BTreeMap<i64, u64>,
-    /// Batches that are older than what is kept.
+    /// Number of batches over the maximum age.
     too_old: u64,
     repaired: Repaired,
 }
@@ -172,7 +171,7 @@ impl<C: Verified> Saving<'_, C> {
     fn save(&mut self) -> Result<(), LogError> {
         let mut pages =
             Salvage::open(self.path).map_err(|error| LogError::from_io(self.path, error))?;
-        // A newer or foreign file is none of ours to repair.
+        // A newer or foreign file is not repaired.
         let is_walked = match schema::open_to_salvage(self.path) {
             Ok((conn, _)) => {
                 self.save_by_number(&conn, pages.max_rows())?;
@@ -217,9 +216,9 @@ impl<C: Verified> Saving<'_, C> {
         Ok(())
     }
 
-    /// Takes over every row that SQLite finds by its number, and steps over those that it does not.
+    /// Saves every row that SQLite finds by its number, and skips the others.
     fn save_by_number(&mut self, conn: &Connection, max_rows: i64) -> Result<(), LogError> {
-        // The first schema knew no large ones.
+        // The first schema had no blob files.
         let columns = ["large_file, large_at, large_bytes", "NULL, NULL, NULL"];
         let mut queries = columns.into_iter().map(|columns| {
             conn.prepare(&format!(
@@ -229,7 +228,7 @@ impl<C: Verified> Saving<'_, C> {
         let Some(Ok(mut query)) = queries.find(Result::is_ok) else {
             return Ok(());
         };
-        // The highest number may itself be unreadable; it is then looked for in what can be read.
+        // If the highest number is unreadable, an index may still have it.
         let last = [
             "SELECT max(n) FROM batch",
             "SELECT max(n) FROM (SELECT n FROM batch INDEXED BY batch_by_time)",
@@ -242,9 +241,9 @@ impl<C: Verified> Saving<'_, C> {
         })
         .max()
         .unwrap_or(0);
-        // SeqRange grow with each batch that was ever held: a damaged one is not counted up to.
+        // A damaged number may be huge: do not count up to it.
         for n in 1..=last.min(max_rows.saturating_mul(1 << 10)) {
-            // No row with this number, or one that cannot be read.
+            // There is no row with this number, or it is unreadable.
             let row = query.query_row([n], |row| Ok((row.get(0)?, BlobRef::of(row, 1)?)));
             let Ok((inline, place)) = row else {
                 continue;
@@ -257,7 +256,7 @@ impl<C: Verified> Saving<'_, C> {
         self.store()
     }
 
-    /// Looks for lost large envelopes where no row that could be read says that there is one.
+    /// Searches the unreferenced ranges of the blob files for lost envelopes.
     fn save_large(&mut self, lost: &mut HashSet<Id>) -> Result<(), LogError> {
         if lost.is_empty() {
             return Ok(());
@@ -266,9 +265,9 @@ impl<C: Verified> Saving<'_, C> {
             .map_err(|error| LogError::from_io(self.path, error))?;
         for gap in gaps {
             let bytes = gap.read(self.path);
-            // One that is damaged has no whole envelope in it.
+            // A damaged range has no complete envelope.
             for envelope in envelopes(&bytes.unwrap_or_default()) {
-                // What was removed lies there too, and is to stay removed.
+                // Removed envelopes are also there, and stay removed.
                 if let Some(batch) = (self.verify)(envelope)
                     && lost.remove(&batch.record().id)
                 {
@@ -314,9 +313,10 @@ impl<C: Verified> Saving<'_, C> {
     }
 }
 
-/// Whether SQLite can go through all entries of an index with all ids, or through all rows: then it is known what there was.
+/// Returns whether SQLite can read all entries of an index with all ids, or all rows: then the number of batches is
+/// known.
 fn is_walked(conn: &Connection) -> bool {
-    // Counting rows, not values, would take another index than the one that is named.
+    // Counting rows instead of values would use another index than the named one.
     [
         "SELECT count(id) FROM batch INDEXED BY batch_by_id",
         "SELECT count(id) FROM batch INDEXED BY batch_by_time",

@@ -1,7 +1,7 @@
-//! Room for what comes: what is too old goes, and when the log is full, the oldest of those who fill it.
+//! Retention: removes batches by age and, when the log is full, by the quotas of authors, and compacts the blob files.
 //!
-//! Entry point: [`Log::prune`]. The rules it keeps: one call takes a bounded time; what was removed does not come
-//! back; no space is kept for what is gone; nobody's batches go because of somebody who holds more.
+//! Entry point: [`Log::prune`]. The rules it keeps: one call takes a bounded time; a removed batch is not stored
+//! again; removed batches leave no unused space behind; an author never loses batches because of one that holds more.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,55 +18,56 @@ use super::write_buffer::WriteBuffer;
 use crate::clock::UnixMs;
 use crate::model::Id;
 
-/// Batches removed in one transaction: some ten milliseconds, so that no append waits long.
+/// Maximum number of batches removed in one transaction: it takes about ten milliseconds, so that no append waits
+/// long.
 pub(super) const PRUNED_AT_ONCE: usize = 256;
 
-/// Bytes of batches past which no more are removed in one transaction: of large ones as many as that would
-/// be a quarter of a log of the default size, which neighbours may still be about to fetch.
+/// Maximum number of bytes removed in one transaction: a larger one could take batches that neighbours are about to
+/// fetch.
 pub(super) const PRUNED_BYTES_AT_ONCE: usize = 4 << 20;
 
-/// The least that makes room at once, so that a full log does not look for it with each batch: a thousandth of the
-/// log, but a page of the file at least and a MiB at most.
+/// Minimum and maximum of the bytes removed in one transaction of a full log: a thousandth of the log within these
+/// bounds, so that retention does not run for each batch.
 const MIN_PRUNED_BYTES: (u64, u64) = (32 << 10, 1 << 20);
 
-/// Who makes room with batches that were stored within this time takes more than its share, in milliseconds: an
-/// hour. In a log that filled up over weeks the oldest go too, and nobody need hear of it.
+/// Evicted batches that were stored within this time, in milliseconds, are reported as crowding. In a log that filled
+/// up over weeks the oldest batches go too, which is no news.
 const CROWDING_MS: u64 = 3600 * 1000;
 
-/// A room of which batches were removed, or of which less is taken than before.
+/// Report that batches of a room were removed or its low watermark rose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pruned {
     /// The room.
     pub room: String,
-    /// Nothing sent before this, in Unix milliseconds, is taken or compared any more.
+    /// Low watermark in Unix milliseconds: older batches are neither stored nor compared.
     pub low_watermark_ms: u64,
-    /// How many batches went.
+    /// Number of removed batches.
     pub batches: u64,
-    /// How many batches of the room are remembered that made room, and count as held when it is compared.
+    /// Number of tombstones of the room; anti-entropy counts them as held.
     pub removed: u64,
-    /// There when they went because somebody takes more than its share.
+    /// Author that caused the removal by holding more than its share.
     pub crowding: Option<Crowding>,
 }
 
-/// Somebody fills the log faster than others have room in it.
+/// An author or a link that fills the log faster than its share allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crowding {
-    /// The author whose batches made room (a libp2p `PublicKey`).
+    /// Author of the removed batches (a libp2p `PublicKey`).
     pub author: Bytes,
-    /// The PeerId of the neighbour that brought most of what the author has in the log; none when none did, or it
-    /// is not known.
+    /// PeerId of the neighbour that delivered most of the author's batches; none if this node made them or it is
+    /// unknown.
     pub link: Option<Bytes>,
-    /// Whether it is the link that takes more than its share, by bringing many new authors.
+    /// Whether the share exceeded is that of new authors, of which the link delivered the most.
     pub is_by_link: bool,
-    /// The bytes in the log of the author, or of all new authors that the link brought.
+    /// Bytes in the log of the author, or of all new authors that the link delivered.
     pub bytes: u64,
-    /// The bytes that it may have while others have less.
+    /// Bytes that it may hold while others hold less.
     pub share: u64,
-    /// How many batches of authors that take more than their share have just made room.
+    /// Number of batches removed just now from authors over their share.
     pub batches: u64,
 }
 
-/// A batch that is to go.
+/// A batch chosen for removal.
 struct Candidate {
     n: i64,
     id: Id,
@@ -78,15 +79,15 @@ struct Candidate {
     bytes: u64,
 }
 
-/// What went in one transaction.
+/// Totals of one transaction of removals.
 #[derive(Default)]
 struct Removal {
     bytes: u64,
-    /// How many of each room.
+    /// Number of removed batches of each room.
     rooms: BTreeMap<i64, u64>,
-    /// The instances, with their authors.
+    /// Instances of removed batches, with their authors.
     instances: BTreeSet<(i64, i64)>,
-    /// Who takes more than its share, the largest.
+    /// The largest author over its share.
     crowding: Option<Crowding>,
 }
 
@@ -97,8 +98,12 @@ impl Removal {
 }
 
 impl Log {
-    /// Removes a bounded number of batches when the log is over its bounds; an empty
-    /// answer says that it is within them.
+    /// Removes a bounded number of batches if the log is over its bounds. Returns a report for each room; none if the
+    /// log is within its bounds.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the flush or the removal cannot be committed; nothing is removed.
     pub fn prune(&mut self, unix: impl Into<UnixMs>) -> Result<Vec<Pruned>, LogError> {
         self.flush()?;
         self.count_usage()
@@ -109,8 +114,8 @@ impl Log {
             .map_err(|error| self.undo(&mut buffer, error))
     }
 
-    /// Counts who fills the log, when that is not known and it is full. This goes through an index with some 20
-    /// bytes for each batch; from then on it is counted as they come and go.
+    /// Counts the bytes of each author if the log is full and they are not counted yet. Reads an index with about 20
+    /// bytes for each batch; later inserts and removals keep the count.
     fn count_usage(&mut self) -> rusqlite::Result<()> {
         if self.usage.is_some() || self.used()? <= self.keep.bytes {
             return Ok(());
@@ -133,7 +138,8 @@ impl Log {
         Ok(())
     }
 
-    /// With the front at hand: what is acknowledged meanwhile would be lost behind the room's new horizon.
+    /// Flushes, then removes by age, by quota, or compacts. Holds the write buffer's lock: a batch acknowledged
+    /// meanwhile could be below the room's new low watermark.
     fn make_room(
         &mut self,
         buffer: &mut WriteBuffer,
@@ -153,7 +159,7 @@ impl Log {
         Ok(pruned)
     }
 
-    /// Gives space back that removed envelopes took in files which others are in.
+    /// Compacts the blob file with the most unreferenced bytes, or returns free pages to the disk.
     fn close_holes(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
         let Some(blobs) = &self.blobs else {
             return Ok(());
@@ -161,7 +167,7 @@ impl Log {
         let Some(file) = blobs.sparse(&self.conn)? else {
             return self.give_pages_back().map(drop);
         };
-        // What had reached the disk must be there again before its old place goes, envelopes and rows.
+        // Envelopes and rows that had reached the disk must reach it again before the old file is removed.
         schema::set_sync(&self.conn, Sync::Full)?;
         let moved = self.move_on(buffer, file);
         if moved.is_err() {
@@ -184,7 +190,7 @@ impl Log {
         self.commit(buffer)
     }
 
-    /// Removes some of what is too old, of the room with the oldest.
+    /// Removes batches over the maximum age, of the room with the oldest one.
     fn prune_aged(
         &mut self,
         buffer: &mut WriteBuffer,
@@ -215,7 +221,7 @@ impl Log {
         self.tell(buffer, gone)
     }
 
-    /// Has who takes most make room, when the log is full.
+    /// Removes batches of the authors that hold the most, if the log is full.
     fn prune_crowded(
         &mut self,
         buffer: &mut WriteBuffer,
@@ -231,7 +237,7 @@ impl Log {
             tombstones::keep_bound(&self.conn, &mut self.names, self.keep.bytes, now_ms)?;
         self.forget_unused(&gone)?;
         self.commit(buffer)?;
-        // Where nothing is found of those who are counted it is counted anew.
+        // If the counted authors have no batches, they are counted again.
         self.usage = Some(usage).filter(|_| gone.batches() > 0);
         let mut gone = gone;
         if let Some(room) = forgotten {
@@ -291,7 +297,7 @@ impl Log {
         Ok(())
     }
 
-    /// What made room counts as held, unless it is too old to be compared.
+    /// Adds a tombstone for a removed batch, unless it is below the low watermark.
     fn remember(&mut self, going: &Candidate) -> rusqlite::Result<()> {
         let mut rooms = self.names.rooms.values_mut();
         if let Some(room) = rooms.find(|room| room.n == going.room)
@@ -308,7 +314,7 @@ impl Log {
         self.names.forget_unused(&self.conn, instances)
     }
 
-    /// What went, room by room, once it is committed.
+    /// After the commit: removes unreferenced blob files and returns the report of each room.
     fn tell(&mut self, buffer: &mut WriteBuffer, gone: Removal) -> rusqlite::Result<Vec<Pruned>> {
         if gone.bytes > 0
             && let Some(blobs) = &mut self.blobs
@@ -336,7 +342,7 @@ impl Log {
         Ok(pruned)
     }
 
-    /// The room whose oldest batch was sent longest ago, if that was before this time.
+    /// Returns the room with the oldest batch sent before this time, if there is one.
     fn room_before(&self, before_ms: u64) -> rusqlite::Result<Option<(String, i64)>> {
         let mut oldest: Option<(&str, i64, u64)> = None;
         let mut query = self
@@ -355,7 +361,7 @@ impl Log {
     }
 }
 
-/// The oldest of a room, of those that were sent before this time: as many as go at once.
+/// Returns the oldest batches of a room sent before this time, as many as one transaction removes.
 fn aged(conn: &Connection, room: i64, before_ms: u64) -> rusqlite::Result<Vec<Candidate>> {
     let mut query = conn.prepare_cached(
         "SELECT n, id, room, instance, author, link, sent_at_ms, stored_at_ms, bytes FROM batch
@@ -374,7 +380,7 @@ fn aged(conn: &Connection, room: i64, before_ms: u64) -> rusqlite::Result<Vec<Ca
     Ok(going)
 }
 
-/// The oldest of an author, of all rooms: at most so many, and so many bytes, but one in any case.
+/// Returns the oldest batches of an author in all rooms: at most `most`, and one more than fits into `most_bytes`.
 fn oldest_of(
     conn: &Connection,
     author: i64,
@@ -416,7 +422,7 @@ impl Candidate {
     }
 }
 
-/// Who takes more than its share, by name.
+/// Looks up the author and the link of a victim for a report.
 fn crowding(conn: &Connection, victim: Victim) -> rusqlite::Result<Option<Crowding>> {
     let bytes = |row: &rusqlite::Row<'_>| row.get::<_, Vec<u8>>(0).map(Bytes::from);
     let author = conn

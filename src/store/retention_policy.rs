@@ -1,4 +1,4 @@
-//! What a log keeps, and what it takes on the disk for that.
+//! Bounds of the log: maximum age and size, and durability.
 //!
 //! Entry type: [`RetentionPolicy`].
 
@@ -10,32 +10,33 @@ use super::schema::Sync;
 use crate::clock::UnixMs;
 use crate::model::DEFAULT_RETENTION_AGE;
 
-/// How long and how much the log keeps, and what a power cut may take.
+/// Maximum age and size of the log, and what a power cut may destroy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetentionPolicy {
-    /// Batches sent longer ago are removed.
+    /// Maximum age: batches sent earlier are removed.
     pub age: Duration,
-    /// The most that the file's pages in use and the large envelopes beside it may take, holes between these included;
-    /// the oldest batches of those who take most make room. [`Keep::most_on_disk`] says what all files together take.
+    /// Maximum bytes of the file's pages in use and of the blob files, unreferenced ranges included. Beyond it the
+    /// oldest batches of the authors with the most bytes are removed. [`RetentionPolicy::most_on_disk`] gives the
+    /// total of all files.
     pub bytes: u64,
-    /// What survives a power cut.
+    /// Durability: the writes that survive a power cut.
     pub sync: Sync,
 }
 
-/// What the log's files take beside the WAL and two files of large envelopes, past the bound, in bytes: batches that came
-/// since the bound was last looked at, free pages, the tail.
+/// Bytes of the log's files beyond the bound, apart from the WAL and two blob files: batches stored since the last
+/// check of the bounds, free pages, the journal.
 const MARGIN_BYTES: u64 = 8 << 20;
 
 impl RetentionPolicy {
-    /// The most that all files of the log take on the disk together, in bytes, at any time: the bound, the WAL (an eighth
-    /// of the bound, but 8 MiB at least and 128 MiB at most), two files of large envelopes, and 8 MiB. A reader that
-    /// leaves a transaction open, as another program may, keeps the WAL from being cut.
+    /// Returns the maximum of bytes that all files of the log take at any time: the bound, the WAL (an eighth of the
+    /// bound, but 8 to 128 MiB), two blob files, and 8 MiB. A reader of another program that keeps a transaction open
+    /// prevents the WAL from being truncated, and so can exceed it.
     pub fn most_on_disk(&self) -> u64 {
         let wal = WalBounds::of(self.bytes).most as u64;
         self.bytes + wal + 2 * blob_store::max_file_bytes(self.bytes) + MARGIN_BYTES
     }
 
-    /// Batches sent before this are not taken, in Unix milliseconds.
+    /// Returns the sending time in Unix milliseconds below which batches are refused.
     pub(super) fn oldest_ms(&self, unix: UnixMs) -> u64 {
         unix.aging.saturating_sub(self.age.as_millis() as u64)
     }

@@ -1,7 +1,7 @@
-//! What a damaged log still holds, read page by page and without SQLite, which gives up a whole table with its root page.
+//! Reads a damaged SQLite file page by page, without SQLite, which gives up a whole table if its root page is damaged.
 //!
-//! Entry point: [`Salvage::open`]. The rules it keeps: every page is looked at by itself, so that one that is damaged takes
-//! only what is in it; nothing here is trusted: whoever takes a row verifies its signature. The format is that of
+//! Entry point: [`Salvage::open`]. The rules it keeps: each page is parsed alone, so that a damaged one affects only
+//! its own content; the result is untrusted, and its caller verifies every signature. The format is that of
 //! <https://sqlite.org/fileformat2.html>, sections 1.5, 1.6, 2 and 4.
 
 use std::collections::{HashMap, HashSet};
@@ -35,41 +35,41 @@ const ENVELOPE_COLUMN: usize = 12;
 /// The page size of a log whose header does not say it.
 const USUAL_PAGE_SIZE: usize = 32768;
 
-/// Something that was found on a page.
+/// Content found on a page.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// A batch: its number, its id, its envelope, and where that lies if it is large.
+    /// A batch: row number, id, envelope, and the position of a large envelope.
     Row {
         n: i64,
         id: Id,
         envelope: Vec<u8>,
         place: Option<BlobRef>,
     },
-    /// The index by id knows a batch.
+    /// An id from the index of ids.
     Known(Id),
     /// The network that the log belongs to.
     Network([u8; 32]),
 }
 
-/// The pages of a log, those of its WAL included.
+/// Pages of a damaged log and its WAL.
 pub(super) struct Salvage {
     file: File,
     wal: Option<File>,
     page_size: usize,
     usable: usize,
     pages: u32,
-    /// Where in the WAL the newest of a page is.
+    /// Offset in the WAL of the newest version of a page.
     newest: HashMap<u32, u64>,
-    /// Pages that hold only what was removed.
+    /// Free pages, which hold only removed content.
     free: HashSet<u32>,
     /// Pages that hold the rest of a row.
     overflow: HashSet<u32>,
-    /// Pages that look like none of a log.
+    /// Pages that are no valid page of a log.
     strange: Vec<u32>,
 }
 
 impl Salvage {
-    /// The log at `path`.
+    /// Opens the log at `path`.
     pub(super) fn open(path: &Path) -> io::Result<Salvage> {
         let mut file = File::open(path)?;
         let bytes = file.metadata()?.len();
@@ -99,14 +99,14 @@ impl Salvage {
         Ok(salvage)
     }
 
-    /// How many rows the log can have at most.
+    /// Returns the maximum number of rows that fit into the file.
     pub(super) fn max_rows(&self) -> i64 {
         let bytes = i64::from(self.pages).saturating_mul(self.page_size as i64);
-        // Each takes more than an id.
+        // A row takes at least the 32 bytes of its id.
         bytes / 32
     }
 
-    /// Gives `found` all that is on the pages, in their order, until it fails.
+    /// Calls `found` with all content of the pages, in their order, until it fails.
     pub(super) fn scan<E>(
         &mut self,
         mut found: impl FnMut(Found) -> Result<(), E>,
@@ -128,11 +128,11 @@ impl Salvage {
         Ok(())
     }
 
-    /// After [`Salvage::scan`]: whether each page was one of those that a log has, so that what is known of it is all. The
-    /// first page has nothing but the schema.
+    /// Returns whether [`Salvage::scan`] understood every page, so that its result is complete. Reads the first page,
+    /// which holds only the schema.
     pub(super) fn check_all_read(&mut self) -> bool {
         let has_map = self.page(1).and_then(|page| u32_at(&page, 52)) != Some(0);
-        // Where a file whose free pages can be given back has the map of its pages.
+        // Interval of the pointer map's pages in a file with `auto_vacuum`.
         let interval = (self.usable / 5 + 1) as u32;
         let is_map = |number: u32| has_map && number >= 2 && (number - 2).is_multiple_of(interval);
         let mut strange = self.strange.iter();
@@ -149,7 +149,7 @@ impl Salvage {
             ),
         };
         file.seek(SeekFrom::Start(at)).ok()?;
-        // The last page of a file that was cut short has a beginning only.
+        // The last page of a truncated file is incomplete.
         let mut read = 0;
         while read < page.len() {
             match file.read(&mut page[read..]) {
@@ -161,8 +161,8 @@ impl Salvage {
         (read > 0).then_some(page)
     }
 
-    /// Finds the newest of each page in the WAL, up to its last commit. A damaged frame is passed over: what is in it is
-    /// verified later, or no page at all.
+    /// Finds the newest version of each page in the WAL, up to the last commit. Damaged frames are not detected here:
+    /// their content fails the verification.
     fn read_wal(&mut self) {
         let Some(wal) = &mut self.wal else { return };
         let mut header = [0; WAL_HEADER];
@@ -190,7 +190,7 @@ impl Salvage {
         }
     }
 
-    /// Goes along the list of free pages, as far as it can be read.
+    /// Follows the list of free pages as far as it is readable.
     fn find_free(&mut self) {
         let mut next = self.page(1).and_then(|page| u32_at(&page, 32)).unwrap_or(0);
         while next > 0 && next <= self.pages && self.free.insert(next) {
@@ -227,7 +227,7 @@ impl Salvage {
         found
     }
 
-    /// The row whose cell is at `at`, if it is one of those that are looked for.
+    /// Parses the row of the cell at `at`, if it is of a table that a repair needs.
     fn row(&mut self, page: &[u8], at: usize) -> Option<Found> {
         let (length, at) = varint(page, at)?;
         let (n, at) = varint(page, at)?;
@@ -258,7 +258,7 @@ impl Salvage {
         })
     }
 
-    /// `length` bytes, of which the first lie at `at` and the others on pages of their own.
+    /// Returns `length` bytes: the first ones at `at`, the rest on overflow pages.
     fn payload(&mut self, page: &[u8], at: usize, length: usize) -> Option<Vec<u8>> {
         let usable = self.usable;
         let most = usable.checked_sub(35)?;
@@ -271,7 +271,7 @@ impl Salvage {
         let mut payload = page.get(at..at.checked_add(here)?)?.to_vec();
         let mut next = u32_at(page, at + here)?;
         while payload.len() < length {
-            // Each adds something, so that this ends.
+            // Each page adds bytes, so that the loop ends.
             let more = self.page(next).filter(|_| next > 0)?;
             self.overflow.insert(next);
             let rest = (length - payload.len()).min(usable - 4);

@@ -1,7 +1,7 @@
-//! The log's file: where it lies, what is in it, how it is opened without harming what is there.
+//! Schema of the log's file, and its connections.
 //!
-//! Entry points: [`open`], [`open_to_read`]. The rule it keeps: a file that this program does not
-//! understand is looked at read-only and left as it is.
+//! Entry points: [`open`], [`open_to_read`]. The rule it keeps: a file of an unknown schema or program is opened
+//! read-only and not changed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -17,46 +17,45 @@ use super::opened_files::FileId;
 use super::retention_policy::RetentionPolicy;
 use crate::identity::{self, NetworkId};
 
-/// The log's file in the data directory.
+/// Name of the log's file in the data directory.
 pub const FILE_NAME: &str = "log.sqlite3";
 
-/// The schema that this program reads and writes (SQLite's `user_version`). What logs of earlier ones hold was signed
-/// for no network, and does not verify any more: see [`LogError::Older`].
+/// Schema that this program reads and writes (SQLite's `user_version`). Batches in logs of earlier schemas were signed
+/// for no network and do not verify: see [`LogError::Older`].
 pub(super) const SCHEMA_VERSION: i64 = 3;
 
 /// SQLite's `application_id` of a log: "diat".
 const APPLICATION_ID: i64 = 0x6469_6174;
 
-/// 32 KiB pages: a node that is as busy as it can be spends a quarter less on an event than with 8 KiB, for
-/// SQLite writes each page with two calls (measured). Small batches share theirs; one that is alone
-/// writes four, which is why they wait for each other (`FLUSH_INTERVAL` in `writing.rs`).
+/// Page size in bytes: a node under full load spends a quarter less on an event than with 8 KiB, because SQLite writes
+/// each page with two calls (measured). A small batch alone writes four pages, therefore the write buffer collects
+/// them (`FLUSH_INTERVAL` in `write_loop.rs`).
 const PAGE_SIZE: u32 = 32768;
 
-/// The writer's page cache in KiB: holds the inner pages of the indices of a full log.
+/// Page cache of the writer in KiB: holds the inner pages of a full log's indices.
 const CACHE_KIB: i64 = 8192;
 
-/// How long SQLite waits for a lock that another connection of ours holds for a moment.
+/// Timeout of SQLite for a lock that another connection of this process holds briefly.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// How long a lock is waited for: a reader may have the log to store what a killed process left in its
-/// tail, and a process that starts another has its files in both until the other has begun.
+/// Timeout of the log's lock: a reader may hold it to replay the journal of a killed process, and a process that
+/// starts another shares its files with it until that one has begun.
 const LOCK_WAIT: Duration = Duration::from_millis(400);
 
-/// How long cutting the WAL to nothing waits for somebody who reads the log.
+/// Timeout of a truncation of the WAL for readers to finish.
 const TRUNCATE_WAIT: Duration = Duration::from_millis(200);
 
-/// What survives a power cut. What is acknowledged always survives the end of the process, however
-/// it ends.
+/// Durability of acknowledged batches in a power cut. They survive the end of the process in both modes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sync {
-    /// Everything acknowledged: each commit waits for the disk.
+    /// Every acknowledged batch survives: each commit waits for the disk.
     Full,
-    /// Everything up to some moments before the power cut; never a damaged file.
+    /// The last moments before the power cut may be lost; the file is never damaged.
     #[default]
     Normal,
 }
 
-/// The tables. `sqlite3 log.sqlite3` and `select * from readable` show a person what is kept.
+/// Tables of the log. `sqlite3 log.sqlite3` and `select * from readable` show its batches to a person.
 const SCHEMA: &str = "
 CREATE TABLE network (
   id BLOB NOT NULL                 -- the network whose nodes said all of it; no row: none has said anything yet
@@ -129,13 +128,13 @@ CREATE VIEW readable AS
   FROM batch JOIN room ON room.n = batch.room JOIN instance ON instance.n = batch.instance;
 ";
 
-/// Opens the log at `path` to write it, and makes it when there is none.
+/// Opens the log at `path` for writing, and creates it if there is none.
 pub(super) fn open(path: &Path, keep: &RetentionPolicy) -> Result<Connection, LogError> {
     let failed = |error| LogError::from_sqlite(path, error);
     refuse_orphans(path)?;
     let fresh = make_private(path)?;
     if !fresh {
-        // Whatever this finds wrong is found without having written a byte.
+        // Detects every error of an existing file before a byte is written.
         open_to_read(path)?;
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -146,8 +145,7 @@ pub(super) fn open(path: &Path, keep: &RetentionPolicy) -> Result<Connection, Lo
         });
     }
     if fresh {
-        // Pages that removed batches leave free can be given back. It has to be said before anything is in the file, and
-        // later it would be a write.
+        // Lets free pages be returned to the disk. It must be set in an empty file; later it would be a write.
         conn.pragma_update(None, "page_size", PAGE_SIZE)
             .and_then(|()| conn.pragma_update(None, "auto_vacuum", "INCREMENTAL"))
             .map_err(failed)?;
@@ -157,13 +155,13 @@ pub(super) fn open(path: &Path, keep: &RetentionPolicy) -> Result<Connection, Lo
         return Ok(conn);
     }
     create_tables(&mut conn).map_err(failed)?;
-    // The file itself has its schema from now on: one that has none beside files that belong to it is damaged.
+    // From now on the file itself has its schema: one without it beside files that belong to it is damaged.
     checkpoint(&conn).map_err(failed)?;
     Ok(conn)
 }
 
-/// Refuses a log of which only the files beside it are there: its own file is missing, or empty. SQLite would delete the
-/// WAL, and all that only the WAL holds, and begin an empty log.
+/// Refuses a log of which only the files beside it exist, because its own is missing or empty. SQLite would delete the
+/// WAL with its batches and create an empty log.
 fn refuse_orphans(path: &Path) -> Result<(), LogError> {
     let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     if bytes(path) > 0 {
@@ -177,7 +175,7 @@ fn refuse_orphans(path: &Path) -> Result<(), LogError> {
             matches!(suffix, "-wal" | "-tail") || suffix.starts_with("-large-")
         })
     };
-    // A directory that cannot be listed is for what comes next to report.
+    // If the directory cannot be listed, the next step reports it.
     let files = path
         .parent()
         .and_then(|folder| std::fs::read_dir(folder).ok());
@@ -195,7 +193,7 @@ fn refuse_orphans(path: &Path) -> Result<(), LogError> {
     }
 }
 
-/// An empty log in memory.
+/// Creates an empty log in memory.
 pub(super) fn open_in_memory() -> rusqlite::Result<Connection> {
     let mut conn = Connection::open_in_memory()?;
     set_up(&conn, &RetentionPolicy::default())?;
@@ -203,7 +201,7 @@ pub(super) fn open_in_memory() -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-/// Opens the log at `path` to read it; another process may write it meanwhile.
+/// Opens the log at `path` for reading; another process may write it meanwhile.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, LogError> {
     refuse_orphans(path)?;
     match open_to_salvage(path)? {
@@ -216,10 +214,10 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, LogError> {
     }
 }
 
-/// The same, of any schema that this program knows, which it says.
+/// Opens a log of any known schema for reading, and returns the schema.
 pub(super) fn open_to_salvage(path: &Path) -> Result<(Connection, i64), LogError> {
     let failed = |error| LogError::from_sqlite(path, error);
-    // SQLite would call an absent file and one it may not open the same.
+    // SQLite reports a missing and an inaccessible file in the same way.
     check_readable(path).map_err(|error| LogError::from_io(path, error))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
@@ -228,9 +226,9 @@ pub(super) fn open_to_salvage(path: &Path) -> Result<(Connection, i64), LogError
     Ok((conn, found))
 }
 
-/// Says whether the file may be read, without opening it: closing it again would take all locks of this process off it
+/// Checks that the file is readable, without opening it: closing it would drop all locks of this process on it
 /// (POSIX), those of its other connections too, and the next program that opens and closes the log, such as `sqlite3`,
-/// would take itself for the last one and remove the WAL under a running node (<https://sqlite.org/howtocorrupt.html>, 2.2).
+/// would remove the WAL under a running node (<https://sqlite.org/howtocorrupt.html>, 2.2).
 fn check_readable(path: &Path) -> std::io::Result<()> {
     std::fs::metadata(path)?;
     #[cfg(unix)]
@@ -238,7 +236,7 @@ fn check_readable(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The schema in the file, when this program can go on with it: 0 in one without tables yet.
+/// Returns the schema of the file if this program knows it; 0 for one without tables.
 fn version_of(conn: &Connection, path: &Path) -> Result<i64, LogError> {
     let failed = |error| LogError::from_sqlite(path, error);
     let pragma = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
@@ -267,25 +265,25 @@ fn version_of(conn: &Connection, path: &Path) -> Result<i64, LogError> {
 
 fn set_up(conn: &Connection, keep: &RetentionPolicy) -> rusqlite::Result<()> {
     conn.busy_timeout(BUSY)?;
-    // The writer alone makes rows, and makes the rooms and instances that they name before: looking that up
-    // again for each batch would find nothing else.
+    // The writer alone inserts rows, after the rooms and instances that they refer to, so that this check would find
+    // nothing.
     conn.pragma_update(None, "foreign_keys", false)?;
     conn.pragma_update(None, "page_size", PAGE_SIZE)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     set_sync(conn, keep.sync)?;
-    // The writer says itself when the WAL goes into the file: see `checkpoint.rs`.
+    // `checkpoint.rs` decides when to run a checkpoint.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     let at_rest = WalBounds::of(keep.bytes).at_rest;
     conn.pragma_update_and_check(None, "journal_size_limit", at_rest, |_| Ok(()))?;
-    // A plan is made once, not anew for other values bound: with a partial index SQLite would look again
-    // each time whether the value makes the index usable: a quarter of what storing a small batch cost (measured).
+    // Keeps the plan of a statement for other bound values: with a partial index SQLite would plan it each time, a
+    // quarter of the cost of storing a small batch (measured).
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
 
-/// From the next transaction on.
+/// Sets the durability from the next transaction on.
 pub(super) fn set_sync(conn: &Connection, sync: Sync) -> rusqlite::Result<()> {
     let level = match sync {
         Sync::Full => "FULL",
@@ -294,13 +292,13 @@ pub(super) fn set_sync(conn: &Connection, sync: Sync) -> rusqlite::Result<()> {
     conn.pragma_update(None, "synchronous", level)
 }
 
-/// Moves what the WAL holds into the file, as far as no reader is in the way; waits for nobody.
+/// Runs a checkpoint as far as no reader needs the WAL; does not wait.
 pub(super) fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
     conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
-/// Moves all that the WAL holds into the file and cuts the WAL to nothing, so that the file alone is the log. Waits for
-/// readers at most [`TRUNCATE_WAIT`]; what cannot be moved stays in the WAL, where it is safe. Returns whether all was.
+/// Moves the whole WAL into the file and truncates it, so that the file alone is the log. Waits for readers at most
+/// [`TRUNCATE_WAIT`]; the rest stays in the WAL, where it is safe. Returns whether everything was moved.
 pub(super) fn truncate_wal(conn: &Connection) -> rusqlite::Result<bool> {
     conn.busy_timeout(TRUNCATE_WAIT)?;
     let truncated = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
@@ -310,18 +308,18 @@ pub(super) fn truncate_wal(conn: &Connection) -> rusqlite::Result<bool> {
     truncated
 }
 
-/// How far the WAL has grown, in bytes of pages.
+/// Size of the WAL, in bytes of pages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wal {
-    /// All. It begins anew when all of them are in the file and no reader needs them.
+    /// All pages. The WAL restarts when all are in the file and no reader needs them.
     pub(super) bytes: i64,
-    /// Those that are not in the file yet.
+    /// Pages that are not in the file yet.
     pub(super) left: i64,
 }
 
-/// Looks how far the WAL has grown.
+/// Returns the size of the WAL.
 pub(super) fn wal(conn: &Connection) -> rusqlite::Result<Wal> {
-    // An older log has smaller ones.
+    // Older logs have smaller pages.
     let page: i64 = conn
         .prepare_cached("PRAGMA page_size")?
         .query_row([], |row| row.get(0))?;
@@ -335,7 +333,7 @@ pub(super) fn wal(conn: &Connection) -> rusqlite::Result<Wal> {
         })
 }
 
-/// A connection that does nothing but [`checkpoint`].
+/// Opens a connection for [`checkpoint`].
 pub(super) fn open_to_checkpoint(
     path: &Path,
     keep: &RetentionPolicy,
@@ -347,7 +345,7 @@ pub(super) fn open_to_checkpoint(
     Ok(conn)
 }
 
-/// The network that the log belongs to; none when nothing has been said in it, or it is of an earlier schema.
+/// Returns the network that the log belongs to; none if it has none yet or its schema is older.
 pub(super) fn network_of(conn: &Connection) -> rusqlite::Result<Option<NetworkId>> {
     let found = conn.query_row("SELECT id FROM network", [], |row| row.get(0));
     match found.optional() {
@@ -357,7 +355,7 @@ pub(super) fn network_of(conn: &Connection) -> rusqlite::Result<Option<NetworkId
     }
 }
 
-/// Has a log that belongs to no network yet belong to this one.
+/// Assigns a log without a network to this one.
 pub(super) fn set_network(conn: &Connection, network: NetworkId) -> rusqlite::Result<()> {
     conn.execute(
         "INSERT INTO network (id) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM network)",
@@ -366,7 +364,7 @@ pub(super) fn set_network(conn: &Connection, network: NetworkId) -> rusqlite::Re
     .map(drop)
 }
 
-/// All or nothing: a process that dies in between leaves an empty file, which counts as new.
+/// One transaction: if the process dies meanwhile, the file is empty and counts as new.
 fn create_tables(conn: &mut Connection) -> rusqlite::Result<()> {
     let tx = conn.transaction()?;
     tx.execute_batch(SCHEMA)?;
@@ -375,8 +373,8 @@ fn create_tables(conn: &mut Connection) -> rusqlite::Result<()> {
     tx.commit()
 }
 
-/// Makes an empty file that only its owner may read, when there is none; says whether it did.
-/// SQLite gives the files beside it the same permissions.
+/// Creates an empty file that only its owner may read, if there is none. Returns whether it did. SQLite gives the
+/// files beside it the same permissions.
 pub(super) fn make_private(path: &Path) -> Result<bool, LogError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -389,15 +387,18 @@ pub(super) fn make_private(path: &Path) -> Result<bool, LogError> {
     }
 }
 
-/// Held while this process may write the log. SQLite's own locks would keep readers out as well.
+/// Lock of the process that may write the log. SQLite's own locks would exclude readers too.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
 }
 
 impl Lock {
-    /// Takes the lock on the log at `path`, or says who has it, after having waited for whoever has it for
-    /// a moment only. The lock ends with the process.
+    /// Takes the lock on the log at `path`, waiting up to [`LOCK_WAIT`]. The lock ends with the process.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::InUse`], with the process that holds it.
     pub(super) fn take(path: &Path) -> Result<Lock, LogError> {
         let until = Instant::now() + LOCK_WAIT;
         loop {
@@ -410,21 +411,25 @@ impl Lock {
         }
     }
 
-    /// [`Lock::take`] without waiting.
+    /// Takes the lock on the log at `path` without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::InUse`], with the process that holds it.
     pub(super) fn try_take(path: &Path) -> Result<Lock, LogError> {
         let lock_path = beside(path, ".lock");
         let mut file = identity::open_private(&lock_path)
             .map_err(|error| LogError::from_io(&lock_path, error.into()))?;
         if file.try_lock().is_err() {
             let mut text = String::new();
-            // Who it is only decorates the message: unreadable is as good as unknown.
+            // The process id only completes the message: it may be missing.
             let _ = file.take(20).read_to_string(&mut text);
             return Err(LogError::InUse {
                 path: path.to_owned(),
                 by: text.trim().parse().ok(),
             });
         }
-        // For the message above, nothing else: a full disk must not keep a log from opening.
+        // This is for the message above only: a full disk must not prevent the log from opening.
         let _ = file.set_len(0);
         let _ = write!(file, "{}", std::process::id());
         Ok(Lock { file })
@@ -432,20 +437,20 @@ impl Lock {
 }
 
 impl Lock {
-    /// Whether it is still the lock of the log at `path`: its file may have been removed or replaced.
+    /// Returns whether it is still the lock of the log at `path`: its file may have been removed or replaced.
     pub(super) fn is_of(&self, path: &Path) -> bool {
         let own = self.file.metadata().map(|metadata| FileId::of(&metadata));
         own.ok() == FileId::at(&beside(path, ".lock"))
     }
 }
 
-/// The directory in which the file `path` lies.
+/// Returns the directory of the file `path`.
 pub(super) fn directory_of(path: &Path) -> &Path {
     let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     directory.unwrap_or(Path::new("."))
 }
 
-/// `path` with `suffix` added to its name.
+/// Returns `path` with `suffix` appended to its name.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

@@ -1,7 +1,7 @@
-//! Reading what one process of an author said in a room by the numbers of its events.
+//! Reads the events of a stream by their sequence numbers.
 //!
-//! Entry point: [`Reader::by_sequence`]. The rule it keeps: an answer is no larger than a page of history, and a batch that
-//! its author's equivocation put second is not in it.
+//! Entry point: [`Reader::by_sequence`]. The rule it keeps: an answer is no larger than a page of history, and has no
+//! batch in conflict (equivocation).
 
 use rusqlite::params;
 
@@ -9,37 +9,38 @@ use super::error::LogError;
 use super::read::{PAGE_BYTES, PAGE_ROWS, Reader, stored};
 use crate::model::Stored;
 
-/// A stretch of the events of one process of an author in a room.
+/// Range of sequence numbers in the stream of an author's process in a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeqRange {
     /// The room.
     pub room: String,
     /// The author's libp2p `PublicKey`.
     pub author: Vec<u8>,
-    /// The author's process.
+    /// Random id of the author's process.
     pub instance: [u8; 16],
-    /// The number of the first event.
+    /// Number of the first event.
     pub first: u64,
-    /// The number of the last one.
+    /// Number of the last event.
     pub last: u64,
 }
 
-/// What the log holds of a stretch, from its beginning on.
+/// Part of a range, from its beginning on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeqPage {
-    /// The batches with these events, in the order of their numbers. The first and the last may have others too.
+    /// The batches with these events, in the order of their numbers. The first and the last one may have further
+    /// events.
     pub batches: Vec<Stored>,
-    /// Whether there may be more of the stretch in the log.
+    /// Whether the log may have more of the range.
     pub has_more: bool,
 }
 
 impl Reader<'_> {
-    /// Returns the batches that hold the events of `numbers`, from the first one on: at most [`PAGE_ROWS`] of them, and
-    /// no more once they have [`PAGE_BYTES`].
+    /// Returns the batches with the events of `numbers`, from the first one on: at most [`PAGE_ROWS`], and no more
+    /// after [`PAGE_BYTES`].
     ///
     /// # Errors
     ///
-    /// [`LogError`] when the log cannot be read.
+    /// [`LogError`] if the log cannot be read.
     pub fn by_sequence(&self, numbers: &SeqRange) -> Result<SeqPage, LogError> {
         self.read_range(numbers)
             .map_err(|error| LogError::from_sqlite(self.path(), error))
@@ -50,7 +51,7 @@ impl Reader<'_> {
             return Ok(SeqPage::default());
         };
         let column = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        // Batches that count do not overlap: of those that begin before the stretch only the last reaches into it.
+        // Batches without conflict do not overlap: only the last one that begins before the range can reach into it.
         let mut statement = self.connection().prepare_cached(&format!(
             "SELECT batch.n, id, (SELECT name FROM room WHERE room.n = batch.room), instance.author, instance.instance,
              first_seq, count, sent_at_ms, stored_at_ms, conflict, envelope, NULL, NULL, NULL, NULL,

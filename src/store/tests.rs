@@ -1,4 +1,4 @@
-//! The tests of the log.
+//! Tests of the log.
 
 use super::{RetentionPolicy, Sync};
 use crate::model::tests::*;

@@ -1,41 +1,41 @@
-//! Batches that made room: what is remembered of them, so that they are not fetched again.
+//! Tombstones: ids of batches that retention evicted, so that anti-entropy does not fetch them again.
 //!
-//! Entry types: [`Removed`], how many there are, and [`remember`]. The rules they keep: when rooms are compared a batch
-//! that made room counts as held, so that neighbours whose logs are of different sizes agree; what is remembered is
-//! bounded, by the oldest of it, and a room's horizon then rises, but never to what was sent in the last minutes.
+//! Entry points: [`add`], [`exists`]. The rules it keeps: anti-entropy counts a tombstone as held, so that neighbours
+//! with logs of different sizes agree; their number is bounded by dropping the oldest, which raises the room's low
+//! watermark, but never into the last minutes.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::insert::Names;
 use crate::model::{Id, MAX_ITEMS, low_watermark_at};
 
-/// The most that are remembered: a quarter of what is compared of a room.
+/// Maximum number of tombstones: a quarter of the items compared of a room.
 const MAX_REMOVED: u64 = MAX_ITEMS as u64 / 4;
 
-/// What one of them counts for, in bytes of the log: itself, and its place in the order of sending.
+/// Bytes of the log charged for a tombstone: its row and its index entry.
 const REMOVED_BYTES: u64 = 128;
 
-/// They take at most this part of the log.
+/// Divisor of the log's size that gives the maximum size of its tombstones.
 const REMOVED_SHARE: u64 = 16;
 
-/// As many are remembered in the smallest log.
+/// Maximum number of tombstones of the smallest log.
 const MIN_REMOVED: u64 = 256;
 
-/// How many are forgotten at once when there are too many.
+/// Minimum number of tombstones dropped at a time.
 const FORGOTTEN_AT_ONCE: u64 = 64;
 
-/// How many batches of `log_bytes` that made room are remembered.
+/// Returns the maximum number of tombstones in a log of `log_bytes`.
 pub(super) fn most(log_bytes: u64) -> u64 {
     (log_bytes / REMOVED_SHARE / REMOVED_BYTES).clamp(MIN_REMOVED, MAX_REMOVED)
 }
 
-/// Whether the batch was held and made room.
+/// Returns whether the batch has a tombstone.
 pub(super) fn is_removed(conn: &Connection, id: &Id) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT 1 FROM removed WHERE id = ?1")?
         .exists([id])
 }
 
-/// Remembers that a batch made room.
+/// Adds the tombstone of a batch.
 pub(super) fn remember(
     conn: &Connection,
     room: i64,
@@ -49,14 +49,14 @@ pub(super) fn remember(
     .map(drop)
 }
 
-/// How many are remembered of each room, by its number in the file.
+/// Counts the tombstones of each room, by its row number.
 pub(super) fn count(conn: &Connection) -> rusqlite::Result<Vec<(i64, u64)>> {
     conn.prepare("SELECT room, count(*) FROM removed GROUP BY room")?
         .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?
         .collect()
 }
 
-/// Forgets those of a room that were sent before `before_ms`; how many.
+/// Drops the tombstones of a room for batches sent before `before_ms`. Returns their number.
 pub(super) fn forget_before(conn: &Connection, room: i64, before_ms: u64) -> rusqlite::Result<u64> {
     let before_ms = i64::try_from(before_ms).unwrap_or(i64::MAX);
     let gone = conn
@@ -65,8 +65,8 @@ pub(super) fn forget_before(conn: &Connection, room: i64, before_ms: u64) -> rus
     Ok(gone as u64)
 }
 
-/// Forgets the oldest of the room with the most, while more are remembered than a log of this size does. What was
-/// sent before them is neither taken nor compared any more; what of it is held stays. Returns the room's number.
+/// Drops the oldest tombstones of the room with the most, if the log has more than the maximum. Raises the room's low
+/// watermark above them; batches below it that are held stay. Returns the room's row number.
 pub(super) fn keep_bound(
     conn: &Connection,
     names: &mut Names,

@@ -1,9 +1,9 @@
-//! What the log has acknowledged and not committed, and how far each author has come: enough to store a small
-//! batch without the tables.
+//! Write buffer (memtable) of the log: acknowledged batches that are not committed yet, and the last sequence number
+//! of each author. With it a small batch is stored without the tables.
 //!
-//! Entry type: [`WriteBuffer`], shared by the log's thread and those that have something to store. The rule it keeps:
-//! what it takes is in the tail; by itself it takes only what comes next of an author, which is in no table
-//! and in conflict with nothing there.
+//! Entry type: [`WriteBuffer`], shared by the log's thread and its callers as [`SharedWriteBuffer`]. The rule it
+//! keeps: each entry is in the journal; the buffer alone accepts only the next batch of an author's stream, which
+//! cannot be in a table or in conflict with a batch there.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,22 +13,23 @@ use std::time::{Duration, Instant};
 use super::journal::{Journal, JournalEntry};
 use crate::model::{AuthorStream, Record, low_watermark_at};
 
-/// Bytes of batches that are stored together above which the tail is of no use: they are as well written
-/// where they belong.
+/// Maximum size in bytes of a group of batches that goes through the buffer; a larger group is written to the tables
+/// directly.
 pub(super) const MAX_BUFFERED_BYTES: usize = 16 << 10;
 
-/// How many authors' last numbers are remembered; past this the memory starts anew. Few in the tests, so that
-/// it does.
+/// Maximum number of streams whose last number is cached; beyond it the cache is cleared. Small in the tests, so that
+/// this happens.
 const MAX_STREAMS: usize = if cfg!(test) { 3 } else { 4096 };
 
-/// A write to the tail goes into the system's memory, and takes microseconds. One that took this long waited
-/// for the disk.
+/// Duration from which a write to the journal counts as slow. It usually goes to the system's memory and takes
+/// microseconds; a slow one had to wait for the disk.
 const SLOW_WRITE: Duration = Duration::from_millis(5);
 
-/// Whoever has other things to do writes nothing himself for this long after that: the log's thread does.
+/// For this long after a slow write, callers hand their batches to the log's thread, so that they do not wait for the
+/// disk.
 const SLOW_FOR: Duration = Duration::from_secs(10);
 
-/// A front, and who usage it.
+/// A write buffer shared by the log's thread and its callers.
 #[derive(Clone, Debug)]
 pub(super) struct SharedWriteBuffer(Arc<Mutex<WriteBuffer>>);
 
@@ -41,36 +42,36 @@ impl SharedWriteBuffer {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// None when somebody else has it.
+    /// Locks the buffer; none if another thread has locked it.
     pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, WriteBuffer>> {
         self.0.try_lock().ok()
     }
 }
 
-/// What is acknowledged, and what is known without the tables.
+/// Acknowledged entries, and the state that accepting the next batch needs.
 #[derive(Debug, Default)]
 pub(super) struct WriteBuffer {
-    /// None when each commit waits for the disk.
+    /// The journal; none in [`Sync::Full`](super::Sync::Full), in which each commit waits for the disk.
     journal: Option<Journal>,
-    /// What the tail has taken.
+    /// Entries in the journal, oldest first.
     kept: Vec<JournalEntry>,
-    /// How many of those, from the first on, are in the transaction that is open.
+    /// Number of entries, from the first on, that are in the open transaction.
     inserted: usize,
-    /// Whether anything is kept: readers of the file do not see it.
+    /// Whether there is any entry: readers of the file do not see it.
     is_behind: Arc<AtomicBool>,
-    /// The number after the last that is stored of a speaker.
+    /// Sequence number after the last stored event of each stream.
     heads: HashMap<AuthorStream, u64>,
-    /// What was sent before is not taken any more, by room.
+    /// Low watermark of each room: older batches are refused.
     low_watermarks: HashMap<String, u64>,
-    /// Batches and bytes that were taken since it was asked.
+    /// Number and bytes of the batches accepted since the last call of [`WriteBuffer::take_accepted`].
     taken: (usize, usize),
     slow_until: Option<Instant>,
-    /// The log's files are not where they were opened: what the tail took would be in none.
+    /// Whether the log's files were replaced: entries in the journal would be in no log.
     is_displaced: bool,
 }
 
 impl WriteBuffer {
-    /// Takes what an earlier process left in its tail.
+    /// Restores the entries that recovery read from the journal of an earlier process.
     pub(super) fn take_up(&mut self, kept: Vec<JournalEntry>) {
         self.kept = kept;
     }
@@ -79,7 +80,7 @@ impl WriteBuffer {
         self.journal = Some(journal);
     }
 
-    /// While the log's files are not where they were opened, the tail takes nothing.
+    /// Sets whether the log's files are displaced. While they are, the buffer accepts nothing.
     pub(super) fn set_displaced(&mut self, is_displaced: bool) {
         self.is_displaced = is_displaced;
     }
@@ -88,37 +89,37 @@ impl WriteBuffer {
         self.journal.take()
     }
 
-    /// Told whether there is anything that readers of the file do not see.
+    /// Returns a flag that is true while there are entries that readers of the file do not see.
     pub(super) fn behind_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_behind)
     }
 
-    /// What is acknowledged and not committed.
+    /// Returns the entries that are acknowledged and not committed.
     pub(super) fn entries(&self) -> &[JournalEntry] {
         &self.kept
     }
 
-    /// How much of it is in the transaction that is open.
+    /// Returns the number of entries in the open transaction.
     pub(super) fn inserted(&self) -> usize {
         self.inserted
     }
 
-    /// That of it which is in no transaction.
+    /// Returns the entries that are in no transaction.
     pub(super) fn pending(&self) -> &[JournalEntry] {
         self.kept.get(self.inserted..).unwrap_or_default()
     }
 
-    /// So many more are in the transaction that is open.
+    /// Records that `count` more entries are in the open transaction.
     pub(super) fn note_inserted(&mut self, count: usize) {
         self.inserted += count;
     }
 
-    /// The transaction is void.
+    /// Records that the open transaction was rolled back.
     pub(super) fn note_rollback(&mut self) {
         self.inserted = 0;
     }
 
-    /// The transaction is committed.
+    /// Records that the open transaction was committed, and clears the journal if no entry is left.
     pub(super) fn note_commit(&mut self) {
         self.kept.drain(..std::mem::take(&mut self.inserted));
         if !self.kept.is_empty() {
@@ -126,13 +127,13 @@ impl WriteBuffer {
         }
         self.is_behind.store(false, Ordering::Release);
         if let Some(Err(error)) = self.journal.as_mut().map(Journal::clear) {
-            // It fills up, and then is not used any more.
+            // The journal then fills up and is no longer used.
             tracing::warn!(%error, "the log's journal could not be begun anew");
         }
     }
 
-    /// Takes `records`, which are small and come next of their speakers, all or none, on the thread of whoever
-    /// has them: nothing waits for the disk, unless the disk is slow, and then not again for a while.
+    /// Accepts `records`, all or none, if they are small and each is the next of its stream. Runs on the caller's
+    /// thread: nothing waits for the disk, and after a slow write the buffer refuses for [`SLOW_FOR`].
     pub(super) fn try_accept(&mut self, now_ms: u64, oldest_ms: u64, records: &[Record]) -> bool {
         if self.slow_until.is_some_and(|until| Instant::now() < until) {
             return false;
@@ -166,7 +167,8 @@ impl WriteBuffer {
         is_kept
     }
 
-    /// Takes `records`, all or none, which are in the transaction that is open if [`WriteBuffer::note_inserted`] is called with them.
+    /// Appends `records` to the journal and the entries, all or none. The caller inserts them into the open
+    /// transaction and calls [`WriteBuffer::note_inserted`].
     pub(super) fn keep(&mut self, now_ms: u64, records: &[Record]) -> bool {
         let bytes: usize = records.iter().map(|record| record.bytes.len()).sum();
         let Some(journal) = self
@@ -192,12 +194,12 @@ impl WriteBuffer {
         is_kept
     }
 
-    /// Whether it is known how far the speaker of `record` has come.
+    /// Returns whether the last number of the stream of `record` is cached.
     pub(super) fn knows(&self, record: &Record) -> bool {
         self.heads.contains_key(&record.stream())
     }
 
-    /// The numbers of `record`'s speaker are stored up to `head`, and none after it.
+    /// Caches that the stream of `record` is stored up to `head`, and not beyond.
     pub(super) fn learn(&mut self, record: &Record, head: u64) {
         let stream = record.stream();
         if let Some(known) = self.heads.get_mut(&stream) {
@@ -210,18 +212,19 @@ impl WriteBuffer {
         self.heads.insert(stream, head);
     }
 
-    /// Nothing is known any more of how far anybody has come.
+    /// Clears the cached last numbers.
     pub(super) fn forget(&mut self) {
         self.heads.clear();
     }
 
-    /// What was sent before is not taken any more.
+    /// Sets the low watermark of a room.
     pub(super) fn set_low_watermark(&mut self, room: &str, low_watermark_ms: u64) {
         self.low_watermarks
             .insert(room.to_owned(), low_watermark_ms);
     }
 
-    /// Batches and bytes that [`WriteBuffer::try_accept`] has taken since it was asked last.
+    /// Returns number and bytes of the batches that [`WriteBuffer::try_accept`] accepted since the last call, and
+    /// resets both.
     pub(super) fn taken(&mut self) -> (usize, usize) {
         std::mem::take(&mut self.taken)
     }

@@ -1,6 +1,7 @@
-//! The thread that writes the log: what has queued is stored together, and what was put off is committed.
+//! The log's writing thread: group commit of queued appends, flush of the write buffer, retention and checkpoints.
 //!
-//! Entry type: [`WriteLoop`]. The rule it keeps: appends are stored and answered in the order in which they queued.
+//! Entry type: [`WriteLoop`]. The rule it keeps: appends are stored and answered in the order in which they were
+//! queued.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,39 +20,40 @@ use super::writer::Appended;
 use crate::clock::UnixClock;
 use crate::model::Record;
 
-/// What a commit takes at most, in KiB, so that acknowledgements keep coming under load.
+/// Maximum size of a group commit in KiB, so that acknowledgements keep flowing under load.
 const COMMIT_KIB: u32 = 4 << 10;
 
-/// The same in a log that keeps so many bytes: a sixteenth of them, so that a small log is not over its bound by a
-/// multiple before it is looked at.
+/// Returns the maximum size of a group commit in KiB for a log with this bound: a sixteenth of it, so that a small log
+/// does not exceed its bound by a multiple before the next check.
 fn commit_kib(keep_bytes: u64) -> u32 {
     let kib = u32::try_from(keep_bytes >> 14).unwrap_or(u32::MAX);
     kib.clamp(MIN_COMMIT_KIB, COMMIT_KIB)
 }
 
-/// A commit of less costs more for each batch.
+/// Minimum of that size in KiB: smaller commits cost more for each batch.
 const MIN_COMMIT_KIB: u32 = 256;
 
-/// Batches, and bytes of them, that are stored before it is looked whether the log is over its bounds and
-/// how far the WAL has grown. Each look takes several statements, and the bounds hold but for this much.
+/// Check retention and WAL size only every this many batches or KiB; each check costs several statements, and the log
+/// may exceed its bounds by this much.
 const BOUNDS_CHECK_BATCHES: usize = 64;
 const BOUNDS_CHECK_KIB: u32 = 1 << 10;
 
-/// Transactions in which batches are removed in addition, when larger ones have taken the place of small ones.
+/// Additional transactions of removals in one check, for when larger batches replace small ones.
 const EXTRA_ROUNDS: usize = 16;
 
-/// When nothing has been stored for so long, it is seen to what such a time has left.
+/// Idle delay after which the writer runs a checkpoint.
 const IDLE_DELAY: Duration = Duration::from_secs(1);
 
-/// How long small batches are only in the log's journal, and readers of the file wait for them. The longer, the
-/// more of them share a page: this bounds what is written at a few messages a second.
+/// Interval from the first entry of the write buffer to its flush; readers of the file wait up to this long. A longer
+/// one lets more batches share a page: it bounds the bytes written at a few messages a second.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How soon a commit of them that failed is tried again, if nothing is stored meanwhile.
+/// Interval after which a failed flush is retried, unless an append retries it earlier.
 const FLUSH_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) type Done = Box<dyn FnOnce(Appended) + Send>;
-/// Told too whether the reader sees everything that was acknowledged: not while the disk is full, for example.
+/// A read, which is also given whether the reader sees every acknowledged batch. It does not while a flush fails, for
+/// example because the disk is full.
 pub(super) type ReadJob = Box<dyn FnOnce(&Reader<'_>, bool) + Send>;
 
 pub(super) enum Command {
@@ -61,38 +63,38 @@ pub(super) enum Command {
         room: OwnedSemaphorePermit,
         done: Done,
     },
-    /// There is something in the front.
+    /// The write buffer became non-empty: schedule a flush.
     ScheduleFlush,
     Prune,
     Read(ReadJob),
 }
 
-/// What the log does by itself, and somebody has to know.
+/// Report of a change that the log made on its own initiative.
 #[derive(Debug)]
 pub enum Notice {
-    /// Batches of a room were removed, or less of it is taken than before.
+    /// Retention removed batches of a room or raised its low watermark.
     Pruned(Pruned),
-    /// Its files had been removed, renamed or replaced, and it was made anew where they were. What is held of its rooms
-    /// may be less than before: read them again.
+    /// The log's files were removed, renamed or replaced, and the log was recreated in their place. Its rooms may hold
+    /// less than before: read them again.
     Recreated(Recreated),
-    /// Batches that were acknowledged cannot be committed: they are in memory, or in the log's journal, and it is tried again.
+    /// The flush of acknowledged batches failed: they are in memory or in the journal, and the flush is retried.
     NotCommitted(LogError),
 }
 
-/// The writing thread.
+/// State of the writing thread.
 pub(super) struct WriteLoop {
     pub(super) log: Log,
     pub(super) clock: UnixClock,
     pub(super) notify: Box<dyn FnMut(Notice) + Send>,
     pub(super) checkpoints: Option<Checkpoints>,
-    /// The reading thread; none for a log in memory.
+    /// Queue of the reading thread; none for a log in memory.
     pub(super) reads: Option<Sender<(ReadJob, bool)>>,
     pub(super) queued: Arc<AtomicUsize>,
-    /// When what is in the log's front is to be committed.
+    /// Time of the next flush of the write buffer.
     pub(super) flush_at: Option<Instant>,
-    /// Batches and KiB that were stored since it was looked how full the log is.
+    /// Batches and KiB stored since the last check of the bounds.
     pub(super) since_last_bounds_check: (usize, u32),
-    /// Nothing was stored since it was looked, after a pause, how far the WAL has grown.
+    /// Whether nothing was stored since the last checkpoint of an idle period.
     pub(super) is_idle: bool,
 }
 
@@ -138,7 +140,7 @@ impl WriteLoop {
                         Some(at) if at <= Instant::now() => {
                             self.flush();
                         }
-                        // What came meanwhile must not take the log far past its bound.
+                        // Meanwhile stored batches must not carry the log far over its bound.
                         Some(_) if self.since_last_bounds_check.1 >= BOUNDS_CHECK_KIB => {
                             self.enforce_bounds()
                         }
@@ -165,7 +167,7 @@ impl WriteLoop {
         }
     }
 
-    /// The next command; meanwhile what is due is committed, and in a pause it is seen to the WAL.
+    /// Waits for the next command; meanwhile runs the flush when it is due and a checkpoint when the log becomes idle.
     fn wait(&mut self, queue: &Receiver<Command>) -> Option<Command> {
         loop {
             let time = match self.flush_at {
@@ -209,11 +211,11 @@ impl WriteLoop {
         }
         self.limit_wal();
         self.schedule_flush();
-        // Only now: what comes after them is not to be heard of before.
+        // Last, so that a batch stored by a caller's own thread is not acknowledged before these.
         self.queued.fetch_sub(appends, Ordering::AcqRel);
     }
 
-    /// Commits what is in the log's journal; whether it could.
+    /// Flushes the write buffer. Returns whether that succeeded.
     fn flush(&mut self) -> bool {
         match self.with_recovery(Log::flush) {
             Ok(()) => {
@@ -231,7 +233,7 @@ impl WriteLoop {
         }
     }
 
-    /// Does `act`, and once more when it failed for a reason that could be removed.
+    /// Runs `act`, and once more if it failed for a reason that recovery could remove: a full disk or displaced files.
     fn with_recovery<T>(
         &mut self,
         act: impl Fn(&mut Log) -> Result<T, LogError>,
@@ -275,7 +277,7 @@ impl WriteLoop {
         }
     }
 
-    /// Sees to the bounds when enough has been stored since that was done last.
+    /// Enforces the bounds if enough was stored since the last check.
     fn enforce_bounds(&mut self) {
         let (batches, bytes) = self.log.write_buffer().lock().taken();
         self.since_last_bounds_check.0 += batches;
@@ -287,7 +289,7 @@ impl WriteLoop {
         }
         let (stored, kib) = std::mem::take(&mut self.since_last_bounds_check);
         let in_bulk = kib >= BOUNDS_CHECK_KIB;
-        // As many go as came, and what they take more than those before them, so that the bound holds under any load.
+        // Removes as much as was stored, in number and in bytes, and more, so that the bound holds under any load.
         let came = (stored / PRUNED_AT_ONCE).max(kib as usize / (PRUNED_BYTES_AT_ONCE >> 10));
         let rounds = came + EXTRA_ROUNDS;
         for _ in 0..=rounds {
@@ -298,7 +300,7 @@ impl WriteLoop {
         self.maybe_checkpoint(in_bulk);
     }
 
-    /// Removes some of the oldest, when it is time; whether there may be more.
+    /// Removes a bounded number of batches if the log is over its bounds. Returns whether there may be more.
     fn prune_once(&mut self) -> bool {
         let unix = self.clock.read();
         match self.with_recovery(|log| log.prune(unix)) {

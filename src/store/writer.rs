@@ -1,12 +1,10 @@
-//! The log on threads of its own: appends are queued, and each commit takes all that has queued.
+//! Handle of a log that runs on threads of its own: a bounded queue of appends with backpressure, and reads.
 //!
-//! Entry type: [`Writer`]. The rules it keeps: `done` hears of a batch only when the log has it for good;
-//! the queue is bounded, and whoever finds it full waits or is told, nothing is dropped; reading and
-//! moving the WAL into the file do not hold up a commit.
+//! Entry type: [`Writer`]. The rules it keeps: `done` is called after the batch is durable; a full queue makes the
+//! caller wait or returns an error, and drops nothing; reads and checkpoints do not delay a commit.
 //!
-//! With nothing queued a small batch does not change threads: it goes into the log's front, and from there
-//! into the tables half a second later. At a low rate two threads that wake each other cost more than the
-//! whole rest of storing.
+//! While the queue is empty, a small batch does not change threads: it goes into the write buffer, and half a second
+//! later into the tables. At a low rate two threads that wake each other cost more than all the rest of storing.
 
 use std::any::Any;
 use std::fmt;
@@ -31,35 +29,39 @@ use super::write_loop::{Command, Notice, ReadJob, WriteLoop};
 use crate::clock::UnixClock;
 use crate::model::{Outcome, Record, Verified};
 
-/// The most that may wait for its commit, in KiB: some hundred milliseconds of a disk's work.
+/// Maximum size of the queue in KiB: a few hundred milliseconds of a disk's work.
 const QUEUE_KIB: u32 = 32 << 10;
 
-/// What the log says of an append: an outcome for each batch, or why none of them is stored.
+/// Result of an append: an outcome for each batch, or the error for which none of them was stored.
 pub type Appended = Result<Vec<Outcome>, Arc<LogError>>;
 
-/// The queue is full: nothing was taken. Wait, or use [`Writer::append_when_room`].
+/// The queue is full, and nothing was accepted. Wait, or use [`Writer::append_when_room`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the log's queue is full")]
 pub struct QueueFull;
 
-/// A log on threads of its own. Dropping it stores what has queued and closes the log.
+/// A log on threads of its own. Dropping it stores the queued appends and closes the log.
 pub struct Writer {
     commands: Option<Sender<Command>>,
-    /// Where reads go; the writer's own thread for a log in memory.
+    /// Queue of the reading thread; none for a log in memory, which the writing thread reads.
     reads: Option<Sender<(ReadJob, bool)>>,
     clock: UnixClock,
     keep: RetentionPolicy,
     buffer: SharedWriteBuffer,
-    /// Whether anything is acknowledged that the reading thread would not see.
+    /// Whether an acknowledged batch is not visible to the reading thread yet.
     is_behind: Arc<AtomicBool>,
-    /// Appends that have queued, or are being stored.
+    /// Number of appends that are queued or being stored.
     queued: Arc<AtomicUsize>,
     room: Arc<Semaphore>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Writer {
-    /// Starts the threads of `log`. `notify` hears of what the log does by itself.
+    /// Starts the threads of `log`. `notify` is called with each change that the log makes on its own initiative.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be opened for reading or a thread cannot be started.
     pub fn start(
         log: Log,
         clock: impl Into<UnixClock>,
@@ -68,8 +70,12 @@ impl Writer {
         Writer::start_watched(log, clock, notify, |_, _| {})
     }
 
-    /// Starts the threads of `log` as [`Writer::start`] does. `on_panic` is given the name of each thread that panics, and
-    /// what it panicked with: without that thread the log answers nobody any more.
+    /// Starts the threads of `log` as [`Writer::start`] does. `on_panic` is called with the name of a thread that
+    /// panics and its panic payload: without that thread the log answers no more.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be opened for reading or a thread cannot be started.
     pub fn start_watched(
         log: Log,
         clock: impl Into<UnixClock>,
@@ -145,7 +151,11 @@ impl Writer {
         })
     }
 
-    /// Queues `batches`; `done` is called on the log's thread when they are stored, or are not.
+    /// Queues `batches`; `done` is called on the log's thread with the result.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFull`] if the queue has no room for them; nothing is stored.
     pub fn append<C: Verified>(
         &self,
         batches: &[C],
@@ -165,9 +175,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Stores small batches at once when nothing is queued and nothing can be in their way. Otherwise waits for
-    /// room in the queue, then does as [`Writer::append`]: what a caller hands over first is stored first, and
-    /// heard of first.
+    /// Stores small batches at once if the queue is empty and the write buffer accepts them. Otherwise waits for room
+    /// in the queue, then queues them as [`Writer::append`] does. Batches are stored and acknowledged in the order of
+    /// the calls.
     pub async fn append_in_turn<C: Verified>(
         &self,
         batches: &[C],
@@ -196,7 +206,7 @@ impl Writer {
         if bytes > MAX_BUFFERED_BYTES || self.queued.load(Ordering::Acquire) > 0 {
             return false;
         }
-        // Whoever has it is about to commit, which may take a while.
+        // Another thread holds the lock for a commit, which may take a while.
         let Some(mut buffer) = self.buffer.try_lock() else {
             return false;
         };
@@ -211,11 +221,11 @@ impl Writer {
         is_stored
     }
 
-    /// Waits for room in the queue, then for the commit.
+    /// Waits for room in the queue, then for the commit, and returns the result.
     pub async fn append_when_room<C: Verified>(&self, batches: &[C]) -> Appended {
         let (sender, receiver) = oneshot::channel();
         self.append_in_turn(batches, |appended| {
-            // Nobody waits any more: stored it is all the same.
+            // The caller no longer waits; the batches are stored all the same.
             let _ = sender.send(appended);
         })
         .await;
@@ -224,29 +234,29 @@ impl Writer {
             .unwrap_or_else(|_| Err(Arc::new(LogError::Closed)))
     }
 
-    /// Runs `job` on the log's reading thread. It sees everything that was acknowledged before, unless that cannot be
-    /// committed at the moment.
+    /// Runs `job` on the log's reading thread. It sees every batch acknowledged before the call, unless the flush of
+    /// one fails at the moment.
     pub fn read(&self, job: impl FnOnce(&Reader<'_>) + Send + 'static) {
         self.queue_read(Box::new(|reader, _| job(reader)));
     }
 
     fn queue_read(&self, job: ReadJob) {
         match &self.reads {
-            // A reader that is gone drops the job: whoever waits for its answer sees that.
+            // If the reading thread has ended, the job is dropped, and its caller sees the closed channel.
             Some(reads) if !self.is_behind.load(Ordering::Acquire) => {
                 drop(reads.send((job, true)));
             }
-            // The writer commits first, or reads itself.
+            // The writing thread flushes first; in memory it also reads.
             _ => self.queue(Command::Read(job)),
         }
     }
 
-    /// Returns what `job` reads; none when there is something that was acknowledged before and that it would not see,
-    /// because it cannot be committed at the moment. What is missing in an answer is not in the log.
+    /// Returns the result of `job`; none if an acknowledged batch cannot be flushed at the moment, so that the answer
+    /// might lack it. A batch missing from an answer is not in the log.
     ///
     /// # Errors
     ///
-    /// [`LogError::Closed`] when the log is closed, and what `job` returns.
+    /// [`LogError::Closed`] if the log is closed, and the errors of `job`.
     pub async fn ask_whole<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Reader<'_>) -> Result<T, LogError> + Send + 'static,
@@ -258,7 +268,11 @@ impl Writer {
         receiver.await.unwrap_or(Err(LogError::Closed))
     }
 
-    /// What `job` reads.
+    /// Returns the result of `job`, which runs on the log's reading thread.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Closed`] if the log is closed, and the errors of `job`.
     pub async fn ask<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Reader<'_>) -> Result<T, LogError> + Send + 'static,
@@ -268,12 +282,12 @@ impl Writer {
         receiver.await.unwrap_or(Err(LogError::Closed))
     }
 
-    /// Removes what is too old. Appends see to the size by themselves; age needs a call now and then.
+    /// Enforces retention. Appends enforce the size bound on their own; the age bound needs a call from time to time.
     pub fn prune(&self) {
         self.queue(Command::Prune);
     }
 
-    /// Whether anything has queued or is being stored.
+    /// Returns whether an append is queued or being stored.
     #[cfg(test)]
     pub(crate) fn is_busy(&self) -> bool {
         self.queued.load(Ordering::Acquire) > 0 || self.buffer.try_lock().is_none()
@@ -296,7 +310,7 @@ impl Drop for Writer {
         self.commands = None;
         self.reads = None;
         for thread in self.threads.drain(..).rev() {
-            // A panic there was printed there.
+            // The panic was reported by the thread itself.
             let _ = thread.join();
         }
     }
@@ -310,7 +324,7 @@ impl fmt::Debug for Writer {
     }
 }
 
-/// The reading thread. A log that was made anew has other files, which are opened when they are first read.
+/// Runs the reading thread. After the log was recreated it opens the new files at the next read.
 fn read(
     path: &Path,
     mut conn: Connection,
@@ -326,7 +340,7 @@ fn read(
                     conn = opened;
                     opened_at = now_at;
                 }
-                // What the old files held is as good, until the next time.
+                // The old files, still open, answer as well until the next attempt.
                 Err(error) => tracing::warn!(%error, "the log that was made anew cannot be read"),
             }
         }
@@ -334,7 +348,7 @@ fn read(
     }
 }
 
-/// What an append takes of the queue: at least a KiB, at most what a queue has.
+/// Returns the share of the queue that an append takes: at least 1 KiB, at most all of it.
 fn kib_of(records: &[Record]) -> u32 {
     let bytes: usize = records.iter().map(|record| record.bytes.len() + 256).sum();
     u32::try_from(bytes.div_ceil(1024))

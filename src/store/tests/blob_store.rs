@@ -1,4 +1,4 @@
-//! Large envelopes lie in files beside the log, and are as safe there as in it.
+//! Large envelopes in the blob files are as safe as those in the log's file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ fn filled(dir: &Path, numbers: std::ops::RangeInclusive<u64>) -> Vec<Batch> {
     batches
 }
 
-/// The files beside the log `name`, and their bytes.
+/// Returns the blob files of the log `name`, and their sizes.
 fn files(dir: &Path, name: &str) -> Vec<(PathBuf, u64)> {
     let prefix = format!("{name}-large-");
     let all = fs::read_dir(dir).unwrap().map(Result::unwrap);
@@ -61,7 +61,7 @@ fn a_large_envelope_is_read_in_every_way_and_is_not_in_the_file() {
         found.envelopes,
         batches.iter().map(bytes).collect::<Vec<_>>()
     );
-    // The largest that fits, and no more.
+    // The answer ends before the first envelope that does not fit.
     let ids: Vec<_> = batches.iter().map(|batch| batch.0.id).collect();
     let some = log.reader().fetch("a", &ids, 2 * MIB + 10).unwrap();
     assert_eq!((some.envelopes.len(), some.looked_at), (2, 2));
@@ -92,7 +92,7 @@ fn a_log_in_memory_has_no_files() {
 
 #[test]
 fn what_did_not_reach_the_disk_before_a_power_cut_is_not_held_and_can_come_again() {
-    // The end is missing, something in the middle is not what was written, or all of it is gone.
+    // Cuts off the end, changes the middle, or removes the whole file.
     let cuts: [fn(&Path); 3] = [
         |path| {
             let file = fs::OpenOptions::new().write(true).open(path).unwrap();
@@ -144,7 +144,7 @@ fn files_go_with_their_batches_and_all_that_is_kept_stays_within_the_bound() {
             assert!(lie <= bytes + bytes / 4 + 4 * (bytes / 8), "{lie}");
             if n > 40 {
                 let kept = log.reader().rooms().unwrap()[0].batches;
-                // Four mebibytes may go at once.
+                // One transaction may remove four mebibytes.
                 assert!((kept + 4) << 20 >= bytes / 2, "{kept} of {bytes}");
             }
         }
@@ -205,7 +205,7 @@ fn a_log_of_an_earlier_schema_is_named_and_left_alone_until_it_is_repaired() {
         assert!(error.to_string().contains("log repair"), "{error}");
     }
     assert_eq!(fs::read(&path).unwrap(), before);
-    // What it holds was signed for no network: nothing of it verifies.
+    // Its batches were signed for no network: none of them verifies.
     let refuse = |_: &[u8]| Err::<Batch, _>("no batch".to_owned());
     let repaired = store::repair(dir.path(), keep(), NOW_MS, refuse).unwrap();
     assert_eq!((repaired.saved, repaired.refused), (0, 5));
@@ -242,7 +242,7 @@ fn what_is_old_goes_and_the_rest_stays_also_where_both_are_in_the_same_files() {
     let dir = tempfile::tempdir().unwrap();
     let bound = RetentionPolicy { bytes, ..keep() };
     let mut log = Log::open(dir.path(), bound).unwrap();
-    // An old one that is fetched, a new one that is said, in turn.
+    // Alternates an old batch that is fetched with a new one that is broadcast.
     for n in 1..=60 {
         let old = batch_of("a", 1, 1_000 + n, 1, NOW_MS - 1_000_000 + n, MIB);
         log.append(NOW_MS, &[old, large(n)]).unwrap();
@@ -256,7 +256,7 @@ fn what_is_old_goes_and_the_rest_stays_also_where_both_are_in_the_same_files() {
             .iter()
             .map(|(_, len)| len)
             .sum();
-        // A quarter in holes, and what is in files that are not closed up yet.
+        // The bound of unreferenced bytes is a quarter, plus files that are not full yet.
         assert!(lie <= bytes + bytes / 4 + 3 * (bytes / 8), "{lie}");
     }
     let newest: Vec<Batch> = (40..=60).map(large).collect();

@@ -1,4 +1,4 @@
-//! What the log's files take on the disk, all together, while batches come and go.
+//! Disk usage of all the log's files while batches are stored and removed.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -7,11 +7,11 @@ use super::*;
 use crate::clock::Clock;
 use crate::store::{Log, RetentionPolicy, Writer};
 
-/// The bytes of the log's files in `dir`, all together, and of each.
+/// Returns the size of the log's files in `dir`, in total and of each.
 fn on_disk(dir: &Path) -> (u64, Vec<String>) {
     let (mut total, mut each) = (0, Vec::new());
     for file in std::fs::read_dir(dir).unwrap().filter_map(Result::ok) {
-        // One that has just been removed.
+        // The file has just been removed.
         let Ok(metadata) = file.metadata() else {
             continue;
         };
@@ -21,7 +21,7 @@ fn on_disk(dir: &Path) -> (u64, Vec<String>) {
     (total, each)
 }
 
-/// Batches of `authors` authors in turn, each of `bytes`, in the order of their numbers from `from` on.
+/// Returns batches of `bytes` each, by `authors` authors in turn, in the order of their numbers from `from` on.
 fn in_turn(authors: u8, from: u64, rounds: u64, bytes: usize) -> impl Iterator<Item = Batch> {
     let now_ms = Clock::start().unix_millis();
     (from..from + rounds).flat_map(move |seq| {
@@ -29,7 +29,7 @@ fn in_turn(authors: u8, from: u64, rounds: u64, bytes: usize) -> impl Iterator<I
     })
 }
 
-/// Stores `batches` one by one, so many at a time on their way, and returns the most that the files took meanwhile.
+/// Stores `batches` with a limited number in flight, and returns the maximum of the files' size meanwhile.
 fn store(writer: &Writer, dir: &Path, batches: impl Iterator<Item = Batch>) -> (u64, Vec<String>) {
     let (done, stored) = mpsc::channel();
     let (mut waiting, mut most) = (0, (0, Vec::new()));

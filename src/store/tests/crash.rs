@@ -1,8 +1,7 @@
-//! What was acknowledged is there after the process was killed, whenever that was.
+//! Acknowledged batches survive a kill of the process at any time.
 //!
-//! The test starts its own binary again as a child that appends and prints each id when its commit
-//! is acknowledged, kills it after a random time, and looks. `DIATRIBE_CRASH_CYCLES=1000` does it more
-//! often.
+//! The test starts its own binary again as a child that appends batches and prints each id when its commit is
+//! acknowledged, kills it after a random time, and reads the log. `DIATRIBE_CRASH_CYCLES=1000` runs more cycles.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -50,7 +49,7 @@ fn no_acknowledged_batch_is_lost_by_kill_9() {
                 if let Some((_, ms)) = line.split_once("opened in ms: ") {
                     opened.send(ms.parse::<u64>().unwrap()).unwrap();
                 }
-                // A line cut off by the kill was not heard by anybody.
+                // A line cut off by the kill was not acknowledged.
                 let id = line
                     .strip_prefix("stored ")
                     .and_then(|id| hex::decode(id).ok());
@@ -70,7 +69,7 @@ fn no_acknowledged_batch_is_lost_by_kill_9() {
             let start = Instant::now();
             let log = Log::open(dir.path(), keep()).unwrap();
             slowest = slowest.max(start.elapsed());
-            // What earlier cycles looked for is looked for again at the end.
+            // The last cycle checks the batches of all cycles again.
             let from = if cycle + 1 == cycles {
                 0
             } else {
@@ -111,7 +110,8 @@ fn child() {
     println!("opened in ms: {}", start.elapsed().as_millis());
     let clock = Clock::start();
     let writer = Writer::start(log, clock, |_| {}).unwrap();
-    // In every other process each batch waits for the one before: such go through the log's front and tail.
+    // In every other process each batch waits for the one before, which takes it through the write buffer and the
+    // journal.
     let is_alone = cycle.is_multiple_of(2);
     let heard = Arc::new(AtomicU64::new(0));
     for n in 1.. {

@@ -1,4 +1,4 @@
-//! How fast the log is. `cargo test --release figures -- --ignored --nocapture` prints it.
+//! Measures the log's throughput and latency. `cargo test --release figures -- --ignored --nocapture` prints them.
 
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ fn measure(name: &str, count: u64, size: usize, events: u64, sync: Sync, at_once
     );
 }
 
-/// One batch at a time, each waited for: the latency of an acknowledgement.
+/// Measures the latency of acknowledgements, one batch at a time.
 fn latency(name: &str, count: u64, size: usize, sync: Sync, pause: Duration) {
     let dir =
         tempfile::tempdir_in(std::env::var_os("DIATRIBE_FIGURES_DIR").unwrap_or("/tmp".into()))

@@ -1,4 +1,4 @@
-//! What was acknowledged before its commit is there whatever happens next.
+//! A batch acknowledged before its commit survives every failure.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ fn soon(log: &mut Log, batches: &[Batch]) -> Result<Vec<Outcome>, LogError> {
     log.append_soon(NOW_MS, &records)
 }
 
-/// What a process that is killed now would leave of the log in `dir`.
+/// Returns a copy of the log in `dir` as a kill at this moment would leave it.
 fn killed(dir: &Path) -> tempfile::TempDir {
     let left = tempfile::tempdir().unwrap();
     for suffix in ["", "-wal", "-tail"] {
@@ -29,7 +29,7 @@ fn killed(dir: &Path) -> tempfile::TempDir {
     left
 }
 
-/// Whether it is committed: what anybody sees who reads the file and no more.
+/// Returns whether a reader of the file alone sees the batch.
 fn is_in_the_file(dir: &Path, batch: &Batch) -> bool {
     let path = dir.join(FILE_NAME);
     let conn = schema::open_to_read(&path).unwrap();
@@ -97,7 +97,7 @@ fn whoever_reads_the_log_of_a_running_process_waits_for_what_it_has_acknowledged
     let path = dir.path().to_owned();
     let (sender, read) = std::sync::mpsc::channel();
     let reading = std::thread::spawn(move || sender.send(is_read(&path, &batch(1, 1))).unwrap());
-    // Long enough for a reader that does not wait.
+    // A reader that does not wait would answer within this time.
     let early = read.recv_timeout(std::time::Duration::from_millis(200));
     assert!(early.is_err(), "it has not waited");
     log.flush().unwrap();
@@ -153,7 +153,7 @@ fn what_cannot_be_committed_is_kept_until_it_can() {
     }
     assert!(log.has_uncommitted(), "it is still owed");
     assert!(matches!(log.flush(), Err(LogError::ReadOnly { .. })));
-    // Killed now, or before: it is there.
+    // The batch survives a kill now and a kill before.
     for left in [left, killed(dir.path())] {
         assert!(is_read(left.path(), &acknowledged));
     }
@@ -182,7 +182,7 @@ fn the_journal_takes_all_of_what_is_handed_to_it_or_none() {
 }
 
 proptest! {
-    /// A crash may cut the last frame short, and a damaged disk change any byte.
+    /// A crash may cut the last frame short, and a damaged disk may change any byte.
     #[test]
     fn reading_ends_before_the_first_frame_that_is_not_whole(
         earlier in 0u64..20, kept in 0u64..20, size in 64usize..2000, cut in 0usize..60_000, flip in 0usize..60_000,

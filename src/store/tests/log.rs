@@ -1,4 +1,4 @@
-//! What the log promises about what is in it, and about files that are not as they should be.
+//! Content of the log, and files that are damaged, foreign or inaccessible.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -57,7 +57,7 @@ fn numbers_given_twice_count_the_first_time_and_both_are_kept() {
         .append(NOW_MS, &[first.clone(), second.clone(), second.clone()])
         .unwrap();
     assert_eq!(outcomes, [NEW, conflict, Outcome::Held]);
-    // The same numbers in another room, of another instance, are others.
+    // The same numbers in another room or of another instance are no conflict.
     assert_eq!(
         log.append(NOW_MS, &[batch_in("b", 1, 1, 3, NOW_MS), batch(2, 1)])
             .unwrap(),
@@ -227,7 +227,7 @@ fn history_is_read_in_pages_by_room_time_author_and_the_last() {
         }),
         [697, 699]
     );
-    // Of all rooms, in the order of arrival.
+    // All rooms are in the order of arrival.
     let arrived = read(Query::default());
     assert_eq!(arrived.first(), Some(&301));
     assert_eq!(arrived.len(), 700);
@@ -346,7 +346,7 @@ fn a_directory_that_cannot_be_written_is_named() {
     let set_mode =
         |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
     set_mode(0o500);
-    // Nothing is forbidden to root: it is asked to write where nobody can.
+    // Root may write everywhere: for it another directory is used.
     let forbidden = fs::write(dir.path().join("x"), b"").is_err();
     let place = if forbidden {
         dir.path()
@@ -503,7 +503,7 @@ fn a_full_queue_is_said_and_nothing_of_it_is_lost() {
     let batches: Vec<Batch> = (1..=40)
         .map(|n| batch_of("a", 1, n, 1, now_ms, 1 << 20))
         .collect();
-    // A log in memory reads on the writer's thread: this holds it up.
+    // A log in memory reads on the writer's thread: this blocks it.
     let (go_on, wait) = mpsc::channel::<()>();
     writer.read(move |_| wait.recv().unwrap());
     let mut taken = 0;

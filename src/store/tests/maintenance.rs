@@ -1,4 +1,4 @@
-//! A damaged log is seen, saved from, and kept.
+//! Damage is detected, the readable batches are saved, and the damaged file is kept.
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
@@ -59,7 +59,7 @@ fn a_damaged_log_is_repaired_and_the_old_file_kept() {
     );
 }
 
-/// The pages of the log's file in `dir` whose name and kind `which` accepts, from the one with the schema on.
+/// Returns the pages of the log's file in `dir` whose name and kind `which` accepts, from the schema's page on.
 fn pages(dir: &std::path::Path, which: impl Fn(&str, &str) -> bool) -> Vec<usize> {
     let conn = rusqlite::Connection::open(dir.join(FILE_NAME)).unwrap();
     let mut query = conn
@@ -77,7 +77,7 @@ fn pages(dir: &std::path::Path, which: impl Fn(&str, &str) -> bool) -> Vec<usize
     pages.map(|(number, ..)| number as usize).collect()
 }
 
-/// A copy of the log in `dir`, with these pages written over.
+/// Returns a copy of the log in `dir` with these pages overwritten.
 fn with_damaged(dir: &std::path::Path, pages: &[usize]) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for file in fs::read_dir(dir).unwrap().map(Result::unwrap) {
@@ -148,12 +148,12 @@ fn what_is_in_the_wal_and_the_journal_alone_is_saved_too() {
     let last: Vec<Record> = (501..=510).map(|n| batch(1, n).0).collect();
     log.append_soon(NOW_MS, &last.iter().collect::<Vec<_>>())
         .unwrap();
-    // As a killed process leaves it.
+    // This is the state that a killed process leaves.
     let copy = with_damaged(dir.path(), &[1]);
     let repaired = store::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
     assert_eq!((repaired.saved, repaired.lost), (510, 0), "{repaired:?}");
 
-    // Without a whole first page anywhere SQLite reads nothing, the WAL included.
+    // Without a valid first page SQLite reads nothing, not even the WAL.
     let copy = with_damaged(dir.path(), &[1]);
     let wal = copy.path().join(format!("{FILE_NAME}-wal"));
     let mut bytes = fs::read(&wal).unwrap();
@@ -170,7 +170,7 @@ fn what_is_in_the_wal_and_the_journal_alone_is_saved_too() {
     assert_eq!((repaired.saved, repaired.lost), (510, 0), "{repaired:?}");
 }
 
-/// As an envelope is written: a body, and a signature of 64 bytes.
+/// Returns the batch in the form of an envelope: a body, and a signature of 64 bytes.
 fn in_envelope(batch: &Batch) -> Batch {
     let mut body = &batch.0.bytes[..];
     let mut bytes = vec![0x0a];
@@ -273,7 +273,7 @@ fn an_import_names_the_line_that_it_cannot_take() {
             .batches,
         3
     );
-    // What does not verify does not get in either.
+    // A batch that does not verify is not imported either.
     let refuse = |_: &[u8]| Err::<Batch, _>("forged".to_owned());
     assert!(
         store::import(

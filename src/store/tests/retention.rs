@@ -1,4 +1,4 @@
-//! A full log makes room with the batches of whoever fills it, and nobody can take another's history away.
+//! A full log evicts batches of the authors that hold the most, and nobody can push out another's history.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::store::{Cursor, Log, Pruned, Query};
 
-/// A log this small holds a few hundred batches of the tests.
+/// A log of this size holds a few hundred batches of the tests.
 const LOG_BYTES: u64 = 4 << 20;
 
-/// As long before now as a room's horizon may be at least.
+/// Minimum age of a room's low watermark.
 const MINUTES_MS: u64 = 600_000;
 
 const A_DAY_MS: u64 = 24 * 3600 * 1000;
@@ -39,7 +39,7 @@ fn append(log: &mut Log, now_ms: u64, batches: &[Batch]) -> Vec<Pruned> {
     prune(log, now_ms)
 }
 
-/// How many batches of an author are held.
+/// Returns the number of batches of an author in the log.
 fn held_of(log: &Log, author: u8) -> usize {
     let query = Query {
         author: Some(batch(author, 1).0.author.to_vec()),
@@ -77,7 +77,7 @@ fn a_flood_dated_ahead_leaves_the_others_their_history_and_their_future() {
         told.iter()
             .all(|pruned| pruned.low_watermark_ms <= NOW_MS - MINUTES_MS)
     );
-    // Whatever is said now is stored.
+    // A batch sent now is stored in any case.
     assert_eq!(
         log.append(NOW_MS, &[batch_in("a", 1, 101, 1, NOW_MS)])
             .unwrap(),
@@ -129,7 +129,7 @@ fn a_thousand_keys_of_one_link_leave_those_who_were_here_before_their_history() 
     let crowding = told.iter().filter_map(|pruned| pruned.crowding.as_ref());
     let crowding = crowding.last().expect("it is said who");
     assert!(crowding.is_by_link && crowding.link.as_deref() == Some(&[1; 38][..]));
-    // What is left of authors whose batches all went takes no room either.
+    // Authors without batches leave no rows behind.
     let authors: i64 = log
         .conn
         .query_row("SELECT count(*) FROM author", [], |row| row.get(0))
@@ -156,12 +156,12 @@ fn what_made_room_does_not_come_back_and_is_said_to_be_removed() {
         assert_eq!(log.reader().removed_in("a").unwrap(), gone as u64);
         let (_, items) = log.reader().items("a", 1 << 20).unwrap();
         assert_eq!(items, flood.iter().map(item_of).collect::<Vec<_>>());
-        // It is so after a restart.
+        // The state is the same after a restart.
         drop(log);
         log = Log::open(dir.path(), small()).unwrap();
         prune(&mut log, NOW_MS);
     }
-    // What is too old is forgotten.
+    // Tombstones over the maximum age are dropped.
     let later = NOW_MS + RetentionPolicy::default().age.as_millis() as u64 + 1_000;
     prune(&mut log, later);
     assert_eq!(log.reader().removed_in("a").unwrap(), 0);
@@ -171,7 +171,7 @@ fn what_made_room_does_not_come_back_and_is_said_to_be_removed() {
 #[test]
 fn what_is_remembered_of_what_made_room_is_bounded_and_the_rest_does_not_come_back() {
     let mut log = Log::ephemeral(small()).unwrap();
-    // Sent over three hours.
+    // The batches span three hours.
     let sent_at_ms = |n: u64| NOW_MS + n * 1_000;
     let honest = batch_in("a", 1, 1, 1, NOW_MS + 5);
     let now_ms = sent_at_ms(10_800);
@@ -190,7 +190,7 @@ fn what_is_remembered_of_what_made_room_is_bounded_and_the_rest_does_not_come_ba
         low_watermark_ms > NOW_MS && low_watermark_ms <= now_ms - MINUTES_MS,
         "{low_watermark_ms}"
     );
-    // What was held before the horizon stays.
+    // Held batches below the low watermark stay.
     assert_eq!(held_of(&log, 1), 1);
     let forgotten = batch_of("a", 2, 1, 1, sent_at_ms(1), 2048);
     assert_eq!(log.append(now_ms, &[forgotten]).unwrap(), [Outcome::TooOld]);
@@ -226,8 +226,7 @@ fn a_clock_that_was_wrong_does_not_keep_the_log_from_taking_what_is_said() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
 
-    /// Whatever one author or one link sends, in whatever order and with whatever dates, others lose nothing that hold no
-    /// more than their share.
+    /// One author or one link, with any order and dates, never pushes out batches of others within their share.
     #[test]
     fn nobody_within_its_share_loses_anything(
         flood in prop::collection::vec((1usize..60_000, 0u64..580_000, any::<bool>(), 0u8..4), 100..250),
@@ -262,7 +261,7 @@ proptest! {
         prop_assert!(log.used_bytes().unwrap() <= LOG_BYTES);
     }
 
-    /// What is counted as batches come and go is what is there.
+    /// The counted bytes match the stored batches after inserts and removals.
     #[test]
     fn what_is_counted_is_what_is_held(
         sent in prop::collection::vec((1u8..8, 1usize..40_000, 0u8..3), 100..300),

@@ -1,4 +1,4 @@
-//! Reading an author's events by their numbers.
+//! Reads of an author's events by their sequence numbers.
 
 use super::super::read::PAGE_ROWS;
 use super::super::{Log, SeqRange, Writer};
@@ -15,7 +15,7 @@ fn numbers(author: u8, first: u64, last: u64) -> SeqRange {
     }
 }
 
-/// The first numbers of the batches of a page, and whether there is more.
+/// Returns the first numbers of the batches of a page, and whether there are more.
 fn page(log: &Log, numbers: &SeqRange) -> (Vec<u64>, bool) {
     let page = log.reader().by_sequence(numbers).unwrap();
     let firsts = page.batches.iter().map(|stored| stored.record.first_seq);
@@ -31,7 +31,7 @@ fn a_stretch_is_read_from_the_batch_that_holds_its_first_event_to_that_with_its_
             batch_in("b", 1, 1, 10, NOW_MS),
             batch_in("a", 2, 1, 99, NOW_MS),
         ])
-        // The same numbers once more: they do not count.
+        // A second batch with the same numbers is in conflict.
         .chain([batch_of("a", 1, 25, 3, NOW_MS, 200)])
         .collect();
     log.append(NOW_MS, &batches).unwrap();

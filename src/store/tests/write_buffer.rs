@@ -1,4 +1,4 @@
-//! What is stored without the tables is what the tables would have made of it.
+//! A batch stored through the write buffer has the same result as one inserted into the tables.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::store::{FILE_NAME, Log, Reader, Writer, journal::Journal, schema};
 
-/// As the writer does: by the front if that will take them, or by the tables.
+/// Stores batches as the writer does: through the write buffer if it accepts them, or else in the tables.
 fn stored(log: &mut Log, batches: &[Batch]) -> (Vec<Outcome>, bool) {
     let records: Vec<Record> = batches.iter().map(Verified::record).collect();
     let oldest_ms = keep().oldest_ms(NOW_MS.into());
@@ -112,7 +112,7 @@ fn while_the_log_commits_what_is_small_queues_and_nothing_is_overtaken() {
         store(author, 1);
         assert_eq!(next(), (author, 1, vec![NEW]));
     }
-    // It tells of them a little before it has done with them.
+    // It acknowledges them shortly before it is idle.
     while writer.is_busy() {
         std::thread::yield_now();
     }
@@ -120,7 +120,7 @@ fn while_the_log_commits_what_is_small_queues_and_nothing_is_overtaken() {
     let at_once = heard.try_recv();
     assert_eq!(at_once, Ok((1, 2, vec![NEW])), "it did not change threads");
 
-    // A log in memory reads on the thread that stores: this holds it up.
+    // A log in memory reads on the writer's thread: this blocks it.
     let (go_on, wait) = mpsc::channel::<()>();
     let (sender_of_read, seen) = mpsc::channel();
     writer.read(move |_| wait.recv().unwrap());
@@ -160,7 +160,7 @@ fn what_was_put_off_comes_into_the_file_by_itself() {
             std::thread::sleep(Duration::from_millis(10));
         }
     };
-    // The first by the tables, the others at once.
+    // The first goes into the tables, the others into the write buffer.
     (1..=3).for_each(&mut store);
 }
 
@@ -170,7 +170,7 @@ fn what_was_in_a_transaction_that_is_lost_goes_into_the_next() {
         let mut log = Log::ephemeral(keep()).unwrap();
         stored(&mut log, &[batch(1, 1)]);
         assert!(log.has_uncommitted());
-        // As SQLite does by itself when a full disk, or one that fails, meets a statement that only reads.
+        // SQLite does this by itself when a statement that only reads meets a full or failing disk.
         log.conn.execute_batch("ROLLBACK").unwrap();
         stored(&mut log, std::slice::from_ref(&next));
         log.flush().unwrap();
@@ -214,7 +214,7 @@ fn what_several_store_at_once_is_all_there_while_the_log_commits_and_makes_room(
                 }
             });
         }
-        // Each commits what was put off.
+        // Each round flushes the write buffer.
         for _ in 0..100 {
             let (sender, done) = mpsc::channel();
             writer.read(move |_| sender.send(()).unwrap());
@@ -227,7 +227,7 @@ fn what_several_store_at_once_is_all_there_while_the_log_commits_and_makes_room(
     assert_eq!(log.reader().rooms().unwrap()[0].batches, 3 * EACH);
 }
 
-/// A file that can be opened, and nothing can be written to it.
+/// A file that can be opened and not written.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_torn_journal_takes_nothing_until_it_is_cleared() {
