@@ -239,8 +239,8 @@ impl BlobStore {
             rename_all(log, &aside).map_err(|error| failure(&error))?;
             files.clear();
         }
-        let named = named(conn)?;
-        let last = files.keys().chain(&named).max();
+        let referenced = referenced(conn)?;
+        let last = files.keys().chain(&referenced).max();
         let mut blobs = BlobStore {
             log: log.to_owned(),
             max_file_bytes: max_file_bytes(keep_bytes),
@@ -254,21 +254,21 @@ impl BlobStore {
             #[cfg(test)]
             is_full: false,
         };
-        let lost = blobs.forget_lost(conn)?;
+        let lost = blobs.remove_lost_rows(conn)?;
         if lost > 0 {
             tracing::warn!(
                 lost,
                 "large messages had not reached the disk: neighbours bring them again"
             );
         }
-        blobs.clear_out(conn)?;
+        blobs.remove_unreferenced(conn)?;
         blobs.commit();
         Ok(blobs)
     }
 
     /// Takes over from `old` after the log was recreated: keeps its file numbers unused and its background sync
     /// running.
-    pub(super) fn instead_of(mut self, old: &BlobStore) -> BlobStore {
+    pub(super) fn replacing(mut self, old: &BlobStore) -> BlobStore {
         self.next = self.next.max(old.next);
         self.unsynced = old.unsynced();
         self.commit();
@@ -315,11 +315,11 @@ impl BlobStore {
         }
     }
 
-    /// Returns the file with the most unreferenced bytes, if all files together have more of them than [`HOLES_SHARE`]
+    /// Returns the file with the most unreferenced bytes, if all files together have more of them than [`HOLES_DIVISOR`]
     /// and two files allow.
-    pub(super) fn sparse(&self, conn: &Connection) -> rusqlite::Result<Option<i64>> {
+    pub(super) fn sparsest_file(&self, conn: &Connection) -> rusqlite::Result<Option<i64>> {
         let live = live_by_file(conn)?;
-        let most = live.values().sum::<u64>() / HOLES_SHARE;
+        let most = live.values().sum::<u64>() / HOLES_DIVISOR;
         let holes = |(file, bytes): (&i64, &u64)| {
             bytes.saturating_sub(live.get(file).copied().unwrap_or(0))
         };
@@ -337,7 +337,7 @@ impl BlobStore {
     }
 
     /// Compacts `file`: copies the envelopes that rows refer to to the current file, in the open transaction.
-    pub(super) fn move_on(&mut self, conn: &Connection, file: i64) -> rusqlite::Result<()> {
+    pub(super) fn compact(&mut self, conn: &Connection, file: i64) -> rusqlite::Result<()> {
         for (n, id, room, place) in rows_of(conn, file)? {
             let Some(envelope) = whole_envelope(&self.log, Vec::new(), place, &room, &id)? else {
                 // The envelope is damaged: neighbours deliver it again.
@@ -447,12 +447,12 @@ impl BlobStore {
     }
 
     /// Removes the files that no row refers to, except the current one.
-    pub(super) fn clear_out(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        let named = named(conn)?;
+    pub(super) fn remove_unreferenced(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        let referenced = referenced(conn)?;
         let current = self.current.as_ref().map(|(number, _)| *number);
-        let unnamed =
-            |number: &i64, _: &mut u64| !named.contains(number) && Some(*number) != current;
-        for (number, _) in self.files.extract_if(.., unnamed) {
+        let unreferenced =
+            |number: &i64, _: &mut u64| !referenced.contains(number) && Some(*number) != current;
+        for (number, _) in self.files.extract_if(.., unreferenced) {
             // The next start tries again.
             if let Err(error) = fs::remove_file(path_of(&self.log, number)) {
                 tracing::warn!(%error, number, "a file of the log that is not needed any more stays");
@@ -463,10 +463,13 @@ impl BlobStore {
 
     /// Removes the rows whose blob is lost, and verifies the last two files, which a power cut may have damaged.
     /// Returns the number of rows removed.
-    fn forget_lost(&self, conn: &Connection) -> rusqlite::Result<usize> {
-        let named = named(conn)?;
+    fn remove_lost_rows(&self, conn: &Connection) -> rusqlite::Result<usize> {
+        let referenced = referenced(conn)?;
         let mut lost = 0;
-        for gone in named.iter().filter(|file| !self.files.contains_key(file)) {
+        for gone in referenced
+            .iter()
+            .filter(|file| !self.files.contains_key(file))
+        {
             lost += conn.execute("DELETE FROM batch WHERE large_file = ?1", [gone])?;
         }
         for file in self.files.keys().rev().take(2) {
@@ -486,7 +489,7 @@ impl BlobStore {
 }
 
 /// Returns the numbers of the files that rows refer to.
-fn named(conn: &Connection) -> rusqlite::Result<BTreeSet<i64>> {
+fn referenced(conn: &Connection) -> rusqlite::Result<BTreeSet<i64>> {
     Ok(live_by_file(conn)?.into_keys().collect())
 }
 
@@ -500,20 +503,20 @@ fn live_by_file(conn: &Connection) -> rusqlite::Result<BTreeMap<i64, u64>> {
 }
 
 /// Divisor of the referenced bytes that gives the maximum of unreferenced ones.
-const HOLES_SHARE: u64 = 4;
+const HOLES_DIVISOR: u64 = 4;
 
 /// Returns the bytes charged for blob files, except for two incomplete ones: the referenced bytes and the unreferenced
 /// ones that compaction leaves.
-pub(super) fn taken(conn: &Connection) -> rusqlite::Result<u64> {
+pub(super) fn used_bytes(conn: &Connection) -> rusqlite::Result<u64> {
     let live: u64 = live_by_file(conn)?.values().sum();
-    Ok(live + live / HOLES_SHARE)
+    Ok(live + live / HOLES_DIVISOR)
 }
 
 /// A row that refers to a file: row number, id, room and position.
-type Named = (i64, Id, String, Option<BlobRef>);
+type Reference = (i64, Id, String, Option<BlobRef>);
 
 /// Returns the rows that refer to `file`.
-fn rows_of(conn: &Connection, file: i64) -> rusqlite::Result<Vec<Named>> {
+fn rows_of(conn: &Connection, file: i64) -> rusqlite::Result<Vec<Reference>> {
     conn.prepare_cached(
         "SELECT batch.n, id, room.name, large_file, large_at, large_bytes
          FROM batch JOIN room ON room.n = batch.room WHERE large_file = ?1",

@@ -20,7 +20,7 @@ use super::schema;
 
 /// Maximum number of passes of a background checkpoint. The WAL restarts only when all of it is moved, and the writer
 /// may append to it at any time.
-const WAL_TRIES: u32 = 8;
+const MAX_WAL_PASSES: u32 = 8;
 
 /// Size of the WAL that triggers a checkpoint while the disk has less free space than the WAL may take.
 const MAX_WAL_WHEN_TIGHT: i64 = 1 << 20;
@@ -209,7 +209,7 @@ fn checkpoint(conn: &rusqlite::Connection, turn: &Mutex<()>, least: i64) -> rusq
     if schema::wal(conn)?.left < least {
         return Ok(());
     }
-    for _ in 0..WAL_TRIES {
+    for _ in 0..MAX_WAL_PASSES {
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         schema::checkpoint(conn)?;
         if schema::wal(conn)?.left == 0 {

@@ -31,7 +31,7 @@ impl Log {
     }
 
     pub(super) fn used(&self) -> rusqlite::Result<u64> {
-        Ok(used_bytes(&self.conn)? + blob_store::taken(&self.conn)?)
+        Ok(used_bytes(&self.conn)? + blob_store::used_bytes(&self.conn)?)
     }
 
     /// Returns free pages to the disk if there are more than [`MAX_FREE_PAGES`]: the bound counts used pages and blob

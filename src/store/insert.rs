@@ -86,7 +86,7 @@ pub(super) fn insert_record(
     if record.sent_at_ms < oldest_ms.max(room.low_watermark_at(now_ms)) {
         return Ok(Outcome::TooOld);
     }
-    if room.removed > 0 && tombstones::is_removed(conn, &record.id)? {
+    if room.removed > 0 && tombstones::exists(conn, &record.id)? {
         return Ok(Outcome::Held);
     }
     let Instance {

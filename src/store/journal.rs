@@ -82,7 +82,7 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<JournalEntry>> {
 }
 
 fn parse(mut rest: &[u8]) -> Vec<JournalEntry> {
-    let mut kept = Vec::new();
+    let mut entries = Vec::new();
     let mut first = None;
     while let Some((round, entry, after)) = split(rest) {
         if *first.get_or_insert(round) != round {
@@ -94,10 +94,10 @@ fn parse(mut rest: &[u8]) -> Vec<JournalEntry> {
         else {
             break;
         };
-        kept.push(one);
+        entries.push(one);
         rest = after;
     }
-    kept
+    entries
 }
 
 /// Splits off the first frame if it is complete. Returns its round, its entry, and the bytes after it.
@@ -162,7 +162,7 @@ impl Journal {
 
     /// Appends `records`, all or none. Returns false if they do not fit. After an error it accepts nothing until it is
     /// cleared.
-    pub(super) fn keep(&mut self, now_ms: u64, records: &[Record]) -> io::Result<bool> {
+    pub(super) fn append(&mut self, now_ms: u64, records: &[Record]) -> io::Result<bool> {
         if self.is_torn {
             return Ok(false);
         }

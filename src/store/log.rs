@@ -26,11 +26,11 @@ use crate::identity::NetworkId;
 use crate::model::{Outcome, Record, Verified};
 
 /// Number of entries that a flush inserts before it lets other threads use the write buffer.
-const INSERTED_AT_ONCE: usize = 16;
+const MAX_INSERTED_AT_ONCE: usize = 16;
 
 /// How long a reader waits for a running process to flush its journal. A flush happens within half a second, unless
 /// the disk is full.
-const JOURNAL_WAIT: Duration = Duration::from_secs(2);
+const JOURNAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The log, open for writing. One process has it open at a time.
 #[derive(Debug)]
@@ -85,10 +85,10 @@ impl Log {
     fn recover_journal(&mut self) -> Result<(), LogError> {
         let path = journal::path_of(&self.path);
         let failed = |error| LogError::from_io(&path, error);
-        let kept = journal::read(&path).map_err(failed)?;
-        if !kept.is_empty() {
-            tracing::debug!(batches = kept.len(), "the log's journal is read");
-            self.write_buffer.lock().take_up(kept);
+        let entries = journal::read(&path).map_err(failed)?;
+        if !entries.is_empty() {
+            tracing::debug!(batches = entries.len(), "the log's journal is read");
+            self.write_buffer.lock().restore(entries);
             self.flush()?;
         }
         let journal = Journal::create(path.clone()).map_err(failed)?;
@@ -223,13 +223,13 @@ impl Log {
         let outcomes = self.insert(&mut buffer, now_ms.into(), &records)?;
         self.commit(&mut buffer)
             .map_err(|error| self.undo(&mut buffer, error))?;
-        buffer.forget();
+        buffer.clear_heads();
         Ok(outcomes)
     }
 
     /// Stores `records` as [`Log::append`] does, except that a small group is only added to the [`WriteBuffer`] and
     /// the journal: readers of the file see it after [`Log::flush`].
-    pub(super) fn append_soon(
+    pub(super) fn append_buffered(
         &mut self,
         unix: impl Into<UnixMs>,
         records: &[&Record],
@@ -244,7 +244,7 @@ impl Log {
         let is_kept = match new.is_empty() {
             // There is nothing to commit, unless the transaction holds earlier entries.
             true => !buffer.entries().is_empty(),
-            false => buffer.keep(unix.now, &new),
+            false => buffer.append(unix.now, &new),
         };
         if is_kept {
             buffer.note_inserted(new.len());
@@ -252,23 +252,23 @@ impl Log {
             self.commit(&mut buffer)
                 .map_err(|error| self.undo(&mut buffer, error))?;
         }
-        self.learn(&mut buffer, records, &outcomes);
+        self.cache_heads(&mut buffer, records, &outcomes);
         Ok(outcomes)
     }
 
     /// Caches the last numbers of the authors of `records` in the write buffer, so that it can accept their next
     /// batches alone.
-    fn learn(&self, buffer: &mut WriteBuffer, records: &[&Record], outcomes: &[Outcome]) {
+    fn cache_heads(&self, buffer: &mut WriteBuffer, records: &[&Record], outcomes: &[Outcome]) {
         for (record, outcome) in records.iter().zip(outcomes) {
             if !matches!(outcome, Outcome::New { .. }) {
                 continue;
             }
-            let head = match buffer.knows(record) {
+            let head = match buffer.has_head(record) {
                 true => Ok(Some(record.end_seq())),
                 false => head_of(&self.conn, &self.names, record),
             };
             match head {
-                Ok(Some(head)) => buffer.learn(record, head),
+                Ok(Some(head)) => buffer.set_head(record, head),
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%error, "an author's last number was not found"),
             }
@@ -298,7 +298,7 @@ impl Log {
         if begun.and_then(|()| self.commit(&mut buffer)).is_ok() {
             return Ok(());
         }
-        self.store_again(&mut buffer)
+        self.retry_commit(&mut buffer)
             .map_err(|error| LogError::from_sqlite(&self.path, error))
     }
 
@@ -315,11 +315,11 @@ impl Log {
                 buffer
                     .pending()
                     .iter()
-                    .take(INSERTED_AT_ONCE)
+                    .take(MAX_INSERTED_AT_ONCE)
                     .cloned()
                     .collect()
             };
-            if next.len() < INSERTED_AT_ONCE {
+            if next.len() < MAX_INSERTED_AT_ONCE {
                 return;
             }
             let inserted = self.begin_empty().and_then(|()| self.insert_entries(&next));
@@ -384,8 +384,8 @@ impl Log {
         Ok(())
     }
 
-    fn insert_entries(&mut self, kept: &[JournalEntry]) -> rusqlite::Result<()> {
-        for (stored_at_ms, record) in kept {
+    fn insert_entries(&mut self, entries: &[JournalEntry]) -> rusqlite::Result<()> {
+        for (stored_at_ms, record) in entries {
             // The age was checked on acceptance, and the room's low watermark does not pass an entry.
             insert_record(self.tables(), *stored_at_ms, 0, record)?;
         }
@@ -411,7 +411,7 @@ impl Log {
     /// Rolls the transaction back; the acknowledged entries go into a new one, now or with the next append.
     pub(super) fn undo(&mut self, buffer: &mut WriteBuffer, error: rusqlite::Error) -> LogError {
         // Logged once, not with each batch until a commit succeeds.
-        if let Err(error) = self.store_again(buffer)
+        if let Err(error) = self.retry_commit(buffer)
             && !std::mem::replace(&mut self.is_stuck, true)
         {
             tracing::warn!(%error, waiting = buffer.entries().len(), "what is in the log's journal cannot be committed yet");
@@ -420,7 +420,7 @@ impl Log {
     }
 
     /// Rolls back the open transaction, and commits the entries of the write buffer in one of their own.
-    fn store_again(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
+    fn retry_commit(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
         self.roll_back(buffer)?;
         if buffer.entries().is_empty() {
             return Ok(());
@@ -518,10 +518,10 @@ impl Drop for Log {
 /// Brings the journal of the log at `path` into its file before the file is only read: replays it if its process was
 /// killed, and waits for the flush if that process runs.
 pub(super) fn recover_before_reading(path: &Path) {
-    let Ok(kept) = journal::read(&journal::path_of(path)) else {
+    let Ok(entries) = journal::read(&journal::path_of(path)) else {
         return;
     };
-    let until = Instant::now() + JOURNAL_WAIT;
+    let until = Instant::now() + JOURNAL_TIMEOUT;
     loop {
         // The reader that follows reports the error.
         let Ok(conn) = schema::open_to_read(path) else {
@@ -530,7 +530,7 @@ pub(super) fn recover_before_reading(path: &Path) {
         let reader = Reader::new(&conn, path);
         let missing =
             |(_, record): &&JournalEntry| reader.holds(&record.id).is_ok_and(|held| !held);
-        let missing = kept.iter().filter(missing).count();
+        let missing = entries.iter().filter(missing).count();
         if missing == 0 {
             return;
         }
@@ -539,7 +539,7 @@ pub(super) fn recover_before_reading(path: &Path) {
         match opened {
             Ok(_) => return,
             Err(LogError::InUse { .. }) if Instant::now() < until => {
-                std::thread::sleep(JOURNAL_WAIT / 200);
+                std::thread::sleep(JOURNAL_TIMEOUT / 200);
             }
             Err(error) => {
                 tracing::warn!(

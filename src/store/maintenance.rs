@@ -25,7 +25,7 @@ const MAX_COMPLAINTS: usize = 20;
 const MAX_LINE_BYTES: u64 = 4 << 20;
 
 /// Number of batches stored in one transaction of an import.
-const AT_ONCE: usize = 1000;
+const MAX_BATCHES_AT_ONCE: usize = 1000;
 
 /// Report of [`check`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,7 +235,7 @@ pub fn import<C: Verified, E: Into<Refused>>(
             }
             None => {}
         }
-        if group.len() == AT_ONCE || read == 0 || bad.is_some() {
+        if group.len() == MAX_BATCHES_AT_ONCE || read == 0 || bad.is_some() {
             for outcome in log.append(now_ms, &group)? {
                 *(match outcome {
                     Outcome::New { .. } | Outcome::Conflict { .. } => &mut imported.stored,

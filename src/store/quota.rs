@@ -21,7 +21,7 @@ pub(super) const NEW_MS: u64 = 24 * 3600 * 1000;
 const MAX_AUTHORS: usize = if cfg!(test) { 64 } else { 8192 };
 
 /// Maximum number of links counted for an author; further links count as the last of them.
-const MAX_LINKS_AN_AUTHOR: usize = 8;
+const MAX_LINKS_PER_AUTHOR: usize = 8;
 
 /// Row numbers of a batch's author and of the link that delivered it first (0 if this node made it).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,7 +78,7 @@ pub(super) struct Usage {
 impl Author {
     fn add(&mut self, link: i64, bytes: u64) {
         self.bytes += bytes;
-        let is_full = self.links.len() >= MAX_LINKS_AN_AUTHOR;
+        let is_full = self.links.len() >= MAX_LINKS_PER_AUTHOR;
         match self.links.iter_mut().find(|(other, _)| *other == link) {
             Some((_, held)) => *held += bytes,
             None if is_full => {

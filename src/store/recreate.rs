@@ -86,11 +86,11 @@ impl Log {
                 directory: directory.to_owned(),
             });
         }
-        self.lock_again()?;
+        self.retake_lock()?;
         let held = count(&self.conn).unwrap_or(0);
         let network = schema::network_of(&self.conn).ok().flatten();
         let copy = self.copy()?;
-        let set_aside = self.clear_the_place()?;
+        let set_aside = self.free_names()?;
         if let Some(copy) = copy {
             fs::rename(&copy, &path).map_err(|error| LogError::from_io(&path, error))?;
         }
@@ -101,7 +101,7 @@ impl Log {
         }
         let blobs = BlobStore::open(&path, self.keep.bytes, &conn).map_err(failed)?;
         self.blobs = Some(match self.blobs.take() {
-            Some(old) => blobs.instead_of(&old),
+            Some(old) => blobs.replacing(&old),
             None => blobs,
         });
         let old = std::mem::replace(&mut self.conn, conn);
@@ -109,7 +109,7 @@ impl Log {
         self.opened_files = Some(OpenedFiles::of(&path));
         self.names = Names::read(&self.conn).map_err(failed)?;
         self.usage = None;
-        buffer.forget();
+        buffer.clear_heads();
         self.generation.fetch_add(1, Ordering::AcqRel);
         let batches = count(&self.conn).map_err(failed)?;
         self.restart_journal(&mut buffer)?;
@@ -143,7 +143,7 @@ impl Log {
     }
 
     /// Takes the lock again if the locked file was removed or replaced.
-    fn lock_again(&mut self) -> Result<(), LogError> {
+    fn retake_lock(&mut self) -> Result<(), LogError> {
         if self
             .lock
             .as_ref()
@@ -183,7 +183,7 @@ impl Log {
 
     /// Frees the log's file names: removes the own files, whose content is in the copy, or renames those of another
     /// program and returns their new name.
-    fn clear_the_place(&self) -> Result<Option<PathBuf>, LogError> {
+    fn free_names(&self) -> Result<Option<PathBuf>, LogError> {
         let failed = |error| LogError::from_io(&self.path, error);
         let is_own = self
             .opened_files

@@ -20,7 +20,7 @@ use crate::identity::NetworkId;
 use crate::model::{Id, Verified};
 
 /// Number of batches stored in one transaction.
-const AT_ONCE: usize = 1000;
+const MAX_BATCHES_AT_ONCE: usize = 1000;
 
 /// Maximum number of lost ids that are searched for in the blob files; further ones are only counted.
 const MAX_SOUGHT: usize = 1 << 20;
@@ -96,7 +96,7 @@ pub fn repair<C: Verified, E>(
         if let Some(network) = network_in(dir) {
             log = log.of_network(network)?;
         }
-        let mut saving = Saving {
+        let mut repair = Repair {
             path: &path,
             log,
             now_ms,
@@ -113,9 +113,9 @@ pub fn repair<C: Verified, E>(
                 kept,
             },
         };
-        saving.save()?;
-        saving.log.close()?;
-        saving.repaired
+        repair.save()?;
+        repair.log.close()?;
+        repair.repaired
     };
     put_in_place(&path, &fresh, &repaired.kept)?;
     Ok(repaired)
@@ -151,7 +151,7 @@ fn put_in_place(path: &Path, fresh: &Path, kept: &Path) -> Result<(), LogError> 
 type Verify<'a, C> = Box<dyn FnMut(&[u8]) -> Option<C> + 'a>;
 
 /// State of a repair: the new log, and the damaged one at `path`.
-struct Saving<'a, C> {
+struct Repair<'a, C> {
     path: &'a Path,
     log: Log,
     now_ms: u64,
@@ -167,7 +167,7 @@ struct Saving<'a, C> {
     repaired: Repaired,
 }
 
-impl<C: Verified> Saving<'_, C> {
+impl<C: Verified> Repair<'_, C> {
     fn save(&mut self) -> Result<(), LogError> {
         let mut pages =
             Salvage::open(self.path).map_err(|error| LogError::from_io(self.path, error))?;
@@ -297,7 +297,7 @@ impl<C: Verified> Saving<'_, C> {
             Some(batch) => self.group.push(batch),
             None => self.repaired.refused += 1,
         }
-        match self.group.len() >= AT_ONCE {
+        match self.group.len() >= MAX_BATCHES_AT_ONCE {
             true => self.store(),
             false => Ok(()),
         }

@@ -20,15 +20,15 @@ use crate::model::Id;
 
 /// Maximum number of batches removed in one transaction: it takes about ten milliseconds, so that no append waits
 /// long.
-pub(super) const PRUNED_AT_ONCE: usize = 256;
+pub(super) const MAX_REMOVED_AT_ONCE: usize = 256;
 
 /// Maximum number of bytes removed in one transaction: a larger one could take batches that neighbours are about to
 /// fetch.
-pub(super) const PRUNED_BYTES_AT_ONCE: usize = 4 << 20;
+pub(super) const MAX_REMOVED_BYTES_AT_ONCE: usize = 4 << 20;
 
 /// Minimum and maximum of the bytes removed in one transaction of a full log: a thousandth of the log within these
 /// bounds, so that retention does not run for each batch.
-const MIN_PRUNED_BYTES: (u64, u64) = (32 << 10, 1 << 20);
+const REMOVED_BYTES_BOUNDS: (u64, u64) = (32 << 10, 1 << 20);
 
 /// Evicted batches that were stored within this time, in milliseconds, are reported as crowding. In a log that filled
 /// up over weeks the oldest batches go too, which is no news.
@@ -110,7 +110,7 @@ impl Log {
             .map_err(|error| LogError::from_sqlite(&self.path, error))?;
         let shared = self.write_buffer.clone();
         let mut buffer = shared.lock();
-        self.make_room(&mut buffer, unix.into())
+        self.enforce(&mut buffer, unix.into())
             .map_err(|error| self.undo(&mut buffer, error))
     }
 
@@ -140,58 +140,54 @@ impl Log {
 
     /// Flushes, then removes by age, by quota, or compacts. Holds the write buffer's lock: a batch acknowledged
     /// meanwhile could be below the room's new low watermark.
-    fn make_room(
-        &mut self,
-        buffer: &mut WriteBuffer,
-        unix: UnixMs,
-    ) -> rusqlite::Result<Vec<Pruned>> {
+    fn enforce(&mut self, buffer: &mut WriteBuffer, unix: UnixMs) -> rusqlite::Result<Vec<Pruned>> {
         if !buffer.entries().is_empty() {
             self.begin(buffer)?;
             self.commit(buffer)?;
         }
-        let mut pruned = self.prune_aged(buffer, unix)?;
+        let mut pruned = self.remove_expired(buffer, unix)?;
         if pruned.is_empty() {
-            pruned = self.prune_crowded(buffer, unix.now)?;
+            pruned = self.evict(buffer, unix.now)?;
         }
         if pruned.is_empty() {
-            self.close_holes(buffer)?;
+            self.compact_files(buffer)?;
         }
         Ok(pruned)
     }
 
     /// Compacts the blob file with the most unreferenced bytes, or returns free pages to the disk.
-    fn close_holes(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
+    fn compact_files(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
         let Some(blobs) = &self.blobs else {
             return Ok(());
         };
-        let Some(file) = blobs.sparse(&self.conn)? else {
+        let Some(file) = blobs.sparsest_file(&self.conn)? else {
             return self.give_pages_back().map(drop);
         };
         // Envelopes and rows that had reached the disk must reach it again before the old file is removed.
         schema::set_sync(&self.conn, Sync::Full)?;
-        let moved = self.move_on(buffer, file);
+        let moved = self.compact(buffer, file);
         if moved.is_err() {
             self.roll_back(buffer)?;
         }
         schema::set_sync(&self.conn, self.keep.sync)?;
         moved?;
         match &mut self.blobs {
-            Some(blobs) => blobs.clear_out(&self.conn),
+            Some(blobs) => blobs.remove_unreferenced(&self.conn),
             None => Ok(()),
         }
     }
 
-    fn move_on(&mut self, buffer: &mut WriteBuffer, file: i64) -> rusqlite::Result<()> {
+    fn compact(&mut self, buffer: &mut WriteBuffer, file: i64) -> rusqlite::Result<()> {
         self.conn.execute_batch("BEGIN")?;
         if let Some(blobs) = &mut self.blobs {
-            blobs.move_on(&self.conn, file)?;
+            blobs.compact(&self.conn, file)?;
             blobs.sync().map_err(|error| blob_store::failure(&error))?;
         }
         self.commit(buffer)
     }
 
     /// Removes batches over the maximum age, of the room with the oldest one.
-    fn prune_aged(
+    fn remove_expired(
         &mut self,
         buffer: &mut WriteBuffer,
         unix: UnixMs,
@@ -201,129 +197,138 @@ impl Log {
             return Ok(Vec::new());
         };
         self.begin_empty()?;
-        let going = aged(&self.conn, n, before_ms)?;
-        let is_all = going.len() < PRUNED_AT_ONCE;
-        let last_ms = going.last().map_or(before_ms, |going| going.sent_at_ms);
+        let candidate = expired(&self.conn, n, before_ms)?;
+        let is_all = candidate.len() < MAX_REMOVED_AT_ONCE;
+        let last_ms = candidate
+            .last()
+            .map_or(before_ms, |candidate| candidate.sent_at_ms);
         let low_watermark_ms = if is_all { before_ms } else { last_ms };
-        let mut gone = Removal::default();
-        for going in going {
-            self.remove(&going, &mut gone)?;
+        let mut removal = Removal::default();
+        for candidate in candidate {
+            self.remove(&candidate, &mut removal)?;
         }
-        let forgotten = tombstones::forget_before(&self.conn, n, low_watermark_ms)?;
+        let forgotten = tombstones::drop_before(&self.conn, n, low_watermark_ms)?;
         self.names
             .set_low_watermark(&self.conn, &room, low_watermark_ms)?;
         if let Some(room) = self.names.rooms.get_mut(&room) {
             room.removed = room.removed.saturating_sub(forgotten);
         }
-        self.forget_unused(&gone)?;
+        self.forget_unused(&removal)?;
         self.commit(buffer)?;
-        gone.rooms.entry(n).or_default();
-        self.tell(buffer, gone)
+        removal.rooms.entry(n).or_default();
+        self.report(buffer, removal)
     }
 
     /// Removes batches of the authors that hold the most, if the log is full.
-    fn prune_crowded(
-        &mut self,
-        buffer: &mut WriteBuffer,
-        now_ms: u64,
-    ) -> rusqlite::Result<Vec<Pruned>> {
+    fn evict(&mut self, buffer: &mut WriteBuffer, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
         let over = self.used()?.saturating_sub(self.keep.bytes);
         let (Some(mut usage), true) = (self.usage.take(), over > 0) else {
             return Ok(Vec::new());
         };
         self.begin_empty()?;
-        let gone = self.remove_crowded(&mut usage, over, now_ms)?;
+        let removal = self.evict_candidates(&mut usage, over, now_ms)?;
         let forgotten =
-            tombstones::keep_bound(&self.conn, &mut self.names, self.keep.bytes, now_ms)?;
-        self.forget_unused(&gone)?;
+            tombstones::enforce_bound(&self.conn, &mut self.names, self.keep.bytes, now_ms)?;
+        self.forget_unused(&removal)?;
         self.commit(buffer)?;
         // If the counted authors have no batches, they are counted again.
-        self.usage = Some(usage).filter(|_| gone.batches() > 0);
-        let mut gone = gone;
+        self.usage = Some(usage).filter(|_| removal.batches() > 0);
+        let mut removal = removal;
         if let Some(room) = forgotten {
-            gone.rooms.entry(room).or_default();
+            removal.rooms.entry(room).or_default();
         }
-        self.tell(buffer, gone)
+        self.report(buffer, removal)
     }
 
-    fn remove_crowded(
+    fn evict_candidates(
         &mut self,
         usage: &mut Usage,
         over: u64,
         now_ms: u64,
     ) -> rusqlite::Result<Removal> {
-        let (least, most) = MIN_PRUNED_BYTES;
+        let (least, most) = REMOVED_BYTES_BOUNDS;
         let need = over.max((self.keep.bytes / 1024).clamp(least, most));
-        let need = need.min(PRUNED_BYTES_AT_ONCE as u64);
-        let mut gone = Removal::default();
-        while gone.bytes < need
-            && let Some(left) = PRUNED_AT_ONCE.checked_sub(gone.batches() as usize)
+        let need = need.min(MAX_REMOVED_BYTES_AT_ONCE as u64);
+        let mut removal = Removal::default();
+        while removal.bytes < need
+            && let Some(left) = MAX_REMOVED_AT_ONCE.checked_sub(removal.batches() as usize)
             && left > 0
             && let Some(victim) = usage.victim(self.keep.bytes, now_ms)
         {
-            let going = oldest_of(&self.conn, victim.author, left, victim.surplus.min(need))?;
-            if going.is_empty() {
+            let candidate = oldest_of(&self.conn, victim.author, left, victim.surplus.min(need))?;
+            if candidate.is_empty() {
                 break;
             }
-            for going in going {
-                if gone.bytes >= need {
+            for candidate in candidate {
+                if removal.bytes >= need {
                     break;
                 }
-                let is_recent = now_ms < going.stored_at_ms.saturating_add(CROWDING_MS);
+                let is_recent = now_ms < candidate.stored_at_ms.saturating_add(CROWDING_MS);
                 if is_recent && victim.reason != EvictionReason::Largest {
-                    gone.crowding = match gone.crowding.take() {
+                    removal.crowding = match removal.crowding.take() {
                         None => crowding(&self.conn, victim)?,
                         known => known,
                     };
-                    if let Some(crowding) = &mut gone.crowding {
+                    if let Some(crowding) = &mut removal.crowding {
                         crowding.batches += 1;
                     }
                 }
-                self.remove(&going, &mut gone)?;
-                usage.remove(going.owner, going.bytes);
-                self.remember(&going)?;
+                self.remove(&candidate, &mut removal)?;
+                usage.remove(candidate.owner, candidate.bytes);
+                self.add_tombstone(&candidate)?;
             }
         }
-        Ok(gone)
+        Ok(removal)
     }
 
-    fn remove(&self, going: &Candidate, gone: &mut Removal) -> rusqlite::Result<()> {
+    fn remove(&self, candidate: &Candidate, removal: &mut Removal) -> rusqlite::Result<()> {
         self.conn
             .prepare_cached("DELETE FROM batch WHERE n = ?1")?
-            .execute([going.n])?;
-        gone.bytes += going.bytes;
-        *gone.rooms.entry(going.room).or_default() += 1;
-        gone.instances.insert((going.instance, going.owner.author));
+            .execute([candidate.n])?;
+        removal.bytes += candidate.bytes;
+        *removal.rooms.entry(candidate.room).or_default() += 1;
+        removal
+            .instances
+            .insert((candidate.instance, candidate.owner.author));
         Ok(())
     }
 
     /// Adds a tombstone for a removed batch, unless it is below the low watermark.
-    fn remember(&mut self, going: &Candidate) -> rusqlite::Result<()> {
+    fn add_tombstone(&mut self, candidate: &Candidate) -> rusqlite::Result<()> {
         let mut rooms = self.names.rooms.values_mut();
-        if let Some(room) = rooms.find(|room| room.n == going.room)
-            && going.sent_at_ms >= room.low_watermark_ms
+        if let Some(room) = rooms.find(|room| room.n == candidate.room)
+            && candidate.sent_at_ms >= room.low_watermark_ms
         {
-            tombstones::remember(&self.conn, going.room, going.sent_at_ms, &going.id)?;
+            tombstones::add(
+                &self.conn,
+                candidate.room,
+                candidate.sent_at_ms,
+                &candidate.id,
+            )?;
             room.removed += 1;
         }
         Ok(())
     }
 
-    fn forget_unused(&mut self, gone: &Removal) -> rusqlite::Result<()> {
-        let instances = gone.instances.iter().copied();
+    fn forget_unused(&mut self, removal: &Removal) -> rusqlite::Result<()> {
+        let instances = removal.instances.iter().copied();
         self.names.forget_unused(&self.conn, instances)
     }
 
     /// After the commit: removes unreferenced blob files and returns the report of each room.
-    fn tell(&mut self, buffer: &mut WriteBuffer, gone: Removal) -> rusqlite::Result<Vec<Pruned>> {
-        if gone.bytes > 0
+    fn report(
+        &mut self,
+        buffer: &mut WriteBuffer,
+        removal: Removal,
+    ) -> rusqlite::Result<Vec<Pruned>> {
+        if removal.bytes > 0
             && let Some(blobs) = &mut self.blobs
         {
-            blobs.clear_out(&self.conn)?;
+            blobs.remove_unreferenced(&self.conn)?;
         }
-        let mut crowding = gone.crowding;
+        let mut crowding = removal.crowding;
         let mut pruned = Vec::new();
-        for (n, batches) in &gone.rooms {
+        for (n, batches) in &removal.rooms {
             let Some(name) = self.names.room_name(*n).map(str::to_owned) else {
                 continue;
             };
@@ -362,22 +367,22 @@ impl Log {
 }
 
 /// Returns the oldest batches of a room sent before this time, as many as one transaction removes.
-fn aged(conn: &Connection, room: i64, before_ms: u64) -> rusqlite::Result<Vec<Candidate>> {
+fn expired(conn: &Connection, room: i64, before_ms: u64) -> rusqlite::Result<Vec<Candidate>> {
     let mut query = conn.prepare_cached(
         "SELECT n, id, room, instance, author, link, sent_at_ms, stored_at_ms, bytes FROM batch
          WHERE room = ?1 AND sent_at_ms < ?2 ORDER BY sent_at_ms, id LIMIT ?3",
     )?;
-    let most = PRUNED_AT_ONCE as i64;
+    let most = MAX_REMOVED_AT_ONCE as i64;
     let mut rows = query.query(params![room, before_ms as i64, most])?;
-    let (mut going, mut bytes) = (Vec::new(), 0);
-    while bytes < PRUNED_BYTES_AT_ONCE as u64
+    let (mut candidate, mut bytes) = (Vec::new(), 0);
+    while bytes < MAX_REMOVED_BYTES_AT_ONCE as u64
         && let Some(row) = rows.next()?
     {
         let next = Candidate::of(row)?;
         bytes += next.bytes;
-        going.push(next);
+        candidate.push(next);
     }
-    Ok(going)
+    Ok(candidate)
 }
 
 /// Returns the oldest batches of an author in all rooms: at most `most`, and one more than fits into `most_bytes`.
@@ -392,15 +397,15 @@ fn oldest_of(
          INDEXED BY batch_by_author WHERE author = ?1 ORDER BY sent_at_ms LIMIT ?2",
     )?;
     let mut rows = query.query(params![author, most as i64])?;
-    let (mut going, mut bytes) = (Vec::new(), 0);
+    let (mut candidate, mut bytes) = (Vec::new(), 0);
     while bytes < most_bytes
         && let Some(row) = rows.next()?
     {
         let next = Candidate::of(row)?;
         bytes += next.bytes;
-        going.push(next);
+        candidate.push(next);
     }
-    Ok(going)
+    Ok(candidate)
 }
 
 impl Candidate {

@@ -36,14 +36,14 @@ const PAGE_SIZE: u32 = 32768;
 const CACHE_KIB: i64 = 8192;
 
 /// Timeout of SQLite for a lock that another connection of this process holds briefly.
-const BUSY: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Timeout of the log's lock: a reader may hold it to replay the journal of a killed process, and a process that
 /// starts another shares its files with it until that one has begun.
-const LOCK_WAIT: Duration = Duration::from_millis(400);
+const LOCK_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Timeout of a truncation of the WAL for readers to finish.
-const TRUNCATE_WAIT: Duration = Duration::from_millis(200);
+const TRUNCATE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Durability of acknowledged batches in a power cut. They survive the end of the process in both modes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -221,7 +221,7 @@ pub(super) fn open_to_salvage(path: &Path) -> Result<(Connection, i64), LogError
     check_readable(path).map_err(|error| LogError::from_io(path, error))?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
-    conn.busy_timeout(BUSY).map_err(failed)?;
+    conn.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     let found = version_of(&conn, path)?;
     Ok((conn, found))
 }
@@ -264,7 +264,7 @@ fn version_of(conn: &Connection, path: &Path) -> Result<i64, LogError> {
 }
 
 fn set_up(conn: &Connection, keep: &RetentionPolicy) -> rusqlite::Result<()> {
-    conn.busy_timeout(BUSY)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
     // The writer alone inserts rows, after the rooms and instances that they refer to, so that this check would find
     // nothing.
     conn.pragma_update(None, "foreign_keys", false)?;
@@ -298,13 +298,13 @@ pub(super) fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Moves the whole WAL into the file and truncates it, so that the file alone is the log. Waits for readers at most
-/// [`TRUNCATE_WAIT`]; the rest stays in the WAL, where it is safe. Returns whether everything was moved.
+/// [`TRUNCATE_TIMEOUT`]; the rest stays in the WAL, where it is safe. Returns whether everything was moved.
 pub(super) fn truncate_wal(conn: &Connection) -> rusqlite::Result<bool> {
-    conn.busy_timeout(TRUNCATE_WAIT)?;
+    conn.busy_timeout(TRUNCATE_TIMEOUT)?;
     let truncated = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
         Ok(row.get::<_, i64>(0)? == 0)
     });
-    conn.busy_timeout(BUSY)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
     truncated
 }
 
@@ -394,17 +394,17 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock on the log at `path`, waiting up to [`LOCK_WAIT`]. The lock ends with the process.
+    /// Takes the lock on the log at `path`, waiting up to [`LOCK_TIMEOUT`]. The lock ends with the process.
     ///
     /// # Errors
     ///
     /// [`LogError::InUse`], with the process that holds it.
     pub(super) fn take(path: &Path) -> Result<Lock, LogError> {
-        let until = Instant::now() + LOCK_WAIT;
+        let until = Instant::now() + LOCK_TIMEOUT;
         loop {
             match Lock::try_take(path) {
                 Err(LogError::InUse { .. }) if Instant::now() < until => {
-                    std::thread::sleep(LOCK_WAIT / 20);
+                    std::thread::sleep(LOCK_TIMEOUT / 20);
                 }
                 result => return result,
             }

@@ -10,38 +10,33 @@ use super::insert::Names;
 use crate::model::{Id, MAX_ITEMS, low_watermark_at};
 
 /// Maximum number of tombstones: a quarter of the items compared of a room.
-const MAX_REMOVED: u64 = MAX_ITEMS as u64 / 4;
+const MAX_TOMBSTONES: u64 = MAX_ITEMS as u64 / 4;
 
 /// Bytes of the log charged for a tombstone: its row and its index entry.
-const REMOVED_BYTES: u64 = 128;
+const TOMBSTONE_BYTES: u64 = 128;
 
 /// Divisor of the log's size that gives the maximum size of its tombstones.
-const REMOVED_SHARE: u64 = 16;
+const TOMBSTONES_DIVISOR: u64 = 16;
 
 /// Maximum number of tombstones of the smallest log.
-const MIN_REMOVED: u64 = 256;
+const MIN_TOMBSTONES: u64 = 256;
 
 /// Minimum number of tombstones dropped at a time.
-const FORGOTTEN_AT_ONCE: u64 = 64;
+const MIN_DROPPED_AT_ONCE: u64 = 64;
 
 /// Returns the maximum number of tombstones in a log of `log_bytes`.
-pub(super) fn most(log_bytes: u64) -> u64 {
-    (log_bytes / REMOVED_SHARE / REMOVED_BYTES).clamp(MIN_REMOVED, MAX_REMOVED)
+pub(super) fn max_count(log_bytes: u64) -> u64 {
+    (log_bytes / TOMBSTONES_DIVISOR / TOMBSTONE_BYTES).clamp(MIN_TOMBSTONES, MAX_TOMBSTONES)
 }
 
 /// Returns whether the batch has a tombstone.
-pub(super) fn is_removed(conn: &Connection, id: &Id) -> rusqlite::Result<bool> {
+pub(super) fn exists(conn: &Connection, id: &Id) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT 1 FROM removed WHERE id = ?1")?
         .exists([id])
 }
 
 /// Adds the tombstone of a batch.
-pub(super) fn remember(
-    conn: &Connection,
-    room: i64,
-    sent_at_ms: u64,
-    id: &Id,
-) -> rusqlite::Result<()> {
+pub(super) fn add(conn: &Connection, room: i64, sent_at_ms: u64, id: &Id) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "INSERT INTO removed (id, room, sent_at_ms) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO NOTHING",
     )?
@@ -57,7 +52,7 @@ pub(super) fn count(conn: &Connection) -> rusqlite::Result<Vec<(i64, u64)>> {
 }
 
 /// Drops the tombstones of a room for batches sent before `before_ms`. Returns their number.
-pub(super) fn forget_before(conn: &Connection, room: i64, before_ms: u64) -> rusqlite::Result<u64> {
+pub(super) fn drop_before(conn: &Connection, room: i64, before_ms: u64) -> rusqlite::Result<u64> {
     let before_ms = i64::try_from(before_ms).unwrap_or(i64::MAX);
     let gone = conn
         .prepare_cached("DELETE FROM removed WHERE room = ?1 AND sent_at_ms < ?2")?
@@ -67,21 +62,24 @@ pub(super) fn forget_before(conn: &Connection, room: i64, before_ms: u64) -> rus
 
 /// Drops the oldest tombstones of the room with the most, if the log has more than the maximum. Raises the room's low
 /// watermark above them; batches below it that are held stay. Returns the room's row number.
-pub(super) fn keep_bound(
+pub(super) fn enforce_bound(
     conn: &Connection,
     names: &mut Names,
     log_bytes: u64,
     now_ms: u64,
 ) -> rusqlite::Result<Option<i64>> {
     let all: u64 = names.rooms.values().map(|room| room.removed).sum();
-    let Some(surplus) = all.checked_sub(most(log_bytes)).filter(|more| *more > 0) else {
+    let Some(surplus) = all
+        .checked_sub(max_count(log_bytes))
+        .filter(|more| *more > 0)
+    else {
         return Ok(None);
     };
     let most = names.rooms.iter_mut().max_by_key(|(_, room)| room.removed);
     let Some((name, room)) = most else {
         return Ok(None);
     };
-    let count = surplus.max(FORGOTTEN_AT_ONCE).min(room.removed);
+    let count = surplus.max(MIN_DROPPED_AT_ONCE).min(room.removed);
     let last_ms: Option<i64> = conn
         .prepare_cached(
             "SELECT sent_at_ms FROM removed WHERE room = ?1 ORDER BY sent_at_ms LIMIT 1 OFFSET ?2",
@@ -94,7 +92,7 @@ pub(super) fn keep_bound(
         return Ok(None);
     };
     let (n, name) = (room.n, name.clone());
-    room.removed -= forget_before(conn, n, before_ms)?.min(room.removed);
+    room.removed -= drop_before(conn, n, before_ms)?.min(room.removed);
     names.set_low_watermark(conn, &name, low_watermark_at(before_ms, now_ms))?;
     Ok(Some(n))
 }

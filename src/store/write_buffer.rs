@@ -54,7 +54,7 @@ pub(super) struct WriteBuffer {
     /// The journal; none in [`Sync::Full`](super::Sync::Full), in which each commit waits for the disk.
     journal: Option<Journal>,
     /// Entries in the journal, oldest first.
-    kept: Vec<JournalEntry>,
+    entries: Vec<JournalEntry>,
     /// Number of entries, from the first on, that are in the open transaction.
     inserted: usize,
     /// Whether there is any entry: readers of the file do not see it.
@@ -64,7 +64,7 @@ pub(super) struct WriteBuffer {
     /// Low watermark of each room: older batches are refused.
     low_watermarks: HashMap<String, u64>,
     /// Number and bytes of the batches accepted since the last call of [`WriteBuffer::take_accepted`].
-    taken: (usize, usize),
+    accepted: (usize, usize),
     slow_until: Option<Instant>,
     /// Whether the log's files were replaced: entries in the journal would be in no log.
     is_displaced: bool,
@@ -72,8 +72,8 @@ pub(super) struct WriteBuffer {
 
 impl WriteBuffer {
     /// Restores the entries that recovery read from the journal of an earlier process.
-    pub(super) fn take_up(&mut self, kept: Vec<JournalEntry>) {
-        self.kept = kept;
+    pub(super) fn restore(&mut self, entries: Vec<JournalEntry>) {
+        self.entries = entries;
     }
 
     pub(super) fn set_journal(&mut self, journal: Journal) {
@@ -96,7 +96,7 @@ impl WriteBuffer {
 
     /// Returns the entries that are acknowledged and not committed.
     pub(super) fn entries(&self) -> &[JournalEntry] {
-        &self.kept
+        &self.entries
     }
 
     /// Returns the number of entries in the open transaction.
@@ -106,7 +106,7 @@ impl WriteBuffer {
 
     /// Returns the entries that are in no transaction.
     pub(super) fn pending(&self) -> &[JournalEntry] {
-        self.kept.get(self.inserted..).unwrap_or_default()
+        self.entries.get(self.inserted..).unwrap_or_default()
     }
 
     /// Records that `count` more entries are in the open transaction.
@@ -121,8 +121,8 @@ impl WriteBuffer {
 
     /// Records that the open transaction was committed, and clears the journal if no entry is left.
     pub(super) fn note_commit(&mut self) {
-        self.kept.drain(..std::mem::take(&mut self.inserted));
-        if !self.kept.is_empty() {
+        self.entries.drain(..std::mem::take(&mut self.inserted));
+        if !self.entries.is_empty() {
             return;
         }
         self.is_behind.store(false, Ordering::Release);
@@ -155,21 +155,21 @@ impl WriteBuffer {
             }
             heads.push((stream, record.end_seq()));
         }
-        let is_kept = self.keep(now_ms, records);
-        if is_kept {
+        let is_appended = self.append(now_ms, records);
+        if is_appended {
             self.heads.extend(heads);
-            self.taken.0 += records.len();
-            self.taken.1 += records
+            self.accepted.0 += records.len();
+            self.accepted.1 += records
                 .iter()
                 .map(|record| record.bytes.len())
                 .sum::<usize>();
         }
-        is_kept
+        is_appended
     }
 
     /// Appends `records` to the journal and the entries, all or none. The caller inserts them into the open
     /// transaction and calls [`WriteBuffer::note_inserted`].
-    pub(super) fn keep(&mut self, now_ms: u64, records: &[Record]) -> bool {
+    pub(super) fn append(&mut self, now_ms: u64, records: &[Record]) -> bool {
         let bytes: usize = records.iter().map(|record| record.bytes.len()).sum();
         let Some(journal) = self
             .journal
@@ -179,28 +179,28 @@ impl WriteBuffer {
             return false;
         };
         let begun = Instant::now();
-        let is_kept = journal.keep(now_ms, records).unwrap_or_else(|error| {
+        let is_appended = journal.append(now_ms, records).unwrap_or_else(|error| {
             tracing::warn!(%error, "the log's journal could not be written: the log is");
             false
         });
         if begun.elapsed() >= SLOW_WRITE {
             self.slow_until = Some(begun + SLOW_FOR);
         }
-        if is_kept && !records.is_empty() {
-            let kept = records.iter().cloned().map(|record| (now_ms, record));
-            self.kept.extend(kept);
+        if is_appended && !records.is_empty() {
+            let entries = records.iter().cloned().map(|record| (now_ms, record));
+            self.entries.extend(entries);
             self.is_behind.store(true, Ordering::Release);
         }
-        is_kept
+        is_appended
     }
 
     /// Returns whether the last number of the stream of `record` is cached.
-    pub(super) fn knows(&self, record: &Record) -> bool {
+    pub(super) fn has_head(&self, record: &Record) -> bool {
         self.heads.contains_key(&record.stream())
     }
 
     /// Caches that the stream of `record` is stored up to `head`, and not beyond.
-    pub(super) fn learn(&mut self, record: &Record, head: u64) {
+    pub(super) fn set_head(&mut self, record: &Record, head: u64) {
         let stream = record.stream();
         if let Some(known) = self.heads.get_mut(&stream) {
             *known = head.max(*known);
@@ -213,7 +213,7 @@ impl WriteBuffer {
     }
 
     /// Clears the cached last numbers.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn clear_heads(&mut self) {
         self.heads.clear();
     }
 
@@ -225,7 +225,7 @@ impl WriteBuffer {
 
     /// Returns number and bytes of the batches that [`WriteBuffer::try_accept`] accepted since the last call, and
     /// resets both.
-    pub(super) fn taken(&mut self) -> (usize, usize) {
-        std::mem::take(&mut self.taken)
+    pub(super) fn take_accepted(&mut self) -> (usize, usize) {
+        std::mem::take(&mut self.accepted)
     }
 }

@@ -15,19 +15,19 @@ use super::error::LogError;
 use super::log::Log;
 use super::read::Reader;
 use super::recreate::Recreated;
-use super::retention::{PRUNED_AT_ONCE, PRUNED_BYTES_AT_ONCE, Pruned};
+use super::retention::{MAX_REMOVED_AT_ONCE, MAX_REMOVED_BYTES_AT_ONCE, Pruned};
 use super::writer::Appended;
 use crate::clock::UnixClock;
 use crate::model::Record;
 
 /// Maximum size of a group commit in KiB, so that acknowledgements keep flowing under load.
-const COMMIT_KIB: u32 = 4 << 10;
+const MAX_COMMIT_KIB: u32 = 4 << 10;
 
 /// Returns the maximum size of a group commit in KiB for a log with this bound: a sixteenth of it, so that a small log
 /// does not exceed its bound by a multiple before the next check.
-fn commit_kib(keep_bytes: u64) -> u32 {
+fn max_commit_kib(keep_bytes: u64) -> u32 {
     let kib = u32::try_from(keep_bytes >> 14).unwrap_or(u32::MAX);
-    kib.clamp(MIN_COMMIT_KIB, COMMIT_KIB)
+    kib.clamp(MIN_COMMIT_KIB, MAX_COMMIT_KIB)
 }
 
 /// Minimum of that size in KiB: smaller commits cost more for each batch.
@@ -101,7 +101,7 @@ pub(super) struct WriteLoop {
 impl WriteLoop {
     pub(super) fn run(mut self, queue: &Receiver<Command>) {
         let mut next = None;
-        let most = commit_kib(self.log.keep().bytes);
+        let most = max_commit_kib(self.log.keep().bytes);
         while let Some(command) = next.take().or_else(|| self.wait(queue)) {
             match command {
                 Command::Append {
@@ -192,7 +192,7 @@ impl WriteLoop {
     fn store(&mut self, group: Vec<(Vec<Record>, OwnedSemaphorePermit, Done)>) {
         let unix = self.clock.read();
         let all: Vec<&Record> = group.iter().flat_map(|(records, ..)| records).collect();
-        let stored = self.with_recovery(|log| log.append_soon(unix, &all));
+        let stored = self.with_recovery(|log| log.append_buffered(unix, &all));
         let appends = group.len();
         match stored {
             Ok(outcomes) => {
@@ -279,7 +279,7 @@ impl WriteLoop {
 
     /// Enforces the bounds if enough was stored since the last check.
     fn enforce_bounds(&mut self) {
-        let (batches, bytes) = self.log.write_buffer().lock().taken();
+        let (batches, bytes) = self.log.write_buffer().lock().take_accepted();
         self.since_last_bounds_check.0 += batches;
         let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
         self.since_last_bounds_check.1 = self.since_last_bounds_check.1.saturating_add(kib);
@@ -290,8 +290,9 @@ impl WriteLoop {
         let (stored, kib) = std::mem::take(&mut self.since_last_bounds_check);
         let in_bulk = kib >= BOUNDS_CHECK_KIB;
         // Removes as much as was stored, in number and in bytes, and more, so that the bound holds under any load.
-        let came = (stored / PRUNED_AT_ONCE).max(kib as usize / (PRUNED_BYTES_AT_ONCE >> 10));
-        let rounds = came + EXTRA_ROUNDS;
+        let rounds_needed =
+            (stored / MAX_REMOVED_AT_ONCE).max(kib as usize / (MAX_REMOVED_BYTES_AT_ONCE >> 10));
+        let rounds = rounds_needed + EXTRA_ROUNDS;
         for _ in 0..=rounds {
             if !self.prune_once() {
                 break;

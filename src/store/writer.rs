@@ -30,7 +30,7 @@ use crate::clock::UnixClock;
 use crate::model::{Outcome, Record, Verified};
 
 /// Maximum size of the queue in KiB: a few hundred milliseconds of a disk's work.
-const QUEUE_KIB: u32 = 32 << 10;
+const MAX_QUEUE_KIB: u32 = 32 << 10;
 
 /// Result of an append: an outcome for each batch, or the error for which none of them was stored.
 pub type Appended = Result<Vec<Outcome>, Arc<LogError>>;
@@ -137,7 +137,7 @@ impl Writer {
             is_idle: true,
         };
         threads.push(spawn("log-writer", Box::new(move || work.run(&queue)))?);
-        let room = Arc::new(Semaphore::new(QUEUE_KIB as usize));
+        let room = Arc::new(Semaphore::new(MAX_QUEUE_KIB as usize));
         Ok(Writer {
             commands: Some(commands),
             reads,
@@ -352,6 +352,6 @@ fn read(
 fn kib_of(records: &[Record]) -> u32 {
     let bytes: usize = records.iter().map(|record| record.bytes.len() + 256).sum();
     u32::try_from(bytes.div_ceil(1024))
-        .unwrap_or(QUEUE_KIB)
-        .clamp(1, QUEUE_KIB)
+        .unwrap_or(MAX_QUEUE_KIB)
+        .clamp(1, MAX_QUEUE_KIB)
 }

@@ -16,7 +16,7 @@ fn records(numbers: std::ops::RangeInclusive<u64>, size: usize) -> Vec<Record> {
 
 fn soon(log: &mut Log, batches: &[Batch]) -> Result<Vec<Outcome>, LogError> {
     let records: Vec<&Record> = batches.iter().map(|batch| &batch.0).collect();
-    log.append_soon(NOW_MS, &records)
+    log.append_buffered(NOW_MS, &records)
 }
 
 /// Returns a copy of the log in `dir` as a kill at this moment would leave it.
@@ -171,7 +171,7 @@ fn the_journal_takes_all_of_what_is_handed_to_it_or_none() {
     let mut taken = Vec::new();
     for n in 1.. {
         let three = records(3 * n..=3 * n + 2, 10_000);
-        if !journal.keep(7, &three).unwrap() {
+        if !journal.append(7, &three).unwrap() {
             break;
         }
         taken.extend(three.into_iter().map(|record| (7, record)));
@@ -190,10 +190,10 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         let mut journal = Journal::create(path.clone()).unwrap();
-        prop_assert!(journal.keep(1, &records(1..=earlier, 300)).unwrap());
+        prop_assert!(journal.append(1, &records(1..=earlier, 300)).unwrap());
         journal.clear().unwrap();
         let second = records(101..=100 + kept, size);
-        prop_assert!(journal.keep(2, &second).unwrap());
+        prop_assert!(journal.append(2, &second).unwrap());
         let read = journal::read(&path).unwrap();
         if kept > 0 {
             let expected: Vec<_> = second.iter().cloned().map(|record| (2, record)).collect();

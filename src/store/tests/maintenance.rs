@@ -146,7 +146,7 @@ fn what_is_in_the_wal_and_the_journal_alone_is_saved_too() {
         .collect();
     log.append(NOW_MS, &batches).unwrap();
     let last: Vec<Record> = (501..=510).map(|n| batch(1, n).0).collect();
-    log.append_soon(NOW_MS, &last.iter().collect::<Vec<_>>())
+    log.append_buffered(NOW_MS, &last.iter().collect::<Vec<_>>())
         .unwrap();
     // This is the state that a killed process leaves.
     let copy = with_damaged(dir.path(), &[1]);

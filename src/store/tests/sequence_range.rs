@@ -75,7 +75,7 @@ fn a_long_stretch_comes_in_pages_and_what_is_missing_in_it_is_passed_over() {
 async fn what_cannot_be_committed_yet_is_not_taken_for_missing() {
     for is_stuck in [false, true] {
         let mut log = Log::ephemeral(keep()).unwrap();
-        log.append_soon(NOW_MS, &[&batch(1, 1).0]).unwrap();
+        log.append_buffered(NOW_MS, &[&batch(1, 1).0]).unwrap();
         log.flush().unwrap();
         let put_off = [batch(1, 2).0];
         assert!(log.write_buffer().lock().try_accept(NOW_MS, 0, &put_off));

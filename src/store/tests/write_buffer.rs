@@ -21,7 +21,7 @@ fn stored(log: &mut Log, batches: &[Batch]) -> (Vec<Outcome>, bool) {
         return (vec![NEW; batches.len()], true);
     }
     let records: Vec<&Record> = records.iter().collect();
-    (log.append_soon(NOW_MS, &records).unwrap(), false)
+    (log.append_buffered(NOW_MS, &records).unwrap(), false)
 }
 
 fn is_at_once(log: &mut Log, batch: Batch) -> bool {
@@ -233,10 +233,13 @@ fn what_several_store_at_once_is_all_there_while_the_log_commits_and_makes_room(
 fn a_torn_journal_takes_nothing_until_it_is_cleared() {
     let records = [batch(1, 1).0];
     let mut journal = Journal::create("/dev/full".into()).unwrap();
-    assert!(journal.keep(NOW_MS, &records).is_err());
-    assert!(!journal.keep(NOW_MS, &records).unwrap());
+    assert!(journal.append(NOW_MS, &records).is_err());
+    assert!(!journal.append(NOW_MS, &records).unwrap());
     journal.clear().unwrap();
-    assert!(journal.keep(NOW_MS, &records).is_err(), "it is tried again");
+    assert!(
+        journal.append(NOW_MS, &records).is_err(),
+        "it is tried again"
+    );
 }
 
 #[derive(Clone, Debug)]
@@ -277,7 +280,7 @@ proptest! {
                 Step::Fail => {
                     log.refuse_writes(true).unwrap();
                     let large = batch_of("c", 9, 1, 1, NOW_MS, 20_000);
-                    prop_assert!(log.append_soon(NOW_MS, &[&large.0]).is_err());
+                    prop_assert!(log.append_buffered(NOW_MS, &[&large.0]).is_err());
                     log.refuse_writes(false).unwrap();
                 }
             }
