@@ -173,7 +173,11 @@ fn told(report: &Report) -> String {
             Some((first, last)) => format!(", sent from {} to {}", at(first), at(last)),
             None => String::new(),
         };
-        text += &format!("  {}  {} batches{span}\n", Quoted(&room.room), room.batches);
+        text += &format!(
+            "  {}  {} batches{span}\n",
+            Quoted(room.room.as_str()),
+            room.batches
+        );
     }
     text += &format!("{} batches read and found whole\n", report.whole);
     if report.altered > 0 {

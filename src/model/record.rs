@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::author_stream::AuthorStream;
+use super::room_name::RoomName;
 
 /// Id of a batch: a hash of its room and envelope ([`crate::wire::envelope::id_in_room`]).
 pub type Id = [u8; 32];
@@ -27,7 +28,7 @@ pub struct Record {
     /// Id of `bytes` in `room`.
     pub id: Id,
     /// Room in which it was sent.
-    pub room: String,
+    pub room: RoomName,
     /// The author's libp2p `PublicKey`.
     pub author: Bytes,
     /// Random id of the author's process, new for each start.

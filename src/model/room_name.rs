@@ -4,6 +4,7 @@
 //! people who read the same name are in the same room, and a stranger cannot make a node subscribe to topics of
 //! arbitrary bytes.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -112,6 +113,13 @@ impl FromStr for RoomName {
 
     fn from_str(name: &str) -> Result<RoomName, RoomNameError> {
         RoomName::new(name)
+    }
+}
+
+/// A map with rooms as keys can be searched by text: both hash and sort alike.
+impl Borrow<str> for RoomName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn read_back(bytes: &[u8]) -> Result<Batch, String> {
     let key = [&[8, 1, 18, 32][..], &[author; 32]].concat();
     Ok(Batch(Record {
         id: id_in_room(&room, bytes),
-        room,
+        room: room.parse().map_err(|error| format!("{error}"))?,
         author: key.into(),
         instance: [author; 16],
         first_seq,

@@ -46,7 +46,7 @@ impl HistoryQuery {
     /// Converts the query to one of the log.
     pub(crate) fn to_log(&self) -> Query {
         Query {
-            room: self.room.as_ref().map(|room| room.as_str().to_owned()),
+            room: self.room.clone(),
             author: self.author.as_ref().map(key_of),
             since_ms: self.since_ms,
             last: self.last,
@@ -133,7 +133,7 @@ impl LogReplay {
 impl MessageLog for LogReplay {
     fn read(&self, stretch: &Stretch) -> BoxFuture<'static, Option<LogPage>> {
         let numbers = SeqRange {
-            room: stretch.room.as_str().to_owned(),
+            room: stretch.room.clone(),
             author: key_of(&stretch.author),
             instance: stretch.instance_id,
             first: stretch.first,
@@ -199,17 +199,16 @@ pub(super) fn messages_of_page(network: NetworkId, page: Page) -> Vec<Message> {
 
 /// Returns the events of a stored envelope. It was verified before it was stored, and is verified again, because a file
 /// may have been changed.
-fn messages_of(network: NetworkId, room: &str, bytes: Bytes) -> Vec<Message> {
-    let opened = room
-        .parse::<RoomName>()
-        .map_err(|error| error.to_string())
-        .and_then(|room| {
-            gossip::open(bytes, network, &room, u64::MAX / 2).map_err(|e| e.to_string())
-        });
-    match opened {
+fn messages_of(network: NetworkId, room: &RoomName, bytes: Bytes) -> Vec<Message> {
+    match gossip::open(bytes, network, room, u64::MAX / 2) {
         Ok(batch) => messages(&batch, true).collect(),
         Err(error) => {
-            tracing::warn!(room, error, "the log holds a batch that does not verify");
+            let error = error.to_string();
+            tracing::warn!(
+                room = room.as_str(),
+                error,
+                "the log holds a batch that does not verify"
+            );
             Vec::new()
         }
     }

@@ -210,7 +210,7 @@ impl IngestTask {
                     self.bus.emit(Event::Crowding(crowding));
                 }
                 let pruned = Input::Pruned {
-                    room: pruned.room,
+                    room: pruned.room.as_str().to_owned(),
                     low_watermark_ms: pruned.low_watermark_ms,
                     removed: pruned.removed,
                 };

@@ -5,42 +5,28 @@
 //! keeps: an envelope is written before the row that refers to it; a file is only appended to, by one process, and
 //! removed when no row refers to it; after a power cut the rows are removed whose envelope did not reach the disk.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod blob_ref;
+mod files;
+mod rows;
+
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rusqlite::{Connection, Row, ffi, params};
+use rusqlite::{Connection, params};
 
-use super::schema;
-use crate::model::Id;
-use crate::wire::envelope::id_in_room;
-
-/// Maximum size of an envelope that is stored in its row; larger ones go into the blob store.
-pub(super) const MAX_INLINE_BYTES: usize = 64 << 10;
-
-/// Maximum size of a blob file in bytes. It is the unit in which retention frees space, and the amount that is
-/// verified after a power cut. Smaller logs use an eighth of their bound.
-const MAX_FILE_BYTES: u64 = 32 << 20;
+pub(super) use self::blob_ref::{BlobRef, MAX_INLINE_BYTES, envelope, failure, whole_envelope};
+use self::files::{MAX_FILE_BYTES, files_of, path_of, sync_names};
+pub(super) use self::files::{gaps, remove_all, rename_all};
+pub(super) use self::rows::used_bytes;
+use self::rows::{HOLES_DIVISOR, live_by_file, referenced, rows_of};
+use super::paths;
 
 /// Returns the maximum size of a blob file in a log with this bound.
 pub(super) fn max_file_bytes(keep_bytes: u64) -> u64 {
     MAX_FILE_BYTES.min(keep_bytes / 8)
-}
-
-/// Maximum size of an envelope in bytes; a reference to more is damaged.
-const MAX_ENVELOPE_BYTES: u64 = 16 << 20;
-
-/// Suffix of the names of blob files, before their number.
-const SUFFIX: &str = "-large-";
-
-/// Position of an envelope in the blob files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BlobRef {
-    pub(super) file: i64,
-    pub(super) at: i64,
-    pub(super) bytes: i64,
 }
 
 /// A finished blob file that is to be synced to the disk in the background.
@@ -70,158 +56,6 @@ pub(super) struct BlobStore {
     pub(super) is_full: bool,
 }
 
-impl BlobRef {
-    /// Reads a reference from three columns of a row, from `column` on; none if the envelope is in the row.
-    pub(super) fn of(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<BlobRef>> {
-        let Some(file) = row.get::<_, Option<i64>>(column)? else {
-            return Ok(None);
-        };
-        Ok(Some(BlobRef {
-            file,
-            at: row.get(column + 1)?,
-            bytes: row.get(column + 2)?,
-        }))
-    }
-
-    /// Returns the length of the envelope.
-    pub(super) fn len(self) -> usize {
-        usize::try_from(self.bytes).unwrap_or(0)
-    }
-}
-
-/// Returns the envelope of a row of the log `log`: `inline`, or the one at `place`; empty if its blob is missing.
-pub(super) fn envelope(
-    log: &Path,
-    inline: Vec<u8>,
-    place: Option<BlobRef>,
-) -> rusqlite::Result<Vec<u8>> {
-    let Some(place) = place else {
-        return Ok(inline);
-    };
-    match read(log, place) {
-        Ok(envelope) => Ok(envelope),
-        // Retention has just removed it, or it is lost.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Vec::new()),
-        Err(error) => Err(failure(&error)),
-    }
-}
-
-/// Returns the envelope of a row as [`envelope`] does; none if it does not match its id in the room.
-pub(super) fn whole_envelope(
-    log: &Path,
-    inline: Vec<u8>,
-    place: Option<BlobRef>,
-    room: &str,
-    id: &Id,
-) -> rusqlite::Result<Option<Vec<u8>>> {
-    let envelope = envelope(log, inline, place)?;
-    let is_whole = place.is_none() || id_in_room(room, &envelope) == *id;
-    Ok(is_whole.then_some(envelope))
-}
-
-fn read(log: &Path, place: BlobRef) -> io::Result<Vec<u8>> {
-    let bytes = u64::try_from(place.bytes).unwrap_or(u64::MAX);
-    let at = u64::try_from(place.at).unwrap_or(u64::MAX);
-    if bytes > MAX_ENVELOPE_BYTES {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let mut file = File::open(path_of(log, place.file))?;
-    file.seek(SeekFrom::Start(at))?;
-    let mut envelope = Vec::with_capacity(bytes as usize);
-    file.take(bytes).read_to_end(&mut envelope)?;
-    match envelope.len() as u64 == bytes {
-        true => Ok(envelope),
-        false => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
-}
-
-fn path_of(log: &Path, file: i64) -> PathBuf {
-    schema::beside(log, &format!("{SUFFIX}{file}"))
-}
-
-/// Syncs the names of the blob files to the disk.
-fn sync_names(log: &Path) -> io::Result<()> {
-    // Other systems neither open a directory nor need this.
-    match cfg!(unix) {
-        true => File::open(schema::directory_of(log))?.sync_all(),
-        false => Ok(()),
-    }
-}
-
-/// Lists the blob files of the log `log`: number and size.
-fn files_of(log: &Path) -> io::Result<BTreeMap<i64, u64>> {
-    let name = log.file_name().unwrap_or_default().to_string_lossy();
-    let prefix = format!("{name}{SUFFIX}");
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(schema::directory_of(log))? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let number = name.to_string_lossy().strip_prefix(&prefix).map(str::parse);
-        if let Some(Ok(number @ 1..)) = number {
-            files.insert(number, entry.metadata()?.len());
-        }
-    }
-    Ok(files)
-}
-
-/// A range of a blob file that no readable row refers to.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Gap {
-    file: i64,
-    at: u64,
-    bytes: u64,
-}
-
-impl Gap {
-    /// Reads the range; of a file that is larger than a blob file can be, at most that size.
-    pub(super) fn read(self, log: &Path) -> io::Result<Vec<u8>> {
-        let mut file = File::open(path_of(log, self.file))?;
-        file.seek(SeekFrom::Start(self.at))?;
-        let mut bytes = Vec::new();
-        file.take(self.bytes.min(MAX_FILE_BYTES + MAX_ENVELOPE_BYTES))
-            .read_to_end(&mut bytes)?;
-        Ok(bytes)
-    }
-}
-
-/// Returns the ranges in the blob files of the log `log` between these references: for each file, offset and length.
-pub(super) fn gaps(log: &Path, places: &BTreeMap<i64, BTreeMap<i64, i64>>) -> io::Result<Vec<Gap>> {
-    let mut gaps = Vec::new();
-    for (file, length) in files_of(log)? {
-        let mut at = 0;
-        for (begin, bytes) in places.get(&file).into_iter().flatten() {
-            let begin = u64::try_from(*begin).unwrap_or(0);
-            if begin > at {
-                let bytes = begin - at;
-                gaps.push(Gap { file, at, bytes });
-            }
-            at = at.max(begin.saturating_add(u64::try_from(*bytes).unwrap_or(0)));
-        }
-        if length > at {
-            let bytes = length - at;
-            gaps.push(Gap { file, at, bytes });
-        }
-    }
-    Ok(gaps)
-}
-
-/// Renames the blob files of the log `from` to those of the log `to`.
-pub(super) fn rename_all(from: &Path, to: &Path) -> io::Result<()> {
-    for file in files_of(from)?.into_keys() {
-        fs::rename(path_of(from, file), path_of(to, file))?;
-    }
-    Ok(())
-}
-
-/// Removes the blob files of the log `log`.
-pub(super) fn remove_all(log: &Path) -> io::Result<()> {
-    for file in files_of(log)?.into_keys() {
-        fs::remove_file(path_of(log, file))?;
-    }
-    Ok(())
-}
-
 impl BlobStore {
     /// Opens the blob files of the log `log`, whose bound is `keep_bytes`. Recovery after a power cut: removes the
     /// rows in `conn` whose envelope is lost, and the files that no row refers to.
@@ -234,7 +68,7 @@ impl BlobStore {
         let is_fresh = !conn.prepare("SELECT 1 FROM room")?.exists([])?;
         if is_fresh && !files.is_empty() {
             // They belong to another log, which was taken away: this one removes only its own files.
-            let aside = schema::beside(log, ".orphaned");
+            let aside = paths::beside(log, ".orphaned");
             tracing::warn!(files = files.len(), to = %aside.display(), "large messages without their log are set aside");
             rename_all(log, &aside).map_err(|error| failure(&error))?;
             files.clear();
@@ -486,54 +320,4 @@ impl BlobStore {
         }
         Ok(lost)
     }
-}
-
-/// Returns the numbers of the files that rows refer to.
-fn referenced(conn: &Connection) -> rusqlite::Result<BTreeSet<i64>> {
-    Ok(live_by_file(conn)?.into_keys().collect())
-}
-
-/// Returns the referenced bytes of each file.
-fn live_by_file(conn: &Connection) -> rusqlite::Result<BTreeMap<i64, u64>> {
-    conn.prepare_cached(
-        "SELECT large_file, sum(large_bytes) FROM batch WHERE large_file IS NOT NULL GROUP BY large_file",
-    )?
-    .query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?
-    .collect()
-}
-
-/// Divisor of the referenced bytes that gives the maximum of unreferenced ones.
-const HOLES_DIVISOR: u64 = 4;
-
-/// Returns the bytes charged for blob files, except for two incomplete ones: the referenced bytes and the unreferenced
-/// ones that compaction leaves.
-pub(super) fn used_bytes(conn: &Connection) -> rusqlite::Result<u64> {
-    let live: u64 = live_by_file(conn)?.values().sum();
-    Ok(live + live / HOLES_DIVISOR)
-}
-
-/// A row that refers to a file: row number, id, room and position.
-type Reference = (i64, Id, String, Option<BlobRef>);
-
-/// Returns the rows that refer to `file`.
-fn rows_of(conn: &Connection, file: i64) -> rusqlite::Result<Vec<Reference>> {
-    conn.prepare_cached(
-        "SELECT batch.n, id, room.name, large_file, large_at, large_bytes
-         FROM batch JOIN room ON room.n = batch.room WHERE large_file = ?1",
-    )?
-    .query_map([file], |row| {
-        let place = BlobRef::of(row, 3)?;
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, place))
-    })?
-    .collect()
-}
-
-/// Converts an I/O error into the corresponding error of SQLite.
-pub(super) fn failure(error: &io::Error) -> rusqlite::Error {
-    let code = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ffi::SQLITE_FULL,
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => ffi::SQLITE_READONLY,
-        _ => ffi::SQLITE_IOERR,
-    };
-    rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(error.to_string()))
 }

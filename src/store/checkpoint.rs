@@ -4,7 +4,6 @@
 //! that no commit waits for one; beyond a bound the writer runs it, and appends wait.
 
 use std::fs::File;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
@@ -17,6 +16,7 @@ use super::error::LogError;
 use super::log::Log;
 use super::retention_policy::RetentionPolicy;
 use super::schema;
+use super::wal::{self, WalBounds};
 
 /// Maximum number of passes of a background checkpoint. The WAL restarts only when all of it is moved, and the writer
 /// may append to it at any time.
@@ -31,38 +31,6 @@ const TIGHT_FOR: Duration = Duration::from_secs(60);
 
 /// Minimum interval of failed attempts to free space by truncating the WAL: each writes all of it to the disk.
 const RELIEF_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Bounds of the WAL's size in bytes. They scale with the log's bound, so that all its files together stay within that
-/// bound and a constant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct WalBounds {
-    /// Sizes that trigger a background checkpoint. It keeps the disk busy, and a commit may wait for it: the smaller,
-    /// the shorter (measured). Picked at random from a range, so that nodes that receive the same batches do not all
-    /// run it at once.
-    due: RangeInclusive<i64>,
-    /// Size that triggers one while batches arrive in bulk: more frequent ones cost a fifth of the throughput
-    /// (measured), and a wait is not noticed.
-    due_in_bulk: i64,
-    /// Size at which the writer runs a checkpoint before it stores anything else, so that the WAL is bounded at any
-    /// rate.
-    pub(super) most: i64,
-    /// Size to which the WAL's file is truncated when it restarts. Truncation delays commits by about ten milliseconds
-    /// (measured), so it must not happen at ordinary rates.
-    pub(super) at_rest: i64,
-}
-
-impl WalBounds {
-    /// Returns the bounds for a log of `keep_bytes`: an eighth of it, but 8 to 128 MiB.
-    pub(super) fn of(keep_bytes: u64) -> WalBounds {
-        let most = (keep_bytes / 8).clamp(8 << 20, 128 << 20) as i64;
-        WalBounds {
-            due: (most / 32).max(2 << 20)..=(most / 32 * 3).max(4 << 20),
-            due_in_bulk: most / 8 * 3,
-            most,
-            at_rest: most / 2,
-        }
-    }
-}
 
 /// Schedule of checkpoints, owned by the writer.
 pub(super) struct Checkpoints {
@@ -154,7 +122,7 @@ impl Checkpoints {
             true => self.bounds.due_in_bulk,
             false => self.at,
         };
-        if wal.left >= due || log.has_unsynced() {
+        if wal.left >= due || log.tables.has_unsynced() {
             // If a request is queued already, it suffices.
             let _ = self.due.try_send(());
             self.at = rand::random_range(self.bounds.due.clone());
@@ -206,13 +174,13 @@ impl Checkpoints {
 /// Runs a background checkpoint.
 fn checkpoint(conn: &rusqlite::Connection, turn: &Mutex<()>, least: i64) -> rusqlite::Result<()> {
     // Only the blob file may have been due.
-    if schema::wal(conn)?.left < least {
+    if wal::size(conn)?.left < least {
         return Ok(());
     }
     for _ in 0..MAX_WAL_PASSES {
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        schema::checkpoint(conn)?;
-        if schema::wal(conn)?.left == 0 {
+        wal::checkpoint(conn)?;
+        if wal::size(conn)?.left == 0 {
             break;
         }
     }

@@ -8,7 +8,8 @@ use rusqlite::{Connection, ffi};
 use super::error::LogError;
 use super::log::Log;
 use super::opened_files::{Displaced, OpenedFiles};
-use super::{blob_store, schema};
+use super::tables::Tables;
+use super::{blob_store, wal};
 
 /// Maximum number of free pages in the file, 2 MiB: removed batches leave them for the next ones.
 const MAX_FREE_PAGES: i64 = 64;
@@ -19,17 +20,8 @@ const PAGES_AT_ONCE: i64 = 32;
 /// SQLite's value of `auto_vacuum` for a file that can return free pages; files of earlier versions cannot.
 const INCREMENTAL: i64 = 2;
 
-impl Log {
-    /// Returns the bytes of the file's pages in use and of the blob files.
-    ///
-    /// # Errors
-    ///
-    /// [`LogError`] if the log cannot be read.
-    pub fn used_bytes(&self) -> Result<u64, LogError> {
-        self.used()
-            .map_err(|error| LogError::from_sqlite(&self.path, error))
-    }
-
+impl Tables {
+    /// Returns the bytes that the bound counts: pages in use and blob files.
     pub(super) fn used(&self) -> rusqlite::Result<u64> {
         Ok(used_bytes(&self.conn)? + blob_store::used_bytes(&self.conn)?)
     }
@@ -54,20 +46,33 @@ impl Log {
         while rows.next()?.is_some() {}
         Ok(())
     }
+}
+
+impl Log {
+    /// Returns the bytes of the file's pages in use and of the blob files.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
+    pub fn used_bytes(&self) -> Result<u64, LogError> {
+        self.tables
+            .used()
+            .map_err(|error| LogError::from_sqlite(&self.path, error))
+    }
 
     /// Runs a checkpoint: moves the WAL into the file as far as no reader needs it.
     pub(super) fn checkpoint(&self) -> Result<(), LogError> {
-        schema::checkpoint(&self.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
+        wal::checkpoint(&self.tables.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
     }
 
     /// Moves the whole WAL into the file and truncates it. Returns false if a reader prevented that.
     pub(super) fn truncate_wal(&self) -> Result<bool, LogError> {
-        schema::truncate_wal(&self.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
+        wal::truncate(&self.tables.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
     }
 
     /// Returns the size of the WAL.
-    pub(super) fn wal(&self) -> Result<schema::Wal, LogError> {
-        schema::wal(&self.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
+    pub(super) fn wal(&self) -> Result<wal::Wal, LogError> {
+        wal::size(&self.tables.conn).map_err(|error| LogError::from_sqlite(&self.path, error))
     }
 
     /// Fails if the log's files were displaced: what is committed to them is in no log.

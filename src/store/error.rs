@@ -137,7 +137,7 @@ pub enum LogError {
     Import {
         /// Number of the line, from 1.
         line: u64,
-        /// Reason.
+        /// Reason for which it is refused.
         detail: String,
     },
     /// The operating system failed.
@@ -173,6 +173,10 @@ impl LogError {
         let extended = error.sqlite_error().map(|error| error.extended_code);
         if extended == Some(ffi::SQLITE_READONLY_DBMOVED) {
             return LogError::Displaced { path };
+        }
+        if let rusqlite::Error::FromSqlConversionFailure(..) = error {
+            let detail = error.to_string();
+            return LogError::Damaged { path, detail };
         }
         let Some(code) = error.sqlite_error_code() else {
             return LogError::Sqlite {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::schema;
+use super::paths;
 use crate::model::Record;
 use crate::wire::envelope::id_in_room;
 
@@ -65,7 +65,7 @@ struct Entry {
 
 /// Returns the path of the journal of the log at `log`.
 pub(super) fn path_of(log: &Path) -> PathBuf {
-    schema::beside(log, "-tail")
+    paths::beside(log, "-tail")
 }
 
 /// Reads the entries that an earlier process left at `path`.
@@ -124,7 +124,7 @@ impl Entry {
     fn into_journal_entry(self) -> Option<JournalEntry> {
         let record = Record {
             id: id_in_room(&self.room, &self.envelope),
-            room: self.room,
+            room: self.room.parse().ok()?,
             author: self.author,
             instance: self.instance[..].try_into().ok()?,
             first_seq: self.first_seq,
@@ -170,7 +170,7 @@ impl Journal {
         for record in records {
             let entry = Entry {
                 stored_at_ms: now_ms,
-                room: record.room.clone(),
+                room: record.room.as_str().to_owned(),
                 author: record.author.clone(),
                 instance: Bytes::copy_from_slice(&record.instance),
                 first_seq: record.first_seq,

@@ -7,19 +7,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::blob_store::{self, BlobStore, Unsynced};
+use super::blob_store::{self, BlobStore};
 use super::error::LogError;
-use super::insert::{Names, Tables, head_of, insert_record};
-use super::journal::{self, Journal, JournalEntry};
+use super::journal::{Journal, JournalEntry};
+use super::lock::Lock;
 use super::opened_files::OpenedFiles;
-use super::quota::Usage;
+use super::paths::FILE_NAME;
 use super::read::Reader;
-use super::retention_policy::RetentionPolicy;
-use super::schema::{self, Lock, Sync};
+use super::retention_policy::{RetentionPolicy, Sync};
+use super::schema;
+use super::tables::Tables;
 use super::write_buffer::{SharedWriteBuffer, WriteBuffer};
 use crate::clock::UnixMs;
 use crate::identity::NetworkId;
@@ -28,21 +28,13 @@ use crate::model::{Outcome, Record, Verified};
 /// Number of entries that a flush inserts before it lets other threads use the write buffer.
 const MAX_INSERTED_AT_ONCE: usize = 16;
 
-/// How long a reader waits for a running process to flush its journal. A flush happens within half a second, unless
-/// the disk is full.
-const JOURNAL_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// The log, open for writing. One process has it open at a time.
 #[derive(Debug)]
 pub struct Log {
-    pub(super) conn: Connection,
     pub(super) path: PathBuf,
     pub(super) keep: RetentionPolicy,
-    pub(super) names: Names,
-    /// Large envelopes; none for a log in memory.
-    pub(super) blobs: Option<BlobStore>,
-    /// Bytes held by each author, counted only while the log is full.
-    pub(super) usage: Option<Usage>,
+    /// The tables, and the blob files beside them.
+    pub(super) tables: Tables,
     /// Entries that are acknowledged and not committed; the next commit includes them.
     pub(super) write_buffer: SharedWriteBuffer,
     /// Whether a failed commit was reported and none has succeeded since.
@@ -63,7 +55,7 @@ impl Log {
     ///
     /// [`LogError`], of which each variant names the file, whether anything was lost, and a remedy.
     pub fn open(dir: &Path, keep: RetentionPolicy) -> Result<Log, LogError> {
-        Log::open_file(&dir.join(schema::FILE_NAME), keep)
+        Log::open_file(&dir.join(FILE_NAME), keep)
     }
 
     /// Opens or creates the log whose file is `path`.
@@ -71,32 +63,18 @@ impl Log {
         Log::open_locked(Lock::take(path)?, path, keep)
     }
 
-    fn open_locked(lock: Lock, path: &Path, keep: RetentionPolicy) -> Result<Log, LogError> {
+    pub(super) fn open_locked(
+        lock: Lock,
+        path: &Path,
+        keep: RetentionPolicy,
+    ) -> Result<Log, LogError> {
         let conn = schema::open(path, &keep)?;
         let blobs = BlobStore::open(path, keep.bytes, &conn);
         let blobs = blobs.map_err(|error| LogError::from_sqlite(path, error))?;
-        let mut log = Log::over(conn, path.to_owned(), keep, Some(lock))?;
-        log.blobs = Some(blobs);
+        let mut log = Log::from_connection(conn, path.to_owned(), keep, Some(lock))?;
+        log.tables.blobs = Some(blobs);
         log.recover_journal()?;
         Ok(log)
-    }
-
-    /// Replays the journal: stores the batches that a killed process had acknowledged and not flushed.
-    fn recover_journal(&mut self) -> Result<(), LogError> {
-        let path = journal::path_of(&self.path);
-        let failed = |error| LogError::from_io(&path, error);
-        let entries = journal::read(&path).map_err(failed)?;
-        if !entries.is_empty() {
-            tracing::debug!(batches = entries.len(), "the log's journal is read");
-            self.write_buffer.lock().restore(entries);
-            self.flush()?;
-        }
-        let journal = Journal::create(path.clone()).map_err(failed)?;
-        match self.keep.sync {
-            Sync::Normal => self.write_buffer.lock().set_journal(journal),
-            Sync::Full => journal.remove(),
-        }
-        Ok(())
     }
 
     /// Creates a log in memory with the same bounds; it ends with the process.
@@ -107,28 +85,25 @@ impl Log {
     pub fn ephemeral(keep: RetentionPolicy) -> Result<Log, LogError> {
         let path = PathBuf::from(":memory:");
         let conn = schema::open_in_memory().map_err(|error| LogError::from_sqlite(&path, error))?;
-        let log = Log::over(conn, path, keep, None)?;
+        let log = Log::from_connection(conn, path, keep, None)?;
         log.write_buffer.lock().set_journal(Journal::in_memory());
         Ok(log)
     }
 
-    fn over(
+    fn from_connection(
         conn: Connection,
         path: PathBuf,
         keep: RetentionPolicy,
         lock: Option<Lock>,
     ) -> Result<Log, LogError> {
-        let names = Names::read(&conn).map_err(|error| LogError::from_sqlite(&path, error))?;
+        let tables = Tables::new(conn).map_err(|error| LogError::from_sqlite(&path, error))?;
         let mut buffer = WriteBuffer::default();
-        for (name, room) in &names.rooms {
+        for (name, room) in &tables.names.rooms {
             buffer.set_low_watermark(name, room.low_watermark_ms);
         }
         Ok(Log {
-            conn,
+            tables,
             keep,
-            names,
-            blobs: None,
-            usage: None,
             write_buffer: SharedWriteBuffer::new(buffer),
             is_stuck: false,
             opened_files: lock.as_ref().map(|_| OpenedFiles::of(&path)),
@@ -146,7 +121,7 @@ impl Log {
     /// [`LogError::OtherNetwork`] if it belongs to another network: its batches could not be verified in this one.
     pub fn of_network(self, network: NetworkId) -> Result<Log, LogError> {
         let failed = |error| LogError::from_sqlite(&self.path, error);
-        match schema::network_of(&self.conn).map_err(failed)? {
+        match schema::network_of(&self.tables.conn).map_err(failed)? {
             Some(log) if log != network => Err(LogError::OtherNetwork {
                 path: self.path.clone(),
                 log,
@@ -154,26 +129,10 @@ impl Log {
             }),
             Some(_) => Ok(self),
             None => {
-                schema::set_network(&self.conn, network).map_err(failed)?;
+                schema::set_network(&self.tables.conn, network).map_err(failed)?;
                 Ok(self)
             }
         }
-    }
-
-    /// Returns the network that the log belongs to; the open network if it has none yet.
-    ///
-    /// # Errors
-    ///
-    /// [`LogError`] if the log cannot be read.
-    pub fn network(&self) -> Result<NetworkId, LogError> {
-        let network = schema::network_of(&self.conn);
-        let network = network.map_err(|error| LogError::from_sqlite(&self.path, error))?;
-        Ok(network.unwrap_or(NetworkId::OPEN))
-    }
-
-    /// Returns the log's file; `:memory:` for an ephemeral log.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Returns the sending time of the newest batch, in Unix milliseconds; none if the log is empty.
@@ -182,18 +141,24 @@ impl Log {
     ///
     /// [`LogError`] if the log cannot be read.
     pub fn newest_ms(&self) -> Result<Option<u64>, LogError> {
-        let newest = || -> rusqlite::Result<Option<i64>> {
-            let mut query = self
-                .conn
-                .prepare("SELECT max(sent_at_ms) FROM batch WHERE room = ?1")?;
-            let mut newest = None;
-            for room in self.names.rooms.values() {
-                newest = newest.max(query.query_row([room.n], |row| row.get(0))?);
-            }
-            Ok(newest)
-        };
-        let newest = newest().map_err(|error| LogError::from_sqlite(&self.path, error))?;
-        Ok(newest.map(|ms| ms as u64))
+        let newest = self.tables.newest_ms();
+        newest.map_err(|error| LogError::from_sqlite(&self.path, error))
+    }
+
+    /// Returns the network that the log belongs to; the open network if it has none yet.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if the log cannot be read.
+    pub fn network(&self) -> Result<NetworkId, LogError> {
+        let network = schema::network_of(&self.tables.conn);
+        let network = network.map_err(|error| LogError::from_sqlite(&self.path, error))?;
+        Ok(network.unwrap_or(NetworkId::OPEN))
+    }
+
+    /// Returns the log's file; `:memory:` for an ephemeral log.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns the retention policy that it was opened with.
@@ -265,7 +230,7 @@ impl Log {
             }
             let head = match buffer.has_head(record) {
                 true => Ok(Some(record.end_seq())),
-                false => head_of(&self.conn, &self.names, record),
+                false => self.tables.head_of(record),
             };
             match head {
                 Ok(Some(head)) => buffer.set_head(record, head),
@@ -322,7 +287,10 @@ impl Log {
             if next.len() < MAX_INSERTED_AT_ONCE {
                 return;
             }
-            let inserted = self.begin_empty().and_then(|()| self.insert_entries(&next));
+            let inserted = self
+                .tables
+                .begin()
+                .and_then(|()| self.tables.insert_entries(&next));
             let mut buffer = shared.lock();
             match inserted {
                 Ok(()) => buffer.note_inserted(next.len()),
@@ -343,33 +311,16 @@ impl Log {
         let oldest_ms = self.keep.oldest_ms(unix);
         self.begin(buffer)
             .and_then(|()| {
-                let one =
-                    |record: &&Record| insert_record(self.tables(), unix.now, oldest_ms, record);
+                let one = |record: &&Record| self.tables.insert(unix.now, oldest_ms, record);
                 records.iter().map(one).collect()
             })
             .map_err(|error| self.undo(buffer, error))
     }
 
-    fn tables(&mut self) -> Tables<'_> {
-        Tables {
-            conn: &self.conn,
-            blobs: self.blobs.as_mut(),
-            names: &mut self.names,
-            usage: self.usage.as_mut(),
-        }
-    }
-
-    pub(super) fn begin_empty(&mut self) -> rusqlite::Result<()> {
-        if self.conn.is_autocommit() {
-            self.conn.prepare_cached("BEGIN")?.execute([])?;
-        }
-        Ok(())
-    }
-
     /// SQLite rolls a transaction back by itself after some errors, also of a reading statement: the entries inserted
     /// into it must be inserted again.
     fn recover_lost_transaction(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
-        match self.conn.is_autocommit() && buffer.inserted() > 0 {
+        match self.tables.conn.is_autocommit() && buffer.inserted() > 0 {
             true => self.roll_back(buffer),
             false => Ok(()),
         }
@@ -378,31 +329,20 @@ impl Log {
     /// Begins a transaction if none is open, and inserts all pending entries.
     pub(super) fn begin(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
         self.recover_lost_transaction(buffer)?;
-        self.begin_empty()?;
-        self.insert_entries(buffer.pending())?;
+        self.tables.begin()?;
+        self.tables.insert_entries(buffer.pending())?;
         buffer.note_inserted(buffer.pending().len());
-        Ok(())
-    }
-
-    fn insert_entries(&mut self, entries: &[JournalEntry]) -> rusqlite::Result<()> {
-        for (stored_at_ms, record) in entries {
-            // The age was checked on acceptance, and the room's low watermark does not pass an entry.
-            insert_record(self.tables(), *stored_at_ms, 0, record)?;
-        }
         Ok(())
     }
 
     pub(super) fn commit(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
         if self.keep.sync == Sync::Full
-            && let Some(Err(error)) = self.blobs.as_mut().map(BlobStore::sync)
+            && let Some(Err(error)) = self.tables.blobs.as_mut().map(BlobStore::sync)
         {
             return Err(blob_store::failure(&error));
         }
         self.check_files()?;
-        self.conn.prepare_cached("COMMIT")?.execute([])?;
-        if let Some(blobs) = &mut self.blobs {
-            blobs.commit();
-        }
+        self.tables.commit()?;
         buffer.note_commit();
         self.is_stuck = false;
         Ok(())
@@ -431,23 +371,13 @@ impl Log {
 
     pub(super) fn roll_back(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
         buffer.note_rollback();
-        // SQLite rolls back by itself after some errors.
-        if !self.conn.is_autocommit() {
-            self.conn.execute_batch("ROLLBACK")?;
-        }
-        if let Some(blobs) = &mut self.blobs {
-            blobs.roll_back();
-        }
-        // The row numbers that the transaction had given to rooms and instances are void, and so are its counts.
-        self.usage = None;
-        self.names = Names::default();
-        self.names = Names::read(&self.conn)?;
-        Ok(())
+        self.tables.roll_back()
     }
 
     /// Returns the low watermark of `room`: older batches are not stored.
     pub fn low_watermark_ms(&self, room: &str) -> u64 {
-        self.names
+        self.tables
+            .names
             .rooms
             .get(room)
             .map_or(0, |room| room.low_watermark_ms)
@@ -455,20 +385,7 @@ impl Log {
 
     /// Returns a reader of the committed batches.
     pub fn reader(&self) -> Reader<'_> {
-        Reader::new(&self.conn, &self.path)
-    }
-
-    /// Returns the blob file that is to be synced to the disk in the background.
-    pub(super) fn unsynced(&self) -> Unsynced {
-        self.blobs
-            .as_ref()
-            .map(BlobStore::unsynced)
-            .unwrap_or_default()
-    }
-
-    /// Returns whether there is such a file.
-    pub(super) fn has_unsynced(&self) -> bool {
-        self.blobs.as_ref().is_some_and(BlobStore::has_unsynced)
+        Reader::new(&self.tables.conn, &self.path)
     }
 
     /// Flushes the write buffer and moves the whole WAL into the log's file, so that a copy of that file and its blob
@@ -486,18 +403,19 @@ impl Log {
     /// Limits the file to so many pages, to act like a full disk.
     #[cfg(test)]
     pub(super) fn limit_pages(&mut self, pages: Option<i64>) -> rusqlite::Result<()> {
-        if let Some(blobs) = &mut self.blobs {
+        if let Some(blobs) = &mut self.tables.blobs {
             blobs.is_full = pages.is_some();
         }
         let pages = pages.unwrap_or(i64::from(u32::MAX) - 1);
-        self.conn
+        self.tables
+            .conn
             .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
     }
 
     /// Refuses every write, also a rollback's.
     #[cfg(test)]
     pub(super) fn refuse_writes(&self, refuse: bool) -> rusqlite::Result<()> {
-        self.conn.pragma_update(None, "query_only", refuse)
+        self.tables.conn.pragma_update(None, "query_only", refuse)
     }
 }
 
@@ -511,44 +429,6 @@ impl Drop for Log {
             && let Some(journal) = buffer.take_journal()
         {
             journal.remove();
-        }
-    }
-}
-
-/// Brings the journal of the log at `path` into its file before the file is only read: replays it if its process was
-/// killed, and waits for the flush if that process runs.
-pub(super) fn recover_before_reading(path: &Path) {
-    let Ok(entries) = journal::read(&journal::path_of(path)) else {
-        return;
-    };
-    let until = Instant::now() + JOURNAL_TIMEOUT;
-    loop {
-        // The reader that follows reports the error.
-        let Ok(conn) = schema::open_to_read(path) else {
-            return;
-        };
-        let reader = Reader::new(&conn, path);
-        let missing =
-            |(_, record): &&JournalEntry| reader.holds(&record.id).is_ok_and(|held| !held);
-        let missing = entries.iter().filter(missing).count();
-        if missing == 0 {
-            return;
-        }
-        let opened = Lock::try_take(path)
-            .and_then(|lock| Log::open_locked(lock, path, RetentionPolicy::default()));
-        match opened {
-            Ok(_) => return,
-            Err(LogError::InUse { .. }) if Instant::now() < until => {
-                std::thread::sleep(JOURNAL_TIMEOUT / 200);
-            }
-            Err(error) => {
-                tracing::warn!(
-                    %error,
-                    "the last {missing} batches before the process was killed are safe in {}, but not in what is read",
-                    journal::path_of(path).display()
-                );
-                return;
-            }
         }
     }
 }

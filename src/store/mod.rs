@@ -12,19 +12,26 @@
 //! The rule it keeps: data of a neighbour is untrusted until it is verified; only a
 //! [`Verified`](crate::model::Verified) batch enters the log.
 
+mod archive;
 mod author_history;
 mod blob_store;
 mod checkpoint;
+mod command;
 mod disk_space;
 mod disk_usage;
 mod error;
+mod history;
 mod insert;
 mod journal;
+mod lock;
 mod log;
 mod maintenance;
+mod names;
 mod opened_files;
+mod paths;
 mod quota;
 mod read;
+mod recovery;
 mod recreate;
 mod repair;
 mod retention;
@@ -32,23 +39,27 @@ mod retention_policy;
 mod salvage;
 mod schema;
 mod sequence_range;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod wal;
 mod write_buffer;
 mod write_loop;
 mod writer;
 
+pub use archive::Archive;
 pub use author_history::AuthoredBatch;
+pub use command::{Appended, Notice};
 pub use error::LogError;
+pub use history::{Cursor, History, PAGE_BYTES, PAGE_ROWS, Page, Query};
 pub use log::Log;
 pub use maintenance::{Imported, Refused, Report, check, export, import};
-pub use read::{Archive, Cursor, History, PAGE_BYTES, PAGE_ROWS, Page, Query, Reader, RoomStats};
+pub use paths::FILE_NAME;
+pub use read::{Reader, RoomStats};
 pub use recreate::Recreated;
 pub use repair::{Repaired, network_in, repair};
 pub use retention::{Crowding, Pruned};
-pub use retention_policy::RetentionPolicy;
-pub use schema::{FILE_NAME, Sync};
+pub use retention_policy::{RetentionPolicy, Sync};
 pub use sequence_range::{SeqPage, SeqRange};
-pub use write_loop::Notice;
-pub use writer::{Appended, QueueFull, Writer};
+pub use writer::{QueueFull, Writer};

@@ -7,7 +7,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::schema;
+use super::paths;
 
 /// Identity of a file, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(super) struct Displaced;
 impl OpenedFiles {
     /// Records the files of the log at `path`, which has just been opened.
     pub(super) fn of(path: &Path) -> OpenedFiles {
-        let wal = schema::beside(path, "-wal");
+        let wal = paths::beside(path, "-wal");
         OpenedFiles {
             log_id: FileId::at(path),
             wal_id: FileId::at(&wal),

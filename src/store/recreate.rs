@@ -15,11 +15,14 @@ use rusqlite::config::DbConfig;
 
 use super::blob_store::BlobStore;
 use super::error::LogError;
-use super::insert::Names;
 use super::journal::{self, Journal};
+use super::lock::Lock;
 use super::log::Log;
 use super::opened_files::{FileId, OpenedFiles};
-use super::schema::{self, Lock};
+use super::paths;
+use super::schema;
+use super::tables::Tables;
+use super::write_buffer::WriteBuffer;
 
 /// Suffixes of the log's SQLite files, its own first.
 const SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
@@ -80,17 +83,17 @@ impl Log {
         self.roll_back(&mut buffer)
             .map_err(|error| LogError::from_sqlite(&self.path, error))?;
         let path = self.path.clone();
-        let directory = schema::directory_of(&path);
+        let directory = paths::directory_of(&path);
         if !directory.is_dir() {
             return Err(LogError::DirectoryGone {
                 directory: directory.to_owned(),
             });
         }
         self.retake_lock()?;
-        let held = count(&self.conn).unwrap_or(0);
-        let network = schema::network_of(&self.conn).ok().flatten();
-        let copy = self.copy()?;
-        let set_aside = self.free_names()?;
+        let held = count(&self.tables.conn).unwrap_or(0);
+        let network = schema::network_of(&self.tables.conn).ok().flatten();
+        let copy = copy(&self.tables.conn, &path)?;
+        let set_aside = free_names(&path, self.opened_files.as_ref())?;
         if let Some(copy) = copy {
             fs::rename(&copy, &path).map_err(|error| LogError::from_io(&path, error))?;
         }
@@ -100,18 +103,16 @@ impl Log {
             schema::set_network(&conn, network).map_err(failed)?;
         }
         let blobs = BlobStore::open(&path, self.keep.bytes, &conn).map_err(failed)?;
-        self.blobs = Some(match self.blobs.take() {
-            Some(old) => blobs.replacing(&old),
+        let old = std::mem::replace(&mut self.tables, Tables::new(conn).map_err(failed)?);
+        self.tables.blobs = Some(match &old.blobs {
+            Some(old) => blobs.replacing(old),
             None => blobs,
         });
-        let old = std::mem::replace(&mut self.conn, conn);
-        abandon(old);
+        abandon(old.conn);
         self.opened_files = Some(OpenedFiles::of(&path));
-        self.names = Names::read(&self.conn).map_err(failed)?;
-        self.usage = None;
         buffer.clear_heads();
         self.generation.fetch_add(1, Ordering::AcqRel);
-        let batches = count(&self.conn).map_err(failed)?;
+        let batches = count(&self.tables.conn).map_err(failed)?;
         self.restart_journal(&mut buffer)?;
         buffer.set_displaced(false);
         Ok(Recreated {
@@ -123,10 +124,7 @@ impl Log {
     }
 
     /// Commits the write buffer and creates a new journal.
-    fn restart_journal(
-        &mut self,
-        buffer: &mut super::write_buffer::WriteBuffer,
-    ) -> Result<(), LogError> {
+    fn restart_journal(&mut self, buffer: &mut WriteBuffer) -> Result<(), LogError> {
         let path = self.path.clone();
         if !buffer.entries().is_empty() {
             self.begin(buffer)
@@ -153,67 +151,62 @@ impl Log {
         }
         Ok(())
     }
+}
 
-    /// Copies the content of the open files into one file beside the log; none if they cannot be read.
-    fn copy(&self) -> Result<Option<PathBuf>, LogError> {
-        let copy = schema::beside(&self.path, ".remade");
-        let failed = |error| LogError::from_io(&copy, error);
-        remove(&copy).map_err(failed)?;
-        schema::make_private(&copy)?;
-        let copied = self
-            .conn
-            .execute("VACUUM INTO ?1", [copy.to_string_lossy()]);
-        match copied.map_err(|error| LogError::from_sqlite(&copy, error)) {
-            Ok(_) => {
-                let synced = File::open(&copy).and_then(|file| file.sync_all());
-                synced.map_err(failed)?;
-                Ok(Some(copy))
-            }
-            Err(error @ (LogError::Full { .. } | LogError::ReadOnly { .. })) => {
-                remove(&copy).map_err(failed)?;
-                Err(error)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "what the log held cannot be read any more: it begins empty");
-                remove(&copy).map_err(failed)?;
-                Ok(None)
-            }
+/// Copies the content of the open files into one file beside the log; none if they cannot be read.
+fn copy(conn: &Connection, path: &Path) -> Result<Option<PathBuf>, LogError> {
+    let copy = paths::beside(path, ".remade");
+    let failed = |error| LogError::from_io(&copy, error);
+    remove(&copy).map_err(failed)?;
+    paths::make_private(&copy)?;
+    let copied = conn.execute("VACUUM INTO ?1", [copy.to_string_lossy()]);
+    match copied.map_err(|error| LogError::from_sqlite(&copy, error)) {
+        Ok(_) => {
+            let synced = File::open(&copy).and_then(|file| file.sync_all());
+            synced.map_err(failed)?;
+            Ok(Some(copy))
+        }
+        Err(error @ (LogError::Full { .. } | LogError::ReadOnly { .. })) => {
+            remove(&copy).map_err(failed)?;
+            Err(error)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "what the log held cannot be read any more: it begins empty");
+            remove(&copy).map_err(failed)?;
+            Ok(None)
         }
     }
+}
 
-    /// Frees the log's file names: removes the own files, whose content is in the copy, or renames those of another
-    /// program and returns their new name.
-    fn free_names(&self) -> Result<Option<PathBuf>, LogError> {
-        let failed = |error| LogError::from_io(&self.path, error);
-        let is_own = self
-            .opened_files
-            .as_ref()
-            .is_some_and(OpenedFiles::has_own_file);
-        let is_there = FileId::at(&self.path).is_some();
-        if is_own || !is_there {
-            for suffix in SUFFIXES {
-                remove(&schema::beside(&self.path, suffix)).map_err(failed)?;
-            }
-            return Ok(None);
-        }
-        let Some(aside) = (1..)
-            .map(|n| schema::beside(&self.path, &format!(".set-aside-{n}")))
-            .find(|aside| FileId::at(aside).is_none())
-        else {
-            return Ok(None);
-        };
+/// Frees the log's file names: removes the own files, whose content is in the copy, or renames those of another
+/// program and returns their new name.
+fn free_names(
+    path: &Path,
+    opened_files: Option<&OpenedFiles>,
+) -> Result<Option<PathBuf>, LogError> {
+    let failed = |error| LogError::from_io(path, error);
+    let is_own = opened_files.is_some_and(OpenedFiles::has_own_file);
+    let is_there = FileId::at(path).is_some();
+    if is_own || !is_there {
         for suffix in SUFFIXES {
-            let (from, to) = (
-                schema::beside(&self.path, suffix),
-                schema::beside(&aside, suffix),
-            );
-            match fs::rename(from, to) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-                _ => {}
-            }
+            remove(&paths::beside(path, suffix)).map_err(failed)?;
         }
-        Ok(Some(aside))
+        return Ok(None);
     }
+    let Some(aside) = (1..)
+        .map(|n| paths::beside(path, &format!(".set-aside-{n}")))
+        .find(|aside| FileId::at(aside).is_none())
+    else {
+        return Ok(None);
+    };
+    for suffix in SUFFIXES {
+        let (from, to) = (paths::beside(path, suffix), paths::beside(&aside, suffix));
+        match fs::rename(from, to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    Ok(Some(aside))
 }
 
 /// Closes a connection to removed files without a checkpoint, which would touch the files that have their names now.

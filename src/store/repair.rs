@@ -12,10 +12,12 @@ use rusqlite::Connection;
 use super::blob_store::{self, BlobRef};
 use super::error::LogError;
 use super::journal;
+use super::lock::Lock;
 use super::log::Log;
+use super::paths::{self, FILE_NAME};
 use super::retention_policy::RetentionPolicy;
 use super::salvage::{Found, Salvage, envelopes};
-use super::schema::{self, FILE_NAME, Lock};
+use super::schema;
 use crate::identity::NetworkId;
 use crate::model::{Id, Verified};
 
@@ -85,12 +87,12 @@ pub fn repair<C: Verified, E>(
     let path = dir.join(FILE_NAME);
     let _lock = Lock::take(&path)?;
     fs::metadata(&path).map_err(|error| LogError::from_io(&path, error))?;
-    let fresh = schema::beside(&path, ".repaired");
+    let fresh = paths::beside(&path, ".repaired");
     for suffix in ["", "-wal", "-shm", "-tail"] {
-        let _ = fs::remove_file(schema::beside(&fresh, suffix));
+        let _ = fs::remove_file(paths::beside(&fresh, suffix));
     }
     blob_store::remove_all(&fresh).map_err(|error| LogError::from_io(&fresh, error))?;
-    let kept = schema::beside(&path, &format!(".damaged-{now_ms}"));
+    let kept = paths::beside(&path, &format!(".damaged-{now_ms}"));
     let repaired = {
         let mut log = Log::open_file(&fresh, keep)?;
         if let Some(network) = network_in(dir) {
@@ -133,17 +135,14 @@ fn put_in_place(path: &Path, fresh: &Path, kept: &Path) -> Result<(), LogError> 
         blob_store::rename_all(from, to).map_err(|error| LogError::from_io(from, error))
     };
     for suffix in ["-tail", "-wal", "-shm", ""] {
-        moved(&schema::beside(path, suffix), &schema::beside(kept, suffix))?;
+        moved(&paths::beside(path, suffix), &paths::beside(kept, suffix))?;
     }
     large_moved(path, kept)?;
     large_moved(fresh, path)?;
     for suffix in ["-wal", "-shm", ""] {
-        moved(
-            &schema::beside(fresh, suffix),
-            &schema::beside(path, suffix),
-        )?;
+        moved(&paths::beside(fresh, suffix), &paths::beside(path, suffix))?;
     }
-    let _ = fs::remove_file(schema::beside(fresh, ".lock"));
+    let _ = fs::remove_file(paths::beside(fresh, ".lock"));
     Ok(())
 }
 

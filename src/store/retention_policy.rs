@@ -5,10 +5,19 @@
 use std::time::Duration;
 
 use super::blob_store;
-use super::checkpoint::WalBounds;
-use super::schema::Sync;
+use super::wal::WalBounds;
 use crate::clock::UnixMs;
 use crate::model::DEFAULT_RETENTION_AGE;
+
+/// Durability of acknowledged batches in a power cut. They survive the end of the process in both modes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sync {
+    /// Every acknowledged batch survives: each commit waits for the disk.
+    Full,
+    /// The last moments before the power cut may be lost; the file is never damaged.
+    #[default]
+    Normal,
+}
 
 /// Maximum age and size of the log, and what a power cut may destroy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

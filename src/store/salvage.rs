@@ -4,35 +4,30 @@
 //! its own content; the result is untrusted, and its caller verifies every signature. The format is that of
 //! <https://sqlite.org/fileformat2.html>, sections 1.5, 1.6, 2 and 4.
 
+mod envelopes;
+mod format;
+
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+pub(super) use self::envelopes::envelopes;
+use self::format::{
+    FILE_HEADER, FRAME_HEADER, INDEX_INNER, INDEX_LEAF, TABLE_LEAF, WAL_HEADER, columns,
+    is_tree_page, u16_at, u32_at, varint,
+};
 use super::blob_store::BlobRef;
-use super::schema;
+use super::paths;
 use crate::model::Id;
-use crate::wire::envelope::{BODY_TAG, SIGNATURE_BYTES, SIGNATURE_HEADER};
-use crate::wire::strict;
 
-/// Bytes before the first page's own content.
-const FILE_HEADER: usize = 100;
-/// Bytes of the WAL's header, and of each frame's.
-const WAL_HEADER: usize = 32;
-const FRAME_HEADER: usize = 24;
-/// The first byte of a page with rows, and of one above those; with entries of an index, and of one above those, which has
-/// entries as well.
-const TABLE_LEAF: u8 = 0x0d;
-const TABLE_INNER: u8 = 0x05;
-const INDEX_LEAF: u8 = 0x0a;
-const INDEX_INNER: u8 = 0x02;
-/// The most that a row may have: an envelope that is not large, and the rest.
+/// Maximum size of a row in bytes: an inline envelope and the other columns.
 const MAX_PAYLOAD: usize = 128 << 10;
-/// Columns of the table `batch`, and where in them what is looked for is.
+/// Number of columns of the table `batch`, and the positions of two of them.
 const BATCH_COLUMNS: usize = 16;
 const ID_COLUMN: usize = 1;
 const ENVELOPE_COLUMN: usize = 12;
-/// The page size of a log whose header does not say it.
+/// Page size of a log with a damaged header.
 const USUAL_PAGE_SIZE: usize = 32768;
 
 /// Content found on a page.
@@ -85,7 +80,7 @@ impl Salvage {
         };
         let mut salvage = Salvage {
             file,
-            wal: File::open(schema::beside(path, "-wal")).ok(),
+            wal: File::open(paths::beside(path, "-wal")).ok(),
             page_size,
             usable: page_size - usize::from(header[20]).min(page_size / 2),
             pages: u32::try_from(bytes.div_ceil(page_size as u64)).unwrap_or(u32::MAX),
@@ -282,22 +277,6 @@ impl Salvage {
     }
 }
 
-/// Whether a page has cells where it says, or none.
-fn is_tree_page(page: &[u8], start: usize) -> bool {
-    let cells = match page.get(start) {
-        Some(&(TABLE_LEAF | INDEX_LEAF)) => start + 8,
-        Some(&(TABLE_INNER | INDEX_INNER)) => start + 12,
-        _ => return false,
-    };
-    let count = usize::from(u16_at(page, start + 3).unwrap_or(u16::MAX));
-    let first = cells + 2 * count;
-    let is_cell = |cell| {
-        let at = u16_at(page, cells + 2 * cell).map(usize::from);
-        at.is_some_and(|at| at >= first && at < page.len())
-    };
-    first <= page.len() && (0..count).all(is_cell)
-}
-
 /// The entry of the index by id at `at`, if it is one: an id and a number.
 fn entry(page: &[u8], at: usize) -> Option<Found> {
     let (length, at) = varint(page, at)?;
@@ -307,107 +286,4 @@ fn entry(page: &[u8], at: usize) -> Option<Found> {
         [id, n] if n.number().is_some() => Some(Found::Known(id.blob()?.try_into().ok()?)),
         _ => None,
     }
-}
-
-/// A value of a record: its type and its bytes.
-#[derive(Clone, Copy)]
-struct Column<'a> {
-    kind: u64,
-    bytes: &'a [u8],
-}
-
-impl<'a> Column<'a> {
-    fn blob(self) -> Option<&'a [u8]> {
-        (self.kind >= 12 && self.kind.is_multiple_of(2)).then_some(self.bytes)
-    }
-
-    /// None of what is no integer, NULL included.
-    fn number(self) -> Option<i64> {
-        match self.kind {
-            1..=6 => {
-                let first = i64::from(*self.bytes.first()? as i8);
-                let rest = self.bytes[1..].iter();
-                Some(rest.fold(first, |value, byte| value << 8 | i64::from(*byte)))
-            }
-            8 => Some(0),
-            9 => Some(1),
-            _ => None,
-        }
-    }
-}
-
-/// The values of a record.
-fn columns(record: &[u8]) -> Option<Vec<Column<'_>>> {
-    let (length, mut at) = varint(record, 0)?;
-    let header = usize::try_from(length)
-        .ok()
-        .filter(|length| *length <= record.len())?;
-    let mut body = header;
-    let mut columns = Vec::new();
-    while at < header {
-        let (kind, next) = varint(record, at)?;
-        let bytes = match kind {
-            0 | 8 | 9 => 0,
-            1..=4 => kind as usize,
-            5 => 6,
-            6 | 7 => 8,
-            10 | 11 => return None,
-            text_or_blob => usize::try_from((text_or_blob - 12) / 2).ok()?,
-        };
-        let end = body.checked_add(bytes)?;
-        columns.push(Column {
-            kind,
-            bytes: record.get(body..end)?,
-        });
-        (at, body) = (next, end);
-    }
-    Some(columns)
-}
-
-/// A number in at most nine bytes, and where it ends.
-fn varint(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
-    let mut value = 0;
-    for (place, byte) in bytes.get(at..)?.iter().take(9).enumerate() {
-        if place == 8 {
-            return Some((value << 8 | u64::from(*byte), at + 9));
-        }
-        value = value << 7 | u64::from(byte & 0x7f);
-        if byte & 0x80 == 0 {
-            return Some((value, at + place + 1));
-        }
-    }
-    None
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    let two = bytes.get(at..at.checked_add(2)?)?;
-    Some(u16::from_be_bytes(two.try_into().ok()?))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    let four = bytes.get(at..at.checked_add(4)?)?;
-    Some(u32::from_be_bytes(four.try_into().ok()?))
-}
-
-/// The envelopes in bytes of which it is not known where one begins: each is a body and a signature of 64 bytes, one after
-/// the other. Bytes that are neither end the search.
-pub(super) fn envelopes(mut bytes: &[u8]) -> Vec<&[u8]> {
-    let mut envelopes = Vec::new();
-    while bytes.first() == Some(&BODY_TAG)
-        && let Some((length, at)) = length_prefix(bytes, 1)
-        && let Some(end) = at.checked_add(length)
-        && bytes.get(end..end.saturating_add(2)) == Some(&SIGNATURE_HEADER[..])
-        && let Some((envelope, rest)) = bytes.split_at_checked(end + 2 + SIGNATURE_BYTES)
-    {
-        envelopes.push(envelope);
-        bytes = rest;
-    }
-    envelopes
-}
-
-/// A length as protobuf writes it, and where it ends.
-fn length_prefix(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    let mut rest = bytes.get(at..)?;
-    let length = strict::varint(&mut rest).ok()?;
-    Some((usize::try_from(length).ok()?, bytes.len() - rest.len()))
 }

@@ -3,22 +3,16 @@
 //! Entry points: [`open`], [`open_to_read`]. The rule it keeps: a file of an unknown schema or program is opened
 //! read-only and not changed.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::checkpoint::WalBounds;
 use super::error::LogError;
-use super::opened_files::FileId;
-use super::retention_policy::RetentionPolicy;
-use crate::identity::{self, NetworkId};
-
-/// Name of the log's file in the data directory.
-pub const FILE_NAME: &str = "log.sqlite3";
+use super::paths::make_private;
+use super::retention_policy::{RetentionPolicy, Sync};
+use super::wal::{self, BUSY_TIMEOUT, WalBounds};
+use crate::identity::NetworkId;
 
 /// Schema that this program reads and writes (SQLite's `user_version`). Batches in logs of earlier schemas were signed
 /// for no network and do not verify: see [`LogError::Older`].
@@ -34,26 +28,6 @@ const PAGE_SIZE: u32 = 32768;
 
 /// Page cache of the writer in KiB: holds the inner pages of a full log's indices.
 const CACHE_KIB: i64 = 8192;
-
-/// Timeout of SQLite for a lock that another connection of this process holds briefly.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Timeout of the log's lock: a reader may hold it to replay the journal of a killed process, and a process that
-/// starts another shares its files with it until that one has begun.
-const LOCK_TIMEOUT: Duration = Duration::from_millis(400);
-
-/// Timeout of a truncation of the WAL for readers to finish.
-const TRUNCATE_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// Durability of acknowledged batches in a power cut. They survive the end of the process in both modes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sync {
-    /// Every acknowledged batch survives: each commit waits for the disk.
-    Full,
-    /// The last moments before the power cut may be lost; the file is never damaged.
-    #[default]
-    Normal,
-}
 
 /// Tables of the log. `sqlite3 log.sqlite3` and `select * from readable` show its batches to a person.
 const SCHEMA: &str = "
@@ -156,7 +130,7 @@ pub(super) fn open(path: &Path, keep: &RetentionPolicy) -> Result<Connection, Lo
     }
     create_tables(&mut conn).map_err(failed)?;
     // From now on the file itself has its schema: one without it beside files that belong to it is damaged.
-    checkpoint(&conn).map_err(failed)?;
+    wal::checkpoint(&conn).map_err(failed)?;
     Ok(conn)
 }
 
@@ -292,48 +266,7 @@ pub(super) fn set_sync(conn: &Connection, sync: Sync) -> rusqlite::Result<()> {
     conn.pragma_update(None, "synchronous", level)
 }
 
-/// Runs a checkpoint as far as no reader needs the WAL; does not wait.
-pub(super) fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
-    conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
-}
-
-/// Moves the whole WAL into the file and truncates it, so that the file alone is the log. Waits for readers at most
-/// [`TRUNCATE_TIMEOUT`]; the rest stays in the WAL, where it is safe. Returns whether everything was moved.
-pub(super) fn truncate_wal(conn: &Connection) -> rusqlite::Result<bool> {
-    conn.busy_timeout(TRUNCATE_TIMEOUT)?;
-    let truncated = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
-        Ok(row.get::<_, i64>(0)? == 0)
-    });
-    conn.busy_timeout(BUSY_TIMEOUT)?;
-    truncated
-}
-
-/// Size of the WAL, in bytes of pages.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wal {
-    /// All pages. The WAL restarts when all are in the file and no reader needs them.
-    pub(super) bytes: i64,
-    /// Pages that are not in the file yet.
-    pub(super) left: i64,
-}
-
-/// Returns the size of the WAL.
-pub(super) fn wal(conn: &Connection) -> rusqlite::Result<Wal> {
-    // Older logs have smaller pages.
-    let page: i64 = conn
-        .prepare_cached("PRAGMA page_size")?
-        .query_row([], |row| row.get(0))?;
-    conn.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?
-        .query_row([], |row| {
-            let (all, moved): (i64, i64) = (row.get(1)?, row.get(2)?);
-            Ok(Wal {
-                bytes: all * page,
-                left: (all - moved) * page,
-            })
-        })
-}
-
-/// Opens a connection for [`checkpoint`].
+/// Opens a connection for [`wal::checkpoint`].
 pub(super) fn open_to_checkpoint(
     path: &Path,
     keep: &RetentionPolicy,
@@ -371,88 +304,4 @@ fn create_tables(conn: &mut Connection) -> rusqlite::Result<()> {
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     tx.commit()
-}
-
-/// Creates an empty file that only its owner may read, if there is none. Returns whether it did. SQLite gives the
-/// files beside it the same permissions.
-pub(super) fn make_private(path: &Path) -> Result<bool, LogError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(LogError::from_io(path, error)),
-    }
-}
-
-/// Lock of the process that may write the log. SQLite's own locks would exclude readers too.
-#[derive(Debug)]
-pub(super) struct Lock {
-    file: File,
-}
-
-impl Lock {
-    /// Takes the lock on the log at `path`, waiting up to [`LOCK_TIMEOUT`]. The lock ends with the process.
-    ///
-    /// # Errors
-    ///
-    /// [`LogError::InUse`], with the process that holds it.
-    pub(super) fn take(path: &Path) -> Result<Lock, LogError> {
-        let until = Instant::now() + LOCK_TIMEOUT;
-        loop {
-            match Lock::try_take(path) {
-                Err(LogError::InUse { .. }) if Instant::now() < until => {
-                    std::thread::sleep(LOCK_TIMEOUT / 20);
-                }
-                result => return result,
-            }
-        }
-    }
-
-    /// Takes the lock on the log at `path` without waiting.
-    ///
-    /// # Errors
-    ///
-    /// [`LogError::InUse`], with the process that holds it.
-    pub(super) fn try_take(path: &Path) -> Result<Lock, LogError> {
-        let lock_path = beside(path, ".lock");
-        let mut file = identity::open_private(&lock_path)
-            .map_err(|error| LogError::from_io(&lock_path, error.into()))?;
-        if file.try_lock().is_err() {
-            let mut text = String::new();
-            // The process id only completes the message: it may be missing.
-            let _ = file.take(20).read_to_string(&mut text);
-            return Err(LogError::InUse {
-                path: path.to_owned(),
-                by: text.trim().parse().ok(),
-            });
-        }
-        // This is for the message above only: a full disk must not prevent the log from opening.
-        let _ = file.set_len(0);
-        let _ = write!(file, "{}", std::process::id());
-        Ok(Lock { file })
-    }
-}
-
-impl Lock {
-    /// Returns whether it is still the lock of the log at `path`: its file may have been removed or replaced.
-    pub(super) fn is_of(&self, path: &Path) -> bool {
-        let own = self.file.metadata().map(|metadata| FileId::of(&metadata));
-        own.ok() == FileId::at(&beside(path, ".lock"))
-    }
-}
-
-/// Returns the directory of the file `path`.
-pub(super) fn directory_of(path: &Path) -> &Path {
-    let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    directory.unwrap_or(Path::new("."))
-}
-
-/// Returns `path` with `suffix` appended to its name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }

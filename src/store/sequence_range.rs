@@ -6,14 +6,15 @@
 use rusqlite::params;
 
 use super::error::LogError;
-use super::read::{PAGE_BYTES, PAGE_ROWS, Reader, stored};
-use crate::model::Stored;
+use super::history::{PAGE_BYTES, PAGE_ROWS, stored};
+use super::read::Reader;
+use crate::model::{RoomName, Stored};
 
 /// Range of sequence numbers in the stream of an author's process in a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeqRange {
     /// The room.
-    pub room: String,
+    pub room: RoomName,
     /// The author's libp2p `PublicKey`.
     pub author: Vec<u8>,
     /// Random id of the author's process.
@@ -47,7 +48,7 @@ impl Reader<'_> {
     }
 
     fn read_range(&self, numbers: &SeqRange) -> rusqlite::Result<SeqPage> {
-        let Some(room) = self.room_number(&numbers.room)? else {
+        let Some(room) = self.room_number(numbers.room.as_str())? else {
             return Ok(SeqPage::default());
         };
         let column = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);

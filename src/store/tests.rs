@@ -11,9 +11,11 @@ mod figures;
 mod journal;
 mod log;
 mod maintenance;
+mod read;
 mod retention;
 mod sequence_range;
 mod write_buffer;
+mod writer;
 
 pub(crate) fn keep() -> RetentionPolicy {
     RetentionPolicy::default()

@@ -4,10 +4,9 @@
 //! with logs of different sizes agree; their number is bounded by dropping the oldest, which raises the room's low
 //! watermark, but never into the last minutes.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
-use super::insert::Names;
-use crate::model::{Id, MAX_ITEMS, low_watermark_at};
+use crate::model::{Id, MAX_ITEMS};
 
 /// Maximum number of tombstones: a quarter of the items compared of a room.
 const MAX_TOMBSTONES: u64 = MAX_ITEMS as u64 / 4;
@@ -20,9 +19,6 @@ const TOMBSTONES_DIVISOR: u64 = 16;
 
 /// Maximum number of tombstones of the smallest log.
 const MIN_TOMBSTONES: u64 = 256;
-
-/// Minimum number of tombstones dropped at a time.
-const MIN_DROPPED_AT_ONCE: u64 = 64;
 
 /// Returns the maximum number of tombstones in a log of `log_bytes`.
 pub(super) fn max_count(log_bytes: u64) -> u64 {
@@ -58,41 +54,4 @@ pub(super) fn drop_before(conn: &Connection, room: i64, before_ms: u64) -> rusql
         .prepare_cached("DELETE FROM removed WHERE room = ?1 AND sent_at_ms < ?2")?
         .execute(params![room, before_ms])?;
     Ok(gone as u64)
-}
-
-/// Drops the oldest tombstones of the room with the most, if the log has more than the maximum. Raises the room's low
-/// watermark above them; batches below it that are held stay. Returns the room's row number.
-pub(super) fn enforce_bound(
-    conn: &Connection,
-    names: &mut Names,
-    log_bytes: u64,
-    now_ms: u64,
-) -> rusqlite::Result<Option<i64>> {
-    let all: u64 = names.rooms.values().map(|room| room.removed).sum();
-    let Some(surplus) = all
-        .checked_sub(max_count(log_bytes))
-        .filter(|more| *more > 0)
-    else {
-        return Ok(None);
-    };
-    let most = names.rooms.iter_mut().max_by_key(|(_, room)| room.removed);
-    let Some((name, room)) = most else {
-        return Ok(None);
-    };
-    let count = surplus.max(MIN_DROPPED_AT_ONCE).min(room.removed);
-    let last_ms: Option<i64> = conn
-        .prepare_cached(
-            "SELECT sent_at_ms FROM removed WHERE room = ?1 ORDER BY sent_at_ms LIMIT 1 OFFSET ?2",
-        )?
-        .query_row(params![room.n, count.saturating_sub(1) as i64], |row| {
-            row.get(0)
-        })
-        .optional()?;
-    let Some(before_ms) = last_ms.map(|ms| ms as u64 + 1) else {
-        return Ok(None);
-    };
-    let (n, name) = (room.n, name.clone());
-    room.removed -= drop_before(conn, n, before_ms)?.min(room.removed);
-    names.set_low_watermark(conn, &name, low_watermark_at(before_ms, now_ms))?;
-    Ok(Some(n))
 }

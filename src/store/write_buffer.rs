@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::journal::{Journal, JournalEntry};
-use crate::model::{AuthorStream, Record, low_watermark_at};
+use crate::model::{AuthorStream, Record, RoomName, low_watermark_at};
 
 /// Maximum size in bytes of a group of batches that goes through the buffer; a larger group is written to the tables
 /// directly.
@@ -62,7 +62,7 @@ pub(super) struct WriteBuffer {
     /// Sequence number after the last stored event of each stream.
     heads: HashMap<AuthorStream, u64>,
     /// Low watermark of each room: older batches are refused.
-    low_watermarks: HashMap<String, u64>,
+    low_watermarks: HashMap<RoomName, u64>,
     /// Number and bytes of the batches accepted since the last call of [`WriteBuffer::take_accepted`].
     accepted: (usize, usize),
     slow_until: Option<Instant>,
@@ -218,9 +218,8 @@ impl WriteBuffer {
     }
 
     /// Sets the low watermark of a room.
-    pub(super) fn set_low_watermark(&mut self, room: &str, low_watermark_ms: u64) {
-        self.low_watermarks
-            .insert(room.to_owned(), low_watermark_ms);
+    pub(super) fn set_low_watermark(&mut self, room: &RoomName, low_watermark_ms: u64) {
+        self.low_watermarks.insert(room.clone(), low_watermark_ms);
     }
 
     /// Returns number and bytes of the batches that [`WriteBuffer::try_accept`] accepted since the last call, and

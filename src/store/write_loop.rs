@@ -8,15 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::checkpoint::Checkpoints;
+use super::command::{Append, Command, Notice, ReadJob};
 use super::error::LogError;
 use super::log::Log;
-use super::read::Reader;
-use super::recreate::Recreated;
-use super::retention::{MAX_REMOVED_AT_ONCE, MAX_REMOVED_BYTES_AT_ONCE, Pruned};
-use super::writer::Appended;
+use super::retention::{MAX_REMOVED_AT_ONCE, MAX_REMOVED_BYTES_AT_ONCE};
 use crate::clock::UnixClock;
 use crate::model::Record;
 
@@ -51,36 +47,6 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 /// Interval after which a failed flush is retried, unless an append retries it earlier.
 const FLUSH_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-pub(super) type Done = Box<dyn FnOnce(Appended) + Send>;
-/// A read, which is also given whether the reader sees every acknowledged batch. It does not while a flush fails, for
-/// example because the disk is full.
-pub(super) type ReadJob = Box<dyn FnOnce(&Reader<'_>, bool) + Send>;
-
-pub(super) enum Command {
-    Append {
-        records: Vec<Record>,
-        kib: u32,
-        room: OwnedSemaphorePermit,
-        done: Done,
-    },
-    /// The write buffer became non-empty: schedule a flush.
-    ScheduleFlush,
-    Prune,
-    Read(ReadJob),
-}
-
-/// Report of a change that the log made on its own initiative.
-#[derive(Debug)]
-pub enum Notice {
-    /// Retention removed batches of a room or raised its low watermark.
-    Pruned(Pruned),
-    /// The log's files were removed, renamed or replaced, and the log was recreated in their place. Its rooms may hold
-    /// less than before: read them again.
-    Recreated(Recreated),
-    /// The flush of acknowledged batches failed: they are in memory or in the journal, and the flush is retried.
-    NotCommitted(LogError),
-}
-
 /// State of the writing thread.
 pub(super) struct WriteLoop {
     pub(super) log: Log,
@@ -101,52 +67,13 @@ pub(super) struct WriteLoop {
 impl WriteLoop {
     pub(super) fn run(mut self, queue: &Receiver<Command>) {
         let mut next = None;
-        let most = max_commit_kib(self.log.keep().bytes);
+        let max_kib = max_commit_kib(self.log.keep().bytes);
         while let Some(command) = next.take().or_else(|| self.wait(queue)) {
             match command {
-                Command::Append {
-                    records,
-                    kib,
-                    room,
-                    done,
-                } => {
-                    let mut group = vec![(records, room, done)];
-                    let mut total = kib;
-                    while total < most {
-                        match queue.try_recv() {
-                            Ok(Command::Append {
-                                records,
-                                kib,
-                                room,
-                                done,
-                            }) => {
-                                total += kib;
-                                group.push((records, room, done));
-                            }
-                            Ok(other) => {
-                                next = Some(other);
-                                break;
-                            }
-                            Err(_) => break,
-                        }
-                    }
-                    let stored: usize = group.iter().map(|(records, _, _)| records.len()).sum();
-                    self.is_idle = false;
-                    self.store(group);
-                    self.since_last_bounds_check.0 += stored;
-                    self.since_last_bounds_check.1 =
-                        self.since_last_bounds_check.1.saturating_add(total);
-                    match self.flush_at {
-                        Some(at) if at <= Instant::now() => {
-                            self.flush();
-                        }
-                        // Meanwhile stored batches must not carry the log far over its bound.
-                        Some(_) if self.since_last_bounds_check.1 >= BOUNDS_CHECK_KIB => {
-                            self.enforce_bounds()
-                        }
-                        Some(_) => {}
-                        None => self.enforce_bounds(),
-                    }
+                Command::Append(append) => {
+                    let (group, other) = collect_group(append, queue, max_kib);
+                    next = other;
+                    self.commit_group(group);
                 }
                 Command::ScheduleFlush => {
                     self.is_idle = false;
@@ -189,23 +116,43 @@ impl WriteLoop {
         }
     }
 
-    fn store(&mut self, group: Vec<(Vec<Record>, OwnedSemaphorePermit, Done)>) {
+    /// Stores a group of appends, then flushes or checks the bounds if one of them is due.
+    fn commit_group(&mut self, group: Vec<Append>) {
+        let stored: usize = group.iter().map(|append| append.records.len()).sum();
+        let kib = group.iter().map(|append| append.kib).sum();
+        self.is_idle = false;
+        self.store(group);
+        self.since_last_bounds_check.0 += stored;
+        self.since_last_bounds_check.1 = self.since_last_bounds_check.1.saturating_add(kib);
+        match self.flush_at {
+            Some(at) if at <= Instant::now() => {
+                self.flush();
+            }
+            // Meanwhile stored batches must not carry the log far over its bound.
+            Some(_) if self.since_last_bounds_check.1 >= BOUNDS_CHECK_KIB => self.enforce_bounds(),
+            Some(_) => {}
+            None => self.enforce_bounds(),
+        }
+    }
+
+    fn store(&mut self, group: Vec<Append>) {
         let unix = self.clock.read();
-        let all: Vec<&Record> = group.iter().flat_map(|(records, ..)| records).collect();
+        let all: Vec<&Record> = group.iter().flat_map(|append| &append.records).collect();
         let stored = self.with_recovery(|log| log.append_buffered(unix, &all));
         let appends = group.len();
         match stored {
             Ok(outcomes) => {
                 let mut outcomes = outcomes.into_iter();
-                for (records, room, done) in group {
-                    done(Ok(outcomes.by_ref().take(records.len()).collect()));
-                    drop(room);
+                for append in group {
+                    let count = append.records.len();
+                    (append.done)(Ok(outcomes.by_ref().take(count).collect()));
+                    drop(append.room);
                 }
             }
             Err(error) => {
                 let error = Arc::new(error);
-                for (_, _, done) in group {
-                    done(Err(Arc::clone(&error)));
+                for append in group {
+                    (append.done)(Err(Arc::clone(&error)));
                 }
             }
         }
@@ -320,4 +267,25 @@ impl WriteLoop {
             }
         }
     }
+}
+
+/// Takes the appends that are queued behind `first`, up to `max_kib` in total. Returns them, and the first other command.
+fn collect_group(
+    first: Append,
+    queue: &Receiver<Command>,
+    max_kib: u32,
+) -> (Vec<Append>, Option<Command>) {
+    let mut total = first.kib;
+    let mut group = vec![first];
+    while total < max_kib {
+        match queue.try_recv() {
+            Ok(Command::Append(append)) => {
+                total += append.kib;
+                group.push(append);
+            }
+            Ok(other) => return (group, Some(other)),
+            Err(_) => break,
+        }
+    }
+    (group, None)
 }

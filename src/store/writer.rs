@@ -19,21 +19,19 @@ use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::checkpoint::Checkpoints;
+use super::command::{Append, Appended, Command, Notice, ReadJob};
 use super::error::LogError;
 use super::log::Log;
 use super::read::Reader;
 use super::retention_policy::RetentionPolicy;
 use super::schema;
 use super::write_buffer::{MAX_BUFFERED_BYTES, SharedWriteBuffer};
-use super::write_loop::{Command, Notice, ReadJob, WriteLoop};
+use super::write_loop::WriteLoop;
 use crate::clock::UnixClock;
 use crate::model::{Outcome, Record, Verified};
 
 /// Maximum size of the queue in KiB: a few hundred milliseconds of a disk's work.
 const MAX_QUEUE_KIB: u32 = 32 << 10;
-
-/// Result of an append: an outcome for each batch, or the error for which none of them was stored.
-pub type Appended = Result<Vec<Outcome>, Arc<LogError>>;
 
 /// The queue is full, and nothing was accepted. Wait, or use [`Writer::append_when_room`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,20 +82,12 @@ impl Writer {
     ) -> Result<Writer, LogError> {
         let clock: UnixClock = clock.into();
         let path = log.path().to_owned();
-        let on_panic = Arc::new(on_panic);
-        let spawn = |name: &'static str, work: Box<dyn FnOnce() + Send>| {
-            let on_panic = Arc::clone(&on_panic);
-            let watched = move || {
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
-                    on_panic(name, &*panic);
-                }
-            };
-            thread::Builder::new()
-                .name(name.to_owned())
-                .spawn(watched)
-                .map_err(|error| LogError::from_io(&path, error))
+        let keep = *log.keep();
+        let mut threads = Threads {
+            path: &path,
+            on_panic: Arc::new(on_panic),
+            handles: Vec::new(),
         };
-        let mut threads = Vec::new();
         let mut reads = None;
         let mut checkpoints = None;
         if !log.is_ephemeral() {
@@ -105,27 +95,20 @@ impl Writer {
             let generation = Arc::clone(&log.generation);
             let (sender, jobs) = mpsc::channel::<(ReadJob, bool)>();
             let of = path.clone();
-            threads.push(spawn(
-                "log-reader",
-                Box::new(move || read(&of, conn, &generation, jobs)),
-            )?);
+            threads.spawn("log-reader", move || read(&of, conn, &generation, jobs))?;
             reads = Some(sender);
 
-            let (due, background) = Checkpoints::new(
-                path.clone(),
-                *log.keep(),
-                log.unsynced(),
-                Arc::clone(&log.generation),
-            );
+            let generation = Arc::clone(&log.generation);
+            let unsynced = log.tables.unsynced();
+            let (due, background) = Checkpoints::new(path.clone(), keep, unsynced, generation);
             checkpoints = Some(due);
-            threads.push(spawn("log-checkpoint", Box::new(background))?);
+            threads.spawn("log-checkpoint", background)?;
         }
         let (commands, queue) = mpsc::channel();
         let buffer = log.write_buffer();
         let is_behind = buffer.lock().behind_flag();
         let queued = Arc::new(AtomicUsize::new(0));
-        let keep = *log.keep();
-        let work = WriteLoop {
+        let write_loop = WriteLoop {
             log,
             clock: clock.clone(),
             notify: Box::new(notify),
@@ -136,8 +119,7 @@ impl Writer {
             since_last_bounds_check: (0, 0),
             is_idle: true,
         };
-        threads.push(spawn("log-writer", Box::new(move || work.run(&queue)))?);
-        let room = Arc::new(Semaphore::new(MAX_QUEUE_KIB as usize));
+        threads.spawn("log-writer", move || write_loop.run(&queue))?;
         Ok(Writer {
             commands: Some(commands),
             reads,
@@ -146,8 +128,8 @@ impl Writer {
             buffer,
             is_behind,
             queued,
-            room,
-            threads,
+            room: Arc::new(Semaphore::new(MAX_QUEUE_KIB as usize)),
+            threads: threads.handles,
         })
     }
 
@@ -166,12 +148,12 @@ impl Writer {
         let room = Arc::clone(&self.room)
             .try_acquire_many_owned(kib)
             .map_err(|_| QueueFull)?;
-        self.queue(Command::Append {
+        self.queue(Command::Append(Append {
             records,
             kib,
             room,
             done: Box::new(done),
-        });
+        }));
         Ok(())
     }
 
@@ -191,12 +173,12 @@ impl Writer {
         let room = Arc::clone(&self.room).acquire_many_owned(kib).await;
         let done = Box::new(done);
         match room {
-            Ok(room) => self.queue(Command::Append {
+            Ok(room) => self.queue(Command::Append(Append {
                 records,
                 kib,
                 room,
                 done,
-            }),
+            })),
             Err(_) => done(Err(Arc::new(LogError::Closed))),
         }
     }
@@ -294,13 +276,13 @@ impl Writer {
     }
 
     fn queue(&self, command: Command) {
-        if let Command::Append { .. } = &command {
+        if let Command::Append(_) = &command {
             self.queued.fetch_add(1, Ordering::AcqRel);
         }
         if let Some(commands) = &self.commands
-            && let Err(mpsc::SendError(Command::Append { done, .. })) = commands.send(command)
+            && let Err(mpsc::SendError(Command::Append(append))) = commands.send(command)
         {
-            done(Err(Arc::new(LogError::Closed)));
+            (append.done)(Err(Arc::new(LogError::Closed)));
         }
     }
 }
@@ -321,6 +303,35 @@ impl fmt::Debug for Writer {
         f.debug_struct("Writer")
             .field("room_kib", &self.room.available_permits())
             .finish()
+    }
+}
+
+/// Starts the log's threads.
+struct Threads<'a, P> {
+    path: &'a Path,
+    on_panic: Arc<P>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl<P: Fn(&'static str, &(dyn Any + Send)) + Send + Sync + 'static> Threads<'_, P> {
+    /// Starts a thread that reports its panic.
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        work: impl FnOnce() + Send + 'static,
+    ) -> Result<(), LogError> {
+        let on_panic = Arc::clone(&self.on_panic);
+        let watched = move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+                on_panic(name, &*panic);
+            }
+        };
+        let handle = thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(watched)
+            .map_err(|error| LogError::from_io(self.path, error))?;
+        self.handles.push(handle);
+        Ok(())
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn read(c: &mut Criterion) {
     let batches: Vec<_> = (1..=1000).map(|seq| sealed(seq, 1)).collect();
     log.append(NOW_MS, &batches).expect("they are stored");
     let query = Query {
-        room: Some("bench".to_owned()),
+        room: Some("bench".parse().expect("a room")),
         ..Query::default()
     };
     let mut group = c.benchmark_group("store/read");

@@ -138,7 +138,7 @@ impl Verified for VerifiedBatch {
     fn record(&self) -> Record {
         Record {
             id: self.id().0,
-            room: self.room().as_str().to_owned(),
+            room: self.room().clone(),
             author: Bytes::copy_from_slice(&self.author_key().to_protobuf()),
             instance: self.instance_id(),
             first_seq: self.first_seq(),

@@ -144,7 +144,7 @@ impl AppDelivery {
 fn arrival(batch: VerifiedBatch, follows: bool, is_fetched: bool) -> Arrival<Fetched> {
     Arrival {
         stream: AuthorStream {
-            room: batch.room().as_str().to_owned(),
+            room: batch.room().clone(),
             author: Bytes::copy_from_slice(&batch.author_key().to_protobuf()),
             instance: batch.instance_id(),
         },

@@ -13,7 +13,7 @@ type Delivered = Delivery<(u8, u64, u64)>;
 
 fn stream(author: u8) -> AuthorStream {
     AuthorStream {
-        room: "a".into(),
+        room: "a".parse().unwrap(),
         author: vec![author].into(),
         instance: [author; 16],
     }
@@ -149,7 +149,7 @@ fn what_waits_is_bounded() {
         let stream = AuthorStream {
             instance: [(n >> 8) as u8; 16],
             author: vec![n as u8].into(),
-            room: "a".into(),
+            room: "a".parse().unwrap(),
         };
         order.insert(
             Time::ZERO,

@@ -131,6 +131,7 @@ fn a_thousand_keys_of_one_link_leave_those_who_were_here_before_their_history() 
     assert!(crowding.is_by_link && crowding.link.as_deref() == Some(&[1; 38][..]));
     // Authors without batches leave no rows behind.
     let authors: i64 = log
+        .tables
         .conn
         .query_row("SELECT count(*) FROM author", [], |row| row.get(0))
         .unwrap();
@@ -272,8 +273,8 @@ proptest! {
             seqs[usize::from(author)] += 1;
             let seq = seqs[usize::from(author)];
             append(&mut log, NOW_MS, &[brought_by(link, batch_of("a", author, seq, 1, NOW_MS, size))]);
-            let Some(usage) = &log.usage else { continue };
-            let mut query = log.conn.prepare("SELECT author, sum(bytes) FROM batch GROUP BY author").unwrap();
+            let Some(usage) = &log.tables.usage else { continue };
+            let mut query = log.tables.conn.prepare("SELECT author, sum(bytes) FROM batch GROUP BY author").unwrap();
             let mut rows = query.query([]).unwrap();
             let mut total = 0;
             while let Some(row) = rows.next().unwrap() {

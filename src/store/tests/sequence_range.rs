@@ -1,13 +1,12 @@
 //! Reads of an author's events by their sequence numbers.
 
-use super::super::read::PAGE_ROWS;
-use super::super::{Log, SeqRange, Writer};
+use super::super::{Log, PAGE_ROWS, SeqRange, Writer};
 use super::*;
 use crate::clock::Clock;
 
 fn numbers(author: u8, first: u64, last: u64) -> SeqRange {
     SeqRange {
-        room: "a".to_owned(),
+        room: "a".parse().unwrap(),
         author: [&[8, 1, 18, 32][..], &[author; 32]].concat(),
         instance: [author; 16],
         first,
@@ -42,7 +41,7 @@ fn a_stretch_is_read_from_the_batch_that_holds_its_first_event_to_that_with_its_
     assert_eq!(page(&log, &numbers(1, 101, 200)), (vec![], false));
     assert_eq!(page(&log, &numbers(3, 1, 200)), (vec![], false));
     let elsewhere = SeqRange {
-        room: "c".to_owned(),
+        room: "c".parse().unwrap(),
         ..numbers(1, 1, 10)
     };
     assert_eq!(page(&log, &elsewhere), (vec![], false));

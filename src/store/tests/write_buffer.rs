@@ -171,7 +171,7 @@ fn what_was_in_a_transaction_that_is_lost_goes_into_the_next() {
         stored(&mut log, &[batch(1, 1)]);
         assert!(log.has_uncommitted());
         // SQLite does this by itself when a statement that only reads meets a full or failing disk.
-        log.conn.execute_batch("ROLLBACK").unwrap();
+        log.tables.conn.execute_batch("ROLLBACK").unwrap();
         stored(&mut log, std::slice::from_ref(&next));
         log.flush().unwrap();
         for batch in [batch(1, 1), next] {
