@@ -195,7 +195,7 @@ async fn start(
         .announce(announce)
         .exempt_loopback(config.exempt_loopback)
         .links(config.links.0, config.links.1)
-        .keep(config.keep)
+        .retention(config.keep)
         .confirmed_by(config.confirmed_by);
     if !config.ephemeral {
         builder = builder.data_dir(&config.identity.folder);

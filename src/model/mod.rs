@@ -18,7 +18,7 @@ pub(crate) mod serialize;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use author_stream::AuthorStream;
+pub use author_stream::{AuthorStream, InstanceId};
 pub use batch_id::BatchId;
 pub use found::Found;
 pub use item::Item;

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::author_stream::AuthorStream;
+use super::author_stream::{AuthorStream, InstanceId};
 use super::room_name::RoomName;
 
 /// Id of a batch: a hash of its room and envelope ([`crate::wire::envelope::id_in_room`]).
@@ -32,7 +32,7 @@ pub struct Record {
     /// The author's libp2p `PublicKey`.
     pub author: Bytes,
     /// Random id of the author's process, new for each start.
-    pub instance: [u8; 16],
+    pub instance: InstanceId,
     /// Sequence number of its first event in the author's stream, from 1.
     pub first_seq: u64,
     /// Number of events, at least one.

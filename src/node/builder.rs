@@ -158,8 +158,8 @@ impl NodeBuilder {
     }
 
     /// Sets the log's retention policy, and its durability after a power cut.
-    pub fn keep(mut self, keep: RetentionPolicy) -> Self {
-        self.keep = Some(keep);
+    pub fn retention(mut self, policy: RetentionPolicy) -> Self {
+        self.keep = Some(policy);
         self
     }
 

@@ -52,13 +52,13 @@ impl Checkpoints {
     /// Creates the schedule for the log at `path`, and the function that a background thread runs.
     pub(super) fn new(
         path: PathBuf,
-        keep: RetentionPolicy,
+        policy: RetentionPolicy,
         unsynced: Unsynced,
         generation: Arc<AtomicU64>,
     ) -> (Checkpoints, impl FnOnce() + Send) {
         let (sender, due) = mpsc::sync_channel(1);
         let turn = Arc::new(Mutex::new(()));
-        let bounds = WalBounds::of(keep.bytes);
+        let bounds = WalBounds::of(policy.bytes);
         let least = *bounds.due.start();
         let checkpoints = Checkpoints {
             due: sender,
@@ -88,7 +88,7 @@ impl Checkpoints {
                 drop(finished);
                 let opened = match conn.take() {
                     Some(conn) => Ok(conn),
-                    None => schema::open_to_checkpoint(&path, &keep),
+                    None => schema::open_to_checkpoint(&path, &policy),
                 };
                 let moved = opened.and_then(|opened| {
                     let conn = conn.insert(opened);

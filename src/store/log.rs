@@ -32,7 +32,7 @@ const MAX_INSERTED_AT_ONCE: usize = 16;
 #[derive(Debug)]
 pub struct Log {
     pub(super) path: PathBuf,
-    pub(super) keep: RetentionPolicy,
+    pub(super) policy: RetentionPolicy,
     /// The tables, and the blob files beside them.
     pub(super) tables: Tables,
     /// Entries that are acknowledged and not committed; the next commit includes them.
@@ -54,24 +54,24 @@ impl Log {
     /// # Errors
     ///
     /// [`LogError`], of which each variant names the file, whether anything was lost, and a remedy.
-    pub fn open(dir: &Path, keep: RetentionPolicy) -> Result<Log, LogError> {
-        Log::open_file(&dir.join(FILE_NAME), keep)
+    pub fn open(dir: &Path, policy: RetentionPolicy) -> Result<Log, LogError> {
+        Log::open_file(&dir.join(FILE_NAME), policy)
     }
 
     /// Opens or creates the log whose file is `path`.
-    pub(super) fn open_file(path: &Path, keep: RetentionPolicy) -> Result<Log, LogError> {
-        Log::open_locked(Lock::take(path)?, path, keep)
+    pub(super) fn open_file(path: &Path, policy: RetentionPolicy) -> Result<Log, LogError> {
+        Log::open_locked(Lock::take(path)?, path, policy)
     }
 
     pub(super) fn open_locked(
         lock: Lock,
         path: &Path,
-        keep: RetentionPolicy,
+        policy: RetentionPolicy,
     ) -> Result<Log, LogError> {
-        let conn = schema::open(path, &keep)?;
-        let blobs = BlobStore::open(path, keep.bytes, &conn);
+        let conn = schema::open(path, &policy)?;
+        let blobs = BlobStore::open(path, policy.bytes, &conn);
         let blobs = blobs.map_err(|error| LogError::from_sqlite(path, error))?;
-        let mut log = Log::from_connection(conn, path.to_owned(), keep, Some(lock))?;
+        let mut log = Log::from_connection(conn, path.to_owned(), policy, Some(lock))?;
         log.tables.blobs = Some(blobs);
         log.recover_journal()?;
         Ok(log)
@@ -82,10 +82,10 @@ impl Log {
     /// # Errors
     ///
     /// [`LogError::Sqlite`] if SQLite cannot make a database in memory.
-    pub fn ephemeral(keep: RetentionPolicy) -> Result<Log, LogError> {
+    pub fn ephemeral(policy: RetentionPolicy) -> Result<Log, LogError> {
         let path = PathBuf::from(":memory:");
         let conn = schema::open_in_memory().map_err(|error| LogError::from_sqlite(&path, error))?;
-        let log = Log::from_connection(conn, path, keep, None)?;
+        let log = Log::from_connection(conn, path, policy, None)?;
         log.write_buffer.lock().set_journal(Journal::in_memory());
         Ok(log)
     }
@@ -93,7 +93,7 @@ impl Log {
     fn from_connection(
         conn: Connection,
         path: PathBuf,
-        keep: RetentionPolicy,
+        policy: RetentionPolicy,
         lock: Option<Lock>,
     ) -> Result<Log, LogError> {
         let tables = Tables::new(conn).map_err(|error| LogError::from_sqlite(&path, error))?;
@@ -103,7 +103,7 @@ impl Log {
         }
         Ok(Log {
             tables,
-            keep,
+            policy,
             write_buffer: SharedWriteBuffer::new(buffer),
             is_stuck: false,
             opened_files: lock.as_ref().map(|_| OpenedFiles::of(&path)),
@@ -162,8 +162,8 @@ impl Log {
     }
 
     /// Returns the retention policy that it was opened with.
-    pub fn keep(&self) -> &RetentionPolicy {
-        &self.keep
+    pub fn policy(&self) -> &RetentionPolicy {
+        &self.policy
     }
 
     /// Returns whether the log is in memory only.
@@ -308,7 +308,7 @@ impl Log {
         unix: UnixMs,
         records: &[&Record],
     ) -> Result<Vec<Outcome>, LogError> {
-        let oldest_ms = self.keep.oldest_ms(unix);
+        let oldest_ms = self.policy.oldest_ms(unix);
         self.begin(buffer)
             .and_then(|()| {
                 let one = |record: &&Record| self.tables.insert(unix.now, oldest_ms, record);
@@ -336,7 +336,7 @@ impl Log {
     }
 
     pub(super) fn commit(&mut self, buffer: &mut WriteBuffer) -> rusqlite::Result<()> {
-        if self.keep.sync == Sync::Full
+        if self.policy.sync == Sync::Full
             && let Some(Err(error)) = self.tables.blobs.as_mut().map(BlobStore::sync)
         {
             return Err(blob_store::failure(&error));

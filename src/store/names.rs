@@ -10,7 +10,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::tombstones;
-use crate::model::{Record, RoomName, low_watermark_at};
+use crate::model::{InstanceId, Record, RoomName, low_watermark_at};
 
 /// Maximum number of cached row numbers of instances; beyond it the cache is cleared.
 const MAX_INSTANCES_REMEMBERED: usize = 4096;
@@ -25,7 +25,7 @@ const OTHER_LINKS: i64 = -1;
 #[derive(Debug, Default)]
 pub(super) struct Names {
     pub(super) rooms: HashMap<RoomName, Room>,
-    instances: HashMap<(Vec<u8>, [u8; 16]), Instance>,
+    instances: HashMap<(Vec<u8>, InstanceId), Instance>,
     links: HashMap<Bytes, i64>,
 }
 

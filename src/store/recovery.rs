@@ -30,7 +30,7 @@ impl Log {
             self.flush()?;
         }
         let journal = Journal::create(path.clone()).map_err(failed)?;
-        match self.keep.sync {
+        match self.policy.sync {
             Sync::Normal => self.write_buffer.lock().set_journal(journal),
             Sync::Full => journal.remove(),
         }

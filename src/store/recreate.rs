@@ -97,12 +97,12 @@ impl Log {
         if let Some(copy) = copy {
             fs::rename(&copy, &path).map_err(|error| LogError::from_io(&path, error))?;
         }
-        let conn = schema::open(&path, &self.keep)?;
+        let conn = schema::open(&path, &self.policy)?;
         let failed = |error| LogError::from_sqlite(&path, error);
         if let Some(network) = network {
             schema::set_network(&conn, network).map_err(failed)?;
         }
-        let blobs = BlobStore::open(&path, self.keep.bytes, &conn).map_err(failed)?;
+        let blobs = BlobStore::open(&path, self.policy.bytes, &conn).map_err(failed)?;
         let old = std::mem::replace(&mut self.tables, Tables::new(conn).map_err(failed)?);
         self.tables.blobs = Some(match &old.blobs {
             Some(old) => blobs.replacing(old),

@@ -80,7 +80,7 @@ pub fn network_in(dir: &Path) -> Option<NetworkId> {
 /// the new log.
 pub fn repair<C: Verified, E>(
     dir: &Path,
-    keep: RetentionPolicy,
+    policy: RetentionPolicy,
     now_ms: u64,
     mut verify: impl FnMut(&[u8]) -> Result<C, E>,
 ) -> Result<Repaired, LogError> {
@@ -94,7 +94,7 @@ pub fn repair<C: Verified, E>(
     blob_store::remove_all(&fresh).map_err(|error| LogError::from_io(&fresh, error))?;
     let kept = paths::beside(&path, &format!(".damaged-{now_ms}"));
     let repaired = {
-        let mut log = Log::open_file(&fresh, keep)?;
+        let mut log = Log::open_file(&fresh, policy)?;
         if let Some(network) = network_in(dir) {
             log = log.of_network(network)?;
         }

@@ -38,7 +38,7 @@ impl Log {
     }
 
     fn count_usage_if_full(&mut self) -> rusqlite::Result<()> {
-        if self.tables.usage.is_none() && self.tables.used()? > self.keep.bytes {
+        if self.tables.usage.is_none() && self.tables.used()? > self.policy.bytes {
             self.tables.count_usage()?;
         }
         Ok(())
@@ -75,7 +75,7 @@ impl Log {
         if moved.is_err() {
             self.roll_back(buffer)?;
         }
-        schema::set_sync(&self.tables.conn, self.keep.sync)?;
+        schema::set_sync(&self.tables.conn, self.policy.sync)?;
         moved?;
         match &mut self.tables.blobs {
             Some(blobs) => blobs.remove_unreferenced(&self.tables.conn),
@@ -98,7 +98,7 @@ impl Log {
         buffer: &mut WriteBuffer,
         unix: UnixMs,
     ) -> rusqlite::Result<Vec<Pruned>> {
-        let before_ms = self.keep.oldest_ms(unix);
+        let before_ms = self.policy.oldest_ms(unix);
         let Some((room, n)) = room_before(&self.tables, before_ms)? else {
             return Ok(Vec::new());
         };
@@ -128,16 +128,22 @@ impl Log {
 
     /// Removes batches of the authors that hold the most, if the log is full.
     fn evict(&mut self, buffer: &mut WriteBuffer, now_ms: u64) -> rusqlite::Result<Vec<Pruned>> {
-        let over = self.tables.used()?.saturating_sub(self.keep.bytes);
+        let over = self.tables.used()?.saturating_sub(self.policy.bytes);
         let (Some(mut usage), true) = (self.tables.usage.take(), over > 0) else {
             return Ok(Vec::new());
         };
         self.tables.begin()?;
-        let removal = Removal::evict(&mut self.tables, &mut usage, self.keep.bytes, over, now_ms)?;
+        let removal = Removal::evict(
+            &mut self.tables,
+            &mut usage,
+            self.policy.bytes,
+            over,
+            now_ms,
+        )?;
         let forgotten = names::enforce_bound(
             &self.tables.conn,
             &mut self.tables.names,
-            self.keep.bytes,
+            self.policy.bytes,
             now_ms,
         )?;
         removal.forget_unused(&mut self.tables)?;

@@ -103,7 +103,7 @@ CREATE VIEW readable AS
 ";
 
 /// Opens the log at `path` for writing, and creates it if there is none.
-pub(super) fn open(path: &Path, keep: &RetentionPolicy) -> Result<Connection, LogError> {
+pub(super) fn open(path: &Path, policy: &RetentionPolicy) -> Result<Connection, LogError> {
     let failed = |error| LogError::from_sqlite(path, error);
     refuse_orphans(path)?;
     let fresh = make_private(path)?;
@@ -124,7 +124,7 @@ pub(super) fn open(path: &Path, keep: &RetentionPolicy) -> Result<Connection, Lo
             .and_then(|()| conn.pragma_update(None, "auto_vacuum", "INCREMENTAL"))
             .map_err(failed)?;
     }
-    set_up(&conn, keep).map_err(failed)?;
+    set_up(&conn, policy).map_err(failed)?;
     if version_of(&conn, path)? != 0 {
         return Ok(conn);
     }
@@ -237,7 +237,7 @@ fn version_of(conn: &Connection, path: &Path) -> Result<i64, LogError> {
     }
 }
 
-fn set_up(conn: &Connection, keep: &RetentionPolicy) -> rusqlite::Result<()> {
+fn set_up(conn: &Connection, policy: &RetentionPolicy) -> rusqlite::Result<()> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     // The writer alone inserts rows, after the rooms and instances that they refer to, so that this check would find
     // nothing.
@@ -245,10 +245,10 @@ fn set_up(conn: &Connection, keep: &RetentionPolicy) -> rusqlite::Result<()> {
     conn.pragma_update(None, "page_size", PAGE_SIZE)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     conn.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    set_sync(conn, keep.sync)?;
+    set_sync(conn, policy.sync)?;
     // `checkpoint.rs` decides when to run a checkpoint.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
-    let at_rest = WalBounds::of(keep.bytes).at_rest;
+    let at_rest = WalBounds::of(policy.bytes).at_rest;
     conn.pragma_update_and_check(None, "journal_size_limit", at_rest, |_| Ok(()))?;
     // Keeps the plan of a statement for other bound values: with a partial index SQLite would plan it each time, a
     // quarter of the cost of storing a small batch (measured).
@@ -269,12 +269,12 @@ pub(super) fn set_sync(conn: &Connection, sync: Sync) -> rusqlite::Result<()> {
 /// Opens a connection for [`wal::checkpoint`].
 pub(super) fn open_to_checkpoint(
     path: &Path,
-    keep: &RetentionPolicy,
+    policy: &RetentionPolicy,
 ) -> Result<Connection, LogError> {
     let failed = |error| LogError::from_sqlite(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
-    set_up(&conn, keep).map_err(failed)?;
+    set_up(&conn, policy).map_err(failed)?;
     Ok(conn)
 }
 

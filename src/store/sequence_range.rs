@@ -8,7 +8,7 @@ use rusqlite::params;
 use super::error::LogError;
 use super::history::{PAGE_BYTES, PAGE_ROWS, stored};
 use super::read::Reader;
-use crate::model::{RoomName, Stored};
+use crate::model::{InstanceId, RoomName, Stored};
 
 /// Range of sequence numbers in the stream of an author's process in a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct SeqRange {
     /// The author's libp2p `PublicKey`.
     pub author: Vec<u8>,
     /// Random id of the author's process.
-    pub instance: [u8; 16],
+    pub instance: InstanceId,
     /// Number of the first event.
     pub first: u64,
     /// Number of the last event.

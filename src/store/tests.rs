@@ -17,6 +17,6 @@ mod sequence_range;
 mod write_buffer;
 mod writer;
 
-pub(crate) fn keep() -> RetentionPolicy {
+pub(crate) fn policy() -> RetentionPolicy {
     RetentionPolicy::default()
 }

@@ -67,7 +67,7 @@ pub(super) struct WriteLoop {
 impl WriteLoop {
     pub(super) fn run(mut self, queue: &Receiver<Command>) {
         let mut next = None;
-        let max_kib = max_commit_kib(self.log.keep().bytes);
+        let max_kib = max_commit_kib(self.log.policy().bytes);
         while let Some(command) = next.take().or_else(|| self.wait(queue)) {
             match command {
                 Command::Append(append) => {

@@ -44,7 +44,7 @@ pub struct Writer {
     /// Queue of the reading thread; none for a log in memory, which the writing thread reads.
     reads: Option<Sender<(ReadJob, bool)>>,
     clock: UnixClock,
-    keep: RetentionPolicy,
+    policy: RetentionPolicy,
     buffer: SharedWriteBuffer,
     /// Whether an acknowledged batch is not visible to the reading thread yet.
     is_behind: Arc<AtomicBool>,
@@ -82,7 +82,7 @@ impl Writer {
     ) -> Result<Writer, LogError> {
         let clock: UnixClock = clock.into();
         let path = log.path().to_owned();
-        let keep = *log.keep();
+        let policy = *log.policy();
         let mut threads = Threads {
             path: &path,
             on_panic: Arc::new(on_panic),
@@ -100,7 +100,7 @@ impl Writer {
 
             let generation = Arc::clone(&log.generation);
             let unsynced = log.tables.unsynced();
-            let (due, background) = Checkpoints::new(path.clone(), keep, unsynced, generation);
+            let (due, background) = Checkpoints::new(path.clone(), policy, unsynced, generation);
             checkpoints = Some(due);
             threads.spawn("log-checkpoint", background)?;
         }
@@ -124,7 +124,7 @@ impl Writer {
             commands: Some(commands),
             reads,
             clock,
-            keep,
+            policy,
             buffer,
             is_behind,
             queued,
@@ -193,7 +193,7 @@ impl Writer {
             return false;
         };
         let unix = self.clock.read();
-        let oldest_ms = self.keep.oldest_ms(unix);
+        let oldest_ms = self.policy.oldest_ms(unix);
         let is_first = buffer.entries().is_empty();
         let is_stored = buffer.try_accept(unix.now, oldest_ms, records);
         drop(buffer);

@@ -31,7 +31,7 @@ async fn small() -> Member {
         bytes: LOG_BYTES,
         ..RetentionPolicy::default()
     };
-    start(builder().keep(keep)).await
+    start(builder().retention(keep)).await
 }
 
 /// A member that sends arbitrary messages.

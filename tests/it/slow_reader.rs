@@ -51,7 +51,7 @@ async fn a_reader_that_goes_on_gets_every_message_once_and_in_order_then_what_co
         bytes: 1 << 30,
         ..RetentionPolicy::default()
     };
-    let mut reader = start(builder().keep(keep)).await;
+    let mut reader = start(builder().retention(keep)).await;
     let speaker = stopped(&mut reader).await;
     for n in 0..MESSAGES {
         let message = next_message(&mut reader.events).await;
@@ -68,7 +68,7 @@ async fn a_reader_is_told_how_many_messages_the_log_has_removed_before_it_read_t
         bytes: 16 << 20,
         ..RetentionPolicy::default()
     };
-    let mut reader = start(builder().keep(keep)).await;
+    let mut reader = start(builder().retention(keep)).await;
     let speaker = stopped(&mut reader).await;
     speaker.say("the last").await;
     let (mut messages, mut missed) = (0, 0);

@@ -182,7 +182,7 @@ impl NodeBuilder {
     }
 
     /// Returns how long and how much the log keeps.
-    fn retention(&self) -> RetentionPolicy {
+    fn retention_policy(&self) -> RetentionPolicy {
         let mut keep = self.keep.unwrap_or_default();
         if self.data_dir.is_none() && self.keep.is_none() {
             keep.bytes = EPHEMERAL_BYTES;
@@ -191,7 +191,7 @@ impl NodeBuilder {
     }
 
     async fn open_log(&self, parts: &Parts) -> Result<OpenedLog, StartError> {
-        let keep = self.retention();
+        let keep = self.retention_policy();
         let (unix, network) = (parts.unix.clone(), parts.network);
         let supervisor = parts.supervisor.clone();
         let directory = self.data_dir.clone();

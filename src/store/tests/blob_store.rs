@@ -15,7 +15,7 @@ fn large(n: u64) -> Batch {
 
 fn filled(dir: &Path, numbers: std::ops::RangeInclusive<u64>) -> Vec<Batch> {
     let batches: Vec<Batch> = numbers.map(large).collect();
-    let mut log = Log::open(dir, keep()).unwrap();
+    let mut log = Log::open(dir, policy()).unwrap();
     log.append(NOW_MS, &batches).unwrap();
     batches
 }
@@ -52,7 +52,7 @@ fn overwrite(path: &Path, at: usize) {
 fn a_large_envelope_is_read_in_every_way_and_is_not_in_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let mut batches = filled(dir.path(), 1..=3);
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     batches.push(batch(1, 4));
     log.append(NOW_MS, &batches).unwrap();
     let found = fetch(&log, &batches);
@@ -85,7 +85,7 @@ fn a_large_envelope_is_read_in_every_way_and_is_not_in_the_file() {
 
 #[test]
 fn a_log_in_memory_has_no_files() {
-    let mut log = Log::ephemeral(keep()).unwrap();
+    let mut log = Log::ephemeral(policy()).unwrap();
     log.append(NOW_MS, &[large(1)]).unwrap();
     assert_eq!(fetch(&log, &[large(1)]).envelopes, [large(1).0.bytes]);
 }
@@ -106,7 +106,7 @@ fn what_did_not_reach_the_disk_before_a_power_cut_is_not_held_and_can_come_again
         let dir = tempfile::tempdir().unwrap();
         let batches = filled(dir.path(), 1..=3);
         cut(&files(dir.path(), FILE_NAME)[0].0);
-        let mut log = Log::open(dir.path(), keep()).unwrap();
+        let mut log = Log::open(dir.path(), policy()).unwrap();
         assert_eq!(holds(&log, &batches), held);
         log.append(NOW_MS, &batches).unwrap();
         assert_eq!(fetch(&log, &batches).envelopes.len(), 3);
@@ -117,7 +117,7 @@ fn what_did_not_reach_the_disk_before_a_power_cut_is_not_held_and_can_come_again
 fn an_altered_envelope_is_not_served_and_the_check_finds_it() {
     let dir = tempfile::tempdir().unwrap();
     let batches = filled(dir.path(), 1..=2);
-    let log = Log::open(dir.path(), keep()).unwrap();
+    let log = Log::open(dir.path(), policy()).unwrap();
     overwrite(&files(dir.path(), FILE_NAME)[0].0, 7);
     let found = fetch(&log, &batches);
     assert_eq!(found.missing, [batches[0].0.id], "nobody is sent a forgery");
@@ -130,7 +130,7 @@ fn an_altered_envelope_is_not_served_and_the_check_finds_it() {
 fn files_go_with_their_batches_and_all_that_is_kept_stays_within_the_bound() {
     for bytes in [32 << 20, 6 << 20] {
         let dir = tempfile::tempdir().unwrap();
-        let bound = RetentionPolicy { bytes, ..keep() };
+        let bound = RetentionPolicy { bytes, ..policy() };
         let mut log = Log::open(dir.path(), bound).unwrap();
         for n in 1..=60 {
             log.append(NOW_MS, &[large(n)]).unwrap();
@@ -154,13 +154,13 @@ fn files_go_with_their_batches_and_all_that_is_kept_stays_within_the_bound() {
 #[test]
 fn what_was_not_committed_leaves_no_file() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     log.refuse_writes(true).unwrap();
     assert!(log.append(NOW_MS, &[large(1)]).is_err());
     log.refuse_writes(false).unwrap();
     assert_eq!(holds(&log, &[large(1)]), [false]);
     drop(log);
-    drop(Log::open(dir.path(), keep()).unwrap());
+    drop(Log::open(dir.path(), policy()).unwrap());
     assert!(files(dir.path(), FILE_NAME).is_empty());
 }
 
@@ -169,7 +169,7 @@ fn with_full_sync_a_large_batch_is_stored_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let full = RetentionPolicy {
         sync: Sync::Full,
-        ..keep()
+        ..policy()
     };
     let batches: Vec<Batch> = (1..=40).map(large).collect();
     let mut log = Log::open(dir.path(), full).unwrap();
@@ -188,7 +188,7 @@ fn a_log_of_an_earlier_schema_is_named_and_left_alone_until_it_is_repaired() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE_NAME);
     let batches: Vec<Batch> = (1..=5).map(|n| batch(1, n)).collect();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     log.append(NOW_MS, &batches).unwrap();
     drop(log);
     let conn = rusqlite::Connection::open(&path).unwrap();
@@ -197,7 +197,7 @@ fn a_log_of_an_earlier_schema_is_named_and_left_alone_until_it_is_repaired() {
     drop(conn);
     let before = fs::read(&path).unwrap();
     let errors = [
-        Log::open(dir.path(), keep()).map(drop).unwrap_err(),
+        Log::open(dir.path(), policy()).map(drop).unwrap_err(),
         Archive::open(dir.path()).map(drop).unwrap_err(),
     ];
     for error in errors {
@@ -207,11 +207,11 @@ fn a_log_of_an_earlier_schema_is_named_and_left_alone_until_it_is_repaired() {
     assert_eq!(fs::read(&path).unwrap(), before);
     // Its batches were signed for no network: none of them verifies.
     let refuse = |_: &[u8]| Err::<Batch, _>("no batch".to_owned());
-    let repaired = store::repair(dir.path(), keep(), NOW_MS, refuse).unwrap();
+    let repaired = store::repair(dir.path(), policy(), NOW_MS, refuse).unwrap();
     assert_eq!((repaired.saved, repaired.refused), (0, 5));
     assert!(repaired.kept.exists());
     assert_eq!(
-        holds(&Log::open(dir.path(), keep()).unwrap(), &batches),
+        holds(&Log::open(dir.path(), policy()).unwrap(), &batches),
         [false; 5]
     );
 }
@@ -224,7 +224,7 @@ fn repairing_takes_the_large_ones_along_and_keeps_the_old_files() {
         .iter()
         .map(|(_, len)| *len)
         .collect();
-    let repaired = store::repair(dir.path(), keep(), NOW_MS, read_back).unwrap();
+    let repaired = store::repair(dir.path(), policy(), NOW_MS, read_back).unwrap();
     assert_eq!((repaired.saved, repaired.refused), (3, 0));
     let kept = repaired.kept.file_name().unwrap().to_str().unwrap();
     let old: Vec<u64> = files(dir.path(), kept)
@@ -232,7 +232,7 @@ fn repairing_takes_the_large_ones_along_and_keeps_the_old_files() {
         .map(|(_, len)| *len)
         .collect();
     assert_eq!(old, before);
-    let log = Log::open(dir.path(), keep()).unwrap();
+    let log = Log::open(dir.path(), policy()).unwrap();
     assert_eq!(fetch(&log, &batches).envelopes.len(), 3);
 }
 
@@ -240,7 +240,7 @@ fn repairing_takes_the_large_ones_along_and_keeps_the_old_files() {
 fn what_is_old_goes_and_the_rest_stays_also_where_both_are_in_the_same_files() {
     let bytes = 32 << 20;
     let dir = tempfile::tempdir().unwrap();
-    let bound = RetentionPolicy { bytes, ..keep() };
+    let bound = RetentionPolicy { bytes, ..policy() };
     let mut log = Log::open(dir.path(), bound).unwrap();
     // Alternates an old batch that is fetched with a new one that is broadcast.
     for n in 1..=60 {
@@ -267,7 +267,7 @@ fn what_is_old_goes_and_the_rest_stays_also_where_both_are_in_the_same_files() {
 #[test]
 fn a_transaction_that_failed_leaves_nothing_in_the_files() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     log.append(NOW_MS, &[large(1)]).unwrap();
     let before = files(dir.path(), FILE_NAME);
     log.refuse_writes(true).unwrap();
@@ -288,16 +288,16 @@ fn files_of_a_log_that_another_one_has_replaced_are_set_aside() {
     for suffix in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(dir.path().join(format!("{FILE_NAME}{suffix}")));
     }
-    let refused = Log::open(dir.path(), keep());
+    let refused = Log::open(dir.path(), policy());
     assert!(
         matches!(refused, Err(LogError::Orphaned { .. })),
         "{refused:?}"
     );
 
     let empty = tempfile::tempdir().unwrap();
-    drop(Log::open(empty.path(), keep()).unwrap());
+    drop(Log::open(empty.path(), policy()).unwrap());
     fs::copy(empty.path().join(FILE_NAME), dir.path().join(FILE_NAME)).unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     log.append(NOW_MS, &[large(9)]).unwrap();
     let aside = files(dir.path(), &format!("{FILE_NAME}.orphaned"));
     assert!(

@@ -61,14 +61,14 @@ fn store(writer: &Writer, dir: &Path, batches: impl Iterator<Item = Batch>) -> (
 #[test]
 fn all_files_of_a_small_log_stay_within_its_bound_and_a_constant_under_any_load_and_after_it() {
     for (mib, sync) in [(5, Sync::Normal), (5, Sync::Full)] {
-        let keep = RetentionPolicy {
+        let policy = RetentionPolicy {
             bytes: mib << 20,
             sync,
-            ..keep()
+            ..policy()
         };
-        assert!(keep.most_on_disk() < keep.bytes + (18 << 20));
+        assert!(policy.most_on_disk() < policy.bytes + (18 << 20));
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(dir.path(), keep).unwrap();
+        let log = Log::open(dir.path(), policy).unwrap();
         let writer = Writer::start(log, Clock::start(), |_| {}).unwrap();
         let floods = [
             (3, 1, 4000, 400),
@@ -83,15 +83,15 @@ fn all_files_of_a_small_log_stay_within_its_bound_and_a_constant_under_any_load_
             };
             let (most, each) = store(&writer, dir.path(), in_turn(authors, from, rounds, bytes));
             assert!(
-                most <= keep.most_on_disk(),
+                most <= policy.most_on_disk(),
                 "{most} of {} with {bytes} bytes each: {each:?}",
-                keep.most_on_disk()
+                policy.most_on_disk()
             );
         }
         drop(writer);
         let (rest, each) = on_disk(dir.path());
         assert!(
-            rest <= keep.most_on_disk() - (8 << 20),
+            rest <= policy.most_on_disk() - (8 << 20),
             "{rest} at rest: {each:?}"
         );
         let wal = std::fs::metadata(dir.path().join("log.sqlite3-wal"));
@@ -101,12 +101,12 @@ fn all_files_of_a_small_log_stay_within_its_bound_and_a_constant_under_any_load_
 
 #[test]
 fn pages_that_small_batches_leave_are_given_back_when_large_ones_take_their_room() {
-    let keep = RetentionPolicy {
+    let policy = RetentionPolicy {
         bytes: 16 << 20,
-        ..keep()
+        ..policy()
     };
     let dir = tempfile::tempdir().unwrap();
-    let log = Log::open(dir.path(), keep).unwrap();
+    let log = Log::open(dir.path(), policy).unwrap();
     let writer = Writer::start(log, Clock::start(), |_| {}).unwrap();
     let file = || {
         std::fs::metadata(dir.path().join("log.sqlite3"))
@@ -117,7 +117,7 @@ fn pages_that_small_batches_leave_are_given_back_when_large_ones_take_their_room
     drop(writer);
     let full = file();
     assert!(full > 12 << 20, "{full}");
-    let log = Log::open(dir.path(), keep).unwrap();
+    let log = Log::open(dir.path(), policy).unwrap();
     let writer = Writer::start(log, Clock::start(), |_| {}).unwrap();
     store(&writer, dir.path(), in_turn(1, 10_000, 200, 200_000));
     drop(writer);

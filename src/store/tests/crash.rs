@@ -67,7 +67,7 @@ fn no_acknowledged_batch_is_lost_by_kill_9() {
         acknowledged.extend(reader.join().unwrap());
         if cycle % 10 == 9 || cycle + 1 == cycles {
             let start = Instant::now();
-            let log = Log::open(dir.path(), keep()).unwrap();
+            let log = Log::open(dir.path(), policy()).unwrap();
             slowest = slowest.max(start.elapsed());
             // The last cycle checks the batches of all cycles again.
             let from = if cycle + 1 == cycles {
@@ -106,7 +106,7 @@ fn child() {
         Sync::Normal
     };
     let start = Instant::now();
-    let log = Log::open(dir.as_ref(), RetentionPolicy { sync, ..keep() }).unwrap();
+    let log = Log::open(dir.as_ref(), RetentionPolicy { sync, ..policy() }).unwrap();
     println!("opened in ms: {}", start.elapsed().as_millis());
     let clock = Clock::start();
     let writer = Writer::start(log, clock, |_| {}).unwrap();

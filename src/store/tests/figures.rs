@@ -21,7 +21,7 @@ fn measure(name: &str, count: u64, size: usize, events: u64, sync: Sync, at_once
         RetentionPolicy {
             sync,
             bytes: 1 << 40,
-            ..keep()
+            ..policy()
         },
     )
     .unwrap();
@@ -72,7 +72,7 @@ fn latency(name: &str, count: u64, size: usize, sync: Sync, pause: Duration) {
             .unwrap();
     let clock = Clock::start();
     let writer = Writer::start(
-        Log::open(dir.path(), RetentionPolicy { sync, ..keep() }).unwrap(),
+        Log::open(dir.path(), RetentionPolicy { sync, ..policy() }).unwrap(),
         clock,
         |_| {},
     )
@@ -133,7 +133,7 @@ fn figures_of_a_full_log() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::start();
     let now_ms = clock.unix_millis();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     let count = 100_000u64;
     for group in 0..count / 1000 {
         let batches: Vec<Batch> = (0..1000)
@@ -143,7 +143,7 @@ fn figures_of_a_full_log() {
     }
     drop(log);
     let start = Instant::now();
-    let log = Log::open(dir.path(), keep()).unwrap();
+    let log = Log::open(dir.path(), policy()).unwrap();
     let opened = start.elapsed();
     let (_, items) = log.reader().items("a", usize::MAX >> 1).unwrap();
     let loaded = start.elapsed();

@@ -44,7 +44,7 @@ fn is_read(dir: &Path, batch: &Batch) -> bool {
 #[test]
 fn what_was_acknowledged_before_its_commit_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     assert_eq!(soon(&mut log, &[batch(1, 1)]).unwrap(), [NEW]);
     log.flush().unwrap();
     assert_eq!(
@@ -60,7 +60,7 @@ fn what_was_acknowledged_before_its_commit_survives_a_kill() {
 
     let left = killed(dir.path());
     for _ in 0..2 {
-        let mut log = Log::open(left.path(), keep()).unwrap();
+        let mut log = Log::open(left.path(), policy()).unwrap();
         assert!(!log.has_uncommitted());
         for n in [1, 2] {
             assert!(is_in_the_file(left.path(), &batch(1, n)));
@@ -76,7 +76,7 @@ fn what_was_acknowledged_before_its_commit_survives_a_kill() {
 #[test]
 fn whoever_reads_the_log_of_a_killed_process_sees_all_it_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     soon(&mut log, &[batch(1, 1)]).unwrap();
     assert!(is_read(killed(dir.path()).path(), &batch(1, 1)));
     let report = store::check(killed(dir.path()).path()).unwrap();
@@ -92,7 +92,7 @@ fn whoever_reads_the_log_of_a_killed_process_sees_all_it_acknowledged() {
 #[test]
 fn whoever_reads_the_log_of_a_running_process_waits_for_what_it_has_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     soon(&mut log, &[batch(1, 1)]).unwrap();
     let path = dir.path().to_owned();
     let (sender, read) = std::sync::mpsc::channel();
@@ -108,12 +108,12 @@ fn whoever_reads_the_log_of_a_running_process_waits_for_what_it_has_acknowledged
 #[test]
 fn with_full_sync_nothing_is_put_off_and_what_was_is_committed() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     soon(&mut log, &[batch(1, 1)]).unwrap();
     let left = killed(dir.path());
     let full = RetentionPolicy {
         sync: Sync::Full,
-        ..keep()
+        ..policy()
     };
     let mut log = Log::open(left.path(), full).unwrap();
     assert!(is_in_the_file(left.path(), &batch(1, 1)));
@@ -124,7 +124,7 @@ fn with_full_sync_nothing_is_put_off_and_what_was_is_committed() {
 #[test]
 fn an_append_that_fails_takes_nothing_acknowledged_with_it() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     soon(&mut log, &[batch(1, 1)]).unwrap();
     log.limit_pages(Some(40)).unwrap();
     let large = batch_of("b", 2, 1, 1, NOW_MS, 1 << 20);
@@ -141,7 +141,7 @@ fn an_append_that_fails_takes_nothing_acknowledged_with_it() {
 #[test]
 fn what_cannot_be_committed_is_kept_until_it_can() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     log.append(NOW_MS, &[batch(1, 1)]).unwrap();
     let acknowledged = batch(1, 2);
     soon(&mut log, std::slice::from_ref(&acknowledged)).unwrap();

@@ -12,11 +12,11 @@ fn a_batch_is_there_once_and_comes_back_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let one = batch(1, 1);
     {
-        let mut log = Log::open(dir.path(), keep()).unwrap();
+        let mut log = Log::open(dir.path(), policy()).unwrap();
         let twice = [one.clone(), one.clone()];
         assert_eq!(log.append(NOW_MS, &twice).unwrap(), [NEW, Outcome::Held]);
     }
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     assert_eq!(
         log.append(NOW_MS, std::slice::from_ref(&one)).unwrap(),
         [Outcome::Held]
@@ -29,7 +29,7 @@ fn a_batch_is_there_once_and_comes_back_as_it_was() {
 
 #[test]
 fn the_log_says_whether_the_batch_before_is_there() {
-    let mut log = Log::ephemeral(keep()).unwrap();
+    let mut log = Log::ephemeral(policy()).unwrap();
     let outcomes = log.append(
         NOW_MS,
         &[batch(1, 2), batch(1, 1), batch(1, 3), batch(1, 5)],
@@ -40,7 +40,7 @@ fn the_log_says_whether_the_batch_before_is_there() {
 
 #[test]
 fn numbers_given_twice_count_the_first_time_and_both_are_kept() {
-    let mut log = Log::ephemeral(keep()).unwrap();
+    let mut log = Log::ephemeral(policy()).unwrap();
     let first = batch_in("a", 1, 1, 10, NOW_MS);
     let second = batch_in("a", 1, 10, 5, NOW_MS);
     let conflict = Outcome::Conflict { with: first.0.id };
@@ -74,7 +74,7 @@ fn numbers_given_twice_count_the_first_time_and_both_are_kept() {
 
 #[test]
 fn numbers_beyond_the_columns_are_refused() {
-    let mut log = Log::ephemeral(keep()).unwrap();
+    let mut log = Log::ephemeral(policy()).unwrap();
     let wild = [
         batch_in("a", 1, u64::MAX, 1, NOW_MS),
         batch_in("a", 1, 1, u64::MAX, NOW_MS),
@@ -89,7 +89,7 @@ fn numbers_beyond_the_columns_are_refused() {
 fn what_is_too_old_goes_and_does_not_come_back() {
     let mut log = Log::ephemeral(RetentionPolicy {
         age: Duration::from_secs(10),
-        ..keep()
+        ..policy()
     })
     .unwrap();
     let old: Vec<Batch> = (1..=600).map(|n| batch_in("a", 1, n, 1, NOW_MS)).collect();
@@ -110,7 +110,7 @@ fn what_is_too_old_goes_and_does_not_come_back() {
 #[test]
 fn the_bound_in_bytes_holds_and_the_oldest_go_first() {
     let bytes = 4 << 20;
-    let mut log = Log::ephemeral(RetentionPolicy { bytes, ..keep() }).unwrap();
+    let mut log = Log::ephemeral(RetentionPolicy { bytes, ..policy() }).unwrap();
     for n in 1..=2000 {
         let room = if n % 3 == 0 { "b" } else { "a" };
         log.append(
@@ -136,7 +136,7 @@ fn the_bound_in_bytes_holds_and_the_oldest_go_first() {
 #[test]
 fn of_large_batches_no_more_goes_at_once_than_must() {
     let bytes = 32 << 20;
-    let mut log = Log::ephemeral(RetentionPolicy { bytes, ..keep() }).unwrap();
+    let mut log = Log::ephemeral(RetentionPolicy { bytes, ..policy() }).unwrap();
     for n in 1..=40 {
         let large = batch_of("a", 1, n, 1, NOW_MS + n, 1 << 20);
         log.append(NOW_MS, &[large]).unwrap();
@@ -151,9 +151,9 @@ fn of_large_batches_no_more_goes_at_once_than_must() {
 #[test]
 fn a_second_process_is_told_who_has_the_log_and_may_read_it() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     log.append(NOW_MS, &[batch(1, 1)]).unwrap();
-    let error = Log::open(dir.path(), keep()).unwrap_err();
+    let error = Log::open(dir.path(), policy()).unwrap_err();
     assert!(
         matches!(error, LogError::InUse { by: Some(pid), .. } if pid == std::process::id()),
         "{error}"
@@ -186,7 +186,7 @@ fn files_of_others_and_of_later_versions_are_left_as_they_are() {
         }
         drop(conn);
         let before = fs::read(&path).unwrap();
-        let error = Log::open(dir.path(), keep()).unwrap_err();
+        let error = Log::open(dir.path(), policy()).unwrap_err();
         let expected = match error {
             LogError::Newer { found, known, .. } => later && (found, known) == (99, 3),
             LogError::Foreign { .. } => !later,
@@ -201,7 +201,7 @@ fn files_of_others_and_of_later_versions_are_left_as_they_are() {
     )
     .unwrap();
     let before = fs::read(&path).unwrap();
-    let error = Log::open(dir.path(), keep()).unwrap_err();
+    let error = Log::open(dir.path(), policy()).unwrap_err();
     assert!(matches!(error, LogError::Damaged { .. }), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }
@@ -209,7 +209,7 @@ fn files_of_others_and_of_later_versions_are_left_as_they_are() {
 #[test]
 fn a_directory_that_cannot_be_written_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    drop(Log::open(dir.path(), keep()).unwrap());
+    drop(Log::open(dir.path(), policy()).unwrap());
     let set_mode =
         |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
     set_mode(0o500);
@@ -220,7 +220,7 @@ fn a_directory_that_cannot_be_written_is_named() {
     } else {
         std::path::Path::new("/sys/kernel")
     };
-    let error = Log::open(place, keep()).unwrap_err();
+    let error = Log::open(place, policy()).unwrap_err();
     set_mode(0o700);
     assert!(matches!(error, LogError::ReadOnly { .. }), "{error}");
 }
@@ -237,14 +237,14 @@ fn an_absent_log_is_not_made_by_reading_it() {
 fn an_empty_file_left_by_a_crash_becomes_a_log() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(FILE_NAME), b"").unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     assert_eq!(log.append(NOW_MS, &[batch(1, 1)]).unwrap(), [NEW]);
 }
 
 #[test]
 fn the_file_is_its_owners_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     log.append(
         NOW_MS,
         &[batch(1, 1), batch_of("a", 2, 1, 1, NOW_MS, 1 << 20)],
@@ -260,7 +260,7 @@ fn the_file_is_its_owners_alone() {
 #[test]
 fn a_full_disk_is_named_and_later_batches_are_stored_when_there_is_room_again() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     log.append(NOW_MS, &[batch(1, 1)]).unwrap();
     log.limit_pages(Some(40)).unwrap();
     let large = batch_of("b", 2, 1, 1, NOW_MS, 1 << 20);
@@ -280,7 +280,7 @@ fn a_full_disk_is_named_and_later_batches_are_stored_when_there_is_room_again() 
 #[test]
 fn a_person_can_read_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     log.append(NOW_MS, &[batch(7, 1)]).unwrap();
     let conn = rusqlite::Connection::open(dir.path().join(FILE_NAME)).unwrap();
     let row: (String, String, String) = conn

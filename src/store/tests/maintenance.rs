@@ -12,7 +12,7 @@ fn filled(dir: &std::path::Path, count: u64) -> Vec<Batch> {
     let batches: Vec<Batch> = (1..=count)
         .map(|n| batch_of("a", 1, n, 1, NOW_MS + n, 300))
         .collect();
-    Log::open(dir, keep())
+    Log::open(dir, policy())
         .unwrap()
         .append(NOW_MS, &batches)
         .unwrap();
@@ -44,13 +44,13 @@ fn a_damaged_log_is_repaired_and_the_old_file_kept() {
     assert!(!store::check(dir.path()).unwrap().is_sound());
     let damaged = fs::read(dir.path().join(FILE_NAME)).unwrap();
 
-    let repaired = store::repair(dir.path(), keep(), NOW_MS, read_back).unwrap();
+    let repaired = store::repair(dir.path(), policy(), NOW_MS, read_back).unwrap();
     assert!(repaired.saved > 500, "{repaired:?}");
     assert_eq!(fs::read(&repaired.kept).unwrap(), damaged);
     let report = store::check(dir.path()).unwrap();
     assert!(report.is_sound(), "{report:?}");
     assert_eq!(report.whole, repaired.saved);
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     log.append(NOW_MS, &batches).unwrap();
     assert_eq!(
         log.reader().rooms().unwrap()[0].batches,
@@ -101,7 +101,7 @@ fn one_damaged_page_takes_what_is_in_it_which_is_counted_and_nothing_else() {
     assert!(rows.len() > 5 && all > rows.len() + 10, "{rows:?} of {all}");
     for page in 1..=all {
         let copy = with_damaged(dir.path(), &[page]);
-        let repaired = store::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
+        let repaired = store::repair(copy.path(), policy(), NOW_MS, read_back).unwrap();
         assert_eq!(
             repaired.saved + repaired.lost,
             1000,
@@ -130,7 +130,7 @@ fn where_more_may_be_lost_than_can_be_counted_the_repair_says_so() {
         kind == "leaf" && name.starts_with("batch")
     });
     let copy = with_damaged(dir.path(), &damaged);
-    let repaired = store::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
+    let repaired = store::repair(copy.path(), policy(), NOW_MS, read_back).unwrap();
     assert!(
         !repaired.is_lost_known && !repaired.is_whole(),
         "{repaired:?}"
@@ -140,7 +140,7 @@ fn where_more_may_be_lost_than_can_be_counted_the_repair_says_so() {
 #[test]
 fn what_is_in_the_wal_and_the_journal_alone_is_saved_too() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     let batches: Vec<Batch> = (1..=500)
         .map(|n| batch_of("a", 1, n, 1, NOW_MS + n, 300))
         .collect();
@@ -150,7 +150,7 @@ fn what_is_in_the_wal_and_the_journal_alone_is_saved_too() {
         .unwrap();
     // This is the state that a killed process leaves.
     let copy = with_damaged(dir.path(), &[1]);
-    let repaired = store::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
+    let repaired = store::repair(copy.path(), policy(), NOW_MS, read_back).unwrap();
     assert_eq!((repaired.saved, repaired.lost), (510, 0), "{repaired:?}");
 
     // Without a valid first page SQLite reads nothing, not even the WAL.
@@ -166,7 +166,7 @@ fn what_is_in_the_wal_and_the_journal_alone_is_saved_too() {
     }
     fs::write(&wal, bytes).unwrap();
     assert!(firsts > 0, "the first page is in the WAL");
-    let repaired = store::repair(copy.path(), keep(), NOW_MS, read_back).unwrap();
+    let repaired = store::repair(copy.path(), policy(), NOW_MS, read_back).unwrap();
     assert_eq!((repaired.saved, repaired.lost), (510, 0), "{repaired:?}");
 }
 
@@ -200,7 +200,7 @@ fn large_messages_whose_rows_are_lost_are_found_in_their_files_and_removed_ones_
     let dir = tempfile::tempdir().unwrap();
     let of = |n: u64| in_envelope(&batch_of("a", 1, n, 1, NOW_MS + n, 100_000 + n as usize));
     let batches: Vec<Batch> = (1..=6).map(of).collect();
-    Log::open(dir.path(), keep())
+    Log::open(dir.path(), policy())
         .unwrap()
         .append(NOW_MS, &batches)
         .unwrap();
@@ -210,9 +210,9 @@ fn large_messages_whose_rows_are_lost_are_found_in_their_files_and_removed_ones_
     drop(conn);
     let rows = pages(dir.path(), |name, kind| name == "batch" && kind == "leaf");
     let copy = with_damaged(dir.path(), &rows);
-    let repaired = store::repair(copy.path(), keep(), NOW_MS, read_envelope).unwrap();
+    let repaired = store::repair(copy.path(), policy(), NOW_MS, read_envelope).unwrap();
     assert_eq!((repaired.saved, repaired.lost), (5, 0), "{repaired:?}");
-    let log = Log::open(copy.path(), keep()).unwrap();
+    let log = Log::open(copy.path(), policy()).unwrap();
     assert!(!log.reader().holds(&batches[1].0.id).unwrap());
 }
 
@@ -220,10 +220,10 @@ fn large_messages_whose_rows_are_lost_are_found_in_their_files_and_removed_ones_
 fn a_file_beyond_reading_is_replaced_by_an_empty_log_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(FILE_NAME), [0x5a; 50_000]).unwrap();
-    let repaired = store::repair(dir.path(), keep(), NOW_MS, read_back).unwrap();
+    let repaired = store::repair(dir.path(), policy(), NOW_MS, read_back).unwrap();
     assert_eq!(repaired.saved, 0);
     assert_eq!(fs::read(&repaired.kept).unwrap(), [0x5a; 50_000]);
-    Log::open(dir.path(), keep()).unwrap();
+    Log::open(dir.path(), policy()).unwrap();
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn what_is_exported_can_be_imported_once() {
     );
     let import = || {
         store::import(
-            Log::open(to.path(), keep()).unwrap(),
+            Log::open(to.path(), policy()).unwrap(),
             NOW_MS,
             &mut &lines[..],
             read_back,
@@ -257,7 +257,7 @@ fn an_import_names_the_line_that_it_cannot_take() {
     lines.extend_from_slice(b"{\"room\": 1}\n");
     let to = tempfile::tempdir().unwrap();
     let error = store::import(
-        Log::open(to.path(), keep()).unwrap(),
+        Log::open(to.path(), policy()).unwrap(),
         NOW_MS,
         &mut &lines[..],
         read_back,
@@ -265,7 +265,7 @@ fn an_import_names_the_line_that_it_cannot_take() {
     .unwrap_err();
     assert!(matches!(error, LogError::Import { line: 4, .. }), "{error}");
     assert_eq!(
-        Log::open(to.path(), keep())
+        Log::open(to.path(), policy())
             .unwrap()
             .reader()
             .rooms()
@@ -277,7 +277,7 @@ fn an_import_names_the_line_that_it_cannot_take() {
     let refuse = |_: &[u8]| Err::<Batch, _>("forged".to_owned());
     assert!(
         store::import(
-            Log::open(to.path(), keep()).unwrap(),
+            Log::open(to.path(), policy()).unwrap(),
             NOW_MS,
             &mut &lines[..],
             refuse

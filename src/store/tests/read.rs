@@ -12,7 +12,7 @@ pub(super) fn seqs(page: &Page) -> Vec<u64> {
 
 #[test]
 fn history_is_read_in_pages_by_room_time_author_and_the_last() {
-    let mut log = Log::ephemeral(keep()).unwrap();
+    let mut log = Log::ephemeral(policy()).unwrap();
     let mut all: Vec<Batch> = (1..=700).map(|n| batch((n % 2) as u8, n)).collect();
     all.rotate_left(300);
     log.append(NOW_MS, &all).unwrap();
@@ -95,7 +95,7 @@ fn history_is_read_in_pages_by_room_time_author_and_the_last() {
 
 #[test]
 fn a_fetch_answers_in_order_up_to_its_bytes_and_names_what_is_missing() {
-    let mut log = Log::ephemeral(keep()).unwrap();
+    let mut log = Log::ephemeral(policy()).unwrap();
     let held: Vec<Batch> = (1..=5)
         .map(|n| batch_of("a", 1, n, 1, NOW_MS, 1000))
         .collect();
@@ -118,7 +118,7 @@ fn a_fetch_answers_in_order_up_to_its_bytes_and_names_what_is_missing() {
 
 #[test]
 fn the_newest_items_tell_where_they_begin() {
-    let mut log = Log::ephemeral(keep()).unwrap();
+    let mut log = Log::ephemeral(policy()).unwrap();
     log.append(NOW_MS, &(1..=10).map(|n| batch(1, n)).collect::<Vec<_>>())
         .unwrap();
     let (low_watermark, items) = log.reader().items("a", 4).unwrap();

@@ -18,7 +18,7 @@ const A_DAY_MS: u64 = 24 * 3600 * 1000;
 fn small() -> RetentionPolicy {
     RetentionPolicy {
         bytes: LOG_BYTES,
-        ..keep()
+        ..policy()
     }
 }
 
@@ -203,7 +203,7 @@ fn what_is_remembered_of_what_made_room_is_bounded_and_the_rest_does_not_come_ba
 fn a_clock_that_was_wrong_does_not_keep_the_log_from_taking_what_is_said() {
     let mut log = Log::ephemeral(RetentionPolicy {
         age: Duration::from_secs(3600),
-        ..keep()
+        ..policy()
     })
     .unwrap();
     let later = NOW_MS + 400 * A_DAY_MS;

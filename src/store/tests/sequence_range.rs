@@ -23,7 +23,7 @@ fn page(log: &Log, numbers: &SeqRange) -> (Vec<u64>, bool) {
 
 #[test]
 fn a_stretch_is_read_from_the_batch_that_holds_its_first_event_to_that_with_its_last() {
-    let mut log = Log::ephemeral(keep()).unwrap();
+    let mut log = Log::ephemeral(policy()).unwrap();
     let batches: Vec<Batch> = (0..10)
         .map(|n| batch_in("a", 1, 1 + n * 10, 10, NOW_MS + n))
         .chain([
@@ -49,7 +49,7 @@ fn a_stretch_is_read_from_the_batch_that_holds_its_first_event_to_that_with_its_
 
 #[test]
 fn a_long_stretch_comes_in_pages_and_what_is_missing_in_it_is_passed_over() {
-    let mut log = Log::ephemeral(keep()).unwrap();
+    let mut log = Log::ephemeral(policy()).unwrap();
     let batches: Vec<Batch> = (1..=1000)
         .filter(|seq| !(300..400).contains(seq))
         .map(|seq| batch(1, seq))
@@ -73,7 +73,7 @@ fn a_long_stretch_comes_in_pages_and_what_is_missing_in_it_is_passed_over() {
 #[tokio::test]
 async fn what_cannot_be_committed_yet_is_not_taken_for_missing() {
     for is_stuck in [false, true] {
-        let mut log = Log::ephemeral(keep()).unwrap();
+        let mut log = Log::ephemeral(policy()).unwrap();
         log.append_buffered(NOW_MS, &[&batch(1, 1).0]).unwrap();
         log.flush().unwrap();
         let put_off = [batch(1, 2).0];

@@ -12,7 +12,7 @@ use crate::store::{FILE_NAME, Log, Reader, Writer, journal::Journal, schema};
 /// Stores batches as the writer does: through the write buffer if it accepts them, or else in the tables.
 fn stored(log: &mut Log, batches: &[Batch]) -> (Vec<Outcome>, bool) {
     let records: Vec<Record> = batches.iter().map(Verified::record).collect();
-    let oldest_ms = keep().oldest_ms(NOW_MS.into());
+    let oldest_ms = policy().oldest_ms(NOW_MS.into());
     if log
         .write_buffer()
         .lock()
@@ -31,7 +31,7 @@ fn is_at_once(log: &mut Log, batch: Batch) -> bool {
 #[test]
 fn what_comes_next_of_an_author_whose_last_number_is_known_needs_no_table() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Log::open(dir.path(), keep()).unwrap();
+    let mut log = Log::open(dir.path(), policy()).unwrap();
     assert!(!is_at_once(&mut log, batch(1, 1)), "it is not known yet");
     assert!(is_at_once(&mut log, batch(1, 2)));
     let (outcomes, at_once) = stored(&mut log, &[batch(1, 3), batch(1, 4)]);
@@ -44,7 +44,7 @@ fn what_comes_next_of_an_author_whose_last_number_is_known_needs_no_table() {
         !is_at_once(&mut log, batch_in("b", 1, 8, 1, NOW_MS)),
         "another room"
     );
-    let too_old = NOW_MS - keep().age.as_millis() as u64 - 1;
+    let too_old = NOW_MS - policy().age.as_millis() as u64 - 1;
     assert!(!is_at_once(&mut log, batch_in("a", 1, 8, 1, too_old)));
     assert!(
         !is_at_once(&mut log, batch_of("a", 1, 8, 1, NOW_MS, 20_000)),
@@ -70,7 +70,7 @@ fn what_comes_next_of_an_author_whose_last_number_is_known_needs_no_table() {
 fn what_was_removed_for_its_age_is_not_taken_at_once_either() {
     let an_hour = RetentionPolicy {
         age: Duration::from_secs(3600),
-        ..keep()
+        ..policy()
     };
     let mut log = Log::ephemeral(an_hour).unwrap();
     let then_ms = NOW_MS - 4_000_000;
@@ -94,7 +94,7 @@ fn what_was_removed_for_its_age_is_not_taken_at_once_either() {
 
 #[test]
 fn while_the_log_commits_what_is_small_queues_and_nothing_is_overtaken() {
-    let log = Log::ephemeral(keep()).unwrap();
+    let log = Log::ephemeral(policy()).unwrap();
     let buffer = log.write_buffer();
     let clock = Clock::start();
     let writer = Writer::start(log, clock, |_| {}).unwrap();
@@ -145,7 +145,7 @@ fn while_the_log_commits_what_is_small_queues_and_nothing_is_overtaken() {
 #[test]
 fn what_was_put_off_comes_into_the_file_by_itself() {
     let dir = tempfile::tempdir().unwrap();
-    let log = Log::open(dir.path(), keep()).unwrap();
+    let log = Log::open(dir.path(), policy()).unwrap();
     let clock = Clock::start();
     let writer = Writer::start(log, clock, |_| {}).unwrap();
     let path = dir.path().join(FILE_NAME);
@@ -167,7 +167,7 @@ fn what_was_put_off_comes_into_the_file_by_itself() {
 #[test]
 fn what_was_in_a_transaction_that_is_lost_goes_into_the_next() {
     for next in [batch(1, 2), batch(2, 1)] {
-        let mut log = Log::ephemeral(keep()).unwrap();
+        let mut log = Log::ephemeral(policy()).unwrap();
         stored(&mut log, &[batch(1, 1)]);
         assert!(log.has_uncommitted());
         // SQLite does this by itself when a statement that only reads meets a full or failing disk.
@@ -182,7 +182,7 @@ fn what_was_in_a_transaction_that_is_lost_goes_into_the_next() {
 
 #[test]
 fn many_that_are_put_off_are_stored_also_when_the_first_try_fails() {
-    let mut log = Log::ephemeral(keep()).unwrap();
+    let mut log = Log::ephemeral(policy()).unwrap();
     stored(&mut log, &[batch(1, 1)]);
     log.flush().unwrap();
     assert!((2..=60).all(|n| is_at_once(&mut log, batch(1, n))));
@@ -199,7 +199,7 @@ fn many_that_are_put_off_are_stored_also_when_the_first_try_fails() {
 fn what_several_store_at_once_is_all_there_while_the_log_commits_and_makes_room() {
     const EACH: u64 = 400;
     let dir = tempfile::tempdir().unwrap();
-    let log = Log::open(dir.path(), keep()).unwrap();
+    let log = Log::open(dir.path(), policy()).unwrap();
     let clock = Clock::start();
     let writer = Writer::start(log, clock, |_| {}).unwrap();
     let now_ms = clock.unix_millis();
@@ -223,7 +223,7 @@ fn what_several_store_at_once_is_all_there_while_the_log_commits_and_makes_room(
         }
     });
     drop(writer);
-    let log = Log::open(dir.path(), keep()).unwrap();
+    let log = Log::open(dir.path(), policy()).unwrap();
     assert_eq!(log.reader().rooms().unwrap()[0].batches, 3 * EACH);
 }
 
@@ -266,8 +266,8 @@ proptest! {
     #[test]
     fn every_outcome_is_the_one_of_a_log_that_commits_at_once(steps in steps()) {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = Log::open(dir.path(), keep()).unwrap();
-        let mut plain = Log::ephemeral(keep()).unwrap();
+        let mut log = Log::open(dir.path(), policy()).unwrap();
+        let mut plain = Log::ephemeral(policy()).unwrap();
         let mut ids = Vec::new();
         for step in steps {
             match step {

@@ -13,9 +13,9 @@ fn the_writer_acknowledges_each_append_with_its_own_outcomes() {
     for ephemeral in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let log = if ephemeral {
-            Log::ephemeral(keep())
+            Log::ephemeral(policy())
         } else {
-            Log::open(dir.path(), keep())
+            Log::open(dir.path(), policy())
         };
         let writer = Writer::start(log.unwrap(), Clock::start(), |_| {}).unwrap();
         let (sender, receiver) = mpsc::channel();
@@ -53,7 +53,7 @@ fn the_writer_acknowledges_each_append_with_its_own_outcomes() {
 fn what_was_stored_is_moved_into_the_file_in_the_next_pause() {
     const BATCHES: u64 = 12 * 32;
     let dir = tempfile::tempdir().unwrap();
-    let log = Log::open(dir.path(), keep()).unwrap();
+    let log = Log::open(dir.path(), policy()).unwrap();
     let writer = Writer::start(log, Clock::start(), |_| {}).unwrap();
     let (sender, receiver) = mpsc::channel();
     let now_ms = Clock::start().unix_millis();
@@ -75,7 +75,7 @@ fn what_was_stored_is_moved_into_the_file_in_the_next_pause() {
 
 #[test]
 fn a_full_queue_is_said_and_nothing_of_it_is_lost() {
-    let writer = Writer::start(Log::ephemeral(keep()).unwrap(), Clock::start(), |_| {}).unwrap();
+    let writer = Writer::start(Log::ephemeral(policy()).unwrap(), Clock::start(), |_| {}).unwrap();
     let (sender, receiver) = mpsc::channel();
     let now_ms = Clock::start().unix_millis();
     let batches: Vec<Batch> = (1..=40)
