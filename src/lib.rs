@@ -83,6 +83,7 @@ pub mod sync;
 pub mod wire;
 
 pub use identity::{Identity, NetworkKey};
+pub use libp2p::{Multiaddr, PeerId};
 pub use model::{BatchId, RoomName, RoomNameError};
 pub use net::{Address, AddressError, Stage, StageError};
 pub use node::{
