@@ -26,6 +26,7 @@ const PROTOBUF_BYTES: usize = PROTOBUF_PREFIX.len() + 64;
 
 /// Error when a key file is read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeyFileError {
     /// The file or its directory cannot be used.
     #[error(transparent)]

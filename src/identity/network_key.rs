@@ -52,6 +52,7 @@ pub struct NetworkKey(Zeroizing<[u8; KEY_BYTES]>);
 
 /// Error when a network key is read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NetworkKeyError {
     /// The content has none of the formats of a key file.
     #[error(

@@ -37,6 +37,7 @@ const GENERATED_WORDS: usize = 7;
 
 /// An error in a passphrase, or in its derivation.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PassphraseError {
     /// The passphrase is empty.
     #[error("the passphrase is empty: give one, or have one made with `diatribe key passphrase`")]

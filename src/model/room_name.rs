@@ -24,6 +24,7 @@ pub struct RoomName(Arc<str>);
 
 /// Reason for which a text is not the name of a room.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RoomNameError {
     /// The text is empty.
     #[error("a room's name is not empty")]

@@ -21,6 +21,7 @@ const MEMORY_DURATION: Duration = Duration::from_secs(600);
 /// An author or neighbour exceeds its share of a full log: its own oldest messages are removed, not those of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Crowding {
     /// The author of the messages removed last.
     #[cfg_attr(

@@ -12,6 +12,7 @@ use crate::net::stage::StageError;
 
 /// A node could not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {reason}")]
@@ -51,6 +52,7 @@ impl From<ListenError> for StartError {
 
 /// A link could not be established.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// The connection failed at a stage.
     #[error("{0}")]
@@ -63,6 +65,7 @@ pub enum ConnectError {
 /// An event was not broadcast. Nothing of it left the node, except for [`BroadcastError::NotKept`] and
 /// [`BroadcastError::NotConfirmed`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum BroadcastError {
     /// The data exceeds the limit.
     #[error(
@@ -114,6 +117,7 @@ pub enum BroadcastError {
 
 /// A room could not be joined.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum JoinError {
     /// The node is in the maximum number of rooms.
     #[error("this node is in {0} rooms already, the most it can be in: leave one first")]

@@ -52,6 +52,7 @@ impl Direction {
 
 /// An event of a node.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Event {
     /// The node listens on another address, `/p2p/` included.
     Listening {
@@ -193,6 +194,7 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
 pub enum DatedThan {
     /// It arrived live, later than a message in flight can arrive.
     Arrival,
@@ -213,6 +215,7 @@ impl DatedThan {
 /// One event of a room, as its author signed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Message {
     /// The batch that contained it.
     pub id: BatchId,

@@ -91,6 +91,7 @@ impl PendingBroadcast {
 /// The present state of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct LinkInfo {
     /// The peer.
     #[cfg_attr(

@@ -43,6 +43,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The result of one stage.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct ProbeStep {
     /// The stage. TLS is part of [`Stage::Websocket`] unless TLS itself failed.
     pub stage: Stage,
@@ -55,6 +56,7 @@ pub struct ProbeStep {
 /// The result of a successful probe.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Probed {
     /// The peer that answered.
     #[cfg_attr(

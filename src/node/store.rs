@@ -13,6 +13,7 @@ use crate::store::Writer;
 /// The status of a room: its stored batches, and the neighbours in sync with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct RoomStatus {
     /// The name of the room.
     pub room: String,

@@ -12,6 +12,7 @@ use crate::identity::NetworkId;
 
 /// Error of opening, writing or reading the log.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LogError {
     /// Another process writes this log.
     #[error(

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 /// Error when a file with a secret is read or written. Each message names the file and the remedy.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SecretFileError {
     /// The file does not exist.
     #[error("{path}: no such file")]

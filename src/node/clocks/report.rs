@@ -14,6 +14,7 @@ use crate::gossip::MAX_AHEAD_MS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
 pub enum ClockState {
     /// A linked peer's clock differs from this node's.
     Differs,
@@ -47,6 +48,7 @@ impl ClockState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
 pub enum WrongClock {
     /// This machine's clock is wrong.
     Own,
@@ -70,6 +72,7 @@ impl WrongClock {
 /// A report that a clock is or was wrong. As text it says what happened, the consequence and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct ClockReport {
     /// The subject of the report.
     pub state: ClockState,
@@ -222,6 +225,7 @@ fn way(ahead_ms: i64, ahead: &'static str, behind: &'static str) -> &'static str
 /// The status of this machine's clock and of its neighbours'.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct ClockStatus {
     /// The reason why this machine's clock is not followed; none when it is.
     pub in_doubt: Option<ClockReport>,

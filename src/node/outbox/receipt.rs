@@ -10,6 +10,7 @@ use crate::node::error::BroadcastError;
 /// The receipt for an event that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct BroadcastReceipt {
     /// The batch that contains the event.
     pub id: BatchId,
