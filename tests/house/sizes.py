@@ -57,7 +57,8 @@ def main(arguments):
     paths = [one for root in roots for one in (sorted(root.rglob("*.rs")) if root.is_dir() else [root])]
     paths = [one for one in paths if "generated" not in one.parts]
     files, functions, types = measure(paths)
-    median = statistics.median(lines for lines, path in files if not is_test(pathlib.Path(path)))
+    rules = [lines for lines, path in files if not is_test(pathlib.Path(path))]
+    median = statistics.median(rules) if rules else 0
     over = []
     for title, found, limit in (("files", files, MAX_FILE), ("functions", functions, MAX_FUNCTION),
                                 ("types", [(n, name) for name, n in types.items()], MAX_TYPE)):
