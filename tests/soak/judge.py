@@ -7,13 +7,13 @@ import time
 SETTLE = 180
 JOIN = 90
 # A process grows while its log, its peers and its allocator's arenas grow to their final size:
-# most of that in its first quarter of an hour.
-WARM_UP = 20 * 60
+# most of that in its first quarter of an hour, the last of it in half an hour more.
+WARM_UP = 40 * 60
 # A slope over less than this says more about the last allocation than about a leak.
-MIN_SPAN = 10 * 60
+MIN_SPAN = 15 * 60
 # Growth of a node's memory after its log is full, in MiB an hour, for runs of at least this number of minutes.
 MAX_SLOPE = 1.0
-JUDGED_FROM = 35
+JUDGED_FROM = 60
 MIN_SAMPLES = 30
 STAYED_UP = ["steady", "clock", "disk", "partition"]
 
