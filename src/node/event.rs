@@ -198,7 +198,7 @@ pub enum Event {
 pub enum DatedThan {
     /// It arrived live, later than a message in flight can arrive.
     Arrival,
-    /// The same process of its author had dated an earlier message later.
+    /// An earlier message of the same process of its author has a later date.
     EarlierMessage,
 }
 

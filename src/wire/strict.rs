@@ -219,9 +219,9 @@ pub enum Kind {
     Fixed64,
     /// A number of 4 bytes.
     Fixed32,
-    /// Bytes.
+    /// Any bytes.
     Bytes,
-    /// UTF-8.
+    /// Text in UTF-8.
     Text,
     /// Another message, which is checked too.
     Message(&'static Schema),

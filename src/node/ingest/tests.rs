@@ -231,9 +231,11 @@ async fn what_a_neighbour_hands_back_is_stored_and_told_unless_this_run_has_said
 async fn what_comes_live_and_is_too_old_for_the_log_is_told_once_and_not_kept() {
     let mut kept = Kept::new(own(PeerId::random()));
     let author = Identity::generate();
+    // Read once: a repeated batch has the same date.
+    let now_ms = Clock::start().unix_millis();
     let old = |n, text| {
         let age = RetentionPolicy::default().age + std::time::Duration::from_secs(3600);
-        let sent_at_ms = Clock::start().unix_millis() - age.as_millis() as u64;
+        let sent_at_ms = now_ms - age.as_millis() as u64;
         sealed_at(&author, [7; 16], n, Said::new("chat", text), sent_at_ms)
     };
     join(&mut kept.task).await;

@@ -19,7 +19,7 @@ use super::super::tally::{Plan, Totals};
 pub(crate) enum Order {
     /// Start the node.
     Start(NodePlan),
-    /// Dial.
+    /// Dial an address.
     Connect { address: String },
     /// Start to count the deliveries at node `node` and their cost.
     Load { node: usize, plan: Plan },
