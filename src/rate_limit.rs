@@ -47,15 +47,24 @@ impl TokenBucket {
         }
     }
 
-    /// Takes a token and returns true, or returns false if there is none.
+    /// Takes a token. Returns whether there was one.
     pub(crate) fn try_take(&mut self, now: Time) -> bool {
-        let has_token = self.has_token(now);
-        self.tokens = self.tokens_at(now);
-        self.at = self.at.max(now);
-        if has_token {
-            self.tokens = (self.tokens - 1.0).max(0.0);
+        self.try_take_many(now, 1.0)
+    }
+
+    /// Takes `count` tokens if there are as many. Returns whether there were.
+    pub(crate) fn try_take_many(&mut self, now: Time, count: f64) -> bool {
+        let is_enough = self.missing(now, count) == 0.0;
+        if is_enough {
+            self.drain(now, count);
         }
-        has_token
+        is_enough
+    }
+
+    /// Takes `count` tokens, or all of them if there are fewer.
+    pub(crate) fn drain(&mut self, now: Time, count: f64) {
+        self.tokens = (self.tokens_at(now) - count).max(0.0);
+        self.at = self.at.max(now);
     }
 
     /// Returns a token to the bucket.
@@ -65,7 +74,13 @@ impl TokenBucket {
 
     /// Returns whether a token can be taken at `now`.
     pub(crate) fn has_token(&self, now: Time) -> bool {
-        self.tokens_at(now) >= 1.0 - ROUNDING
+        self.missing(now, 1.0) == 0.0
+    }
+
+    /// Returns how many of `count` tokens are missing at `now`.
+    pub(crate) fn missing(&self, now: Time, count: f64) -> f64 {
+        let missing = count - self.tokens_at(now);
+        if missing > ROUNDING { missing } else { 0.0 }
     }
 
     /// Returns the earliest time at which a token can be taken; it may have passed.

@@ -123,7 +123,7 @@ impl<P: Clone + Ord> Checks<P> {
         };
         neighbour
             .allowance
-            .fetched(found.looked_at, bytes, is_offered);
+            .fetched(now, found.looked_at, bytes, is_offered);
         if let Some(after) = put_off
             && neighbour.allowance.put_off(now, after).is_err()
         {

@@ -12,20 +12,23 @@ use super::message::{MAX_RESPONSE_FRAME, Request, Response};
 use super::reconcile::{self, BadFrame, Window};
 use crate::clock::Time;
 use crate::model::{Id, Item};
+use crate::rate_limit::{Rate, TokenBucket};
 
-/// Exchanges other than fetches that a neighbour may make at once: those of a link-up in all of 32
-/// rooms, twice.
-const EXCHANGES: u32 = 64;
+/// Quota of exchanges other than fetches. At once a neighbour may make those of a link-up in all of 32 rooms, twice, and
+/// after that 20 in 10 seconds. A fetch that was served allows one more as well, because it is progress.
+const EXCHANGES: Rate = Rate {
+    burst: 64.0,
+    per_second: 2.0,
+};
 
-/// One more exchange is allowed after this: 20 in 10 seconds. A fetch that was served allows one
-/// more as well, because it is progress.
-const EXCHANGE_EVERY: Duration = Duration::from_millis(500);
+/// Time in which the quota of exchanges grows by one.
+const EXCHANGE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What a neighbour may fetch at full speed: a whole log of the default size, once.
-const FETCHED_BYTES: u64 = 1 << 30;
-
-/// What it may fetch in each second after that.
-const FETCHED_BYTES_A_SECOND: u64 = 4 << 20;
+/// Quota of fetched bytes: at full speed a whole log of the default size, once, and then so much a second.
+const FETCHED_BYTES: Rate = Rate {
+    burst: (1_u64 << 30) as f64,
+    per_second: (4_u64 << 20) as f64,
+};
 
 /// What a fetch counts at least: the log is asked, even when nothing is held.
 const FETCH_LEAST: u64 = 4096;
@@ -71,10 +74,8 @@ pub(super) enum Refusal {
 /// What a neighbour may still ask for.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    exchanges: u32,
-    exchanges_at: Time,
-    bytes: u64,
-    bytes_at: Time,
+    exchanges: TokenBucket,
+    bytes: TokenBucket,
     reads: usize,
     ignored: u32,
     put_off_until: Time,
@@ -83,10 +84,8 @@ pub(super) struct Allowance {
 impl Allowance {
     pub(super) fn new(now: Time) -> Allowance {
         Allowance {
-            exchanges: EXCHANGES,
-            exchanges_at: now,
-            bytes: FETCHED_BYTES,
-            bytes_at: now,
+            exchanges: TokenBucket::new(EXCHANGES, now),
+            bytes: TokenBucket::new(FETCHED_BYTES, now),
             reads: 0,
             ignored: 0,
             put_off_until: now,
@@ -118,11 +117,14 @@ impl Allowance {
         request: Request,
         is_offered: bool,
     ) -> Result<Answer, Refusal> {
-        self.refill(now);
-        let cost = cost_of(&request);
+        let cost = f64::from(cost_of(&request));
         let allowed = match &request {
-            Request::Fetch { .. } => (self.bytes > 0 || is_offered) && self.reads < READS_AT_ONCE,
-            Request::Compare { .. } | Request::Lagging { .. } => self.exchanges >= cost,
+            Request::Fetch { .. } => {
+                (self.bytes.has_token(now) || is_offered) && self.reads < READS_AT_ONCE
+            }
+            Request::Compare { .. } | Request::Lagging { .. } => {
+                self.exchanges.try_take_many(now, cost)
+            }
             Request::Announce { .. } => true,
         };
         if !allowed {
@@ -130,8 +132,9 @@ impl Allowance {
             if self.ignored > IGNORED_MOST {
                 return Err(Refusal::Flood);
             }
-            let lacking = cost.saturating_sub(self.exchanges).max(1);
-            return Ok(Answer::Now(Response::RetryAfter(EXCHANGE_EVERY * lacking)));
+            let missing = self.exchanges.missing(now, cost).ceil().max(1.0);
+            let after = EXCHANGE_INTERVAL.saturating_mul(missing as u32);
+            return Ok(Answer::Now(Response::RetryAfter(after)));
         }
         self.ignored = 0;
         match request {
@@ -139,43 +142,25 @@ impl Allowance {
                 self.reads += 1;
                 Ok(Answer::Read(ids))
             }
-            Request::Lagging { .. } => {
-                self.exchanges -= cost;
-                Ok(Answer::Compare)
-            }
+            Request::Lagging { .. } => Ok(Answer::Compare),
             Request::Announce { items, .. } => Ok(Answer::Note(items)),
-            Request::Compare { window, frame, .. } => {
-                self.exchanges -= cost;
-                compare(held, since_ms, window, &frame)
-                    .map(Answer::Now)
-                    .map_err(Refusal::Frame)
-            }
+            Request::Compare { window, frame, .. } => compare(held, since_ms, window, &frame)
+                .map(Answer::Now)
+                .map_err(Refusal::Frame),
         }
     }
 
     /// Counts a fetch for which the log has looked for so many ids, and found so many bytes.
-    pub(super) fn fetched(&mut self, ids: usize, bytes: usize, is_offered: bool) {
+    pub(super) fn fetched(&mut self, now: Time, ids: usize, bytes: usize, is_offered: bool) {
         self.reads = self.reads.saturating_sub(1);
         if is_offered {
             return;
         }
         let cost = (bytes as u64).max(ids as u64 * ID_LEAST).max(FETCH_LEAST);
-        self.bytes = self.bytes.saturating_sub(cost);
+        self.bytes.drain(now, cost as f64);
         if bytes > 0 {
-            self.exchanges = (self.exchanges + 1).min(EXCHANGES);
+            self.exchanges.refund();
         }
-    }
-
-    fn refill(&mut self, now: Time) {
-        let more = now.since(self.exchanges_at).as_millis() / EXCHANGE_EVERY.as_millis();
-        let more = u32::try_from(more).unwrap_or(u32::MAX);
-        self.exchanges = self.exchanges.saturating_add(more).min(EXCHANGES);
-        self.exchanges_at += EXCHANGE_EVERY.saturating_mul(more);
-
-        let ms = u64::try_from(now.since(self.bytes_at).as_millis()).unwrap_or(u64::MAX);
-        let more = ms.saturating_mul(FETCHED_BYTES_A_SECOND / 1000);
-        self.bytes = self.bytes.saturating_add(more).min(FETCHED_BYTES);
-        self.bytes_at += Duration::from_millis(ms);
     }
 }
 
