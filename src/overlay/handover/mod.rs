@@ -27,8 +27,6 @@ pub(super) use receiver::Receiver;
 pub(super) use slot::{HandoverSlot, Next};
 
 use super::address::NodeId;
-use super::event::Direction;
-use super::message::Role;
 use crate::clock::Time;
 use coordinator::Coordinator;
 use moved::Moved;
@@ -76,9 +74,4 @@ impl<I: NodeId, A> HandoverState<I, A> {
             _ => None,
         }
     }
-}
-
-/// Returns whether the side of a connection is the one that `role` in a handover asks for.
-fn is_side_of(role: Role, direction: Direction) -> bool {
-    (role == Role::Dial) == (direction == Direction::Outbound)
 }

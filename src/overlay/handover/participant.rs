@@ -5,7 +5,6 @@
 
 use rand::Rng;
 
-use super::is_side_of;
 use crate::clock::Time;
 use crate::overlay::address::{Address, NodeId};
 use crate::overlay::context::Context;
@@ -188,4 +187,9 @@ impl<I: NodeId> Participant<I> {
     pub(super) fn deadline(&self) -> Time {
         self.deadline
     }
+}
+
+/// Returns whether the side of a connection is the one that `role` in a handover asks for.
+fn is_side_of(role: Role, direction: Direction) -> bool {
+    (role == Role::Dial) == (direction == Direction::Outbound)
 }
