@@ -3,32 +3,14 @@
 //! Entry function: [`run`]. The rule it keeps: a run that loses an event fails.
 
 use std::process::ExitCode;
-use std::time::Duration;
-
-use libp2p::PeerId;
-use tempfile::TempDir;
 
 use super::super::failure::Failure;
 use super::args::LoadArgs;
 use super::figures::Figures;
-use super::machine::Cost;
-use super::tally::{Plan, Totals};
+use super::measured::Measured;
 use super::{cluster, processes, report};
 use crate::gossip::MAX_ROOMS;
 use crate::model::RoomName;
-
-/// Timeout without any delivery, after which missing events count as lost: several rounds of anti-entropy.
-pub(crate) const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The measurements of a run.
-pub(crate) struct Measured {
-    pub(crate) totals: Totals,
-    /// When the first event was sent, on the clock of [`super::machine::monotonic`].
-    pub(crate) begun: Duration,
-    pub(crate) cost: Cost,
-    /// Gossipsub's messages over all links, every copy counted.
-    pub(crate) copies: u64,
-}
 
 /// Measures as often as was asked for.
 pub(crate) async fn run(args: &LoadArgs) -> Result<ExitCode, Failure> {
@@ -100,26 +82,6 @@ async fn measure(args: &LoadArgs, n: u32) -> Result<Figures, Failure> {
     }
     let took = totals.last.saturating_sub(begun);
     Ok(Figures::of(&totals, args.size, took, cost, copies))
-}
-
-/// The events of a run.
-pub(crate) fn plan(args: &LoadArgs, rooms: Vec<RoomName>, publishers: Vec<PeerId>) -> Plan {
-    Plan {
-        count: args.count.get(),
-        size: args.size,
-        rooms,
-        publishers,
-    }
-}
-
-/// Where the logs are, unless they are in memory.
-pub(crate) fn folders(args: &LoadArgs) -> Result<Option<TempDir>, Failure> {
-    match args.ephemeral {
-        true => Ok(None),
-        false => TempDir::with_prefix("diatribe-bench-")
-            .map(Some)
-            .map_err(|e| Failure::new(format!("there is no place for the logs: {e}"))),
-    }
 }
 
 fn rooms(count: usize) -> Result<Vec<RoomName>, Failure> {

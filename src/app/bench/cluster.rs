@@ -11,9 +11,9 @@ use tempfile::TempDir;
 
 use super::super::failure::Failure;
 use super::args::LoadArgs;
-use super::broadcast::{Measured, PROGRESS_TIMEOUT, folders, plan};
 use super::load;
 use super::machine::{self, Meter};
+use super::measured::{Measured, PROGRESS_TIMEOUT, folders, plan};
 use super::mesh::{self, Mesh};
 use super::one::{NodePlan, address_of};
 use super::progress::Progress;

@@ -20,6 +20,7 @@ mod links;
 mod load;
 mod log;
 mod machine;
+mod measured;
 mod mesh;
 mod one;
 mod processes;

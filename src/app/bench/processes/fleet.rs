@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::super::super::failure::Failure;
 use super::super::args::LoadArgs;
-use super::super::broadcast::folders;
+use super::super::measured::folders;
 use super::super::mesh::{self, Mesh};
 use super::super::one::NodePlan;
 use super::ipc::{Answer, Order, Report};

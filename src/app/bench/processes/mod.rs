@@ -18,8 +18,8 @@ use std::time::Instant;
 
 use super::super::failure::Failure;
 use super::args::{LoadArgs, Rate};
-use super::broadcast::{Measured, PROGRESS_TIMEOUT, plan};
 use super::machine::{self, Cost, Meter};
+use super::measured::{Measured, PROGRESS_TIMEOUT, plan};
 use super::progress::Progress;
 use super::tally::{Tally, Totals};
 use crate::model::RoomName;
