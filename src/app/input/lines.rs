@@ -18,6 +18,15 @@ const MAX_WAITING: usize = 4;
 /// and informs neither the program nor the person (termios(3)).
 const MAX_TERMINAL_LINE: usize = 4095;
 
+/// The reason for the end of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// A person typed /quit or Ctrl-D.
+    Quit,
+    /// The input ended.
+    Closed,
+}
+
 /// A line of input.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {

@@ -4,46 +4,27 @@
 //! sent before the previous ones are acknowledged; an error in a line concerns that line alone.
 //!
 //! * `repl` serves people, `request` parses the lines of programs, `lines` reads both.
+//! * `sender` sends their events and writes the answers.
 
 mod lines;
 mod repl;
 mod request;
+mod sender;
 
 use tokio::sync::mpsc;
 
-use super::output::{Output, Record};
+use super::output::Output;
 use crate::model::RoomName;
-use crate::node::{BroadcastError, Node, PendingBroadcast};
+use crate::node::Node;
 use lines::Line;
 use repl::Repl;
+use sender::Sender;
 
-/// Maximum number of events in flight; beyond it no further line is read (backpressure).
-const MAX_IN_FLIGHT: usize = 1024;
-
-/// The reason for the end of the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// A person typed /quit or Ctrl-D.
-    Quit,
-    /// The input ended.
-    Closed,
-}
-
-/// The answer to a line, in the order of the input.
-enum Answer {
-    /// An event in flight.
-    Sending(RoomName, PendingBroadcast),
-    /// An event that the node refused.
-    NotSent(RoomName, BroadcastError),
-    /// An invalid line.
-    Wrong(String),
-}
+pub(crate) use lines::End;
 
 /// Reads stdin to its end, or to /quit.
 pub(crate) async fn run(node: Node, output: Output, rooms: Vec<RoomName>, json: bool) -> End {
-    let (answers, waiting) = mpsc::channel(MAX_IN_FLIGHT);
-    let answering = tokio::spawn(answer(waiting, output.clone()));
-    let sender = Sender { node, answers };
+    let (sender, answering) = Sender::new(node, output.clone());
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stdin());
     let mut lines = match lines::read() {
         Ok(lines) => lines,
@@ -88,50 +69,4 @@ async fn serve_program(
         }
     }
     End::Closed
-}
-
-/// Sends events to the node, and queues their answers in the same order.
-struct Sender {
-    node: Node,
-    answers: mpsc::Sender<Answer>,
-}
-
-impl Sender {
-    async fn send(&self, room: RoomName, name: &str, data: Vec<u8>) {
-        let answer = match self.node.enqueue(room.as_str(), name, data).await {
-            Ok(sending) => Answer::Sending(room, sending),
-            Err(error) => Answer::NotSent(room, error),
-        };
-        self.put(answer).await;
-    }
-
-    async fn wrong(&self, reason: impl Into<String>) {
-        self.put(Answer::Wrong(reason.into())).await;
-    }
-
-    async fn put(&self, answer: Answer) {
-        // Nobody answers any more only when the program is ending.
-        let _ = self.answers.send(answer).await;
-    }
-}
-
-async fn answer(mut waiting: mpsc::Receiver<Answer>, output: Output) {
-    while let Some(answer) = waiting.recv().await {
-        let record = match answer {
-            Answer::Wrong(reason) => Record::Error { reason, room: None },
-            Answer::NotSent(room, error) => not_sent(room, &error),
-            Answer::Sending(room, sending) => match sending.sent().await {
-                Ok(sent) => Record::Sent { room, sent },
-                Err(error) => not_sent(room, &error),
-            },
-        };
-        output.tell(record).await;
-    }
-}
-
-fn not_sent(room: RoomName, error: &BroadcastError) -> Record {
-    Record::Error {
-        reason: error.to_string(),
-        room: Some(room),
-    }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::lines::Line;
-use super::{End, Sender};
+use super::lines::{End, Line};
+use super::sender::Sender;
 use crate::app::escape::{Escaped, Quoted};
 use crate::app::output::{CHAT, Output, SHORT, describe_crowding, short};
 use crate::model::RoomName;
@@ -143,7 +143,7 @@ impl<'a> Repl<'a> {
     }
 
     async fn on_peers(&self) {
-        let peers = self.sender.node.peers().await;
+        let peers = self.sender.node().peers().await;
         if peers.is_empty() {
             return self.output.notice("you have no links").await;
         }
@@ -151,7 +151,7 @@ impl<'a> Repl<'a> {
     }
 
     async fn on_rooms(&self) {
-        let rooms = self.sender.node.rooms().await;
+        let rooms = self.sender.node().rooms().await;
         if rooms.is_empty() {
             return self.output.notice("you are in no room").await;
         }
@@ -164,15 +164,15 @@ impl<'a> Repl<'a> {
     }
 
     async fn on_status(&self) {
-        let rooms = self.sender.node.status().await;
+        let rooms = self.sender.node().status().await;
         if rooms.is_empty() {
             return self.output.notice("you are in no room").await;
         }
-        let crowding = self.sender.node.crowding();
+        let crowding = self.sender.node().crowding();
         let crowding = crowding
             .iter()
             .map(|crowding| format!("  ! {}", describe_crowding(crowding)));
-        let clocks = clock_status(&self.sender.node.clocks().await);
+        let clocks = clock_status(&self.sender.node().clocks().await);
         let rooms = rooms.iter().map(room_status);
         let lines: Vec<String> = rooms.chain(crowding).chain(clocks).collect();
         self.output.notice(lines.join("\n")).await;
@@ -183,7 +183,7 @@ impl<'a> Repl<'a> {
             Ok(room) => room,
             Err(error) => return self.output.error(format!("/join: {error}")).await,
         };
-        match self.sender.node.join(room.clone()).await {
+        match self.sender.node().join(room.clone()).await {
             Ok(()) => {
                 self.output.notice(format!("current room: {room}")).await;
                 self.rooms.retain(|known| *known != room);
@@ -200,7 +200,7 @@ impl<'a> Repl<'a> {
             (Some(Err(error)), _) => return self.output.error(format!("/leave: {error}")).await,
             (None, None) => return self.output.error("you are in no room").await,
         };
-        if !self.sender.node.leave(room.clone()).await {
+        if !self.sender.node().leave(room.clone()).await {
             return self.output.error(format!("you are not in {room}")).await;
         }
         self.rooms.retain(|known| *known != room);
