@@ -4,6 +4,7 @@
 //! the room in a short form.
 
 mod event;
+mod style;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -17,16 +18,11 @@ use crate::app::escape::{Escaped, Quoted};
 use crate::node::{Event, Message};
 use event::describe;
 pub(crate) use event::{count, describe_crowding};
+use style::{DIM, GREEN, RED, YELLOW};
+pub(crate) use style::{SHORT, short};
 
 /// Name of the events that people type.
 pub(crate) const CHAT: &str = "chat";
-/// Number of characters of a PeerId that people see: its end, because all begin alike.
-pub(crate) const SHORT: usize = 8;
-
-const DIM: &str = "2";
-const GREEN: &str = "32";
-const YELLOW: &str = "33";
-const RED: &str = "31";
 /// Colours of authors, chosen by their id; none is the colour of another kind of line.
 const AUTHORS: [&str; 4] = ["34", "35", "36", "94"];
 
@@ -36,12 +32,6 @@ pub(crate) struct People {
     colours: bool,
     /// This node's PeerId, once it is known: its own messages are shown as those of "you".
     own: Option<PeerId>,
-}
-
-/// Returns the end of a PeerId, as people see it.
-pub(crate) fn short(peer_id: &PeerId) -> String {
-    let text = peer_id.to_string();
-    text[text.len().saturating_sub(SHORT)..].to_owned()
 }
 
 impl People {

@@ -4,8 +4,7 @@
 
 use std::time::Duration;
 
-use super::MAX_MILLIS;
-use super::line::Line;
+use super::line::{Line, MAX_MILLIS};
 use crate::app::output::missed;
 use crate::node::{ClockReport, Crowding, Event};
 

@@ -12,6 +12,9 @@ use serde::{Serialize, Serializer};
 use crate::app::output::results::{CaseEnd, Check, CheckStage, ConformanceEnd, DemoEnd, Id};
 use crate::model::BatchId;
 
+/// Maximum number that every JSON reader holds exactly; a peer's clock may report any value.
+pub(crate) const MAX_MILLIS: i64 = (1 << 53) - 1;
+
 /// A line with the number of its node, if there are several.
 #[derive(Serialize)]
 pub(super) struct NodeLine<'a> {

@@ -18,15 +18,13 @@ use crate::app::timestamp::TimestampFormatter;
 use crate::model::BatchId;
 use crate::node::{Event, Message};
 use event::of_event;
+pub(crate) use line::MAX_MILLIS;
 use line::{
     CaseLine, CheckLine, CheckStageLine, ConformanceLine, DemoLine, IdLine, Line, NodeLine,
 };
 
 /// Maximum number of PeerIds whose text is cached: formatting one costs more than the rest of a short line.
 const MAX_NAMES: usize = 4096;
-
-/// Maximum number that every JSON reader holds exactly; a peer's clock may report any value.
-pub(crate) const MAX_MILLIS: i64 = (1 << 53) - 1;
 
 /// Renders lines, one JSON object each.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 //!
 //! Entry function: [`describe`]. The rule it keeps: text that a peer chose is escaped.
 
-use super::{DIM, GREEN, RED, YELLOW, short};
+use super::style::{DIM, GREEN, RED, YELLOW, short};
 use crate::app::escape::{Escaped, Quoted};
 use crate::app::output::missed;
 use crate::clock::span;
