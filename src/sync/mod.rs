@@ -7,36 +7,36 @@
 //! The rule it keeps: it holds no batch and reads no log. What it wants read or stored it says ([`Output`]), and hears what
 //! came of it ([`Input`]).
 
-mod answering;
+mod announce;
+mod announcements;
 mod behaviour;
-mod errand;
-mod facts;
+mod event;
 mod held;
 mod items;
 pub mod message;
-mod neighbour;
-mod offering;
-mod offers;
-mod pace;
-mod rate;
+mod peer_state;
+mod quota;
 pub mod reconcile;
-mod removed_there;
+mod removed_by_peer;
+mod responder;
 mod room;
-mod schedule;
-mod serve;
+mod scheduler;
 mod state;
+mod sync_round;
 #[cfg(test)]
 mod tests;
+mod throughput;
+mod upload_scheduler;
 
+pub use announce::{OFFER_ABOVE, OFFERS};
 pub use behaviour::behaviour;
-pub use errand::Fault;
-pub use facts::{Checked, Config, INTERVAL, Input, Output, Owed, RequestId};
+pub use event::{Checked, Config, INTERVAL, Input, Output, Owed, RequestId};
 pub use held::Held;
 pub use items::{Items, Sum};
-pub use offers::{OFFER_ABOVE, OFFERS};
 pub use room::{Agreement, Room};
-pub use schedule::SETTLE;
+pub use scheduler::SETTLE;
 pub use state::Checks;
+pub use sync_round::Fault;
 
 /// The envelope bytes of an answer to a fetch, as long as it has more than one: the answer stays below
 /// [`message::MAX_RESPONSE`] whatever their number.

@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::errand::{Asked, Brought, Fault};
-use super::facts::{Config, Input, Output};
+use super::announcements::Wants;
+use super::event::{Config, Input, Output};
 use super::held::Held;
 use super::message::Response;
-use super::neighbour::Neighbour;
-use super::offering::Wants;
-use super::pace::Pace;
-use super::rate::Rate;
+use super::peer_state::Neighbour;
 use super::room::Room;
-use super::schedule::{TURN, framed};
+use super::scheduler::{TURN, framed};
+use super::sync_round::{Asked, Brought, Fault};
+use super::throughput::Rate;
+use super::upload_scheduler::Pace;
 use crate::clock::{Time, UnixMs};
 use crate::model::{Id, Item, MAX_ITEMS, low_watermark_at};
 

@@ -3,11 +3,11 @@
 use crate::model::Item;
 use crate::model::tests::*;
 
-mod checks;
+mod announce;
+mod anti_entropy;
 mod confirm;
 mod faults;
 mod items;
-mod offers;
 mod played;
 mod reconcile;
 mod removed;

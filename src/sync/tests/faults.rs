@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::checks::{Name, Net, batches};
+use super::anti_entropy::{Name, Net, batches};
 use super::*;
 use crate::model::Id;
 use crate::sync::message::{Request, Response};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::checks::{Name, Net};
+use super::anti_entropy::{Name, Net};
 use super::*;
 use crate::model::Id;
 use crate::sync::message::{Request, Response};

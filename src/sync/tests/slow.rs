@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::checks::Name;
+use super::anti_entropy::Name;
 use super::played::{Played, fetch_of, large, larges};
 use super::*;
 use crate::model::Found;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 
-use super::facts::{Output, Owed, RequestId};
+use super::event::{Output, Owed, RequestId};
 use super::message::MAX_OFFERED;
 use crate::clock::Time;
 use crate::model::{Id, Item};

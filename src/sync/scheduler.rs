@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use super::errand::Errand;
-use super::facts::{Checked, Output};
+use super::event::{Checked, Output};
 use super::held::Held;
 use super::message::Request;
-use super::neighbour::Due;
+use super::peer_state::Due;
 use super::reconcile::Window;
 use super::state::{Checks, Moment, RETRY};
+use super::sync_round::Errand;
 use crate::clock::Time;
 
 /// What was sent this recently is left out of comparisons at intervals: it is still on its way by
@@ -21,7 +21,7 @@ pub const SETTLE: Duration = Duration::from_secs(2);
 /// How long a comparison may keep others in the same room waiting.
 pub(super) const TURN: Duration = Duration::from_secs(5);
 
-/// A neighbour is not told more often than this. How often we listen is bounded in `serve.rs`.
+/// A neighbour is not told more often than this. How often we listen is bounded in `quota.rs`.
 pub(super) const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// The oldest part of the kept time that we do not ask about: the neighbour, whose clock runs on,

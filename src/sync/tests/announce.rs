@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::checks::{Name, Net, batches};
+use super::anti_entropy::{Name, Net, batches};
 use super::played::{Played, fetch_of, large, larges};
 use super::*;
 use crate::sync::message::{Request, Response};

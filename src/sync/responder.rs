@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::errand::Fault;
-use super::facts::{Output, RequestId};
+use super::announce::OFFER_ABOVE;
+use super::event::{Output, RequestId};
 use super::held::Held;
 use super::message::{Request, Response};
-use super::offers::OFFER_ABOVE;
-use super::schedule::TELL_EVERY;
-use super::serve::{Answer, Refusal};
+use super::quota::{Answer, Refusal};
+use super::scheduler::TELL_EVERY;
 use super::state::{Checks, Moment, RETRY};
+use super::sync_round::Fault;
 use crate::clock::Time;
 use crate::model::Found;
 

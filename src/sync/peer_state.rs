@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::errand::Errand;
-use super::offering::Offering;
-use super::removed_there::RemovedThere;
-use super::serve::Allowance;
+use super::announcements::Offering;
+use super::quota::Allowance;
+use super::removed_by_peer::RemovedThere;
+use super::sync_round::Errand;
 use crate::clock::Time;
 
 /// A linked peer.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::errand::Fault;
+use super::sync_round::Fault;
 use crate::model::{DEFAULT_RETENTION_AGE, Found, Id, Item};
 
 /// How often a room is compared with one of its neighbours, in turn. In agreement that costs some 60

@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::facts::RequestId;
-use super::rate::Rate;
+use super::event::RequestId;
+use super::throughput::Rate;
 use crate::clock::Time;
 use crate::model::Id;
 

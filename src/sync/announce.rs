@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::errand::{Asked, Fault, MISSING_MOST};
-use super::facts::{Output, RequestId};
+use super::announcements::{Offering, Open, STANDING_MOST, Want};
+use super::event::{Output, RequestId};
 use super::message::{Request, Response};
-use super::neighbour::Neighbour;
-use super::offering::{Offering, Open, STANDING_MOST, Want};
+use super::peer_state::Neighbour;
 use super::state::{Checks, Moment, RETRY};
+use super::sync_round::{Asked, Fault, MISSING_MOST};
 use crate::clock::Time;
 use crate::model::{Id, Item};
 
