@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use self::metered::Metered;
 use self::window::SendWindow;
 use super::muxer_layer::LayeredMuxer;
-use crate::sync::Owed;
+use crate::sync::OwnPending;
 
 /// The send windows of all links of a node. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +67,7 @@ impl SendWindows {
 
     /// Sets the number of bytes that `peer_id` was offered and has not fetched. `own` concerns our own batches among
     /// them.
-    pub(crate) fn set_offered(&self, peer_id: PeerId, bytes: usize, own: Owed) {
+    pub(crate) fn set_offered(&self, peer_id: PeerId, bytes: usize, own: OwnPending) {
         let windows = self.windows();
         for window in windows.get(&peer_id).into_iter().flatten() {
             if let Some(window) = window.upgrade() {

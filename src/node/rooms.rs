@@ -100,12 +100,15 @@ impl Rooms {
     }
 
     /// Records that a peer understands offers.
-    pub(crate) fn set_takes_offers(&mut self, peer_id: PeerId) {
+    pub(crate) fn set_supports_announcements(&mut self, peer_id: PeerId) {
         self.taking_offers.insert(peer_id);
     }
 
     /// Returns whether `peers` is not empty and all of them understand offers.
-    pub(crate) fn all_take_offers<'a>(&self, peers: impl Iterator<Item = &'a PeerId>) -> bool {
+    pub(crate) fn all_support_announcements<'a>(
+        &self,
+        peers: impl Iterator<Item = &'a PeerId>,
+    ) -> bool {
         let mut peers = peers.peekable();
         peers.peek().is_some() && peers.all(|peer| self.taking_offers.contains(peer))
     }

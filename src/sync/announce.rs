@@ -1,7 +1,7 @@
 //! Large batches that have just come: neighbours are told that they are here, and each fetches them
 //! once, from one of those that told it.
 //!
-//! Entry points: [`Checks::offer`], [`Checks::on_offer`], [`Checks::go_on_offering`]. The rules it keeps: a
+//! Entry points: [`AntiEntropy::offer`], [`AntiEntropy::on_announce`], [`AntiEntropy::drive_announcements`]. The rules it keeps: a
 //! batch is asked of one neighbour at a time, unless that one is slow; what a neighbour can make us fetch
 //! at once is bounded; an offer that comes to nothing is left to the comparisons.
 
@@ -10,37 +10,40 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::announcements::{Offering, Open, STANDING_MOST, Want};
+use super::announcements::{Announced, Announcements, MAX_ANNOUNCED_PER_PEER, PendingFetch};
 use super::event::{Output, RequestId};
 use super::message::{Request, Response};
-use super::peer_state::Neighbour;
-use super::state::{Checks, Moment, RETRY};
-use super::sync_round::{Asked, Fault, MISSING_MOST};
+use super::peer_state::PeerState;
+use super::state::{AntiEntropy, Moment, RETRY_DELAY};
+use super::sync_round::{Fault, MAX_FALSE_CLAIMS, PendingRequest};
 use crate::clock::Time;
 use crate::model::{Id, Item};
 
-/// The bit of a handshake's features that says: this node understands offers.
-pub const OFFERS: u64 = 1;
+/// The bit of a handshake's features that says: this node understands announcements.
+pub const ANNOUNCE_FEATURE: u64 = 1;
 
 /// Batches of more bytes than this are offered; smaller ones, those with many events among them, are
 /// gossiped.
-pub const OFFER_ABOVE: usize = 320 << 10;
+pub const ANNOUNCE_ABOVE: usize = 320 << 10;
 
 /// The bytes of a large message, about.
-const LARGEST: usize = 1 << 20;
+const LARGE_BATCH_BYTES: usize = 1 << 20;
 
 /// Fetches of offered batches that one neighbour is asked for at once: while one is on its way, the
 /// next is read.
-const FETCHES_AT_ONCE: usize = 2;
+const MAX_FETCHES_PER_PEER: usize = 2;
 
 /// Offered batches that may be on their way or wait to be stored, from all neighbours: what comes in a second,
 /// at least and at most so many. The least is more than one, so that a neighbour whose line is slow does not
 /// keep us from asking others; the most is 8 MiB.
-const COMING: (usize, usize) = (2, 8);
+const MIN_CONCURRENT_FETCHES: usize = 2;
 
-impl<P: Clone + Ord> Checks<P> {
+/// Maximum: 8 MiB.
+const MAX_CONCURRENT_FETCHES: usize = 8;
+
+impl<P: Clone + Ord> AntiEntropy<P> {
     /// A large batch is here that the neighbours may lack; `from` is who brought it.
-    pub(super) fn offer(
+    pub(super) fn announce(
         &mut self,
         now: Time,
         room: &str,
@@ -50,54 +53,61 @@ impl<P: Clone + Ord> Checks<P> {
         out: &mut Vec<Output<P>>,
     ) {
         let sources = self
-            .wants
+            .pending_fetches
             .all
             .shift_remove(&item.id)
-            .map_or(Vec::new(), |want| want.sources);
+            .map_or(Vec::new(), |fetch| fetch.sources);
         for (peer, neighbour) in &mut self.neighbours {
-            let offers = &mut neighbour.offers;
-            if !offers.is_taken || !neighbour.rooms.contains(room) {
+            let announcements = &mut neighbour.announcements;
+            if !announcements.is_supported || !neighbour.rooms.contains(room) {
                 continue;
             }
             let has_it = Some(peer) == from || sources.contains(peer);
-            let is_told = offers.set_due(now, room, item, has_it);
-            let open = Open {
+            let is_queued = announcements.set_due(now, room, item, has_it);
+            let announced = Announced {
                 room: room.to_owned(),
                 bytes,
                 is_own: from.is_none(),
-                spread_at: None,
+                replicated_at: None,
             };
-            if is_told && !has_it && offers.set_open(now, item.id, open) {
-                out.push(offers.outstanding(now, peer));
+            if is_queued && !has_it && announcements.set_announced(now, item.id, announced) {
+                out.push(announcements.outstanding(now, peer));
             }
         }
     }
 
     /// Offers a small batch, which gossip brings, to those in the room but for some: who holds it says so, and who lacks
-    /// it still fetches it, and offers it back when it is stored.
-    pub(super) fn ask_who_holds(&mut self, now: Time, room: &str, item: Item, but: &BTreeSet<P>) {
+    /// it still fetches it, and announcements it back when it is stored.
+    pub(super) fn request_confirmations(
+        &mut self,
+        now: Time,
+        room: &str,
+        item: Item,
+        except: &BTreeSet<P>,
+    ) {
         let neighbours = self.neighbours.iter_mut();
-        let asked = neighbours.filter(|(peer, it)| it.rooms.contains(room) && !but.contains(*peer));
+        let asked =
+            neighbours.filter(|(peer, it)| it.rooms.contains(room) && !except.contains(*peer));
         for (_, neighbour) in asked {
-            if neighbour.offers.is_taken {
-                neighbour.offers.set_due_to_confirm(now, room, item);
+            if neighbour.announcements.is_supported {
+                neighbour.announcements.set_due_to_confirm(now, room, item);
             }
         }
     }
 
     /// `peer` does not lack these: it is told of those that are watched.
-    pub(super) fn tell_who_holds(&self, peer: &P, ids: &[Id], out: &mut Vec<Output<P>>) {
+    pub(super) fn report_holder(&self, peer: &P, ids: &[Id], out: &mut Vec<Output<P>>) {
         let watched = ids.iter().filter(|id| self.watched.contains(*id));
         out.extend(watched.map(|id| Output::Holds(peer.clone(), *id)));
     }
 
     /// Whether a large batch is about to come that was sent in `room` by then.
-    pub fn is_coming(&self, room: &str, sent_at_ms: u64) -> bool {
-        self.wants.has_sent_by(room, sent_at_ms)
+    pub fn is_fetch_pending(&self, room: &str, sent_at_ms: u64) -> bool {
+        self.pending_fetches.contains_sent_by(room, sent_at_ms)
     }
 
-    /// Takes note of what `peer` offers.
-    pub(super) fn on_offer(
+    /// Takes note of what `peer` announcements.
+    pub(super) fn on_announce(
         &mut self,
         moment: Moment,
         peer: &P,
@@ -115,17 +125,17 @@ impl<P: Clone + Ord> Checks<P> {
         let ids = items.iter().map(|item| item.id);
         let watched = ids.clone().filter(|id| self.watched.contains(id));
         out.extend(watched.map(|id| Output::Holds(peer.clone(), id)));
-        if neighbour.offers.close(moment.now, ids.clone()) {
-            out.push(neighbour.offers.outstanding(moment.now, peer));
-            has_spread(&mut self.neighbours, moment.now, ids, out);
+        if neighbour.announcements.acknowledge(moment.now, ids.clone()) {
+            out.push(neighbour.announcements.outstanding(moment.now, peer));
+            mark_replicated(&mut self.neighbours, moment.now, ids, out);
         }
         let mut held = Vec::new();
         let oldest_ms = oldest_ms.max(room.low_watermark_ms());
-        let mut standing = self
-            .wants
+        let mut count = self
+            .pending_fetches
             .all
             .values()
-            .filter(|want| want.sources.contains(peer))
+            .filter(|fetch| fetch.sources.contains(peer))
             .count();
         for item in items {
             // What is too old is not wanted either.
@@ -133,57 +143,70 @@ impl<P: Clone + Ord> Checks<P> {
                 held.push(item.id);
                 continue;
             }
-            if standing >= STANDING_MOST {
+            if count >= MAX_ANNOUNCED_PER_PEER {
                 if let Some(neighbour) = self.neighbours.get_mut(peer) {
-                    neighbour.set_due(name, moment.now + RETRY, false);
+                    neighbour.set_due(name, moment.now + RETRY_DELAY, false);
                 }
                 break;
             }
-            let want = self.wants.all.entry(item.id).or_insert_with(|| Want {
-                room: name.to_owned(),
-                item: *item,
-                sources: Vec::new(),
-                asked: Vec::new(),
-                put_off: 0,
-                has_come: false,
-            });
-            if want.room == name && !want.sources.contains(peer) {
-                want.sources.push(peer.clone());
-                standing += 1;
+            let fetch = self
+                .pending_fetches
+                .all
+                .entry(item.id)
+                .or_insert_with(|| PendingFetch {
+                    room: name.to_owned(),
+                    item: *item,
+                    sources: Vec::new(),
+                    requested_from: Vec::new(),
+                    deferrals: 0,
+                    is_received: false,
+                });
+            if fetch.room == name && !fetch.sources.contains(peer) {
+                fetch.sources.push(peer.clone());
+                count += 1;
             }
         }
         Response::Ack(held)
     }
 
-    /// A batch has come by another way than by the offers of these: they learn that it is here.
-    pub(super) fn tell_sources(&mut self, now: Time, item: &Item) {
-        let Some(want) = self.wants.all.shift_remove(&item.id) else {
+    /// A batch has come by another way than by the announcements of these: they learn that it is here.
+    pub(super) fn announce_back(&mut self, now: Time, item: &Item) {
+        let Some(fetch) = self.pending_fetches.all.shift_remove(&item.id) else {
             return;
         };
-        for source in &want.sources {
+        for source in &fetch.sources {
             if let Some(neighbour) = self.neighbours.get_mut(source) {
-                neighbour.offers.set_due(now, &want.room, *item, true);
+                neighbour
+                    .announcements
+                    .set_due(now, &fetch.room, *item, true);
             }
         }
     }
 
     /// Tells `peer` what is new, and asks it for what it has offered.
-    pub(super) fn go_on_offering(&mut self, now: Time, peer: &P, out: &mut Vec<Output<P>>) {
+    pub(super) fn drive_announcements(&mut self, now: Time, peer: &P, out: &mut Vec<Output<P>>) {
         let neighbour = self.neighbours.get_mut(peer);
-        if let Some((room, items)) = neighbour.and_then(|n| n.offers.next_offer(now)) {
+        if let Some((room, items)) = neighbour.and_then(|n| n.announcements.next_announcement(now))
+        {
             let ids = items.iter().map(|item| item.id).collect();
             let request = Request::Announce { room, items };
-            self.ask(peer, Asked::Offered(ids), &request, out);
+            self.ask(peer, PendingRequest::Announce(ids), &request, out);
         }
-        while let Some((asked, request)) = self.next_fetch(now, peer) {
-            self.ask(peer, asked, &request, out);
+        while let Some((pending, request)) = self.next_fetch(now, peer) {
+            self.ask(peer, pending, &request, out);
         }
     }
 
-    fn ask(&mut self, peer: &P, asked: Asked, request: &Request, out: &mut Vec<Output<P>>) {
+    fn ask(
+        &mut self,
+        peer: &P,
+        pending: PendingRequest,
+        request: &Request,
+        out: &mut Vec<Output<P>>,
+    ) {
         self.last_token += 1;
-        self.asked
-            .insert(self.last_token, (peer.clone(), Some(asked)));
+        self.pending_requests
+            .insert(self.last_token, (peer.clone(), Some(pending)));
         out.push(Output::Request(
             peer.clone(),
             self.last_token,
@@ -191,40 +214,45 @@ impl<P: Clone + Ord> Checks<P> {
         ));
     }
 
-    fn next_fetch(&mut self, now: Time, peer: &P) -> Option<(Asked, Request)> {
-        let all = self.neighbours.values().flat_map(|n| &n.offers.fetching);
-        let under_way = all.count();
+    fn next_fetch(&mut self, now: Time, peer: &P) -> Option<(PendingRequest, Request)> {
+        let all = self
+            .neighbours
+            .values()
+            .flat_map(|n| &n.announcements.fetching);
+        let in_flight = all.count();
         // Who lets us wait keeps us from nobody else.
         let busy = self.neighbours.iter().map(|(peer, neighbour)| {
-            let is_arriving = self.wants.arriving.contains(peer);
-            neighbour.offers.busy_with(now, is_arriving)
+            let is_arriving = self.pending_fetches.arriving.contains(peer);
+            neighbour.announcements.busy_fetches(now, is_arriving)
         });
         let busy: usize = busy.sum();
         let settling = self.tickets.values().filter(|(_, of)| of.is_some()).count();
-        let mut waited_for = self
+        let mut blocked_until = self
             .neighbours
             .values()
-            .filter_map(|n| n.offers.waited_for());
-        let a_second = usize::try_from(self.coming.a_second()).unwrap_or(usize::MAX);
-        let most = (a_second / LARGEST).clamp(COMING.0, COMING.1);
-        let has_enough = busy + settling >= most || under_way + settling >= COMING.1;
-        if has_enough || waited_for.any(|until| now < until) {
+            .filter_map(|n| n.announcements.blocked_until());
+        let per_second =
+            usize::try_from(self.download_throughput.bytes_per_second()).unwrap_or(usize::MAX);
+        let most =
+            (per_second / LARGE_BATCH_BYTES).clamp(MIN_CONCURRENT_FETCHES, MAX_CONCURRENT_FETCHES);
+        let has_enough = busy + settling >= most || in_flight + settling >= MAX_CONCURRENT_FETCHES;
+        if has_enough || blocked_until.any(|until| now < until) {
             return None;
         }
-        if under_way == 0 {
-            self.coming.begin(now);
+        if in_flight == 0 {
+            self.download_throughput.begin(now);
         }
-        let offers = &mut self.neighbours.get_mut(peer)?.offers;
-        offers.end_pause(now);
-        if !offers.is_ready(now, FETCHES_AT_ONCE) {
+        let announcements = &mut self.neighbours.get_mut(peer)?.announcements;
+        announcements.end_pause(now);
+        if !announcements.is_ready(now, MAX_FETCHES_PER_PEER) {
             return None;
         }
-        let want = self.wants.next_of(now, peer)?;
-        want.asked.push((peer.clone(), now));
-        let (room, id) = (want.room.clone(), want.item.id);
-        offers.fetching.push((id, now));
+        let fetch = self.pending_fetches.next_from(now, peer)?;
+        fetch.requested_from.push((peer.clone(), now));
+        let (room, id) = (fetch.room.clone(), fetch.item.id);
+        announcements.fetching.push((id, now));
         Some((
-            Asked::Large(id),
+            PendingRequest::FetchAnnounced(id),
             Request::Fetch {
                 room,
                 ids: vec![id],
@@ -233,7 +261,7 @@ impl<P: Clone + Ord> Checks<P> {
     }
 
     /// The answer to a fetch of what `peer` has offered.
-    pub(super) fn on_brought(
+    pub(super) fn on_fetch_response(
         &mut self,
         now: Time,
         peer: P,
@@ -244,16 +272,20 @@ impl<P: Clone + Ord> Checks<P> {
         let Some(neighbour) = self.neighbours.get_mut(&peer) else {
             return Ok(());
         };
-        let offers = &mut neighbour.offers;
-        if let Some(began) = offers.end_fetch(&id)
+        let announcements = &mut neighbour.announcements;
+        if let Some(began) = announcements.end_fetch(&id)
             && let Response::Batches { envelopes, .. } = &response
             && !envelopes.is_empty()
         {
-            self.wants.note_fetch_time(now.since(began));
+            self.pending_fetches.record_fetch_time(now.since(began));
             let bytes = envelopes.iter().map(Bytes::len).sum::<usize>();
-            self.coming.has_carried(now, bytes as u64);
+            self.download_throughput.record(now, bytes as u64);
         }
-        let want = self.wants.all.get_mut(&id).filter(|want| !want.has_come);
+        let fetch = self
+            .pending_fetches
+            .all
+            .get_mut(&id)
+            .filter(|fetch| !fetch.is_received);
         match response {
             Response::Batches {
                 envelopes,
@@ -261,13 +293,13 @@ impl<P: Clone + Ord> Checks<P> {
                 removed,
             } if missing.is_empty() && removed.is_empty() => {
                 let [envelope]: [Bytes; 1] = match envelopes.len() {
-                    0 => return Err(Fault::Withheld),
-                    _ => envelopes.try_into().map_err(|_| Fault::Unasked)?,
+                    0 => return Err(Fault::Withholding),
+                    _ => envelopes.try_into().map_err(|_| Fault::Unsolicited)?,
                 };
                 // Or it has come from elsewhere meanwhile.
-                let Some(want) = want else { return Ok(()) };
-                want.has_come = true;
-                let room = want.room.clone();
+                let Some(fetch) = fetch else { return Ok(()) };
+                fetch.is_received = true;
+                let room = fetch.room.clone();
                 self.last_token += 1;
                 let ticket = self.last_token;
                 self.tickets.insert(ticket, (peer.clone(), Some(id)));
@@ -276,7 +308,7 @@ impl<P: Clone + Ord> Checks<P> {
                     ticket,
                     room,
                     envelopes: vec![envelope],
-                    offered: Some(id),
+                    announced: Some(id),
                 });
             }
             Response::Batches {
@@ -286,26 +318,26 @@ impl<P: Clone + Ord> Checks<P> {
             } => {
                 let is_removed = matches!(&removed[..], [item] if item.id == id);
                 if !envelopes.is_empty() || !(missing == [id] || is_removed && missing.is_empty()) {
-                    return Err(Fault::Unasked);
+                    return Err(Fault::Unsolicited);
                 }
-                offers.unheld += u64::from(!is_removed);
-                if offers.unheld > MISSING_MOST {
-                    return Err(Fault::Unheld);
+                announcements.false_claims += u64::from(!is_removed);
+                if announcements.false_claims > MAX_FALSE_CLAIMS {
+                    return Err(Fault::FalseClaim);
                 }
-                self.give_up_source(now, &peer, |of| *of == id);
+                self.drop_source(now, &peer, |of| *of == id);
             }
             Response::RetryAfter(after) => {
-                offers.resume_at = Some(now + after);
-                if let Some(want) = want {
-                    want.asked.retain(|(asked, _)| *asked != peer);
-                    want.put_off += 1;
+                announcements.resume_at = Some(now + after);
+                if let Some(fetch) = fetch {
+                    fetch.requested_from.retain(|(asked, _)| *asked != peer);
+                    fetch.deferrals += 1;
                 }
             }
             Response::NotSubscribed => {
-                if let Some(room) = want.map(|want| want.room.clone()) {
+                if let Some(room) = fetch.map(|fetch| fetch.room.clone()) {
                     neighbour.rooms.remove(&room);
                 }
-                self.give_up_source(now, &peer, |of| *of == id);
+                self.drop_source(now, &peer, |of| *of == id);
             }
             _ => return Err(Fault::Mismatched),
         }
@@ -313,15 +345,15 @@ impl<P: Clone + Ord> Checks<P> {
     }
 
     /// No answer came to a fetch of what `peer` has offered.
-    pub(super) fn on_not_brought(&mut self, now: Time, peer: &P, id: Id) {
+    pub(super) fn on_fetch_failed(&mut self, now: Time, peer: &P, id: Id) {
         if let Some(neighbour) = self.neighbours.get_mut(peer) {
-            neighbour.offers.end_fetch(&id);
+            neighbour.announcements.end_fetch(&id);
         }
-        self.give_up_source(now, peer, |of| *of == id);
+        self.drop_source(now, peer, |of| *of == id);
     }
 
     /// An offer was heard, or will not be.
-    pub(super) fn on_offer_heard(
+    pub(super) fn on_announce_ack(
         &mut self,
         now: Time,
         peer: &P,
@@ -329,24 +361,30 @@ impl<P: Clone + Ord> Checks<P> {
         out: &mut Vec<Output<P>>,
     ) {
         if let Some(neighbour) = self.neighbours.get_mut(peer) {
-            neighbour.offers.is_under_way = false;
-            if neighbour.offers.close(now, held.iter().copied()) {
-                out.push(neighbour.offers.outstanding(now, peer));
-                has_spread(&mut self.neighbours, now, held.into_iter(), out);
+            neighbour.announcements.is_in_flight = false;
+            if neighbour
+                .announcements
+                .acknowledge(now, held.iter().copied())
+            {
+                out.push(neighbour.announcements.outstanding(now, peer));
+                mark_replicated(&mut self.neighbours, now, held.into_iter(), out);
             }
         }
     }
 
     /// `peer` is no source any more of those of which this holds. What nobody else has offered is left
     /// to a comparison with whoever is in the room.
-    fn give_up_source(&mut self, now: Time, peer: &P, is_meant: impl Fn(&Id) -> bool) {
-        for room in self.wants.without(peer, |id, _| is_meant(id)) {
+    fn drop_source(&mut self, now: Time, peer: &P, matches: impl Fn(&Id) -> bool) {
+        for room in self
+            .pending_fetches
+            .remove_source(peer, |id, _| matches(id))
+        {
             self.compare_soon(now, &room);
         }
     }
 
     /// Nothing in the rooms of which this does not hold stands between us and `peer` any more.
-    pub(super) fn keep_offers(
+    pub(super) fn retain_announcements(
         &mut self,
         now: Time,
         peer: &P,
@@ -354,17 +392,20 @@ impl<P: Clone + Ord> Checks<P> {
         out: &mut Vec<Output<P>>,
     ) {
         if let Some(neighbour) = self.neighbours.get_mut(peer)
-            && neighbour.offers.keep_rooms(&is_kept)
+            && neighbour.announcements.retain_rooms(&is_kept)
         {
-            out.push(neighbour.offers.outstanding(now, peer));
+            out.push(neighbour.announcements.outstanding(now, peer));
         }
-        for room in self.wants.without(peer, |_, room| !is_kept(room)) {
+        for room in self
+            .pending_fetches
+            .remove_source(peer, |_, room| !is_kept(room))
+        {
             self.compare_soon(now, &room);
         }
     }
 
     /// An answer to a fetch of what we have offered was sent, or will not be.
-    pub(super) fn on_served(
+    pub(super) fn on_upload_end(
         &mut self,
         now: Time,
         peer: &P,
@@ -375,40 +416,52 @@ impl<P: Clone + Ord> Checks<P> {
         let Some(neighbour) = self.neighbours.get_mut(peer) else {
             return;
         };
-        let Some(id) = neighbour.offers.is_served(now, request) else {
+        let Some(id) = neighbour.announcements.end_upload(now, request) else {
             return;
         };
-        out.push(neighbour.offers.outstanding(now, peer));
+        out.push(neighbour.announcements.outstanding(now, peer));
         if is_sent {
-            has_spread(&mut self.neighbours, now, [id].into_iter(), out);
+            mark_replicated(&mut self.neighbours, now, [id].into_iter(), out);
         }
     }
 
     /// We left a room.
-    pub(super) fn forget_offers_in(&mut self, now: Time, room: &str, out: &mut Vec<Output<P>>) {
-        self.wants.all.retain(|_, want| want.room != room);
+    pub(super) fn forget_announcements_in(
+        &mut self,
+        now: Time,
+        room: &str,
+        out: &mut Vec<Output<P>>,
+    ) {
+        self.pending_fetches
+            .all
+            .retain(|_, fetch| fetch.room != room);
         for (peer, neighbour) in &mut self.neighbours {
-            if neighbour.offers.keep_rooms(|of| of != room) {
-                out.push(neighbour.offers.outstanding(now, peer));
+            if neighbour.announcements.retain_rooms(|of| of != room) {
+                out.push(neighbour.announcements.outstanding(now, peer));
             }
         }
     }
 
-    /// When [`Checks::go_on_offering`] has something to do for the time's sake.
-    pub(super) fn offers_deadline(&self) -> Option<Time> {
-        let offers = self.neighbours.values().map(|n| &n.offers);
-        let told = offers
+    /// When [`AntiEntropy::drive_announcements`] has something to do for the time's sake.
+    pub(super) fn announcements_deadline(&self) -> Option<Time> {
+        let announcements = self.neighbours.values().map(|n| &n.announcements);
+        let queued = announcements.clone().filter_map(|announcements| {
+            announcements.due_at.filter(|_| !announcements.is_in_flight)
+        });
+        let resumed = announcements
             .clone()
-            .filter_map(|offers| offers.due_at.filter(|_| !offers.is_under_way));
-        let resumed = offers.clone().filter_map(|offers| offers.resume_at);
-        let slow = offers.clone().flat_map(Offering::slow_at);
-        let waited_for = offers.filter_map(Offering::waited_for);
+            .filter_map(|announcements| announcements.resume_at);
+        let slow = announcements
+            .clone()
+            .flat_map(Announcements::slow_fetch_deadlines);
+        let blocked_until = announcements.filter_map(Announcements::blocked_until);
         // What was due before waits for something else that happens.
-        told.chain(resumed)
+        queued
+            .chain(resumed)
             .chain(slow)
-            .chain(waited_for)
-            .chain(self.wants.deadlines())
-            .filter(|at| *at > self.looked_at)
+            .chain(blocked_until)
+            .chain(self.pending_fetches.deadlines())
+            .filter(|at| *at > self.driven_at)
             .min()
     }
 
@@ -422,16 +475,16 @@ impl<P: Clone + Ord> Checks<P> {
 }
 
 /// A neighbour has these now.
-fn has_spread<P: Clone>(
-    neighbours: &mut BTreeMap<P, Neighbour>,
+fn mark_replicated<P: Clone>(
+    neighbours: &mut BTreeMap<P, PeerState>,
     now: Time,
     ids: impl Iterator<Item = Id>,
     out: &mut Vec<Output<P>>,
 ) {
     for id in ids {
         for (peer, neighbour) in neighbours.iter_mut() {
-            if neighbour.offers.set_spread(now, &id) {
-                out.push(neighbour.offers.outstanding(now, peer));
+            if neighbour.announcements.set_replicated(now, &id) {
+                out.push(neighbour.announcements.outstanding(now, peer));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Data checking on links: one request-response protocol behind the gate.
 //!
-//! Entry function: [`behaviour`]. What is asked and answered, and when, is [`super::Checks`]' part.
+//! Entry function: [`behaviour`]. What is asked and answered, and when, is [`super::AntiEntropy`]' part.
 
 use std::time::Duration;
 

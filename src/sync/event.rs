@@ -57,7 +57,7 @@ pub enum Input<P> {
         /// Its time and id.
         item: Item,
         /// Who has said so.
-        but: BTreeSet<P>,
+        except: BTreeSet<P>,
     },
     /// The log has removed batches of a room.
     Pruned {
@@ -71,7 +71,7 @@ pub enum Input<P> {
     /// A link is up.
     LinkUp(P),
     /// The neighbour understands offers.
-    TakesOffers(P),
+    SupportsAnnouncements(P),
     /// A link is down.
     LinkDown(P),
     /// The neighbour is in these rooms.
@@ -101,7 +101,7 @@ pub enum Input<P> {
     Tick,
 }
 
-/// What data checking wants done.
+/// What data checking pending_fetches done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output<P> {
     /// Read the newest of a room's items, at most so many: [`Input::Loaded`].
@@ -134,7 +134,7 @@ pub enum Output<P> {
         /// The envelopes.
         envelopes: Vec<Bytes>,
         /// When there is one that the neighbour has offered: its id. It has just come.
-        offered: Option<Id>,
+        announced: Option<Id>,
     },
     /// What a neighbour was offered and does not have yet.
     Outstanding {
@@ -143,7 +143,7 @@ pub enum Output<P> {
         /// The bytes.
         bytes: usize,
         /// How it stands with batches of our own among it.
-        own: Owed,
+        own: OwnPending,
     },
     /// A neighbour does not lack a batch that is watched ([`Input::Watch`]): it holds it, or keeps none so old.
     Holds(P, Id),
@@ -155,13 +155,13 @@ pub enum Output<P> {
 
 /// How it stands with batches of our own that a neighbour was offered, and what is sent after them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owed {
+pub enum OwnPending {
     /// Nothing has to wait.
     Nothing,
     /// It has fetched none of them, and nobody else has: it is waited for as long as it goes on.
-    Offered,
+    Announced,
     /// For so long at most: one is on its way to it, or another neighbour has it already and passes it on.
-    For(Duration),
+    WaitAtMost(Duration),
 }
 
 /// How a comparison went.

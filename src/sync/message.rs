@@ -32,13 +32,13 @@ pub(super) const MAX_RESPONSE_FRAME: usize = 256 << 10;
 pub const MAX_IDS: usize = 1024;
 
 /// The most batches in a [`Request::Announce`].
-pub const MAX_OFFERED: usize = 64;
+pub const MAX_ANNOUNCED: usize = 64;
 
 /// The longest room name, in bytes. Rooms that are joined have shorter ones; this bounds a stranger's.
 const MAX_ROOM: usize = 255;
 
 /// The longest that a neighbour can put us off.
-const MAX_LATER: Duration = Duration::from_secs(30);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// What is asked of a neighbour.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ pub enum Malformed {
     #[error("the batches that were removed are not all given with their times")]
     Removed,
     /// An offer is of none or too many, or does not say of each when it was sent.
-    #[error("the offer is not of 1 to {MAX_OFFERED} batches, each with its time")]
+    #[error("the offer is not of 1 to {MAX_ANNOUNCED} batches, each with its time")]
     Announce,
     /// A window ends before it begins.
     #[error("the window is empty")]
@@ -172,7 +172,7 @@ impl Request {
             proto::request::Kind::Announce(announce) => {
                 let ids = ids(&announce.ids)?;
                 let is_whole = ids.len() == announce.sent_at_ms.len();
-                if ids.is_empty() || ids.len() > MAX_OFFERED || !is_whole {
+                if ids.is_empty() || ids.len() > MAX_ANNOUNCED || !is_whole {
                     return Err(Malformed::Announce);
                 }
                 let items = announce.sent_at_ms.into_iter().zip(ids);
@@ -270,7 +270,7 @@ impl Response {
             }),
             proto::response::Kind::Ack(ack) => Ok(Response::Ack(ids(&ack.held)?)),
             proto::response::Kind::RetryAfter(retry) => Ok(Response::RetryAfter(
-                Duration::from_millis(retry.after_ms.into()).min(MAX_LATER),
+                Duration::from_millis(retry.after_ms.into()).min(MAX_RETRY_AFTER),
             )),
             proto::response::Kind::NotSubscribed(_) => Ok(Response::NotSubscribed),
         }
@@ -300,7 +300,7 @@ impl Response {
                 held: held.concat().into(),
             }),
             Response::RetryAfter(after) => {
-                let after_ms = after.min(MAX_LATER).as_millis() as u32;
+                let after_ms = after.min(MAX_RETRY_AFTER).as_millis() as u32;
                 proto::response::Kind::RetryAfter(proto::RetryAfter { after_ms })
             }
             Response::NotSubscribed => {

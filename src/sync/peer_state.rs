@@ -1,31 +1,31 @@
 //! A neighbour as data checking sees it.
 //!
-//! Entry type: [`Neighbour`]. The rule it keeps: what is remembered of a neighbour grows with the rooms
+//! Entry type: [`PeerState`]. The rule it keeps: what is remembered of a neighbour grows with the rooms
 //! that we are in, not with what it says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::announcements::Offering;
-use super::quota::Allowance;
-use super::removed_by_peer::RemovedThere;
-use super::sync_round::Errand;
+use super::announcements::Announcements;
+use super::quota::PeerQuota;
+use super::removed_by_peer::RemovedByPeer;
+use super::sync_round::SyncRound;
 use crate::clock::Time;
 
 /// A linked peer.
 #[derive(Debug)]
-pub(super) struct Neighbour {
+pub(super) struct PeerState {
     pub(super) rooms: BTreeSet<String>,
     /// What is to be compared with it, from when on, and whether up to this moment.
     pub(super) due: BTreeMap<String, Due>,
-    pub(super) errand: Option<Errand>,
-    pub(super) allowance: Allowance,
-    pub(super) offers: Offering,
+    pub(super) round: Option<SyncRound>,
+    pub(super) quota: PeerQuota,
+    pub(super) announcements: Announcements,
     /// Where what it keeps begins, as it said.
-    pub(super) floors: BTreeMap<String, u64>,
+    pub(super) low_watermarks: BTreeMap<String, u64>,
     /// What it said that it removed.
-    pub(super) removed: RemovedThere,
-    pub(super) told: BTreeMap<String, Time>,
-    pub(super) silences: u32,
+    pub(super) removed: RemovedByPeer,
+    pub(super) last_notified: BTreeMap<String, Time>,
+    pub(super) unanswered: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -35,18 +35,18 @@ pub(super) struct Due {
     pub(super) to_now: bool,
 }
 
-impl Neighbour {
-    pub(super) fn new(now: Time) -> Neighbour {
-        Neighbour {
+impl PeerState {
+    pub(super) fn new(now: Time) -> PeerState {
+        PeerState {
             rooms: BTreeSet::new(),
             due: BTreeMap::new(),
-            errand: None,
-            allowance: Allowance::new(now),
-            offers: Offering::default(),
-            floors: BTreeMap::new(),
-            removed: RemovedThere::default(),
-            told: BTreeMap::new(),
-            silences: 0,
+            round: None,
+            quota: PeerQuota::new(now),
+            announcements: Announcements::default(),
+            low_watermarks: BTreeMap::new(),
+            removed: RemovedByPeer::default(),
+            last_notified: BTreeMap::new(),
+            unanswered: 0,
         }
     }
 

@@ -1,6 +1,6 @@
 //! What a neighbour has removed to make room, as far as we lack it.
 //!
-//! Entry type: [`RemovedThere`]. The rule it keeps: what the neighbour no longer holds is asked of it once, and counts as
+//! Entry type: [`RemovedByPeer`]. The rule it keeps: what the neighbour no longer holds is asked of it once, and counts as
 //! held on both sides from then on, so that the two agree; towards other neighbours it is lacking as before. What
 //! is remembered is bounded: past that a room is compared with this neighbour only from later on.
 
@@ -10,17 +10,17 @@ use super::items::Items;
 use crate::model::{Id, Item};
 
 /// The most batches that are remembered of one neighbour, in all rooms: 5 MiB of memory. Few in the tests.
-pub(super) const MAX_REMOVED_THERE: usize = if cfg!(test) { 512 } else { 1 << 17 };
+pub(super) const MAX_REMOVED_BY_PEER: usize = if cfg!(test) { 512 } else { 1 << 17 };
 
 /// The batches, by room.
 #[derive(Debug, Default)]
-pub(super) struct RemovedThere {
+pub(super) struct RemovedByPeer {
     rooms: BTreeMap<String, Items>,
     /// Those of which the neighbour did not say when they were sent: they are not asked for, but found lacking each time.
     untimed: BTreeSet<Id>,
 }
 
-impl RemovedThere {
+impl RemovedByPeer {
     /// Those of a room.
     pub(super) fn of(&self, room: &str) -> Option<&Items> {
         self.rooms.get(room)
@@ -36,7 +36,7 @@ impl RemovedThere {
     pub(super) fn add(&mut self, room: &str, removed: &[Item], held: &Items) -> Option<u64> {
         let mut later = None;
         for item in removed.iter().filter(|item| !held.contains(item)) {
-            if self.len() >= MAX_REMOVED_THERE {
+            if self.len() >= MAX_REMOVED_BY_PEER {
                 later = later.max(Some(item.sent_at_ms.saturating_add(1)));
             } else if item.sent_at_ms == 0 {
                 self.untimed.insert(item.id);

@@ -1,24 +1,24 @@
 //! What neighbours ask, and what they get.
 //!
-//! Entry points: [`Checks::on_request`], [`Checks::on_found`]. The rules it keeps: every request has one answer,
+//! Entry points: [`AntiEntropy::on_request`], [`AntiEntropy::on_found`]. The rules it keeps: every request has one answer,
 //! or costs the link; what is large sets out when the line has room for it.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::announce::OFFER_ABOVE;
+use super::announce::ANNOUNCE_ABOVE;
 use super::event::{Output, RequestId};
 use super::held::Held;
 use super::message::{Request, Response};
 use super::quota::{Answer, Refusal};
-use super::scheduler::TELL_EVERY;
-use super::state::{Checks, Moment, RETRY};
+use super::scheduler::NOTIFY_INTERVAL;
+use super::state::{AntiEntropy, Moment, RETRY_DELAY};
 use super::sync_round::Fault;
 use crate::clock::Time;
 use crate::model::Found;
 
-impl<P: Clone + Ord> Checks<P> {
+impl<P: Clone + Ord> AntiEntropy<P> {
     pub(super) fn on_request(
         &mut self,
         moment: Moment,
@@ -38,24 +38,25 @@ impl<P: Clone + Ord> Checks<P> {
         let name = request.room().to_owned();
         let response = match self.rooms.get(&name) {
             None => Response::NotSubscribed,
-            Some(room) if !room.is_loaded() => Response::RetryAfter(TELL_EVERY),
+            Some(room) if !room.is_loaded() => Response::RetryAfter(NOTIFY_INTERVAL),
             Some(room) => {
                 let since_ms = since_ms.max(room.low_watermark_ms());
-                let offered = match &request {
-                    Request::Fetch { ids, .. } => neighbour.offers.asks_for(ids),
+                let announced = match &request {
+                    Request::Fetch { ids, .. } => neighbour.announcements.requested_announced(ids),
                     _ => None,
                 };
-                let put_off = offered.and_then(|(offered, bytes)| {
-                    self.pace.puts_off(moment.now, &peer, Some(&offered), bytes)
+                let deferral = announced.and_then(|(announced, bytes)| {
+                    self.upload_scheduler
+                        .deferral(moment.now, &peer, Some(&announced), bytes)
                 });
-                let answer = match put_off {
-                    Some(after) => neighbour.allowance.put_off(moment.now, after),
-                    None => neighbour.allowance.answer(
+                let answer = match deferral {
+                    Some(after) => neighbour.quota.defer(moment.now, after),
+                    None => neighbour.quota.answer(
                         moment.now,
                         Held::with(room.items(), neighbour.removed.of(&name)),
                         since_ms,
                         request,
-                        offered.is_some(),
+                        announced.is_some(),
                     ),
                 };
                 match answer {
@@ -64,15 +65,19 @@ impl<P: Clone + Ord> Checks<P> {
                         neighbour.set_due(&name, moment.now, false);
                         Response::Ack(Vec::new())
                     }
-                    Ok(Answer::Note(items)) => self.on_offer(moment, &peer, &name, &items, out),
+                    Ok(Answer::Note(items)) => self.on_announce(moment, &peer, &name, &items, out),
                     Ok(Answer::Read(ids)) => {
-                        let overdue_at = offered.map(|(offered, bytes)| {
+                        let overdue_at = announced.map(|(announced, bytes)| {
                             let (now, peer) = (moment.now, peer.clone());
-                            self.pace.set_out(now, peer, id, Some(offered), bytes)
+                            self.upload_scheduler
+                                .begin(now, peer, id, Some(announced), bytes)
                         });
                         let overdue_at = overdue_at.unwrap_or(moment.now);
-                        if neighbour.offers.take_up(moment.now, id, &ids, overdue_at) {
-                            out.push(neighbour.offers.outstanding(moment.now, &peer));
+                        if neighbour
+                            .announcements
+                            .begin_upload(moment.now, id, &ids, overdue_at)
+                        {
+                            out.push(neighbour.announcements.outstanding(moment.now, &peer));
                         }
                         let most = super::FETCH_BYTES;
                         out.push(Output::Read {
@@ -108,35 +113,36 @@ impl<P: Clone + Ord> Checks<P> {
             return;
         };
         let bytes = found.envelopes.iter().map(Bytes::len).sum();
-        let is_offered = neighbour.offers.is_serving(id);
-        let put_off = match bytes > OFFER_ABOVE {
+        let is_announced = neighbour.announcements.is_uploading(id);
+        let deferral = match bytes > ANNOUNCE_ABOVE {
             false => {
                 // Nothing of it is on its way, whatever was expected.
-                self.pace.take_back(id);
-                if neighbour.offers.is_served(now, id).is_some() {
-                    out.push(neighbour.offers.outstanding(now, &peer));
+                self.upload_scheduler.cancel(id);
+                if neighbour.announcements.end_upload(now, id).is_some() {
+                    out.push(neighbour.announcements.outstanding(now, &peer));
                 }
                 None
             }
-            true if is_offered => None,
-            true => self.pace.puts_off(now, &peer, None, bytes),
+            true if is_announced => None,
+            true => self.upload_scheduler.deferral(now, &peer, None, bytes),
         };
         neighbour
-            .allowance
-            .fetched(now, found.looked_at, bytes, is_offered);
-        if let Some(after) = put_off
-            && neighbour.allowance.put_off(now, after).is_err()
+            .quota
+            .charge_fetch(now, found.looked_at, bytes, is_announced);
+        if let Some(after) = deferral
+            && neighbour.quota.defer(now, after).is_err()
         {
             return self.on_fault(now, peer, Fault::Flood, out);
         }
         let response = if found.looked_at == 0 {
             // The log could not be read.
-            Response::RetryAfter(RETRY)
-        } else if let Some(after) = put_off {
+            Response::RetryAfter(RETRY_DELAY)
+        } else if let Some(after) = deferral {
             Response::RetryAfter(after)
         } else {
-            if bytes > OFFER_ABOVE && !is_offered {
-                self.pace.set_out(now, peer.clone(), id, None, bytes);
+            if bytes > ANNOUNCE_ABOVE && !is_announced {
+                self.upload_scheduler
+                    .begin(now, peer.clone(), id, None, bytes);
             }
             Response::Batches {
                 envelopes: found.envelopes,

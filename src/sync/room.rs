@@ -22,7 +22,7 @@ pub struct Room<P> {
     /// With whom it was compared last at an interval.
     pub(super) in_turn: Option<P>,
     /// When the neighbours hear that they may be behind.
-    pub(super) tell_at: Option<Time>,
+    pub(super) notify_at: Option<Time>,
     /// Who agrees, since when without a break, and when it was last seen.
     pub(super) agreed: BTreeMap<P, Agreement>,
     /// How many of the items are of batches that made room.
@@ -48,7 +48,7 @@ impl<P: Clone + Ord> Room<P> {
             busy_with: None,
             next_at,
             in_turn: None,
-            tell_at: None,
+            notify_at: None,
             agreed: BTreeMap::new(),
             removed: 0,
             repaired: 0,

@@ -1,6 +1,6 @@
 //! Data checking: with whom which room is compared, and when.
 //!
-//! Entry type: [`Checks`], generic in the neighbour's id. The rules it keeps: a room is compared with
+//! Entry type: [`AntiEntropy`], generic in the neighbour's id. The rules it keeps: a room is compared with
 //! one neighbour at a time, on link-up, at intervals with each in turn, and when a neighbour says that
 //! we are behind; nothing is taken that was not asked for; a neighbour that breaks the rules is named
 //! with its [`Fault`] and asked nothing more.
@@ -10,47 +10,47 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::announcements::Wants;
+use super::announcements::PendingFetches;
 use super::event::{Config, Input, Output};
 use super::held::Held;
 use super::message::Response;
-use super::peer_state::Neighbour;
+use super::peer_state::PeerState;
 use super::room::Room;
-use super::scheduler::{TURN, framed};
-use super::sync_round::{Asked, Brought, Fault};
-use super::throughput::Rate;
-use super::upload_scheduler::Pace;
+use super::scheduler::{ROUND_TIMEOUT, framed};
+use super::sync_round::{Fault, FetchedBatches, PendingRequest};
+use super::throughput::ThroughputEstimator;
+use super::upload_scheduler::UploadScheduler;
 use crate::clock::{Time, UnixMs};
 use crate::model::{Id, Item, MAX_ITEMS, low_watermark_at};
 
 /// After this the neighbours hear once more that they may be behind: by then what was sent just
 /// before has settled.
-const TELL_AGAIN: Duration = Duration::from_millis(2_500);
+const NOTIFY_AGAIN_DELAY: Duration = Duration::from_millis(2_500);
 
 /// A comparison that failed is tried again after this.
-pub(super) const RETRY: Duration = Duration::from_secs(5);
+pub(super) const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Requests in a row without an answer after which a neighbour is dropped.
-const SILENCES: u32 = 3;
+const MAX_UNANSWERED: u32 = 3;
 
 /// Data checking with all neighbours, in all rooms.
 #[derive(Debug)]
-pub struct Checks<P> {
+pub struct AntiEntropy<P> {
     pub(super) config: Config,
     pub(super) rooms: BTreeMap<String, Room<P>>,
-    pub(super) neighbours: BTreeMap<P, Neighbour>,
+    pub(super) neighbours: BTreeMap<P, PeerState>,
     /// What was asked of whom; a notice has no answer worth keeping.
-    pub(super) asked: BTreeMap<u64, (P, Option<Asked>)>,
-    /// From whom what is being stored came, and the id of an offered batch.
+    pub(super) pending_requests: BTreeMap<u64, (P, Option<PendingRequest>)>,
+    /// From whom what is being stored came, and the id of an announced batch.
     pub(super) tickets: BTreeMap<u64, (P, Option<Id>)>,
-    pub(super) wants: Wants<P>,
+    pub(super) pending_fetches: PendingFetches<P>,
     /// Batches of our own of which it is to be told who holds them.
     pub(super) watched: BTreeSet<Id>,
-    pub(super) pace: Pace<P>,
-    /// What comes of that which we fetch because it was offered.
-    pub(super) coming: Rate,
+    pub(super) upload_scheduler: UploadScheduler<P>,
+    /// What comes of that which we fetch because it was announced.
+    pub(super) download_throughput: ThroughputEstimator,
     /// When it was last seen to what is due.
-    pub(super) looked_at: Time,
+    pub(super) driven_at: Time,
     pub(super) last_token: u64,
 }
 
@@ -61,20 +61,20 @@ pub(super) struct Moment {
     pub(super) unix: UnixMs,
 }
 
-impl<P: Clone + Ord> Checks<P> {
+impl<P: Clone + Ord> AntiEntropy<P> {
     /// With no rooms and no neighbours.
-    pub fn new(config: Config) -> Checks<P> {
-        Checks {
+    pub fn new(config: Config) -> AntiEntropy<P> {
+        AntiEntropy {
             config,
             rooms: BTreeMap::new(),
             neighbours: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            pending_requests: BTreeMap::new(),
             tickets: BTreeMap::new(),
-            wants: Wants::new(),
+            pending_fetches: PendingFetches::new(),
             watched: BTreeSet::new(),
-            pace: Pace::new(),
-            coming: Rate::new(),
-            looked_at: Time::ZERO,
+            upload_scheduler: UploadScheduler::new(),
+            download_throughput: ThroughputEstimator::new(),
+            driven_at: Time::ZERO,
             last_token: 0,
         }
     }
@@ -90,11 +90,11 @@ impl<P: Clone + Ord> Checks<P> {
         let unix: UnixMs = unix.into();
         let (moment, unix_ms) = (Moment { now, unix }, unix.now);
         // Only then it is known from whom something arrives.
-        self.wants.may_hedge = matches!(input, Input::Tick);
+        self.pending_fetches.may_hedge = matches!(input, Input::Tick);
         match input {
             // Those that come with each batch have no consequences at once.
             Input::Stored { room, item } => {
-                self.tell_sources(now, &item);
+                self.announce_back(now, &item);
                 self.hold(unix_ms, &room, item);
                 return;
             }
@@ -122,7 +122,7 @@ impl<P: Clone + Ord> Checks<P> {
             } => {
                 if self.rooms.contains_key(&name) {
                     self.hold(unix_ms, &name, item);
-                    self.offer(now, &name, item, bytes, from.as_ref(), out);
+                    self.announce(now, &name, item, bytes, from.as_ref(), out);
                 }
             }
             Input::Watch(id) => {
@@ -133,7 +133,9 @@ impl<P: Clone + Ord> Checks<P> {
                 self.watched.remove(&id);
                 return;
             }
-            Input::Confirm { room, item, but } => self.ask_who_holds(now, &room, item, &but),
+            Input::Confirm { room, item, except } => {
+                self.request_confirmations(now, &room, item, &except)
+            }
             Input::Join(room) => self.on_join(moment, room, out),
             Input::Loaded(room, low_watermark_ms, items) => {
                 if let Some(room) = self.rooms.get_mut(&room) {
@@ -144,11 +146,11 @@ impl<P: Clone + Ord> Checks<P> {
             Input::LinkUp(peer) => {
                 self.neighbours
                     .entry(peer)
-                    .or_insert_with(|| Neighbour::new(now));
+                    .or_insert_with(|| PeerState::new(now));
             }
-            Input::TakesOffers(peer) => {
+            Input::SupportsAnnouncements(peer) => {
                 if let Some(neighbour) = self.neighbours.get_mut(&peer) {
-                    neighbour.offers.is_taken = true;
+                    neighbour.announcements.is_supported = true;
                 }
             }
             Input::LinkDown(peer) => self.on_link_down(now, &peer, out),
@@ -157,11 +159,11 @@ impl<P: Clone + Ord> Checks<P> {
             Input::Found(peer, id, found) => self.on_found(now, peer, id, found, out),
             Input::Sent(request, is_sent) => {
                 let peer = match is_sent {
-                    true => self.pace.is_sent(now, request),
-                    false => self.pace.take_back(request),
+                    true => self.upload_scheduler.finish(now, request),
+                    false => self.upload_scheduler.cancel(request),
                 };
                 if let Some(peer) = peer {
-                    self.on_served(now, &peer, request, is_sent, out);
+                    self.on_upload_end(now, &peer, request, is_sent, out);
                 }
             }
             Input::Response(token, bytes) => self.on_response(moment, token, bytes, out),
@@ -174,12 +176,12 @@ impl<P: Clone + Ord> Checks<P> {
                 self.on_settled(now, ticket, stored, forged, out);
             }
             Input::Arriving(peers) => {
-                self.wants.arriving = peers;
+                self.pending_fetches.arriving = peers;
                 return;
             }
             Input::Tick => {}
         }
-        self.go_on(moment, out);
+        self.drive(moment, out);
     }
 
     /// When [`Input::Tick`] has something to do.
@@ -187,20 +189,21 @@ impl<P: Clone + Ord> Checks<P> {
         let rooms = self.rooms.iter().filter_map(|(name, room)| {
             let has_neighbours = self.neighbours.values().any(|n| n.rooms.contains(name));
             let next = (room.is_loaded() && has_neighbours).then_some(room.next_at);
-            next.into_iter().chain(room.tell_at).min()
+            next.into_iter().chain(room.notify_at).min()
         });
         let due = self
             .neighbours
             .values()
-            .filter(|n| n.errand.is_none())
+            .filter(|n| n.round.is_none())
             .flat_map(|n| {
                 n.due.iter().filter_map(|(name, due)| {
                     let room = self.rooms.get(name).filter(|room| room.is_loaded())?;
                     match &room.busy_with {
                         None => Some(due.at),
                         Some(other) => {
-                            let errand = self.neighbours.get(other)?.errand.as_ref()?;
-                            (!errand.is_winding_down()).then(|| due.at.max(errand.started + TURN))
+                            let round = self.neighbours.get(other)?.round.as_ref()?;
+                            (!round.is_winding_down())
+                                .then(|| due.at.max(round.started + ROUND_TIMEOUT))
                         }
                     }
                 })
@@ -208,11 +211,11 @@ impl<P: Clone + Ord> Checks<P> {
         let resumed = self
             .neighbours
             .values()
-            .filter_map(|n| n.errand.as_ref()?.resume_at);
+            .filter_map(|n| n.round.as_ref()?.resume_at);
         rooms
             .chain(due)
             .chain(resumed)
-            .chain(self.offers_deadline())
+            .chain(self.announcements_deadline())
             .min()
     }
 
@@ -226,15 +229,17 @@ impl<P: Clone + Ord> Checks<P> {
         self.rooms.get(room)
     }
 
-    /// Whether all neighbours have said of all that they were offered that they hold it.
-    pub fn is_all_taken(&self, now: Time) -> bool {
-        self.neighbours.values().all(|n| n.offers.is_all_taken(now))
+    /// Whether all neighbours have said of all that they were announced that they hold it.
+    pub fn is_all_confirmed(&self, now: Time) -> bool {
+        self.neighbours
+            .values()
+            .all(|n| n.announcements.is_all_confirmed(now))
     }
 
-    /// How many batches are wanted that neighbours have offered.
+    /// How many batches are wanted that neighbours have announced.
     #[cfg(test)]
-    pub(super) fn wanted(&self) -> usize {
-        self.wants.len()
+    pub(super) fn pending_fetch_count(&self) -> usize {
+        self.pending_fetches.len()
     }
 
     /// The log has stored a batch.
@@ -265,14 +270,14 @@ impl<P: Clone + Ord> Checks<P> {
 
     fn on_leave(&mut self, now: Time, name: &str, out: &mut Vec<Output<P>>) {
         self.rooms.remove(name);
-        self.forget_offers_in(now, name, out);
+        self.forget_announcements_in(now, name, out);
         let mut comparing = Vec::new();
         for (peer, neighbour) in &mut self.neighbours {
             neighbour.due.remove(name);
             neighbour.removed.forget_room(name);
             if neighbour
-                .errand
-                .take_if(|errand| errand.room == name)
+                .round
+                .take_if(|round| round.room == name)
                 .is_some()
             {
                 comparing.push(peer.clone());
@@ -285,12 +290,12 @@ impl<P: Clone + Ord> Checks<P> {
 
     fn on_link_down(&mut self, now: Time, peer: &P, out: &mut Vec<Output<P>>) {
         self.neighbours.remove(peer);
-        self.pace.forget(peer);
-        self.keep_offers(now, peer, |_| false, out);
-        self.asked.retain(|_, (of, _)| of != peer);
-        // What it has brought of its offers is still stored.
+        self.upload_scheduler.forget(peer);
+        self.retain_announcements(now, peer, |_| false, out);
+        self.pending_requests.retain(|_, (of, _)| of != peer);
+        // What it has fetched of its offers is still stored.
         self.tickets
-            .retain(|_, (of, offered)| of != peer || offered.is_some());
+            .retain(|_, (of, announced)| of != peer || announced.is_some());
         for room in self.rooms.values_mut() {
             room.agreed.remove(peer);
             room.busy_with.take_if(|with| with == peer);
@@ -309,77 +314,82 @@ impl<P: Clone + Ord> Checks<P> {
         }
         neighbour.due.retain(|name, _| rooms.contains(name));
         neighbour.rooms = rooms.clone();
-        self.keep_offers(now, peer, |name| rooms.contains(name), out);
+        self.retain_announcements(now, peer, |name| rooms.contains(name), out);
     }
 
     fn on_response(&mut self, moment: Moment, token: u64, bytes: Bytes, out: &mut Vec<Output<P>>) {
-        let Some((peer, Some(asked))) = self.asked.remove(&token) else {
+        let Some((peer, Some(pending))) = self.pending_requests.remove(&token) else {
             return;
         };
         let Some(neighbour) = self.neighbours.get_mut(&peer) else {
             return;
         };
-        neighbour.silences = 0;
-        let asked = match asked {
-            Asked::Large(offered) => {
-                let brought = Response::decode(bytes)
-                    .map_err(Fault::from)
-                    .and_then(|it| self.on_brought(moment.now, peer.clone(), offered, it, out));
-                if let Err(fault) = brought {
+        neighbour.unanswered = 0;
+        let pending = match pending {
+            PendingRequest::FetchAnnounced(announced) => {
+                let fetched = Response::decode(bytes).map_err(Fault::from).and_then(|it| {
+                    self.on_fetch_response(moment.now, peer.clone(), announced, it, out)
+                });
+                if let Err(fault) = fetched {
                     self.on_fault(moment.now, peer, fault, out);
                 }
                 return;
             }
-            Asked::Offered(ids) => {
-                let not_lacking = match Response::decode(bytes) {
-                    Ok(Response::Ack(not_lacking)) => {
-                        self.tell_who_holds(&peer, &not_lacking, out);
-                        not_lacking
+            PendingRequest::Announce(ids) => {
+                let held = match Response::decode(bytes) {
+                    Ok(Response::Ack(held)) => {
+                        self.report_holder(&peer, &held, out);
+                        held
                     }
                     // It is not there any more, or not yet: it is not waited for.
                     Ok(_) => ids,
                     Err(error) => return self.on_fault(moment.now, peer, error.into(), out),
                 };
-                return self.on_offer_heard(moment.now, &peer, not_lacking, out);
+                return self.on_announce_ack(moment.now, &peer, held, out);
             }
-            asked => asked,
+            pending => pending,
         };
-        let Some(errand) = &mut neighbour.errand else {
+        let Some(round) = &mut neighbour.round else {
             return;
         };
-        let Some(room) = self.rooms.get(&errand.room) else {
+        let Some(room) = self.rooms.get(&round.room) else {
             return;
         };
-        errand.report.bytes += framed(bytes.len());
+        round.report.bytes += framed(bytes.len());
         let absorbed = Response::decode(bytes)
             .map_err(Fault::from)
             .and_then(|response| {
                 match response {
                     Response::From(since_ms) => {
-                        neighbour.floors.insert(errand.room.clone(), since_ms);
+                        neighbour
+                            .low_watermarks
+                            .insert(round.room.clone(), since_ms);
                     }
                     Response::NotSubscribed => {
-                        neighbour.rooms.remove(&errand.room);
+                        neighbour.rooms.remove(&round.room);
                     }
                     _ => {}
                 }
-                let is_coming =
-                    |id: &Id| self.wants.contains(id) || neighbour.removed.is_untimed(id);
-                let held = Held::with(room.items(), neighbour.removed.of(&errand.room));
-                errand.on_response(moment.now, held, is_coming, asked, response)
+                let is_fetch_pending =
+                    |id: &Id| self.pending_fetches.contains(id) || neighbour.removed.is_untimed(id);
+                let held = Held::with(room.items(), neighbour.removed.of(&round.room));
+                round.on_response(moment.now, held, is_fetch_pending, pending, response)
             });
-        if let Ok(Brought { removed, .. }) = &absorbed
+        if let Ok(FetchedBatches { removed, .. }) = &absorbed
             && !removed.is_empty()
-            && let Some(later_ms) = neighbour.removed.add(&errand.room, removed, room.items())
+            && let Some(later_ms) = neighbour.removed.add(&round.room, removed, room.items())
         {
-            let floor = neighbour.floors.entry(errand.room.clone()).or_default();
+            let floor = neighbour
+                .low_watermarks
+                .entry(round.room.clone())
+                .or_default();
             *floor = later_ms.max(*floor);
         }
-        match absorbed.map(|brought| brought.envelopes) {
+        match absorbed.map(|fetched| fetched.envelopes) {
             Err(fault) => self.on_fault(moment.now, peer, fault, out),
             Ok(envelopes) if envelopes.is_empty() => {}
             Ok(envelopes) => {
-                let room = errand.room.clone();
+                let room = round.room.clone();
                 self.last_token += 1;
                 let ticket = self.last_token;
                 self.tickets.insert(ticket, (peer.clone(), None));
@@ -388,14 +398,14 @@ impl<P: Clone + Ord> Checks<P> {
                     ticket,
                     room,
                     envelopes,
-                    offered: None,
+                    announced: None,
                 });
             }
         }
     }
 
     fn on_failed(&mut self, now: Time, token: u64, out: &mut Vec<Output<P>>) {
-        let Some((peer, asked)) = self.asked.remove(&token) else {
+        let Some((peer, pending)) = self.pending_requests.remove(&token) else {
             return;
         };
         let Some(neighbour) = self.neighbours.get_mut(&peer) else {
@@ -404,34 +414,42 @@ impl<P: Clone + Ord> Checks<P> {
         // Who takes no part in data checking is not silent, and is not asked again.
         let takes_part = !neighbour.rooms.is_empty();
         if takes_part {
-            neighbour.silences += 1;
+            neighbour.unanswered += 1;
         }
-        if neighbour.silences >= SILENCES {
-            return self.on_fault(now, peer, Fault::Silent, out);
+        if neighbour.unanswered >= MAX_UNANSWERED {
+            return self.on_fault(now, peer, Fault::Unresponsive, out);
         }
-        match asked {
+        match pending {
             None => return,
-            Some(Asked::Large(id)) => return self.on_not_brought(now, &peer, id),
-            Some(Asked::Offered(ids)) => return self.on_offer_heard(now, &peer, ids, out),
-            Some(Asked::Ranges | Asked::Batches(_)) => {}
-        }
-        if let Some(errand) = neighbour.errand.take() {
-            if takes_part {
-                neighbour.set_due(&errand.room, now + RETRY, true);
+            Some(PendingRequest::FetchAnnounced(id)) => {
+                return self.on_fetch_failed(now, &peer, id);
             }
-            self.release(&peer, &errand.room);
+            Some(PendingRequest::Announce(ids)) => {
+                return self.on_announce_ack(now, &peer, ids, out);
+            }
+            Some(PendingRequest::Compare | PendingRequest::Fetch(_)) => {}
+        }
+        if let Some(round) = neighbour.round.take() {
+            if takes_part {
+                neighbour.set_due(&round.room, now + RETRY_DELAY, true);
+            }
+            self.release(&peer, &round.room);
             self.forget_answers(&peer);
         }
     }
 
     /// Answers to a comparison that is no more must not reach the next one.
     fn forget_answers(&mut self, peer: &P) {
-        let is_of_it =
-            |asked: &Option<Asked>| matches!(asked, Some(Asked::Ranges | Asked::Batches(_)));
-        self.asked
-            .retain(|_, (of, asked)| of != peer || !is_of_it(asked));
+        let is_of_it = |pending: &Option<PendingRequest>| {
+            matches!(
+                pending,
+                Some(PendingRequest::Compare | PendingRequest::Fetch(_))
+            )
+        };
+        self.pending_requests
+            .retain(|_, (of, pending)| of != peer || !is_of_it(pending));
         self.tickets
-            .retain(|_, (of, offered)| of != peer || offered.is_some());
+            .retain(|_, (of, announced)| of != peer || announced.is_some());
     }
 
     fn on_settled(
@@ -442,30 +460,30 @@ impl<P: Clone + Ord> Checks<P> {
         forged: u64,
         out: &mut Vec<Output<P>>,
     ) {
-        let Some((peer, offered)) = self.tickets.remove(&ticket) else {
+        let Some((peer, announced)) = self.tickets.remove(&ticket) else {
             return;
         };
         if forged > 0 {
-            if let Some(want) = offered.and_then(|id| self.wants.all.get_mut(&id)) {
-                // It has not come, after all: another one that has offered it is asked.
-                want.has_come = false;
+            if let Some(fetch) = announced.and_then(|id| self.pending_fetches.all.get_mut(&id)) {
+                // It has not come, after all: another one that has announced it is asked.
+                fetch.is_received = false;
             }
             return self.on_fault(now, peer, Fault::Forged, out);
         }
-        if let Some(id) = offered {
+        if let Some(id) = announced {
             // It is stored, or not to be.
-            return self.wants.remove(&id);
+            return self.pending_fetches.remove(&id);
         }
-        if let Some(errand) = self
+        if let Some(round) = self
             .neighbours
             .get_mut(&peer)
-            .and_then(|n| n.errand.as_mut())
+            .and_then(|n| n.round.as_mut())
         {
-            errand.on_settled(stored);
+            round.on_settled(stored);
             if stored > 0
-                && let Some(room) = self.rooms.get_mut(&errand.room)
+                && let Some(room) = self.rooms.get_mut(&round.room)
             {
-                room.tell_at.get_or_insert(now + TELL_AGAIN);
+                room.notify_at.get_or_insert(now + NOTIFY_AGAIN_DELAY);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! One comparison with one neighbour, from our side: find out what we lack, fetch it.
 //!
-//! Entry type: [`Errand`]. The rules it keeps: a neighbour is held to what it claims; a comparison
+//! Entry type: [`SyncRound`]. The rules it keeps: a neighbour is held to what it claims; a comparison
 //! takes a bounded number of steps, of ids and of bytes at a time.
 
 use std::collections::{HashSet, VecDeque};
@@ -16,34 +16,34 @@ use crate::model::{Id, Item};
 use crate::wire::envelope::id_in_room;
 
 /// Fetches under way at once: while one is verified and stored, the next travels.
-const FETCHES_AT_ONCE: usize = 2;
+const MAX_CONCURRENT_FETCHES: usize = 2;
 
 /// Fetched answers that may wait to be stored: with those under way some 5 MiB.
-const UNSETTLED_MOST: usize = 2;
+const MAX_UNSETTLED: usize = 2;
 
 /// Ids that are known to be lacking past which the comparison itself waits.
-const LACKING_MOST: usize = 16_384;
+const MAX_LACKING: usize = 16_384;
 
 /// Steps of a comparison beyond those that its findings account for. Honest ones need the depth of
 /// a tree of 16 branches, and some more for each frame that was too small.
-const STEPS: u64 = 256;
+const MAX_STEPS: u64 = 256;
 
 /// Findings that account for one step more: an eighth of the ids of a full frame.
-const FINDINGS_A_STEP: u64 = 256;
+const FINDINGS_PER_STEP: u64 = 256;
 
 /// Ids that a neighbour may have claimed and then not hold: it may remove its oldest meanwhile,
 /// 256 at a time, while as many as two fetches hold are on their way.
-pub(super) const MISSING_MOST: u64 = 4096;
+pub(super) const MAX_FALSE_CLAIMS: u64 = 4096;
 
 /// How often a neighbour may put off one comparison, in a row, before it is left for another time.
-const LATERS_MOST: u32 = 20;
+const MAX_DEFERRALS: u32 = 20;
 
 /// How often its beginning may move.
-const RESTARTS_MOST: u32 = 8;
+const MAX_RESTARTS: u32 = 8;
 
 /// How much later than the beginning that a neighbour has named a comparison begins anew, in milliseconds:
 /// times the square of how often it has done so.
-const LEEWAY_MS: u64 = 1_875;
+const RESTART_LEEWAY_MS: u64 = 1_875;
 
 /// A neighbour's violation: it is dropped for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,41 +59,41 @@ pub enum Fault {
     Mismatched,
     /// A batch that was not asked for.
     #[error("it sent a batch that was not asked for")]
-    Unasked,
+    Unsolicited,
     /// Neither the batches it claims to hold nor word that it does not.
     #[error("it holds back batches that it claims to have")]
-    Withheld,
+    Withholding,
     /// Too many ids claimed that it does not hold.
     #[error("it claims batches that it does not hold")]
-    Unheld,
+    FalseClaim,
     /// A batch that did not verify.
     #[error("it keeps batches that are not genuine")]
     Forged,
     /// A comparison without end.
     #[error("comparing with it does not come to an end")]
-    Endless,
+    NonTerminating,
     /// Too many requests.
     #[error("it keeps asking although it was told to wait")]
     Flood,
     /// No answers.
     #[error("it does not answer data checking")]
-    Silent,
+    Unresponsive,
 }
 
 /// What was asked, so that the answer can be held against it.
 #[derive(Debug)]
-pub(super) enum Asked {
-    Ranges,
-    Batches(Vec<Id>),
+pub(super) enum PendingRequest {
+    Compare,
+    Fetch(Vec<Id>),
     /// A large batch that the neighbour has offered.
-    Large(Id),
+    FetchAnnounced(Id),
     /// That it takes note of an offer of these.
-    Offered(Vec<Id>),
+    Announce(Vec<Id>),
 }
 
 /// What an answer has of the batches that were asked for.
 #[derive(Debug, Default)]
-pub(super) struct Brought {
+pub(super) struct FetchedBatches {
     pub(super) envelopes: Vec<Bytes>,
     /// Those that made room with the neighbour.
     pub(super) removed: Vec<Item>,
@@ -122,7 +122,7 @@ pub(super) struct Report {
 
 /// A comparison under way.
 #[derive(Debug)]
-pub(super) struct Errand {
+pub(super) struct SyncRound {
     pub(super) room: String,
     pub(super) window: Window,
     pub(super) started: Time,
@@ -136,16 +136,16 @@ pub(super) struct Errand {
     fetching: usize,
     unsettled: usize,
     /// Ids to ask for in one fetch, so that the answer just fits.
-    ids_a_fetch: usize,
-    laters: u32,
+    ids_per_fetch: usize,
+    deferrals: u32,
     restarts: u32,
     /// Whether it asks for nothing more.
     winding_down: bool,
 }
 
-impl Errand {
-    pub(super) fn new(now: Time, room: String, window: Window, held: Held<'_>) -> Errand {
-        Errand {
+impl SyncRound {
+    pub(super) fn new(now: Time, room: String, window: Window, held: Held<'_>) -> SyncRound {
+        SyncRound {
             frame: Some(reconcile::opening(held, window)),
             room,
             window,
@@ -156,8 +156,8 @@ impl Errand {
             lacking: VecDeque::new(),
             fetching: 0,
             unsettled: 0,
-            ids_a_fetch: 32,
-            laters: 0,
+            ids_per_fetch: 32,
+            deferrals: 0,
             restarts: 0,
             winding_down: false,
         }
@@ -167,15 +167,15 @@ impl Errand {
     pub(super) fn next_request(
         &mut self,
         now: Time,
-        is_coming: impl Fn(&Id) -> bool,
-    ) -> Option<(Asked, Request)> {
+        is_fetch_pending: impl Fn(&Id) -> bool,
+    ) -> Option<(PendingRequest, Request)> {
         if self.resume_at.is_some_and(|at| now < at) {
             return None;
         }
         self.resume_at = None;
         let room = self.room.clone();
         if !self.comparing
-            && self.lacking.len() < LACKING_MOST
+            && self.lacking.len() < MAX_LACKING
             && let Some(frame) = self.frame.clone()
         {
             self.comparing = true;
@@ -185,22 +185,25 @@ impl Errand {
                 window: self.window,
                 frame: frame.into(),
             };
-            return Some((Asked::Ranges, request));
+            return Some((PendingRequest::Compare, request));
         }
-        if self.fetching >= FETCHES_AT_ONCE || self.unsettled >= UNSETTLED_MOST {
+        if self.fetching >= MAX_CONCURRENT_FETCHES || self.unsettled >= MAX_UNSETTLED {
             return None;
         }
         // Each id is looked at once: all of them with each answer would be many for a few bytes.
         let next = std::iter::from_fn(|| self.lacking.pop_front());
         let ids: Vec<Id> = next
-            .filter(|id| !is_coming(id))
-            .take(self.ids_a_fetch)
+            .filter(|id| !is_fetch_pending(id))
+            .take(self.ids_per_fetch)
             .collect();
         if ids.is_empty() {
             return None;
         }
         self.fetching += 1;
-        Some((Asked::Batches(ids.clone()), Request::Fetch { room, ids }))
+        Some((
+            PendingRequest::Fetch(ids.clone()),
+            Request::Fetch { room, ids },
+        ))
     }
 
     /// Takes an answer; returns what is in it of the batches that were asked for. Those that come by another way are
@@ -209,22 +212,22 @@ impl Errand {
         &mut self,
         now: Time,
         held: Held<'_>,
-        is_coming: impl Fn(&Id) -> bool,
-        asked: Asked,
+        is_fetch_pending: impl Fn(&Id) -> bool,
+        request: PendingRequest,
         response: Response,
-    ) -> Result<Brought, Fault> {
-        let mut brought = Brought::default();
-        match (asked, response) {
-            (Asked::Ranges, Response::Ranges(frame)) => {
+    ) -> Result<FetchedBatches, Fault> {
+        let mut fetched = FetchedBatches::default();
+        match (request, response) {
+            (PendingRequest::Compare, Response::Ranges(frame)) => {
                 self.comparing = false;
-                self.on_ranges(held, is_coming, &frame)?;
+                self.on_ranges(held, is_fetch_pending, &frame)?;
             }
-            (Asked::Ranges, Response::From(since_ms)) => {
+            (PendingRequest::Compare, Response::From(since_ms)) => {
                 self.comparing = false;
-                self.on_later_beginning(held, since_ms)?;
+                self.on_restart(held, since_ms)?;
             }
             (
-                Asked::Batches(ids),
+                PendingRequest::Fetch(ids),
                 Response::Batches {
                     envelopes,
                     missing,
@@ -234,11 +237,11 @@ impl Errand {
                 self.fetching -= 1;
                 self.on_batches(ids, &envelopes, &missing, &removed)?;
                 self.unsettled += usize::from(!envelopes.is_empty());
-                brought = Brought { envelopes, removed };
+                fetched = FetchedBatches { envelopes, removed };
             }
-            (asked, Response::RetryAfter(after)) => self.on_later(now, asked, after),
-            (asked, Response::NotSubscribed) => {
-                self.take_back(asked);
+            (request, Response::RetryAfter(after)) => self.on_retry_after(now, request, after),
+            (request, Response::NotSubscribed) => {
+                self.requeue(request);
                 self.winding_down = true;
             }
             _ => return Err(Fault::Mismatched),
@@ -246,7 +249,7 @@ impl Errand {
         if self.winding_down {
             self.wind_down();
         }
-        Ok(brought)
+        Ok(fetched)
     }
 
     /// What was fetched has been dealt with.
@@ -281,7 +284,7 @@ impl Errand {
     fn on_ranges(
         &mut self,
         held: Held<'_>,
-        is_coming: impl Fn(&Id) -> bool,
+        is_fetch_pending: impl Fn(&Id) -> bool,
         frame: &[u8],
     ) -> Result<(), Fault> {
         let limit = MAX_REQUEST_FRAME;
@@ -291,30 +294,31 @@ impl Errand {
         self.report.ahead += difference.ahead;
         self.report.claimed += difference.lacking.len() as u64;
         let lacking = difference.lacking.into_iter();
-        self.lacking.extend(lacking.filter(|id| !is_coming(id)));
+        self.lacking
+            .extend(lacking.filter(|id| !is_fetch_pending(id)));
         let findings = self.report.claimed + self.report.ahead;
-        if next.is_some() && self.report.steps > STEPS + findings / FINDINGS_A_STEP {
-            return Err(Fault::Endless);
+        if next.is_some() && self.report.steps > MAX_STEPS + findings / FINDINGS_PER_STEP {
+            return Err(Fault::NonTerminating);
         }
         self.frame = next;
         Ok(())
     }
 
-    fn on_later_beginning(&mut self, held: Held<'_>, since_ms: u64) -> Result<(), Fault> {
+    fn on_restart(&mut self, held: Held<'_>, since_ms: u64) -> Result<(), Fault> {
         if since_ms <= self.window.since_ms {
             return Err(Fault::Mismatched);
         }
         self.restarts += 1;
         // A beginning by age moves on with the neighbour's clock: exactly there each next question would
         // be too early again. More is left out the more often that happens, 2 minutes in the end.
-        let leeway_ms = LEEWAY_MS * u64::from(self.restarts).pow(2);
+        let leeway_ms = RESTART_LEEWAY_MS * u64::from(self.restarts).pow(2);
         self.window.since_ms = since_ms.saturating_add(leeway_ms);
         // What is left of the differences is found again, without what the neighbour has removed.
         self.report.claimed -= self.lacking.len() as u64;
         self.report.ahead = 0;
         self.lacking.clear();
         self.frame = Some(reconcile::opening(held, self.window));
-        if self.restarts > RESTARTS_MOST || self.window.since_ms >= self.window.until_ms {
+        if self.restarts > MAX_RESTARTS || self.window.since_ms >= self.window.until_ms {
             self.winding_down = true;
         }
         Ok(())
@@ -328,34 +332,34 @@ impl Errand {
         removed: &[Item],
     ) -> Result<(), Fault> {
         if envelopes.is_empty() && missing.is_empty() && removed.is_empty() {
-            return Err(Fault::Withheld);
+            return Err(Fault::Withholding);
         }
         let mut open: HashSet<Id> = ids.iter().copied().collect();
         let mut bytes = 0;
         for envelope in envelopes {
             bytes += envelope.len();
             if !open.remove(&id_in_room(&self.room, envelope)) {
-                return Err(Fault::Unasked);
+                return Err(Fault::Unsolicited);
             }
         }
         for id in missing.iter().chain(removed.iter().map(|item| &item.id)) {
             if !open.remove(id) {
-                return Err(Fault::Unasked);
+                return Err(Fault::Unsolicited);
             }
         }
         // It goes on.
-        self.laters = 0;
+        self.deferrals = 0;
         // It holds them as far as it can: nothing is left to repair.
         self.report.claimed -= (removed.len() as u64).min(self.report.claimed);
         self.report.missing += missing.len() as u64;
-        if self.report.missing > MISSING_MOST {
-            return Err(Fault::Unheld);
+        if self.report.missing > MAX_FALSE_CLAIMS {
+            return Err(Fault::FalseClaim);
         }
         let answered = ids.len() - open.len();
         if !open.is_empty() {
-            self.ids_a_fetch = answered.max(1);
+            self.ids_per_fetch = answered.max(1);
         } else if bytes < MAX_RESPONSE / 2 {
-            self.ids_a_fetch = (2 * self.ids_a_fetch).min(MAX_IDS);
+            self.ids_per_fetch = (2 * self.ids_per_fetch).min(MAX_IDS);
         }
         for id in ids.into_iter().rev().filter(|id| open.contains(id)) {
             self.lacking.push_front(id);
@@ -363,24 +367,24 @@ impl Errand {
         Ok(())
     }
 
-    fn on_later(&mut self, now: Time, asked: Asked, after: Duration) {
-        self.take_back(asked);
-        self.laters += 1;
+    fn on_retry_after(&mut self, now: Time, request: PendingRequest, after: Duration) {
+        self.requeue(request);
+        self.deferrals += 1;
         self.resume_at = Some(now + after);
-        self.winding_down |= self.laters > LATERS_MOST;
+        self.winding_down |= self.deferrals > MAX_DEFERRALS;
     }
 
-    fn take_back(&mut self, asked: Asked) {
-        match asked {
-            Asked::Ranges => self.comparing = false,
-            Asked::Batches(ids) => {
+    fn requeue(&mut self, request: PendingRequest) {
+        match request {
+            PendingRequest::Compare => self.comparing = false,
+            PendingRequest::Fetch(ids) => {
                 self.fetching -= 1;
                 for id in ids.into_iter().rev() {
                     self.lacking.push_front(id);
                 }
             }
-            // Not an errand's.
-            Asked::Large(_) | Asked::Offered(_) => {}
+            // Not an round's.
+            PendingRequest::FetchAnnounced(_) | PendingRequest::Announce(_) => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a line carries, as it was seen lately.
 //!
-//! Entry type: [`Rate`]. The rule it keeps: only the time in which something was on its way counts.
+//! Entry type: [`ThroughputEstimator`]. The rule it keeps: only the time in which something was on its way counts.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use crate::clock::Time;
 
 /// What the line is taken to have carried before anything was measured, and in which time: a mebibyte a second,
 /// of which nothing is left after the first measurements.
-const GUESS: (u64, Duration) = (64 << 10, Duration::from_micros(62_500));
+const INITIAL_ESTIMATE: (u64, Duration) = (64 << 10, Duration::from_micros(62_500));
 
 /// Measured over about so much time with something on its way; what was before counts less and less.
 const WINDOW: Duration = Duration::from_secs(2);
 
 /// Bytes over time.
 #[derive(Debug)]
-pub(super) struct Rate {
+pub(super) struct ThroughputEstimator {
     carried: (u64, Duration),
     measured_at: Time,
     is_measured: bool,
 }
 
-impl Rate {
-    pub(super) const fn new() -> Rate {
-        Rate {
-            carried: GUESS,
+impl ThroughputEstimator {
+    pub(super) const fn new() -> ThroughputEstimator {
+        ThroughputEstimator {
+            carried: INITIAL_ESTIMATE,
             measured_at: Time::ZERO,
             is_measured: false,
         }
@@ -36,7 +36,7 @@ impl Rate {
     }
 
     /// So many bytes have arrived.
-    pub(super) fn has_carried(&mut self, now: Time, bytes: u64) {
+    pub(super) fn record(&mut self, now: Time, bytes: u64) {
         let time = now.since(self.measured_at);
         self.measured_at = now;
         self.is_measured = true;
@@ -49,7 +49,7 @@ impl Rate {
     }
 
     /// The bytes of a second.
-    pub(super) fn a_second(&self) -> u64 {
+    pub(super) fn bytes_per_second(&self) -> u64 {
         let (bytes, time) = self.carried;
         let bytes = u128::from(bytes) * 1_000_000 / time.as_micros().max(1);
         u64::try_from(bytes).unwrap_or(u64::MAX)
@@ -61,8 +61,8 @@ impl Rate {
     }
 
     /// The time that so many bytes take.
-    pub(super) fn time_of(&self, bytes: u64) -> Duration {
-        let micros = u128::from(bytes) * 1_000_000 / u128::from(self.a_second().max(1));
+    pub(super) fn time_for(&self, bytes: u64) -> Duration {
+        let micros = u128::from(bytes) * 1_000_000 / u128::from(self.bytes_per_second().max(1));
         Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 }
@@ -73,23 +73,25 @@ mod tests {
 
     #[test]
     fn the_rate_is_that_of_the_last_time_with_something_on_its_way() {
-        let mut rate = Rate::new();
+        let mut throughput = ThroughputEstimator::new();
         let mut now = Time::ZERO;
         for _ in 0..1000 {
             now += Duration::from_millis(10);
-            rate.has_carried(now, 100_000);
+            throughput.record(now, 100_000);
         }
-        let about = |rate: &Rate, bytes: u64| rate.a_second().abs_diff(bytes) < bytes / 20;
-        assert!(about(&rate, 10_000_000), "{rate:?}");
+        let about = |throughput: &ThroughputEstimator, bytes: u64| {
+            throughput.bytes_per_second().abs_diff(bytes) < bytes / 20
+        };
+        assert!(about(&throughput, 10_000_000), "{throughput:?}");
         now += Duration::from_secs(60);
-        rate.begin(now);
-        assert!(about(&rate, 10_000_000), "silence does not count");
+        throughput.begin(now);
+        assert!(about(&throughput, 10_000_000), "silence does not count");
         now += Duration::from_secs(1);
-        rate.has_carried(now, 2_000_000);
-        assert!(about(&rate, 6_000_000), "{rate:?}");
+        throughput.record(now, 2_000_000);
+        assert!(about(&throughput, 6_000_000), "{throughput:?}");
         now += Duration::from_secs(4);
-        rate.has_carried(now, 1_000_000);
-        assert_eq!(rate.a_second(), 250_000);
-        assert_eq!(rate.time_of(500_000), Duration::from_secs(2));
+        throughput.record(now, 1_000_000);
+        assert_eq!(throughput.bytes_per_second(), 250_000);
+        assert_eq!(throughput.time_for(500_000), Duration::from_secs(2));
     }
 }

@@ -7,7 +7,7 @@ use diatribe::clock::Time;
 use diatribe::model::{Found, Item};
 use diatribe::sync::message::{MAX_IDS, MAX_REQUEST, MAX_RESPONSE, Request, Response};
 use diatribe::sync::reconcile::{self, Difference, Window};
-use diatribe::sync::{Checks, Config, Input, Items, Output};
+use diatribe::sync::{AntiEntropy, Config, Input, Items, Output};
 
 use crate::case::{Case, QUICK, SLOW, fuzz};
 use crate::seeds;
@@ -84,19 +84,19 @@ fn what_neighbours_ask_is_answered_within_the_limits() {
 
 /// Two neighbours that answer each other's requests.
 fn play(case: &Case, seeds: &[Vec<u8>]) {
-    let mut checks: Checks<u8> = Checks::new(Config::default());
+    let mut anti_entropy: AntiEntropy<u8> = AntiEntropy::new(Config::default());
     let mut out = Vec::new();
     let mut now = Time::ZERO;
     for input in [
         Input::Join("lobby".into()),
         Input::Loaded("lobby".into(), 0, items(40)),
         Input::LinkUp(1),
-        Input::TakesOffers(1),
+        Input::SupportsAnnouncements(1),
         Input::RoomsOf(1, vec!["lobby".into()]),
         Input::LinkUp(2),
         Input::RoomsOf(2, vec!["lobby".into(), "attic".into()]),
     ] {
-        checks.handle(now, NOW_MS, input, &mut out);
+        anti_entropy.handle(now, NOW_MS, input, &mut out);
     }
     for step in 0..16u16 {
         now += Duration::from_millis(400);
@@ -129,7 +129,7 @@ fn play(case: &Case, seeds: &[Vec<u8>]) {
         }
         inputs.push(Input::Tick);
         for input in inputs {
-            checks.handle(now, NOW_MS, input, &mut out);
+            anti_entropy.handle(now, NOW_MS, input, &mut out);
         }
     }
 }

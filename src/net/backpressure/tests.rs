@@ -114,18 +114,18 @@ fn a_link_has_enough_to_do_until_what_was_handed_to_it_is_written() {
 fn a_peer_that_has_not_fetched_what_it_was_offered_is_waited_for() {
     let (send_windows, peer_id, ..) = link(0);
     // The connection is gone and has no window any more.
-    send_windows.set_offered(peer_id, 100 << 20, Owed::Offered);
+    send_windows.set_offered(peer_id, 100 << 20, OwnPending::Announced);
     assert!(!send_windows.is_full([peer_id].iter()));
 
     let (send_windows, peer_id, mut muxer, mut cx) = link(MORE);
-    send_windows.set_offered(peer_id, MAX_OFFERED as usize, Owed::Nothing);
+    send_windows.set_offered(peer_id, MAX_OFFERED as usize, OwnPending::Nothing);
     assert!(!send_windows.is_full([peer_id].iter()));
-    send_windows.set_offered(peer_id, MAX_OFFERED as usize + 1, Owed::Nothing);
+    send_windows.set_offered(peer_id, MAX_OFFERED as usize + 1, OwnPending::Nothing);
     assert!(send_windows.is_full([peer_id].iter()));
     // Writing all queued data does not count as fetching the offer.
     assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
     assert!(send_windows.is_full([peer_id].iter()));
-    send_windows.set_offered(peer_id, 0, Owed::Nothing);
+    send_windows.set_offered(peer_id, 0, OwnPending::Nothing);
     assert!(!send_windows.is_full([peer_id].iter()));
     assert!(futures::FutureExt::now_or_never(send_windows.writable()).is_some());
 }
@@ -136,14 +136,18 @@ fn gossip_does_not_overtake_what_is_offered_of_our_own() {
     let would = |send_windows: &SendWindows| send_windows.would_reorder([peer_id].iter());
     let handed = send_windows.begin_offer();
     assert!(would(&send_windows), "it is being stored");
-    send_windows.set_offered(peer_id, 1, Owed::Offered);
+    send_windows.set_offered(peer_id, 1, OwnPending::Announced);
     drop(handed);
     assert!(would(&send_windows), "it is offered");
-    send_windows.set_offered(peer_id, 1, Owed::For(Duration::from_secs(3600)));
+    send_windows.set_offered(
+        peer_id,
+        1,
+        OwnPending::WaitAtMost(Duration::from_secs(3600)),
+    );
     assert!(would(&send_windows), "it is on its way");
-    send_windows.set_offered(peer_id, 1, Owed::For(Duration::ZERO));
+    send_windows.set_offered(peer_id, 1, OwnPending::WaitAtMost(Duration::ZERO));
     assert!(!would(&send_windows), "it should be there");
-    send_windows.set_offered(peer_id, 1, Owed::Nothing);
+    send_windows.set_offered(peer_id, 1, OwnPending::Nothing);
     assert!(
         !would(&send_windows),
         "it is fetched; others' is not waited for"

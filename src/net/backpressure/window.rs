@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use crate::sync::Owed;
+use crate::sync::OwnPending;
 
 /// Maximum number of bytes queued on a link before the publisher waits: a full batch, so that the link does not run dry
 /// while the next one is signed. A larger window lets the links of a publisher drift apart, and neighbours then forward
@@ -30,8 +30,8 @@ pub(super) struct SendWindow {
     queued: AtomicU64,
     /// Bytes that the peer was offered and has not fetched.
     offered: AtomicU64,
-    /// Whether the peer still has to fetch a batch of our own, and the time until which that counts for [`Owed::For`].
-    owed: Mutex<(Owed, u64)>,
+    /// Whether the peer still has to fetch a batch of our own, and the time until which that counts for [`OwnPending::WaitAtMost`].
+    owed: Mutex<(OwnPending, u64)>,
     /// Number of streams with a blocked write.
     blocked: AtomicUsize,
     /// Time of the last progress on queued or offered data.
@@ -50,7 +50,7 @@ impl SendWindow {
         SendWindow {
             queued: AtomicU64::new(0),
             offered: AtomicU64::new(0),
-            owed: Mutex::new((Owed::Nothing, 0)),
+            owed: Mutex::new((OwnPending::Nothing, 0)),
             blocked: AtomicUsize::new(0),
             progress_ms: AtomicU64::new(0),
             activity_ms: AtomicU64::new(0),
@@ -86,10 +86,10 @@ impl SendWindow {
         }
     }
 
-    pub(super) fn set_offered(&self, bytes: u64, own: Owed) {
+    pub(super) fn set_offered(&self, bytes: u64, own: OwnPending) {
         let until_ms = match own {
-            Owed::For(time) => millis(self.epoch.elapsed() + time),
-            Owed::Offered | Owed::Nothing => 0,
+            OwnPending::WaitAtMost(time) => millis(self.epoch.elapsed() + time),
+            OwnPending::Announced | OwnPending::Nothing => 0,
         };
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         let (owed_before, _) = std::mem::replace(&mut *owed, (own, until_ms));
@@ -98,7 +98,7 @@ impl SendWindow {
         if bytes < before || before == 0 {
             self.note_progress();
         }
-        let has_own = owed_before != Owed::Nothing && own == Owed::Nothing;
+        let has_own = owed_before != OwnPending::Nothing && own == OwnPending::Nothing;
         if before > MAX_OFFERED && bytes <= MAX_OFFERED || has_own {
             self.shared.writable.notify_one();
         }
@@ -107,9 +107,9 @@ impl SendWindow {
     pub(super) fn owes_own(&self) -> bool {
         let (owed, until_ms) = *self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         match owed {
-            Owed::Nothing => false,
-            Owed::Offered => !self.is_stalled(),
-            Owed::For(_) => self.now_ms() < until_ms,
+            OwnPending::Nothing => false,
+            OwnPending::Announced => !self.is_stalled(),
+            OwnPending::WaitAtMost(_) => self.now_ms() < until_ms,
         }
     }
 

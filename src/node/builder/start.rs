@@ -246,7 +246,7 @@ impl NodeBuilder {
             .with_features(if self.gossip_only {
                 0
             } else {
-                crate::sync::OFFERS
+                crate::sync::ANNOUNCE_FEATURE
             });
         let own = identity.peer_id();
         let overlay = (!self.fixed_links).then(|| self.overlay(own, parts.clock));

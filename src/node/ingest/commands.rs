@@ -27,7 +27,7 @@ pub(crate) enum SyncCommand {
     Leave(RoomName),
     LinkUp(PeerId),
     /// The neighbour understands announcements of large batches.
-    TakesOffers(PeerId),
+    SupportsAnnouncements(PeerId),
     LinkDown(PeerId),
     /// The neighbour's rooms; none when it does not take part in data checking.
     RoomsOf(PeerId, Vec<String>),

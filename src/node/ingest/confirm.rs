@@ -38,7 +38,11 @@ impl SyncDriver {
         // Neighbours confirm an announced batch without being asked.
         if is_confirmed && !is_offered {
             let but = Default::default();
-            let confirm = Input::Confirm { room, item, but };
+            let confirm = Input::Confirm {
+                room,
+                item,
+                except: but,
+            };
             self.handle(confirm, log).await;
         }
     }
@@ -61,7 +65,11 @@ impl SyncDriver {
                 item,
                 holders: but,
             } = question;
-            let confirm = Input::Confirm { room, item, but };
+            let confirm = Input::Confirm {
+                room,
+                item,
+                except: but,
+            };
             self.handle(confirm, log).await;
         }
     }

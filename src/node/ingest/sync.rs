@@ -24,7 +24,7 @@ use crate::node::event::{Event, EventBus};
 use crate::node::outbox::Unconfirmed;
 use crate::node::store::RoomStatus;
 use crate::sync::message::Request;
-use crate::sync::{Checked, Checks, Config, Input, Output, Owed, RequestId, Room};
+use crate::sync::{AntiEntropy, Checked, Config, Input, Output, OwnPending, RequestId, Room};
 
 /// A neighbour counts as sending while large data has been read from its link within this time. A websocket message is
 /// read as a whole, and one of 160 KiB takes a while on a slow line.
@@ -36,7 +36,7 @@ pub(super) struct SyncDriver {
     unix: UnixClock,
     network: NetworkId,
     bus: EventBus,
-    checks: Checks<PeerId>,
+    anti_entropy: AntiEntropy<PeerId>,
     /// The rooms of each linked neighbour.
     rooms_of: BTreeMap<PeerId, Vec<String>>,
     /// Number of rooms that are being read from the log. Until it is zero, `status_replies` wait: such a room would be
@@ -70,7 +70,7 @@ impl SyncDriver {
             unix: local.unix.clone(),
             network: local.network,
             bus,
-            checks: Checks::new(config),
+            anti_entropy: AntiEntropy::new(config),
             rooms_of: BTreeMap::new(),
             loading: 0,
             status_replies: Vec::new(),
@@ -91,7 +91,7 @@ impl SyncDriver {
     /// Returns when [`SyncDriver::on_deadlines`] and [`SyncDriver::on_tick`] are next due.
     pub(super) fn deadline(&self) -> Option<Time> {
         let deadlines = [
-            self.checks.deadline(),
+            self.anti_entropy.deadline(),
             self.recent.deadline(),
             self.confirmations.deadline(),
         ];
@@ -119,11 +119,12 @@ impl SyncDriver {
             SyncCommand::Join(room) => Input::Join(room.as_str().to_owned()),
             SyncCommand::Leave(room) => Input::Leave(room.as_str().to_owned()),
             SyncCommand::LinkUp(peer_id) => Input::LinkUp(peer_id),
-            SyncCommand::TakesOffers(peer_id) => Input::TakesOffers(peer_id),
+            SyncCommand::SupportsAnnouncements(peer_id) => Input::SupportsAnnouncements(peer_id),
             SyncCommand::LinkDown(peer_id) => {
                 self.rooms_of.remove(&peer_id);
                 self.confirmations.on_link_down(&peer_id);
-                self.send_windows.set_offered(peer_id, 0, Owed::Nothing);
+                self.send_windows
+                    .set_offered(peer_id, 0, OwnPending::Nothing);
                 Input::LinkDown(peer_id)
             }
             SyncCommand::RoomsOf(peer_id, rooms) => {
@@ -162,7 +163,7 @@ impl SyncDriver {
         while let Some(input) = inputs.pop_front() {
             let mut out = Vec::new();
             let (now, unix) = (self.clock.now(), self.unix.read());
-            self.checks.handle(now, unix, input, &mut out);
+            self.anti_entropy.handle(now, unix, input, &mut out);
             for output in out {
                 inputs.extend(self.carry_out(output, log).await);
             }
@@ -174,7 +175,8 @@ impl SyncDriver {
     pub(super) fn unwatch(&mut self, id: Id) {
         let (now, unix) = (self.clock.now(), self.unix.read());
         let unwatch = Input::Unwatch(id);
-        self.checks.handle(now, unix, unwatch, &mut Vec::new());
+        self.anti_entropy
+            .handle(now, unix, unwatch, &mut Vec::new());
     }
 
     /// Returns the present time.
@@ -205,7 +207,7 @@ impl SyncDriver {
 
     /// Reads all rooms from the log again, and compares them with the neighbours at once: the log was rebuilt.
     pub(super) async fn reload_rooms(&mut self, log: &mut LogQueue) {
-        let rooms: Vec<String> = self.checks.rooms().map(str::to_owned).collect();
+        let rooms: Vec<String> = self.anti_entropy.rooms().map(str::to_owned).collect();
         for room in rooms {
             self.handle(Input::Leave(room.clone()), log).await;
             self.handle(Input::Join(room), log).await;
@@ -249,7 +251,7 @@ impl SyncDriver {
     /// Returns whether an earlier batch of the same author may still be fetched.
     pub(super) fn is_coming(&self, batch: &VerifiedBatch) -> bool {
         let room = batch.room().as_str();
-        self.checks.is_coming(room, batch.sent_at_ms())
+        self.anti_entropy.is_fetch_pending(room, batch.sent_at_ms())
     }
 
     /// Carries out one output. Returns the next input, when the result is known at once.
@@ -280,7 +282,7 @@ impl SyncDriver {
                 ticket,
                 room,
                 envelopes,
-                offered: announced,
+                announced,
             } => {
                 if announced.is_some() {
                     self.ids.count();
@@ -344,7 +346,7 @@ impl SyncDriver {
     /// Answers the loop, which is about to stop, once the neighbours have fetched all that they were offered.
     fn answer_all_taken(&mut self) {
         if self.all_taken_reply.is_some()
-            && self.checks.is_all_taken(self.clock.now())
+            && self.anti_entropy.is_all_confirmed(self.clock.now())
             && let Some(reply) = self.all_taken_reply.take()
         {
             let _ = reply.send(());
@@ -361,14 +363,14 @@ impl SyncDriver {
 
     /// Returns the state of each room.
     pub(super) fn status(&self) -> Vec<RoomStatus> {
-        let rooms = self.checks.rooms();
+        let rooms = self.anti_entropy.rooms();
         rooms.map(|room| self.status_of(room)).collect()
     }
 
     fn status_of(&self, name: &str) -> RoomStatus {
         let is_in_room = |rooms: &&Vec<String>| rooms.iter().any(|room| room == name);
         let now = self.clock.now();
-        let room = self.checks.room(name);
+        let room = self.anti_entropy.room(name);
         RoomStatus {
             room: name.to_owned(),
             batches: room.map_or(0, Room::held),

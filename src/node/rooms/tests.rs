@@ -54,15 +54,15 @@ fn a_silent_link_is_waited_for_longer_when_nobody_else_is_there_but_not_for_ever
 fn large_batches_are_offered_when_every_peer_there_understands_it() {
     let mut rooms = Rooms::new(Arc::default());
     let (one, two) = (PeerId::random(), PeerId::random());
-    assert!(!rooms.all_take_offers([].iter()));
-    rooms.set_takes_offers(one);
-    assert!(rooms.all_take_offers([one].iter()));
-    assert!(!rooms.all_take_offers([one, two].iter()));
-    rooms.set_takes_offers(two);
-    assert!(rooms.all_take_offers([one, two].iter()));
+    assert!(!rooms.all_support_announcements([].iter()));
+    rooms.set_supports_announcements(one);
+    assert!(rooms.all_support_announcements([one].iter()));
+    assert!(!rooms.all_support_announcements([one, two].iter()));
+    rooms.set_supports_announcements(two);
+    assert!(rooms.all_support_announcements([one, two].iter()));
     // A peer that refuses data checking cannot fetch either.
     rooms.set_without_sync(two);
-    assert!(!rooms.all_take_offers([one, two].iter()));
+    assert!(!rooms.all_support_announcements([one, two].iter()));
     rooms.forget(&one);
-    assert!(!rooms.all_take_offers([one].iter()));
+    assert!(!rooms.all_support_announcements([one].iter()));
 }

@@ -130,11 +130,11 @@ impl GossipDriver {
         now: Time,
         network: &Network,
         peer_id: PeerId,
-        takes_offers: bool,
+        supports_announcements: bool,
     ) -> Time {
         self.linked.insert(peer_id);
-        if takes_offers {
-            self.rooms.set_takes_offers(peer_id);
+        if supports_announcements {
+            self.rooms.set_supports_announcements(peer_id);
         }
         let has_subscribed = network.has_subscribed(&peer_id);
         self.rooms.await_subscriptions(now, peer_id, has_subscribed)

@@ -264,14 +264,14 @@ impl Runner {
         let peer_id = link.peer_id;
         self.overlay.on_link_up(&mut self.network, link);
         self.sync.send(SyncCommand::LinkUp(peer_id));
-        let takes_offers = features & sync::OFFERS != 0;
-        if takes_offers {
-            self.sync.send(SyncCommand::TakesOffers(peer_id));
+        let supports_announcements = features & sync::ANNOUNCE_FEATURE != 0;
+        if supports_announcements {
+            self.sync.send(SyncCommand::SupportsAnnouncements(peer_id));
         }
         let now = link.since;
-        let announce_at = self
-            .gossip
-            .on_link_up(now, &self.network, peer_id, takes_offers);
+        let announce_at =
+            self.gossip
+                .on_link_up(now, &self.network, peer_id, supports_announcements);
         self.update_rooms_of(peer_id);
         let info = LinkInfo::of(link, now);
         self.connections

@@ -15,11 +15,11 @@ use super::effect::{Effect, Effects};
 use super::network::Network;
 use crate::node::event::{Cause, EventBus, Kind};
 use crate::node::ingest::{NetworkRequest, SyncCommand};
-use crate::sync::{OFFER_ABOVE, RequestId, message};
+use crate::sync::{ANNOUNCE_ABOVE, RequestId, message};
 use crate::wire::{FrameError, Request, is_unsupported};
 
 /// Size in bytes above which the ingest task is notified when an answer was sent, so that it paces large uploads.
-const LARGE_RESPONSE: usize = OFFER_ABOVE;
+const LARGE_RESPONSE: usize = ANNOUNCE_ABOVE;
 
 /// Number of requests in progress above which those of closed connections are dropped: more than six links may have open at
 /// once.

@@ -16,20 +16,28 @@ use crate::sync::{Fault, Input};
 fn a_batch_that_several_offer_is_fetched_from_the_first_and_offered_to_the_others() {
     let mut played = Played::new([2, 3, 4]);
     let batch = large(1);
-    played.offer(2, std::slice::from_ref(&batch));
-    played.offer(3, std::slice::from_ref(&batch));
+    played.announce(2, std::slice::from_ref(&batch));
+    played.announce(3, std::slice::from_ref(&batch));
     assert_eq!(played.fetches(), [(2, batch.0.id)]);
     assert_eq!(played.responses, vec![Response::Ack(Vec::new()); 2]);
     played.bring(2, &batch);
     played.settle(&batch, 0);
     assert!(played.fetches().is_empty());
-    assert_eq!(played.offers(), [(4, 1)], "at once to who may lack it");
+    assert_eq!(
+        played.announcements(),
+        [(4, 1)],
+        "at once to who may lack it"
+    );
     assert_eq!(played.outstanding, [(4, 1 << 20)]);
     played.wait(Duration::from_millis(500));
-    let offers = played.offers();
-    assert_eq!(offers, [(4, 1), (2, 1), (3, 1)], "and later to who has it");
+    let announcements = played.announcements();
+    assert_eq!(
+        announcements,
+        [(4, 1), (2, 1), (3, 1)],
+        "and later to who has it"
+    );
     // What is held is not fetched again.
-    played.offer(4, std::slice::from_ref(&batch));
+    played.announce(4, std::slice::from_ref(&batch));
     assert!(played.fetches().is_empty());
     assert_eq!(played.outstanding[1..], [(4, 0)]);
     let held = Response::Ack(vec![batch.0.id]);
@@ -41,11 +49,15 @@ fn who_has_it_from_elsewhere_is_not_waited_for() {
     let mut played = Played::new([2, 3]);
     let batch = large(1);
     played.store(&batch, None);
-    let is_offer = |request: &Request| matches!(request, Request::Announce { .. });
-    played.answer(2, is_offer, &Response::Ack(vec![batch.0.id]));
+    let is_announcement = |request: &Request| matches!(request, Request::Announce { .. });
+    played.answer(2, is_announcement, &Response::Ack(vec![batch.0.id]));
     assert_eq!(played.outstanding, [(2, 1 << 20), (3, 1 << 20), (2, 0)]);
 
-    played.answer(3, is_offer, &Response::RetryAfter(Duration::from_secs(1)));
+    played.answer(
+        3,
+        is_announcement,
+        &Response::RetryAfter(Duration::from_secs(1)),
+    );
     assert_eq!(
         played.outstanding.last(),
         Some(&(3, 0)),
@@ -54,11 +66,11 @@ fn who_has_it_from_elsewhere_is_not_waited_for() {
 
     // And we are not waited for: what was offered comes by gossip or by a comparison.
     let another = large(2);
-    played.offer(3, std::slice::from_ref(&another));
+    played.announce(3, std::slice::from_ref(&another));
     let (room, item) = ("a".into(), item_of(&another));
     played.tell(Input::Stored { room, item });
     played.wait(Duration::from_millis(300));
-    assert_eq!(played.offers(), [(3, 1)]);
+    assert_eq!(played.announcements(), [(3, 1)]);
 }
 
 #[test]
@@ -67,12 +79,12 @@ fn offers_to_one_neighbour_that_come_soon_after_each_other_travel_together() {
     for batch in larges(1..6) {
         played.store(&batch, None);
     }
-    assert_eq!(played.offers(), [(2, 1)]);
-    let is_offer = |request: &Request| matches!(request, Request::Announce { .. });
-    played.answer(2, is_offer, &Response::Ack(Vec::new()));
-    assert!(played.offers().is_empty());
+    assert_eq!(played.announcements(), [(2, 1)]);
+    let is_announcement = |request: &Request| matches!(request, Request::Announce { .. });
+    played.answer(2, is_announcement, &Response::Ack(Vec::new()));
+    assert!(played.announcements().is_empty());
     played.wait(Duration::from_millis(60));
-    assert_eq!(played.offers(), [(2, 4)]);
+    assert_eq!(played.announcements(), [(2, 4)]);
 }
 
 #[test]
@@ -83,7 +95,7 @@ fn who_does_not_understand_offers_gets_none() {
     played.asked.clear();
     played.store(&large(1), None);
     played.wait(Duration::from_secs(1));
-    assert!(played.offers().is_empty() && played.outstanding.is_empty());
+    assert!(played.announcements().is_empty() && played.outstanding.is_empty());
 }
 
 #[test]
@@ -91,7 +103,7 @@ fn a_neighbour_that_does_not_hold_what_it_offered_is_replaced_by_another() {
     let mut played = Played::new([2, 3]);
     let batch = large(1);
     for name in [2, 3] {
-        played.offer(name, std::slice::from_ref(&batch));
+        played.announce(name, std::slice::from_ref(&batch));
     }
     let missing = Response::Batches {
         envelopes: Vec::new(),
@@ -113,7 +125,7 @@ fn a_neighbour_that_offers_much_and_holds_nothing_is_named() {
     let mut asked = 0;
     for n in 0..10_000 {
         let batch = batch(1, n);
-        played.offer(2, std::slice::from_ref(&batch));
+        played.announce(2, std::slice::from_ref(&batch));
         let missing = Response::Batches {
             envelopes: Vec::new(),
             missing: vec![batch.0.id],
@@ -128,7 +140,7 @@ fn a_neighbour_that_offers_much_and_holds_nothing_is_named() {
             break;
         }
     }
-    assert_eq!(played.faults, [(2, Fault::Unheld)]);
+    assert_eq!(played.faults, [(2, Fault::FalseClaim)]);
     assert!(asked <= 5000);
 }
 
@@ -137,7 +149,7 @@ fn what_one_has_forged_comes_from_another_that_has_offered_it() {
     let mut played = Played::new([2, 3]);
     let batch = large(1);
     for name in [2, 3] {
-        played.offer(name, std::slice::from_ref(&batch));
+        played.announce(name, std::slice::from_ref(&batch));
     }
     played.bring(2, &batch);
     played.settle(&batch, 1);
@@ -145,37 +157,41 @@ fn what_one_has_forged_comes_from_another_that_has_offered_it() {
     assert_eq!(played.fetches().last(), Some(&(3, batch.0.id)));
     played.bring(3, &batch);
     played.settle(&batch, 1);
-    assert_eq!(played.net.nodes[&1].checks.wanted(), 0, "nobody is left");
+    assert_eq!(
+        played.net.nodes[&1].anti_entropy.pending_fetch_count(),
+        0,
+        "nobody is left"
+    );
 }
 
 #[test]
 fn what_does_not_verify_or_was_not_asked_for_ends_the_link() {
     let (batch, another) = (large(1), large(2));
     let mut played = Played::new([2]);
-    played.offer(2, std::slice::from_ref(&batch));
+    played.announce(2, std::slice::from_ref(&batch));
     played.bring(2, &batch);
     played.settle(&batch, 1);
     assert_eq!(played.faults, [(2, Fault::Forged)]);
 
     let mut played = Played::new([2]);
-    played.offer(2, std::slice::from_ref(&batch));
+    played.announce(2, std::slice::from_ref(&batch));
     let two = Response::Batches {
         envelopes: vec![batch.0.bytes.clone(), another.0.bytes.clone()],
         missing: Vec::new(),
         removed: vec![],
     };
     played.answer(2, fetch_of(&batch), &two);
-    assert_eq!(played.faults, [(2, Fault::Unasked)]);
+    assert_eq!(played.faults, [(2, Fault::Unsolicited)]);
 
     let mut played = Played::new([2]);
-    played.offer(2, std::slice::from_ref(&batch));
+    played.announce(2, std::slice::from_ref(&batch));
     let none = Response::Batches {
         envelopes: Vec::new(),
         missing: Vec::new(),
         removed: vec![],
     };
     played.answer(2, fetch_of(&batch), &none);
-    assert_eq!(played.faults, [(2, Fault::Withheld)]);
+    assert_eq!(played.faults, [(2, Fault::Withholding)]);
 }
 
 #[test]
@@ -183,7 +199,7 @@ fn a_slow_neighbour_is_helped_out_by_another_after_a_while() {
     let mut played = Played::new([2, 3]);
     let batch = large(1);
     for name in [2, 3] {
-        played.offer(name, std::slice::from_ref(&batch));
+        played.announce(name, std::slice::from_ref(&batch));
     }
     played.wait(Duration::from_secs(4));
     assert_eq!(played.fetches(), [(2, batch.0.id)]);
@@ -200,7 +216,7 @@ fn a_slow_neighbour_is_helped_out_by_another_after_a_while() {
 fn who_says_later_is_asked_later() {
     let mut played = Played::new([2]);
     let batch = large(1);
-    played.offer(2, std::slice::from_ref(&batch));
+    played.announce(2, std::slice::from_ref(&batch));
     let later = Response::RetryAfter(Duration::from_millis(700));
     played.answer(2, fetch_of(&batch), &later);
     played.wait(Duration::from_millis(600));
@@ -214,7 +230,7 @@ fn few_fetches_are_under_way_at_once_whatever_is_offered() {
     let mut played = Played::new(2..8);
     for name in 2..8 {
         let from = u64::from(name) * 10_000;
-        played.offer(
+        played.announce(
             name,
             &(from..from + 2_000)
                 .map(|n| batch(1, n))
@@ -227,7 +243,7 @@ fn few_fetches_are_under_way_at_once_whatever_is_offered() {
         assert!(fetches.iter().filter(|(of, _)| *of == name).count() <= 2);
     }
     // What is past the bound is not remembered, but found by comparing.
-    assert!(played.net.nodes[&1].checks.wanted() <= 6 * 256);
+    assert!(played.net.nodes[&1].anti_entropy.pending_fetch_count() <= 6 * 256);
     assert!(played.faults.is_empty());
 }
 
@@ -242,21 +258,21 @@ fn what_was_offered_may_be_fetched_beyond_the_allowance_once() {
             looked_at: 1,
             ..Default::default()
         };
-        let put_off = matches!(played.responses.last(), Some(Response::RetryAfter(_)));
+        let deferred = matches!(played.responses.last(), Some(Response::RetryAfter(_)));
         played.responses.clear();
-        if !put_off {
+        if !deferred {
             played.tell(Input::Found(2, id, found));
             played.tell(Input::Sent(id, true));
             played.responses.clear();
         }
-        !put_off
+        !deferred
     };
     // More than may be fetched at full speed.
     for batch in batches(1..1100) {
         played.store(&batch, None);
         played.wait(Duration::from_millis(60));
-        let is_offer = |request: &Request| matches!(request, Request::Announce { .. });
-        played.answer(2, is_offer, &Response::Ack(Vec::new()));
+        let is_announcement = |request: &Request| matches!(request, Request::Announce { .. });
+        played.answer(2, is_announcement, &Response::Ack(Vec::new()));
         assert!(served(&mut played, &batch));
     }
     let again: Vec<bool> = batches(1..1100)
@@ -275,7 +291,7 @@ fn a_neighbour_far_behind_is_waited_for_while_it_goes_on() {
     }
     let batch = large(100);
     // Both are 17 MiB behind.
-    played.offer(2, std::slice::from_ref(&batch));
+    played.announce(2, std::slice::from_ref(&batch));
     assert!(played.fetches().is_empty());
     for name in [2, 3] {
         played.serve(name, &large(1));
@@ -287,7 +303,7 @@ fn a_neighbour_far_behind_is_waited_for_while_it_goes_on() {
     for batch in larges(1..18) {
         played.store(&batch, None);
     }
-    played.offer(2, std::slice::from_ref(&batch));
+    played.announce(2, std::slice::from_ref(&batch));
     played.wait(Duration::from_millis(900));
     assert!(played.fetches().is_empty());
     played.wait(Duration::from_millis(200));
@@ -298,32 +314,32 @@ fn a_neighbour_far_behind_is_waited_for_while_it_goes_on() {
 fn all_is_taken_when_each_has_said_that_it_holds_it() {
     let mut played = Played::new([2, 3]);
     let batch = large(1);
-    let is_all_taken = |played: &Played| {
+    let is_all_confirmed = |played: &Played| {
         let now = played.net.now;
-        played.net.nodes[&1].checks.is_all_taken(now)
+        played.net.nodes[&1].anti_entropy.is_all_confirmed(now)
     };
-    assert!(is_all_taken(&played));
+    assert!(is_all_confirmed(&played));
     played.store(&batch, None);
-    played.offer(3, std::slice::from_ref(&batch));
-    assert!(!is_all_taken(&played), "2 has not fetched it");
+    played.announce(3, std::slice::from_ref(&batch));
+    assert!(!is_all_confirmed(&played), "2 has not fetched it");
     let (room, ids) = ("a".into(), vec![batch.0.id]);
     played.request(2, &Request::Fetch { room, ids });
-    assert!(!is_all_taken(&played), "it may be on its way");
-    played.offer(2, std::slice::from_ref(&batch));
-    assert!(is_all_taken(&played));
+    assert!(!is_all_confirmed(&played), "it may be on its way");
+    played.announce(2, std::slice::from_ref(&batch));
+    assert!(is_all_confirmed(&played));
 }
 
 #[test]
 fn who_leaves_the_room_is_neither_offered_nor_asked_any_more() {
     let mut played = Played::new([2, 3]);
-    played.offer(2, &[large(1)]);
+    played.announce(2, &[large(1)]);
     played.store(&large(2), None);
     played.tell(Input::RoomsOf(2, Vec::new()));
     assert_eq!(played.outstanding.last(), Some(&(2, 0)));
-    assert_eq!(played.net.nodes[&1].checks.wanted(), 0);
+    assert_eq!(played.net.nodes[&1].anti_entropy.pending_fetch_count(), 0);
     played.tell(Input::Leave("a".into()));
     assert_eq!(played.outstanding.last(), Some(&(3, 0)));
-    played.offer(3, &[large(3)]);
+    played.announce(3, &[large(3)]);
     assert_eq!(played.responses.last(), Some(&Response::NotSubscribed));
 }
 
@@ -338,8 +354,8 @@ fn net(nodes: Name, more_links: &[(Name, Name)]) -> Net {
         .collect();
     for (a, b) in links {
         net.link(a, b);
-        net.tell(a, Input::TakesOffers(b));
-        net.tell(b, Input::TakesOffers(a));
+        net.tell(a, Input::SupportsAnnouncements(b));
+        net.tell(b, Input::SupportsAnnouncements(a));
     }
     net.run(Duration::from_secs(1));
     net
@@ -364,7 +380,7 @@ proptest! {
         }
         net.run(Duration::from_millis(2_500));
         prop_assert!(net.equal());
-        prop_assert_eq!(net.brought.len(), said.len() * usize::from(nodes - 1));
+        prop_assert_eq!(net.delivered.len(), said.len() * usize::from(nodes - 1));
         prop_assert!(net.dropped.is_empty());
         prop_assert!(net.checked.iter().all(|(_, checked)| checked.repaired == 0));
     }

@@ -10,7 +10,7 @@ use super::*;
 use crate::clock::Time;
 use crate::model::{Found, Id};
 use crate::sync::message::{MAX_REQUEST, MAX_RESPONSE};
-use crate::sync::{Checked, Checks, Config, Fault, Input, Output};
+use crate::sync::{AntiEntropy, Checked, Config, Fault, Input, Output};
 
 pub(super) type Name = u8;
 
@@ -25,8 +25,8 @@ pub(super) struct Net {
     pub(super) dropped: Vec<(Name, Name, Fault)>,
     bytes: usize,
     requests: usize,
-    /// Who got a batch that it had been offered, and from whom.
-    pub(super) brought: Vec<(Name, Name, Id)>,
+    /// Who got a batch that it had been announced, and from whom.
+    pub(super) delivered: Vec<(Name, Name, Id)>,
     /// Who was told that who holds which batch.
     pub(super) holders: Vec<(Name, Name, Id)>,
     /// Who was asked for which batch, by whom.
@@ -34,7 +34,7 @@ pub(super) struct Net {
 }
 
 pub(super) struct Node {
-    pub(super) checks: Checks<Name>,
+    pub(super) anti_entropy: AntiEntropy<Name>,
     pub(super) held: BTreeMap<Id, Batch>,
     /// What made room.
     removed: BTreeMap<Id, Item>,
@@ -53,13 +53,13 @@ impl Net {
             dropped: Vec::new(),
             bytes: 0,
             requests: 0,
-            brought: Vec::new(),
+            delivered: Vec::new(),
             holders: Vec::new(),
             asked_for: Vec::new(),
         };
         for name in nodes {
             let node = Node {
-                checks: Checks::new(Config::default()),
+                anti_entropy: AntiEntropy::new(Config::default()),
                 held: BTreeMap::new(),
                 removed: BTreeMap::new(),
             };
@@ -148,7 +148,7 @@ impl Net {
         let Some(node) = self.nodes.get_mut(&name) else {
             return;
         };
-        node.checks.handle(self.now, unix_ms, input, &mut out);
+        node.anti_entropy.handle(self.now, unix_ms, input, &mut out);
         for output in out {
             self.carry_out(name, output);
         }
@@ -225,17 +225,17 @@ impl Net {
                 ticket,
                 room,
                 envelopes,
-                offered,
+                announced,
             } => {
                 assert_eq!(room, "a");
                 let (mut stored, mut forged) = (0, 0);
-                if let Some(id) = offered {
-                    self.brought.push((name, peer, id));
+                if let Some(id) = announced {
+                    self.delivered.push((name, peer, id));
                 }
                 for envelope in envelopes {
                     match read_back(&envelope) {
                         Ok(batch) if !self.nodes[&name].held.contains_key(&batch.0.id) => {
-                            match offered {
+                            match announced {
                                 Some(_) => self.give_large(name, batch, Some(peer)),
                                 None => self.give(name, [batch]),
                             }
@@ -270,7 +270,7 @@ impl Net {
             let due = self
                 .nodes
                 .values()
-                .filter_map(|node| node.checks.deadline())
+                .filter_map(|node| node.anti_entropy.deadline())
                 .min();
             let next = self
                 .travelling
@@ -294,12 +294,12 @@ impl Net {
                     let names: Vec<Name> = self.nodes.keys().copied().collect();
                     for name in names {
                         if self.nodes[&name]
-                            .checks
+                            .anti_entropy
                             .deadline()
                             .is_some_and(|at| at <= self.now)
                         {
                             self.tell(name, Input::Tick);
-                            let after = self.nodes[&name].checks.deadline();
+                            let after = self.nodes[&name].anti_entropy.deadline();
                             assert!(
                                 after.is_none_or(|at| at > self.now),
                                 "{name} has done what was due"
@@ -352,7 +352,7 @@ fn agreement_costs_at_most_100_bytes_a_room_and_round() {
             .map(|(_, checked)| checked.bytes)
             .sum::<u64>()
     );
-    let agreed = net.nodes[&1].checks.room("a").unwrap().agreed();
+    let agreed = net.nodes[&1].anti_entropy.room("a").unwrap().agreed();
     assert_eq!(agreed.keys().collect::<Vec<_>>(), [&2]);
 }
 

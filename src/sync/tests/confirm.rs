@@ -12,8 +12,8 @@ fn net(others: &[Name]) -> Net {
     let mut net = Net::new(std::iter::once(0).chain(others.iter().copied()));
     for other in others {
         net.link(0, *other);
-        net.tell(0, Input::TakesOffers(*other));
-        net.tell(*other, Input::TakesOffers(0));
+        net.tell(0, Input::SupportsAnnouncements(*other));
+        net.tell(*other, Input::SupportsAnnouncements(0));
     }
     net.run(Duration::from_secs(1));
     net
@@ -28,7 +28,7 @@ fn confirm(net: &mut Net, batch: &Batch, but: &[Name]) {
         Input::Confirm {
             room,
             item: item_of(batch),
-            but,
+            except: but,
         },
     );
 }
@@ -42,7 +42,7 @@ fn a_neighbour_that_has_stored_a_batch_says_so_within_moments_and_one_that_has_n
  {
     let mut net = net(&[1, 2]);
     let batch = batch(&net, 1);
-    // Gossip has brought it to the one and not to the other.
+    // Gossip has delivered it to the one and not to the other.
     net.give(0, [batch.clone()]);
     net.give(1, [batch.clone()]);
     confirm(&mut net, &batch, &[]);

@@ -27,12 +27,12 @@ impl Played {
     fn outputs(&mut self, input: Input<Name>) -> Vec<Output<Name>> {
         let mut out = Vec::new();
         let unix_ms = self.net.unix_ms();
-        self.net
-            .nodes
-            .get_mut(&1)
-            .unwrap()
-            .checks
-            .handle(self.net.now, unix_ms, input, &mut out);
+        self.net.nodes.get_mut(&1).unwrap().anti_entropy.handle(
+            self.net.now,
+            unix_ms,
+            input,
+            &mut out,
+        );
         out
     }
 
@@ -117,19 +117,19 @@ fn a_neighbour_is_held_to_what_it_claims() {
         missing: vec![],
         removed: vec![],
     };
-    assert_eq!(fault(&answered(none).0), &Fault::Withheld);
+    assert_eq!(fault(&answered(none).0), &Fault::Withholding);
     let other = Response::Batches {
         envelopes: vec![batch(1, 2).0.bytes],
         missing: vec![],
         removed: vec![],
     };
-    assert_eq!(fault(&answered(other).0), &Fault::Unasked);
+    assert_eq!(fault(&answered(other).0), &Fault::Unsolicited);
     let twice = Response::Batches {
         envelopes: vec![genuine.0.bytes.clone(); 2],
         missing: vec![],
         removed: vec![],
     };
-    assert_eq!(fault(&answered(twice).0), &Fault::Unasked);
+    assert_eq!(fault(&answered(twice).0), &Fault::Unsolicited);
     let (out, mut played) = answered(Response::Batches {
         envelopes: vec![genuine.0.bytes.clone()],
         missing: vec![],
@@ -204,7 +204,7 @@ fn a_neighbour_that_claims_much_and_holds_nothing_is_named() {
                 };
                 asked.extend(played.answer(token, &missing));
             }
-            Output::Drop(2, fault) => return assert_eq!(fault, Fault::Unheld),
+            Output::Drop(2, fault) => return assert_eq!(fault, Fault::FalseClaim),
             other => panic!("{other:?}"),
         }
     }
@@ -221,7 +221,7 @@ fn a_comparison_without_end_is_ended() {
         frame.extend([7; 16]);
         let out = played.answer(next, &Response::Ranges(frame.into()));
         if let [Output::Drop(2, fault)] = &out[..] {
-            return assert_eq!(fault, &Fault::Endless);
+            return assert_eq!(fault, &Fault::NonTerminating);
         }
         next = token(&out);
     }
@@ -240,17 +240,17 @@ fn a_flood_of_requests_is_put_off_and_then_dropped() {
         },
         frame: vec![0x61].into(),
     };
-    let (mut answered, mut put_off) = (0, 0);
+    let (mut answered, mut deferred) = (0, 0);
     for n in 0..1000 {
         match &played.outputs(Input::Request(2, n, request.encode().into()))[..] {
             [Output::Respond(2, _, bytes)] => match Response::decode(bytes.clone().into()).unwrap()
             {
                 Response::Ranges(_) => answered += 1,
-                Response::RetryAfter(_) => put_off += 1,
+                Response::RetryAfter(_) => deferred += 1,
                 other => panic!("{other:?}"),
             },
             [Output::Drop(2, Fault::Flood)] => {
-                assert!(answered <= 64 && put_off >= 20, "{answered} {put_off}");
+                assert!(answered <= 64 && deferred >= 20, "{answered} {deferred}");
                 return;
             }
             other => panic!("{other:?}"),
@@ -268,7 +268,10 @@ fn a_silent_neighbour_is_named_after_three_times() {
         played.net.now += Duration::from_secs(5);
         next = token(&played.outputs(Input::Tick));
     }
-    assert_eq!(fault(&played.outputs(Input::Failed(next))), &Fault::Silent);
+    assert_eq!(
+        fault(&played.outputs(Input::Failed(next))),
+        &Fault::Unresponsive
+    );
 }
 
 #[test]

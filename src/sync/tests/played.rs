@@ -7,7 +7,7 @@ use super::anti_entropy::{Name, Net};
 use super::*;
 use crate::model::Id;
 use crate::sync::message::{Request, Response};
-use crate::sync::{Fault, Input, Output, Owed};
+use crate::sync::{Fault, Input, Output, OwnPending};
 
 /// A node 1 in the room "a" with neighbours that the test plays itself, all of which understand offers.
 pub(super) struct Played {
@@ -17,7 +17,7 @@ pub(super) struct Played {
     pub(super) responses: Vec<Response>,
     pub(super) fetched: Vec<(Name, u64, Id)>,
     pub(super) outstanding: Vec<(Name, usize)>,
-    pub(super) owed: BTreeMap<Name, Owed>,
+    pub(super) own_pending: BTreeMap<Name, OwnPending>,
     pub(super) faults: Vec<(Name, Fault)>,
     pub(super) requests: u64,
 }
@@ -30,13 +30,13 @@ impl Played {
             responses: Vec::new(),
             fetched: Vec::new(),
             outstanding: Vec::new(),
-            owed: BTreeMap::new(),
+            own_pending: BTreeMap::new(),
             faults: Vec::new(),
             requests: 0,
         };
         for name in neighbours {
             played.tell(Input::LinkUp(name));
-            played.tell(Input::TakesOffers(name));
+            played.tell(Input::SupportsAnnouncements(name));
             played.tell(Input::RoomsOf(name, vec!["a".into()]));
         }
         // Nobody has anything: the comparisons of a link that is up are over.
@@ -59,7 +59,7 @@ impl Played {
         let (now, unix_ms) = (self.net.now, self.net.unix_ms());
         let mut out = Vec::new();
         let node = self.net.nodes.get_mut(&1).unwrap();
-        node.checks.handle(now, unix_ms, input, &mut out);
+        node.anti_entropy.handle(now, unix_ms, input, &mut out);
         for output in out {
             match output {
                 Output::Request(to, token, bytes) => {
@@ -72,11 +72,11 @@ impl Played {
                 Output::Fetched {
                     peer,
                     ticket,
-                    offered: Some(id),
+                    announced: Some(id),
                     ..
                 } => self.fetched.push((peer, ticket, id)),
                 Output::Outstanding { peer, bytes, own } => {
-                    self.owed.insert(peer, own);
+                    self.own_pending.insert(peer, own);
                     let last = self.outstanding.iter().rfind(|(of, _)| *of == peer);
                     if last.is_none_or(|(_, before)| *before != bytes) {
                         self.outstanding.push((peer, bytes));
@@ -96,7 +96,7 @@ impl Played {
         self.requests
     }
 
-    pub(super) fn offer(&mut self, from: Name, batches: &[Batch]) {
+    pub(super) fn announce(&mut self, from: Name, batches: &[Batch]) {
         for some in batches.chunks(64) {
             let items = some.iter().map(item_of).collect();
             let room = "a".into();
@@ -114,12 +114,12 @@ impl Played {
     }
 
     /// Whom node 1 has offered how many, of the offers that are not answered.
-    pub(super) fn offers(&self) -> Vec<(Name, usize)> {
-        let offer = |(to, _, request): &(Name, u64, Request)| match request {
+    pub(super) fn announcements(&self) -> Vec<(Name, usize)> {
+        let announcement = |(to, _, request): &(Name, u64, Request)| match request {
             Request::Announce { items, .. } => Some((*to, items.len())),
             _ => None,
         };
-        self.asked.iter().filter_map(offer).collect()
+        self.asked.iter().filter_map(announcement).collect()
     }
 
     pub(super) fn answer(
@@ -186,10 +186,14 @@ impl Played {
 
     pub(super) fn wait(&mut self, span: Duration) {
         let end = self.net.now + span;
-        while let Some(at) = self.net.nodes[&1].checks.deadline().filter(|at| *at <= end) {
+        while let Some(at) = self.net.nodes[&1]
+            .anti_entropy
+            .deadline()
+            .filter(|at| *at <= end)
+        {
             self.net.now = self.net.now.max(at);
             self.tell(Input::Tick);
-            let next = self.net.nodes[&1].checks.deadline();
+            let next = self.net.nodes[&1].anti_entropy.deadline();
             assert!(next.is_none_or(|next| next > self.net.now), "it spins");
         }
         self.net.now = end;

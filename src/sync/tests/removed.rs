@@ -46,7 +46,7 @@ fn what_a_neighbour_removed_is_asked_for_once_and_then_they_agree() {
             "{checked:?}"
         );
     }
-    assert_eq!(net.nodes[&1].checks.room("a").unwrap().held(), 119);
+    assert_eq!(net.nodes[&1].anti_entropy.room("a").unwrap().held(), 119);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn what_was_removed_does_not_count_as_claimed_in_vain_and_must_have_been_asked_f
         removed: vec![gone[7]],
     };
     played.tell(Input::Response(token, other.encode().into()));
-    assert_eq!(played.faults, [(2, Fault::Unasked)]);
+    assert_eq!(played.faults, [(2, Fault::Unsolicited)]);
 }
 
 #[test]

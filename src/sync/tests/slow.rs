@@ -7,7 +7,7 @@ use super::played::{Played, fetch_of, large, larges};
 use super::*;
 use crate::model::Found;
 use crate::sync::message::{Request, Response};
-use crate::sync::{Input, Owed};
+use crate::sync::{Input, OwnPending};
 
 /// Node 1, the author, to whose neighbours a mebibyte takes four seconds; the first has the first batch.
 fn slow_author(neighbours: impl IntoIterator<Item = Name>) -> Played {
@@ -37,7 +37,7 @@ fn fetch(played: &mut Played, from: Name, batch: &Batch) -> u64 {
     request
 }
 
-fn is_put_off(played: &Played) -> bool {
+fn is_deferred(played: &Played) -> bool {
     matches!(played.responses[..], [Response::RetryAfter(_)])
 }
 
@@ -45,14 +45,14 @@ fn is_put_off(played: &Played) -> bool {
 fn over_a_slow_line_one_batch_goes_after_the_other_and_each_to_somebody_else() {
     let mut played = slow_author([2, 3, 4]);
     fetch(&mut played, 3, &large(1));
-    assert!(is_put_off(&played), "the first neighbour passes it on");
+    assert!(is_deferred(&played), "the first neighbour passes it on");
     let second = fetch(&mut played, 3, &large(2));
-    assert!(!is_put_off(&played));
+    assert!(!is_deferred(&played));
     fetch(&mut played, 4, &large(3));
-    assert!(is_put_off(&played), "one at a time");
+    assert!(is_deferred(&played), "one at a time");
     played.tell(Input::Sent(second, true));
     fetch(&mut played, 4, &large(3));
-    assert!(!is_put_off(&played));
+    assert!(!is_deferred(&played));
     assert!(played.faults.is_empty());
 }
 
@@ -64,9 +64,9 @@ fn a_comparison_is_put_off_too_when_it_fetches_something_large_over_a_slow_line(
     fetch(&mut played, 3, &large(2));
     // Nobody has offered these to the neighbour, or it has fetched them before.
     fetch(&mut played, 2, &large(1));
-    assert!(is_put_off(&played));
+    assert!(is_deferred(&played));
     fetch(&mut played, 2, &batch(1, 99));
-    assert!(!is_put_off(&played), "what is small is not");
+    assert!(!is_deferred(&played), "what is small is not");
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn who_comes_back_too_early_again_and_again_is_a_flood_and_who_waits_is_not() {
 fn what_was_put_off_gives_way_to_what_was_not() {
     let mut played = Played::new([2]);
     let [one, two, three] = [large(1), large(2), large(3)];
-    played.offer(2, &[one.clone(), two.clone(), three.clone()]);
+    played.announce(2, &[one.clone(), two.clone(), three.clone()]);
     assert_eq!(played.fetches(), [(2, one.0.id), (2, two.0.id)]);
     let later = Response::RetryAfter(Duration::from_millis(500));
     played.answer(2, fetch_of(&one), &later);
@@ -105,11 +105,11 @@ fn what_was_put_off_gives_way_to_what_was_not() {
 fn while_a_fetch_takes_long_its_neighbour_is_asked_for_nothing_else_and_others_are() {
     let mut played = Played::new([2, 3]);
     let [one, two] = [large(1), large(2)];
-    played.offer(2, std::slice::from_ref(&one));
+    played.announce(2, std::slice::from_ref(&one));
     played.wait(Duration::from_secs(1));
-    played.offer(2, std::slice::from_ref(&two));
+    played.announce(2, std::slice::from_ref(&two));
     assert_eq!(played.fetches(), [(2, one.0.id)]);
-    played.offer(3, std::slice::from_ref(&two));
+    played.announce(3, std::slice::from_ref(&two));
     assert_eq!(played.fetches(), [(2, one.0.id), (3, two.0.id)]);
 }
 
@@ -118,13 +118,13 @@ fn where_fetches_take_long_a_second_neighbour_is_asked_later() {
     let mut played = Played::new([2, 3]);
     let [one, two] = [large(1), large(2)];
     for name in [2, 3] {
-        played.offer(name, std::slice::from_ref(&one));
+        played.announce(name, std::slice::from_ref(&one));
     }
     played.wait(Duration::from_millis(4_500));
     played.bring(2, &one);
     played.settle(&one, 0);
     for name in [2, 3] {
-        played.offer(name, std::slice::from_ref(&two));
+        played.announce(name, std::slice::from_ref(&two));
     }
     played.wait(Duration::from_millis(8_900));
     assert_eq!(played.fetches(), [(2, two.0.id)]);
@@ -136,20 +136,30 @@ fn where_fetches_take_long_a_second_neighbour_is_asked_later() {
 fn what_follows_waits_until_somebody_has_the_batch_and_then_not_for_who_is_slow() {
     let mut played = Played::new([2, 3]);
     played.store(&large(1), None);
-    assert_eq!(played.owed[&2], Owed::Offered);
+    assert_eq!(played.own_pending[&2], OwnPending::Announced);
     let request = fetch(&mut played, 2, &large(1));
-    assert!(matches!(played.owed[&2], Owed::For(time) if time > Duration::from_secs(5)));
+    assert!(
+        matches!(played.own_pending[&2], OwnPending::WaitAtMost(time) if time > Duration::from_secs(5))
+    );
     played.wait(Duration::from_secs(4));
     played.tell(Input::Sent(request, true));
-    assert_eq!(played.owed[&2], Owed::Nothing);
-    assert_eq!(played.owed[&3], Owed::For(Duration::from_secs(1)));
+    assert_eq!(played.own_pending[&2], OwnPending::Nothing);
+    assert_eq!(
+        played.own_pending[&3],
+        OwnPending::WaitAtMost(Duration::from_secs(1))
+    );
 
     // Another one, which 3 fetches slowly and 2 has from elsewhere.
     played.store(&large(2), None);
     fetch(&mut played, 3, &large(2));
-    assert!(matches!(played.owed[&3], Owed::For(time) if time > Duration::from_secs(5)));
-    played.offer(2, &[large(2)]);
-    assert_eq!(played.owed[&3], Owed::For(Duration::from_secs(1)));
+    assert!(
+        matches!(played.own_pending[&3], OwnPending::WaitAtMost(time) if time > Duration::from_secs(5))
+    );
+    played.announce(2, &[large(2)]);
+    assert_eq!(
+        played.own_pending[&3],
+        OwnPending::WaitAtMost(Duration::from_secs(1))
+    );
 }
 
 #[test]
@@ -158,14 +168,14 @@ fn what_could_not_be_sent_is_neither_measured_nor_has_anybody_got_it() {
     let request = fetch(&mut played, 2, &large(2));
     played.tell(Input::Sent(request, false));
     fetch(&mut played, 3, &large(2));
-    assert!(!is_put_off(&played), "3 may have it at once");
+    assert!(!is_deferred(&played), "3 may have it at once");
     let first = Duration::from_secs(5);
     assert!(
-        matches!(played.owed[&3], Owed::For(time) if time > first),
+        matches!(played.own_pending[&3], OwnPending::WaitAtMost(time) if time > first),
         "as the first"
     );
     fetch(&mut played, 2, &large(3));
-    assert!(is_put_off(&played), "the line is as slow as before");
+    assert!(is_deferred(&played), "the line is as slow as before");
 }
 
 #[test]
@@ -174,16 +184,16 @@ fn who_does_not_take_its_answers_gets_no_other_and_holds_nobody_up_for_long() {
     fetch(&mut played, 2, &large(2));
     played.wait(Duration::from_secs(13));
     fetch(&mut played, 2, &large(3));
-    assert!(is_put_off(&played));
+    assert!(is_deferred(&played));
     fetch(&mut played, 3, &large(3));
-    assert!(!is_put_off(&played));
+    assert!(!is_deferred(&played));
 }
 
 #[test]
 fn two_fetches_that_do_not_end_keep_nobody_from_asking_others() {
     let mut played = Played::new([2, 3]);
-    played.offer(2, &larges(1..3));
-    played.offer(3, &larges(3..4));
+    played.announce(2, &larges(1..3));
+    played.announce(3, &larges(3..4));
     assert_eq!(played.fetches(), [(2, large(1).0.id), (2, large(2).0.id)]);
     played.wait(Duration::from_millis(5_100));
     assert_eq!(played.fetches().last(), Some(&(3, large(3).0.id)));
@@ -193,7 +203,7 @@ fn two_fetches_that_do_not_end_keep_nobody_from_asking_others() {
 fn while_something_arrives_from_a_neighbour_no_other_is_asked_for_the_same() {
     let mut played = Played::new([2, 3]);
     for name in [2, 3] {
-        played.offer(name, &[large(1)]);
+        played.announce(name, &[large(1)]);
     }
     played.tell(Input::Arriving([2].into()));
     played.wait(Duration::from_secs(39));

@@ -16,7 +16,7 @@ use crate::node::event::Kind;
 use crate::node::outbox::{Publish, PublishOutcome, PublishResult};
 use crate::node::runner::clock::ClockWatch;
 use crate::node::runner::network::Network;
-use crate::sync::OFFER_ABOVE;
+use crate::sync::ANNOUNCE_ABOVE;
 
 /// Time after which a batch that found no room on the links is tried again, if no link has become writable before.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
@@ -138,7 +138,8 @@ impl GossipDriver {
             return Step::Refused(error);
         }
         let links = clocks.takers(now, batch, &peers);
-        let by_offer = batch.bytes().len() > OFFER_ABOVE && self.all_take_offers(&peers);
+        let by_offer =
+            batch.bytes().len() > ANNOUNCE_ABOVE && self.all_support_announcements(&peers);
         let windows = &self.send_windows;
         let must_wait = windows.is_full(peers.iter())
             || !by_offer && !follows_offer && windows.would_reorder(peers.iter());
@@ -188,7 +189,7 @@ impl GossipDriver {
     ) {
         let topic = gossip::topic(batch.room());
         let peers = network.peers_in(&topic.hash());
-        if peers.is_empty() || self.all_take_offers(&peers) {
+        if peers.is_empty() || self.all_support_announcements(&peers) {
             return;
         }
         let send = || network.gossip().publish(topic, batch.bytes().to_vec());
@@ -199,8 +200,8 @@ impl GossipDriver {
 
     /// Returns whether all linked peers among `peers`, of which there must be one, understand announcements. A peer that has
     /// just linked or unlinked gets the batch by anti-entropy.
-    fn all_take_offers(&self, peers: &[PeerId]) -> bool {
+    fn all_support_announcements(&self, peers: &[PeerId]) -> bool {
         let linked = peers.iter().filter(|peer| self.linked.contains(*peer));
-        self.rooms.all_take_offers(linked)
+        self.rooms.all_support_announcements(linked)
     }
 }
