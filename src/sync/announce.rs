@@ -1,9 +1,10 @@
-//! Large batches that have just come: neighbours are told that they are here, and each fetches them
-//! once, from one of those that told it.
+//! Announcements of large new batches, like gossipsub's IHAVE and IWANT: a node announces a batch to its neighbours,
+//! and each of them fetches it once, from one of the nodes that announced it. Rounds of anti-entropy ("data checking")
+//! repair failures.
 //!
-//! Entry points: [`AntiEntropy::offer`], [`AntiEntropy::on_announce`], [`AntiEntropy::drive_announcements`]. The rules it keeps: a
-//! batch is asked of one neighbour at a time, unless that one is slow; what a neighbour can make us fetch
-//! at once is bounded; an offer that comes to nothing is left to the comparisons.
+//! Entry points: [`AntiEntropy::announce`], [`AntiEntropy::on_announce`], [`AntiEntropy::drive_announcements`]. The
+//! rules it keeps: a batch is fetched from one neighbour at a time, unless that one is slow; the number of fetches that
+//! neighbours can cause is bounded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,30 +20,27 @@ use super::sync_round::{Fault, MAX_FALSE_CLAIMS, PendingRequest};
 use crate::clock::Time;
 use crate::model::{Id, Item};
 
-/// The bit of a handshake's features that says: this node understands announcements.
+/// The feature bit of the handshake that says that a node supports announcements.
 pub const ANNOUNCE_FEATURE: u64 = 1;
 
-/// Batches of more bytes than this are offered; smaller ones, those with many events among them, are
-/// gossiped.
+/// Size in bytes above which batches are announced. Smaller ones, among them those with many events, are gossiped.
 pub const ANNOUNCE_ABOVE: usize = 320 << 10;
 
-/// The bytes of a large message, about.
+/// Approximate size of a large batch, in bytes.
 const LARGE_BATCH_BYTES: usize = 1 << 20;
 
-/// Fetches of offered batches that one neighbour is asked for at once: while one is on its way, the
-/// next is read.
+/// Maximum number of fetches in flight per neighbour: while one travels, the neighbour reads the next.
 const MAX_FETCHES_PER_PEER: usize = 2;
 
-/// Offered batches that may be on their way or wait to be stored, from all neighbours: what comes in a second,
-/// at least and at most so many. The least is more than one, so that a neighbour whose line is slow does not
-/// keep us from asking others; the most is 8 MiB.
+/// Minimum number of announced batches that are fetched or wait to be stored, over all neighbours. More than one, so
+/// that a neighbour with a slow link does not block the others. Between the bounds, as many as arrive in a second.
 const MIN_CONCURRENT_FETCHES: usize = 2;
 
-/// Maximum: 8 MiB.
+/// Maximum number of announced batches that are fetched or wait to be stored, over all neighbours: 8 MiB.
 const MAX_CONCURRENT_FETCHES: usize = 8;
 
 impl<P: Clone + Ord> AntiEntropy<P> {
-    /// A large batch is here that the neighbours may lack; `from` is who brought it.
+    /// Announces a large batch that the neighbours may lack; `from` is the neighbour that sent it.
     pub(super) fn announce(
         &mut self,
         now: Time,
@@ -76,8 +74,8 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         }
     }
 
-    /// Offers a small batch, which gossip brings, to those in the room but for some: who holds it says so, and who lacks
-    /// it still fetches it, and announcements it back when it is stored.
+    /// Announces a small, gossiped batch to the neighbours in the room, with exceptions, so that they confirm it. A
+    /// neighbour that lacks it fetches it, and announces it back when it is stored.
     pub(super) fn request_confirmations(
         &mut self,
         now: Time,
@@ -95,18 +93,18 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         }
     }
 
-    /// `peer` does not lack these: it is told of those that are watched.
+    /// Reports `peer` as a holder of the watched batches among these.
     pub(super) fn report_holder(&self, peer: &P, ids: &[Id], out: &mut Vec<Output<P>>) {
         let watched = ids.iter().filter(|id| self.watched.contains(*id));
         out.extend(watched.map(|id| Output::Holds(peer.clone(), *id)));
     }
 
-    /// Whether a large batch is about to come that was sent in `room` by then.
+    /// Returns whether a large batch of `room` that was sent no later than `sent_at_ms` is being fetched.
     pub fn is_fetch_pending(&self, room: &str, sent_at_ms: u64) -> bool {
         self.pending_fetches.contains_sent_by(room, sent_at_ms)
     }
 
-    /// Takes note of what `peer` announcements.
+    /// Handles an announcement by `peer`. Returns the response.
     pub(super) fn on_announce(
         &mut self,
         moment: Moment,
@@ -138,7 +136,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
             .filter(|fetch| fetch.sources.contains(peer))
             .count();
         for item in items {
-            // What is too old is not wanted either.
+            // Batches that are too old are not wanted either.
             if item.sent_at_ms < oldest_ms || room.items().contains(item) {
                 held.push(item.id);
                 continue;
@@ -169,7 +167,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         Response::Ack(held)
     }
 
-    /// A batch has come by another way than by the announcements of these: they learn that it is here.
+    /// Announces a batch that arrived by another way to the neighbours that announced it.
     pub(super) fn announce_back(&mut self, now: Time, item: &Item) {
         let Some(fetch) = self.pending_fetches.all.shift_remove(&item.id) else {
             return;
@@ -183,7 +181,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         }
     }
 
-    /// Tells `peer` what is new, and asks it for what it has offered.
+    /// Sends the announcements and fetches for `peer` that are due.
     pub(super) fn drive_announcements(&mut self, now: Time, peer: &P, out: &mut Vec<Output<P>>) {
         let neighbour = self.neighbours.get_mut(peer);
         if let Some((room, items)) = neighbour.and_then(|n| n.announcements.next_announcement(now))
@@ -220,7 +218,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
             .values()
             .flat_map(|n| &n.announcements.fetching);
         let in_flight = all.count();
-        // Who lets us wait keeps us from nobody else.
+        // A slow neighbour does not block the others.
         let busy = self.neighbours.iter().map(|(peer, neighbour)| {
             let is_arriving = self.pending_fetches.arriving.contains(peer);
             neighbour.announcements.busy_fetches(now, is_arriving)
@@ -260,7 +258,11 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         ))
     }
 
-    /// The answer to a fetch of what `peer` has offered.
+    /// Handles the response to a fetch of a batch that `peer` announced.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`Fault`] if the response breaks the protocol.
     pub(super) fn on_fetch_response(
         &mut self,
         now: Time,
@@ -296,7 +298,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
                     0 => return Err(Fault::Withholding),
                     _ => envelopes.try_into().map_err(|_| Fault::Unsolicited)?,
                 };
-                // Or it has come from elsewhere meanwhile.
+                // Otherwise, it has arrived from another neighbour meanwhile.
                 let Some(fetch) = fetch else { return Ok(()) };
                 fetch.is_received = true;
                 let room = fetch.room.clone();
@@ -344,7 +346,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         Ok(())
     }
 
-    /// No answer came to a fetch of what `peer` has offered.
+    /// Handles the failure of a fetch of a batch that `peer` announced.
     pub(super) fn on_fetch_failed(&mut self, now: Time, peer: &P, id: Id) {
         if let Some(neighbour) = self.neighbours.get_mut(peer) {
             neighbour.announcements.end_fetch(&id);
@@ -352,7 +354,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         self.drop_source(now, peer, |of| *of == id);
     }
 
-    /// An offer was heard, or will not be.
+    /// Handles the acknowledgement of an announcement, or its failure.
     pub(super) fn on_announce_ack(
         &mut self,
         now: Time,
@@ -372,8 +374,8 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         }
     }
 
-    /// `peer` is no source any more of those of which this holds. What nobody else has offered is left
-    /// to a comparison with whoever is in the room.
+    /// Removes `peer` as a source of the batches that match the predicate. Batches without a source are left to rounds
+    /// with the neighbours in the room.
     fn drop_source(&mut self, now: Time, peer: &P, matches: impl Fn(&Id) -> bool) {
         for room in self
             .pending_fetches
@@ -383,7 +385,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         }
     }
 
-    /// Nothing in the rooms of which this does not hold stands between us and `peer` any more.
+    /// Drops all announcements exchanged with `peer` in rooms that the predicate rejects.
     pub(super) fn retain_announcements(
         &mut self,
         now: Time,
@@ -404,7 +406,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         }
     }
 
-    /// An answer to a fetch of what we have offered was sent, or will not be.
+    /// Ends the upload of an announced batch, which was sent or failed.
     pub(super) fn on_upload_end(
         &mut self,
         now: Time,
@@ -425,7 +427,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         }
     }
 
-    /// We left a room.
+    /// Drops all announcements in a room that we left.
     pub(super) fn forget_announcements_in(
         &mut self,
         now: Time,
@@ -442,7 +444,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         }
     }
 
-    /// When [`AntiEntropy::drive_announcements`] has something to do for the time's sake.
+    /// Returns when [`AntiEntropy::drive_announcements`] is next due.
     pub(super) fn announcements_deadline(&self) -> Option<Time> {
         let announcements = self.neighbours.values().map(|n| &n.announcements);
         let queued = announcements.clone().filter_map(|announcements| {
@@ -455,7 +457,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
             .clone()
             .flat_map(Announcements::slow_fetch_deadlines);
         let blocked_until = announcements.filter_map(Announcements::blocked_until);
-        // What was due before waits for something else that happens.
+        // Deadlines that have passed wait for another input.
         queued
             .chain(resumed)
             .chain(slow)
@@ -474,7 +476,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
     }
 }
 
-/// A neighbour has these now.
+/// Records that a neighbour now has these batches.
 fn mark_replicated<P: Clone>(
     neighbours: &mut BTreeMap<P, PeerState>,
     now: Time,

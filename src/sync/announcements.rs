@@ -1,7 +1,7 @@
-//! What is remembered of offers: the batches that we fetch, and how it stands with each neighbour.
+//! Bookkeeping of announcements: the batches that we still want, and the state of each neighbour.
 //!
-//! Entry types: [`PendingFetches`], what neighbours have offered and we lack, and [`Announcements`], what goes on with
-//! one neighbour. The rule it keeps: what a neighbour can make us remember is bounded.
+//! Entry types: [`PendingFetches`], batches that neighbours have announced and we lack, and [`Announcements`], the
+//! state of one neighbour. The rule it keeps: a neighbour can use only a bounded amount of our memory.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -13,72 +13,72 @@ use super::message::MAX_ANNOUNCED;
 use crate::clock::Time;
 use crate::model::{Id, Item};
 
-/// Batches that may stand between us and one neighbour, in each direction: to be offered, offered and
-/// not fetched, wanted. What is past that is found by comparing.
+/// Maximum number of batches per neighbour and direction: to be announced, announced and not fetched, or wanted. Rounds
+/// find the batches past it.
 pub(super) const MAX_ANNOUNCED_PER_PEER: usize = 256;
 
-/// Offers to one neighbour are this far apart: each costs as much as some 30 KiB of a batch.
+/// Minimum interval between announcements to one neighbour: each costs as much as about 30 KiB of a batch.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a neighbour has offered itself, it is offered so much later, or with what comes before: it only
-/// learns that we have it.
+/// Delay before a batch is announced back to a neighbour that announced it, unless an earlier announcement takes it
+/// along. It only confirms that we have the batch.
 const ANNOUNCE_BACK_DELAY: Duration = Duration::from_millis(250);
 
-/// A neighbour is asked so long after a small batch was gossiped whether it holds it: asked at once, it would fetch what it
-/// is just storing.
+/// Delay between the gossip of a small batch and the request to confirm it. Without a delay, the neighbour would fetch
+/// the batch while it stores it.
 const CONFIRM_DELAY: Duration = Duration::from_millis(20);
 
-/// A neighbour that has fetched a batch and not said after so long that it holds it will not do so.
+/// Timeout after which a neighbour that fetched a batch is no longer expected to confirm it.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes that a neighbour may be behind us before we fetch no more ourselves, so that those further on set
-/// the upload_scheduler, not what our log or theirs can hold.
+/// Backpressure limit: while a neighbour lags behind us by more than this many bytes, we stop fetching, so that the
+/// slowest neighbours limit the rate, not the size of our log or theirs.
 const MAX_LAG_BYTES: usize = 16 << 20;
 
-/// What is on its way to the first neighbour is waited for so long at most: a mebibyte over 0.6 Mbit/s.
+/// Maximum time to wait for the upload to the first neighbour: a mebibyte at 0.6 Mbit/s.
 const FIRST_DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What another neighbour has already is waited for so long at most.
+/// Maximum time to wait for a batch that another neighbour already has and relays.
 const RELAY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A neighbour that has fetched nothing for so long is not waited for.
+/// Time without a fetch after which a neighbour is not waited for.
 const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// After so long another neighbour that has offered a batch is asked for it too, and where fetches have lately
-/// fetch_time long, after twice as long as they took, but not later than the second of these, and while something
-/// arrives from the first not earlier: a line of ours that is slow is not made quicker by fetching twice.
+/// Minimum hedge delay. When a fetch takes longer than the hedge delay, which is twice the recent fetch time, within
+/// these bounds, a second neighbour is asked for the batch. While data arrives from the first neighbour, the delay is
+/// the maximum: to fetch twice does not speed up a slow link of ours.
 const MIN_HEDGE_DELAY: Duration = Duration::from_secs(5);
 
 /// Maximum hedge delay.
 const MAX_HEDGE_DELAY: Duration = Duration::from_secs(40);
 
-/// While a fetch has been under way for so long, its neighbour is asked for nothing else that was offered.
+/// Time after which a fetch is slow: its neighbour gets no other fetch of an announced batch meanwhile.
 const SLOW_FETCH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Offered batches that we lack, in the order in which they were offered.
+/// Announced batches that we lack, in the order of the announcements.
 #[derive(Debug)]
 pub(super) struct PendingFetches<P> {
     pub(super) all: IndexMap<Id, PendingFetch<P>>,
-    /// From whom something was arriving when it was last looked: what they were asked for is on its way.
+    /// Neighbours from which data arrived at the last tick: our fetches from them make progress.
     pub(super) arriving: BTreeSet<P>,
-    /// Whether that is just now.
+    /// Whether `arriving` is current, which is true only during a tick.
     pub(super) may_hedge: bool,
-    /// How long fetches take: the longest, which wears off with each that is quicker.
+    /// Recent fetch time: the longest, halved by each quicker fetch.
     fetch_time: Duration,
 }
 
-/// One of them.
+/// An announced batch that we lack.
 #[derive(Debug)]
 pub(super) struct PendingFetch<P> {
     pub(super) room: String,
     pub(super) item: Item,
-    /// Who has offered it and was not found wanting, in this order.
+    /// Neighbours that announced it and are not known to lack it, in this order.
     pub(super) sources: Vec<P>,
-    /// Who was asked for it, and when.
+    /// Neighbours with a fetch in flight, with the start of each.
     pub(super) requested_from: Vec<(P, Time)>,
-    /// How often it was put off by those who were asked.
+    /// Number of deferrals by these neighbours.
     pub(super) deferrals: u32,
-    /// Whether it is here already, and is being verified and stored.
+    /// Whether it was received, and is being verified and stored.
     pub(super) is_received: bool,
 }
 
@@ -92,12 +92,12 @@ impl<P: Clone + Ord> PendingFetches<P> {
         }
     }
 
-    /// Whether it is about to come.
+    /// Returns whether the batch is pending.
     pub(super) fn contains(&self, id: &Id) -> bool {
         self.all.contains_key(id)
     }
 
-    /// Whether something is about to come that was sent in `room` by then.
+    /// Returns whether a batch of `room` that was sent no later than `sent_at_ms` is pending.
     pub(super) fn contains_sent_by(&self, room: &str, sent_at_ms: u64) -> bool {
         let is_earlier =
             |fetch: &PendingFetch<P>| fetch.item.sent_at_ms <= sent_at_ms && fetch.room == room;
@@ -109,12 +109,12 @@ impl<P: Clone + Ord> PendingFetches<P> {
         self.all.len()
     }
 
-    /// It is stored, or will not be.
+    /// Removes a batch that is stored, or will not be.
     pub(super) fn remove(&mut self, id: &Id) {
         self.all.shift_remove(id);
     }
 
-    /// A fetch took so long.
+    /// Records the duration of a fetch.
     pub(super) fn record_fetch_time(&mut self, time: Duration) {
         self.fetch_time = time.max(self.fetch_time / 2);
     }
@@ -125,8 +125,8 @@ impl<P: Clone + Ord> PendingFetches<P> {
             .clamp(MIN_HEDGE_DELAY, MAX_HEDGE_DELAY)
     }
 
-    /// `peer` is no source any more of those of which this holds; the rooms in which something is given
-    /// up, because nobody is left who has offered it.
+    /// Removes `peer` as a source of every pending fetch that matches the predicate. Returns the rooms of the batches
+    /// that are given up because no source is left.
     pub(super) fn remove_source(
         &mut self,
         peer: &P,
@@ -146,8 +146,8 @@ impl<P: Clone + Ord> PendingFetches<P> {
             .collect()
     }
 
-    /// What `peer` is to be asked for next: the first that was offered, of those that were put off least
-    /// often. Who puts off what it has just given to somebody may have room for something else.
+    /// Returns the batch to fetch from `peer` next: the first announced one among those with the fewest deferrals. A
+    /// neighbour that defers one batch because it has just uploaded it to another may have room for a different one.
     pub(super) fn next_from(&mut self, now: Time, peer: &P) -> Option<&mut PendingFetch<P>> {
         let (hedge, arriving, may_hedge) = (self.hedge_delay(), &self.arriving, self.may_hedge);
         let ready = self.all.values_mut().filter(|fetch| {
@@ -167,7 +167,7 @@ impl<P: Clone + Ord> PendingFetches<P> {
         ready.min_by_key(|fetch| fetch.deferrals)
     }
 
-    /// When another source is to be asked, for each that is asked of one.
+    /// Returns the hedge deadlines of all batches with one fetch in flight and another source.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Time> {
         let hedge = self.hedge_delay();
         let hedged = self.all.values().filter(|fetch| {
@@ -185,57 +185,57 @@ impl<P: Clone + Ord> PendingFetches<P> {
     }
 }
 
-/// A batch that a neighbour was offered.
+/// A batch that was announced to a neighbour.
 #[derive(Debug)]
 pub(super) struct Announced {
     pub(super) room: String,
     pub(super) bytes: usize,
     pub(super) is_own: bool,
-    /// Since when another neighbour has it, as we know.
+    /// Time at which another neighbour was first known to have it.
     pub(super) replicated_at: Option<Time>,
 }
 
-/// One that it is fetching.
+/// A batch that the neighbour is fetching.
 #[derive(Debug)]
 struct Uploading {
     id: Id,
     announced: Announced,
     since: Time,
-    /// When it should have arrived.
+    /// Time by which it should have arrived.
     overdue_at: Time,
 }
 
-/// Offers to and from a neighbour.
+/// Announcements to and from one neighbour.
 #[derive(Debug, Default)]
 pub(super) struct Announcements {
-    /// Whether it understands them.
+    /// Whether the neighbour supports announcements.
     pub(super) is_supported: bool,
-    /// What it is to be offered, in this order.
+    /// Batches to announce, in this order.
     due: VecDeque<(String, Item)>,
-    /// When it is, at the latest.
+    /// Latest time of the next announcement.
     pub(super) due_at: Option<Time>,
-    /// Whether an offer is on its way: one at a time, and what comes meanwhile goes with the next.
+    /// Whether an announcement is in flight. There is one at a time; later batches go with the next one.
     pub(super) is_in_flight: bool,
-    /// When the last one was made.
+    /// Time of the last announcement.
     announced_at: Option<Time>,
-    /// What it was offered and has neither fetched nor offered itself, with its bytes.
+    /// Batches that the neighbour has neither fetched nor announced itself.
     announced: IndexMap<Id, Announced>,
-    /// When that last became less, or something where there was nothing.
+    /// Time of the last progress: `announced` shrank, or got its first batch.
     progress_at: Time,
-    /// Its fetches of what it was offered, until they are answered and the answer was sent.
+    /// Its fetches of announced batches, until the response was sent.
     uploading: BTreeMap<RequestId, Uploading>,
-    /// What it has fetched when, and not said yet to hold.
+    /// Batches that it fetched and has not confirmed yet, with the time of the fetch.
     unconfirmed: VecDeque<(Time, Id)>,
-    /// What it is being asked for, and since when.
+    /// Our fetches in flight from it, with the start of each.
     pub(super) fetching: Vec<(Id, Time)>,
-    /// Until when it is not asked, as it has said.
+    /// End of the pause that it requested with a deferral.
     pub(super) resume_at: Option<Time>,
-    /// Batches that it has offered and did not hold.
+    /// Number of batches that it announced and did not hold.
     pub(super) false_claims: u64,
 }
 
 impl Announcements {
-    /// It is to be offered this, which it may have; whether there is room for that.
+    /// Queues an announcement of a batch, which the neighbour has itself if `has_it`. Returns whether there was room.
     pub(super) fn set_due(&mut self, now: Time, room: &str, item: Item, has_it: bool) -> bool {
         if self.due.len() >= MAX_ANNOUNCED_PER_PEER {
             return false;
@@ -250,8 +250,8 @@ impl Announcements {
         true
     }
 
-    /// It is to be offered what gossip brings it, so that it says whether it holds it. When there is no room for that it
-    /// is left to the next time.
+    /// Queues an announcement of a gossiped batch, so that the neighbour confirms that it holds it. Does nothing when
+    /// there is no room: the confirmation is requested again later.
     pub(super) fn set_due_to_confirm(&mut self, now: Time, room: &str, item: Item) {
         let is_due = |(_, other): &(String, Item)| other.id == item.id;
         if self.due.len() >= MAX_ANNOUNCED_PER_PEER || self.due.iter().any(is_due) {
@@ -265,7 +265,7 @@ impl Announcements {
         self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
     }
 
-    /// What it is to be offered now: the room and the batches.
+    /// Returns the announcement to send now: a room and its batches.
     pub(super) fn next_announcement(&mut self, now: Time) -> Option<(String, Vec<Item>)> {
         if self.is_in_flight || self.due_at? > now {
             return None;
@@ -283,7 +283,8 @@ impl Announcements {
         Some((room, items))
     }
 
-    /// How many fetches under way keep us from others: those that take long are one at most, if something arrives.
+    /// Returns the number of fetches from this neighbour that count against the limit of all neighbours: slow ones
+    /// count as one at most, and only if data arrives.
     pub(super) fn busy_fetches(&self, now: Time, is_arriving: bool) -> usize {
         let recent = self
             .fetching
@@ -296,31 +297,31 @@ impl Announcements {
         }
     }
 
-    /// When fetches that are under way count as ones that take long.
+    /// Returns the times at which the fetches in flight become slow.
     pub(super) fn slow_fetch_deadlines(&self) -> impl Iterator<Item = Time> {
         self.fetching
             .iter()
             .map(|(_, since)| *since + MIN_HEDGE_DELAY)
     }
 
-    /// Ends the pause after a fetch that it could not serve, if that is over.
+    /// Ends the pause after a deferral, if it is over.
     pub(super) fn end_pause(&mut self, now: Time) {
         self.resume_at.take_if(|at| *at <= now);
     }
 
-    /// Whether it may be asked for something more, when so many fetches may be under way with it.
+    /// Returns whether another fetch may be sent to it, with at most `most` fetches in flight.
     pub(super) fn is_ready(&self, now: Time, most: usize) -> bool {
         let is_slow = |(_, since): &(Id, Time)| *since + SLOW_FETCH_TIMEOUT <= now;
         self.resume_at.is_none() && self.fetching.len() < most && !self.fetching.iter().any(is_slow)
     }
 
-    /// A fetch is over; when it began.
+    /// Removes a fetch that has ended. Returns its start.
     pub(super) fn end_fetch(&mut self, id: &Id) -> Option<Time> {
         let at = self.fetching.iter().position(|(of, _)| of == id)?;
         Some(self.fetching.remove(at).1)
     }
 
-    /// The bytes that it was offered and does not have yet.
+    /// Returns the size of the announced batches that it does not have yet.
     pub(super) fn announced_bytes(&self) -> usize {
         self.unfetched().map(|announced| announced.bytes).sum()
     }
@@ -333,7 +334,7 @@ impl Announcements {
         self.announced.values().chain(uploading)
     }
 
-    /// The same, for `peer`, which this is.
+    /// Returns the output that reports [`Announcements::announced_bytes`] for `peer`, which is this neighbour.
     pub(super) fn outstanding<P: Clone>(&self, now: Time, peer: &P) -> Output<P> {
         Output::Outstanding {
             peer: peer.clone(),
@@ -342,7 +343,7 @@ impl Announcements {
         }
     }
 
-    /// How it stands with batches of our own.
+    /// Returns the state of our own batches.
     fn own_pending(&self, now: Time) -> OwnPending {
         let is_ours = |announced: &&Announced| announced.is_own;
         let own = self.unfetched().filter(is_ours);
@@ -362,7 +363,7 @@ impl Announcements {
         }
     }
 
-    /// Another neighbour has this; whether that is news about a batch of our own which stands between us.
+    /// Records that another neighbour has this batch. Returns whether that is new and the batch is one of our own.
     pub(super) fn set_replicated(&mut self, now: Time, id: &Id) -> bool {
         let uploading = self.uploading.values_mut().filter(|it| it.id == *id);
         let announced = self.announced.get_mut(id).into_iter();
@@ -376,7 +377,8 @@ impl Announcements {
         true
     }
 
-    /// Whether it has said of all that it was offered that it holds it; what it cannot keep it never says.
+    /// Returns whether it has confirmed all announced batches, apart from those past the timeout: it never confirms
+    /// batches that it cannot keep.
     pub(super) fn is_all_confirmed(&self, now: Time) -> bool {
         let mut recent = self
             .unconfirmed
@@ -385,12 +387,12 @@ impl Announcements {
         self.announced.is_empty() && recent.next().is_none()
     }
 
-    /// Until when we wait for it, if it does not go on.
+    /// Returns the time until which our fetches wait for this neighbour (backpressure), unless it makes progress.
     pub(super) fn blocked_until(&self) -> Option<Time> {
         (self.announced_bytes() > MAX_LAG_BYTES).then_some(self.progress_at + STALL_TIMEOUT)
     }
 
-    /// It is about to be offered this; whether there is room to wait for it.
+    /// Adds a batch that is about to be announced. Returns whether there was room.
     pub(super) fn set_announced(&mut self, now: Time, id: Id, announced: Announced) -> bool {
         if self.announced.len() >= MAX_ANNOUNCED_PER_PEER {
             return false;
@@ -402,7 +404,7 @@ impl Announcements {
         true
     }
 
-    /// Whether it had been offered any of these.
+    /// Removes batches that the neighbour holds. Returns whether any of them was announced and not fetched.
     pub(super) fn acknowledge(&mut self, now: Time, ids: impl Iterator<Item = Id>) -> bool {
         let before = self.announced.len();
         for id in ids {
@@ -416,15 +418,14 @@ impl Announcements {
         has_progress
     }
 
-    /// The batch that is asked for, and its bytes, if that is one alone which it was offered and has not
-    /// fetched yet.
+    /// Returns the id and size of the requested batch, if it is a single announced batch that was not fetched yet.
     pub(super) fn requested_announced(&self, ids: &[Id]) -> Option<(Id, usize)> {
         let [id] = ids else { return None };
         Some((*id, self.announced.get(id)?.bytes))
     }
 
-    /// It fetches these; whether there is something among them that it was offered. If it is one alone, that
-    /// is to arrive by then.
+    /// Begins the upload of requested batches. A single announced batch should arrive by `overdue_at`. Returns whether
+    /// any of them was announced.
     pub(super) fn begin_upload(
         &mut self,
         now: Time,
@@ -457,19 +458,19 @@ impl Announcements {
         !announced.is_empty()
     }
 
-    /// Whether a fetch is one of these.
+    /// Returns whether this request fetches an announced batch.
     pub(super) fn is_uploading(&self, request: RequestId) -> bool {
         self.uploading.contains_key(&request)
     }
 
-    /// A fetch was answered, and the answer was sent: what it was, if it was one of these.
+    /// Ends an upload, whose response was sent. Returns the batch, if it was an announced one.
     pub(super) fn end_upload(&mut self, now: Time, request: RequestId) -> Option<Id> {
         let upload = self.uploading.remove(&request)?;
         self.progress_at = now;
         Some(upload.id)
     }
 
-    /// Keeps what is in rooms of which this holds; whether there was anything else among what is announced.
+    /// Drops everything in rooms that the predicate rejects. Returns whether that included announced batches.
     pub(super) fn retain_rooms(&mut self, is_kept: impl Fn(&str) -> bool) -> bool {
         let before = self.announced.len();
         self.due.retain(|(room, _)| is_kept(room));

@@ -1,7 +1,6 @@
-//! What happens to data checking, and what follows from it.
+//! Inputs and outputs of anti-entropy ("data checking").
 //!
-//! Entry types: [`Input`], [`Output`]. The rule it keeps: whatever data checking learns or has done
-//! passes here, as a value.
+//! Entry types: [`Input`], [`Output`]. The rule it keeps: anti-entropy learns and acts only through these values.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,21 +10,21 @@ use bytes::Bytes;
 use super::sync_round::Fault;
 use crate::model::{DEFAULT_RETENTION_AGE, Found, Id, Item};
 
-/// How often a room is compared with one of its neighbours, in turn. In agreement that costs some 60
-/// bytes; the time bounds how long a lost batch stays lost. A guess.
+/// Interval at which a room is compared with one of its neighbours, in turn. A comparison of equal sets costs about 60
+/// bytes. The interval bounds how long a lost batch stays lost. An estimate.
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
-/// A request of a neighbour, as the network names it.
+/// Id of a neighbour's request, assigned by the network layer.
 pub type RequestId = u64;
 
-/// What happens to data checking.
+/// An input of anti-entropy.
 #[derive(Debug)]
 pub enum Input<P> {
-    /// We are in this room now; the log is asked for what it holds ([`Output::Load`]).
+    /// We joined this room. [`Output::Load`] requests its batches from the log.
     Join(String),
-    /// What the log held of a room: its horizon and items.
+    /// The low watermark, in Unix milliseconds, and the items of a room in the log.
     Loaded(String, u64, Vec<Item>),
-    /// We left the room.
+    /// We left this room.
     Leave(String),
     /// The log stored a batch, as new or in conflict.
     Stored {
@@ -34,43 +33,43 @@ pub enum Input<P> {
         /// Its time and id.
         item: Item,
     },
-    /// The log stored a large batch that has just come, as new or in conflict: the neighbours are offered
-    /// it.
+    /// The log stored a large new batch, as new or in conflict. It is announced to the neighbours.
     Large {
         /// The room.
         room: String,
         /// Its time and id.
         item: Item,
-        /// Its length.
+        /// Its size in bytes.
         bytes: usize,
-        /// The neighbour that brought it; none when it is our own.
+        /// The neighbour that sent it; none for our own batch.
         from: Option<P>,
     },
-    /// From now on [`Output::Holds`] says who holds this batch of our own.
+    /// Starts to report the holders of this batch of our own with [`Output::Holds`].
     Watch(Id),
-    /// And from now on it does not.
+    /// Stops the reports for this batch.
     Unwatch(Id),
-    /// The neighbours in the room, but for some, are to say whether they hold a batch that gossip brings them.
+    /// Requests confirmations: the neighbours in the room, with exceptions, say whether they hold a batch that they
+    /// receive by gossip.
     Confirm {
         /// The room.
         room: String,
         /// Its time and id.
         item: Item,
-        /// Who has said so.
+        /// Neighbours that have confirmed it already.
         except: BTreeSet<P>,
     },
-    /// The log has removed batches of a room.
+    /// The log removed batches of a room under its retention limits.
     Pruned {
         /// The room.
         room: String,
-        /// Nothing sent before this is taken or compared any more.
+        /// The low watermark: batches sent before this Unix millisecond are neither accepted nor compared.
         low_watermark_ms: u64,
-        /// How many are remembered that made room: they count as held in comparisons.
+        /// Number of removed batches that the log remembers: they count as held in comparisons.
         removed: u64,
     },
     /// A link is up.
     LinkUp(P),
-    /// The neighbour understands offers.
+    /// The neighbour supports announcements.
     SupportsAnnouncements(P),
     /// A link is down.
     LinkDown(P),
@@ -78,117 +77,118 @@ pub enum Input<P> {
     RoomsOf(P, Vec<String>),
     /// A neighbour's request.
     Request(P, RequestId, Bytes),
-    /// A large answer to a neighbour was sent; false: it could not be.
+    /// The large response to this request was sent, or, if false, could not be sent.
     Sent(RequestId, bool),
-    /// What the log holds of the ids of [`Output::Read`]; the default when it could not be read.
+    /// The result of [`Output::Read`]. It is the default when the log could not be read.
     Found(P, RequestId, Found),
-    /// The answer to [`Output::Request`] with this token.
+    /// The response to [`Output::Request`] with this token.
     Response(u64, Bytes),
-    /// No answer will come.
+    /// The request with this token failed: no response will arrive.
     Failed(u64),
-    /// [`Output::Fetched`] with this ticket is dealt with.
+    /// [`Output::Fetched`] with this ticket was verified and stored.
     Settled {
         /// The ticket.
         ticket: u64,
-        /// How many of its batches the log stored as new.
+        /// Number of batches that the log stored as new.
         stored: u64,
-        /// How many did not verify.
+        /// Number of batches that did not verify.
         forged: u64,
     },
-    /// Neighbours from which something has arrived just now; said before [`Input::Tick`].
+    /// Neighbours from which data was received within the last seconds. It precedes [`Input::Tick`].
     Arriving(BTreeSet<P>),
-    /// Time has passed.
+    /// A deadline has passed.
     Tick,
 }
 
-/// What data checking pending_fetches done.
+/// An output of anti-entropy, for its driver to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output<P> {
-    /// Read the newest of a room's items, at most so many: [`Input::Loaded`].
+    /// Read the newest items of a room from the log, at most this many. The result is [`Input::Loaded`].
     Load(String, usize),
-    /// Ask a neighbour: [`Input::Response`] or [`Input::Failed`] with the token.
+    /// Send a request with this token to a neighbour. The result is [`Input::Response`] or [`Input::Failed`].
     Request(P, u64, Vec<u8>),
-    /// Answer a neighbour.
+    /// Send the response to this request of a neighbour.
     Respond(P, RequestId, Vec<u8>),
-    /// Read these batches, up to so many bytes: [`Input::Found`].
+    /// Read these batches from the log. The result is [`Input::Found`].
     Read {
-        /// Who asks.
+        /// The neighbour that requests them.
         peer: P,
-        /// Its request.
+        /// The id of its request.
         request: RequestId,
         /// The room.
         room: String,
         /// The ids.
         ids: Vec<Id>,
-        /// The bytes.
+        /// Maximum size of the result, in bytes.
         most: usize,
     },
-    /// Verify these as if they had come by gossip, store them, in this order: [`Input::Settled`].
+    /// Verify these envelopes like gossip, and store them in this order. The result is [`Input::Settled`].
     Fetched {
-        /// From whom.
+        /// The neighbour that sent them.
         peer: P,
         /// The ticket.
         ticket: u64,
-        /// The room that each must be of.
+        /// The room to which each of them must belong.
         room: String,
         /// The envelopes.
         envelopes: Vec<Bytes>,
-        /// When there is one that the neighbour has offered: its id. It has just come.
+        /// The id, if this is a batch that the neighbour has announced.
         announced: Option<Id>,
     },
-    /// What a neighbour was offered and does not have yet.
+    /// The announced batches that a neighbour does not have yet have changed.
     Outstanding {
         /// The neighbour.
         peer: P,
-        /// The bytes.
+        /// Their size in bytes.
         bytes: usize,
-        /// How it stands with batches of our own among it.
+        /// The state of our own batches among them.
         own: OwnPending,
     },
-    /// A neighbour does not lack a batch that is watched ([`Input::Watch`]): it holds it, or keeps none so old.
+    /// A neighbour does not lack a watched batch ([`Input::Watch`]): it holds it, or keeps no batch so old.
     Holds(P, Id),
-    /// A comparison is over.
+    /// A round has ended.
     Checked(Checked<P>),
     /// Close the link, for this reason.
     Drop(P, Fault),
 }
 
-/// How it stands with batches of our own that a neighbour was offered, and what is sent after them.
+/// State of our own batches that a neighbour has not fetched yet. It decides whether our later batches wait
+/// (backpressure).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnPending {
-    /// Nothing has to wait.
+    /// No batch is pending: nothing has to wait.
     Nothing,
-    /// It has fetched none of them, and nobody else has: it is waited for as long as it goes on.
+    /// No neighbour has fetched them. Wait as long as the neighbour makes progress.
     Announced,
-    /// For so long at most: one is on its way to it, or another neighbour has it already and passes it on.
+    /// Wait at most this long: an upload is in flight, or another peer already has the batch and will relay it.
     WaitAtMost(Duration),
 }
 
-/// How a comparison went.
+/// The result of a round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked<P> {
     /// The room.
     pub room: String,
     /// The neighbour.
     pub peer: P,
-    /// Whether both hold the same now, in the part that was compared.
+    /// Whether both sides now hold the same batches, in the window that was compared.
     pub agreed: bool,
-    /// Batches that we lacked, stored now.
+    /// Number of batches that we lacked and have now stored.
     pub repaired: u64,
-    /// Batches that the neighbour lacked; it was told.
+    /// Number of batches that the neighbour lacked. It was notified.
     pub ahead: u64,
-    /// What it cost, both ways.
+    /// Bytes exchanged, in both directions.
     pub bytes: u64,
-    /// Its steps, fetches apart.
+    /// Number of comparison steps, without fetches.
     pub steps: u64,
 }
 
-/// How data checking is set.
+/// Configuration of anti-entropy.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// How long the log keeps.
+    /// Age up to which the log keeps batches (retention).
     pub keep: Duration,
-    /// How often each room is compared.
+    /// Interval at which each room is compared with the next neighbour.
     pub interval: Duration,
 }
 

@@ -1,17 +1,17 @@
-//! What a room holds, as one neighbour is compared with: our items, and beside them those that this neighbour has
-//! removed to make room, which are not to be found lacking again.
+//! The set that is compared with one neighbour: our items, and beside them those that this neighbour has removed, which
+//! must not be found lacking again.
 //!
-//! Entry type: [`Held`]. The rule it keeps: as in [`Items`], no answer costs more than the heights of the trees, and
-//! the logarithm of how many are beside.
+//! Entry type: [`Held`]. The rule it keeps: as in [`Items`], a query costs at most the heights of the trees, and the
+//! logarithm of the number of items beside.
 
 use super::items::{Items, Sum};
 use crate::model::Item;
 
-/// Items in order, of two trees that have none in common.
+/// Ordered view of two trees that have no item in common.
 #[derive(Clone, Copy, Debug)]
 pub struct Held<'a> {
     items: &'a Items,
-    /// None where there are none.
+    /// None when it would be empty.
     beside: Option<&'a Items>,
 }
 
@@ -36,12 +36,12 @@ impl<'a> Held<'a> {
         self.items.len() + self.beside.map_or(0, Items::len)
     }
 
-    /// How many items are before `bound`.
+    /// Returns the number of items before `bound`.
     pub(super) fn index_of(&self, bound: &Item) -> usize {
         self.items.index_of(bound) + self.beside.map_or(0, |beside| beside.index_of(bound))
     }
 
-    /// The sum over the items from index `lower` up to before `upper`.
+    /// Returns the sum of the items from index `lower` up to but not including `upper`.
     pub(super) fn sum(&self, lower: usize, upper: usize) -> Sum {
         let (from, to) = (self.place(lower), self.place(upper));
         let mut sum = self.items.sum(from.0, to.0);
@@ -51,7 +51,7 @@ impl<'a> Held<'a> {
         sum
     }
 
-    /// The items from index `lower` on.
+    /// Returns the items from index `lower` on.
     pub(super) fn iter_from(&self, lower: usize) -> impl Iterator<Item = &'a Item> {
         let place = self.place(lower);
         let mut items = self.items.iter_from(place.0).peekable();
@@ -70,12 +70,12 @@ impl<'a> Held<'a> {
         })
     }
 
-    /// How many items of each tree are before the one with this index.
+    /// Returns the number of items of each tree before the item with this index.
     fn place(&self, index: usize) -> (usize, usize) {
         let Some(beside) = self.beside else {
             return (index, 0);
         };
-        // Of those beside, the ones whose place among all is before `index`.
+        // Binary search: counts the items beside with a rank below `index`.
         let (mut low, mut high) = (0, beside.len().min(index));
         while low < high {
             let middle = low + (high - low) / 2;

@@ -1,19 +1,18 @@
-//! What a room holds, as it is compared: items in order, with the sum of any range at hand.
+//! Index of a room for range-based set reconciliation: ordered items, with the sum of any range available at once.
 //!
-//! Entry type: [`Items`], a B+ tree that knows of each subtree how many items it holds and what their ids add up to.
-//! The rule it keeps: the sum of a range, the place of an item and the item at a place cost the height of the tree,
-//! whatever the range spans. So what a neighbour's frame costs grows with the frame's length and the logarithm
-//! of what is held.
+//! Entry type: [`Items`], a B+ tree that knows the number and the sum of the ids in each subtree. The rule it keeps:
+//! the sum of a range, the index of an item and the item at an index cost the height of the tree, whatever the length
+//! of the range. So the cost of a neighbour's frame grows with its length and the logarithm of the number of items.
 
 use crate::model::{Id, Item};
 
-/// Items in a full leaf: what a look into one costs at most.
+/// Number of items in a full leaf: the maximum cost of one lookup in it.
 const LEAF: usize = 32;
 
-/// Subtrees in a full inner node. With 2^20 items the tree has five levels.
+/// Number of subtrees in a full inner node. With 2^20 items the tree has five levels.
 const FANOUT: usize = 16;
 
-/// The sum of ids as little-endian numbers modulo 2^256, and how many they are.
+/// Sum of ids, as little-endian numbers modulo 2^256, and their number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
     lanes: [u64; 4],
@@ -21,12 +20,12 @@ pub struct Sum {
 }
 
 impl Sum {
-    /// How many ids were added.
+    /// Returns the number of ids.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The sum as 32 little-endian bytes.
+    /// Returns the sum as 32 little-endian bytes.
     pub fn to_bytes(self) -> [u8; 32] {
         let mut bytes = [0; 32];
         for (eight, lane) in bytes.chunks_exact_mut(8).zip(self.lanes) {
@@ -94,7 +93,7 @@ enum Node {
     Inner(Vec<Child>),
 }
 
-/// A subtree, and what is in it.
+/// A subtree, with its last item and its sum.
 #[derive(Clone, Debug)]
 struct Child {
     last: Item,
@@ -102,12 +101,12 @@ struct Child {
     node: Node,
 }
 
-/// What became of an item that was to be inserted.
+/// Result of an insertion.
 enum Inserted {
-    /// It was there.
+    /// The item was present already.
     Held,
     Done,
-    /// The node was too full: this is what comes after it now.
+    /// The node was split: this is its right part.
     Split(Node),
 }
 
@@ -118,7 +117,7 @@ impl Default for Node {
 }
 
 impl Child {
-    /// None when the node is empty.
+    /// Returns none when the node is empty.
     fn of(node: Node) -> Option<Child> {
         let (last, sum) = match &node {
             Node::Leaf(items) => (*items.last()?, Sum::of(items)),
@@ -138,7 +137,7 @@ impl Child {
     }
 }
 
-/// Which of `children` an item that is not before those in front of it belongs to.
+/// Returns the index of the child to which `item` belongs.
 fn child_of(children: &[Child], item: &Item) -> usize {
     work::count(1);
     children.partition_point(|child| child.last < *item)
@@ -180,7 +179,7 @@ impl Node {
         }
     }
 
-    /// Whether it was there.
+    /// Removes an item. Returns whether it was present.
     fn remove(&mut self, item: &Item) -> bool {
         match self {
             Node::Leaf(items) => match items.binary_search(item) {
@@ -203,7 +202,7 @@ impl Node {
         }
     }
 
-    /// Memory that is set aside, in bytes.
+    /// Returns the allocated memory, in bytes.
     #[cfg(test)]
     fn bytes(&self) -> usize {
         match self {
@@ -248,7 +247,7 @@ impl Node {
         }
     }
 
-    /// Adds the first `count` items up.
+    /// Adds the first `count` items to `sum`.
     fn add_first(&self, mut count: usize, sum: &mut Sum) {
         match self {
             Node::Leaf(items) => {
@@ -269,8 +268,8 @@ impl Node {
     }
 }
 
-/// Cuts a node that has outgrown `most` in two: in the middle, or before its last when that was added just now, for
-/// most items come in order, and what is before them is to be full.
+/// Splits a node with more than `most` entries: in the middle, or before its last entry if that was just added. Most
+/// items are added in order, and so the nodes before the last one stay full.
 fn cut<T>(all: &mut Vec<T>, most: usize, added_at: usize) -> Option<Vec<T>> {
     if all.len() <= most {
         return None;
@@ -280,12 +279,12 @@ fn cut<T>(all: &mut Vec<T>, most: usize, added_at: usize) -> Option<Vec<T>> {
         false => all.len() / 2,
     };
     let after = all.split_off(at);
-    // It had grown to twice its size for one too many, and most nodes are never added to again.
+    // The vector has doubled its capacity for one entry, and most nodes never grow again.
     all.shrink_to_fit();
     Some(after)
 }
 
-/// Something was removed from the child at `at`.
+/// Updates the child at `at`, from which items were removed.
 fn renew(children: &mut Vec<Child>, at: usize) {
     let node = std::mem::take(&mut children[at].node);
     children.splice(at..=at, Child::of(node));
@@ -297,27 +296,27 @@ impl Items {
         self.root.bytes()
     }
 
-    /// No items.
+    /// Returns an empty index.
     pub fn new() -> Items {
         Items::default()
     }
 
-    /// How many.
+    /// Returns the number of items.
     pub fn len(&self) -> usize {
         self.sum.count as usize
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The first item.
+    /// Returns the first item.
     pub fn first(&self) -> Option<&Item> {
         self.iter_from(0).next()
     }
 
-    /// Adds an item; whether it was new.
+    /// Adds an item. Returns whether it was new.
     pub fn insert(&mut self, item: Item) -> bool {
         match self.root.insert(item) {
             Inserted::Held => return false,
@@ -332,7 +331,7 @@ impl Items {
         true
     }
 
-    /// Removes an item; whether it was there.
+    /// Removes an item. Returns whether it was present.
     pub fn remove(&mut self, item: &Item) -> bool {
         let is_removed = self.root.remove(item);
         if is_removed {
@@ -342,7 +341,7 @@ impl Items {
         is_removed
     }
 
-    /// Removes everything before `bound`.
+    /// Removes all items before `bound`.
     pub fn remove_before(&mut self, bound: Item) {
         self.root.remove_before(&bound);
         self.flatten();
@@ -350,7 +349,7 @@ impl Items {
         self.root.add_first(usize::MAX, &mut self.sum);
     }
 
-    /// Whether it is among them.
+    /// Returns whether the item is present.
     pub fn contains(&self, item: &Item) -> bool {
         let mut node = &self.root;
         loop {
@@ -364,12 +363,12 @@ impl Items {
         }
     }
 
-    /// How many items are before `bound`: the index of the first that is not.
+    /// Returns the number of items before `bound`, which is the index of the first item that is not before it.
     pub fn index_of(&self, bound: &Item) -> usize {
         self.root.index_of(bound)
     }
 
-    /// The sum over the items from index `lower` up to before `upper`.
+    /// Returns the sum of the items from index `lower` up to but not including `upper`.
     pub fn sum(&self, lower: usize, upper: usize) -> Sum {
         if lower >= upper {
             return Sum::default();
@@ -381,7 +380,7 @@ impl Items {
         sum
     }
 
-    /// The items from index `lower` on.
+    /// Returns the items from index `lower` on.
     pub fn iter_from(&self, mut lower: usize) -> impl Iterator<Item = &Item> {
         let mut iter = Iter::default();
         let mut node = &self.root;
@@ -447,7 +446,7 @@ impl<'a> Iterator for Iter<'a> {
 }
 
 impl FromIterator<Item> for Items {
-    /// From any order; what is in order already costs least.
+    /// Builds the index from items in any order; ordered items cost least.
     fn from_iter<I: IntoIterator<Item = Item>>(iter: I) -> Items {
         let mut items = Items::new();
         for item in iter {
@@ -457,12 +456,12 @@ impl FromIterator<Item> for Items {
     }
 }
 
-/// Steps that the tree takes, counted in the tests: what a frame costs is asserted in steps, not in time.
+/// Counts the tree's steps in the tests, which bound the cost of a frame in steps, not in time.
 pub(super) mod work {
     #[cfg(test)]
     thread_local!(static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
 
-    /// Counts sums that are added, nodes that are searched and items that are gone through.
+    /// Counts sums that are added, nodes that are searched and items that are visited.
     #[cfg(test)]
     pub(super) fn count(steps: u64) {
         STEPS.set(STEPS.get() + steps);
@@ -471,7 +470,7 @@ pub(super) mod work {
     #[cfg(not(test))]
     pub(super) fn count(_steps: u64) {}
 
-    /// Steps on this thread so far.
+    /// Returns the number of steps on this thread.
     #[cfg(test)]
     pub(in crate::sync) fn steps() -> u64 {
         STEPS.get()

@@ -1,6 +1,6 @@
-//! Data checking's messages: bytes to types and back.
+//! Messages of anti-entropy ("data checking"): bytes to types and back.
 //!
-//! Entry types: [`Request`], [`Response`]. The rule it keeps: what parses is within its limits.
+//! Entry types: [`Request`], [`Response`]. The rule it keeps: a message that parses is within its limits.
 
 use std::time::Duration;
 
@@ -13,111 +13,113 @@ use crate::wire::proto::sync as proto;
 use crate::wire::schemas::sync as schemas;
 use crate::wire::strict;
 
-/// The protocol.
+/// Name of the protocol.
 pub const PROTOCOL: &str = "/diatribe/sync/1.0.0";
 
-/// The largest request, in bytes.
+/// Maximum size of a request, in bytes.
 pub const MAX_REQUEST: usize = 64 << 10;
 
-/// The largest response, in bytes: an event of 1 MiB and what is around it fit.
+/// Maximum size of a response, in bytes: an event of 1 MiB fits with its envelope.
 pub const MAX_RESPONSE: usize = (1 << 20) + (128 << 10);
 
-/// The largest frame inside a request: the rest is for the room's name and the window.
+/// Maximum size of a frame in a request, in bytes: the rest is for the room's name and the window.
 pub(super) const MAX_REQUEST_FRAME: usize = 60 << 10;
 
-/// The largest frame inside a response: 8,000 ids, which keep their receiver busy for a while.
+/// Maximum size of a frame in a response, in bytes: 8,000 ids, which keep the receiver busy for a while.
 pub(super) const MAX_RESPONSE_FRAME: usize = 256 << 10;
 
-/// The most ids in a [`Request::Fetch`].
+/// Maximum number of ids in a [`Request::Fetch`].
 pub const MAX_IDS: usize = 1024;
 
-/// The most batches in a [`Request::Announce`].
+/// Maximum number of batches in a [`Request::Announce`].
 pub const MAX_ANNOUNCED: usize = 64;
 
-/// The longest room name, in bytes. Rooms that are joined have shorter ones; this bounds a stranger's.
+/// Maximum length of a room's name, in bytes. Valid names are shorter; this bounds names from the network.
 const MAX_ROOM: usize = 255;
 
-/// The longest that a neighbour can put us off.
+/// Maximum deferral that a neighbour can request.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// What is asked of a neighbour.
+/// A request to a neighbour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// A step of a comparison.
+    /// Sends one step of a comparison.
     Compare {
         /// The room.
         room: String,
-        /// The part of it that is compared.
+        /// The window of time that is compared.
         window: Window,
         /// The frame.
         frame: Bytes,
     },
-    /// Batches by their ids.
+    /// Requests batches by their ids.
     Fetch {
         /// The room.
         room: String,
         /// The ids.
         ids: Vec<Id>,
     },
-    /// The asked one lacks batches.
+    /// Notifies the receiver that it lacks batches.
     Lagging {
         /// The room.
         room: String,
-        /// How many, or 0 when that is not known.
+        /// Their number, or 0 if unknown.
         count: u64,
     },
-    /// The asker holds large batches that have just come.
+    /// Announces large new batches that the sender holds.
     Announce {
         /// The room.
         room: String,
-        /// Which.
+        /// The announced batches.
         items: Vec<Item>,
     },
 }
 
-/// What a neighbour answers.
+/// A response to a neighbour's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
     /// The next step of a comparison.
     Ranges(Bytes),
-    /// The window begins before what the answerer keeps: begin anew here.
+    /// The window begins before the sender's low watermark, which is this Unix millisecond: begin again from there.
     From(u64),
-    /// Batches, in the order asked for, and what is not held.
+    /// The requested batches, in the order of the request, and the ids of the others.
     Batches {
         /// The envelopes.
         envelopes: Vec<Bytes>,
-        /// The ids that are not held.
+        /// Ids of batches that the sender does not hold.
         missing: Vec<Id>,
-        /// Those that were held and made room. A neighbour that does not say when they were sent leaves that at 0.
+        /// Batches that the sender held and removed under its retention limits. The time is 0 if the sender does not
+        /// state it.
         removed: Vec<Item>,
     },
-    /// [`Request::Lagging`] or [`Request::Announce`] was taken note of; of what was offered, these are not lacking.
+    /// Acknowledges [`Request::Lagging`] or [`Request::Announce`]. The sender does not lack these of the announced
+    /// batches.
     Ack(Vec<Id>),
-    /// Not now: ask again after this time.
+    /// Defers the request: it may be repeated after this time.
     RetryAfter(Duration),
-    /// The answerer is not in the room.
+    /// The sender is not in the room.
     NotSubscribed,
 }
 
-/// Why bytes are no message.
+/// Error of a message that does not parse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// They are no protobuf of this kind.
+    /// The bytes are not a protobuf of this schema.
     #[error("the message cannot be decoded")]
     Undecodable,
-    /// The message says nothing that this version knows.
+    /// This version does not know the kind of the message.
     #[error("the message is of no known kind")]
     Unknown,
     /// A room's name is too long.
     #[error("the room's name is too long")]
     Room,
-    /// Ids are not a multiple of 32 bytes, none, or too many.
+    /// The ids are not a multiple of 32 bytes, empty, or too many.
     #[error("the ids are not 32 bytes each, none, or too many")]
     Ids,
-    /// An answer does not say of each batch that made room when it was sent.
+    /// A response does not state the time of each removed batch.
     #[error("the batches that were removed are not all given with their times")]
     Removed,
-    /// An offer is of none or too many, or does not say of each when it was sent.
+    /// An announcement has no batch, too many, or not the time of each.
     #[error("the offer is not of 1 to {MAX_ANNOUNCED} batches, each with its time")]
     Announce,
     /// A window ends before it begins.
@@ -129,7 +131,11 @@ pub enum Malformed {
 }
 
 impl Request {
-    /// The request in `bytes`.
+    /// Decodes a request.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Malformed`] if the bytes are not a request within the limits.
     pub fn decode(bytes: Bytes) -> Result<Request, Malformed> {
         strict::check(&bytes, &schemas::REQUEST).map_err(|_| Malformed::Undecodable)?;
         let request = proto::Request::decode(bytes).map_err(|_| Malformed::Undecodable)?;
@@ -186,7 +192,7 @@ impl Request {
         }
     }
 
-    /// The room that it is about.
+    /// Returns the room of the request.
     pub fn room(&self) -> &str {
         let (Request::Compare { room, .. }
         | Request::Fetch { room, .. }
@@ -201,17 +207,17 @@ impl Request {
             clock_ms,
             kind: None,
         };
-        // Encoded messages that follow one another are one with the fields of both.
+        // Concatenated protobuf messages decode as one message with the fields of both.
         request.extend(clock.encode_to_vec());
     }
 
-    /// The sender's clock in an encoded request, in Unix milliseconds, if it says so.
+    /// Returns the sender's clock in an encoded request, in Unix milliseconds, if it is set.
     pub fn clock_ms(request: &Bytes) -> Option<u64> {
         let request = proto::Request::decode(request.clone()).ok()?;
         Some(request.clock_ms).filter(|clock_ms| *clock_ms > 0)
     }
 
-    /// The request as bytes.
+    /// Encodes the request.
     pub fn encode(&self) -> Vec<u8> {
         let kind = match self.clone() {
             Request::Compare {
@@ -251,7 +257,11 @@ impl Request {
 }
 
 impl Response {
-    /// The response in `bytes`.
+    /// Decodes a response.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Malformed`] if the bytes are not a response within the limits.
     pub fn decode(bytes: Bytes) -> Result<Response, Malformed> {
         strict::check(&bytes, &schemas::RESPONSE).map_err(|_| Malformed::Undecodable)?;
         let response = proto::Response::decode(bytes).map_err(|_| Malformed::Undecodable)?;
@@ -276,7 +286,7 @@ impl Response {
         }
     }
 
-    /// The response as bytes.
+    /// Encodes the response.
     pub fn encode(&self) -> Vec<u8> {
         let kind = match self.clone() {
             Response::Ranges(frame) => {

@@ -1,11 +1,11 @@
-//! Data checking: neighbours compare what they hold and repair the difference, so that nothing is lost.
+//! Anti-entropy ("data checking"): neighbours compare their batches and repair the difference, so that none is lost.
 //!
-//! Data checking ([`AntiEntropy`]) compares each room with the neighbours in turn, which costs some 60 bytes when both hold the
-//! same, and fetches what is lacking ([`message`] is what goes over the wire). Large batches that have just come travel in
-//! the same way: they are offered, and fetched once.
+//! [`AntiEntropy`] compares each room with the neighbours in turn, which costs about 60 bytes when both hold the same
+//! batches, and fetches those that are lacking ([`message`] defines the wire format). Large new batches travel the same
+//! way: they are announced, and fetched once.
 //!
-//! The rule it keeps: it holds no batch and reads no log. What it pending_fetches read or stored it says ([`Output`]), and hears what
-//! came of it ([`Input`]).
+//! The rule it keeps: it holds no batch and reads no log. It requests reads and writes with [`Output`], and learns
+//! their results from [`Input`].
 
 mod announce;
 mod announcements;
@@ -38,6 +38,6 @@ pub use scheduler::SETTLE_DELAY;
 pub use state::AntiEntropy;
 pub use sync_round::Fault;
 
-/// The envelope bytes of an answer to a fetch, as long as it has more than one: the answer stays below
-/// [`message::MAX_RESPONSE`] whatever their number.
+/// Maximum size of the envelopes in a response to a fetch, if it has more than one. The response stays below
+/// [`message::MAX_RESPONSE`] for any number of them.
 const FETCH_BYTES: usize = 1 << 20;

@@ -1,7 +1,7 @@
-//! A neighbour as data checking sees it.
+//! Anti-entropy's state of one neighbour ("data checking").
 //!
-//! Entry type: [`PeerState`]. The rule it keeps: what is remembered of a neighbour grows with the rooms
-//! that we are in, not with what it says.
+//! Entry type: [`PeerState`]. The rule it keeps: its size grows with the rooms that we are in, not with the neighbour's
+//! messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,18 +11,18 @@ use super::removed_by_peer::RemovedByPeer;
 use super::sync_round::SyncRound;
 use crate::clock::Time;
 
-/// A linked peer.
+/// State of a linked peer.
 #[derive(Debug)]
 pub(super) struct PeerState {
     pub(super) rooms: BTreeSet<String>,
-    /// What is to be compared with it, from when on, and whether up to this moment.
+    /// Rooms to compare with it, with the time of the next round.
     pub(super) due: BTreeMap<String, Due>,
     pub(super) round: Option<SyncRound>,
     pub(super) quota: PeerQuota,
     pub(super) announcements: Announcements,
-    /// Where what it keeps begins, as it said.
+    /// The low watermark of each room that it reported, in Unix milliseconds.
     pub(super) low_watermarks: BTreeMap<String, u64>,
-    /// What it said that it removed.
+    /// Batches that it has removed, as far as we lack them.
     pub(super) removed: RemovedByPeer,
     pub(super) last_notified: BTreeMap<String, Time>,
     pub(super) unanswered: u32,
@@ -31,7 +31,7 @@ pub(super) struct PeerState {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Due {
     pub(super) at: Time,
-    /// Including what was sent just now.
+    /// Whether the round includes the latest batches.
     pub(super) to_now: bool,
 }
 
@@ -50,7 +50,7 @@ impl PeerState {
         }
     }
 
-    /// Has a room compared with it from this time on, at the latest.
+    /// Schedules a round in a room at this time, or earlier.
     pub(super) fn set_due(&mut self, room: &str, at: Time, to_now: bool) {
         let due = self
             .due

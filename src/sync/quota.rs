@@ -1,7 +1,7 @@
-//! Answering a neighbour's requests, and no more of them than it has a right to.
+//! Quota of a neighbour's requests: a rate limit on exchanges and on fetched bytes.
 //!
-//! Entry type: [`PeerQuota`], one for each neighbour. The rule it keeps: what a neighbour can make
-//! us do is bounded by a rate, whatever it asks; one that catches up is not slowed down.
+//! Entry type: [`PeerQuota`], one for each neighbour. The rule it keeps: whatever a neighbour requests, the work for it
+//! is bounded by a rate; a neighbour that catches up is not slowed down.
 
 use std::time::Duration;
 
@@ -14,64 +14,64 @@ use crate::clock::Time;
 use crate::model::{Id, Item};
 use crate::rate_limit::{Rate, TokenBucket};
 
-/// Quota of exchanges other than fetches. At once a neighbour may make those of a link-up in all of 32 rooms, twice, and
-/// after that 20 in 10 seconds. A fetch that was served allows one more as well, because it is progress.
+/// Rate limit of exchanges other than fetches: a burst of those of a link-up in 32 rooms, twice, and then 20 in 10
+/// seconds. A fetch that was served adds one as well, because it is progress.
 const EXCHANGE_QUOTA: Rate = Rate {
     burst: 64.0,
     per_second: 2.0,
 };
 
-/// Time in which the quota of exchanges grows by one.
+/// Interval at which the quota of exchanges grows by one.
 const EXCHANGE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Quota of fetched bytes: at full speed a whole log of the default size, once, and then so much a second.
+/// Rate limit of fetched bytes: a burst of a whole log of the default size, and then 4 MiB a second.
 const FETCH_QUOTA: Rate = Rate {
     burst: (1_u64 << 30) as f64,
     per_second: (4_u64 << 20) as f64,
 };
 
-/// What a fetch counts at least: the log is asked, even when nothing is held.
+/// Minimum cost of a fetch, in bytes: it queries the log even when nothing is found.
 const MIN_FETCH_COST: u64 = 4096;
 
-/// What each id of a fetch counts at least: looking for it costs a page of the log that is not in memory, whether it is
-/// found or not. At full speed that is all of the largest room that is compared, once.
+/// Minimum cost of each id of a fetch, in bytes: to look for it reads a page of the log from disk, whether it is found
+/// or not. The full quota covers all ids of the largest room that is compared, once.
 const MIN_ID_COST: u64 = 1024;
 
-/// Ranges in a frame that make it count as one exchange more. Frames of comparisons that end have at most some
-/// 3,000, of 20 bytes; one of the least bytes a range has 20,000.
+/// Number of ranges in a frame that cost one more exchange. Frames of rounds that end have at most about 3,000 ranges
+/// of 20 bytes; a frame of the shortest ranges has 20,000.
 const RANGES_PER_EXCHANGE: u32 = 1024;
 
-/// The fetches of one neighbour that may wait for the log.
+/// Maximum number of fetches of one neighbour that wait for the log.
 const MAX_CONCURRENT_READS: usize = 4;
 
-/// How often in a row a neighbour may ask although it was told to come later. Those whose requests
-/// crossed our answer do so a few times.
+/// Maximum number of consecutive requests that ignore a deferral. Requests that crossed our response are a few of them.
 const MAX_IGNORED: u32 = 64;
 
-/// Who comes back so much too early has waited all the same: the word took a while to it.
+/// Clock slack: a retry up to 50 ms early still counts as having waited, because the RetryAfter response took time to
+/// arrive.
 const RETRY_SLACK: Duration = Duration::from_millis(50);
 
-/// How a request is answered.
+/// Decision on a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// With this.
+    /// Send this response.
     Now(Response),
-    /// With what the log holds of these ids.
+    /// Send these batches from the log.
     Read(Vec<Id>),
-    /// With [`Response::Ack`], and with a comparison of ours.
+    /// Send [`Response::Ack`], and begin a round of our own.
     Compare,
-    /// With [`Response::Ack`], and with fetches of these.
+    /// Send [`Response::Ack`], and fetch these batches.
     Note(Vec<Item>),
 }
 
-/// Why a neighbour gets no answer but is dropped.
+/// Reason for which a neighbour gets no response, and its link is closed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     Frame(BadFrame),
     Flood,
 }
 
-/// What a neighbour may still ask for.
+/// Quota of one neighbour, which refills with time.
 #[derive(Debug)]
 pub(super) struct PeerQuota {
     exchanges: TokenBucket,
@@ -92,12 +92,15 @@ impl PeerQuota {
         }
     }
 
-    /// Puts a fetch of what was offered off by so much. That counts against a neighbour only when it has
-    /// not waited as it was told before.
+    /// Defers a fetch by `after`. It counts against the neighbour only if an earlier deferral was ignored.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refusal::Flood`] if the neighbour has ignored too many deferrals.
     pub(super) fn defer(&mut self, now: Time, after: Duration) -> Result<Answer, Refusal> {
         match now + RETRY_SLACK < self.deferred_until {
             true => self.ignored += 1,
-            // What it asked for together with the first is counted at most.
+            // At most the requests that were pipelined with the first one are counted.
             false => self.ignored = 0,
         }
         if self.ignored > MAX_IGNORED {
@@ -107,8 +110,12 @@ impl PeerQuota {
         Ok(Answer::Now(Response::RetryAfter(after)))
     }
 
-    /// Answers a request about a room whose items are these, from `since_ms` on. What was offered may be
-    /// fetched for nothing.
+    /// Decides on a request about a room that holds `held`, from `since_ms` on. Fetches of announced batches cost
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`Refusal`] if the frame is malformed, or the neighbour has ignored too many deferrals.
     pub(super) fn answer(
         &mut self,
         now: Time,
@@ -150,7 +157,7 @@ impl PeerQuota {
         }
     }
 
-    /// Counts a fetch for which the log has looked for so many ids, and found so many bytes.
+    /// Charges a fetch for which the log looked up `ids` ids and found `bytes` bytes.
     pub(super) fn charge_fetch(&mut self, now: Time, ids: usize, bytes: usize, is_announced: bool) {
         self.reads = self.reads.saturating_sub(1);
         if is_announced {
@@ -166,10 +173,10 @@ impl PeerQuota {
     }
 }
 
-/// How many exchanges a request counts as; a fetch counts in bytes, when it is answered.
+/// Returns the cost of a request in exchanges. A fetch costs bytes instead, which are charged when it is served.
 fn cost_of(request: &Request) -> u32 {
     match request {
-        // What is no frame is not gone through.
+        // Malformed frames are not processed.
         Request::Compare { frame, .. } => {
             1 + reconcile::count_ranges(frame).unwrap_or(0) / RANGES_PER_EXCHANGE
         }

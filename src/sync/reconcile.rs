@@ -1,13 +1,13 @@
-//! Range-based set reconciliation, the negentropy protocol in version 1: two that hold nearly the
-//! same find out what each lacks, with bytes that grow with the difference.
+//! Range-based set reconciliation, the negentropy protocol in version 1: two nodes that hold nearly the same set find
+//! out the difference, with bytes that grow with the difference.
 //!
-//! Entry points: [`opening`], [`answer`], [`advance`]. The rules they keep: bytes from a neighbour
-//! never panic, and each range of a frame costs some steps for each level of the tree of items, whatever it
-//! spans; an output is never longer than its limit; nothing is remembered between frames.
+//! Entry points: [`opening`], [`answer`], [`advance`]. The rules they keep: bytes from a neighbour never panic, and
+//! each range of a frame costs a few steps per level of the tree of items, whatever its length; an output is never
+//! longer than its limit; no state is kept between frames.
 //!
-//! <https://github.com/hoytech/negentropy/blob/master/docs/negentropy-protocol-v1.md>. The crate of
-//! that name opens with 16 fingerprints or 31 ids where one fingerprint says "we agree" in 20 bytes,
-//! and its storage cannot answer with sums it already has; it is what the tests compare with.
+//! <https://github.com/hoytech/negentropy/blob/master/docs/negentropy-protocol-v1.md>. The crate of that name opens
+//! with 16 fingerprints or 31 ids where one fingerprint says "we agree" in 20 bytes, and its storage cannot answer with
+//! sums it already has; the tests compare with it.
 
 use std::collections::HashSet;
 
@@ -21,46 +21,46 @@ use crate::model::{Id, Item};
 /// The first byte of each frame: version 1.
 const VERSION: u8 = 0x61;
 
-/// Into how many parts a range that differs is divided. The protocol leaves it open; 16 is usual.
+/// Number of parts into which a range that differs is divided. The protocol leaves it open; 16 is usual.
 const PARTS: usize = 16;
 
-/// Ranges of fewer items are sent as ids instead.
+/// Number of items below which a range is sent as ids.
 const LISTED: usize = 2 * PARTS;
 
-/// Items of ours that are looked through for a list of a neighbour's ids, and how many more for each id in it. Where
-/// we hold more than that, the list is answered with the fingerprints of parts, as a fingerprint would be: a list
-/// of few bytes must not have us go through a whole room.
+/// Number of our items that are visited for a list of a neighbour's ids, besides as many again for each id in it. If we
+/// hold more than that in the range, the response has the fingerprints of its parts, as for a fingerprint: a list of
+/// few bytes must not make us visit a whole room.
 const LOOKED_THROUGH: usize = 64;
 const LOOKED_THROUGH_AN_ID: usize = 32;
 
-/// What is left in a frame before it counts as full: a skipped range and a list without ids, each
-/// with a full bound (43 bytes) and a kind, and [`LAST_RANGE`].
+/// Space left in a frame, in bytes, below which it counts as full: a skipped range and a list without ids, each with a
+/// full bound (43 bytes) and a kind, and [`LAST_RANGE`].
 const RESERVE: usize = 128;
 
-/// The range that ends a frame which could not say everything: the end, a kind, a fingerprint.
+/// Size of the range that ends an incomplete frame, in bytes: the end, a kind, a fingerprint.
 const LAST_RANGE: usize = 19;
 
-/// The least that a frame's limit may be: the parts or ids of one range, and the last range.
+/// Minimum limit of a frame, in bytes: the parts or ids of one range, and the last range.
 pub(super) const LEAST_LIMIT: usize = 4096;
 
 type Fingerprint = [u8; 16];
 
-/// The part of a room that is compared: from `since_ms` on, before `until_ms`.
+/// The window of a room that is compared: batches sent from `since_ms` up to but not including `until_ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// The first Unix millisecond.
+    /// The first Unix millisecond of the window.
     pub since_ms: u64,
-    /// The first Unix millisecond after it; `u64::MAX` for no end.
+    /// The first Unix millisecond after the window; `u64::MAX` for no end.
     pub until_ms: u64,
 }
 
-/// Why bytes are no frame.
+/// Error of a frame that does not parse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadFrame {
-    /// It ends too early.
+    /// The frame ends too early.
     #[error("the frame ends too early")]
     Truncated,
-    /// It is of another version.
+    /// The frame has another version.
     #[error("the frame is of version {0:#04x}")]
     Version(u8),
     /// A number takes more than 64 bits.
@@ -69,7 +69,7 @@ pub enum BadFrame {
     /// A bound's id has more than 32 bytes.
     #[error("an id in the frame is too long")]
     Id,
-    /// Its ranges are not in order.
+    /// The ranges are not in order.
     #[error("the frame's ranges are not in order")]
     Order,
     /// A range is of an unknown kind.
@@ -77,16 +77,16 @@ pub enum BadFrame {
     Kind(u64),
 }
 
-/// What comparing has brought to light so far.
+/// The differences that a comparison has found so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// Ids that the neighbour holds and we do not, in its order.
+    /// Ids that the neighbour holds and we lack, in its order.
     pub lacking: Vec<Id>,
-    /// How many the neighbour lacks.
+    /// Number of items that the neighbour lacks.
     pub ahead: u64,
 }
 
-/// The first frame: one fingerprint of the whole window.
+/// Returns the first frame: one fingerprint of the whole window.
 pub fn opening<'a>(held: impl Into<Held<'a>>, window: Window) -> Vec<u8> {
     let items = &held.into();
     let (lower, upper) = indices(items, window);
@@ -95,7 +95,11 @@ pub fn opening<'a>(held: impl Into<Held<'a>>, window: Window) -> Vec<u8> {
     out.frame
 }
 
-/// The answer to a neighbour's frame.
+/// Returns the response to a neighbour's frame, at most `limit` bytes.
+///
+/// # Errors
+///
+/// Returns [`BadFrame`] if the frame does not parse.
 pub fn answer<'a>(
     held: impl Into<Held<'a>>,
     window: Window,
@@ -105,7 +109,12 @@ pub fn answer<'a>(
     walk(&held.into(), window, frame, limit, None)
 }
 
-/// What a neighbour's answer tells, and the next frame for it; none when the comparison is over.
+/// Adds the findings of a neighbour's response to `difference`. Returns the next frame, at most `limit` bytes, or none
+/// when the comparison is over.
+///
+/// # Errors
+///
+/// Returns [`BadFrame`] if the frame does not parse.
 pub fn advance<'a>(
     held: impl Into<Held<'a>>,
     window: Window,
@@ -117,7 +126,11 @@ pub fn advance<'a>(
     Ok((next.len() > 1).then_some(next))
 }
 
-/// How many ranges a frame has.
+/// Returns the number of ranges in a frame.
+///
+/// # Errors
+///
+/// Returns [`BadFrame`] if the frame does not parse.
 pub(super) fn count_ranges(frame: &[u8]) -> Result<u32, BadFrame> {
     let mut input = Input::new(frame)?;
     let mut count = 0;
@@ -127,9 +140,9 @@ pub(super) fn count_ranges(frame: &[u8]) -> Result<u32, BadFrame> {
     Ok(count)
 }
 
-/// Goes through a frame's ranges. With a `difference` to fill in it is the opener's side, which
-/// closes each range whose ids it is told, unless it holds far more there; without, the other's, which answers
-/// ids with ids.
+/// Processes the ranges of a frame. With a `difference` to fill in, this is the opener's side, which closes each range
+/// whose ids it receives, unless it holds far more there. Without one, it is the responder's side, which answers ids
+/// with ids.
 fn walk(
     items: &Held<'_>,
     window: Window,
@@ -140,7 +153,7 @@ fn walk(
     let mut input = Input::new(frame)?;
     let mut out = Out::new(limit.max(LEAST_LIMIT));
     let (mut lower, end) = indices(items, window);
-    // Where the items end that the output says something about, or that need nothing said.
+    // Index of the first item that the output does not cover yet.
     let mut covered = lower;
     let mut skipped = false;
     let mut from = Bound::START;
@@ -174,7 +187,7 @@ fn walk(
                 Detail::List => out.list(items, lower, upper, to),
             };
             if out.is_over() {
-                // Only a range that is not the frame's first can be: the rest waits for it.
+                // This happens only after the frame's first range: the rest waits for it.
                 out.back_to(before);
                 out.fingerprint(Bound::END, &fingerprint(items, covered, end));
                 return Ok(out.frame);
@@ -193,16 +206,16 @@ fn walk(
     Ok(out.frame)
 }
 
-/// How a range that differs is answered.
+/// Kind of answer to a range that differs.
 enum Detail {
-    /// With the fingerprints of its parts, or its ids when they are few.
+    /// The fingerprints of its parts, or its ids when they are few.
     Split,
-    /// With its ids.
+    /// Its ids.
     List,
 }
 
 impl Difference {
-    /// Learns from the ids that the neighbour holds in a range; false, and nothing is learnt, when we hold far more
+    /// Adds the ids that the neighbour holds in a range. Returns false, and adds nothing, when we hold far more items
     /// there than it names.
     fn learn(&mut self, items: &Held<'_>, lower: usize, upper: usize, theirs: &[u8]) -> bool {
         let (ids, _) = theirs.as_chunks::<32>();
@@ -244,11 +257,11 @@ fn fingerprint(items: &Held<'_>, lower: usize, upper: usize) -> Fingerprint {
         .finalize()
         .into();
     let (half, _) = hash.split_at(16);
-    // Half of 32 bytes are 16.
+    // Half of 32 bytes is 16.
     half.try_into().unwrap_or_default()
 }
 
-/// Where a range ends: before this item. Of its id only the first `len` bytes are sent.
+/// The end of a range: before this item. Only the first `len` bytes of its id are sent.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
     item: Item,
@@ -260,7 +273,7 @@ impl Bound {
         item: Item::at(0),
         len: 0,
     };
-    /// After every item.
+    /// The bound after every item.
     const END: Bound = Bound {
         item: Item::at(u64::MAX),
         len: 0,
@@ -270,7 +283,7 @@ impl Bound {
         Bound { item, len: 32 }
     }
 
-    /// The shortest bound after `before` and not after `item`.
+    /// Returns the shortest bound after `before` and not after `item`.
     fn between(before: &Item, item: &Item) -> Bound {
         if before.sent_at_ms != item.sent_at_ms {
             return Bound {
@@ -297,17 +310,17 @@ impl Bound {
     }
 }
 
-/// What a frame says about a range.
+/// The content of a range in a frame.
 enum Range<'a> {
-    /// Nothing.
+    /// The range needs no answer.
     Skip,
-    /// The fingerprint of what its sender holds there.
+    /// The fingerprint of the sender's items in the range.
     Fingerprint(Fingerprint),
-    /// All ids that its sender holds there.
+    /// All ids of the sender's items in the range.
     Ids(&'a [u8]),
 }
 
-/// A frame that is read.
+/// Reader of a frame.
 struct Input<'a> {
     rest: &'a [u8],
     last_ms: u64,
@@ -335,7 +348,7 @@ impl<'a> Input<'a> {
             }
             2 => {
                 let count = self.number()?;
-                // More than there are bytes is cut off by `bytes` all the same.
+                // `bytes` rejects a length past the end of the frame.
                 let len = usize::try_from(count)
                     .unwrap_or(usize::MAX)
                     .saturating_mul(32);
@@ -433,8 +446,8 @@ impl Out {
         self.frame.extend_from_slice(fingerprint);
     }
 
-    /// Says what is held in a range in more detail: fingerprints of its parts, or its ids. This and
-    /// [`Out::list`] return the index up to which they said it.
+    /// Describes a range in more detail, with the fingerprints of its parts or its ids. This and [`Out::list`] return
+    /// the index up to which they did.
     fn split(&mut self, items: &Held<'_>, lower: usize, upper: usize, to: Bound) -> usize {
         let count = upper - lower;
         if count < LISTED {

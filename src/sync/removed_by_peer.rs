@@ -1,38 +1,38 @@
-//! What a neighbour has removed to make room, as far as we lack it.
+//! Batches that a neighbour has removed under its retention limits and that we lack.
 //!
-//! Entry type: [`RemovedByPeer`]. The rule it keeps: what the neighbour no longer holds is asked of it once, and counts as
-//! held on both sides from then on, so that the two agree; towards other neighbours it is lacking as before. What
-//! is remembered is bounded: past that a room is compared with this neighbour only from later on.
+//! Entry type: [`RemovedByPeer`]. The rule it keeps: a batch that the neighbour no longer holds is requested from it
+//! once, and then counts as held on both sides, so that the two agree; it is still requested from other neighbours. The
+//! number of remembered batches is bounded: past it, a room is compared with this neighbour only from a later time on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::items::Items;
 use crate::model::{Id, Item};
 
-/// The most batches that are remembered of one neighbour, in all rooms: 5 MiB of memory. Few in the tests.
+/// Maximum number of batches that are remembered for one neighbour, over all rooms: 5 MiB of memory. Few in the tests.
 pub(super) const MAX_REMOVED_BY_PEER: usize = if cfg!(test) { 512 } else { 1 << 17 };
 
-/// The batches, by room.
+/// The removed batches of one neighbour, by room.
 #[derive(Debug, Default)]
 pub(super) struct RemovedByPeer {
     rooms: BTreeMap<String, Items>,
-    /// Those of which the neighbour did not say when they were sent: they are not asked for, but found lacking each time.
+    /// Batches whose time the neighbour did not state: they are not requested, but each round finds them lacking.
     untimed: BTreeSet<Id>,
 }
 
 impl RemovedByPeer {
-    /// Those of a room.
+    /// Returns the removed batches of a room.
     pub(super) fn of(&self, room: &str) -> Option<&Items> {
         self.rooms.get(room)
     }
 
-    /// Whether the batch is one of those that are not to be asked for, although they are found lacking.
+    /// Returns whether the batch must not be requested, although rounds find it lacking.
     pub(super) fn is_untimed(&self, id: &Id) -> bool {
         !self.untimed.is_empty() && self.untimed.contains(id)
     }
 
-    /// The neighbour has said that it removed these of a room, of which we hold `held`. When there is no room for all
-    /// of them, returns the time from which on the room is to be compared with it.
+    /// Adds batches of a room that the neighbour reported as removed; we hold `held`. If there is no room for all of
+    /// them, returns the time from which on the room is to be compared with this neighbour, in Unix milliseconds.
     pub(super) fn add(&mut self, room: &str, removed: &[Item], held: &Items) -> Option<u64> {
         let mut later = None;
         for item in removed.iter().filter(|item| !held.contains(item)) {
@@ -47,21 +47,21 @@ impl RemovedByPeer {
         later
     }
 
-    /// We hold it now.
+    /// Removes a batch that we hold now.
     pub(super) fn hold(&mut self, room: &str, item: &Item) {
         if let Some(items) = self.rooms.get_mut(room) {
             items.remove(item);
         }
     }
 
-    /// Nothing before this time is compared any more.
+    /// Removes the batches sent before this time, which are not compared any more.
     pub(super) fn forget_before(&mut self, room: &str, before_ms: u64) {
         if let Some(items) = self.rooms.get_mut(room) {
             items.remove_before(Item::at(before_ms));
         }
     }
 
-    /// The room is not compared any more.
+    /// Removes the batches of a room that is not compared any more.
     pub(super) fn forget_room(&mut self, room: &str) {
         self.rooms.remove(room);
     }

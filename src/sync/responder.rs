@@ -1,7 +1,7 @@
-//! What neighbours ask, and what they get.
+//! Responder: answers the requests of neighbours, within their quota.
 //!
-//! Entry points: [`AntiEntropy::on_request`], [`AntiEntropy::on_found`]. The rules it keeps: every request has one answer,
-//! or costs the link; what is large sets out when the line has room for it.
+//! Entry points: [`AntiEntropy::on_request`], [`AntiEntropy::on_found`]. The rules it keeps: each request gets one
+//! response, or its link is closed; large responses wait until the upload scheduler allows them.
 
 use std::time::Duration;
 
@@ -116,7 +116,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         let is_announced = neighbour.announcements.is_uploading(id);
         let deferral = match bytes > ANNOUNCE_ABOVE {
             false => {
-                // Nothing of it is on its way, whatever was expected.
+                // The response is not a large one after all.
                 self.upload_scheduler.cancel(id);
                 if neighbour.announcements.end_upload(now, id).is_some() {
                     out.push(neighbour.announcements.outstanding(now, &peer));

@@ -1,7 +1,7 @@
-//! A room as data checking sees it: its items, and how it stands with the neighbours.
+//! Anti-entropy's state of a room ("data checking"): its items, and the agreement with each neighbour.
 //!
-//! Entry type: [`Room`]. The rule it keeps: its memory is bounded; what no longer fits is compared no
-//! more, as if it had been removed.
+//! Entry type: [`Room`]. The rule it keeps: its memory is bounded; the oldest items past the bound are not compared any
+//! more, as if they had been removed.
 
 use std::collections::BTreeMap;
 
@@ -15,27 +15,27 @@ pub struct Room<P> {
     items: Items,
     low_watermark_ms: u64,
     loaded: bool,
-    /// With whom it is being compared.
+    /// The neighbour with which a round is in progress.
     pub(super) busy_with: Option<P>,
-    /// When it is compared with the next neighbour.
+    /// Time of the round with the next neighbour.
     pub(super) next_at: Time,
-    /// With whom it was compared last at an interval.
+    /// The neighbour of the last round at an interval.
     pub(super) in_turn: Option<P>,
-    /// When the neighbours hear that they may be behind.
+    /// Time at which the neighbours are notified that they may lag.
     pub(super) notify_at: Option<Time>,
-    /// Who agrees, since when without a break, and when it was last seen.
+    /// Neighbours that agree, with the time of the agreement.
     pub(super) agreed: BTreeMap<P, Agreement>,
-    /// How many of the items are of batches that made room.
+    /// Number of items whose batches were removed under the retention limits.
     pub(super) removed: u64,
     repaired: u64,
 }
 
-/// How long a neighbour has held the same as we.
+/// The time during which a neighbour has held the same batches as we.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreement {
-    /// In every comparison since this time.
+    /// Time of the first round in the unbroken series.
     pub since: Time,
-    /// The last of them.
+    /// Time of the last round.
     pub last: Time,
 }
 
@@ -55,28 +55,28 @@ impl<P: Clone + Ord> Room<P> {
         }
     }
 
-    /// The items that are compared.
+    /// Returns the items that are compared.
     pub fn items(&self) -> &Items {
         &self.items
     }
 
-    /// How many batches are held and compared: the items, but those that made room.
+    /// Returns the number of batches that are held and compared: all items but those of removed batches.
     pub fn held(&self) -> usize {
         let removed = usize::try_from(self.removed).unwrap_or(usize::MAX);
         self.items.len().saturating_sub(removed)
     }
 
-    /// Nothing sent before this Unix millisecond is compared.
+    /// Returns the low watermark: batches sent before this Unix millisecond are not compared.
     pub fn low_watermark_ms(&self) -> u64 {
         self.low_watermark_ms
     }
 
-    /// The neighbours with whom the last comparison ended in agreement.
+    /// Returns the neighbours whose last round ended in agreement.
     pub fn agreed(&self) -> &BTreeMap<P, Agreement> {
         &self.agreed
     }
 
-    /// How many batches data checking has brought.
+    /// Returns the number of batches that anti-entropy has fetched.
     pub fn repaired(&self) -> u64 {
         self.repaired
     }
@@ -85,7 +85,7 @@ impl<P: Clone + Ord> Room<P> {
         self.loaded
     }
 
-    /// Takes what the log held; what was stored meanwhile is there already.
+    /// Adds the items of the log. Those stored since the log was read are already present.
     pub(super) fn load(&mut self, unix_ms: u64, low_watermark_ms: u64, items: Vec<Item>) {
         let meanwhile = std::mem::replace(&mut self.items, items.into_iter().collect());
         for item in meanwhile.iter_from(0) {
@@ -108,7 +108,7 @@ impl<P: Clone + Ord> Room<P> {
         self.items.remove_before(Item::at(self.low_watermark_ms));
     }
 
-    /// Notes the end of a comparison.
+    /// Records the result of a round.
     pub(super) fn note(&mut self, now: Time, peer: &P, agreed: bool, repaired: u64) {
         self.repaired += repaired;
         if agreed {
@@ -126,13 +126,13 @@ impl<P: Clone + Ord> Room<P> {
         if self.items.len() <= MAX_ITEMS {
             return;
         }
-        // Some more than need be, so that this is rare.
+        // Remove more than necessary, so that this is rare.
         let first_kept = self.items.iter_from(MAX_ITEMS / 16).next();
         let Some(low_watermark_ms) = first_kept.map(|item| item.sent_at_ms + 1) else {
             return;
         };
         self.forget_before(low_watermark_at(low_watermark_ms, unix_ms));
-        // So many in the last minutes: the bound of the memory comes first. What is sent later is compared again.
+        // All of them were sent in the last minutes: the memory bound comes first. Later batches are compared again.
         if self.items.len() > MAX_ITEMS {
             self.forget_before(low_watermark_ms);
         }

@@ -1,7 +1,7 @@
-//! Whose turn it is: when a room is compared with whom, and who is notified that it is behind.
+//! Anti-entropy scheduler ("data checking"): picks the next round, a room and a neighbour, and sends Lagging notices.
 //!
-//! Entry point: [`AntiEntropy::drive`]. The rules it keeps: a room is compared with one neighbour at a time,
-//! a neighbour compares one room at a time, and nobody keeps the others waiting.
+//! Entry point: [`AntiEntropy::drive`]. The rules it keeps: a room is compared with one neighbour at a time, a
+//! neighbour compares one room at a time, and a slow round makes way for others.
 
 use std::time::Duration;
 
@@ -14,22 +14,22 @@ use super::state::{AntiEntropy, Moment, RETRY_DELAY};
 use super::sync_round::SyncRound;
 use crate::clock::Time;
 
-/// What was sent this recently is left out of comparisons at intervals: it is still on its way by
-/// gossip, and would be fetched for nothing.
+/// Age below which batches are left out of the rounds at intervals: gossip is still spreading them, and to fetch them
+/// would be wasteful.
 pub const SETTLE_DELAY: Duration = Duration::from_secs(2);
 
-/// How long a comparison may keep others in the same room waiting.
+/// Time after which a round ends when another one waits for its room.
 pub(super) const ROUND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A neighbour is not notified more often than this. How often we listen is bounded in `quota.rs`.
 pub(super) const NOTIFY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The oldest part of the kept time that we do not ask about: the neighbour, whose clock runs on,
-/// removes it while we compare.
+/// The oldest part of the retention time, which our rounds leave out: the neighbour's clock advances, and it removes
+/// these batches during the round.
 const RETENTION_GRACE: Duration = Duration::from_secs(120);
 
 impl<P: Clone + Ord> AntiEntropy<P> {
-    /// Ends, begins and goes on with comparisons.
+    /// Ends, begins and continues rounds, and sends requests and notices that are due.
     pub(super) fn drive(&mut self, moment: Moment, out: &mut Vec<Output<P>>) {
         self.driven_at = moment.now;
         self.schedule_rounds(moment.now);
@@ -38,13 +38,13 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         for peer in &peers {
             self.drive_peer(moment, peer, out);
         }
-        // What ended just now may have made room for who was looked at before.
+        // Rounds that have just ended may have made room for neighbours earlier in the list.
         for peer in &peers {
             self.drive_peer(moment, peer, out);
         }
     }
 
-    /// At its interval, a room's next neighbour is due.
+    /// Makes each room's next neighbour due, at the room's interval.
     fn schedule_rounds(&mut self, now: Time) {
         for (name, room) in &mut self.rooms {
             if !room.is_loaded() || room.next_at > now {
@@ -68,7 +68,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         }
     }
 
-    /// Tells the neighbours in a room into which something was fetched.
+    /// Notifies the neighbours in rooms for which batches were fetched, if the notice is due.
     fn notify_due(&mut self, now: Time, out: &mut Vec<Output<P>>) {
         let due: Vec<String> = self
             .rooms
@@ -212,7 +212,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
     fn end(&mut self, now: Time, peer: &P, round: SyncRound, out: &mut Vec<Output<P>>) {
         self.release(peer, &round.room);
         let report = round.report;
-        // What came by another way meanwhile, or could not be stored, shows at the next comparison.
+        // Batches that arrived by another way meanwhile, or could not be stored, show in the next round.
         let complete = !report.unfinished && report.repaired == report.claimed;
         let agreed = complete && report.ahead == 0;
         if let Some(room) = self.rooms.get_mut(&round.room) {
@@ -247,7 +247,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         }
     }
 
-    /// Before this nothing is compared, whatever is held.
+    /// Returns the time, in Unix milliseconds, before which batches are not compared even if they are held.
     pub(super) fn oldest_ms(&self, aging_ms: u64, grace: Duration) -> u64 {
         let keep = self
             .config
@@ -257,7 +257,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
     }
 }
 
-/// A message's bytes on its stream: itself and its length.
+/// Returns the size of a message on its stream, with its length prefix.
 pub(super) fn framed(len: usize) -> u64 {
     let length = (usize::BITS - (len | 1).leading_zeros()).div_ceil(7);
     len as u64 + u64::from(length)

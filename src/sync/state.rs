@@ -1,9 +1,8 @@
-//! Data checking: with whom which room is compared, and when.
+//! Anti-entropy ("data checking"): compares each room with the neighbours and repairs the difference.
 //!
-//! Entry type: [`AntiEntropy`], generic in the neighbour's id. The rules it keeps: a room is compared with
-//! one neighbour at a time, on link-up, at intervals with each in turn, and when a neighbour says that
-//! we are behind; nothing is taken that was not asked for; a neighbour that breaks the rules is named
-//! with its [`Fault`] and asked nothing more.
+//! Entry type: [`AntiEntropy`], generic in the neighbour's id. The rules it keeps: a room is compared with one
+//! neighbour at a time, on link-up, at intervals with each in turn, and when a neighbour reports that we lag; data that
+//! was not requested is refused; a neighbour that breaks the rules is dropped with its [`Fault`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,38 +22,37 @@ use super::upload_scheduler::UploadScheduler;
 use crate::clock::{Time, UnixMs};
 use crate::model::{Id, Item, MAX_ITEMS, low_watermark_at};
 
-/// After this the neighbours hear once more that they may be behind: by then what was sent just
-/// before has settled.
+/// Delay before neighbours are notified again that they may lag: by then, the latest batches have settled.
 const NOTIFY_AGAIN_DELAY: Duration = Duration::from_millis(2_500);
 
-/// A comparison that failed is tried again after this.
+/// Delay before a failed round is repeated.
 pub(super) const RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Requests in a row without an answer after which a neighbour is dropped.
+/// Number of consecutive unanswered requests after which a neighbour is dropped.
 const MAX_UNANSWERED: u32 = 3;
 
-/// Data checking with all neighbours, in all rooms.
+/// Anti-entropy with all neighbours, in all rooms.
 #[derive(Debug)]
 pub struct AntiEntropy<P> {
     pub(super) config: Config,
     pub(super) rooms: BTreeMap<String, Room<P>>,
     pub(super) neighbours: BTreeMap<P, PeerState>,
-    /// What was asked of whom; a notice has no answer worth keeping.
+    /// Requests in flight, by token; none for a notice, whose response is ignored.
     pub(super) pending_requests: BTreeMap<u64, (P, Option<PendingRequest>)>,
-    /// From whom what is being stored came, and the id of an announced batch.
+    /// The sender of each response that is being stored, by ticket, and the id of an announced batch.
     pub(super) tickets: BTreeMap<u64, (P, Option<Id>)>,
     pub(super) pending_fetches: PendingFetches<P>,
-    /// Batches of our own of which it is to be told who holds them.
+    /// Our own batches whose holders are reported.
     pub(super) watched: BTreeSet<Id>,
     pub(super) upload_scheduler: UploadScheduler<P>,
-    /// What comes of that which we fetch because it was announced.
+    /// Throughput of our fetches of announced batches.
     pub(super) download_throughput: ThroughputEstimator,
-    /// When it was last seen to what is due.
+    /// Time of the last call of [`AntiEntropy::drive`].
     pub(super) driven_at: Time,
     pub(super) last_token: u64,
 }
 
-/// The moment of a call, in both times.
+/// The time of a call, on both clocks.
 #[derive(Clone, Copy)]
 pub(super) struct Moment {
     pub(super) now: Time,
@@ -62,7 +60,7 @@ pub(super) struct Moment {
 }
 
 impl<P: Clone + Ord> AntiEntropy<P> {
-    /// With no rooms and no neighbours.
+    /// Returns a state without rooms and neighbours.
     pub fn new(config: Config) -> AntiEntropy<P> {
         AntiEntropy {
             config,
@@ -79,7 +77,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         }
     }
 
-    /// Takes what happened and says what follows from it.
+    /// Handles one input, and adds the outputs that follow from it to `out`.
     pub fn handle(
         &mut self,
         now: Time,
@@ -89,10 +87,10 @@ impl<P: Clone + Ord> AntiEntropy<P> {
     ) {
         let unix: UnixMs = unix.into();
         let (moment, unix_ms) = (Moment { now, unix }, unix.now);
-        // Only then it is known from whom something arrives.
+        // Hedging is allowed only on Tick, when `arriving` has just been refreshed.
         self.pending_fetches.may_hedge = matches!(input, Input::Tick);
         match input {
-            // Those that come with each batch have no consequences at once.
+            // Inputs for each batch have no immediate consequences.
             Input::Stored { room, item } => {
                 self.announce_back(now, &item);
                 self.hold(unix_ms, &room, item);
@@ -184,7 +182,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         self.drive(moment, out);
     }
 
-    /// When [`Input::Tick`] has something to do.
+    /// Returns when [`Input::Tick`] is next due.
     pub fn deadline(&self) -> Option<Time> {
         let rooms = self.rooms.iter().filter_map(|(name, room)| {
             let has_neighbours = self.neighbours.values().any(|n| n.rooms.contains(name));
@@ -219,30 +217,30 @@ impl<P: Clone + Ord> AntiEntropy<P> {
             .min()
     }
 
-    /// The rooms we are in.
+    /// Returns the rooms we are in.
     pub fn rooms(&self) -> impl Iterator<Item = &str> {
         self.rooms.keys().map(String::as_str)
     }
 
-    /// What we hold of a room.
+    /// Returns the state of a room that we are in.
     pub fn room(&self, room: &str) -> Option<&Room<P>> {
         self.rooms.get(room)
     }
 
-    /// Whether all neighbours have said of all that they were announced that they hold it.
+    /// Returns whether all neighbours have confirmed all batches that were announced to them.
     pub fn is_all_confirmed(&self, now: Time) -> bool {
         self.neighbours
             .values()
             .all(|n| n.announcements.is_all_confirmed(now))
     }
 
-    /// How many batches are wanted that neighbours have announced.
+    /// Returns the number of announced batches that are still to be fetched.
     #[cfg(test)]
     pub(super) fn pending_fetch_count(&self) -> usize {
         self.pending_fetches.len()
     }
 
-    /// The log has stored a batch.
+    /// Adds a batch that the log has stored.
     fn hold(&mut self, unix_ms: u64, name: &str, item: Item) {
         if let Some(room) = self.rooms.get_mut(name) {
             room.add(unix_ms, item);
@@ -293,7 +291,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         self.upload_scheduler.forget(peer);
         self.retain_announcements(now, peer, |_| false, out);
         self.pending_requests.retain(|_, (of, _)| of != peer);
-        // What it has fetched of its offers is still stored.
+        // Announced batches that it sent are still stored.
         self.tickets
             .retain(|_, (of, announced)| of != peer || announced.is_some());
         for room in self.rooms.values_mut() {
@@ -341,7 +339,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
                         self.report_holder(&peer, &held, out);
                         held
                     }
-                    // It is not there any more, or not yet: it is not waited for.
+                    // It does not support the request any more, or not yet: do not wait for it.
                     Ok(_) => ids,
                     Err(error) => return self.on_fault(moment.now, peer, error.into(), out),
                 };
@@ -411,7 +409,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         let Some(neighbour) = self.neighbours.get_mut(&peer) else {
             return;
         };
-        // Who takes no part in data checking is not silent, and is not asked again.
+        // A peer that takes no part in anti-entropy does not count as unresponsive, and gets no more requests.
         let takes_part = !neighbour.rooms.is_empty();
         if takes_part {
             neighbour.unanswered += 1;
@@ -438,7 +436,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         }
     }
 
-    /// Answers to a comparison that is no more must not reach the next one.
+    /// Drops the requests of a round that has ended: their responses must not reach the next one.
     fn forget_answers(&mut self, peer: &P) {
         let is_of_it = |pending: &Option<PendingRequest>| {
             matches!(
@@ -465,13 +463,13 @@ impl<P: Clone + Ord> AntiEntropy<P> {
         };
         if forged > 0 {
             if let Some(fetch) = announced.and_then(|id| self.pending_fetches.all.get_mut(&id)) {
-                // It has not come, after all: another one that has announced it is asked.
+                // It was not received after all: another source is asked.
                 fetch.is_received = false;
             }
             return self.on_fault(now, peer, Fault::Forged, out);
         }
         if let Some(id) = announced {
-            // It is stored, or not to be.
+            // It is stored, or never will be.
             return self.pending_fetches.remove(&id);
         }
         if let Some(round) = self

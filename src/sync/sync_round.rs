@@ -1,7 +1,8 @@
-//! One comparison with one neighbour, from our side: find out what we lack, fetch it.
+//! One anti-entropy round ("data checking"), from our side: one room is compared with one neighbour, and the batches
+//! that we lack are fetched.
 //!
-//! Entry type: [`SyncRound`]. The rules it keeps: a neighbour is held to what it claims; a comparison
-//! takes a bounded number of steps, of ids and of bytes at a time.
+//! Entry type: [`SyncRound`]. The rules it keeps: a neighbour must hold the batches it claims; a round takes a bounded
+//! number of steps, ids and bytes at a time.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -15,131 +16,131 @@ use crate::clock::Time;
 use crate::model::{Id, Item};
 use crate::wire::envelope::id_in_room;
 
-/// Fetches under way at once: while one is verified and stored, the next travels.
+/// Maximum number of fetches in flight: while one is verified and stored, the next one travels.
 const MAX_CONCURRENT_FETCHES: usize = 2;
 
-/// Fetched answers that may wait to be stored: with those under way some 5 MiB.
+/// Maximum number of responses that wait to be stored. Together with those in flight, they take about 5 MiB.
 const MAX_UNSETTLED: usize = 2;
 
-/// Ids that are known to be lacking past which the comparison itself waits.
+/// Number of ids known to be lacking from which the comparison pauses, until some of them are fetched.
 const MAX_LACKING: usize = 16_384;
 
-/// Steps of a comparison beyond those that its findings account for. Honest ones need the depth of
-/// a tree of 16 branches, and some more for each frame that was too small.
+/// Maximum number of steps, besides one for every [`FINDINGS_PER_STEP`] findings. Honest rounds need the depth of a
+/// tree of 16 branches, and some more for each frame that was too small.
 const MAX_STEPS: u64 = 256;
 
-/// Findings that account for one step more: an eighth of the ids of a full frame.
+/// Number of findings that allow one more step: an eighth of the ids of a full frame.
 const FINDINGS_PER_STEP: u64 = 256;
 
-/// Ids that a neighbour may have claimed and then not hold: it may remove its oldest meanwhile,
-/// 256 at a time, while as many as two fetches hold are on their way.
+/// Maximum number of ids that a neighbour claims and then does not hold. It may remove its oldest batches meanwhile,
+/// 256 at a time, while two fetches are in flight.
 pub(super) const MAX_FALSE_CLAIMS: u64 = 4096;
 
-/// How often a neighbour may put off one comparison, in a row, before it is left for another time.
+/// Maximum number of consecutive deferrals by the neighbour in one round. Then the round ends early.
 const MAX_DEFERRALS: u32 = 20;
 
-/// How often its beginning may move.
+/// Maximum number of times that a round begins again with a later window.
 const MAX_RESTARTS: u32 = 8;
 
-/// How much later than the beginning that a neighbour has named a comparison begins anew, in milliseconds:
-/// times the square of how often it has done so.
+/// Leeway after the low watermark that the neighbour named, in milliseconds: a round begins again this much later,
+/// times the square of the number of its restarts.
 const RESTART_LEEWAY_MS: u64 = 1_875;
 
-/// A neighbour's violation: it is dropped for it.
+/// A violation of the protocol by a neighbour. Its link is closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// A message that is none.
+    /// The message does not parse.
     #[error("it sent what is no message of data checking: {0}")]
     Malformed(#[from] Malformed),
-    /// A frame that is none.
+    /// The reconciliation frame does not parse.
     #[error("it sent what is no reconciliation frame: {0}")]
     Frame(#[from] BadFrame),
-    /// An answer of another kind than the question.
+    /// The response is not of the kind that was requested.
     #[error("its answer does not belong to the question")]
     Mismatched,
-    /// A batch that was not asked for.
+    /// The response has a batch that was not requested.
     #[error("it sent a batch that was not asked for")]
     Unsolicited,
-    /// Neither the batches it claims to hold nor word that it does not.
+    /// The response has neither the batches that the neighbour claims to hold nor a notice that it lacks them.
     #[error("it holds back batches that it claims to have")]
     Withholding,
-    /// Too many ids claimed that it does not hold.
+    /// The neighbour claimed too many batches that it does not hold.
     #[error("it claims batches that it does not hold")]
     FalseClaim,
-    /// A batch that did not verify.
+    /// A fetched batch did not verify.
     #[error("it keeps batches that are not genuine")]
     Forged,
-    /// A comparison without end.
+    /// The round exceeded its number of steps.
     #[error("comparing with it does not come to an end")]
     NonTerminating,
-    /// Too many requests.
+    /// The neighbour ignored too many deferrals.
     #[error("it keeps asking although it was told to wait")]
     Flood,
-    /// No answers.
+    /// The neighbour left several requests in a row unanswered.
     #[error("it does not answer data checking")]
     Unresponsive,
 }
 
-/// What was asked, so that the answer can be held against it.
+/// A request in flight, kept so that its response can be checked against it.
 #[derive(Debug)]
 pub(super) enum PendingRequest {
     Compare,
     Fetch(Vec<Id>),
-    /// A large batch that the neighbour has offered.
+    /// The fetch of an announced batch.
     FetchAnnounced(Id),
-    /// That it takes note of an offer of these.
+    /// The announcement of these batches.
     Announce(Vec<Id>),
 }
 
-/// What an answer has of the batches that were asked for.
+/// The useful part of a fetch's response.
 #[derive(Debug, Default)]
 pub(super) struct FetchedBatches {
     pub(super) envelopes: Vec<Bytes>,
-    /// Those that made room with the neighbour.
+    /// Batches that the neighbour has removed under its retention limits.
     pub(super) removed: Vec<Item>,
 }
 
-/// How a comparison went so far.
+/// Counters of a round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
-    /// Whether anything differed.
+    /// Whether the two sides differed.
     pub(super) differs: bool,
-    /// Whether it was ended early.
+    /// Whether the round ended early.
     pub(super) unfinished: bool,
-    /// Batches stored that were not held.
+    /// Number of batches that we lacked and have now stored.
     pub(super) repaired: u64,
-    /// Batches that the neighbour lacked.
+    /// Number of batches that the neighbour lacked.
     pub(super) ahead: u64,
-    /// Ids of batches that it claims to hold and we did not.
+    /// Number of batches that the neighbour claims to hold and we lacked.
     pub(super) claimed: u64,
-    /// Ids that it claimed and did not hold.
+    /// Number of batches that the neighbour claimed and did not hold.
     pub(super) missing: u64,
-    /// Requests and responses, in bytes, with their lengths.
+    /// Size of requests and responses with their length prefixes, in bytes.
     pub(super) bytes: u64,
-    /// Steps of the comparison, fetches apart.
+    /// Number of comparison steps, without fetches.
     pub(super) steps: u64,
 }
 
-/// A comparison under way.
+/// An anti-entropy round in progress.
 #[derive(Debug)]
 pub(super) struct SyncRound {
     pub(super) room: String,
     pub(super) window: Window,
     pub(super) started: Time,
-    /// When it goes on, after the neighbour put it off.
+    /// Time at which it continues, after the neighbour deferred it.
     pub(super) resume_at: Option<Time>,
     pub(super) report: Report,
-    /// The frame to send next, or to send again.
+    /// The frame to send next, or to repeat after a deferral.
     frame: Option<Vec<u8>>,
     comparing: bool,
     lacking: VecDeque<Id>,
     fetching: usize,
     unsettled: usize,
-    /// Ids to ask for in one fetch, so that the answer just fits.
+    /// Number of ids in one fetch, adjusted so that the response just fits.
     ids_per_fetch: usize,
     deferrals: u32,
     restarts: u32,
-    /// Whether it asks for nothing more.
+    /// Whether it sends no more requests.
     winding_down: bool,
 }
 
@@ -163,7 +164,8 @@ impl SyncRound {
         }
     }
 
-    /// The next request, when one is to be sent now. Batches that come by another way are left out.
+    /// Returns the next request if one can be sent now. Skips batches for which `is_fetch_pending` holds: they arrive
+    /// by another way.
     pub(super) fn next_request(
         &mut self,
         now: Time,
@@ -190,7 +192,7 @@ impl SyncRound {
         if self.fetching >= MAX_CONCURRENT_FETCHES || self.unsettled >= MAX_UNSETTLED {
             return None;
         }
-        // Each id is looked at once: all of them with each answer would be many for a few bytes.
+        // Each id is examined once. To examine all of them with each response would be too slow.
         let next = std::iter::from_fn(|| self.lacking.pop_front());
         let ids: Vec<Id> = next
             .filter(|id| !is_fetch_pending(id))
@@ -206,8 +208,7 @@ impl SyncRound {
         ))
     }
 
-    /// Takes an answer; returns what is in it of the batches that were asked for. Those that come by another way are
-    /// left out.
+    /// Handles a response and returns the batches in it. Skips batches for which `is_fetch_pending` holds.
     pub(super) fn on_response(
         &mut self,
         now: Time,
@@ -252,13 +253,13 @@ impl SyncRound {
         Ok(fetched)
     }
 
-    /// What was fetched has been dealt with.
+    /// A fetched response was verified and stored.
     pub(super) fn on_settled(&mut self, stored: u64) {
         self.unsettled = self.unsettled.saturating_sub(1);
         self.report.repaired += stored;
     }
 
-    /// Asks for nothing more; what is under way is still taken.
+    /// Sends no more requests. Responses to those in flight are still taken.
     pub(super) fn wind_down(&mut self) {
         self.winding_down = true;
         self.report.unfinished |= self.frame.is_some() || !self.lacking.is_empty();
@@ -267,12 +268,12 @@ impl SyncRound {
         self.resume_at = None;
     }
 
-    /// Whether it was told to end.
+    /// Returns whether it only waits for the requests in flight.
     pub(super) fn is_winding_down(&self) -> bool {
         self.winding_down
     }
 
-    /// Whether nothing is left to ask, to hear or to store.
+    /// Returns whether no request, response or store operation is left.
     pub(super) fn is_done(&self) -> bool {
         self.frame.is_none()
             && !self.comparing
@@ -309,11 +310,11 @@ impl SyncRound {
             return Err(Fault::Mismatched);
         }
         self.restarts += 1;
-        // A beginning by age moves on with the neighbour's clock: exactly there each next question would
-        // be too early again. More is left out the more often that happens, 2 minutes in the end.
+        // The neighbour's low watermark by age advances with its clock: exactly there, each next request would be too
+        // early again. The more restarts, the more is left out, at last 2 minutes.
         let leeway_ms = RESTART_LEEWAY_MS * u64::from(self.restarts).pow(2);
         self.window.since_ms = since_ms.saturating_add(leeway_ms);
-        // What is left of the differences is found again, without what the neighbour has removed.
+        // The rest of the differences is found again, without the batches that the neighbour has removed.
         self.report.claimed -= self.lacking.len() as u64;
         self.report.ahead = 0;
         self.lacking.clear();
@@ -347,9 +348,9 @@ impl SyncRound {
                 return Err(Fault::Unsolicited);
             }
         }
-        // It goes on.
+        // Progress: the deferrals are no longer consecutive.
         self.deferrals = 0;
-        // It holds them as far as it can: nothing is left to repair.
+        // The neighbour cannot provide them any more, so nothing is left to repair.
         self.report.claimed -= (removed.len() as u64).min(self.report.claimed);
         self.report.missing += missing.len() as u64;
         if self.report.missing > MAX_FALSE_CLAIMS {
@@ -383,7 +384,7 @@ impl SyncRound {
                     self.lacking.push_front(id);
                 }
             }
-            // Not an round's.
+            // A round does not send these.
             PendingRequest::FetchAnnounced(_) | PendingRequest::Announce(_) => {}
         }
     }

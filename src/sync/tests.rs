@@ -1,4 +1,4 @@
-//! The tests of data checking.
+//! Tests of anti-entropy ("data checking").
 
 use crate::model::Item;
 use crate::model::tests::*;

@@ -1,19 +1,18 @@
-//! What a line carries, as it was seen lately.
+//! Throughput estimate of a link over a sliding window of busy time.
 //!
-//! Entry type: [`ThroughputEstimator`]. The rule it keeps: only the time in which something was on its way counts.
+//! Entry type: [`ThroughputEstimator`]. The rule it keeps: only time with data in flight counts.
 
 use std::time::Duration;
 
 use crate::clock::Time;
 
-/// What the line is taken to have carried before anything was measured, and in which time: a mebibyte a second,
-/// of which nothing is left after the first measurements.
+/// Initial estimate, in bytes and time: a mebibyte per second. It has no weight left after the first measurements.
 const INITIAL_ESTIMATE: (u64, Duration) = (64 << 10, Duration::from_micros(62_500));
 
-/// Measured over about so much time with something on its way; what was before counts less and less.
+/// Busy time that the estimate covers. Older measurements lose their weight.
 const WINDOW: Duration = Duration::from_secs(2);
 
-/// Bytes over time.
+/// An estimate of a link's throughput.
 #[derive(Debug)]
 pub(super) struct ThroughputEstimator {
     carried: (u64, Duration),
@@ -30,37 +29,37 @@ impl ThroughputEstimator {
         }
     }
 
-    /// From now on something is on its way, after a time in which nothing was.
+    /// Begins to measure: data is in flight, after an idle time.
     pub(super) fn begin(&mut self, now: Time) {
         self.measured_at = now;
     }
 
-    /// So many bytes have arrived.
+    /// Records that this many bytes have arrived.
     pub(super) fn record(&mut self, now: Time, bytes: u64) {
         let time = now.since(self.measured_at);
         self.measured_at = now;
         self.is_measured = true;
         let (before, in_time) = self.carried;
-        // Of what was before so much counts as fits into the window.
+        // Earlier measurements keep the part of the window that is left.
         let kept = in_time.min(WINDOW.saturating_sub(time));
         let share = u128::from(before) * kept.as_micros() / in_time.as_micros().max(1);
         let share = u64::try_from(share).unwrap_or(u64::MAX);
         self.carried = (share.saturating_add(bytes), kept + time);
     }
 
-    /// The bytes of a second.
+    /// Returns the estimate in bytes per second.
     pub(super) fn bytes_per_second(&self) -> u64 {
         let (bytes, time) = self.carried;
         let bytes = u128::from(bytes) * 1_000_000 / time.as_micros().max(1);
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
-    /// Whether it is more than a guess.
+    /// Returns whether anything was measured.
     pub(super) fn is_measured(&self) -> bool {
         self.is_measured
     }
 
-    /// The time that so many bytes take.
+    /// Returns the estimated time for this many bytes.
     pub(super) fn time_for(&self, bytes: u64) -> Duration {
         let micros = u128::from(bytes) * 1_000_000 / u128::from(self.bytes_per_second().max(1));
         Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
@@ -72,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_is_that_of_the_last_time_with_something_on_its_way() {
+    fn the_estimate_covers_the_last_time_with_data_in_flight() {
         let mut throughput = ThroughputEstimator::new();
         let mut now = Time::ZERO;
         for _ in 0..1000 {

@@ -1,10 +1,10 @@
-//! How many large answers are on their way to neighbours at once: on a quick line as many as are asked for,
-//! on a slow one a batch after the other, each to somebody else.
+//! Upload scheduler: decides how many large responses are sent at once. A quick link sends all that are requested; a
+//! slow one sends one batch after the other, each to a different neighbour. Five neighbours that fetch the same batch
+//! over one slow link get it five times later than one that then relays it.
 //!
-//! Entry type: [`UploadScheduler`]. Five neighbours that fetch the same batch over one slow line get it five times later
-//! than one that then passes it on. The rules it keeps: a second's worth of what the line carries may be on
-//! its way, and one answer in any case; a neighbour that does not take its answer holds the others up for a
-//! bounded time.
+//! Entry type: [`UploadScheduler`]. The rules it keeps: the responses in flight take a second of the link's throughput,
+//! and one response is always allowed; a neighbour that does not take its response delays the others for a bounded
+//! time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -14,32 +14,32 @@ use super::throughput::ThroughputEstimator;
 use crate::clock::Time;
 use crate::model::Id;
 
-/// A line that carries less than this in a second is slow: two of the largest batches.
+/// Throughput below which a link is slow: two of the largest batches per second.
 const SLOW_BYTES_PER_SECOND: u64 = 2 << 20;
 
-/// On a slow line a batch is given to another neighbour only so long after the first one has it: that one
-/// passes it on meanwhile.
+/// Time after an upload over a slow link during which the same batch is not sent to another neighbour: the first one
+/// relays it meanwhile.
 const RELAY_DELAY: Duration = Duration::from_secs(2);
 
-/// Batches that are remembered as given recent.
+/// Maximum number of recent uploads that are remembered.
 const MAX_RECENT: usize = 64;
 
-/// An answer that is not taken in twice the time that is expected, and this, is not waited for.
+/// Added to twice the expected time of an upload, this gives its timeout. Later, the upload no longer delays others.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The same before anything was measured: a mebibyte in that time is 0.8 Mbit/s.
+/// Timeout of an upload before any throughput was measured: a mebibyte at 0.8 Mbit/s.
 const UNMEASURED_UPLOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// No answer is waited for longer.
+/// Maximum timeout of an upload.
 const MAX_UPLOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a neighbour is put off, at least and at most.
+/// Shortest deferral of a request.
 const MIN_DEFERRAL: Duration = Duration::from_millis(100);
 
-/// Longest deferral.
+/// Longest deferral of a request.
 const MAX_DEFERRAL: Duration = Duration::from_secs(1);
 
-/// The large answers to neighbours `P`.
+/// The uploads to neighbours `P`.
 #[derive(Debug)]
 pub(super) struct UploadScheduler<P> {
     uploads: BTreeMap<RequestId, Upload<P>>,
@@ -51,7 +51,7 @@ pub(super) struct UploadScheduler<P> {
 struct Upload<P> {
     peer: P,
     bytes: u64,
-    /// The offered batch, if it is one.
+    /// The id, if it is an announced batch.
     id: Option<Id>,
     since: Time,
     overdue_at: Time,
@@ -66,8 +66,7 @@ impl<P: PartialEq> UploadScheduler<P> {
         }
     }
 
-    /// For how long `peer`, which fetches so much, is to be put off, if it is: an offered batch of this id, or
-    /// others.
+    /// Returns how long a fetch of `peer` is to be deferred, if at all; `id` is the batch if it is an announced one.
     pub(super) fn deferral(
         &self,
         now: Time,
@@ -77,7 +76,7 @@ impl<P: PartialEq> UploadScheduler<P> {
     ) -> Option<Duration> {
         let mut of_peer = self.uploads.values().filter(|it| it.peer == *peer);
         if of_peer.any(|upload| upload.overdue_at <= now) {
-            // It does not take what it has asked for before.
+            // It has not taken an earlier response.
             return Some(MAX_DEFERRAL);
         }
         let mut awaited = self.awaited(now).peekable();
@@ -95,13 +94,13 @@ impl<P: PartialEq> UploadScheduler<P> {
         let is_full = ahead + bytes as u64 > self.throughput.bytes_per_second();
         let takes = match self.throughput.is_measured() {
             true => self.throughput.time_for(ahead),
-            // As long again as it has taken so far.
+            // Assume that it takes as long again as so far.
             false => longest,
         };
         is_full.then(|| takes.clamp(MIN_DEFERRAL, MAX_DEFERRAL))
     }
 
-    /// An answer of so many bytes sets out, or is about to, with an offered batch or without; by when it should
+    /// Begins an upload of this many bytes, with an announced batch or without. Returns the time by which it should
     /// have arrived.
     pub(super) fn begin(
         &mut self,
@@ -132,7 +131,7 @@ impl<P: PartialEq> UploadScheduler<P> {
         overdue_at
     }
 
-    /// An answer was sent; to whom.
+    /// Ends an upload whose response was sent. Returns its receiver.
     pub(super) fn finish(&mut self, now: Time, request: RequestId) -> Option<P> {
         let upload = self.uploads.remove(&request)?;
         self.throughput.record(now, upload.bytes);
@@ -144,12 +143,12 @@ impl<P: PartialEq> UploadScheduler<P> {
         Some(upload.peer)
     }
 
-    /// What was about to set out does not, is small, or could not be sent; to whom it would have gone.
+    /// Cancels an upload that is not sent, is small, or failed. Returns its receiver.
     pub(super) fn cancel(&mut self, request: RequestId) -> Option<P> {
         Some(self.uploads.remove(&request)?.peer)
     }
 
-    /// A link is down.
+    /// Drops the uploads to a neighbour whose link is down.
     pub(super) fn forget(&mut self, peer: &P) {
         self.uploads.retain(|_, upload| upload.peer != *peer);
     }
@@ -175,7 +174,7 @@ mod tests {
         Time::from_millis(ms)
     }
 
-    /// One whose line takes so long for a mebibyte.
+    /// Returns a scheduler on a link that takes this many milliseconds per mebibyte.
     fn measured(ms: u64) -> (UploadScheduler<u8>, Time) {
         let mut scheduler = UploadScheduler::new();
         let mut now = at(0);
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quick_line_puts_nobody_off() {
+    fn a_quick_link_defers_no_request() {
         let (mut scheduler, now) = measured(10);
         for n in 0..10 {
             assert_eq!(scheduler.deferral(now, &77, Some(&id(1)), MIB), None, "{n}");
@@ -211,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_line_brings_one_batch_after_the_other_and_the_same_to_another_only_later() {
+    fn a_slow_link_sends_one_batch_after_the_other_and_the_same_to_another_only_later() {
         let (mut scheduler, now) = measured(4_000);
         scheduler.begin(now, 1, 100, Some(id(1)), MIB);
         let deferral = scheduler
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_take_its_answer_holds_the_others_up_for_a_while_only() {
+    fn a_neighbour_that_takes_no_response_delays_others_for_a_while_only() {
         let (mut scheduler, now) = measured(4_000);
         scheduler.begin(now, 1, 100, Some(id(1)), MIB);
         let just_before = now + Duration::from_millis(11_900);
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_holds_nobody_up() {
+    fn a_neighbour_that_is_gone_delays_no_other() {
         let (mut scheduler, now) = measured(4_000);
         scheduler.begin(now, 1, 100, Some(id(1)), MIB);
         scheduler.forget(&1);
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_becomes_slow_is_found_slow_with_the_next_batch() {
+    fn a_link_that_becomes_slow_is_measured_as_slow_with_the_next_batch() {
         let (mut scheduler, mut now) = measured(10);
         scheduler.begin(now, 1, 100, None, MIB);
         now += Duration::from_secs(4);

@@ -1,4 +1,4 @@
-//! `proto/vectors/sync.json`: numbers, fingerprints and frames, byte for byte.
+//! Tests with `proto/vectors/sync.json`: numbers, fingerprints and frames, byte for byte.
 
 use std::sync::LazyLock;
 

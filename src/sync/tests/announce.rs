@@ -1,5 +1,5 @@
-//! Large batches are fetched once each, from one of those that offer them; what an offer does not bring,
-//! a comparison does.
+//! Tests of announcements: each large batch is fetched once, from one of the nodes that announced it, and rounds repair
+//! failed announcements.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::sync::message::{Request, Response};
 use crate::sync::{Fault, Input};
 
 #[test]
-fn a_batch_that_several_offer_is_fetched_from_the_first_and_offered_to_the_others() {
+fn a_batch_that_several_announce_is_fetched_from_the_first_and_announced_to_the_others() {
     let mut played = Played::new([2, 3, 4]);
     let batch = large(1);
     played.announce(2, std::slice::from_ref(&batch));
@@ -36,7 +36,7 @@ fn a_batch_that_several_offer_is_fetched_from_the_first_and_offered_to_the_other
         [(4, 1), (2, 1), (3, 1)],
         "and later to who has it"
     );
-    // What is held is not fetched again.
+    // Batches that are held are not fetched again.
     played.announce(4, std::slice::from_ref(&batch));
     assert!(played.fetches().is_empty());
     assert_eq!(played.outstanding[1..], [(4, 0)]);
@@ -64,7 +64,7 @@ fn who_has_it_from_elsewhere_is_not_waited_for() {
         "it compares later"
     );
 
-    // And we are not waited for: what was offered comes by gossip or by a comparison.
+    // It does not wait for us: the announced batches arrive by gossip or by a round.
     let another = large(2);
     played.announce(3, std::slice::from_ref(&another));
     let (room, item) = ("a".into(), item_of(&another));
@@ -74,7 +74,7 @@ fn who_has_it_from_elsewhere_is_not_waited_for() {
 }
 
 #[test]
-fn offers_to_one_neighbour_that_come_soon_after_each_other_travel_together() {
+fn announcements_to_one_neighbour_in_quick_succession_travel_together() {
     let mut played = Played::new([2]);
     for batch in larges(1..6) {
         played.store(&batch, None);
@@ -88,7 +88,7 @@ fn offers_to_one_neighbour_that_come_soon_after_each_other_travel_together() {
 }
 
 #[test]
-fn who_does_not_understand_offers_gets_none() {
+fn a_neighbour_without_support_gets_no_announcements() {
     let mut played = Played::new([]);
     played.tell(Input::LinkUp(2));
     played.tell(Input::RoomsOf(2, vec!["a".into()]));
@@ -99,7 +99,7 @@ fn who_does_not_understand_offers_gets_none() {
 }
 
 #[test]
-fn a_neighbour_that_does_not_hold_what_it_offered_is_replaced_by_another() {
+fn a_neighbour_that_lacks_an_announced_batch_is_replaced_by_another() {
     let mut played = Played::new([2, 3]);
     let batch = large(1);
     for name in [2, 3] {
@@ -113,14 +113,14 @@ fn a_neighbour_that_does_not_hold_what_it_offered_is_replaced_by_another() {
     played.answer(2, fetch_of(&batch), &missing);
     assert_eq!(played.fetches(), [(3, batch.0.id)]);
     played.tell(Input::LinkDown(3));
-    // Nobody is left who offers it: what is left of the neighbours is compared with.
+    // No source is left: a round with the other neighbours begins.
     let compares = |request: &Request| matches!(request, Request::Compare { .. });
     assert!(played.position(compares).is_some());
     assert!(played.faults.is_empty());
 }
 
 #[test]
-fn a_neighbour_that_offers_much_and_holds_nothing_is_named() {
+fn a_neighbour_that_announces_much_and_holds_nothing_is_dropped() {
     let mut played = Played::new([2]);
     let mut asked = 0;
     for n in 0..10_000 {
@@ -145,7 +145,7 @@ fn a_neighbour_that_offers_much_and_holds_nothing_is_named() {
 }
 
 #[test]
-fn what_one_has_forged_comes_from_another_that_has_offered_it() {
+fn a_forged_batch_is_fetched_from_another_source() {
     let mut played = Played::new([2, 3]);
     let batch = large(1);
     for name in [2, 3] {
@@ -207,7 +207,7 @@ fn a_slow_neighbour_is_helped_out_by_another_after_a_while() {
     assert_eq!(played.fetches(), [(2, batch.0.id), (3, batch.0.id)]);
     played.bring(3, &batch);
     played.settle(&batch, 0);
-    // The slow one brings it after all: it is not taken twice.
+    // The slow neighbour sends it after all: it is ignored.
     played.bring(2, &batch);
     assert!(played.fetched.is_empty() && played.faults.is_empty());
 }
@@ -226,7 +226,7 @@ fn who_says_later_is_asked_later() {
 }
 
 #[test]
-fn few_fetches_are_under_way_at_once_whatever_is_offered() {
+fn few_fetches_are_in_flight_for_any_number_of_announcements() {
     let mut played = Played::new(2..8);
     for name in 2..8 {
         let from = u64::from(name) * 10_000;
@@ -242,13 +242,13 @@ fn few_fetches_are_under_way_at_once_whatever_is_offered() {
     for name in 2..8 {
         assert!(fetches.iter().filter(|(of, _)| *of == name).count() <= 2);
     }
-    // What is past the bound is not remembered, but found by comparing.
+    // Batches past the bound are not remembered, but found by rounds.
     assert!(played.net.nodes[&1].anti_entropy.pending_fetch_count() <= 6 * 256);
     assert!(played.faults.is_empty());
 }
 
 #[test]
-fn what_was_offered_may_be_fetched_beyond_the_allowance_once() {
+fn announced_batches_may_be_fetched_once_beyond_the_quota() {
     let mut played = Played::new([2]);
     let served = |played: &mut Played, batch: &Batch| {
         let (room, ids) = ("a".into(), vec![batch.0.id]);
@@ -267,7 +267,7 @@ fn what_was_offered_may_be_fetched_beyond_the_allowance_once() {
         }
         !deferred
     };
-    // More than may be fetched at full speed.
+    // More than the quota allows at full speed.
     for batch in batches(1..1100) {
         played.store(&batch, None);
         played.wait(Duration::from_millis(60));
@@ -284,13 +284,13 @@ fn what_was_offered_may_be_fetched_beyond_the_allowance_once() {
 }
 
 #[test]
-fn a_neighbour_far_behind_is_waited_for_while_it_goes_on() {
+fn backpressure_waits_for_a_lagging_neighbour_while_it_makes_progress() {
     let mut played = Played::new([2, 3]);
     for batch in larges(1..18) {
         played.store(&batch, None);
     }
     let batch = large(100);
-    // Both are 17 MiB behind.
+    // Both lag by 17 MiB.
     played.announce(2, std::slice::from_ref(&batch));
     assert!(played.fetches().is_empty());
     for name in [2, 3] {
@@ -330,7 +330,7 @@ fn all_is_taken_when_each_has_said_that_it_holds_it() {
 }
 
 #[test]
-fn who_leaves_the_room_is_neither_offered_nor_asked_any_more() {
+fn a_neighbour_that_left_the_room_gets_no_announcements_and_no_fetches() {
     let mut played = Played::new([2, 3]);
     played.announce(2, &[large(1)]);
     played.store(&large(2), None);
@@ -343,7 +343,7 @@ fn who_leaves_the_room_is_neither_offered_nor_asked_any_more() {
     assert_eq!(played.responses.last(), Some(&Response::NotSubscribed));
 }
 
-/// A connected net of nodes that understand offers.
+/// Returns a connected network of nodes that support announcements.
 fn net(nodes: Name, more_links: &[(Name, Name)]) -> Net {
     let mut net = Net::new(0..nodes);
     let chain = (1..nodes).map(|name| (name - 1, name));
@@ -398,7 +398,7 @@ proptest! {
         }
         for (a, b, ms) in cut {
             net.run(Duration::from_millis(ms));
-            // The chain stays, so that nobody is alone.
+            // The chain stays, so that no node is isolated.
             if a.abs_diff(b) > 1 {
                 net.cut(a, b);
             }

@@ -1,5 +1,5 @@
-//! Data checking among nodes that are all here: whatever differs ends equal, at a bounded price, and
-//! who breaks the rules is named.
+//! Tests of anti-entropy among several nodes: all differences are repaired, at a bounded price, and a neighbour that
+//! breaks the rules is dropped.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -14,29 +14,29 @@ use crate::sync::{AntiEntropy, Checked, Config, Fault, Input, Output};
 
 pub(super) type Name = u8;
 
-/// Nodes with links, each with its batches; messages take 10 ms.
+/// Nodes with links, each with its batches. Messages take 10 ms.
 pub(super) struct Net {
     pub(super) now: Time,
     pub(super) nodes: BTreeMap<Name, Node>,
     links: BTreeSet<(Name, Name)>,
-    /// What arrives when.
+    /// Inputs in flight, with their times of arrival.
     travelling: VecDeque<(Time, Name, Input<Name>)>,
     pub(super) checked: Vec<(Name, Checked<Name>)>,
     pub(super) dropped: Vec<(Name, Name, Fault)>,
     bytes: usize,
     requests: usize,
-    /// Who got a batch that it had been announced, and from whom.
+    /// Deliveries of announced batches: receiver, sender, batch.
     pub(super) delivered: Vec<(Name, Name, Id)>,
-    /// Who was told that who holds which batch.
+    /// Reported holders: the node that was notified, the holder, the batch.
     pub(super) holders: Vec<(Name, Name, Id)>,
-    /// Who was asked for which batch, by whom.
+    /// Requested batches: the node that was asked, the node that requested, the batch.
     pub(super) asked_for: Vec<(Name, Name, Id)>,
 }
 
 pub(super) struct Node {
     pub(super) anti_entropy: AntiEntropy<Name>,
     pub(super) held: BTreeMap<Id, Batch>,
-    /// What made room.
+    /// Batches that were removed under the retention limits.
     removed: BTreeMap<Id, Item>,
 }
 
@@ -87,7 +87,7 @@ impl Net {
         }
     }
 
-    /// `name` has made room with these.
+    /// Removes these batches from `name`, under its retention limits.
     pub(super) fn remove(&mut self, name: Name, batches: impl IntoIterator<Item = Batch>) {
         let node = self.nodes.get_mut(&name).unwrap();
         for batch in batches {
@@ -114,7 +114,7 @@ impl Net {
         }
     }
 
-    /// `name` has a large batch, from `from` or its own.
+    /// Stores a large batch at `name`: its own, or one from `from`.
     pub(super) fn give_large(&mut self, name: Name, batch: Batch, from: Option<Name>) {
         let (item, bytes) = (item_of(&batch), batch.0.bytes.len());
         let node = self.nodes.get_mut(&name).unwrap();
@@ -398,7 +398,7 @@ fn two_halves_are_equal_within_seconds_of_healing() {
         net.give(name, batches(if name < 5 { 1..500 } else { 400..900 }));
     }
     net.run(Duration::from_secs(60));
-    // Sent in the very last moment before: still "on its way" when the neighbours compare.
+    // Sent just before, and so left out of the comparison of the neighbours.
     let last = batch_in("a", 1, 5000, 1, net.unix_ms());
     net.give(0, [last]);
     net.link(4, 5);
@@ -424,7 +424,7 @@ fn large_batches_travel_within_the_limits() {
 }
 
 #[test]
-fn a_room_of_many_batches_is_caught_up_with_without_being_put_off() {
+fn a_room_of_many_batches_is_caught_up_without_deferrals() {
     let n = if cfg!(debug_assertions) {
         10_000
     } else {
@@ -455,8 +455,8 @@ fn rooms_that_only_one_is_in_are_not_compared() {
 }
 
 #[test]
-fn what_a_neighbour_removed_is_neither_offered_nor_asked_about() {
-    // A horizon is never within the last minutes.
+fn batches_that_a_neighbour_removed_are_neither_claimed_nor_requested() {
+    // A low watermark is never within the last minutes.
     const AGO_MS: u64 = 3_600_000;
     let before = |range: std::ops::Range<u64>| {
         range.map(|n| batch_in("a", (n % 5) as u8, n, 1, NOW_MS - AGO_MS + n))

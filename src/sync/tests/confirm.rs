@@ -1,4 +1,4 @@
-//! Who holds a batch of our own is told, and only when it was said.
+//! Tests of confirmations: the holders of our own batches are reported, and only after they confirmed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::anti_entropy::{Name, Net};
 use super::*;
 use crate::sync::Input;
 
-/// Node 0, linked with the others, which understand offers.
+/// Node 0, linked with the others, which support announcements.
 fn net(others: &[Name]) -> Net {
     let mut net = Net::new(std::iter::once(0).chain(others.iter().copied()));
     for other in others {
@@ -38,8 +38,7 @@ fn batch(net: &Net, n: u64) -> Batch {
 }
 
 #[test]
-fn a_neighbour_that_has_stored_a_batch_says_so_within_moments_and_one_that_has_not_when_it_has_fetched_it()
- {
+fn a_neighbour_with_the_batch_confirms_at_once_and_one_without_it_after_its_fetch() {
     let mut net = net(&[1, 2]);
     let batch = batch(&net, 1);
     // Gossip has delivered it to the one and not to the other.
@@ -55,7 +54,7 @@ fn a_neighbour_that_has_stored_a_batch_says_so_within_moments_and_one_that_has_n
 }
 
 #[test]
-fn of_a_large_batch_it_is_told_when_it_is_offered_back() {
+fn a_large_batch_is_confirmed_when_it_is_announced_back() {
     let mut net = net(&[1]);
     let batch = batch(&net, 1);
     net.tell(0, Input::Watch(batch.0.id));
@@ -65,7 +64,7 @@ fn of_a_large_batch_it_is_told_when_it_is_offered_back() {
 }
 
 #[test]
-fn who_has_said_so_is_not_asked_again_and_nothing_is_told_of_what_is_not_watched() {
+fn confirmed_holders_are_not_asked_again_and_unwatched_batches_are_not_reported() {
     let mut net = net(&[1]);
     let (first, second) = (batch(&net, 1), batch(&net, 2));
     net.give(0, [first.clone(), second.clone()]);
@@ -75,7 +74,7 @@ fn who_has_said_so_is_not_asked_again_and_nothing_is_told_of_what_is_not_watched
     net.tell(0, Input::Unwatch(second.0.id));
     net.run(Duration::from_secs(1));
     assert_eq!(net.holders, []);
-    // One that understands no offers is not asked.
+    // A neighbour that supports no announcements is not asked.
     net.cut(0, 1);
     net.link(0, 1);
     confirm(&mut net, &first, &[]);

@@ -1,4 +1,4 @@
-//! A neighbour that breaks the rules of data checking is named; one that is merely slow is not.
+//! Tests of faults: a neighbour that breaks the rules of anti-entropy is dropped; one that is merely slow is not.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::model::Id;
 use crate::sync::message::{Request, Response};
 use crate::sync::{Checked, Fault, Input, Output, reconcile::Window};
 
-/// A node 1 with a neighbour 2 that the test plays itself.
+/// Node 1 with a neighbour 2 that the test plays.
 struct Played {
     net: Net,
 }
@@ -23,7 +23,7 @@ impl Played {
         Played { net }
     }
 
-    /// The first request to 2 after the link is up, with its token.
+    /// Handles an input. Returns the outputs.
     fn outputs(&mut self, input: Input<Name>) -> Vec<Output<Name>> {
         let mut out = Vec::new();
         let unix_ms = self.net.unix_ms();
@@ -60,7 +60,7 @@ fn fault(out: &[Output<Name>]) -> &Fault {
     }
 }
 
-/// A frame that claims these ids.
+/// Returns a response with a frame that claims these ids.
 fn claims(ids: &[Id]) -> Response {
     let mut frame = vec![
         0x61,
@@ -144,7 +144,7 @@ fn a_neighbour_is_held_to_what_it_claims() {
         forged: 1,
     });
     assert_eq!(fault(&out), &Fault::Forged);
-    // One that has removed a batch meanwhile is no offender.
+    // A neighbour that has removed a batch meanwhile is no offender.
     let (out, _) = answered(Response::Batches {
         envelopes: vec![],
         missing: vec![id],
@@ -180,13 +180,13 @@ fn a_neighbour_that_removes_old_batches_meanwhile_is_compared_with_anew() {
     };
     assert_eq!(window.since_ms, begins + 1_875);
     assert_eq!(frame.len(), 20, "one fingerprint of all");
-    // A beginning that is not later is none.
+    // A low watermark that is not later than the window is a fault.
     let out = played.answer(*third, &Response::From(begins));
     assert_eq!(fault(&out), &Fault::Mismatched);
 }
 
 #[test]
-fn a_neighbour_that_claims_much_and_holds_nothing_is_named() {
+fn a_neighbour_that_claims_much_and_holds_nothing_is_dropped() {
     let mut played = Played::new(vec![]);
     let first = played.link();
     let ids: Vec<Id> = batches(1..6000).iter().map(|batch| batch.0.id).collect();
@@ -216,7 +216,7 @@ fn a_comparison_without_end_is_ended() {
     let mut played = Played::new((1..200).map(|n| batch(1, n)).collect());
     let mut next = played.link();
     for _ in 0..2000 {
-        // Always another fingerprint for everything.
+        // Each response has a new fingerprint of everything.
         let mut frame = vec![0x61, 0, 0, 1];
         frame.extend([7; 16]);
         let out = played.answer(next, &Response::Ranges(frame.into()));
@@ -229,7 +229,7 @@ fn a_comparison_without_end_is_ended() {
 }
 
 #[test]
-fn a_flood_of_requests_is_put_off_and_then_dropped() {
+fn a_flood_of_requests_is_deferred_and_then_dropped() {
     let mut played = Played::new(vec![batch(1, 1)]);
     played.link();
     let request = Request::Compare {
@@ -260,7 +260,7 @@ fn a_flood_of_requests_is_put_off_and_then_dropped() {
 }
 
 #[test]
-fn a_silent_neighbour_is_named_after_three_times() {
+fn an_unresponsive_neighbour_is_dropped_after_three_requests() {
     let mut played = Played::new(vec![]);
     let mut next = played.link();
     for _ in 0..2 {
@@ -275,7 +275,7 @@ fn a_silent_neighbour_is_named_after_three_times() {
 }
 
 #[test]
-fn a_neighbour_without_data_checking_is_asked_once_and_not_named() {
+fn a_neighbour_without_data_checking_is_asked_once_and_not_dropped() {
     let mut played = Played::new(vec![]);
     let first = played.link();
     assert_eq!(played.outputs(Input::RoomsOf(2, vec![])), []);
@@ -287,7 +287,7 @@ fn a_neighbour_without_data_checking_is_asked_once_and_not_named() {
 }
 
 #[test]
-fn an_answer_to_a_comparison_that_is_no_more_concerns_nobody() {
+fn a_response_to_a_round_that_has_ended_is_ignored() {
     let mut played = Played::new(vec![]);
     let old = played.link();
     let fetch = token(&played.answer(old, &claims(&[[1; 32]])));
@@ -309,7 +309,7 @@ fn an_answer_to_a_comparison_that_is_no_more_concerns_nobody() {
 }
 
 #[test]
-fn being_put_off_is_obeyed() {
+fn a_deferral_is_obeyed() {
     let mut played = Played::new(vec![]);
     let first = played.link();
     assert_eq!(
@@ -334,7 +334,8 @@ proptest! {
     }
 }
 
-/// A node with the batches `held`, which a neighbour asks the same again and again; how many answers are no Later.
+/// Sends a request up to `most` times to a node that holds a batch. Returns the number of responses other than
+/// RetryAfter.
 fn answered(request: &Request, most: u64, answer: impl Fn(&mut Played, Id)) -> u64 {
     let mut played = Played::new(vec![batch(1, 1)]);
     played.link();
@@ -372,7 +373,7 @@ fn a_frame_of_many_ranges_counts_as_several_exchanges() {
 }
 
 #[test]
-fn a_neighbour_that_waits_as_long_as_it_was_told_is_answered() {
+fn a_neighbour_that_obeys_its_deferrals_is_answered() {
     let mut played = Played::new(vec![]);
     played.link();
     let frame: Vec<u8> = [&[0x61][..], &[1, 0, 0].repeat(19_000)].concat();
@@ -415,6 +416,6 @@ fn looking_for_ids_counts_whether_they_are_held_or_not() {
         };
         played.outputs(Input::Found(2, 0, found));
     };
-    // A gibibyte, in fetches of a thousand ids that count a kibibyte each.
+    // A gibibyte, in fetches of a thousand ids that cost a kibibyte each.
     assert_eq!(answered(&fetch, 2000, missing), 1024);
 }

@@ -1,10 +1,10 @@
-//! What the index of a room takes of memory.
+//! Tests of the memory of a room's index.
 
 use crate::model::Item;
 use crate::sync::items::Items;
 
 #[test]
-fn an_item_that_comes_in_order_takes_no_more_than_46_bytes() {
+fn an_item_added_in_order_takes_at_most_46_bytes() {
     let mut items = Items::new();
     let count = 1 << 16;
     for n in 0..count {

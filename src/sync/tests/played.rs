@@ -1,4 +1,4 @@
-//! A node whose neighbours the test plays itself, step by step.
+//! A node whose neighbours the test plays, step by step.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::model::Id;
 use crate::sync::message::{Request, Response};
 use crate::sync::{Fault, Input, Output, OwnPending};
 
-/// A node 1 in the room "a" with neighbours that the test plays itself, all of which understand offers.
+/// Node 1 in the room "a", with neighbours that the test plays and that support announcements.
 pub(super) struct Played {
     pub(super) net: Net,
-    /// Requests of node 1 that are not answered: to whom, with which token.
+    /// Pending requests of node 1: receiver, token, request.
     pub(super) asked: Vec<(Name, u64, Request)>,
     pub(super) responses: Vec<Response>,
     pub(super) fetched: Vec<(Name, u64, Id)>,
@@ -39,7 +39,7 @@ impl Played {
             played.tell(Input::SupportsAnnouncements(name));
             played.tell(Input::RoomsOf(name, vec!["a".into()]));
         }
-        // Nobody has anything: the comparisons of a link that is up are over.
+        // No node has a batch: this ends the rounds that follow the link-up.
         while let Some(at) = played.position(|request| matches!(request, Request::Compare { .. })) {
             let (_, token, _) = played.asked.remove(at);
             let agreed = Response::Ranges(vec![0x61].into());
@@ -104,7 +104,7 @@ impl Played {
         }
     }
 
-    /// Whom node 1 asks for what, of the fetches that are not answered.
+    /// Returns the pending fetches of node 1.
     pub(super) fn fetches(&self) -> Vec<(Name, Id)> {
         let fetch = |(to, _, request): &(Name, u64, Request)| match request {
             Request::Fetch { ids, .. } => Some((*to, ids[0])),
@@ -113,7 +113,7 @@ impl Played {
         self.asked.iter().filter_map(fetch).collect()
     }
 
-    /// Whom node 1 has offered how many, of the offers that are not answered.
+    /// Returns the pending announcements of node 1, with the number of batches.
     pub(super) fn announcements(&self) -> Vec<(Name, usize)> {
         let announcement = |(to, _, request): &(Name, u64, Request)| match request {
             Request::Announce { items, .. } => Some((*to, items.len())),
@@ -143,7 +143,7 @@ impl Played {
         self.answer(from, fetch_of(batch), &response);
     }
 
-    /// Node 1 is asked for a batch that it has offered, and answers.
+    /// A neighbour fetches an announced batch from node 1, which responds.
     pub(super) fn serve(&mut self, to: Name, batch: &Batch) {
         let (room, ids) = ("a".into(), vec![batch.0.id]);
         let request = self.request(to, &Request::Fetch { room, ids });
@@ -158,7 +158,7 @@ impl Played {
         self.tell(Input::Sent(request, true));
     }
 
-    /// The last batch that came is stored, unless it did not verify.
+    /// Stores the last received batch, or reports it as forged.
     pub(super) fn settle(&mut self, batch: &Batch, forged: u64) {
         let (from, ticket, id) = self.fetched.pop().expect("something has come");
         assert_eq!(id, batch.0.id);

@@ -1,4 +1,4 @@
-//! Any two sets reconcile, with bytes that grow with the difference; no bytes do harm.
+//! Tests of reconciliation: any two sets reconcile, with bytes that grow with the difference; no bytes do harm.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ const ALL: Window = Window {
     until_ms: u64::MAX,
 };
 
-/// Runs a comparison to its end; what the opener learnt, the bytes both ways, and the steps.
+/// Runs a comparison to its end. Returns the opener's difference, the bytes in both directions, and the steps.
 fn compare(
     ours: &Items,
     theirs: &Items,
@@ -41,7 +41,7 @@ fn items_of(set: &BTreeSet<Item>) -> Items {
     set.iter().copied().collect()
 }
 
-/// A set of items; few different times and few different bytes, so that bounds get long.
+/// Generates a set of items with few different times and bytes, so that bounds get long.
 fn sets(most: usize) -> impl Strategy<Value = BTreeSet<Item>> {
     let id = prop_oneof![
         any::<Id>(),
@@ -55,7 +55,7 @@ fn sets(most: usize) -> impl Strategy<Value = BTreeSet<Item>> {
     prop::collection::btree_set(item, 0..most)
 }
 
-/// Two sets with much in common.
+/// Generates two sets with much in common.
 fn pairs(most: usize) -> impl Strategy<Value = (BTreeSet<Item>, BTreeSet<Item>)> {
     (sets(most), sets(most / 8), sets(most / 8))
         .prop_map(|(common, mine, theirs)| (&common | &mine, &common | &theirs))
@@ -74,7 +74,7 @@ proptest! {
     ) {
         let (difference, ..) = compare(&items_of(&mine), &items_of(&theirs), ALL, (request, response));
         let lacking: BTreeSet<Id> = difference.lacking.iter().copied().collect();
-        // An id under two times cannot be, batches sign theirs; here it can, and then is known.
+        // One id never has two times in practice, because batches are signed. Here it can, and then the item is known.
         prop_assert!(lacking.is_superset(&(&ids(theirs.clone()) - &ids(mine.clone()))));
         prop_assert!(lacking.is_subset(&ids(theirs.difference(&mine).copied())));
         let alone = (&ids(mine.clone()) - &ids(theirs.clone())).len() as u64;
@@ -96,10 +96,10 @@ proptest! {
         prop_assert_eq!(difference.ahead, cut.ahead);
     }
 
-    /// The crate by the protocol's authors understands us, on either side.
+    /// The reference crate understands our frames, on either side.
     #[test]
     fn the_reference_reconciles_with_us((mine, theirs) in pairs(600), limit in 4096usize..20_000) {
-        // The reference takes an id to be of one time, as a batch's id is.
+        // The reference expects each id at one time only, as for batches.
         let mut seen = BTreeSet::new();
         let once: BTreeSet<Item> = (&mine | &theirs).into_iter().filter(|i| seen.insert(i.id)).collect();
         let (mine, theirs) = (&mine & &once, &theirs & &once);
@@ -204,7 +204,7 @@ fn storage_of(set: &BTreeSet<Item>) -> NegentropyStorageVector {
     storage
 }
 
-/// Whatever these bytes are, both sides stay within their limits and what they learn within the bytes.
+/// Asserts that any bytes leave both sides within their limits, and the findings within the bytes.
 fn harmless(items: &Items, mut bytes: Vec<u8>, version: bool) {
     if version && let Some(first) = bytes.first_mut() {
         *first = 0x61;
@@ -221,7 +221,7 @@ fn harmless(items: &Items, mut bytes: Vec<u8>, version: bool) {
 }
 
 #[test]
-fn agreement_is_said_in_21_bytes() {
+fn agreement_takes_21_bytes() {
     let items: Items = (0..5000)
         .map(|n| Item {
             sent_at_ms: n,
@@ -263,7 +263,7 @@ fn growth_is_with_the_difference_and_not_with_the_set() {
             start.elapsed()
         );
         assert_eq!(difference.lacking.len() as u64, d);
-        // A difference costs at most its way down the tree: fingerprints of 16 parts at each level.
+        // Each difference costs at most its path down the tree: fingerprints of 16 parts at each level.
         assert!(
             bytes as u64 <= 21 + d * 2 * 5 * 16 * 26,
             "{bytes} bytes for {d}"
@@ -273,14 +273,14 @@ fn growth_is_with_the_difference_and_not_with_the_set() {
     }
 }
 
-/// Steps on the tree of items that `work` takes.
+/// Returns the number of steps on the tree that `work` takes.
 fn steps_of<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let before = crate::sync::items::work::steps();
     let result = work();
     (result, crate::sync::items::work::steps() - before)
 }
 
-/// As many items as are compared at most, or a sixteenth in a build without optimisation.
+/// Returns the maximum number of items that are compared, or a sixteenth of it in a build without optimisation.
 fn many() -> Items {
     let n = crate::model::MAX_ITEMS as u64 / if cfg!(debug_assertions) { 16 } else { 1 };
     let item = |k: u64| Item {
@@ -290,7 +290,7 @@ fn many() -> Items {
     (0..n).map(item).collect()
 }
 
-/// A frame of ranges that end at every `step`-th item, each of the kind and with what is in `range`.
+/// Returns a frame of ranges that end at every `step`-th item, each with the content `range`.
 fn frame_of(items: &Items, ranges: usize, step: usize, range: &[u8]) -> Vec<u8> {
     let number = |out: &mut Vec<u8>, value: u64| {
         let groups = (64 - (value | 1).leading_zeros()).div_ceil(7);
@@ -309,14 +309,14 @@ fn frame_of(items: &Items, ranges: usize, step: usize, range: &[u8]) -> Vec<u8> 
     frame
 }
 
-/// Levels of the tree times what a look into one of its nodes costs at most, twice over.
+/// Number of levels of the tree times the maximum cost of a lookup in one of its nodes, doubled.
 const STEPS_A_LOOK: u64 = 400;
 
 #[test]
-fn what_a_frame_costs_grows_with_its_length_and_hardly_with_the_room() {
+fn the_cost_of_a_frame_grows_with_its_length_and_hardly_with_the_room() {
     let items = many();
     let window = Window { since_ms: 5, ..ALL };
-    // The shortest ranges, as many as fit: fingerprints that differ, lists of nothing, nothing to say.
+    // The shortest ranges, as many as fit: different fingerprints, empty lists, skipped ranges.
     let fingerprint = [&[1][..], &[7; 16]].concat();
     for (range, length) in [(&fingerprint[..], 19), (&[2, 0], 4), (&[0], 3)] {
         let ranges = (60 << 10) / length;
@@ -331,7 +331,7 @@ fn what_a_frame_costs_grows_with_its_length_and_hardly_with_the_room() {
             reply.len()
         );
     }
-    // One range of everything costs no more than any other.
+    // One range over all items costs no more than any other.
     let frame = [
         0x61, 0, 0, 1, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9,
     ];
@@ -349,7 +349,7 @@ fn an_answer_of_few_bytes_does_not_have_the_opener_go_through_a_room() {
             steps_of(|| advance(&items, ALL, &everything(ids), 60 << 10, &mut difference).unwrap());
         assert!(steps <= 60 * STEPS_A_LOOK, "{steps} steps for {ids} ids");
         match ids {
-            // It holds nothing: that needs no look.
+            // The neighbour holds nothing there: that needs no lookup.
             0 => assert_eq!((next, difference.ahead), (None, items.len() as u64)),
             _ => assert!(next.is_some() && difference == Difference::default()),
         }

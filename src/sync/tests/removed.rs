@@ -1,4 +1,4 @@
-//! Neighbours that made room differently agree, and send each other nothing twice.
+//! Tests of retention: neighbours that removed different batches agree, and send no batch twice.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,14 +18,14 @@ fn ids(batches: &[Batch]) -> BTreeSet<Id> {
     batches.iter().map(|batch| batch.0.id).collect()
 }
 
-/// Nobody was asked by anybody for the same batch twice.
+/// Returns whether no node requested the same batch twice from the same neighbour.
 fn is_asked_once(net: &Net) -> bool {
     let asked: BTreeSet<_> = net.asked_for.iter().collect();
     asked.len() == net.asked_for.len()
 }
 
 #[test]
-fn what_a_neighbour_removed_is_asked_for_once_and_then_they_agree() {
+fn removed_batches_are_requested_once_and_then_both_agree() {
     let all = batches(1..200);
     let mut net = Net::new([1, 2]);
     net.give(1, all.clone());
@@ -33,7 +33,7 @@ fn what_a_neighbour_removed_is_asked_for_once_and_then_they_agree() {
     net.give(2, all[40..].to_vec());
     net.link(1, 2);
     net.run(A_MINUTE);
-    // 2 lacks the first forty, which 1 cannot give any more; what only 1 removed it keeps.
+    // Node 2 lacks the first forty, which node 1 has removed; it keeps those that only node 1 removed.
     assert_eq!(net.nodes[&2].held.len(), 159);
     assert_eq!(net.nodes[&1].held.len(), 119);
     assert!(is_asked_once(&net));
@@ -92,8 +92,8 @@ fn more_than_can_be_remembered_ends_as_well() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// Nodes that made room with different batches: who holds one gives it to its neighbours, unless they made room with it;
-    /// nothing is asked of anybody twice, nobody is dropped, and in the end all comparisons agree.
+    /// Nodes that removed different batches give the others to their neighbours, unless those removed them too. No
+    /// batch is requested twice from the same node, none is dropped, and in the end all rounds agree.
     #[test]
     fn nodes_that_made_room_differently_settle(
         held in prop::collection::vec(prop::collection::btree_map(1u64..120, any::<bool>(), 0..80), 2..5),
@@ -125,7 +125,7 @@ proptest! {
 }
 
 #[test]
-fn what_was_removed_does_not_count_as_claimed_in_vain_and_must_have_been_asked_for() {
+fn removed_batches_are_no_false_claims_and_must_have_been_requested() {
     let compare = |played: &mut Played| {
         played.tell(Input::RoomsOf(2, vec![]));
         played.tell(Input::RoomsOf(2, vec!["a".into()]));
@@ -205,7 +205,7 @@ fn a_neighbour_that_says_no_times_is_not_asked_for_the_same_again() {
 }
 
 #[test]
-fn what_made_room_is_served_as_removed() {
+fn batches_under_the_retention_limits_are_served_as_removed() {
     let mut played = Played::new([2]);
     let item = item_of(&batch(1, 1));
     let (room, ids) = ("a".to_owned(), vec![item.id]);
@@ -222,7 +222,7 @@ fn what_made_room_is_served_as_removed() {
         removed: vec![item],
     };
     assert_eq!(played.responses, [expected]);
-    // Whoever compares finds nothing lacking.
+    // Every comparison finds nothing lacking.
     let window = Window {
         since_ms: NOW_MS,
         until_ms: u64::MAX,

@@ -1,4 +1,4 @@
-//! Slow lines: of ours, of who brings something, of who fetches it.
+//! Tests of slow links: ours, a source's, a receiver's.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::model::Found;
 use crate::sync::message::{Request, Response};
 use crate::sync::{Input, OwnPending};
 
-/// Node 1, the author, to whose neighbours a mebibyte takes four seconds; the first has the first batch.
+/// Returns node 1, the author, with links that take four seconds per mebibyte; the first neighbour has the first batch.
 fn slow_author(neighbours: impl IntoIterator<Item = Name>) -> Played {
     let mut played = Played::new(neighbours);
     for batch in larges(1..4) {
@@ -21,7 +21,7 @@ fn slow_author(neighbours: impl IntoIterator<Item = Name>) -> Played {
     played
 }
 
-/// A neighbour fetches; what the log holds is found, if it comes to that.
+/// A neighbour fetches a batch. The log is read if the fetch is not deferred.
 fn fetch(played: &mut Played, from: Name, batch: &Batch) -> u64 {
     let (room, ids) = ("a".into(), vec![batch.0.id]);
     played.responses.clear();
@@ -57,12 +57,12 @@ fn over_a_slow_line_one_batch_goes_after_the_other_and_each_to_somebody_else() {
 }
 
 #[test]
-fn a_comparison_is_put_off_too_when_it_fetches_something_large_over_a_slow_line() {
+fn a_round_is_deferred_too_when_it_fetches_a_large_batch_over_a_slow_link() {
     let mut played = slow_author([2, 3]);
     let (room, item) = ("a".into(), item_of(&batch(1, 99)));
     played.tell(Input::Stored { room, item });
     fetch(&mut played, 3, &large(2));
-    // Nobody has offered these to the neighbour, or it has fetched them before.
+    // The neighbour got no announcement of these, or has fetched them before.
     fetch(&mut played, 2, &large(1));
     assert!(is_deferred(&played));
     fetch(&mut played, 2, &batch(1, 99));
@@ -70,7 +70,7 @@ fn a_comparison_is_put_off_too_when_it_fetches_something_large_over_a_slow_line(
 }
 
 #[test]
-fn who_comes_back_too_early_again_and_again_is_a_flood_and_who_waits_is_not() {
+fn ignored_deferrals_are_a_flood_and_obeyed_ones_are_not() {
     for (wait, faults) in [(1_000, 0), (1, 1)] {
         let mut played = slow_author([2, 3]);
         fetch(&mut played, 2, &large(2));
@@ -86,7 +86,7 @@ fn who_comes_back_too_early_again_and_again_is_a_flood_and_who_waits_is_not() {
 }
 
 #[test]
-fn what_was_put_off_gives_way_to_what_was_not() {
+fn deferred_batches_give_way_to_others() {
     let mut played = Played::new([2]);
     let [one, two, three] = [large(1), large(2), large(3)];
     played.announce(2, &[one.clone(), two.clone(), three.clone()]);
@@ -133,7 +133,7 @@ fn where_fetches_take_long_a_second_neighbour_is_asked_later() {
 }
 
 #[test]
-fn what_follows_waits_until_somebody_has_the_batch_and_then_not_for_who_is_slow() {
+fn later_batches_wait_for_the_first_holder_and_not_for_slow_neighbours() {
     let mut played = Played::new([2, 3]);
     played.store(&large(1), None);
     assert_eq!(played.own_pending[&2], OwnPending::Announced);
@@ -149,7 +149,7 @@ fn what_follows_waits_until_somebody_has_the_batch_and_then_not_for_who_is_slow(
         OwnPending::WaitAtMost(Duration::from_secs(1))
     );
 
-    // Another one, which 3 fetches slowly and 2 has from elsewhere.
+    // Another batch, which 3 fetches slowly and 2 has from elsewhere.
     played.store(&large(2), None);
     fetch(&mut played, 3, &large(2));
     assert!(
@@ -163,7 +163,7 @@ fn what_follows_waits_until_somebody_has_the_batch_and_then_not_for_who_is_slow(
 }
 
 #[test]
-fn what_could_not_be_sent_is_neither_measured_nor_has_anybody_got_it() {
+fn a_failed_upload_is_neither_measured_nor_counted_as_replicated() {
     let mut played = slow_author([2, 3]);
     let request = fetch(&mut played, 2, &large(2));
     played.tell(Input::Sent(request, false));
@@ -179,7 +179,7 @@ fn what_could_not_be_sent_is_neither_measured_nor_has_anybody_got_it() {
 }
 
 #[test]
-fn who_does_not_take_its_answers_gets_no_other_and_holds_nobody_up_for_long() {
+fn a_neighbour_that_takes_no_response_gets_no_other_and_delays_others_briefly() {
     let mut played = slow_author([2, 3]);
     fetch(&mut played, 2, &large(2));
     played.wait(Duration::from_secs(13));
@@ -190,7 +190,7 @@ fn who_does_not_take_its_answers_gets_no_other_and_holds_nobody_up_for_long() {
 }
 
 #[test]
-fn two_fetches_that_do_not_end_keep_nobody_from_asking_others() {
+fn fetches_without_end_do_not_block_other_neighbours() {
     let mut played = Played::new([2, 3]);
     played.announce(2, &larges(1..3));
     played.announce(3, &larges(3..4));

@@ -1,4 +1,4 @@
-//! `proto/vectors/sync.json`: the bytes of each message, and what is refused. The frames in them are
+//! Tests with `proto/vectors/sync.json`: the bytes of each message, and the malformed ones. The frames in them are
 //! tested beside [`crate::sync::reconcile`].
 
 use std::sync::LazyLock;
