@@ -3,6 +3,7 @@
 //! Entry type: [`Runner`]. The rule it keeps: it decides nothing. A driver has the state of one protocol, handles its events,
 //! and queues [`effect::Effect`]s for the others; the loop applies these, runs due timers, and waits for nothing else.
 
+mod apply_effects;
 mod clock;
 mod command;
 mod connections;
@@ -21,8 +22,8 @@ use libp2p::swarm::{Swarm, SwarmEvent};
 
 pub(crate) use self::clock::ClockWatch;
 pub(crate) use self::command::{Channels, Command, IngestChannels};
-use self::connections::{Connections, DialFailure};
-use self::effect::Effects;
+use self::connections::Connections;
+use self::effect::{DialFailure, Effects};
 use self::gossip::GossipDriver;
 use self::network::Network;
 use self::overlay::OverlayDriver;

@@ -13,9 +13,8 @@ use libp2p::swarm::{ConnectionError, ConnectionId};
 use libp2p::{Multiaddr, PeerId, identify, ping};
 use tokio::sync::oneshot;
 
-pub(super) use self::dials::DialFailure;
 use self::dials::Dials;
-use super::effect::{Effect, Effects};
+use super::effect::{DialFailure, Effect, Effects};
 use super::network::Network;
 use crate::clock::Time;
 use crate::handshake::RejectCode;

@@ -10,7 +10,7 @@ use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 
 use super::Runner;
-use super::connections::DialFailure;
+use super::effect::DialFailure;
 use super::overlay::end_reason;
 use crate::handshake::{self, Refusal, RejectCode, VerifiedConnection};
 use crate::net::stage::{Stage, StageError};

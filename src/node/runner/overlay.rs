@@ -12,8 +12,7 @@ use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 use tokio::task::JoinHandle;
 
-use super::connections::DialFailure;
-use super::effect::{Effect, Effects};
+use super::effect::{DialFailure, Effect, Effects};
 use super::network::Network;
 use crate::clock::Time;
 use crate::handshake::{Referrals, Refusal, RejectCode};

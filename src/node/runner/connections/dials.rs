@@ -19,19 +19,8 @@ use crate::node::error::ConnectError;
 use crate::node::event::{Event, EventBus, Kind};
 use crate::node::failure;
 use crate::node::handle::LinkInfo;
-use crate::node::runner::effect::{Effect, Effects};
+use crate::node::runner::effect::{DialFailure, Effect, Effects};
 use crate::node::runner::network::{Network, dial_address};
-
-/// A dial that has failed, or failed in the handshake.
-#[derive(Clone, Debug)]
-pub(in crate::node::runner) struct DialFailure {
-    pub(in crate::node::runner) connection_id: ConnectionId,
-    /// The peer that has answered, or was expected.
-    pub(in crate::node::runner) peer_id: Option<PeerId>,
-    /// The dialled address, if the event has it.
-    pub(in crate::node::runner) address: Option<Multiaddr>,
-    pub(in crate::node::runner) error: StageError,
-}
 
 type Waiter = oneshot::Sender<Result<LinkInfo, ConnectError>>;
 
