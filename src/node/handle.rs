@@ -3,7 +3,6 @@
 //! Entry type: [`Node`]. The rule it keeps: every call returns, with a result or an error, also after the node has stopped.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
@@ -11,16 +10,15 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use super::builder::NodeBuilder;
 use super::clocks::ClockStatus;
+use super::command::Command;
 use super::crowding::Crowding;
 use super::error::{BroadcastError, ConnectError, JoinError};
-use super::event::{Direction, EventBus, Events};
+use super::event::{EventBus, Events};
 use super::history_stream::{History, HistoryQuery};
-use super::links::Link;
+use super::link_info::LinkInfo;
 use super::outbox::{self, BroadcastReceipt, Outgoing};
-use super::runner::Command;
 use super::store::{RoomStatus, Store};
 use super::supervisor::{NodeFailure, Supervisor};
-use crate::clock::Time;
 use crate::gossip::{self, MAX_EVENT_DATA, MAX_EVENT_NAME, MessageIds};
 use crate::identity::NetworkId;
 use crate::model::RoomName;
@@ -85,42 +83,6 @@ impl PendingBroadcast {
     /// The reason for which the event was not sent.
     pub async fn sent(self) -> Result<BroadcastReceipt, BroadcastError> {
         self.answer.await.unwrap_or(Err(BroadcastError::Stopped))
-    }
-}
-
-/// The present state of a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct LinkInfo {
-    /// The peer.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::model::serialize::text")
-    )]
-    pub peer_id: PeerId,
-    /// The address of the other end.
-    pub address: Multiaddr,
-    /// The side that dialled.
-    pub direction: Direction,
-    /// The last measured round-trip time, if there is one.
-    pub rtt: Option<Duration>,
-    /// The age of the link.
-    pub age: Duration,
-    /// Milliseconds by which the peer's clock was ahead of this node's in the handshake.
-    pub clock_offset_ms: i64,
-}
-
-impl LinkInfo {
-    pub(super) fn of(link: &Link, now: Time) -> LinkInfo {
-        LinkInfo {
-            peer_id: link.peer_id,
-            address: link.address.clone(),
-            direction: link.direction,
-            rtt: link.rtt,
-            age: now.since(link.since),
-            clock_offset_ms: link.clock_offset_ms,
-        }
     }
 }
 

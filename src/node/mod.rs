@@ -14,6 +14,7 @@ mod behaviour;
 mod book;
 mod builder;
 mod clocks;
+mod command;
 mod crowding;
 mod dialing;
 mod error;
@@ -26,6 +27,7 @@ mod identify;
 mod identify_report;
 mod inbox;
 mod ingest;
+mod link_info;
 mod links;
 #[cfg(feature = "cli")]
 mod offline;
@@ -47,8 +49,9 @@ pub use event::{
     DatedThan, Direction, Event, Events, MAX_STRETCHES, MAX_WAITING_BYTES, MAX_WAITING_EVENTS,
     Message,
 };
-pub use handle::{LinkInfo, Node, PendingBroadcast};
+pub use handle::{Node, PendingBroadcast};
 pub use history_stream::{History, HistoryQuery};
+pub use link_info::LinkInfo;
 #[cfg(feature = "cli")]
 pub(crate) use offline::{pages, reopen};
 pub use outbox::BroadcastReceipt;

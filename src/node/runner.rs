@@ -4,8 +4,8 @@
 //! and queues [`effect::Effect`]s for the others; the loop applies these, runs due timers, and waits for nothing else.
 
 mod apply_effects;
+mod channels;
 mod clock;
-mod command;
 mod connections;
 mod effect;
 mod gossip;
@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use libp2p::swarm::{Swarm, SwarmEvent};
 
+pub(crate) use self::channels::{Channels, IngestChannels};
 pub(crate) use self::clock::ClockWatch;
-pub(crate) use self::command::{Channels, Command, IngestChannels};
 use self::connections::Connections;
 use self::effect::{DialFailure, Effects};
 use self::gossip::GossipDriver;
@@ -30,6 +30,7 @@ use self::overlay::OverlayDriver;
 use self::sync::SyncRelay;
 use super::admission::Admission;
 use super::behaviour::{Behaviour, BehaviourEvent, VerifiedEvent};
+use super::command::Command;
 use super::event::{Event, EventBus};
 use super::failure;
 use super::inbox::Verdict;

@@ -14,8 +14,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::command::Command;
 use super::event::{Event, EventBus};
-use super::runner::Command;
 
 /// Timeout for the remaining tasks to close the links and the log after one has failed. Longer than an ordinary
 /// shutdown takes, because others may wait for the failed task.

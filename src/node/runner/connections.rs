@@ -27,7 +27,7 @@ use crate::node::behaviour::PING_TIMEOUT;
 use crate::node::error::ConnectError;
 use crate::node::event::{Direction, Event, EventBus};
 use crate::node::failure;
-use crate::node::handle::LinkInfo;
+use crate::node::link_info::LinkInfo;
 use crate::node::links::{Duplicate, Inserted, Link, Links};
 use crate::wire::is_refusal;
 

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Runner;
-use super::command::IngestChannels;
+use super::channels::IngestChannels;
 use crate::node::ingest::SyncCommand;
 
 /// Maximum time for neighbours to fetch large batches that were announced to them.

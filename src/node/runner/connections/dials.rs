@@ -18,7 +18,7 @@ use crate::node::dialing::Dialing;
 use crate::node::error::ConnectError;
 use crate::node::event::{Event, EventBus, Kind};
 use crate::node::failure;
-use crate::node::handle::LinkInfo;
+use crate::node::link_info::LinkInfo;
 use crate::node::runner::effect::{DialFailure, Effect, Effects};
 use crate::node::runner::network::{Network, dial_address};
 
