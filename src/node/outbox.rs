@@ -4,14 +4,18 @@
 //! leaves at once; events that are queued while a batch is in progress travel together in the next one, under one signature.
 
 mod batching;
+mod publish;
+mod queue;
 mod receipt;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use self::batching::{by_room, next_publish_group, split};
+pub(crate) use self::publish::{Publish, PublishOutcome, PublishResult};
+pub(crate) use self::queue::{MAX_WAITING, MAX_WAITING_BYTES, Outgoing, permit};
 pub use self::receipt::BroadcastReceipt;
 pub(crate) use self::receipt::Unconfirmed;
 use self::receipt::{Waiting, refuse};
@@ -22,49 +26,7 @@ use super::store::Store;
 use crate::clock::UnixClock;
 use crate::gossip::{self, Author, MAX_AHEAD_MS, MAX_EVENTS, VerifiedBatch};
 use crate::model::{BatchId, Outcome, RoomName};
-use crate::net::backpressure::OfferGuard;
 use crate::store::Appended;
-
-/// Maximum number of queued events. Past it [`super::Node::broadcast`] waits, which is the backpressure on the application.
-pub(crate) const MAX_WAITING: usize = 4096;
-/// Maximum number of bytes of queued events, counted as [`gossip::Event::cost`]: 8 MiB.
-pub(crate) const MAX_WAITING_BYTES: usize = 8 << 20;
-
-/// An event in the outbox's queue.
-pub(crate) struct Outgoing {
-    pub(crate) room: RoomName,
-    pub(crate) event: gossip::Event,
-    pub(crate) reply: oneshot::Sender<Result<BroadcastReceipt, BroadcastError>>,
-    /// Its share of [`MAX_WAITING_BYTES`], released when the event is answered.
-    pub(crate) permit: OwnedSemaphorePermit,
-}
-
-/// Signed batches of one room for the loop to publish.
-pub(crate) struct Publish {
-    /// The batches that are not published yet.
-    pub(crate) batches: VecDeque<VerifiedBatch>,
-    /// The outcomes of those that are.
-    pub(crate) published: Vec<PublishOutcome>,
-    pub(crate) reply: oneshot::Sender<PublishResult>,
-}
-
-/// The outcome of publishing one batch.
-#[derive(Debug)]
-pub(crate) struct PublishOutcome {
-    /// Number of links that took the batch.
-    pub(crate) links: usize,
-    /// Held while the batch is to be announced to the neighbours, which happens once it is stored; none when it was
-    /// gossiped.
-    pub(crate) to_offer: Option<OfferGuard>,
-}
-
-/// The outcome of publishing a group of batches.
-pub(crate) struct PublishResult {
-    /// The outcomes of the batches that were published, in order.
-    pub(crate) published: Vec<PublishOutcome>,
-    /// The reason why the remaining batches were not.
-    pub(crate) refused: Option<BroadcastError>,
-}
 
 /// A batch and the senders of its events.
 type Signed = (VerifiedBatch, Vec<Waiting>);
@@ -268,23 +230,6 @@ fn not_stored_reason(appended: &Appended) -> Option<String> {
                 .to_owned(),
         ),
     }
-}
-
-/// Waits for an event's share of [`MAX_WAITING_BYTES`].
-///
-/// # Errors
-///
-/// [`BroadcastError::Stopped`] when the node has stopped.
-pub(crate) async fn permit(
-    bytes: &Arc<tokio::sync::Semaphore>,
-    event: &gossip::Event,
-) -> Result<OwnedSemaphorePermit, BroadcastError> {
-    let share = u32::try_from(event.cost().min(MAX_WAITING_BYTES)).unwrap_or(u32::MAX);
-    bytes
-        .clone()
-        .acquire_many_owned(share)
-        .await
-        .map_err(|_| BroadcastError::Stopped)
 }
 
 #[cfg(test)]

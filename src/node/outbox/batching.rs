@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use indexmap::IndexMap;
 
-use super::Outgoing;
+use super::queue::Outgoing;
 use crate::gossip::{MAX_BATCH_BYTES, MAX_EVENTS};
 use crate::model::RoomName;
 

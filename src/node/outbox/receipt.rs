@@ -24,7 +24,7 @@ pub struct BroadcastReceipt {
     pub confirmed: usize,
 }
 
-/// The sender of an event, and the event's share of [`super::MAX_WAITING_BYTES`].
+/// The sender of an event, and the event's share of [`super::queue::MAX_WAITING_BYTES`].
 pub(super) type Waiting = (
     oneshot::Sender<Result<BroadcastReceipt, BroadcastError>>,
     OwnedSemaphorePermit,
