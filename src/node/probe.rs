@@ -4,6 +4,8 @@
 //! as a visit, so that it takes no slot, and closes the connection as soon as the handshake has succeeded.
 
 mod attempt;
+mod behaviour;
+mod report;
 mod stages;
 
 use std::io;
@@ -16,10 +18,12 @@ use libp2p::PeerId;
 #[cfg(feature = "conformance")]
 use libp2p::core::{muxing::StreamMuxerBox, transport::Boxed};
 use libp2p::swarm::dial_opts::DialOpts;
-use libp2p::swarm::{Config as SwarmConfig, NetworkBehaviour, Swarm};
+use libp2p::swarm::{Config as SwarmConfig, Swarm};
 use tokio::time::timeout;
 
 use self::attempt::Attempt;
+use self::behaviour::Behaviour;
+pub use self::report::{ProbeStep, Probed};
 use self::stages::{Passed, StageReporter};
 use super::failure;
 use super::identify::Identify;
@@ -40,52 +44,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Idle timeout of the connection: longer than the handshake may take.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The result of one stage.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct ProbeStep {
-    /// The stage. TLS is part of [`Stage::Websocket`] unless TLS itself failed.
-    pub stage: Stage,
-    /// The duration of the stage. Identify and the handshake run at the same time.
-    pub took: Duration,
-    /// Success, or the error of the stage.
-    pub result: Result<(), StageError>,
-}
-
-/// The result of a successful probe.
-#[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Probed {
-    /// The peer that answered.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "crate::model::serialize::text")
-    )]
-    pub peer_id: PeerId,
-    /// The peer's agent string: its own account, unverified.
-    pub agent: String,
-    /// Whether the peer could dial this machine, if a node listened here. None when the addresses do not decide it: a
-    /// firewall may be in between.
-    pub can_dial_back: Option<bool>,
-    /// Difference between the peer's clock and this machine's, in milliseconds, by the peer's own account; negative
-    /// when the peer's clock is behind.
-    pub clock_offset_ms: i64,
-}
-
 /// Dials an address once, as a node would.
 #[derive(Clone, Debug)]
 pub struct Probe {
     identity: Identity,
     network: Option<NetworkKey>,
     tls: TlsFiles,
-}
-
-#[derive(NetworkBehaviour)]
-struct Behaviour {
-    identify: Identify,
-    handshake: handshake::Behaviour,
 }
 
 impl Probe {

@@ -11,8 +11,9 @@ use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{PeerId, identify};
 use tokio::time::timeout;
 
+use super::behaviour::{Behaviour, BehaviourEvent};
+use super::report::{ProbeStep, Probed};
 use super::stages::StageReporter;
-use super::{Behaviour, BehaviourEvent, ProbeStep, Probed};
 use crate::handshake;
 use crate::net::stage::{Stage, StageError};
 use crate::node::failure;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::ProbeStep;
+use super::report::ProbeStep;
 use crate::net::stage::{Stage, StageError};
 use crate::node::identify_report::explain_silence;
 use crate::overlay::{Reach, reach_of};
