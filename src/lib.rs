@@ -1,20 +1,21 @@
 //! diatribe: a private peer-to-peer broadcast layer over WebSocket, with no server in the middle.
 //!
-//! A node listens on a port, dials others, proves itself to them and has them prove themselves in
-//! turn; then whatever one of them broadcasts in a room reaches everyone in it, signed by its author.
+//! A node listens on a port and dials other nodes. Both ends of a connection prove their keys in a
+//! handshake before either accepts messages from the other. Each node in a room receives every message
+//! that is broadcast in it, signed by its author.
 //!
 //! ```text
 //!  application ── Node ◄───────────────────────── events, once and in order
 //!       │ broadcast                                          ▲
 //!       ▼                                                    │
-//!    outbox: number, batch, sign ─────► ingest: check, log, compare with neighbours
+//!    outbox: number, batch, sign ─────► ingest: verify, store, compare with neighbours
 //!       │                                                    ▲
 //!       ▼                 the one event loop                 │
 //!  ┌─────────────────────────────────────────────────────────────────────┐
-//!  │ gate: only for peers that have passed                               │
+//!  │ gate: only for peers that have passed the handshake                 │
 //!  │    gossip: rooms, batches, forwarding                               │
 //!  │    overlay: five links, redirect hints, repair                      │
-//!  │    sync: data checking between neighbours                           │
+//!  │    sync: anti-entropy ("data checking") between neighbours          │
 //!  ├─────────────────────────────────────────────────────────────────────┤
 //!  │ handshake: challenge and signature, in two rounds, both ways        │
 //!  ├─────────────────────────────────────────────────────────────────────┤
@@ -22,20 +23,22 @@
 //!  └─────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! In reading order, from the bottom up; imports go down only:
+//! The modules, in reading order from the bottom up; imports go down only:
 //!
-//! * [`model`]: names of rooms and batches, and what several of the following have in common.
-//! * [`clock`], `rate_limit`, [`identity`], [`wire`]: time, how often is told what others bring about, keys, frames.
+//! * [`model`]: names of rooms, ids of batches, and other types that several modules share.
+//! * [`clock`], `rate_limit`, [`identity`], [`wire`]: time, rate limits, keys, and the bounded codec.
 //! * [`handshake`]: two connected nodes prove their keys to each other.
-//! * [`gate`]: for what stands behind it, "connected" means "verified".
+//! * [`gate`]: the protocols behind it see a connection only after its peer is verified.
 //! * [`gossip`]: rooms and signed batches.
-//! * [`overlay`]: who is linked to whom, and how the mesh heals.
-//! * [`store`]: the log.
-//! * [`sync`]: what neighbours compare.
-//! * [`net`]: the transport, from TCP to yamux, its addresses and its limits.
+//! * [`overlay`]: the choice of links, and the repair of the mesh.
+//! * [`store`]: the log on disk, with its journal and retention.
+//! * [`sync`]: anti-entropy between neighbours: they compare their logs and fetch missing batches.
+//! * [`net`]: the transport, from TCP to yamux, its addresses, limits and backpressure.
 //! * [`node`]: all of it composed. Applications need [`Node`], [`Event`] and [`Identity`].
 //!
-//! # In a program
+//! # Examples
+//!
+//! Two nodes in one process; one receives the other's message.
 //!
 //! ```
 //! use diatribe::{Event, Identity, Node};
