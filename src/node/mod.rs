@@ -1,6 +1,7 @@
 //! A node: the behaviours composed, one event loop, and the handle for applications.
 //!
 //! * [`NodeBuilder`] starts a node, [`Node`] is the handle, [`Events`] a reader of its events.
+//! * `command` is the one type in which the application's calls reach the loop.
 //! * `runner` is the event loop: one driver for each protocol, and one place where effects cross between them.
 //! * `outbox` batches and signs the application's events. `ingest` verifies received messages (`inbox`), has them stored,
 //!   delivers them in order (`reorder_buffer`), and runs anti-entropy ("data checking"). Each is a task of its own, so that
