@@ -14,12 +14,14 @@ use rand::CryptoRng;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::message::CIPHERTEXT;
 use super::reason::Reason;
 use super::transcript::{self, Transcript};
 
 /// Source of nonces, secrets and ephemeral keys: the operating system, except in tests.
 pub type Entropy = Box<dyn CryptoRng + Send>;
+
+/// Size of a ciphertext in bytes: 32 of nonce, 32 of secret, and HPKE's tag of 16.
+pub(crate) const CIPHERTEXT: usize = 80;
 
 /// 32 bytes that are wiped when dropped.
 pub(crate) type Secret = Zeroizing<[u8; 32]>;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::message::FrameKind;
+use super::protocol::FrameKind;
 use super::reason::Reason;
 use crate::clock::Time;
 

@@ -8,9 +8,9 @@ use curve25519_dalek::edwards::EdwardsPoint;
 use curve25519_dalek::scalar::{Scalar, clamp_integer};
 use sha2::{Digest, Sha512};
 
-use super::crypto::{self, Entropy, Secret};
-use super::message::CIPHERTEXT;
-use super::reason::{Reason, Stage};
+use super::crypto::{self, CIPHERTEXT, Entropy, Secret};
+use super::protocol::Stage;
+use super::reason::Reason;
 use super::transcript::Transcript;
 use crate::identity::Identity;
 

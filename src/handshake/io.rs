@@ -9,15 +9,6 @@ use super::reason::Failure;
 use super::referrals::Refusal;
 use super::verified::VerifiedPeer;
 
-/// Which end of the connection this node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// It dialled the connection: client of round 1, server of round 2.
-    Dialer,
-    /// It accepted the connection: server of round 1, client of round 2.
-    Listener,
-}
-
 /// An event for the state machine.
 #[derive(Debug)]
 pub enum Input {

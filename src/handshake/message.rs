@@ -1,52 +1,25 @@
 //! Frames of the handshake: bytes to types and back.
 //!
-//! Entry points: [`Frame::decode`] for inbound frames, [`encode`] for outbound ones. The rule it keeps: decoded fields have
+//! Entry points: [`Frame::decode`] for inbound frames, [`encode`](super::encode) for outbound ones. The rule it keeps: decoded fields have
 //! exact lengths, and everything that is hashed stays the bytes that arrived.
-
-use std::fmt;
 
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::reason::{Reason, RejectCode};
-use super::referrals::{Referrals, Rejection};
+use super::crypto::CIPHERTEXT;
+use super::protocol::{FrameKind, RejectCode};
+use super::reason::Reason;
+use super::referrals::Rejection;
 use super::tags::{KeySlot, TAGS_BYTES};
 use crate::wire::proto::handshake as proto;
 use crate::wire::schemas::handshake as schemas;
 use crate::wire::strict;
-
-/// The libp2p protocol id of the handshake.
-pub const PROTOCOL: &str = "/diatribe/handshake/1.0.0";
 
 /// Maximum size of a frame in bytes. The largest honest frame, a Challenge, has about 450.
 pub const MAX_FRAME: usize = 1024;
 
 /// The version of the handshake that this node speaks.
 pub(crate) const VERSION: u32 = 2;
-
-/// Size of a ciphertext in bytes: 32 of nonce, 32 of secret, and HPKE's tag of 16.
-pub(crate) const CIPHERTEXT: usize = 80;
-
-/// The kind of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FrameKind {
-    /// Opens a round.
-    Hello,
-    /// Carries the server's proof.
-    Challenge,
-    /// Carries the client's proof.
-    Answer,
-    /// Ends the round with success.
-    Pass,
-    /// Ends the handshake: the server refuses.
-    Reject,
-}
-
-impl fmt::Display for FrameKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
 
 /// An inbound frame. Hello and Challenge hold their Core as bytes, which are hashed.
 #[derive(Debug)]
@@ -254,59 +227,6 @@ fn parse(bytes: &Bytes) -> Result<proto::Core, Reason> {
     }
     strict::check(bytes, &schemas::CORE).map_err(|_| Reason::Malformed)?;
     proto::Core::decode(bytes.clone()).map_err(|_| Reason::Malformed)
-}
-
-/// Encodes outbound frames.
-pub(super) mod encode {
-    use super::*;
-
-    pub(in super::super) fn hello(core: Bytes) -> Vec<u8> {
-        frame(proto::frame::Kind::Hello(proto::Hello { core }))
-    }
-
-    pub(in super::super) fn challenge(core: Bytes, proof: &Proof) -> Vec<u8> {
-        frame(proto::frame::Kind::Challenge(proto::Challenge {
-            core,
-            enc: Bytes::copy_from_slice(&proof.enc),
-            ciphertext: Bytes::copy_from_slice(&proof.ciphertext),
-            signature: Bytes::copy_from_slice(&proof.signature),
-        }))
-    }
-
-    pub(in super::super) fn answer(proof: &Proof, confirm: &[u8; 32]) -> Vec<u8> {
-        frame(proto::frame::Kind::Answer(proto::Answer {
-            enc: Bytes::copy_from_slice(&proof.enc),
-            ciphertext: Bytes::copy_from_slice(&proof.ciphertext),
-            signature: Bytes::copy_from_slice(&proof.signature),
-            confirm: Bytes::copy_from_slice(confirm),
-        }))
-    }
-
-    pub(in super::super) fn pass(confirm: &[u8; 32]) -> Vec<u8> {
-        frame(proto::frame::Kind::Pass(proto::Pass {
-            confirm: Bytes::copy_from_slice(confirm),
-        }))
-    }
-
-    /// Encodes a refusal, with referrals and their proof if there are any.
-    pub(in super::super) fn reject(
-        code: RejectCode,
-        referrals: Option<(&Referrals, [u8; 32])>,
-    ) -> Vec<u8> {
-        let (referrals, proof) = referrals.map_or_else(Default::default, |(referrals, proof)| {
-            let bytes = Bytes::copy_from_slice;
-            (bytes(referrals.as_bytes()), bytes(&proof))
-        });
-        frame(proto::frame::Kind::Reject(proto::Reject {
-            code: code.number(),
-            referrals,
-            proof,
-        }))
-    }
-
-    fn frame(kind: proto::frame::Kind) -> Vec<u8> {
-        proto::Frame { kind: Some(kind) }.encode_to_vec()
-    }
 }
 
 /// Returns the version of an encoded Core, also of a later version whose fields have other types and lengths. The strict

@@ -14,17 +14,20 @@
 //! * `tags`: private matching of network keys.
 //! * `referrals`: refusals, and referrals to other nodes.
 //! * `forge`: invalid proofs, for the tests and for the conformance kit.
+//! * `protocol`: ids, roles, rounds, kinds of frames and codes of refusals.
 //! * `message`: frames as bytes and as types. [`reason`]: every failure by name.
 
 mod behaviour;
 pub(crate) mod crypto;
 mod deadlines;
+mod encode;
 mod event;
 #[cfg(any(test, feature = "conformance"))]
 #[cfg_attr(not(feature = "conformance"), allow(dead_code))]
 pub(crate) mod forge;
 mod io;
 pub(crate) mod message;
+mod protocol;
 mod rate_limit;
 pub mod reason;
 mod referrals;
@@ -45,10 +48,11 @@ pub use behaviour::Behaviour;
 pub use crypto::Entropy;
 pub use deadlines::{FRAME_TIMEOUT, HANDSHAKE_TIMEOUT};
 pub use event::{Event, VerifiedConnection};
-pub use io::{Input, Output, Role};
-pub use message::{FrameKind, MAX_FRAME, PROTOCOL};
+pub use io::{Input, Output};
+pub use message::MAX_FRAME;
+pub use protocol::{FrameKind, PROTOCOL, RejectCode, Role, Stage};
 pub use rate_limit::{HandshakeLimit, HandshakeRateLimiter};
-pub use reason::{Failure, FailureOrigin, NetworkMismatch, Reason, RejectCode, Stage};
+pub use reason::{Failure, FailureOrigin, NetworkMismatch, Reason};
 pub use referrals::{MAX_REFERRALS, Referrals, Refusal};
 pub use round::Local;
 pub use session::REJECT_TIMEOUT;

@@ -5,94 +5,8 @@
 
 use std::fmt;
 
-use super::message::FrameKind;
+use super::protocol::{FrameKind, PROTOCOL, RejectCode, Stage};
 use super::referrals::Referrals;
-
-/// A round of the handshake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stage {
-    /// The dialer is the client, and the listener the server, which proves its key first.
-    Round1,
-    /// The listener is the client, and the dialer the server.
-    Round2,
-}
-
-impl Stage {
-    /// Returns the round's number on the wire.
-    pub(crate) const fn number(self) -> u8 {
-        match self {
-            Stage::Round1 => 1,
-            Stage::Round2 => 2,
-        }
-    }
-}
-
-impl fmt::Display for Stage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "handshake round {}", self.number())
-    }
-}
-
-/// The reason that a server gives to a peer that it refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RejectCode {
-    /// A malformed frame or an invalid proof. Unknown codes count as this one.
-    Auth,
-    /// The versions differ.
-    Version,
-    /// The network keys differ.
-    Network,
-    /// Another live node already runs with this identity.
-    DuplicateIdentity,
-    /// The server is full, or over its rate limit for handshakes.
-    Busy,
-    /// The operator's deny-list or allow-list, or a ban.
-    Policy,
-}
-
-impl RejectCode {
-    /// Returns the code's number on the wire.
-    pub const fn number(self) -> u32 {
-        match self {
-            RejectCode::Auth => 1,
-            RejectCode::Version => 2,
-            RejectCode::Network => 3,
-            RejectCode::DuplicateIdentity => 4,
-            RejectCode::Busy => 5,
-            RejectCode::Policy => 6,
-        }
-    }
-
-    /// Returns the code of a number from the wire.
-    pub const fn from_number(number: u32) -> RejectCode {
-        match number {
-            2 => RejectCode::Version,
-            3 => RejectCode::Network,
-            4 => RejectCode::DuplicateIdentity,
-            5 => RejectCode::Busy,
-            6 => RejectCode::Policy,
-            _ => RejectCode::Auth,
-        }
-    }
-
-    /// Returns the code's name in `proto/handshake.proto`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            RejectCode::Auth => "AUTH",
-            RejectCode::Version => "VERSION",
-            RejectCode::Network => "NETWORK",
-            RejectCode::DuplicateIdentity => "DUPLICATE_IDENTITY",
-            RejectCode::Busy => "BUSY",
-            RejectCode::Policy => "POLICY",
-        }
-    }
-}
-
-impl fmt::Display for RejectCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// The origin of a failure: the side that ended the handshake, or the event that did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -277,7 +191,7 @@ pub enum Reason {
     /// The peer refuses streams of the handshake protocol.
     #[error(
         "the peer does not speak {}: it is another libp2p program, or another version of diatribe",
-        super::PROTOCOL
+        PROTOCOL
     )]
     NotSpoken,
 }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::reason::RejectCode;
+use super::protocol::RejectCode;
 
 /// Maximum size of the referrals in a Reject, in bytes. With the code and the proof they fit into
 /// [`MAX_FRAME`](super::MAX_FRAME), and 4 contacts with 2 addresses each fit into them.

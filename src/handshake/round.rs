@@ -10,12 +10,13 @@ use hpke::kem::X25519HkdfSha256;
 use libp2p::PeerId;
 
 use super::crypto::{self, Entropy, Keys, Secret};
-use super::message::{Answer, Challenge, Core, Hello, Pass, Proof, encode};
-use super::reason::{Reason, RejectCode, Stage};
+use super::encode;
+use super::message::{Answer, Challenge, Core, Hello, Pass, Proof};
+use super::protocol::{RejectCode, Stage};
+use super::reason::Reason;
 use super::referrals::{Referrals, Rejection};
 use super::tags::{Between, KeySlot, NetworkKeys};
 use super::transcript::{SEAL_TO_CLIENT, SEAL_TO_SERVER, Transcript};
-use super::verified::clock_offset_ms;
 use crate::identity::{Identity, NetworkKey, PublicKey, PublicKeyError};
 
 /// This node's keys and ids, which all its handshakes share.
@@ -177,7 +178,7 @@ impl AwaitChallenge {
 
         let keys = Keys::derive(t5, &k_server, &k_client, network);
         let confirm = keys.confirm(&t5.to_confirm(&signature));
-        let end = t5.end(&ours, &confirm);
+        let end = t5.end(&ours.signature, &confirm);
         Ok((
             AwaitPass { end, keys },
             peer,
@@ -286,7 +287,7 @@ impl AwaitAnswer {
         if !crypto::same(&confirm, &keys.confirm(&t5.to_confirm(&proof.signature))) {
             return Err(Reason::Confirm);
         }
-        let end = t5.end(&proof, &confirm);
+        let end = t5.end(&proof.signature, &confirm);
         Ok(Accepted {
             peer: self.peer,
             end,
@@ -401,5 +402,27 @@ impl RoundContext<'_> {
         let key = PrivateKey::from_bytes(self.local.identity.sealing_secret())
             .map_err(|_| Reason::Sealed)?;
         crypto::open(&key, info, bound_to, &proof.enc, &proof.ciphertext, nonce)
+    }
+}
+
+/// Returns how far `theirs_ms` is ahead of `own_ms`, limited to the range of the type.
+fn clock_offset_ms(theirs_ms: u64, own_ms: u64) -> i64 {
+    let difference = i128::from(theirs_ms) - i128::from(own_ms);
+    i64::try_from(difference).unwrap_or(match difference < 0 {
+        true => i64::MIN,
+        false => i64::MAX,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_clock_value_gives_an_offset() {
+        assert_eq!(clock_offset_ms(1_500, 1_000), 500);
+        assert_eq!(clock_offset_ms(1_000, 1_500), -500);
+        assert_eq!(clock_offset_ms(u64::MAX, 0), i64::MAX);
+        assert_eq!(clock_offset_ms(0, u64::MAX), i64::MIN);
     }
 }

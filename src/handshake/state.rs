@@ -25,9 +25,11 @@ use std::sync::Arc;
 
 use super::crypto::Entropy;
 use super::deadlines::Deadlines;
-use super::io::{Input, Output, Role};
-use super::message::{Answer, Challenge, Frame, FrameKind, Hello, Pass, encode};
-use super::reason::{Failure, Reason, RejectCode, Stage};
+use super::encode;
+use super::io::{Input, Output};
+use super::message::{Answer, Challenge, Frame, Hello, Pass};
+use super::protocol::{FrameKind, RejectCode, Role, Stage};
+use super::reason::{Failure, Reason};
 use super::referrals::{Referrals, Refusal, Rejection};
 use super::round::{
     self, Accepted, AwaitAnswer, AwaitChallenge, AwaitPass, Local, Peer, RoundContext,

@@ -5,8 +5,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::message::Proof;
-use super::reason::Stage;
+use super::protocol::Stage;
 
 const NAME: &[u8] = b"diatribe-handshake-v2";
 pub(crate) const SEAL_TO_CLIENT: &[u8] = b"diatribe-handshake-v2/s2c";
@@ -55,9 +54,9 @@ impl Transcript {
         hash(&[&self.0, signature])
     }
 
-    /// Returns T_end, from T5.
-    pub(crate) fn end(self, proof: &Proof, confirm: &[u8; 32]) -> Transcript {
-        Transcript(hash(&[&self.0, &[4], &proof.signature, confirm]))
+    /// Returns T_end, from T5 with its signature.
+    pub(crate) fn end(self, signature: &[u8; 64], confirm: &[u8; 32]) -> Transcript {
+        Transcript(hash(&[&self.0, &[4], signature, confirm]))
     }
 
     /// Returns the hash that proves referrals, from T_end: it binds them to the server of this round.

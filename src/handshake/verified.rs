@@ -5,7 +5,7 @@
 
 use libp2p::PeerId;
 
-use super::io::Role;
+use super::protocol::Role;
 use super::round::Peer;
 use crate::identity::PublicKey;
 
@@ -60,27 +60,5 @@ impl VerifiedPeer {
     /// Returns which end of the connection this node is.
     pub fn role(&self) -> Role {
         self.role
-    }
-}
-
-/// Returns how far `theirs_ms` is ahead of `own_ms`, limited to the range of the type.
-pub(super) fn clock_offset_ms(theirs_ms: u64, own_ms: u64) -> i64 {
-    let difference = i128::from(theirs_ms) - i128::from(own_ms);
-    i64::try_from(difference).unwrap_or(match difference < 0 {
-        true => i64::MIN,
-        false => i64::MAX,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_clock_value_gives_an_offset() {
-        assert_eq!(clock_offset_ms(1_500, 1_000), 500);
-        assert_eq!(clock_offset_ms(1_000, 1_500), -500);
-        assert_eq!(clock_offset_ms(u64::MAX, 0), i64::MAX);
-        assert_eq!(clock_offset_ms(0, u64::MAX), i64::MIN);
     }
 }

@@ -117,7 +117,7 @@ impl Round {
             ciphertext,
             signature,
         };
-        let end = t5.end(&proof, &confirm);
+        let end = t5.end(&proof.signature, &confirm);
         let answer = proto::Answer {
             enc: Bytes::copy_from_slice(&enc),
             ciphertext: Bytes::copy_from_slice(&ciphertext),

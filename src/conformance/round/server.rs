@@ -95,7 +95,7 @@ impl Round {
         if answer.confirm != confirm[..] {
             return Err("an Answer whose confirm does not hold".to_owned());
         }
-        let end = t5.end(&proof, &confirm);
+        let end = t5.end(&proof.signature, &confirm);
         Ok(AnswerChecked {
             end: *end.as_bytes(),
             pass: keys.pass(end),

@@ -5,9 +5,10 @@ use prost::Message;
 
 use super::pair::*;
 use crate::handshake::crypto::{self, Keys};
+use crate::handshake::encode;
 use crate::handshake::forge::{Forgery, Sealing, seal, sign};
-use crate::handshake::message::{Challenge, Core, Frame, Proof, encode};
-use crate::handshake::reason::Stage;
+use crate::handshake::message::{Challenge, Core, Frame, Proof};
+use crate::handshake::protocol::Stage;
 use crate::handshake::transcript::{SEAL_TO_CLIENT, SEAL_TO_SERVER, Transcript};
 use crate::identity::{Identity, NetworkKey};
 use crate::wire::proto::handshake as proto;

@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::pair::*;
-use crate::handshake::reason::Stage;
+use crate::handshake::protocol::Stage;
 use crate::handshake::tags::{Between, KeySlot, NetworkKeys, tag};
 use crate::handshake::{
     Local, MAX_FRAME, MAX_REFERRALS, NetworkMismatch, Reason, Referrals, Refusal, RejectCode,

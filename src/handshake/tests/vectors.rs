@@ -15,9 +15,9 @@ use super::pair::*;
 use crate::clock::Time;
 use crate::handshake::crypto::{Keys, Secret};
 use crate::handshake::message::{Frame, VERSION};
-use crate::handshake::reason::{RejectCode, Stage};
+use crate::handshake::protocol::{RejectCode, Stage};
 use crate::handshake::transcript::Transcript;
-use crate::handshake::{Entropy, Local, Machine, Referrals, Refusal, Role, message, tags};
+use crate::handshake::{Entropy, Local, Machine, PROTOCOL, Referrals, Refusal, Role, encode, tags};
 use crate::identity::{Identity, NetworkKey};
 use crate::wire::proto::{handshake as proto, overlay};
 
@@ -135,7 +135,7 @@ fn every_byte_of_a_handshake_is_that_of_the_published_vectors() {
     let [open, closed, two_keys] = cases();
     let vectors = json!({
         "about": ABOUT,
-        "protocol": message::PROTOCOL,
+        "protocol": PROTOCOL,
         "version": VERSION,
         "handshakes": [open.play(), closed.play()],
         "two_keys": two_keys.play(),
@@ -177,7 +177,7 @@ fn rejects() -> Value {
         RejectCode::Policy,
     ];
     let frames = codes.map(|code| {
-        let frame = message::encode::reject(code, None);
+        let frame = encode::reject(code, None);
         json!({ "name": code.name(), "code": code.number(), "frame": hex::encode(frame) })
     });
     Value::Array(frames.into())
@@ -338,9 +338,9 @@ impl Case {
             Secret::new(drawn_by_client.k),
         );
         let keys = Keys::derive(t5, &k_server, &k_client, &self.network_key());
-        let end = t5.end(&ours, &confirm);
+        let end = t5.end(&ours.signature, &confirm);
         assert_eq!(confirm, keys.confirm(&t5.to_confirm(&ours.signature)));
-        assert_eq!(message::encode::pass(&keys.pass(end)), *pass);
+        assert_eq!(encode::pass(&keys.pass(end)), *pass);
 
         let roles = match stage {
             Stage::Round1 => ("dialer", "listener"),
