@@ -17,6 +17,7 @@ mod batch;
 mod body;
 mod error;
 mod event;
+mod limits;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -25,31 +26,10 @@ mod vectors;
 pub use author::Author;
 use batch::Contents;
 pub use batch::{Sealed, VerifiedBatch};
-use body::Body;
+use body::{Body, check_count};
 pub use error::BatchError;
-use event::check_event;
-pub use event::{EVENT_OVERHEAD, Event, MAX_EVENT_NAME};
-
-/// Maximum size of a batch of several events in bytes, each event counted as [`Event::cost`]. It is large enough to make
-/// signatures, forwarding and the log's rows cheap: under full load an event costs a sixth less than with 64 KiB (measured;
-/// twice the size gains little more). It is small enough not to delay the next message: 0.2 s at 10 Mbit/s, and only when
-/// that much is queued.
-pub const MAX_BATCH_BYTES: usize = 256 * 1024;
-
-/// Maximum number of events in a batch. Each event costs its reader an allocation, a line of output and a row in the log,
-/// however small it is, and a message of two-byte events would otherwise have half a million of them.
-pub const MAX_EVENTS: usize = 1024;
-
-/// Maximum number of previous batches that a batch refers to: one of its own instance, and the newest of three other
-/// instances with the same identity.
-pub const MAX_PREV: usize = 4;
-
-/// Maximum number of an event, 2^53 − 1: JSON and SQLite represent it exactly in every language.
-pub const MAX_SEQ: u64 = (1 << 53) - 1;
-
-/// Maximum time, in milliseconds, by which a batch may be dated ahead of this node's clock: badly set clocks differ by as
-/// much.
-pub const MAX_AHEAD_MS: u64 = 5 * 60 * 1000;
+pub use event::{EVENT_OVERHEAD, Event};
+pub use limits::{MAX_AHEAD_MS, MAX_BATCH_BYTES, MAX_EVENT_NAME, MAX_EVENTS, MAX_PREV, MAX_SEQ};
 
 /// Domain separation of a batch's signature. The id of the network and the hash of the body follow it.
 const SIGNATURE_DOMAIN: &[u8; 17] = b"diatribe-batch-v2";
@@ -139,14 +119,6 @@ fn signed_text(network: NetworkId, body: BodyHash) -> [u8; SIGNATURE_DOMAIN.len(
     network_id.copy_from_slice(network.as_bytes());
     hash.copy_from_slice(body.as_bytes());
     text
-}
-
-fn check_count(count: usize) -> Result<(), BatchError> {
-    match count {
-        0 => Err(BatchError::NoEvents),
-        count if count > MAX_EVENTS => Err(BatchError::TooManyEvents),
-        _ => Ok(()),
-    }
 }
 
 fn check_numbering(first_seq: u64, count: usize) -> Result<(), BatchError> {

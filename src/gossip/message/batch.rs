@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use libp2p::PeerId;
 
-use super::{EVENT_OVERHEAD, Event};
+use super::event::{EVENT_OVERHEAD, Event};
 use crate::identity::PublicKey;
 use crate::model::{BatchId, Record, RoomName, Seal, Verified};
 use crate::wire::envelope::MessageId;

@@ -5,7 +5,10 @@
 
 use bytes::Bytes;
 
-use super::{BatchError, BatchId, Event, MAX_EVENTS, MAX_PREV, check_count, check_event};
+use super::error::BatchError;
+use super::event::{Event, check_event};
+use super::limits::{MAX_EVENTS, MAX_PREV};
+use crate::model::BatchId;
 use crate::wire::strict::{Fields, Malformed};
 
 /// The fields of a batch. Only the encoding, the events and the ids have been checked.
@@ -70,6 +73,15 @@ fn event(body: &Bytes, bytes: &[u8]) -> Result<Event, BatchError> {
         name: name.to_owned(),
         data: body.slice_ref(data),
     })
+}
+
+/// Checks the number of a batch's events.
+pub(super) fn check_count(count: usize) -> Result<(), BatchError> {
+    match count {
+        0 => Err(BatchError::NoEvents),
+        count if count > MAX_EVENTS => Err(BatchError::TooManyEvents),
+        _ => Ok(()),
+    }
 }
 
 impl From<Malformed> for BatchError {

@@ -4,12 +4,10 @@
 
 use libp2p::PeerId;
 
-use super::{
-    MAX_AHEAD_MS, MAX_EVENT_DATA, MAX_EVENT_NAME, MAX_EVENTS, MAX_MESSAGE, MAX_PREV, MAX_SEQ,
-};
+use super::limits::{MAX_AHEAD_MS, MAX_EVENT_NAME, MAX_EVENTS, MAX_PREV, MAX_SEQ};
 use crate::identity::PublicKeyError;
 use crate::model::RoomName;
-use crate::wire::envelope::NoEnvelope;
+use crate::wire::envelope::{MAX_EVENT_DATA, MAX_MESSAGE, NoEnvelope};
 use crate::wire::strict::Malformed;
 
 /// Reason why bytes are not a valid batch, or events cannot become one.

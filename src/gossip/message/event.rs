@@ -8,11 +8,11 @@ use std::fmt;
 use bytes::Bytes;
 use prost::encoding;
 
-use super::{BatchError, MAX_EVENT_DATA, proto};
+use super::error::BatchError;
+use super::limits::MAX_EVENT_NAME;
 use crate::model::EVENT_BYTES;
-
-/// Maximum size of an event's name in bytes.
-pub const MAX_EVENT_NAME: usize = 256;
+use crate::wire::envelope::MAX_EVENT_DATA;
+use crate::wire::proto::gossip as proto;
 
 /// Bytes that each event counts for beyond its own size in queues, in an author's share of the log and in quotas. A node
 /// spends about that much on an empty event.
@@ -58,7 +58,7 @@ impl Event {
     }
 
     /// Returns the bytes that the event counts for: its size in a batch, and [`EVENT_OVERHEAD`]. A sender fills a batch up
-    /// to [`MAX_BATCH_BYTES`] of them.
+    /// to [`MAX_BATCH_BYTES`](super::MAX_BATCH_BYTES) of them.
     pub fn cost(&self) -> usize {
         self.len_in_batch() + EVENT_OVERHEAD
     }
