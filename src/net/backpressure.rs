@@ -35,13 +35,14 @@ struct Shared {
     windows: Mutex<HashMap<PeerId, Vec<Weak<SendWindow>>>>,
     /// Number of own batches that are announced as soon as they are stored.
     pending_offers: AtomicUsize,
-    writable: Notify,
+    /// Notified when a window that was full has room again.
+    writable: Arc<Notify>,
 }
 
 impl SendWindows {
     /// Wraps the muxer of a connection with `peer_id`, so that its traffic is counted.
     pub(crate) fn meter<M>(&self, peer_id: PeerId, muxer: M) -> LayeredMuxer<M, Metered> {
-        let window = Arc::new(SendWindow::new(self.0.clone()));
+        let window = Arc::new(SendWindow::new(self.0.writable.clone()));
         let mut windows = self.windows();
         windows.retain(|_, of_peer| {
             of_peer.retain(|window| window.strong_count() > 0);

@@ -22,8 +22,9 @@ use tokio::time::{Sleep, sleep};
 use super::diagnosis::of_tcp;
 use super::resolver;
 use super::stage::StageError;
-use super::tcp::BACKLOG;
 
+/// Listen backlog: many simultaneous newcomers wait in the kernel instead of being refused.
+pub(super) const BACKLOG: u32 = 1024;
 /// Pause after an error while accepting, such as too many open files: such an error lasts, and must not recur at every
 /// turn of the event loop.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);

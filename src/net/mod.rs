@@ -17,6 +17,7 @@ pub(crate) mod backpressure;
 mod coalesce;
 pub(crate) mod diagnosis;
 mod dial_guard;
+pub(crate) mod dial_progress;
 pub(crate) mod half_close;
 pub(crate) mod half_open;
 mod happy_eyeballs;

@@ -8,8 +8,8 @@ use std::fmt;
 use futures::future::{BoxFuture, FutureExt};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 
+use super::dial_progress::{DialObserver, DialProgress};
 use super::stage::Stage;
-use super::transport::{DialObserver, DialProgress};
 
 /// Encryption protocols that other libp2p programs may offer instead of noise.
 pub(super) const SECURITY: [&str; 3] = ["/tls/1.0.0", "/plaintext/2.0.0", "/secio/1.0.0"];

@@ -21,20 +21,17 @@ use tokio::time::{Instant, timeout_at};
 
 use super::diagnosis::{of_addresses, of_tcp};
 use super::dial_guard::record_socket;
+use super::dial_progress::{DialObserver, DialProgress};
 use super::happy_eyeballs::{interleave_families, race};
-use super::link_local::LinkLocalListener;
+use super::link_local::{BACKLOG, LinkLocalListener};
 use super::resolver::{self, Resolver};
 use super::stage::{Stage, StageError};
-use super::transport::{DialObserver, DialProgress};
 
 /// Timeout for the lookup of a name and the connection together: TCP retransmits three lost packets within 7 s.
 const TCP_TIMEOUT: Duration = Duration::from_secs(8);
 /// Timeout for the lookup alone. The system asks its name servers again after 5 s; a later answer serves the next dial,
 /// so that enough time is left for the connection.
 const LOOKUP_TIMEOUT: Duration = Duration::from_millis(5500);
-/// Listen backlog: many simultaneous newcomers wait in the kernel instead of being refused.
-pub(super) const BACKLOG: u32 = 1024;
-
 /// The TCP transport.
 pub(super) struct Tcp {
     listening: tcp::tokio::Transport,

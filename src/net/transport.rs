@@ -6,7 +6,6 @@
 //! [`INBOUND_TIMEOUT`].
 
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use super::backpressure::SendWindows;
 use super::coalesce::CoalescedFlushes;
 use super::diagnosis::{of_late_visitor, of_timeout, of_upgrades};
 use super::dial_guard::DialGuard;
+use super::dial_progress::{DialObserver, DialProgress};
 use super::half_close::DeferredHalfClose;
 use super::observed_upgrade::{MUXERS, ObservedUpgrade, SECURITY};
 use super::stage::Stage;
@@ -45,18 +45,6 @@ const MAX_STREAMS: usize = 64;
 const SOCKET_BUFFER: usize = 64 * 1024;
 /// Size of the read buffer of a socket, in bytes: holds some ten small messages.
 const READ_BUFFER: usize = 16 * 1024;
-
-/// A step of a dial that the transport reports.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum DialProgress {
-    /// A stage succeeded.
-    Passed(Stage),
-    /// TCP is connected, between these addresses.
-    Connected { local: IpAddr, remote: IpAddr },
-}
-
-/// Receives the progress of each dial.
-pub(crate) type DialObserver = Arc<dyn Fn(DialProgress) + Send + Sync>;
 
 /// Builds the transport of a node, or, with an observer, of a probe that reports each stage.
 ///

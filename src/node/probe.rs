@@ -32,9 +32,10 @@ use crate::handshake::{self, HandshakeLimit, HandshakeRateLimiter, Local};
 use crate::identity::{Identity, NetworkKey};
 use crate::net::address::Address;
 use crate::net::backpressure::SendWindows;
+use crate::net::dial_progress::DialProgress;
 use crate::net::stage::{Stage, StageError};
 use crate::net::tls::{self, TlsFiles};
-use crate::net::transport::{self, DialProgress};
+use crate::net::transport;
 
 /// Delay before closing after the handshake: the last message is still in flight when this side has finished, and an
 /// immediate close could overtake it, so that the peer would report a failure.

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Shared;
+use tokio::sync::Notify;
+
 use crate::sync::OwnPending;
 
 /// Maximum number of bytes queued on a link before the publisher waits: a full batch, so that the link does not run dry
@@ -41,12 +42,13 @@ pub(super) struct SendWindow {
     /// Time of the last large read of a stream; 0 before the first.
     large_read_ms: AtomicU64,
     epoch: Instant,
-    shared: Arc<Shared>,
+    /// Notified when the window was full and has room again.
+    writable: Arc<Notify>,
 }
 
 impl SendWindow {
     /// Creates an empty window of a new connection.
-    pub(super) fn new(shared: Arc<Shared>) -> SendWindow {
+    pub(super) fn new(writable: Arc<Notify>) -> SendWindow {
         SendWindow {
             queued: AtomicU64::new(0),
             offered: AtomicU64::new(0),
@@ -56,7 +58,7 @@ impl SendWindow {
             activity_ms: AtomicU64::new(0),
             large_read_ms: AtomicU64::new(0),
             epoch: Instant::now(),
-            shared,
+            writable,
         }
     }
 
@@ -82,7 +84,7 @@ impl SendWindow {
             self.note_progress();
         }
         if before > MAX_QUEUED && before.saturating_sub(bytes) <= MAX_QUEUED {
-            self.shared.writable.notify_one();
+            self.writable.notify_one();
         }
     }
 
@@ -100,7 +102,7 @@ impl SendWindow {
         }
         let has_own = owed_before != OwnPending::Nothing && own == OwnPending::Nothing;
         if before > MAX_OFFERED && bytes <= MAX_OFFERED || has_own {
-            self.shared.writable.notify_one();
+            self.writable.notify_one();
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use libp2p::Multiaddr;
 
-use super::TlsFiles;
+use super::files::TlsFiles;
 use crate::net::stage::{Stage, StageError};
 
 /// Reason why nothing can listen with TLS.

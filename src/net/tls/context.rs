@@ -14,8 +14,8 @@ use rustls::crypto::ring;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 
-use super::TlsFiles;
 use super::certificate::OwnCertificate;
+use super::files::TlsFiles;
 use super::verifier::Verifier;
 use crate::net::diagnosis::tls::{of_accept, of_connect};
 use crate::net::stage::{Stage, StageError};

@@ -17,7 +17,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, Transport};
 use libp2p_websocket::error::Error as WebsocketError;
 
-use super::{Acceptor, TlsContext, TlsStream};
+use super::context::{Acceptor, TlsContext, TlsStream};
 use crate::net::diagnosis::{of_visitor, of_websocket};
 use crate::net::stage::StageError;
 use crate::net::upgrade_request::{self, ReplayedStream};
