@@ -1,17 +1,41 @@
 //! Builds batches by hand: honest ones, and ones whose body, signature or envelope breaks a rule.
 //!
-//! Entry: [`batch`], [`seal`]. The rule it keeps: only the part that a case changes is wrong; the rest is signed as an
+//! Entry: [`Link::honest`], [`batch`], [`seal`]. The rule they keep: only the part that a case changes is wrong; the rest is signed as an
 //! honest author signs it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::frame::framed;
+use super::envelope::{envelope, now_ms};
 use super::link::Link;
-use crate::model::RoomName;
-use crate::wire::envelope::{MessageId, bad_id};
+use crate::gossip::{self, Author};
+use crate::model::BatchId;
 use crate::wire::proto::gossip as proto;
+
+impl Link {
+    /// Returns an envelope of one event, dated `ahead_ms` after now.
+    pub(crate) fn dated(&mut self, ahead_ms: i64, name: &str, data: Vec<u8>) -> Vec<u8> {
+        let mut batch = batch(self, ahead_ms, vec![(name, data)]);
+        batch.prev = self.prev.iter().map(|id| id.0.to_vec().into()).collect();
+        let data = seal(self, &batch.encode_to_vec());
+        self.next_seq += 1;
+        self.prev = vec![BatchId(self.id_of(&data))];
+        data
+    }
+
+    /// Returns an honest envelope of one event.
+    pub(crate) fn honest(&mut self, name: &str, data: Vec<u8>) -> Result<Vec<u8>, String> {
+        let events = vec![gossip::Event::new(name, data)];
+        let network = self.link_config.network_id();
+        let author = Author::new(self.raw.identity.clone(), network, self.raw.instance_id);
+        let room = &self.link_config.room;
+        let sealed = author.seal(room, self.next_seq, now_ms(), &self.prev, events);
+        let sealed = sealed.map_err(|e| e.to_string())?;
+        self.next_seq += 1;
+        self.prev = vec![sealed.id()];
+        Ok(sealed.bytes().to_vec())
+    }
+}
 
 /// Builds the batch that an honest author would send, not yet signed, dated `ahead_ms` after now.
 pub(crate) fn batch(link: &Link, ahead_ms: i64, events: Vec<(&str, Vec<u8>)>) -> proto::Batch {
@@ -39,15 +63,6 @@ pub(crate) fn signed_text(link: &Link, body: &[u8]) -> Vec<u8> {
     [&b"diatribe-batch-v2"[..], network.as_bytes(), &hash].concat()
 }
 
-/// Encodes an envelope in its canonical form.
-pub(crate) fn envelope(body: &[u8], signature: &[u8; 64]) -> Vec<u8> {
-    let mut bytes = vec![0x0a];
-    bytes.extend(framed(body));
-    bytes.extend([0x12, 0x40]);
-    bytes.extend(signature);
-    bytes
-}
-
 /// Signs a body and puts it into an envelope.
 pub(crate) fn seal(link: &Link, body: &[u8]) -> Vec<u8> {
     envelope(body, &link.raw.identity.sign(&signed_text(link, body)))
@@ -58,16 +73,4 @@ pub(crate) fn sign_as(link: &Link, body: &[u8], change: impl FnOnce(&mut Vec<u8>
     let mut text = signed_text(link, body);
     change(&mut text);
     envelope(body, &link.raw.identity.sign(&text))
-}
-
-/// Returns the id of a message with this data in this topic.
-pub(crate) fn id_of(topic: &str, data: &[u8]) -> [u8; 32] {
-    let room = RoomName::from_topic(topic);
-    let id = room.and_then(|room| MessageId::of(room.as_str(), data));
-    id.map_or_else(|| bad_id(topic, data), |id| *id.as_bytes())
-}
-
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }

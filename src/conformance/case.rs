@@ -9,9 +9,10 @@ use futures::future::BoxFuture;
 
 use super::connector::Connector;
 use super::link::Link;
-use super::observer::Runner;
+use super::observer::{PeerFacts, Runner};
 use super::round::Party;
 use super::script::Mutation;
+use super::target::Mode;
 use crate::handshake::RejectCode;
 
 /// Whether the peer under test must accept or refuse.
@@ -31,15 +32,6 @@ impl Kind {
             Kind::Hostile => "hostile",
         }
     }
-}
-
-/// The direction in which connections are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// The kit dials the peer.
-    Dial,
-    /// The peer dials the kit.
-    Listen,
 }
 
 /// A test of one rule of the contract.
@@ -113,12 +105,6 @@ pub(crate) enum Expect {
     Code(RejectCode),
     /// The connection is closed without a Reject.
     Closed,
-}
-
-/// Facts about the peer under test.
-pub(crate) struct PeerFacts {
-    /// The Core that it sent on the first link.
-    pub(crate) peer: crate::wire::proto::handshake::Core,
 }
 
 /// The context in which a case runs: the shared state of the run, and a connector.
@@ -200,4 +186,16 @@ pub struct Verdict {
     pub actual: String,
     /// The duration of the case.
     pub took: std::time::Duration,
+}
+
+impl Verdict {
+    /// Returns the result of a case that could not be run, with the reason.
+    pub(crate) fn not_run(case: &'static Case, why: String) -> Verdict {
+        Verdict {
+            case,
+            outcome: Outcome::NotRun,
+            actual: why,
+            took: std::time::Duration::ZERO,
+        }
+    }
 }

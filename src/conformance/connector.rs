@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::latency_proxy::{self, LatencyProxy};
 use super::raw_peer::{Conn, RawPeer};
-use super::runner::Target;
+use super::target::Target;
 use crate::handshake::Role;
 use crate::identity::Identity;
 use crate::net::Address;

@@ -8,19 +8,17 @@ use std::time::{Duration, Instant};
 
 use futures::AsyncWriteExt;
 use libp2p::swarm::Stream;
-use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::batch_builder::{batch, id_of, now_ms, seal};
+use super::envelope::id_of;
 use super::link_config::LinkConfig;
 use super::raw_peer::{Conn, RawPeer};
 use super::received::{GossipReader, Received};
 use super::rpc;
 use super::script::HandshakeTrace;
-use crate::gossip::{self, Author};
 use crate::identity::NetworkId;
-use crate::model::{self, BatchId};
+use crate::model::BatchId;
 
 /// The time in which a peer must open its gossip stream and send its subscriptions.
 pub(crate) const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,7 +35,7 @@ pub(crate) struct Link {
     tasks: Vec<tokio::task::JoinHandle<()>>,
     pub(super) next_seq: u64,
     /// The ids that the next honest batch follows: that of the previous one, once there is one.
-    prev: Vec<BatchId>,
+    pub(super) prev: Vec<BatchId>,
 }
 
 impl Drop for Link {
@@ -105,29 +103,6 @@ impl Link {
     /// Returns the message id of data in the kit's room.
     pub(crate) fn id_of(&self, data: &[u8]) -> [u8; 32] {
         id_of(&self.link_config.topic(), data)
-    }
-
-    /// Returns an envelope of one event, dated `ahead_ms` after now.
-    pub(crate) fn dated(&mut self, ahead_ms: i64, name: &str, data: Vec<u8>) -> Vec<u8> {
-        let mut batch = batch(self, ahead_ms, vec![(name, data)]);
-        batch.prev = self.prev.iter().map(|id| id.0.to_vec().into()).collect();
-        let data = seal(self, &batch.encode_to_vec());
-        self.next_seq += 1;
-        self.prev = vec![model::BatchId(self.id_of(&data))];
-        data
-    }
-
-    /// Returns an honest envelope of one event.
-    pub(crate) fn honest(&mut self, name: &str, data: Vec<u8>) -> Result<Vec<u8>, String> {
-        let events = vec![gossip::Event::new(name, data)];
-        let network = self.link_config.network_id();
-        let author = Author::new(self.raw.identity.clone(), network, self.raw.instance_id);
-        let room = &self.link_config.room;
-        let sealed = author.seal(room, self.next_seq, now_ms(), &self.prev, events);
-        let sealed = sealed.map_err(|e| e.to_string())?;
-        self.next_seq += 1;
-        self.prev = vec![sealed.id()];
-        Ok(sealed.bytes().to_vec())
     }
 
     /// Waits until `holds` returns true; returns whether that happened within `within`.

@@ -5,25 +5,32 @@
 //! nobody else is. After each hostile case an honest link is tried again, and an observer's link shows which messages
 //! the peer has forwarded.
 //!
-//! * `runner`, `worker`, `observer`, `preflight`: the run. `case`, `cases`: the cases. `expectations`: the checks of a
+//! * `options`, `target`, `progress`: what a run is asked for and reports. `runner`, `worker`, `observer`, `preflight`: the
+//!   run. `case`, `cases`: the cases. `expectations`: the checks of a
 //!   reaction.
-//! * `connector`, `latency_proxy`, `raw_peer`, `raw_driver`, `streams`, `stream_handler`: connections in either
+//! * `connector`, `latency_proxy`, `raw_peer`, `conn`, `raw_driver`, `streams`, `stream_handler`: connections in either
 //!   direction.
 //! * `scripted_handshake`, `script`, `round`, `tag_mutation`: handshakes, honest and mutated.
-//! * `link`, `link_config`, `batch_builder`, `received`, `rpc`, `rpc_message`, `frame`: links, batches, gossip, frames.
+//! * `link`, `link_config`, `linking`, `gossip_stream`, `batch_builder`, `envelope`, `received`, `rpc`, `rpc_message`, `frame`: links, batches, gossip, frames.
 
 mod batch_builder;
 mod case;
 mod cases;
+mod conn;
 mod connector;
+mod envelope;
 mod expectations;
 #[doc(hidden)]
 pub mod frame;
+mod gossip_stream;
 mod latency_proxy;
 mod link;
 mod link_config;
+mod linking;
 mod observer;
+mod options;
 mod preflight;
+mod progress;
 mod raw_driver;
 #[doc(hidden)]
 pub mod raw_peer;
@@ -40,10 +47,14 @@ mod stream_handler;
 #[doc(hidden)]
 pub mod streams;
 mod tag_mutation;
+mod target;
 mod worker;
 
-pub use case::{Case, Kind, Mode, Outcome, Verdict};
-pub use runner::{Options, PeerInfo, Progress, Target, run};
+pub use case::{Case, Kind, Outcome, Verdict};
+pub use options::Options;
+pub use progress::{PeerInfo, Progress};
+pub use runner::run;
+pub use target::{Mode, Target};
 
 /// Returns every case, in the order in which they are listed.
 pub fn all() -> impl Iterator<Item = &'static Case> {

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::case::PeerFacts;
 use super::connector::Connector;
 use super::link::Link;
 use super::link_config::LinkConfig;
@@ -20,6 +19,12 @@ pub(crate) const MAX_TRIES: usize = 3;
 
 /// The time in which the peer must forward an honest message.
 pub(super) const FORWARD_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Facts about the peer under test.
+pub(crate) struct PeerFacts {
+    /// The Core that it sent on the first link.
+    pub(crate) peer: crate::wire::proto::handshake::Core,
+}
 
 /// State shared by all cases of a run.
 pub(crate) struct Runner {

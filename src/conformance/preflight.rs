@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::case::{Case, Outcome, PeerFacts, Procedure, Verdict};
+use super::case::{Case, Outcome, Procedure, Verdict};
 use super::connector::Connector;
 use super::link::Link;
-use super::link_config::{BUSY_RETRY_INTERVAL, BUSY_TIMEOUT};
-use super::observer::{MAX_TRIES, Runner};
-use super::runner::{Options, PeerInfo, Progress, Target, not_run};
+use super::linking::{BUSY_RETRY_INTERVAL, BUSY_TIMEOUT};
+use super::observer::{MAX_TRIES, PeerFacts, Runner};
+use super::options::Options;
+use super::progress::{PeerInfo, Progress};
 use super::script::{End, HELLO_2, HandshakeTrace, Script, describe};
 use super::scripted_handshake::run_handshake;
+use super::target::Target;
 use crate::handshake::RejectCode;
 use crate::net::{Address, Stage, StageError};
 use crate::node::ProbeStep;
@@ -91,7 +93,7 @@ fn known(runner: &Runner, link: Link) -> Link {
 /// Returns the result of one case from the steps of a probe.
 fn of_steps(case: &'static Case, steps: &[ProbeStep]) -> Verdict {
     let Procedure::Stages(stages) = &case.procedure else {
-        return not_run(case, "it is no stage".to_owned());
+        return Verdict::not_run(case, "it is no stage".to_owned());
     };
     let mine = || steps.iter().filter(|step| stages.contains(&step.stage));
     let failed = mine().find_map(|step| step.result.as_ref().err());
@@ -107,7 +109,7 @@ fn of_steps(case: &'static Case, steps: &[ProbeStep]) -> Verdict {
             }
         }
         (None, Some(_)) => passed(case, took, "as it must be".to_owned()),
-        (None, None) => not_run(case, "an earlier stage failed".to_owned()),
+        (None, None) => Verdict::not_run(case, "an earlier stage failed".to_owned()),
     }
 }
 
@@ -135,7 +137,7 @@ async fn taken(
             Ok(connected) => connected,
             Err(why) => {
                 for case in cases {
-                    report(Progress::Verdict(not_run(case, why.clone())));
+                    report(Progress::Verdict(Verdict::not_run(case, why.clone())));
                 }
                 return Err((PeerInfo::default(), why));
             }
@@ -171,13 +173,13 @@ async fn taken(
 /// Returns the result of one case from a handshake on a connection that was established after `up`.
 fn of_handshake(case: &'static Case, trace: &HandshakeTrace, up: Duration) -> Verdict {
     let Procedure::Stages(stages) = &case.procedure else {
-        return not_run(case, "it is no stage".to_owned());
+        return Verdict::not_run(case, "it is no stage".to_owned());
     };
     let failed = trace.end != End::Passed;
     let in_round_1 = trace.frames.len() <= HELLO_2;
     match stages.last() {
         Some(Stage::Handshake2) if failed && in_round_1 => {
-            not_run(case, "an earlier stage failed".to_owned())
+            Verdict::not_run(case, "an earlier stage failed".to_owned())
         }
         Some(Stage::Handshake1) if failed && in_round_1 => failed_with(case, trace, up),
         Some(Stage::Handshake2) if failed => failed_with(case, trace, up),

@@ -6,24 +6,13 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use futures::StreamExt;
-use libp2p::StreamProtocol;
 use libp2p::swarm::dial_opts::DialOpts;
-use libp2p::swarm::{ConnectionId, Stream, Swarm, SwarmEvent};
+use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::raw_peer::Conn;
-use super::streams::{Behaviour, InboundStream, OpenError};
-use crate::net::Address;
-
-pub(super) enum Command {
-    Dial(Address, oneshot::Sender<String>),
-    Open(
-        ConnectionId,
-        StreamProtocol,
-        oneshot::Sender<Result<Stream, OpenError>>,
-    ),
-    Close(ConnectionId),
-}
+use super::conn::{Command, Conn};
+use super::stream_handler::InboundStream;
+use super::streams::Behaviour;
 
 struct Entry {
     inbound: mpsc::UnboundedSender<InboundStream>,

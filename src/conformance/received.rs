@@ -12,7 +12,7 @@ use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::batch_builder::id_of;
+use super::envelope::id_of;
 use super::frame;
 use super::rpc;
 use super::rpc_message::Rpc;

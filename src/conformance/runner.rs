@@ -4,65 +4,20 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 
-use super::case::{Case, CaseContext, Mode, Outcome, Procedure, Verdict};
+use super::case::{Case, CaseContext, Procedure, Verdict};
 use super::cases;
 use super::connector::Connector;
 use super::link::Link;
 use super::link_config::LinkConfig;
 use super::observer::Runner;
+use super::options::Options;
 use super::preflight;
+use super::progress::{PeerInfo, Progress};
+use super::target::Mode;
 use super::worker::Worker;
-use crate::identity::{Identity, NetworkKey};
-use crate::model::RoomName;
-use crate::net::Address;
-use crate::node::Probe;
-
-/// Options of a run.
-pub struct Options {
-    /// Where the peer is.
-    pub target: Target,
-    /// The room that the peer is in.
-    pub room: RoomName,
-    /// The identity of the first link. All others have fresh keys.
-    pub identity: Identity,
-    /// The network key, if the network is private.
-    pub network: Option<NetworkKey>,
-    /// The dialler, with its certificate authorities.
-    pub probe: Probe,
-    /// The cases to run.
-    pub cases: Vec<&'static Case>,
-}
-
-/// Where the peer is.
-pub enum Target {
-    /// The peer listens on this address.
-    Dial(Address),
-    /// The peer keeps dialling these addresses. With more of them the run is faster; with two or more, messages are
-    /// followed from one link to another.
-    Listen(Vec<Multiaddr>),
-}
-
-/// Progress of a run.
-pub enum Progress {
-    /// The kit listens on this address.
-    Listening(Multiaddr),
-    /// A case has ended.
-    Verdict(Verdict),
-}
-
-/// The peer under test.
-#[derive(Clone, Debug, Default)]
-pub struct PeerInfo {
-    /// Its id, if the connection was established.
-    pub peer_id: Option<PeerId>,
-    /// The agent string that it sends by identify.
-    pub agent: Option<String>,
-}
 
 /// Runs the cases and reports each as it ends. Must be called inside a Tokio runtime.
 ///
@@ -98,7 +53,7 @@ pub async fn run(options: Options, mut report: impl FnMut(Progress)) -> Result<P
         }
         Err((peer_info, why)) => {
             for case in rest {
-                let verdict = not_run(case, format!("there is no link: {why}"));
+                let verdict = Verdict::not_run(case, format!("there is no link: {why}"));
                 report(Progress::Verdict(verdict));
             }
             Ok(peer_info)
@@ -150,25 +105,7 @@ async fn run_cases(
     }
     let left = std::mem::take(&mut *queue.lock().unwrap_or_else(PoisonError::into_inner));
     for case in left {
-        let verdict = not_run(case, "the kit ended before".to_owned());
+        let verdict = Verdict::not_run(case, "the kit ended before".to_owned());
         report(Progress::Verdict(verdict));
-    }
-}
-
-impl Target {
-    pub(crate) fn mode(&self) -> Mode {
-        match self {
-            Target::Dial(_) => Mode::Dial,
-            Target::Listen(_) => Mode::Listen,
-        }
-    }
-}
-
-pub(crate) fn not_run(case: &'static Case, why: String) -> Verdict {
-    Verdict {
-        case,
-        outcome: Outcome::NotRun,
-        actual: why,
-        took: Duration::ZERO,
     }
 }

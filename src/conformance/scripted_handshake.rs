@@ -11,7 +11,7 @@ use prost::Message;
 use tokio::time::{sleep, timeout};
 
 use super::frame::{self, FrameError, framed};
-use super::link_config::gossip_stream;
+use super::gossip_stream::gossip_stream;
 use super::raw_peer::Conn;
 use super::round::{self, AnswerSent, Round};
 use super::script::*;

@@ -16,9 +16,36 @@ use libp2p::swarm::{
     ConnectionHandler, ConnectionHandlerEvent, ConnectionId, Stream, StreamUpgradeError,
     SubstreamProtocol,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::streams::{InboundStream, OpenError, PING, Reply, ToHandler};
+/// The ping protocol. It is answered here and not by libp2p's behaviour, because a peer keeps only one stream of it,
+/// and that would not be the kit's.
+pub const PING: &str = "/ipfs/ping/1.0.0";
+/// A stream that the other side opened.
+#[derive(Debug)]
+pub struct InboundStream {
+    /// The connection of the stream.
+    pub id: ConnectionId,
+    /// The negotiated protocol.
+    pub protocol: StreamProtocol,
+    /// The stream itself.
+    pub stream: Stream,
+}
+
+/// The reason why a stream could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// The other side answered `na`.
+    Refused,
+    /// The stream or the connection ended before a protocol was negotiated.
+    Lost(String),
+}
+
+/// Receives the opened stream.
+pub(super) type Reply = oneshot::Sender<Result<Stream, OpenError>>;
+
+/// A protocol to open a stream for, and the receiver of the stream.
+pub(super) type ToHandler = (StreamProtocol, Reply);
 
 /// Answers pings until either side ends the stream.
 async fn pong(mut stream: Stream) {

@@ -13,20 +13,19 @@ use libp2p::core::transport::{Boxed, PortUse};
 use libp2p::core::upgrade::Version;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{
-    Config, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, Stream,
-    Swarm, THandler, THandlerInEvent, ToSwarm,
+    Config, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, Swarm,
+    THandler, THandlerInEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Transport, identify, noise, tcp, yamux};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::stream_handler::{Handler, Protocols};
+use super::stream_handler::{Handler, Protocols, Reply, ToHandler};
 use crate::handshake;
 use crate::identity::Identity;
 use crate::net::half_close::DeferredHalfClose;
 
-/// The ping protocol. It is answered here and not by libp2p's behaviour, because a peer keeps only one stream of it,
-/// and that would not be the kit's.
-pub const PING: &str = "/ipfs/ping/1.0.0";
+pub use super::stream_handler::{InboundStream, OpenError, PING};
+
 /// The gossip protocol of an honest node.
 pub const MESHSUB: &str = "/meshsub/1.1.0";
 /// The protocols whose inbound streams are accepted, among them forbidden ones, so that a peer that opens them is
@@ -39,29 +38,6 @@ const INBOUND: [&str; 6] = [
     "/meshsub/1.0.0",
     "/floodsub/1.0.0",
 ];
-
-/// A stream that the other side opened.
-#[derive(Debug)]
-pub struct InboundStream {
-    /// The connection of the stream.
-    pub id: ConnectionId,
-    /// The negotiated protocol.
-    pub protocol: StreamProtocol,
-    /// The stream itself.
-    pub stream: Stream,
-}
-
-/// The reason why a stream could not be opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OpenError {
-    /// The other side answered `na`.
-    Refused,
-    /// The stream or the connection ended before a protocol was negotiated.
-    Lost(String),
-}
-
-/// Receives the opened stream.
-pub type Reply = oneshot::Sender<Result<Stream, OpenError>>;
 
 /// Creates a swarm that acts only on command. With `V1Lazy` it sends data before the other side has confirmed a
 /// stream's protocol; a refusal is then an error of the first read.
@@ -137,9 +113,6 @@ pub struct Streams {
     peers: HashMap<ConnectionId, PeerId>,
     inbound: mpsc::UnboundedSender<InboundStream>,
 }
-
-/// A protocol to open a stream for, and the receiver of the stream.
-pub type ToHandler = (StreamProtocol, Reply);
 
 impl Streams {
     fn new(protocols: &[&'static str], inbound: mpsc::UnboundedSender<InboundStream>) -> Streams {

@@ -14,7 +14,7 @@ use super::case::{Case, CaseContext, Kind, Observation, Outcome, Procedure, Run,
 use super::cases::forwarding::stays;
 use super::expectations;
 use super::link::Link;
-use super::link_config::{BUSY_RETRY_INTERVAL, BUSY_TIMEOUT};
+use super::linking::{BUSY_RETRY_INTERVAL, BUSY_TIMEOUT};
 use super::observer::{FORWARD_TIMEOUT, MAX_TRIES, is_busy};
 use super::received::{self, OBSERVER_LOST};
 use super::script::{End, Script, describe};

@@ -10,8 +10,8 @@ use futures::FutureExt;
 use prost::Message;
 
 use super::optional::{SYNC, absent, exchange};
-use crate::conformance::batch_builder::now_ms;
 use crate::conformance::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
+use crate::conformance::envelope::now_ms;
 use crate::conformance::link::Link;
 use crate::wire::proto::sync;
 

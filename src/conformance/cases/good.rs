@@ -9,15 +9,14 @@ use prost::Message as _;
 
 use super::forwarding::stays;
 use super::{before_the_pass, links};
-use crate::conformance::case::{
-    Case, CaseContext, FrameKind, Kind, Mode, Observation, Procedure, Run,
-};
+use crate::conformance::case::{Case, CaseContext, FrameKind, Kind, Observation, Procedure, Run};
 use crate::conformance::frame::framed;
 use crate::conformance::link::SUBSCRIBE_TIMEOUT;
 use crate::conformance::raw_peer::Conn;
 use crate::conformance::script::*;
 use crate::conformance::scripted_handshake::run_handshake;
 use crate::conformance::tag_mutation::TagMutation;
+use crate::conformance::target::Mode;
 use crate::handshake;
 use crate::identity::Identity;
 use crate::net::Stage;

@@ -9,6 +9,7 @@ use prost::Message as _;
 use super::forwarding::{forwarded, forwarded_all};
 use crate::conformance::batch_builder::{self, batch};
 use crate::conformance::case::{Case, CaseContext, Kind, Procedure, Run};
+use crate::conformance::envelope::id_of;
 use crate::conformance::link::Link;
 use crate::conformance::rpc;
 
@@ -260,10 +261,8 @@ pub(super) const CASES: &[Case] = &[
                 link.send(rpc::publish("/diatribe/1/a/b", b"in a room that cannot be"));
                 let honest = link.honest("chat", b"in a room".to_vec())?;
                 let mut seen = forwarded(ctx, link, vec![honest]).await?;
-                seen.not_forwarded.push(batch_builder::id_of(
-                    "/diatribe/1/a/b",
-                    b"in a room that cannot be",
-                ));
+                seen.not_forwarded
+                    .push(id_of("/diatribe/1/a/b", b"in a room that cannot be"));
                 seen.actual = "ignored; what came after it was taken".to_owned();
                 Ok(seen)
             }

@@ -8,8 +8,9 @@ use curve25519_dalek::scalar::Scalar;
 use prost::Message as _;
 use prost::encoding;
 
-use crate::conformance::batch_builder::{batch, envelope, seal, signed_text};
+use crate::conformance::batch_builder::{batch, seal, signed_text};
 use crate::conformance::case::{Case, Kind, Procedure};
+use crate::conformance::envelope::envelope;
 use crate::conformance::frame::framed;
 use crate::conformance::link::Link;
 use crate::gossip::{MAX_EVENT_DATA, MAX_MESSAGE};

@@ -9,8 +9,8 @@ use futures::{AsyncWriteExt, FutureExt};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::conformance::batch_builder::now_ms;
 use crate::conformance::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
+use crate::conformance::envelope::now_ms;
 use crate::conformance::frame::{self, framed};
 use crate::conformance::link::Link;
 use crate::conformance::streams::OpenError;

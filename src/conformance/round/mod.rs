@@ -14,7 +14,7 @@ use prost::Message;
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 
-use crate::conformance::batch_builder::now_ms;
+use crate::conformance::envelope::now_ms;
 use crate::handshake::Stage;
 use crate::handshake::crypto::Entropy;
 use crate::handshake::forge::{self, Forgery, with_bit_flipped};

@@ -8,11 +8,12 @@ use super::{
     AUTH, REJECT_AUTH, body, core, free, mutation, not_canonical, set_key, small_order,
     with_message,
 };
-use crate::conformance::case::{Case, CaseContext, Expect, FrameKind, Mode, Observation, Run};
+use crate::conformance::case::{Case, CaseContext, Expect, FrameKind, Observation, Run};
 use crate::conformance::expectations;
 use crate::conformance::script::{Mutation, Script};
 use crate::conformance::scripted_handshake::run_handshake;
 use crate::conformance::tag_mutation::TagMutation;
+use crate::conformance::target::Mode;
 use crate::handshake::RejectCode;
 use crate::identity::Identity;
 use crate::wire::proto::handshake as proto;

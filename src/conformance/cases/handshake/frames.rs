@@ -5,12 +5,13 @@ use futures::FutureExt;
 use prost::Message;
 
 use super::{AUTH, CLOSED, REJECT_AUTH, body, bytes, first_round, free, mutation};
-use crate::conformance::case::{Case, CaseContext, Expect, FrameKind, Mode, Observation, Run};
+use crate::conformance::case::{Case, CaseContext, Expect, FrameKind, Observation, Run};
 use crate::conformance::expectations;
 use crate::conformance::frame::framed;
 use crate::conformance::round;
 use crate::conformance::script::{End, Mutation, describe};
 use crate::conformance::scripted_handshake::ask;
+use crate::conformance::target::Mode;
 use crate::identity::Identity;
 use crate::wire::proto::handshake as proto;
 

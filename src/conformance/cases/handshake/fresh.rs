@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use futures::FutureExt;
 
-use crate::conformance::batch_builder::now_ms;
 use crate::conformance::case::{Case, CaseContext, Kind, Observation, Procedure, Run};
+use crate::conformance::envelope::now_ms;
 use crate::conformance::script::{End, HandshakeTrace, Script, describe};
 use crate::conformance::scripted_handshake::run_handshake;
 use crate::identity::Identity;

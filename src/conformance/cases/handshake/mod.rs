@@ -13,11 +13,11 @@ use curve25519_dalek::constants::EIGHT_TORSION;
 use libp2p::PeerId;
 use prost::Message;
 
-use crate::conformance::case::{
-    Case, CaseContext, Expect, FrameKind, Kind, Mode, PeerFacts, Procedure, Run,
-};
+use crate::conformance::case::{Case, CaseContext, Expect, FrameKind, Kind, Procedure, Run};
+use crate::conformance::observer::PeerFacts;
 use crate::conformance::round::{Party, Round};
 use crate::conformance::script::Mutation;
+use crate::conformance::target::Mode;
 use crate::handshake::{RejectCode, Stage};
 use crate::wire::proto::handshake as proto;
 

@@ -3,12 +3,13 @@
 use futures::FutureExt;
 
 use super::{AUTH, first_round, free};
-use crate::conformance::case::{Case, CaseContext, Expect, FrameKind, Mode, Observation, Run};
+use crate::conformance::case::{Case, CaseContext, Expect, FrameKind, Observation, Run};
 use crate::conformance::expectations;
 use crate::conformance::frame::framed;
 use crate::conformance::round::{self, Party};
 use crate::conformance::script::{ANSWER_1, CHALLENGE_1, End, HELLO_1, Mutation, Script, describe};
 use crate::conformance::scripted_handshake::{self, ask, run_handshake};
+use crate::conformance::target::Mode;
 use crate::handshake::{RejectCode, Role};
 use crate::identity::Identity;
 
