@@ -8,7 +8,7 @@
 //!
 //! The queued bytes of a link are an estimate: the bytes handed to gossipsub for it, minus the bytes written to it
 //! since. The estimate is exact whenever the connection's task polls the muxer with no stream waiting to write: then
-//! gossipsub's queue is empty. Batches that a peer was offered and has not fetched are added; their size is exact.
+//! gossipsub's queue is empty. Announced batches that a peer has not fetched are added; their size is exact.
 
 mod metered;
 mod window;
@@ -34,7 +34,7 @@ pub(crate) struct SendWindows(Arc<Shared>);
 struct Shared {
     windows: Mutex<HashMap<PeerId, Vec<Weak<SendWindow>>>>,
     /// Number of own batches that are announced as soon as they are stored.
-    pending_offers: AtomicUsize,
+    pending_announcements: AtomicUsize,
     /// Notified when a window that was full has room again.
     writable: Arc<Notify>,
 }
@@ -66,13 +66,13 @@ impl SendWindows {
         }
     }
 
-    /// Sets the number of bytes that `peer_id` was offered and has not fetched. `own` concerns our own batches among
+    /// Sets the number of announced bytes that `peer_id` has not fetched. `own` concerns our own batches among
     /// them.
-    pub(crate) fn set_offered(&self, peer_id: PeerId, bytes: usize, own: OwnPending) {
+    pub(crate) fn set_announced(&self, peer_id: PeerId, bytes: usize, own: OwnPending) {
         let windows = self.windows();
         for window in windows.get(&peer_id).into_iter().flatten() {
             if let Some(window) = window.upgrade() {
-                window.set_offered(bytes as u64, own);
+                window.set_announced(bytes as u64, own);
             }
         }
     }
@@ -86,17 +86,17 @@ impl SendWindows {
         })
     }
 
-    /// Announces that a batch of our own is on its way to the log and will be offered. It counts until the guard is
+    /// Announces that a batch of our own is on its way to the log and will be announced. It counts until the guard is
     /// dropped.
-    pub(crate) fn begin_offer(&self) -> OfferGuard {
-        self.0.pending_offers.fetch_add(1, Ordering::Relaxed);
-        OfferGuard(self.0.clone())
+    pub(crate) fn begin_announcement(&self) -> AnnouncementGuard {
+        self.0.pending_announcements.fetch_add(1, Ordering::Relaxed);
+        AnnouncementGuard(self.0.clone())
     }
 
     /// Returns whether one of `peers` still has to fetch a batch of our own: a gossiped batch would overtake it, there
     /// and at every node behind.
     pub(crate) fn would_reorder<'a>(&self, mut peers: impl Iterator<Item = &'a PeerId>) -> bool {
-        if self.0.pending_offers.load(Ordering::Relaxed) > 0 {
+        if self.0.pending_announcements.load(Ordering::Relaxed) > 0 {
             return true;
         }
         let windows = self.windows();
@@ -141,13 +141,13 @@ impl SendWindows {
     }
 }
 
-/// A batch of our own that will be offered: while this guard lives, [`SendWindows::would_reorder`] is true.
+/// A batch of our own that will be announced: while this guard lives, [`SendWindows::would_reorder`] is true.
 #[derive(Debug)]
-pub(crate) struct OfferGuard(Arc<Shared>);
+pub(crate) struct AnnouncementGuard(Arc<Shared>);
 
-impl Drop for OfferGuard {
+impl Drop for AnnouncementGuard {
     fn drop(&mut self) {
-        self.0.pending_offers.fetch_sub(1, Ordering::Relaxed);
+        self.0.pending_announcements.fetch_sub(1, Ordering::Relaxed);
         self.0.writable.notify_one();
     }
 }

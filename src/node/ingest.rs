@@ -162,7 +162,8 @@ impl IngestTask {
         }
         self.sync.on_deadlines(now, &mut self.log).await;
         let sync = &self.sync;
-        self.delivery.expire(now, |batch| sync.is_coming(batch));
+        self.delivery
+            .expire(now, |batch| sync.is_fetch_pending(batch));
         self.sync.on_tick(&mut self.log).await;
     }
 

@@ -200,7 +200,7 @@ impl Outbox {
                 false => (Some(stored), None),
             };
             // An ingest task that has ended compares no more.
-            let command = SyncCommand::OwnStored(stored_batch, outcome.to_offer, later);
+            let command = SyncCommand::OwnStored(stored_batch, outcome.to_announce, later);
             let _ = sync_commands.send(command);
             if let Some(stored) = now {
                 stored.confirm(0);

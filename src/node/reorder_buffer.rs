@@ -187,12 +187,12 @@ impl<T> ReorderBuffer<T> {
         self.expire_unless(now, |_| false, out);
     }
 
-    /// Delivers the batches that have waited long enough. Where `is_coming` holds for the first waiting batch of a stream, the
+    /// Delivers the batches that have waited long enough. Where `is_fetch_pending` holds for the first waiting batch of a stream, the
     /// earlier ones may be in flight, and it waits longer.
     pub(crate) fn expire_unless(
         &mut self,
         now: Time,
-        is_coming: impl Fn(&T) -> bool,
+        is_fetch_pending: impl Fn(&T) -> bool,
         out: &mut Vec<Delivery<T>>,
     ) {
         while let Some(entry) = self.deadlines.first_entry()
@@ -200,7 +200,7 @@ impl<T> ReorderBuffer<T> {
         {
             let stream = entry.remove();
             if let Some(progress) = self.streams.get_mut(&stream) {
-                if progress.waits_on(now, &is_coming) {
+                if progress.waits_on(now, &is_fetch_pending) {
                     let key = (now + GAP_TIMEOUT, progress.used);
                     progress.deadline = Some(key);
                     self.deadlines.insert(key, stream);
@@ -289,11 +289,11 @@ impl<T> Progress<T> {
     }
 
     /// Returns whether the first waiting batch waits longer, because earlier ones are in flight.
-    fn waits_on(&self, now: Time, is_coming: impl Fn(&T) -> bool) -> bool {
+    fn waits_on(&self, now: Time, is_fetch_pending: impl Fn(&T) -> bool) -> bool {
         let since = self.waiting.values().map(|waiting| waiting.since).min();
         let first = self.waiting.values().next();
         since.is_some_and(|since| now < since + IN_FLIGHT_TIMEOUT)
-            && first.is_some_and(|first| is_coming(&first.item))
+            && first.is_some_and(|first| is_fetch_pending(&first.item))
     }
 
     fn give_up_before(&mut self, seq: u64, out: &mut Vec<Delivery<T>>) -> usize {

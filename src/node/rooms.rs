@@ -28,8 +28,8 @@ pub(crate) struct Rooms {
     awaiting_subscriptions: HashMap<PeerId, Time>,
     /// Linked peers without data checking.
     not_checking: HashSet<PeerId>,
-    /// Linked peers that understand offers of large batches.
-    taking_offers: HashSet<PeerId>,
+    /// Linked peers that support announcements of large batches.
+    supporting_announcements: HashSet<PeerId>,
     bell: Arc<Notify>,
 }
 
@@ -40,7 +40,7 @@ impl Rooms {
             joined: BTreeSet::new(),
             awaiting_subscriptions: HashMap::new(),
             not_checking: HashSet::new(),
-            taking_offers: HashSet::new(),
+            supporting_announcements: HashSet::new(),
             bell,
         }
     }
@@ -90,27 +90,27 @@ impl Rooms {
     pub(crate) fn forget(&mut self, peer_id: &PeerId) {
         self.awaiting_subscriptions.remove(peer_id);
         self.not_checking.remove(peer_id);
-        self.taking_offers.remove(peer_id);
+        self.supporting_announcements.remove(peer_id);
     }
 
     /// Records that a peer does not support data checking.
     pub(crate) fn set_without_sync(&mut self, peer_id: PeerId) {
         self.not_checking.insert(peer_id);
-        self.taking_offers.remove(&peer_id);
+        self.supporting_announcements.remove(&peer_id);
     }
 
-    /// Records that a peer understands offers.
+    /// Records that a peer supports announcements.
     pub(crate) fn set_supports_announcements(&mut self, peer_id: PeerId) {
-        self.taking_offers.insert(peer_id);
+        self.supporting_announcements.insert(peer_id);
     }
 
-    /// Returns whether `peers` is not empty and all of them understand offers.
+    /// Returns whether `peers` is not empty and all of them support announcements.
     pub(crate) fn all_support_announcements<'a>(
         &self,
         peers: impl Iterator<Item = &'a PeerId>,
     ) -> bool {
         let mut peers = peers.peekable();
-        peers.peek().is_some() && peers.all(|peer| self.taking_offers.contains(peer))
+        peers.peek().is_some() && peers.all(|peer| self.supporting_announcements.contains(peer))
     }
 
     /// Returns whether the peer may take part in data checking.

@@ -120,7 +120,7 @@ pub enum Malformed {
     #[error("the batches that were removed are not all given with their times")]
     Removed,
     /// An announcement has no batch, too many, or not the time of each.
-    #[error("the offer is not of 1 to {MAX_ANNOUNCED} batches, each with its time")]
+    #[error("the announcement is not of 1 to {MAX_ANNOUNCED} batches, each with its time")]
     Announce,
     /// A window ends before it begins.
     #[error("the window is empty")]

@@ -21,7 +21,7 @@ pub const SETTLE_DELAY: Duration = Duration::from_secs(2);
 /// Time after which a round ends when another one waits for its room.
 pub(super) const ROUND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A neighbour is not notified more often than this. How often we listen is bounded in `quota.rs`.
+/// Minimum interval between notices to a neighbour about a room. `quota.rs` bounds those that we accept.
 pub(super) const NOTIFY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The oldest part of the retention time, which our rounds leave out: the neighbour's clock advances, and it removes

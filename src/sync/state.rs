@@ -339,7 +339,7 @@ impl<P: Clone + Ord> AntiEntropy<P> {
                         self.report_holder(&peer, &held, out);
                         held
                     }
-                    // It does not support the request any more, or not yet: do not wait for it.
+                    // It is not in the room any more, or not yet: do not wait for it.
                     Ok(_) => ids,
                     Err(error) => return self.on_fault(moment.now, peer, error.into(), out),
                 };

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use futures::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 
-use super::window::{MAX_OFFERED, MAX_QUEUED};
+use super::window::{MAX_ANNOUNCED_BYTES, MAX_QUEUED};
 use super::*;
 
 /// Accepts this many bytes, then blocks.
@@ -111,43 +111,47 @@ fn a_link_has_enough_to_do_until_what_was_handed_to_it_is_written() {
 }
 
 #[test]
-fn a_peer_that_has_not_fetched_what_it_was_offered_is_waited_for() {
+fn backpressure_holds_until_announced_batches_are_fetched() {
     let (send_windows, peer_id, ..) = link(0);
     // The connection is gone and has no window any more.
-    send_windows.set_offered(peer_id, 100 << 20, OwnPending::Announced);
+    send_windows.set_announced(peer_id, 100 << 20, OwnPending::Announced);
     assert!(!send_windows.is_full([peer_id].iter()));
 
     let (send_windows, peer_id, mut muxer, mut cx) = link(MORE);
-    send_windows.set_offered(peer_id, MAX_OFFERED as usize, OwnPending::Nothing);
+    send_windows.set_announced(peer_id, MAX_ANNOUNCED_BYTES as usize, OwnPending::Nothing);
     assert!(!send_windows.is_full([peer_id].iter()));
-    send_windows.set_offered(peer_id, MAX_OFFERED as usize + 1, OwnPending::Nothing);
+    send_windows.set_announced(
+        peer_id,
+        MAX_ANNOUNCED_BYTES as usize + 1,
+        OwnPending::Nothing,
+    );
     assert!(send_windows.is_full([peer_id].iter()));
-    // Writing all queued data does not count as fetching the offer.
+    // Writing all queued data does not count as fetching the announced batches.
     assert!(Pin::new(&mut muxer).poll(&mut cx).is_pending());
     assert!(send_windows.is_full([peer_id].iter()));
-    send_windows.set_offered(peer_id, 0, OwnPending::Nothing);
+    send_windows.set_announced(peer_id, 0, OwnPending::Nothing);
     assert!(!send_windows.is_full([peer_id].iter()));
     assert!(futures::FutureExt::now_or_never(send_windows.writable()).is_some());
 }
 
 #[test]
-fn gossip_does_not_overtake_what_is_offered_of_our_own() {
+fn gossip_does_not_overtake_announced_batches_of_our_own() {
     let (send_windows, peer_id, _muxer, _) = link(MORE);
     let would = |send_windows: &SendWindows| send_windows.would_reorder([peer_id].iter());
-    let handed = send_windows.begin_offer();
+    let handed = send_windows.begin_announcement();
     assert!(would(&send_windows), "it is being stored");
-    send_windows.set_offered(peer_id, 1, OwnPending::Announced);
+    send_windows.set_announced(peer_id, 1, OwnPending::Announced);
     drop(handed);
-    assert!(would(&send_windows), "it is offered");
-    send_windows.set_offered(
+    assert!(would(&send_windows), "it is announced");
+    send_windows.set_announced(
         peer_id,
         1,
         OwnPending::WaitAtMost(Duration::from_secs(3600)),
     );
     assert!(would(&send_windows), "it is on its way");
-    send_windows.set_offered(peer_id, 1, OwnPending::WaitAtMost(Duration::ZERO));
+    send_windows.set_announced(peer_id, 1, OwnPending::WaitAtMost(Duration::ZERO));
     assert!(!would(&send_windows), "it should be there");
-    send_windows.set_offered(peer_id, 1, OwnPending::Nothing);
+    send_windows.set_announced(peer_id, 1, OwnPending::Nothing);
     assert!(
         !would(&send_windows),
         "it is fetched; others' is not waited for"

@@ -15,9 +15,9 @@ use crate::sync::OwnPending;
 /// while the next one is signed. A larger window lets the links of a publisher drift apart, and neighbours then forward
 /// batches to each other that are in flight already.
 pub(super) const MAX_QUEUED: u64 = 256 * 1024;
-/// Maximum number of bytes that a peer was offered and has not fetched before the publisher waits: while it fetches two
+/// Maximum number of announced bytes that a peer has not fetched before the publisher waits: while it fetches two
 /// of the largest batches, others can fetch as many.
-pub(super) const MAX_OFFERED: u64 = 6 << 20;
+pub(super) const MAX_ANNOUNCED_BYTES: u64 = 6 << 20;
 /// Minimum number of bytes that a message counts for, so that at most half of gossipsub's queue for a link is used:
 /// that queue is bounded by the number of messages.
 const MIN_COUNTED: u64 = MAX_QUEUED / 512;
@@ -29,13 +29,13 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct SendWindow {
     /// Bytes queued and not written yet; an estimate.
     queued: AtomicU64,
-    /// Bytes that the peer was offered and has not fetched.
-    offered: AtomicU64,
+    /// Announced bytes that the peer has not fetched.
+    announced: AtomicU64,
     /// Whether the peer still has to fetch a batch of our own, and the time until which that counts for [`OwnPending::WaitAtMost`].
     owed: Mutex<(OwnPending, u64)>,
     /// Number of streams with a blocked write.
     blocked: AtomicUsize,
-    /// Time of the last progress on queued or offered data.
+    /// Time of the last progress on queued or announced data.
     progress_ms: AtomicU64,
     /// Time of the last read of a stream, or of the last write to one that had to wait; 0 before the first.
     activity_ms: AtomicU64,
@@ -51,7 +51,7 @@ impl SendWindow {
     pub(super) fn new(writable: Arc<Notify>) -> SendWindow {
         SendWindow {
             queued: AtomicU64::new(0),
-            offered: AtomicU64::new(0),
+            announced: AtomicU64::new(0),
             owed: Mutex::new((OwnPending::Nothing, 0)),
             blocked: AtomicUsize::new(0),
             progress_ms: AtomicU64::new(0),
@@ -79,7 +79,7 @@ impl SendWindow {
             .unwrap_or(0);
         // The answer to a ping is no progress of a batch.
         let is_batch =
-            (MIN_COUNTED..u64::MAX).contains(&bytes) && self.offered.load(Ordering::Relaxed) > 0;
+            (MIN_COUNTED..u64::MAX).contains(&bytes) && self.announced.load(Ordering::Relaxed) > 0;
         if before > 0 || is_batch {
             self.note_progress();
         }
@@ -88,7 +88,7 @@ impl SendWindow {
         }
     }
 
-    pub(super) fn set_offered(&self, bytes: u64, own: OwnPending) {
+    pub(super) fn set_announced(&self, bytes: u64, own: OwnPending) {
         let until_ms = match own {
             OwnPending::WaitAtMost(time) => millis(self.epoch.elapsed() + time),
             OwnPending::Announced | OwnPending::Nothing => 0,
@@ -96,12 +96,12 @@ impl SendWindow {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         let (owed_before, _) = std::mem::replace(&mut *owed, (own, until_ms));
         drop(owed);
-        let before = self.offered.swap(bytes, Ordering::Relaxed);
+        let before = self.announced.swap(bytes, Ordering::Relaxed);
         if bytes < before || before == 0 {
             self.note_progress();
         }
         let has_own = owed_before != OwnPending::Nothing && own == OwnPending::Nothing;
-        if before > MAX_OFFERED && bytes <= MAX_OFFERED || has_own {
+        if before > MAX_ANNOUNCED_BYTES && bytes <= MAX_ANNOUNCED_BYTES || has_own {
             self.writable.notify_one();
         }
     }
@@ -159,7 +159,7 @@ impl SendWindow {
 
     pub(super) fn is_full(&self) -> bool {
         let has_enough = self.queued.load(Ordering::Relaxed) > MAX_QUEUED
-            || self.offered.load(Ordering::Relaxed) > MAX_OFFERED;
+            || self.announced.load(Ordering::Relaxed) > MAX_ANNOUNCED_BYTES;
         has_enough && !self.is_stalled()
     }
 

@@ -12,7 +12,7 @@ use crate::clock::UnixClock;
 use crate::gossip::{MessageIds, VerifiedBatch};
 use crate::identity::NetworkId;
 use crate::model::RoomName;
-use crate::net::backpressure::{OfferGuard, SendWindows};
+use crate::net::backpressure::{AnnouncementGuard, SendWindows};
 use crate::node::heads::Heads;
 use crate::node::inbox::Inbox;
 use crate::node::outbox::Unconfirmed;
@@ -39,15 +39,19 @@ pub(crate) enum SyncCommand {
     Response(u64, Bytes),
     /// [`NetworkRequest::Ask`] with this token gets no answer.
     Failed(u64),
-    /// A batch of this node is stored. Neighbours are to be offered it when there is a guard, and to confirm that they
+    /// A batch of this node is stored. It is announced to neighbours when there is a guard. They are to confirm that they
     /// store it when there are senders that wait for that.
-    OwnStored(VerifiedBatch, Option<OfferGuard>, Option<Unconfirmed>),
+    OwnStored(
+        VerifiedBatch,
+        Option<AnnouncementGuard>,
+        Option<Unconfirmed>,
+    ),
     /// The time on the neighbour's clock, in Unix milliseconds.
     Clock(PeerId, u64),
     /// Asks for the state of each room.
     Status(oneshot::Sender<Vec<RoomStatus>>),
-    /// Asks for an answer once no neighbour is about to fetch a batch that it was offered.
-    AllTaken(oneshot::Sender<()>),
+    /// Asks for an answer once no neighbour is about to fetch an announced batch.
+    AllConfirmed(oneshot::Sender<()>),
 }
 
 /// Requests of the ingest task to the loop.
@@ -94,7 +98,7 @@ pub(crate) struct TaskChannels {
 /// The connections of anti-entropy to the rest of the node.
 pub(crate) struct SyncChannels {
     pub(crate) network_requests: mpsc::Sender<NetworkRequest>,
-    /// Gets the number of bytes that each neighbour was offered and has not fetched.
+    /// Gets the number of announced bytes that each neighbour has not fetched.
     pub(crate) send_windows: SendWindows,
     /// Counts the copies of batches, fetched ones included.
     pub(crate) ids: Arc<MessageIds>,

@@ -15,12 +15,12 @@ use crate::node::outbox::Unconfirmed;
 use crate::sync::Input;
 
 impl SyncDriver {
-    /// A batch of this node is stored: announces it when `is_offered`, and asks the neighbours for confirmation when
+    /// A batch of this node is stored: announces it when `is_announced`, and asks the neighbours for confirmation when
     /// senders wait for that.
     pub(super) async fn on_own(
         &mut self,
         batch: VerifiedBatch,
-        is_offered: bool,
+        is_announced: bool,
         unconfirmed: Option<Unconfirmed>,
         log: &mut LogQueue,
     ) {
@@ -31,12 +31,12 @@ impl SyncDriver {
             self.confirmations.insert(now, &room, item, unconfirmed);
             self.handle(Input::Watch(item.id), log).await;
         }
-        match is_offered {
-            true => self.offer(&batch, None, log).await,
+        match is_announced {
+            true => self.announce(&batch, None, log).await,
             false => self.on_stored(&batch, log).await,
         }
         // Neighbours confirm an announced batch without being asked.
-        if is_confirmed && !is_offered {
+        if is_confirmed && !is_announced {
             let but = Default::default();
             let confirm = Input::Confirm {
                 room,

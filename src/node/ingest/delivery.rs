@@ -95,10 +95,10 @@ impl AppDelivery {
 
     /// Delivers the batches that have waited long enough by `now` for earlier ones, except those for which an earlier
     /// one may still be fetched.
-    pub(super) fn expire(&mut self, now: Time, is_coming: impl Fn(&VerifiedBatch) -> bool) {
+    pub(super) fn expire(&mut self, now: Time, is_fetch_pending: impl Fn(&VerifiedBatch) -> bool) {
         let mut due = Vec::new();
-        let is_coming = |(batch, _): &Fetched| is_coming(batch);
-        self.order.expire_unless(now, is_coming, &mut due);
+        let is_fetch_pending = |(batch, _): &Fetched| is_fetch_pending(batch);
+        self.order.expire_unless(now, is_fetch_pending, &mut due);
         self.deliver(due);
     }
 

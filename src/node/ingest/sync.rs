@@ -43,8 +43,8 @@ pub(super) struct SyncDriver {
     /// reported as empty.
     loading: usize,
     status_replies: Vec<oneshot::Sender<Vec<RoomStatus>>>,
-    /// Answered when neighbours have fetched everything that they were offered.
-    all_taken_reply: Option<oneshot::Sender<()>>,
+    /// Answered when neighbours have fetched everything that was announced to them.
+    all_confirmed_reply: Option<oneshot::Sender<()>>,
     recent: Recent,
     pub(super) confirmations: Confirmations<Unconfirmed>,
     network_requests: mpsc::Sender<NetworkRequest>,
@@ -74,7 +74,7 @@ impl SyncDriver {
             rooms_of: BTreeMap::new(),
             loading: 0,
             status_replies: Vec::new(),
-            all_taken_reply: None,
+            all_confirmed_reply: None,
             recent: Recent::default(),
             confirmations: Confirmations::new(channels.confirmed_by),
             network_requests: channels.network_requests,
@@ -124,7 +124,7 @@ impl SyncDriver {
                 self.rooms_of.remove(&peer_id);
                 self.confirmations.on_link_down(&peer_id);
                 self.send_windows
-                    .set_offered(peer_id, 0, OwnPending::Nothing);
+                    .set_announced(peer_id, 0, OwnPending::Nothing);
                 Input::LinkDown(peer_id)
             }
             SyncCommand::RoomsOf(peer_id, rooms) => {
@@ -137,9 +137,9 @@ impl SyncDriver {
             SyncCommand::Sent(request, is_sent) => Input::Sent(request, is_sent),
             SyncCommand::Response(token, bytes) => Input::Response(token, bytes),
             SyncCommand::Failed(token) => Input::Failed(token),
-            SyncCommand::OwnStored(batch, to_offer, unconfirmed) => {
-                let is_offered = to_offer.is_some();
-                return self.on_own(batch, is_offered, unconfirmed, log).await;
+            SyncCommand::OwnStored(batch, to_announce, unconfirmed) => {
+                let is_announced = to_announce.is_some();
+                return self.on_own(batch, is_announced, unconfirmed, log).await;
             }
             SyncCommand::Clock(peer_id, theirs_ms) => {
                 let now = self.clock.now();
@@ -149,9 +149,9 @@ impl SyncDriver {
                 self.status_replies.push(reply);
                 return self.answer_status();
             }
-            SyncCommand::AllTaken(reply) => {
-                self.all_taken_reply = Some(reply);
-                return self.answer_all_taken();
+            SyncCommand::AllConfirmed(reply) => {
+                self.all_confirmed_reply = Some(reply);
+                return self.answer_all_confirmed();
             }
         };
         self.handle(input, log).await;
@@ -168,7 +168,7 @@ impl SyncDriver {
                 inputs.extend(self.carry_out(output, log).await);
             }
         }
-        self.answer_all_taken();
+        self.answer_all_confirmed();
     }
 
     /// Ends the wait for confirmations of a batch. It has no outputs.
@@ -226,12 +226,12 @@ impl SyncDriver {
     /// A batch that neighbour `from` had announced is stored: announces it to the others, and has it gossiped to those
     /// that understand no announcements.
     pub(super) async fn relay(&mut self, batch: &VerifiedBatch, from: PeerId, log: &mut LogQueue) {
-        self.offer(batch, Some(from), log).await;
+        self.announce(batch, Some(from), log).await;
         self.send(NetworkRequest::Gossip(batch.clone())).await;
     }
 
     /// Announces a stored batch to the neighbours, except `from`, and keeps it ready for their fetches.
-    pub(super) async fn offer(
+    pub(super) async fn announce(
         &mut self,
         batch: &VerifiedBatch,
         from: Option<PeerId>,
@@ -249,7 +249,7 @@ impl SyncDriver {
     }
 
     /// Returns whether an earlier batch of the same author may still be fetched.
-    pub(super) fn is_coming(&self, batch: &VerifiedBatch) -> bool {
+    pub(super) fn is_fetch_pending(&self, batch: &VerifiedBatch) -> bool {
         let room = batch.room().as_str();
         self.anti_entropy.is_fetch_pending(room, batch.sent_at_ms())
     }
@@ -299,7 +299,7 @@ impl SyncDriver {
                 });
             }
             Output::Outstanding { peer, bytes, own } => {
-                self.send_windows.set_offered(peer, bytes, own)
+                self.send_windows.set_announced(peer, bytes, own)
             }
             Output::Holds(peer_id, id) => return self.on_holds(peer_id, id),
             Output::Checked(checked) => self.on_checked(checked),
@@ -343,11 +343,11 @@ impl SyncDriver {
         });
     }
 
-    /// Answers the loop, which is about to stop, once the neighbours have fetched all that they were offered.
-    fn answer_all_taken(&mut self) {
-        if self.all_taken_reply.is_some()
+    /// Answers the loop, which is about to stop, once the neighbours have fetched all that was announced to them.
+    fn answer_all_confirmed(&mut self) {
+        if self.all_confirmed_reply.is_some()
             && self.anti_entropy.is_all_confirmed(self.clock.now())
-            && let Some(reply) = self.all_taken_reply.take()
+            && let Some(reply) = self.all_confirmed_reply.take()
         {
             let _ = reply.send(());
         }

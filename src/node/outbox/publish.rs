@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 use crate::gossip::VerifiedBatch;
-use crate::net::backpressure::OfferGuard;
+use crate::net::backpressure::AnnouncementGuard;
 use crate::node::error::BroadcastError;
 
 /// Signed batches of one room for the loop to publish.
@@ -27,7 +27,7 @@ pub(crate) struct PublishOutcome {
     pub(crate) links: usize,
     /// Held while the batch is to be announced to the neighbours, which happens once it is stored; none when it was
     /// gossiped.
-    pub(crate) to_offer: Option<OfferGuard>,
+    pub(crate) to_announce: Option<AnnouncementGuard>,
 }
 
 /// The outcome of publishing a group of batches.

@@ -70,9 +70,9 @@ fn a_gap_is_waited_for_and_then_given_up() {
 fn a_gap_is_waited_for_longer_while_what_is_missing_may_be_coming_but_not_for_ever() {
     let mut order = ReorderBuffer::new();
     assert_eq!(arrive(&mut order, 0, 2, false), []);
-    let expire_unless = |order: &mut ReorderBuffer<u64>, now, is_coming: bool| {
+    let expire_unless = |order: &mut ReorderBuffer<u64>, now, is_fetch_pending: bool| {
         let mut out = Vec::new();
-        order.expire_unless(now, |seq| is_coming && *seq == 2, &mut out);
+        order.expire_unless(now, |seq| is_fetch_pending && *seq == 2, &mut out);
         out.into_iter()
             .map(|delivery| delivery.item)
             .collect::<Vec<_>>()

@@ -51,7 +51,7 @@ fn a_silent_link_is_waited_for_longer_when_nobody_else_is_there_but_not_for_ever
 }
 
 #[test]
-fn large_batches_are_offered_when_every_peer_there_understands_it() {
+fn large_batches_are_announced_when_every_peer_supports_it() {
     let mut rooms = Rooms::new(Arc::default());
     let (one, two) = (PeerId::random(), PeerId::random());
     assert!(!rooms.all_support_announcements([].iter()));

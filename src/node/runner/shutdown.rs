@@ -54,9 +54,9 @@ impl Runner {
 
     /// Runs the loop until the neighbours have fetched the batches that were announced to them, within a timeout.
     async fn drain_uploads(&mut self) {
-        let (reply, all_taken) = oneshot::channel();
-        self.sync.send(SyncCommand::AllTaken(reply));
-        let mut drained = std::pin::pin!(timeout(UPLOAD_TIMEOUT, all_taken));
+        let (reply, all_confirmed) = oneshot::channel();
+        self.sync.send(SyncCommand::AllConfirmed(reply));
+        let mut drained = std::pin::pin!(timeout(UPLOAD_TIMEOUT, all_confirmed));
         self.is_stopping = true;
         loop {
             tokio::select! {

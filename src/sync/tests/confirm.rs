@@ -41,7 +41,7 @@ fn batch(net: &Net, n: u64) -> Batch {
 fn a_neighbour_with_the_batch_confirms_at_once_and_one_without_it_after_its_fetch() {
     let mut net = net(&[1, 2]);
     let batch = batch(&net, 1);
-    // Gossip has delivered it to the one and not to the other.
+    // Gossip delivered it to one neighbour and not to the other.
     net.give(0, [batch.clone()]);
     net.give(1, [batch.clone()]);
     confirm(&mut net, &batch, &[]);

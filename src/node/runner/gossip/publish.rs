@@ -94,8 +94,11 @@ impl GossipDriver {
         while let Some(batch) = publish.batches.front() {
             // Announced batches keep their order, and are stored when the group is answered. No batch may wait for one of
             // its own group.
-            let follows_offer = publish.published.iter().any(|one| one.to_offer.is_some());
-            match self.publish_one(now, network, clocks, batch, follows_offer) {
+            let follows_announcement = publish
+                .published
+                .iter()
+                .any(|one| one.to_announce.is_some());
+            match self.publish_one(now, network, clocks, batch, follows_announcement) {
                 Step::Published(outcome) => {
                     publish.published.push(outcome);
                     publish.batches.pop_front();
@@ -122,7 +125,7 @@ impl GossipDriver {
         network: &mut Network,
         clocks: &ClockWatch,
         batch: &VerifiedBatch,
-        follows_offer: bool,
+        follows_announcement: bool,
     ) -> Step {
         let room = batch.room();
         if !self.rooms.is_in(room) {
@@ -138,17 +141,17 @@ impl GossipDriver {
             return Step::Refused(error);
         }
         let links = clocks.takers(now, batch, &peers);
-        let by_offer =
+        let by_announcement =
             batch.bytes().len() > ANNOUNCE_ABOVE && self.all_support_announcements(&peers);
         let windows = &self.send_windows;
         let must_wait = windows.is_full(peers.iter())
-            || !by_offer && !follows_offer && windows.would_reorder(peers.iter());
+            || !by_announcement && !follows_announcement && windows.would_reorder(peers.iter());
         if must_wait {
             return Step::Wait(now + RETRY_INTERVAL);
         }
-        if by_offer {
-            let to_offer = Some(windows.begin_offer());
-            return Step::Published(PublishOutcome { links, to_offer });
+        if by_announcement {
+            let to_announce = Some(windows.begin_announcement());
+            return Step::Published(PublishOutcome { links, to_announce });
         }
         windows.add(peers.iter(), batch.bytes().len());
         self.gossip_own(network, batch, links)
@@ -157,8 +160,8 @@ impl GossipDriver {
     fn gossip_own(&self, network: &mut Network, batch: &VerifiedBatch, links: usize) -> Step {
         let room = batch.room();
         let published = |links| {
-            let to_offer = None;
-            Step::Published(PublishOutcome { links, to_offer })
+            let to_announce = None;
+            Step::Published(PublishOutcome { links, to_announce })
         };
         let send = || {
             let topic = gossip::topic(room);
@@ -194,7 +197,7 @@ impl GossipDriver {
         }
         let send = || network.gossip().publish(topic, batch.bytes().to_vec());
         if let Err(error) = self.ids.publishing(batch.id(), send) {
-            tracing::debug!(%error, "a batch that was offered to us was not gossiped");
+            tracing::debug!(%error, "a batch that was announced to us was not gossiped");
         }
     }
 
