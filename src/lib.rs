@@ -33,6 +33,7 @@
 //! * [`overlay`]: the choice of links, and the repair of the mesh.
 //! * [`store`]: the log on disk, with its journal and retention.
 //! * [`sync`]: anti-entropy between neighbours: they compare their logs and fetch missing batches.
+//! * [`members`]: records of a founded network and the state that they give. Nodes do not use them yet.
 //! * [`net`]: the transport, from TCP to yamux, its addresses, limits and backpressure.
 //! * [`node`]: all of it composed. Applications need [`Node`], [`Event`] and [`Identity`].
 //!
@@ -76,6 +77,7 @@ pub mod gate;
 pub mod gossip;
 pub mod handshake;
 pub mod identity;
+pub mod members;
 pub mod model;
 pub mod net;
 pub mod node;

@@ -86,6 +86,15 @@ impl PublicKey {
         })
     }
 
+    /// Reads the 32 bytes of an Ed25519 key.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not canonical, or the key is of small order.
+    pub fn from_bytes(key: &[u8; 32]) -> Result<PublicKey, PublicKeyError> {
+        PublicKey::read(key)
+    }
+
     fn read(key: &[u8; 32]) -> Result<PublicKey, PublicKeyError> {
         let verifying = VerifyingKey::from_bytes(key).map_err(|_| PublicKeyError::NotCanonical)?;
         // `from_bytes` reduces y modulo p and accepts either sign of x = 0. Only one encoding of a point may pass, or one

@@ -24,3 +24,9 @@ pub mod sync {
 pub mod overlay {
     include!("generated/diatribe.overlay.v1.rs");
 }
+
+/// `proto/members.proto`: who belongs to a founded network, and how somebody comes in.
+#[allow(clippy::all)]
+pub mod members {
+    include!("generated/diatribe.members.v1.rs");
+}

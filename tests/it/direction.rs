@@ -7,7 +7,15 @@ use std::path::{Path, PathBuf};
 const GROUND: &[&str] = &["model", "clock", "rate_limit", "identity", "wire"];
 
 /// The protocol folders, none of which imports another.
-const PROTOCOLS: &[&str] = &["handshake", "gate", "overlay", "gossip", "store", "sync"];
+const PROTOCOLS: &[&str] = &[
+    "handshake",
+    "gate",
+    "overlay",
+    "gossip",
+    "members",
+    "store",
+    "sync",
+];
 
 /// The modules that each module of the crate may import.
 const MAY_USE: &[(&str, &[&[&str]])] = &[
@@ -20,6 +28,7 @@ const MAY_USE: &[(&str, &[&[&str]])] = &[
     ("gate", &[GROUND]),
     ("overlay", &[GROUND]),
     ("gossip", &[GROUND]),
+    ("members", &[GROUND]),
     ("store", &[GROUND]),
     ("sync", &[GROUND]),
     ("net", &[GROUND, PROTOCOLS]),

@@ -91,6 +91,134 @@ pub mod handshake {
     ]);
 }
 
+/// `proto/members.proto`.
+pub mod members {
+    use crate::wire::strict::{Kind, Schema};
+
+    /// The message Record.
+    pub static RECORD: Schema = Schema(&[
+        (1, Kind::Varint),
+        (2, Kind::Bytes),
+        (3, Kind::Bytes),
+        (4, Kind::Message(&FOUNDED)),
+        (5, Kind::Message(&FOUNDER)),
+        (6, Kind::Message(&ROLE)),
+        (7, Kind::Message(&MEMBER)),
+        (8, Kind::Message(&INVITE)),
+        (9, Kind::Message(&WITHDRAWN)),
+        (10, Kind::Message(&REMOVED)),
+        (11, Kind::Message(&NETWORKKEY)),
+        (12, Kind::Message(&PROFILE)),
+    ]);
+
+    /// The message Founded.
+    pub static FOUNDED: Schema = Schema(&[
+        (1, Kind::Bytes),
+        (2, Kind::Bytes),
+        (3, Kind::Varint),
+        (4, Kind::Bytes),
+        (5, Kind::Bytes),
+    ]);
+
+    /// The message Founder.
+    pub static FOUNDER: Schema = Schema(&[
+        (1, Kind::Bytes),
+        (2, Kind::Varint),
+        (3, Kind::Bytes),
+    ]);
+
+    /// The message Role.
+    pub static ROLE: Schema = Schema(&[
+        (1, Kind::Bytes),
+        (2, Kind::Varint),
+        (3, Kind::Bytes),
+    ]);
+
+    /// The message Member.
+    pub static MEMBER: Schema = Schema(&[
+        (1, Kind::Bytes),
+        (2, Kind::Message(&REDEEM)),
+    ]);
+
+    /// The message Redeem.
+    pub static REDEEM: Schema = Schema(&[
+        (1, Kind::Bytes),
+        (2, Kind::Bytes),
+        (3, Kind::Text),
+        (4, Kind::Varint),
+        (5, Kind::Bytes),
+        (6, Kind::Bytes),
+    ]);
+
+    /// The message Invite.
+    pub static INVITE: Schema = Schema(&[
+        (1, Kind::Bytes),
+        (2, Kind::Bytes),
+        (3, Kind::Varint),
+        (4, Kind::Varint),
+        (5, Kind::Text),
+    ]);
+
+    /// The message Withdrawn.
+    pub static WITHDRAWN: Schema = Schema(&[
+        (1, Kind::Bytes),
+        (2, Kind::Bytes),
+    ]);
+
+    /// The message Removed.
+    pub static REMOVED: Schema = Schema(&[
+        (1, Kind::Bytes),
+        (2, Kind::Bytes),
+    ]);
+
+    /// The message NetworkKey.
+    pub static NETWORKKEY: Schema = Schema(&[
+        (1, Kind::Bytes),
+        (2, Kind::Bytes),
+        (3, Kind::Bytes),
+        (4, Kind::Bytes),
+    ]);
+
+    /// The message Profile.
+    pub static PROFILE: Schema = Schema(&[
+        (1, Kind::Text),
+    ]);
+
+    /// The message JoinRequest.
+    pub static JOINREQUEST: Schema = Schema(&[
+        (1, Kind::Message(&REDEEM)),
+        (2, Kind::Message(&RETURN)),
+    ]);
+
+    /// The message Return.
+    pub static RETURN: Schema = Schema(&[]);
+
+    /// The message JoinResponse.
+    pub static JOINRESPONSE: Schema = Schema(&[
+        (1, Kind::Message(&GRANT)),
+        (2, Kind::Message(&REFUSAL)),
+    ]);
+
+    /// The message Grant.
+    pub static GRANT: Schema = Schema(&[
+        (1, Kind::Bytes),
+        (2, Kind::Bytes),
+    ]);
+
+    /// The message Granted.
+    pub static GRANTED: Schema = Schema(&[
+        (1, Kind::Bytes),
+        (2, Kind::Bytes),
+        (3, Kind::Text),
+        (4, Kind::Bytes),
+    ]);
+
+    /// The message Refusal.
+    pub static REFUSAL: Schema = Schema(&[
+        (1, Kind::Varint),
+    ]);
+}
+
 /// `proto/overlay.proto`.
 pub mod overlay {
     use crate::wire::strict::{Kind, Schema};
