@@ -1,7 +1,7 @@
 //! Builds batches by hand: honest ones, and ones whose body, signature or envelope breaks a rule.
 //!
-//! Entry: [`Link::honest`], [`batch`], [`seal`]. The rule they keep: only the part that a case changes is wrong; the rest is signed as an
-//! honest author signs it.
+//! Entry: [`Link::honest`], [`batch`], [`seal`]. The rule they keep: only the part that a case changes is wrong; the
+//! rest is signed as an honest author signs it.
 
 use prost::Message;
 use sha2::{Digest, Sha256};

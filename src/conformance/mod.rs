@@ -5,13 +5,13 @@
 //! nobody else is. After each hostile case an honest link is tried again, and an observer's link shows which messages
 //! the peer has forwarded.
 //!
-//! * `options`, `target`, `progress`: what a run is asked for and reports. `runner`, `worker`, `observer`, `preflight`: the
-//!   run. `case`, `cases`: the cases. `expectations`: the checks of a
-//!   reaction.
+//! * `options`, `target`, `progress`: inputs and results of a run. `runner`, `worker`, `observer`, `preflight`: the run.
+//! * `case`, `cases`: the cases. `expectations`: the checks of a reaction.
 //! * `connector`, `latency_proxy`, `raw_peer`, `conn`, `raw_driver`, `streams`, `stream_handler`: connections in either
 //!   direction.
 //! * `scripted_handshake`, `script`, `round`, `tag_mutation`: handshakes, honest and mutated.
-//! * `link`, `link_config`, `linking`, `gossip_stream`, `batch_builder`, `envelope`, `received`, `rpc`, `rpc_message`, `frame`: links, batches, gossip, frames.
+//! * `link`, `link_config`, `linking`, `gossip_stream`: links. `batch_builder`, `envelope`: batches.
+//! * `received`, `rpc`, `rpc_message`, `frame`: gossip and frames.
 
 mod batch_builder;
 mod case;
