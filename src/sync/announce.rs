@@ -15,8 +15,9 @@ use super::announcements::{Announced, Announcements, MAX_ANNOUNCED_PER_PEER, Pen
 use super::event::{Output, RequestId};
 use super::message::{Request, Response};
 use super::peer_state::PeerState;
-use super::state::{AntiEntropy, Moment, RETRY_DELAY};
+use super::state::AntiEntropy;
 use super::sync_round::{Fault, MAX_FALSE_CLAIMS, PendingRequest};
+use super::timing::{Moment, RETRY_DELAY};
 use crate::clock::Time;
 use crate::model::{Id, Item};
 

@@ -26,6 +26,7 @@ mod sync_round;
 #[cfg(test)]
 mod tests;
 mod throughput;
+mod timing;
 mod upload_scheduler;
 
 pub use announce::{ANNOUNCE_ABOVE, ANNOUNCE_FEATURE};

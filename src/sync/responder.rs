@@ -12,9 +12,9 @@ use super::event::{Output, RequestId};
 use super::held::Held;
 use super::message::{Request, Response};
 use super::quota::{Answer, Refusal};
-use super::scheduler::NOTIFY_INTERVAL;
-use super::state::{AntiEntropy, Moment, RETRY_DELAY};
+use super::state::AntiEntropy;
 use super::sync_round::Fault;
+use super::timing::{Moment, NOTIFY_INTERVAL, RETRY_DELAY};
 use crate::clock::Time;
 use crate::model::Found;
 

@@ -10,19 +10,14 @@ use super::held::Held;
 use super::message::Request;
 use super::peer_state::Due;
 use super::reconcile::Window;
-use super::state::{AntiEntropy, Moment, RETRY_DELAY};
+use super::state::AntiEntropy;
 use super::sync_round::SyncRound;
+use super::timing::{Moment, NOTIFY_INTERVAL, RETRY_DELAY, ROUND_TIMEOUT, framed};
 use crate::clock::Time;
 
 /// Age below which batches are left out of the rounds at intervals: gossip is still spreading them, and to fetch them
 /// would be wasteful.
 pub const SETTLE_DELAY: Duration = Duration::from_secs(2);
-
-/// Time after which a round ends when another one waits for its room.
-pub(super) const ROUND_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Minimum interval between notices to a neighbour about a room. `quota.rs` bounds those that we accept.
-pub(super) const NOTIFY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The oldest part of the retention time, which our rounds leave out: the neighbour's clock advances, and it removes
 /// these batches during the round.
@@ -255,10 +250,4 @@ impl<P: Clone + Ord> AntiEntropy<P> {
             .saturating_sub(grace.min(self.config.keep / 10));
         aging_ms.saturating_sub(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX))
     }
-}
-
-/// Returns the size of a message on its stream, with its length prefix.
-pub(super) fn framed(len: usize) -> u64 {
-    let length = (usize::BITS - (len | 1).leading_zeros()).div_ceil(7);
-    len as u64 + u64::from(length)
 }

@@ -15,18 +15,15 @@ use super::held::Held;
 use super::message::Response;
 use super::peer_state::PeerState;
 use super::room::Room;
-use super::scheduler::{ROUND_TIMEOUT, framed};
 use super::sync_round::{Fault, FetchedBatches, PendingRequest};
 use super::throughput::ThroughputEstimator;
+use super::timing::{Moment, RETRY_DELAY, ROUND_TIMEOUT, framed};
 use super::upload_scheduler::UploadScheduler;
 use crate::clock::{Time, UnixMs};
 use crate::model::{Id, Item, MAX_ITEMS, low_watermark_at};
 
 /// Delay before neighbours are notified again that they may lag: by then, the latest batches have settled.
 const NOTIFY_AGAIN_DELAY: Duration = Duration::from_millis(2_500);
-
-/// Delay before a failed round is repeated.
-pub(super) const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Number of consecutive unanswered requests after which a neighbour is dropped.
 const MAX_UNANSWERED: u32 = 3;
@@ -50,13 +47,6 @@ pub struct AntiEntropy<P> {
     /// Time of the last call of [`AntiEntropy::drive`].
     pub(super) driven_at: Time,
     pub(super) last_token: u64,
-}
-
-/// The time of a call, on both clocks.
-#[derive(Clone, Copy)]
-pub(super) struct Moment {
-    pub(super) now: Time,
-    pub(super) unix: UnixMs,
 }
 
 impl<P: Clone + Ord> AntiEntropy<P> {
