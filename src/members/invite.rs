@@ -44,7 +44,7 @@ pub struct InviteLine {
     pub key_id: KeyId,
     /// When it expires, in seconds since 1970.
     pub expires: u64,
-    /// Members and where they can be dialled, at most [`MAX_ENTRIES`].
+    /// Members and where they can be dialled, at most 4.
     pub entries: Vec<(PublicKey, Multiaddr)>,
     /// The room to begin in; may be empty.
     pub room: String,
@@ -81,7 +81,7 @@ impl InviteLine {
     ///
     /// # Errors
     ///
-    /// [`LineError::TooLong`] when there are more than [`MAX_ENTRIES`] entries, or an address or the room's name is too long.
+    /// [`LineError::TooLong`] when there are more than 4 entries, or an address or the room's name is too long.
     pub fn to_line(&self) -> Result<Zeroizing<String>, LineError> {
         let addresses: Vec<Vec<u8>> = self.entries.iter().map(|(_, at)| at.to_vec()).collect();
         if addresses.len() > MAX_ENTRIES

@@ -144,7 +144,7 @@ pub enum Kind {
     },
     /// The author's name.
     Profile {
-        /// At most [`MAX_NAME`] bytes.
+        /// At most [`super::MAX_NAME`] bytes.
         name: String,
     },
 }

@@ -11,7 +11,7 @@ use super::room_name::RoomName;
 /// Id of a batch: a hash of its room and envelope ([`crate::wire::envelope::id_in_room`]).
 pub type Id = [u8; 32];
 
-/// Permission to store a batch: implemented only by types that signing or verifying yields. The supertrait [`Seal`]
+/// Permission to store a batch: implemented only by types that signing or verifying yields. The supertrait `Seal`
 /// cannot be implemented in another crate.
 pub trait Verified: Seal {
     /// Returns the batch as the log stores it.

@@ -1,6 +1,6 @@
 //! The transport of a node: TCP, TLS, WebSocket, noise and yamux, its addresses and its limits.
 //!
-//! Entry function: [`transport::build`]. The rule it keeps: it knows nothing of the node above it, and reports in values.
+//! Entry function: `transport::build`. The rule it keeps: it knows nothing of the node above it, and reports in values.
 //!
 //! * [`Address`] is an address to dial; [`Stage`] and [`StageError`] name the layer at which a connection failed.
 //! * `tcp` dials and listens: `resolver` looks names up, `happy_eyeballs` and `staggered_dial` try several addresses,

@@ -50,7 +50,7 @@ pub struct Imported {
     pub first_refused: Option<(u64, Option<NetworkId>)>,
 }
 
-/// Stores the batches of an [`export`] in `log`. `verify` returns the batch of an envelope, or an error; batches of
+/// Stores the batches of an [`export`](super::export) in `log`. `verify` returns the batch of an envelope, or an error; batches of
 /// another network are counted and skipped.
 ///
 /// # Errors
