@@ -13,6 +13,19 @@ import re
 import statistics
 import sys
 
+# Over a bar, and how far: none may grow, and none may be added.
+LEFT = {
+    "src/sync/reconcile.rs": 525,
+    "src/sync/tests/anti_entropy.rs": 518,
+    "src/sync/state.rs handle": 103,
+    "src/sync/state.rs on_response": 86,
+    "src/sync/announce.rs on_fetch_response": 82,
+    "src/sync/responder.rs on_request": 81,
+    "src/sync/reconcile.rs walk": 62,
+    "src/sync/announce.rs on_announce": 61,
+    "sync::AntiEntropy": 1249,
+}
+
 MAX_FILE, MAX_FUNCTION, MAX_TYPE, MAX_MEDIAN = 500, 60, 700, 160
 FUNCTION = re.compile(r"^(\s*)(?:pub(?:\([^)]*\))? )?(?:const )?(?:async )?(?:unsafe )?fn (\w+)")
 IMPL = re.compile(r"^impl(?:<[^{]*?>)? (?!.* for )(?:[\w]+::)*(\w+)")
@@ -51,6 +64,12 @@ def measure(paths):
     return files, functions, types
 
 
+def known(name):
+    """The name as in LEFT: relative to the package, without the line."""
+    name = re.sub(r":\d+ ", " ", name)
+    return name[name.index("src/"):] if "src/" in name else name
+
+
 def main(arguments):
     check = arguments[:1] == ["--check"]
     roots = [pathlib.Path(one) for one in arguments[check:]] or [pathlib.Path(__file__).resolve().parents[2] / "src"]
@@ -66,7 +85,7 @@ def main(arguments):
         print(f"{title}: {len(found)}, limit {limit}")
         for n, name in found[:8]:
             print(f"  {n:5} {name}")
-        over += [f"{name}: {n} lines" for n, name in found if n > limit]
+        over += [f"{name}: {n} lines" for n, name in found if n > max(limit, LEFT.get(known(name), 0))]
     print(f"median file: {median:g} lines, limit {MAX_MEDIAN}")
     if median > MAX_MEDIAN:
         over.append(f"median file: {median:g} lines")

@@ -7,7 +7,6 @@ mod cluster;
 mod conformance;
 mod crowded;
 mod demo;
-mod direction;
 mod flood;
 mod generated_code;
 mod history;
