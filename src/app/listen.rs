@@ -11,7 +11,7 @@ use libp2p::multiaddr::Protocol;
 use super::failure::Failure;
 use crate::net::{Address, AddressError};
 
-/// Returns the addresses that `texts` name. A port alone stands for one address of IPv6 and one of IPv4. With `is_tls`,
+/// Returns the addresses that `texts` name. A port alone gives one address of IPv6 and one of IPv4. With `is_tls`,
 /// addresses without a protocol use TLS, because a node with a certificate is meant to use it.
 pub(crate) fn parse_all(texts: &[String], is_tls: bool) -> Result<Vec<Multiaddr>, Failure> {
     let mut addresses = Vec::new();

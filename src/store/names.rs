@@ -18,7 +18,7 @@ const MAX_INSTANCES_REMEMBERED: usize = 4096;
 /// Maximum number of links with a row of their own; further ones share [`OTHER_LINKS`].
 const MAX_LINKS: usize = 256;
 
-/// Row number that stands for all links without a row.
+/// Row number shared by all links without a row of their own.
 const OTHER_LINKS: i64 = -1;
 
 /// Cache of the row numbers of rooms, instances and links.
